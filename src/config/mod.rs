@@ -1,0 +1,3 @@
+//! Configuration: from the text of a file to resolved, checked values.
+
+pub mod model;

@@ -1,0 +1,303 @@
+//! The configuration as the rest of the program uses it.
+//!
+//! Every value here has been checked: names resolved, defaults filled in, ranges tested. [`super::resolve`] is the only
+//! place that builds these types from a file, so nothing below it needs to validate again. Durations are
+//! [`Duration`]s, sizes are bytes.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration: the process's own settings and its pools, in file order.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the process: the reserved `softmiss:` section.
+    pub settings: Settings,
+    /// The pools, at least one, in the order of the file.
+    pub pools: Vec<Pool>,
+}
+
+/// Settings of the process (`softmiss:` in the file).
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Event-loop threads, at least 1.
+    pub workers: usize,
+    /// Bound on all buffers of the process together, in bytes.
+    pub memory_limit: usize,
+    /// Where twemproxy's JSON statistics are served; `None` when switched off.
+    pub stats: Option<SocketAddr>,
+    /// How much is logged, and in which form.
+    pub log: LogSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { workers: 1, memory_limit: 512 << 20, stats: None, log: LogSettings::default() }
+    }
+}
+
+/// `softmiss: log:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// Text for people and journald, or one JSON object a line.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// Severity threshold of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// Errors and warnings.
+    Warn,
+    /// State changes as well.
+    Info,
+    /// Diagnosis; may name keys.
+    Debug,
+    /// Everything, requests included.
+    Trace,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// A pool: the servers behind one listener, and how keys are spread over them.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// The pool's name in the file.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// What clients and servers speak.
+    pub protocol: Protocol,
+    /// The hash applied to keys.
+    pub hash: HashKind,
+    /// Opening and closing byte of the part of a key that alone is hashed.
+    pub hash_tag: Option<[u8; 2]>,
+    /// How a hash becomes a server.
+    pub distribution: Distribution,
+    /// How long a request may take from when it was read; `None` waits for ever, as twemproxy does by default.
+    pub timeout: Option<Duration>,
+    /// Length of the listen queue.
+    pub backlog: u32,
+    /// Most clients served at the same time; `None` leaves it to the limit on open files.
+    pub client_connections: Option<usize>,
+    /// Open connections to the servers at start.
+    pub preconnect: bool,
+    /// `SO_KEEPALIVE` on client connections.
+    pub tcpkeepalive: bool,
+    /// `SO_REUSEPORT` on the listener.
+    pub reuseport: bool,
+    /// Take failing servers out of the ring.
+    pub auto_eject_hosts: bool,
+    /// How long an ejected server is left alone before it is probed.
+    pub server_retry_timeout: Duration,
+    /// Consecutive failures that eject a server, at least 1.
+    pub server_failure_limit: u32,
+    /// Connections to each server from each worker, at least 1.
+    pub server_connections: usize,
+    /// What a client is told when a server failed its request.
+    pub on_failure: OnFailure,
+    /// Largest value that is passed on, in bytes.
+    pub value_limit: usize,
+    /// Password and database of Redis pools.
+    pub redis: RedisSettings,
+    /// The servers, at least one, **sorted as twemproxy sorts them**: shorter names first, equal lengths by bytes.
+    pub servers: Vec<Server>,
+}
+
+/// Settings that only Redis pools have.
+#[derive(Debug, Clone, Default)]
+pub struct RedisSettings {
+    /// Password that clients must give and that is given to the servers (`redis_auth`).
+    pub auth: Option<String>,
+    /// Database selected on each server connection (`redis_db`).
+    pub db: u32,
+}
+
+/// What a pool speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// memcached's classic text and meta commands.
+    Memcache,
+    /// RESP.
+    Redis,
+}
+
+/// What a client is told when a server failed its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// twemproxy's error line.
+    Error,
+    /// The protocol's own words for "not there".
+    Miss,
+}
+
+/// Where a pool listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address, as written and as resolved when the file was read.
+    Tcp {
+        /// The text of the file, for messages.
+        text: String,
+        /// What it resolved to.
+        address: SocketAddr,
+    },
+    /// A unix socket.
+    Unix {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Permission bits given to the socket's file; `None` leaves them to the umask.
+        mode: Option<u32>,
+    },
+}
+
+/// A server of a pool: its index in [`Pool::servers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub u16);
+
+impl ServerId {
+    /// The index in [`Pool::servers`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A pool of the configuration: its index in [`Config::pools`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u16);
+
+impl PoolId {
+    /// The index in [`Config::pools`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// twemproxy's name of the server: input of the ring, key of the statistics.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share, at least 1.
+    pub weight: u32,
+    /// Its place in the file's list, from 0.
+    pub position: usize,
+}
+
+/// Where a server listens. Hosts are resolved at each new connection, not at start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Host (name or address, without brackets) and port.
+    Tcp {
+        /// Host name or IP address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// Path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// The hash functions, under twemproxy's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the documentation; the definitions are in `ring::hash`")]
+pub enum HashKind {
+    OneAtATime,
+    Md5,
+    Crc16,
+    Crc32,
+    Crc32a,
+    Fnv1_64,
+    Fnv1a_64,
+    Fnv1_32,
+    Fnv1a_32,
+    Hsieh,
+    Murmur,
+    Jenkins,
+}
+
+impl HashKind {
+    /// Every hash with the name it has in the file.
+    pub const ALL: [(&'static str, Self); 12] = [
+        ("one_at_a_time", Self::OneAtATime),
+        ("md5", Self::Md5),
+        ("crc16", Self::Crc16),
+        ("crc32", Self::Crc32),
+        ("crc32a", Self::Crc32a),
+        ("fnv1_64", Self::Fnv1_64),
+        ("fnv1a_64", Self::Fnv1a_64),
+        ("fnv1_32", Self::Fnv1_32),
+        ("fnv1a_32", Self::Fnv1a_32),
+        ("hsieh", Self::Hsieh),
+        ("murmur", Self::Murmur),
+        ("jenkins", Self::Jenkins),
+    ];
+
+    /// The name it has in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// How a hash becomes a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Distribution {
+    /// A ring of points per server.
+    Ketama,
+    /// Remainder over the live servers.
+    Modula,
+    /// Any live server, whatever the key.
+    Random,
+}
+
+impl Distribution {
+    /// Every distribution with the name it has in the file.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("ketama", Self::Ketama), ("modula", Self::Modula), ("random", Self::Random)];
+
+    /// The name it has in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { text, .. } => f.write_str(text),
+            Self::Unix { path, .. } => write!(f, "{}", path.display()),
+        }
+    }
+}
