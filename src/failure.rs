@@ -27,8 +27,8 @@ pub enum Failure {
     QueueFull,
     /// The process's memory limit is reached.
     NoMemory,
-    /// Connects to the server are being held back after recent failures.
-    Backoff,
+    /// The server has no memory for the item.
+    ServerMemory,
 }
 
 impl Failure {
@@ -45,7 +45,7 @@ impl Failure {
         Self::Protocol,
         Self::QueueFull,
         Self::NoMemory,
-        Self::Backoff,
+        Self::ServerMemory,
     ];
 
     /// A word for logs and labels.
@@ -63,7 +63,7 @@ impl Failure {
             Self::Protocol => "protocol",
             Self::QueueFull => "queue_full",
             Self::NoMemory => "memory_limit",
-            Self::Backoff => "backoff",
+            Self::ServerMemory => "server_memory",
         }
     }
 }
@@ -82,7 +82,7 @@ impl fmt::Display for Failure {
             Self::Protocol => "protocol broken by the server",
             Self::QueueFull => "queue full",
             Self::NoMemory => "memory limit reached",
-            Self::Backoff => "waiting to reconnect",
+            Self::ServerMemory => "server out of memory",
         })
     }
 }

@@ -97,6 +97,26 @@ pub const fn adds_key(meta: &Meta<'_>) -> bool {
     !key && (matches!(meta.verb, Verb::MetaGet) || (matches!(meta.verb, Verb::MetaArith) && value))
 }
 
+/// Appends the flags that any response to a meta command repeats: the opaque token, and the key if it was asked for.
+pub fn echo(out: &mut Vec<u8>, meta: &Meta<'_>) {
+    for flag in Words::new(meta.flags) {
+        match flag[0] {
+            b'O' => {
+                out.push(b' ');
+                out.extend_from_slice(flag);
+            }
+            b'k' => {
+                out.extend_from_slice(b" k");
+                out.extend_from_slice(meta.key);
+                if meta.seen.base64 {
+                    out.extend_from_slice(b" b");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Appends `flush_all`.
 pub fn flush_all(out: &mut Vec<u8>, delay: Option<i32>) {
     out.extend_from_slice(b"flush_all");

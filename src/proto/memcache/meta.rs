@@ -45,13 +45,7 @@ pub struct Flags {
 }
 
 /// Parses a meta command whose name ends in `kind`; `words` stands behind the name.
-pub(super) fn parse<'a>(
-    input: &'a [u8],
-    len: usize,
-    kind: u8,
-    mut words: Words<'a>,
-    value_limit: usize,
-) -> Parsed<'a> {
+pub(super) fn parse<'a>(input: &'a [u8], len: usize, kind: u8, mut words: Words<'a>, value_limit: usize) -> Parsed<'a> {
     let verb = match kind {
         b'g' => Verb::MetaGet,
         b's' => Verb::MetaSet,
@@ -98,9 +92,7 @@ fn set<'a>(input: &'a [u8], len: usize, key: &'a [u8], mut words: Words<'a>, val
             complete(len + block.len(), Request::Meta(meta))
         }
         Block::Partial => Parsed::Incomplete { need: len + bytes + 2 },
-        Block::Bad => {
-            Parsed::Refused { len: len + bytes, refusal: Refusal::BadChunk, silent: false, skip: Skip::LINE }
-        }
+        Block::Bad => Parsed::Refused { len: len + bytes, refusal: Refusal::BadChunk, silent: false, skip: Skip::LINE },
     }
 }
 

@@ -50,7 +50,7 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
 #[must_use]
 pub const fn error(failure: Failure) -> &'static [u8] {
     match failure {
-        Failure::Ejected | Failure::Refused | Failure::Backoff => b"SERVER_ERROR Connection refused\r\n",
+        Failure::Ejected | Failure::Refused => b"SERVER_ERROR Connection refused\r\n",
         Failure::Unreachable => b"SERVER_ERROR No route to host\r\n",
         Failure::Unresolved => b"SERVER_ERROR Host is down\r\n",
         Failure::NoSocket => b"SERVER_ERROR No such file or directory\r\n",
@@ -60,6 +60,7 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",
         Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
         Failure::NoMemory => b"SERVER_ERROR proxy out of memory\r\n",
+        Failure::ServerMemory => b"SERVER_ERROR out of memory storing object\r\n",
     }
 }
 

@@ -140,6 +140,8 @@ pub struct Get<'a> {
     pub keys: &'a [u8],
     /// How many keys there are.
     pub count: usize,
+    /// Bytes of the line's end: 1 for a bare LF, 2 for CRLF.
+    pub line_end: usize,
 }
 
 /// A request to store a value.
@@ -251,10 +253,10 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
         return refused(len, Refusal::Unknown);
     };
     match name {
-        b"get" | b"bget" => get(len, Verb::Get, words),
-        b"gets" => get(len, Verb::Gets, words),
-        b"gat" => gat(len, Verb::Gat, words),
-        b"gats" => gat(len, Verb::Gats, words),
+        b"get" | b"bget" => get(len, len - line.len(), Verb::Get, words),
+        b"gets" => get(len, len - line.len(), Verb::Gets, words),
+        b"gat" => gat(len, len - line.len(), Verb::Gat, words),
+        b"gats" => gat(len, len - line.len(), Verb::Gats, words),
         b"set" => store(input, len, Verb::Set, words, value_limit),
         b"add" => store(input, len, Verb::Add, words, value_limit),
         b"replace" => store(input, len, Verb::Replace, words, value_limit),
@@ -287,21 +289,21 @@ fn unfinished_line(input: &[u8]) -> Parsed<'_> {
     Parsed::Refused { len: input.len(), refusal: Refusal::LineTooLong, silent: false, skip: Skip::LINE }
 }
 
-fn get<'a>(len: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
-    get_keys(len, verb, None, words.rest())
+fn get<'a>(len: usize, line_end: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
+    get_keys(len, line_end, verb, None, words.rest())
 }
 
-fn gat<'a>(len: usize, verb: Verb, mut words: Words<'a>) -> Parsed<'a> {
+fn gat<'a>(len: usize, line_end: usize, verb: Verb, mut words: Words<'a>) -> Parsed<'a> {
     let Some(exptime) = words.next() else {
         return refused(len, Refusal::Unknown);
     };
     let Some(exptime) = number::signed(exptime) else {
         return refused(len, Refusal::BadExptime);
     };
-    get_keys(len, verb, Some(cut(exptime)), words.rest())
+    get_keys(len, line_end, verb, Some(cut(exptime)), words.rest())
 }
 
-fn get_keys(len: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed<'_> {
+fn get_keys(len: usize, line_end: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed<'_> {
     let mut count = 0;
     let mut length = 0;
     for &byte in keys {
@@ -319,7 +321,7 @@ fn get_keys(len: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed
     if count == 0 && exptime.is_none() {
         return refused(len, Refusal::Unknown);
     }
-    complete(len, Request::Get(Get { verb, exptime, keys, count }))
+    complete(len, Request::Get(Get { verb, exptime, keys, count, line_end }))
 }
 
 fn store<'a>(input: &'a [u8], len: usize, verb: Verb, words: Words<'a>, value_limit: usize) -> Parsed<'a> {

@@ -219,8 +219,9 @@ pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response 
         | (b"ME", Verb::MetaDebug) => Status::Done,
         (b"EN", Verb::MetaGet | Verb::MetaDebug)
         | (b"NF", Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => Status::Absent,
-        (b"NS", Verb::MetaSet | Verb::MetaArith)
-        | (b"EX", Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => Status::Conflict,
+        (b"NS", Verb::MetaSet | Verb::MetaArith) | (b"EX", Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => {
+            Status::Conflict
+        }
         _ => match error_status(line) {
             Some(status) => return Response::Complete { len, status, strip: 0..0 },
             None => return Response::Broken(Violation::UnexpectedLine),
@@ -236,8 +237,7 @@ pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response 
     }
     let mut flags = Words::new(&line[flags_at..]);
     if &code == b"VA" {
-        let Some(bytes) =
-            flags.next().and_then(number::digits_only).and_then(|bytes| usize::try_from(bytes).ok())
+        let Some(bytes) = flags.next().and_then(number::digits_only).and_then(|bytes| usize::try_from(bytes).ok())
         else {
             return Response::Broken(Violation::UnexpectedLine);
         };

@@ -1,0 +1,3 @@
+//! Counting: plain cells that workers write and anyone may read.
+
+pub mod counters;
