@@ -4,6 +4,7 @@ pub mod config;
 pub mod engine;
 pub mod failure;
 pub mod health;
+pub mod io;
 pub mod proto;
 pub mod ring;
 pub mod stats;

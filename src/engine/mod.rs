@@ -409,6 +409,12 @@ impl Engine {
         self.effects.pop_front()
     }
 
+    /// Whether [`Engine::poll_effect`] has something.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// When [`Engine::handle_timeout`] is to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {

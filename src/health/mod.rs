@@ -91,6 +91,12 @@ impl Board {
         self.entry(pool, server).lock().state()
     }
 
+    /// When a server was last ejected.
+    #[must_use]
+    pub fn ejected_at(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        self.entry(pool, server).lock().ejected_at()
+    }
+
     /// A request was answered by the server: it has no failures in a row.
     pub fn succeeded(&self, pool: PoolId, server: ServerId) {
         let entry = self.entry(pool, server);

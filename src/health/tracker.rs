@@ -65,6 +65,7 @@ pub struct Tracker {
     state: State,
     backoff: Backoff,
     timeout_counted: Option<Instant>,
+    ejected_at: Option<Instant>,
 }
 
 impl Tracker {
@@ -76,6 +77,7 @@ impl Tracker {
             state: State::Up { failures: 0 },
             backoff: Backoff::new(rules.retry_timeout, seed),
             timeout_counted: None,
+            ejected_at: None,
         }
     }
 
@@ -89,6 +91,12 @@ impl Tracker {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
+    }
+
+    /// When it was last ejected.
+    #[must_use]
+    pub const fn ejected_at(&self) -> Option<Instant> {
+        self.ejected_at
     }
 
     /// When it is to be probed.
@@ -130,6 +138,7 @@ impl Tracker {
         }
         self.backoff.reset();
         self.timeout_counted = None;
+        self.ejected_at = Some(now);
         self.state = State::Ejected { since: now, failure, probe_at: now + self.backoff.next_delay() };
         Verdict::Ejected { failures }
     }

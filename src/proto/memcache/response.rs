@@ -229,7 +229,7 @@ pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response 
     };
     if asked.verb == Verb::MetaDebug {
         let named = Words::new(line).nth(1);
-        return if status == Status::Done && named != Some(asked.key) && !asked.seen.base64 {
+        return if status == Status::Done && !named.is_some_and(|named| same_key(named, asked)) {
             Response::Broken(Violation::WrongKey)
         } else {
             Response::Complete { len, status, strip: 0..0 }
@@ -286,17 +286,15 @@ fn check_identity(
     }
 }
 
+/// Whether a response names the key that was asked for. Which spelling it uses, plain or base64, depends on how the item
+/// was stored, not on how it was asked for.
 fn same_key(named: &[u8], asked: MetaAsked<'_>) -> bool {
     if named == asked.key {
         return true;
     }
-    if !asked.seen.base64 {
-        return false;
-    }
-    match (decode_key(named), decode_key(asked.key)) {
-        (Some((named, named_len)), Some((key, key_len))) => named[..named_len] == key[..key_len],
-        _ => false,
-    }
+    let decoded = if asked.seen.base64 { decode_key(asked.key) } else { None };
+    let key = decoded.as_ref().map_or(asked.key, |(key, len)| &key[..*len]);
+    named == key || decode_key(named).is_some_and(|(named, len)| named[..len] == *key)
 }
 
 /// What an error line says; `None` when it is none.
