@@ -268,7 +268,9 @@ impl Engine {
         slot.waiting = 0;
         let verb = slot.verb;
         let mut degraded = Vec::new();
-        let mut parts: [&[u8]; 2] = [&response[..strip.start], &response[strip.end..]];
+        let (head, tail) =
+            if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
+        let mut parts: [&[u8]; 2] = [head, tail];
         if forgives {
             let echo = std::mem::take(&mut slot.body);
             self.write_degraded(&mut degraded, pool, verb, &echo, Failure::ServerMemory);
@@ -315,7 +317,7 @@ impl Engine {
                 merge.write(session.output());
             }
         }
-        if session.paused && session.has_room_again() {
+        if session.paused.is_some() && session.has_room_again() {
             self.resumable.push(id);
         }
         self.touch_session(id);

@@ -239,7 +239,8 @@ impl Engine {
             self.expire(id, number, pool, now);
         }
         if let Some(session) = self.session(id)
-            && let Some(since) = session.stalled
+            && session.stalled
+            && let Some(since) = session.paused
             && self.deadline(pool, since) <= now
         {
             self.resumable.push(id);

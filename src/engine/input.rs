@@ -2,7 +2,7 @@
 
 use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, QUEUE_LIMIT, Ticket};
-use super::session::{LongGet, SessionId, Slot};
+use super::session::{LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -10,9 +10,13 @@ use crate::proto::memcache::meta::{Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
 use crate::proto::memcache::{encode, reply};
 use crate::time::Instant;
+use std::time::Duration;
 
 /// Values larger than this are refused while the memory limit is reached.
 const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
+
+/// Time that is left to requests which could not be carried out when they were read.
+const GRACE: Duration = Duration::from_millis(30);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +43,7 @@ impl Engine {
             }
         } else {
             session.partial.extend_from_slice(data);
-            if !session.paused && session.partial.len() >= session.need {
+            if session.paused.is_none() && session.partial.len() >= session.need {
                 self.parse_partial(id, now);
             }
         }
@@ -49,7 +53,7 @@ impl Engine {
     /// Goes on with the input of a client that had to wait.
     pub(super) fn resume(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        if !session.paused || (!session.has_room_again() && session.stalled.is_none()) {
+        if session.paused.is_none() || (!session.has_room_again() && !session.stalled) {
             return;
         }
         self.parse_partial(id, now);
@@ -70,9 +74,13 @@ impl Engine {
     /// Carries out the requests at the front of `input`; returns the number of bytes used.
     fn parse(&mut self, id: SessionId, input: &[u8], now: Instant) -> usize {
         let mut at = 0;
-        let mut started = None;
+        let mut asked = false;
+        let Some(session) = self.session(id) else { return input.len() };
+        let pool = session.pool;
+        let paused = session.paused.take();
+        let started = paused.map_or(now, |since| self.restarted(pool, since, now));
+        let pause = |session: &mut Session| session.paused = Some(paused.unwrap_or(now));
         while let Some(session) = self.session(id) {
-            session.paused = false;
             session.need = 0;
             if session.closing {
                 return input.len(); // behind a `quit` nothing is read
@@ -87,17 +95,19 @@ impl Engine {
                 continue;
             }
             if session.room() == 0 {
-                session.paused = true;
+                pause(session);
                 break;
             }
             if session.long_get.is_some() {
                 match self.continue_long_get(id, &input[at..], now) {
                     Some(used) => at += used,
-                    None => break,
+                    None => {
+                        self.session(id).map(pause);
+                        break;
+                    }
                 }
                 continue;
             }
-            let (stalled, pool) = (session.stalled, session.pool);
             let value_limit = self.value_limit(pool);
             match request::parse(&input[at..], value_limit) {
                 Parsed::Incomplete { need } => {
@@ -107,17 +117,17 @@ impl Engine {
                     break;
                 }
                 Parsed::Complete { len, request } => {
-                    let began = stalled.unwrap_or(now);
-                    started.get_or_insert(began);
-                    match self.perform(id, request, began, now) {
+                    asked = true;
+                    match self.perform(id, request, started, now) {
                         Outcome::Done => at += len,
                         Outcome::Begun(left) => at += len - left,
-                        Outcome::Stalled => break,
+                        Outcome::Stalled => {
+                            self.session(id).map(pause);
+                            break;
+                        }
                     }
-                    if stalled.is_some()
-                        && let Some(session) = self.session(id)
-                    {
-                        session.stalled = None;
+                    if let Some(session) = self.session(id) {
+                        session.stalled = false;
                     }
                 }
                 Parsed::Refused { len, refusal, silent, skip } => {
@@ -134,10 +144,20 @@ impl Engine {
                 }
             }
         }
-        if started.is_some() {
+        if asked {
             self.arm_session(id);
         }
         at
+    }
+
+    /// When requests count as started that were read at `since` and could not be carried out before `now`.
+    ///
+    /// Their time runs from when they were read. A little of it is left to them even so, once, so that those for servers
+    /// that are well are not lost with those that they waited behind.
+    pub(super) fn restarted(&self, pool: PoolId, since: Instant, now: Instant) -> Instant {
+        let Some(timeout) = self.timeout(pool) else { return since };
+        let least = now + GRACE.min(timeout);
+        if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) }
     }
 
     /// The largest value that is taken now.
@@ -160,7 +180,8 @@ impl Engine {
     /// Sets the client's timer, if it has a request in flight and no timer yet.
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
-        let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started).or(session.stalled);
+        let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
+        let since = since.or(session.paused.filter(|_| session.stalled));
         if let Some(since) = since
             && !session.timed
         {
@@ -260,6 +281,11 @@ impl Engine {
     ) -> Outcome {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let (pool, stalled) = (session.pool, session.stalled);
+        let expired = self.deadline(pool, asked.started) <= now;
+        if expired && !stalled {
+            self.answer_degraded(id, asked, Failure::TimedOut);
+            return Outcome::Done;
+        }
         let link = match self.link_for(pool, id, key, now) {
             Ok((link, _)) => link,
             Err(failure) => {
@@ -268,9 +294,8 @@ impl Engine {
             }
         };
         if self.links[link.index()].outbox.unwritten().len() > QUEUE_LIMIT && !asked.verb.is_read() {
-            let waited_too_long = stalled.is_some_and(|since| self.deadline(pool, since) <= now);
-            if !waited_too_long {
-                self.stall(id, link, now);
+            if !expired {
+                self.stall(id, link);
                 return Outcome::Stalled;
             }
             self.answer_degraded(id, asked, Failure::QueueFull);
@@ -379,12 +404,10 @@ impl Engine {
     }
 
     /// Has a client wait until a link's queue has drained.
-    fn stall(&mut self, id: SessionId, link: LinkId, now: Instant) {
+    fn stall(&mut self, id: SessionId, link: LinkId) {
         self.links[link.index()].stalled.push(id);
         if let Some(session) = self.session(id) {
-            session.paused = true;
-            session.stalled.get_or_insert(now);
+            session.stalled = true;
         }
-        self.arm_session(id);
     }
 }

@@ -5,6 +5,7 @@
 //! more: it is then the tombstone that eats exactly one late response.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::outbox::{Offset, Outbox};
 use crate::config::model::{PoolId, ServerId};
@@ -183,6 +184,11 @@ impl Link {
     /// Where the request of the front ticket ends.
     pub(crate) fn front_end(&self) -> Offset {
         self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
+    }
+
+    /// Whether requests have been waiting for `span` without a word from the server.
+    pub(crate) fn is_silent(&self, now: Instant, span: Duration) -> bool {
+        !self.in_flight.is_empty() && now - self.heard >= span
     }
 
     /// Memory that it holds in buffers.

@@ -293,8 +293,15 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
+        let choked = session.is_choked();
         session.wrote(count);
-        if session.paused {
+        if session.paused.is_some() {
+            if choked {
+                session.paused = Some(now);
+                if let Some(long) = &mut session.long_get {
+                    long.started = now;
+                }
+            }
             self.resumable.push(id);
             self.settle(now);
         } else if session.pending_output() == 0 {
@@ -310,7 +317,7 @@ impl Engine {
         };
         session.dirty = false;
         let over = session.ended || session.closing || draining;
-        ClientStatus { reads: !session.paused && !over, finished: over && session.is_idle() }
+        ClientStatus { reads: session.paused.is_none() && !over, finished: over && session.is_idle() }
     }
 
     /// A client that has something to write or is to be looked at again.

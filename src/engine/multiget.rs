@@ -17,6 +17,8 @@ pub(super) struct Continued {
     pub(super) error: Option<Vec<u8>>,
     /// More parts follow.
     pub(super) unfinished: bool,
+    /// The time of the whole request is as good as over: nothing more is asked of servers that are silent.
+    pub(super) late: bool,
 }
 
 impl Engine {
@@ -35,7 +37,8 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
         let expired = self.deadline(pool, asked.started) <= now;
-        let (error, unfinished) = continued.map_or((None, false), |part| (part.error, part.unfinished));
+        let (error, unfinished, late) =
+            continued.map_or((None, false, false), |part| (part.error, part.unfinished, part.late));
         let mut values =
             Values { keys: Vec::with_capacity(count), fragments: Vec::new(), blocks: Vec::new(), error, unfinished };
         // The links that take part, with the place in the outbox where their fragment starts.
@@ -44,6 +47,10 @@ impl Engine {
         for (index, key) in (0u32..).zip(words.take(count)) {
             values.keys.push(KeySlot { next: NO_KEY, offset: 0, len: 0 });
             let target = if expired { Err(Failure::TimedOut) } else { self.link_for(pool, id, key, now) };
+            let target = target.and_then(|(link, server)| {
+                let silent = late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default());
+                if silent { Err(Failure::TimedOut) } else { Ok((link, server)) }
+            });
             let (link_id, server) = match target {
                 Ok(target) => target,
                 Err(failure) => {
@@ -117,11 +124,11 @@ impl Engine {
     /// the client has to wait for room.
     pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
+        let session_pool = session.pool;
         let mut long = session.long_get.take()?;
         let wanted = long.keys.min(session.room());
         if wanted < long.keys && !session.has_room_again() {
             session.long_get = Some(long);
-            session.paused = true;
             return None;
         }
         let line = &input[..long.rest];
@@ -132,8 +139,9 @@ impl Engine {
         }
         long.keys -= wanted;
         let unfinished = long.keys > 0;
-        let asked = Asked { verb: long.verb, noreply: false, quiet: false, echo: b"", started: long.started };
-        let continued = Continued { error: long.error.take(), unfinished };
+        let started = self.restarted(session_pool, long.started, now);
+        let asked = Asked { verb: long.verb, noreply: false, quiet: false, echo: b"", started };
+        let continued = Continued { error: long.error.take(), unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);
         if !unfinished {

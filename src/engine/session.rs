@@ -23,7 +23,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// What a response is taken to be before any was seen. A client starts with few requests in flight, and gets its full
 /// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
 /// its values is known.
-const FIRST_ESTIMATE: usize = 32 << 10;
+const FIRST_ESTIMATE: usize = 8 << 10;
 
 /// Response bytes waiting for the client above which no more of its requests are read.
 pub(crate) const OUTPUT_LIMIT: usize = 1 << 20;
@@ -101,15 +101,15 @@ pub(crate) struct Session {
     pub(crate) need: usize,
     pub(crate) skip: Skip,
     pub(crate) long_get: Option<Box<LongGet>>,
-    /// Since when a request waits for a server's queue to drain.
-    pub(crate) stalled: Option<Instant>,
+    /// The next request waits for a server's queue to drain.
+    pub(crate) stalled: bool,
     estimate: usize,
     /// A timer is set.
     pub(crate) timed: bool,
     /// The shell has been told that there is something to do.
     pub(crate) dirty: bool,
-    /// There is input that parsing stopped short of.
-    pub(crate) paused: bool,
+    /// Since when there is input that parsing stopped short of. It was read then; its requests' time counts from then.
+    pub(crate) paused: Option<Instant>,
     /// The client sends no more.
     pub(crate) ended: bool,
     /// The connection is to be closed once the output is written.
@@ -133,11 +133,11 @@ impl Session {
             need: 0,
             skip: Skip::NONE,
             long_get: None,
-            stalled: None,
+            stalled: false,
             estimate: FIRST_ESTIMATE,
             timed: false,
             dirty: false,
-            paused: false,
+            paused: None,
             ended: false,
             closing: false,
             charged: 0,
@@ -164,9 +164,15 @@ impl Session {
         (WINDOW_BYTES / self.estimate.max(1)).clamp(WINDOW_FLOOR, WINDOW_LIMIT)
     }
 
+    /// Whether so many responses wait for the client that no more of its requests are carried out. The time that it
+    /// takes to read them is its own.
+    pub(crate) fn is_choked(&self) -> bool {
+        self.held + self.pending_output() > OUTPUT_LIMIT
+    }
+
     /// How many more keys may be in flight.
     pub(crate) fn room(&self) -> usize {
-        if self.held + self.pending_output() > OUTPUT_LIMIT {
+        if self.is_choked() {
             return 0;
         }
         self.window().saturating_sub(self.keys_in_flight)
@@ -229,6 +235,6 @@ impl Session {
 
     /// Whether everything that was asked has been answered and written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.slots.is_empty() && self.pending_output() == 0 && !self.paused && self.long_get.is_none()
+        self.slots.is_empty() && self.pending_output() == 0 && self.paused.is_none() && self.long_get.is_none()
     }
 }
