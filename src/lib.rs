@@ -1,6 +1,8 @@
 //! softmiss: a fault-tolerant sharding proxy for memcached and Redis.
 
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod engine;
 pub mod failure;
 pub mod health;

@@ -438,8 +438,8 @@ impl World {
                 response.truncate(response.len() / 2);
                 connection.closing = true;
             }
-            // Error lines name nothing: of two, the second could be the next request's, and nothing could tell.
-            Some(Lie::Twice) if response.starts_with(b"CLIENT_ERROR") => {}
+            // Only values name what they answer. A status line said twice could be the next request's: nothing can tell.
+            Some(Lie::Twice) if !executed.is_value => {}
             Some(Lie::Twice) => response = [&response[..], &response].concat(),
             Some(Lie::OutOfMemory) => response = b"SERVER_ERROR out of memory storing object\r\n".to_vec(),
         }
