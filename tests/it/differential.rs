@@ -42,7 +42,7 @@ impl Generator {
 
     fn number(&mut self) -> String {
         let small = self.random.below(100).to_string();
-        let choices = ["0", "1", "5", "4294967295", "007", "+3", "-1", "x", "1.5", "18446744073709551615", &small];
+        let choices = ["0", "1", "5", "4294967295", "007", "+3", "-1", "x", "1.5", "18446744073709551616", &small];
         // Mostly good ones.
         if self.random.one_in(8) { self.random.pick(&choices).to_owned() } else { small.clone() }
     }
@@ -143,8 +143,11 @@ impl Generator {
             }
             19 => format!("delete {key}{}", self.random.pick(&["", "", " 0", " noreply", " 0 noreply", " 1", " 0 0"])),
             20 | 21 => {
+                // A counter that gets shorter is padded with blanks, or not, by whether memcached happens to be sending
+                // it at that moment; so counters only grow here.
                 let delta = self.number();
-                format!("{} {key} {delta}{}", self.random.pick(&["incr", "decr"]), self.noreply())
+                let (verb, delta) = if self.random.one_in(3) { ("decr", "0".to_owned()) } else { ("incr", delta) };
+                format!("{verb} {key} {delta}{}", self.noreply())
             }
             22 => {
                 let exptime = self.exptime();
@@ -157,6 +160,8 @@ impl Generator {
                     &["v", "k", "f", "s", "O", "q", "t", "c", "T100", "u", "h", "N100", "R30", "?", "Tx"]
                 };
                 let flags = self.meta_flags(choices, 6);
+                // An item that a get has made is empty; memcached takes whatever lies behind it in memory for a counter.
+                let key = if flags.contains(" N") { format!("made{}", self.random.below(20)) } else { key };
                 format!("mg {key}{flags}")
             }
             26..28 => {
@@ -174,7 +179,7 @@ impl Generator {
                 format!("md {key}{flags}")
             }
             29 => {
-                let choices: &[&str] = &["v", "q", "k", "O", "t", "D5", "MI", "MD", "T100", "J7"];
+                let choices: &[&str] = &["v", "q", "k", "O", "t", "D5", "MI", "M+", "T100", "J7"];
                 let flags = self.meta_flags(choices, 4);
                 format!("ma {key}{flags}")
             }
