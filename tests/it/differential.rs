@@ -63,7 +63,9 @@ impl Generator {
         if self.random.one_in(5) {
             return self.random.below(1_000_000).to_string().into_bytes();
         }
-        (0..len).map(|_| (self.random.next() & 0xff) as u8).collect()
+        // Not blank: memcached takes a blank value for a counter together with whatever lies behind it in memory.
+        let random = (0..len).map(|_| (self.random.next() & 0xff) as u8);
+        std::iter::once(b'v').chain(random).collect()
     }
 
     fn end(&mut self) -> &'static str {
@@ -155,7 +157,7 @@ impl Generator {
             }
             23..26 => {
                 let choices: &[&str] = if self.sharded {
-                    &["v", "k", "f", "s", "O", "q", "t", "T100", "u", "h", "N100"]
+                    &["v", "k", "f", "s", "O", "q", "t", "T100", "u", "N100"]
                 } else {
                     &["v", "k", "f", "s", "O", "q", "t", "c", "T100", "u", "h", "N100", "R30", "?", "Tx"]
                 };
@@ -175,7 +177,8 @@ impl Generator {
                 return self.with_block(format!("ms {key} {}{mode}{flags}", value.len()), &value);
             }
             28 => {
-                let flags = self.meta_flags(&["q", "k", "O", "I", "T50"], 3);
+                let choices: &[&str] = if self.sharded { &["q", "k", "O"] } else { &["q", "k", "O", "I", "T50"] };
+                let flags = self.meta_flags(choices, 3);
                 format!("md {key}{flags}")
             }
             29 => {

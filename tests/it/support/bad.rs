@@ -25,7 +25,7 @@ impl Scripted {
     }
 
     /// Answers every request line with `answer`, which is given the line.
-    pub(crate) fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub(crate) fn answering(answer: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::start(move |mut stream| {
             let mut buffer = Vec::new();
             while let Some(line) = read_line(&mut stream, &mut buffer) {
@@ -54,8 +54,7 @@ impl Scripted {
         Self::start(|mut stream| {
             let mut buffer = Vec::new();
             while let Some(line) = read_line(&mut stream, &mut buffer) {
-                let key = line.split(' ').nth(1).unwrap_or_default();
-                for byte in format!("VALUE {key} 0 200\r\n{}\r\nEND\r\n", "x".repeat(200)).bytes() {
+                for byte in value_of(&line, &"x".repeat(200)) {
                     std::thread::sleep(Duration::from_millis(20));
                     if stream.write_all(&[byte]).is_err() {
                         return;
@@ -70,19 +69,25 @@ impl Scripted {
         Self::start(|mut stream| {
             let mut buffer = Vec::new();
             if let Some(line) = read_line(&mut stream, &mut buffer) {
-                let key = line.split(' ').nth(1).unwrap_or_default();
-                let _ = stream.write_all(format!("VALUE {key} 0 100\r\nhalf of it").as_bytes());
+                let whole = value_of(&line, &"x".repeat(100));
+                let _ = stream.write_all(&whole[..whole.len() / 2]);
             }
         })
     }
 }
 
+/// The response to a get of one key, with this value.
+pub(crate) fn value_of(line: &[u8], value: &str) -> Vec<u8> {
+    let key = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    [b"VALUE ", key, format!(" 0 {}\r\n{value}\r\nEND\r\n", value.len()).as_bytes()].concat()
+}
+
 /// A line without its end; `None` at the end of the stream.
-pub(crate) fn read_line(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+pub(crate) fn read_line(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
-            return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
+            return Some(line.trim_ascii_end().to_vec());
         }
         let mut chunk = [0; 4096];
         match stream.read(&mut chunk) {

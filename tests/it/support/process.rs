@@ -1,5 +1,6 @@
 //! Real processes: memcached, nutcracker, and the program under test. Each is ended, by its id, when it is dropped.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,9 +12,15 @@ use std::time::Duration;
 use super::client::Client;
 use super::wait_until;
 
-/// A free port of the loopback interface.
+/// A free port of the loopback interface; never the same one twice.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        if GIVEN.lock().expect("ports").insert(port) {
+            return port;
+        }
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {
