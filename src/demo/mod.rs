@@ -1,15 +1,159 @@
-//! `softmiss demo`.
+//! `softmiss demo`: the whole thing in one process, with nothing to install.
+//!
+//! Three small cache nodes, the proxy in front of them, a load that checks every byte, and a monkey that kills, hangs and
+//! revives the nodes. What is to be seen: errors stay at 0.
+
+mod chaos;
+mod clock;
+mod load;
+mod meta;
+mod node;
+mod table;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
 use clap::Args;
+
+use crate::cli::say;
+use crate::config::model::{
+    Address, Config, Distribution, HashKind, Listen, LogFormat, LogLevel, LogSettings, OnFailure, Pool, Protocol,
+    RedisSettings, Server, Settings,
+};
+use crate::io::{Proxy, log, signal};
+use load::Seen;
+use node::Node;
+use table::{Table, View};
 
 /// Options of the demo.
 #[derive(Debug, Args)]
-pub struct Options {}
+pub struct Options {
+    /// Where the proxy listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11211")]
+    listen: SocketAddr,
 
-/// Runs it.
+    /// No load of its own: a cache for local development
+    #[arg(long)]
+    no_load: bool,
+
+    /// Leave the nodes alone
+    #[arg(long)]
+    no_chaos: bool,
+
+    /// End after so many seconds; Ctrl-C ends it otherwise
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+
+    /// What the monkey does, and when
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+const NAMES: [&str; 3] = ["node-a", "node-b", "node-c"];
+
+/// Runs the demo until it is ended.
 ///
 /// # Errors
 ///
-/// Always.
-pub fn run(_: &Options) -> anyhow::Result<()> {
-    anyhow::bail!("not here yet")
+/// When an address cannot be used, and when the load met an error or a wrong value.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut nodes = Vec::new();
+    for name in NAMES {
+        nodes.push(Node::start(name).context("cannot start a node on the loopback interface")?);
+    }
+    let _log = log::start(LogSettings { level: LogLevel::Error, format: LogFormat::Text }, None)?;
+    let proxy = Proxy::start(config(options.listen, &nodes)).map_err(|error| {
+        let taken = format!("{error:#}: is {} taken? Choose another with --listen 127.0.0.1:PORT", options.listen);
+        anyhow::Error::new(error).context(taken)
+    })?;
+    let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
+    say(&opening(address, options));
+    let board = proxy.shared_board();
+    let seen = Arc::new(Seen::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    if !options.no_load {
+        load::start(address, &seen, &stop);
+    }
+    let start = clock::now();
+    let mut monkey = chaos::Monkey::new(options.seed);
+    let mut table = Table::new();
+    let mut acts_at = Duration::from_secs(3);
+    let show = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let elapsed = start.elapsed();
+            if !options.no_chaos && elapsed >= acts_at {
+                acts_at = elapsed + monkey.rest();
+                table.tell(elapsed, &monkey.act(&nodes));
+            }
+            if !(options.no_load && options.no_chaos) {
+                table.draw(&View { elapsed, nodes: &nodes, board: &board, seen: &seen });
+            }
+            if options.seconds.is_some_and(|seconds| elapsed.as_secs() >= seconds) {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    signal::run_until(proxy, None, show)?;
+    stop.store(true, Ordering::Relaxed);
+    let view = View { elapsed: start.elapsed(), nodes: &nodes, board: &board, seen: &seen };
+    if !options.no_load {
+        say(&table::summary(&view, monkey.deeds));
+        if seen.wrong.load(Ordering::Relaxed) > 0 || seen.errors.load(Ordering::Relaxed) > 0 {
+            bail!("the application saw errors or wrong values; that must not happen");
+        }
+    }
+    Ok(())
+}
+
+fn opening(address: SocketAddr, options: &Options) -> String {
+    let mut text = format!(
+        "\nA memcached proxy is running at {address}, in front of three cache nodes inside this process.\n\n\
+         \x20 try it      telnet {} {}        then: set a 0 0 5 / hello / get a\n\
+         \x20 Django      CACHES = {{\"default\": {{\"LOCATION\": \"{address}\",\n\
+         \x20             \"BACKEND\": \"django.core.cache.backends.memcached.PyMemcacheCache\"}}}}\n\
+         \x20 end it      Ctrl-C\n\n",
+        address.ip(),
+        address.port()
+    );
+    if !options.no_chaos {
+        text.push_str("A monkey kills, hangs and revives the nodes. Watch the errors: they stay at 0.\n\n");
+    }
+    text
+}
+
+fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
+    let servers = nodes.iter().enumerate().map(|(position, node)| Server {
+        name: node.name.to_owned(),
+        address: Address::Tcp { host: node.address.ip().to_string(), port: node.address.port() },
+        weight: 1,
+        position,
+    });
+    let pool = Pool {
+        name: "demo".to_owned(),
+        listen: Listen::Tcp { text: listen.to_string(), address: listen },
+        protocol: Protocol::Memcache,
+        hash: HashKind::Fnv1a_64,
+        hash_tag: None,
+        distribution: Distribution::Ketama,
+        timeout: Some(Duration::from_millis(400)),
+        backlog: 512,
+        client_connections: None,
+        preconnect: false,
+        tcpkeepalive: false,
+        reuseport: false,
+        auto_eject_hosts: true,
+        server_retry_timeout: Duration::from_secs(2),
+        server_failure_limit: 3,
+        server_connections: 1,
+        on_failure: OnFailure::Miss,
+        value_limit: 64 << 20,
+        redis: RedisSettings::default(),
+        servers: servers.collect(),
+    };
+    Config { settings: Settings { stats: None, ..Settings::default() }, pools: vec![pool] }
 }

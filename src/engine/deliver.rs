@@ -277,7 +277,9 @@ impl Engine {
             parts = [&degraded, b""];
         }
         let Some(session) = self.sessions.get_mut(id.index()) else { return false };
-        session.observe_response(response.len());
+        if verb.is_read() && status == Status::Done {
+            session.observe_response(response.len());
+        }
         let Some(slot) = session.slot_mut(ticket.number) else { return false };
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
         slot.body.clear();
@@ -297,6 +299,7 @@ impl Engine {
             slot.body.extend_from_slice(parts[1]);
             let held = slot.body.len();
             session.held += held;
+            self.charge_session(id);
         }
         true
     }

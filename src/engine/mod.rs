@@ -312,6 +312,7 @@ impl Engine {
 
     /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
     pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
+        self.charge_session(id);
         let draining = self.draining;
         let Some(session) = self.session(id) else {
             return ClientStatus { reads: false, finished: true };

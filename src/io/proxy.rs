@@ -144,8 +144,8 @@ impl Proxy {
 
     /// The health of the servers.
     #[must_use]
-    pub fn board(&self) -> &Board {
-        &self.observed.board
+    pub fn shared_board(&self) -> Arc<Board> {
+        Arc::clone(&self.observed.board)
     }
 
     /// Takes no more clients, answers what has been read, and ends. Blocks until it is over.

@@ -15,7 +15,7 @@ fn greed() -> Duration {
 fn a_client_that_asks_for_much_and_does_not_read_costs_little_and_gets_everything() {
     let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let proxy = Proxy::start(&addresses, &["timeout: 400"]);
+    let proxy = Proxy::start(&addresses, &["timeout: 5000"]);
     let mut client = proxy.client();
     let value = "v".repeat(100_000);
     for number in 0..100 {
