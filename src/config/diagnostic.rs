@@ -118,7 +118,6 @@ impl Report {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(one.message.as_str());
-        let mut groups = Vec::new();
         let marks = one.span.iter().map(|span| (AnnotationKind::Primary, span, &one.label));
         let marks = marks.chain(one.related.iter().map(|(span, label)| (AnnotationKind::Context, span, label)));
         let mut snippet = Snippet::source(self.text.as_str()).path(self.name.as_str()).fold(true);
@@ -141,8 +140,7 @@ impl Report {
         if let Some(help) = &one.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
-        groups.push(group);
-        renderer.render(&groups).to_string()
+        renderer.render(&[group])
     }
 }
 

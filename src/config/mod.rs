@@ -67,7 +67,7 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Box<Report>> {
     let config = match raw::read(text) {
         Ok(root) => resolve::resolve(&root, &mut findings),
         Err(diagnostic) => {
-            findings.push(diagnostic);
+            findings.push(*diagnostic);
             None
         }
     };

@@ -1,5 +1,7 @@
 //! One pool of the file.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
+
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;

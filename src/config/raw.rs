@@ -53,9 +53,9 @@ impl Node {
 }
 
 /// Reads the text of a file; one diagnostic when it is not YAML.
-pub(super) fn read(text: &str) -> Result<Node, Diagnostic> {
+pub(super) fn read(text: &str) -> Result<Node, Box<Diagnostic>> {
     if let Some(diagnostic) = tab_in_indentation(text) {
-        return Err(diagnostic);
+        return Err(Box::new(diagnostic));
     }
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
@@ -64,7 +64,7 @@ pub(super) fn read(text: &str) -> Result<Node, Diagnostic> {
     options.with_snippet = false;
     match serde_saphyr::from_str_with_options::<Spanned<Any>>(text, options) {
         Ok(tree) => Ok(node(tree, text)),
-        Err(error) => Err(not_yaml(&error, text)),
+        Err(error) => Err(Box::new(not_yaml(&error, text))),
     }
 }
 

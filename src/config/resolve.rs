@@ -3,6 +3,8 @@
 //! Nothing here stops at the first problem: each key is looked at by itself, what is wrong is noted, and the file is
 //! refused at the end with everything that was found.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
+
 use std::net::SocketAddr;
 
 use super::diagnostic::{Diagnostic, Severity, Span, nearest};

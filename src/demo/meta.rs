@@ -1,5 +1,7 @@
 //! The meta commands of a demo node: the flags that clients commonly use, none of the rest.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only the verbs of meta commands come here")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

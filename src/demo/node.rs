@@ -3,6 +3,8 @@
 //! A node can be killed (its listener and connections go, its data with them), hung (connections stay, nothing is
 //! answered) and brought back. It is honest about what it is: one lock, a thread a connection, nothing to tune.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only the verbs of the command come here")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

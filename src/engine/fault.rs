@@ -1,5 +1,7 @@
 //! What happens when a server fails: connections that break or go silent, deadlines that pass, servers that leave.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
+
 use super::deadline::Timer;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;

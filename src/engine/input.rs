@@ -181,7 +181,7 @@ impl Engine {
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
-        let since = since.or(session.paused.filter(|_| session.stalled));
+        let since = since.or_else(|| session.paused.filter(|_| session.stalled));
         if let Some(since) = since
             && !session.timed
         {

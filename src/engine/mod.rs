@@ -548,7 +548,6 @@ impl Engine {
     }
 
     /// The next number for the `random` distribution (xorshift64).
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is the number")]
     fn next_random(&mut self) -> u32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

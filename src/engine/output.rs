@@ -106,7 +106,7 @@ mod tests {
         let mut expected = Vec::new();
         let mut read = Vec::new();
         for round in 0..400usize {
-            let bytes = vec![(round % 251) as u8; (round * 7919) % 90_000];
+            let bytes = vec![round.to_le_bytes()[0]; (round * 7919) % 90_000];
             expected.extend_from_slice(&bytes);
             if round % 3 == 0 {
                 output.append(&bytes)

@@ -1,5 +1,7 @@
 //! TCP and unix-socket connections as one type.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open-ended")]
+
 use std::io;
 use std::path::Path;
 use std::pin::Pin;

@@ -67,6 +67,7 @@ fn crc16(key: &[u8]) -> u32 {
     key.iter().fold(0u32, |crc, &byte| (crc << 8) ^ u32::from(CRC16[(((crc >> 8) ^ u32::from(byte)) & 0xff) as usize]))
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the index is below 256")]
 const CRC16: [u16; 256] = {
     let mut table = [0u16; 256];
     let mut index = 0;
@@ -87,6 +88,7 @@ fn crc32(key: &[u8]) -> u32 {
     !key.iter().fold(u32::MAX, |crc, &byte| (crc >> 8) ^ CRC32[((crc ^ u32::from(byte)) & 0xff) as usize])
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the index is below 256")]
 const CRC32: [u32; 256] = {
     let mut table = [0u32; 256];
     let mut index = 0;

@@ -84,9 +84,9 @@ fn clean(client: &mut Client) {
     assert_eq!(client.ask("flush_all\r\n"), "OK");
 }
 
-fn check(case: &Case, client: &mut Client, found: Vec<u8>) {
+fn check(case: &Case, client: &Client, found: &[u8]) {
     assert_eq!(
-        String::from_utf8_lossy(&found),
+        String::from_utf8_lossy(found),
         String::from_utf8_lossy(case.expect),
         "{}: sent {:?}",
         case.name,
@@ -103,7 +103,7 @@ fn all_cases(servers: usize) {
     for case in CASES {
         clean(&mut client);
         let found = client.exchange(case.send);
-        check(case, &mut client, found);
+        check(case, &client, &found);
     }
     for case in CASES {
         for cut in 1..case.send.len() {
@@ -112,7 +112,7 @@ fn all_cases(servers: usize) {
             // The first part has to be read by itself: something small goes through another connection meanwhile.
             proxy.client().ask("mn\r\n");
             let found = client.exchange(&case.send[cut..]);
-            check(case, &mut client, found);
+            check(case, &client, &found);
         }
     }
 }

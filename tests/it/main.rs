@@ -1,5 +1,10 @@
 //! The tests of the whole: one module a capability.
 
+#![expect(clippy::disallowed_methods, reason = "tests play the outside world: they own clocks and may wait")]
+#![expect(clippy::cast_possible_truncation, reason = "random numbers below small limits")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and logs belong to a test's report")]
+
 mod conformance;
 mod degrade;
 mod differential;

@@ -5,6 +5,8 @@
 //! base64 and routed by what it decodes to. `k` is added where a response carries a value, so that the value can be
 //! checked against the key that was asked for, and taken out of the response again.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "only the verbs of meta commands come here")]
+
 use super::request::{self, Block, MAX_BLOCK, Parsed, Refusal, Request, Skip, Words, complete, is_key, refused};
 use super::{KEY_LIMIT, Verb, number};
 
@@ -83,7 +85,7 @@ pub(super) fn parse<'a>(input: &'a [u8], len: usize, kind: u8, mut words: Words<
 
 fn set<'a>(input: &'a [u8], len: usize, key: &'a [u8], mut words: Words<'a>, value_limit: usize) -> Parsed<'a> {
     let bytes = match words.next().map(number::signed) {
-        Some(Some(bytes)) if (0..=MAX_BLOCK).contains(&bytes) => bytes.unsigned_abs() as usize,
+        Some(Some(bytes)) if (0..=MAX_BLOCK).contains(&bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         _ => return refused(len, Refusal::BadFormat),
     };
     let refuse = |refusal| Parsed::Refused { len, refusal, silent: false, skip: Skip::block(bytes) };
@@ -179,7 +181,7 @@ pub fn decode_key(key: &[u8]) -> Option<([u8; KEY_LIMIT], usize)> {
         held += 6;
         if held >= 8 {
             held -= 8;
-            *decoded.get_mut(len)? = (bits >> held) as u8;
+            *decoded.get_mut(len)? = ((bits >> held) & 0xff) as u8;
             len += 1;
         }
     }

@@ -3,6 +3,8 @@
 //! Two ways to say it: the protocol's own words for "not there" ([`miss`]), and twemproxy's error lines ([`error`]).
 //! Which of them is used is the pool's policy, decided in the engine.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "classic verbs have no quiet mode")]
+
 use super::Verb;
 use crate::failure::Failure;
 

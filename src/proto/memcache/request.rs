@@ -335,7 +335,7 @@ fn store<'a>(input: &'a [u8], len: usize, verb: Verb, words: Words<'a>, value_li
     let noreply = tokens[count - 1] == b"noreply";
     let refuse = |refusal, skip| Parsed::Refused { len, refusal, silent: noreply, skip };
     let bytes = match number::signed(tokens[3]) {
-        Some(bytes) if (0..=MAX_BLOCK).contains(&bytes) => bytes.unsigned_abs() as usize,
+        Some(bytes) if (0..=MAX_BLOCK).contains(&bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         _ => return refuse(Refusal::BadFormat, Skip::NONE),
     };
     let flags = number::unsigned(tokens[1]).and_then(|flags| u32::try_from(flags).ok());

@@ -127,10 +127,10 @@ impl Client {
                 let flags =
                     ["v", "v k", "s v", "f t", "c v", "v q", "k q"][random.below(if loud { 5 } else { 7 }) as usize];
                 // In healthy runs the model knows no lifetimes, and unique values depend on the other clients.
-                let flags = if private { flags.replace('t', "s").replace('c', "s") } else { flags.to_owned() };
+                let flags = if private { flags.replace(['t', 'c'], "s") } else { flags.to_owned() };
                 let kind = if flags.contains('q') { Kind::MetaQuiet } else { Kind::Meta };
                 let text = format!("mg {key} {flags} {token}\r\n");
-                opaque = Some(token.clone());
+                opaque = Some(token);
                 (text, Some(kind))
             }
             18 => {

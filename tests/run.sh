@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The tests: installs what they need (tests/setup.sh), then runs them all. Arguments go to the test runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PATH:/usr/sbin"
+
+bash tests/setup.sh
+cargo test --doc --quiet
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --no-fail-fast "$@"
+else
+    cargo test --lib --bins --tests --no-fail-fast "$@"
+fi

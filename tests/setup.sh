@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs what the tests need, once: memcached, redis-server, nutcracker and their friends from Debian, and a Python
+# environment with the clients in target/venv. Says nothing when all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "tests/setup.sh: $*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo -n "$@"; else
+        fail "root is needed to install packages: run '$*' yourself"
+    fi
+}
+
+missing=()
+need() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing+=("$2"); }
+need memcached memcached
+need redis-server redis-server
+need nutcracker nutcracker
+need ip iproute2
+need gcc gcc
+[ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
+[ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
+command -v python3 >/dev/null || missing+=(python3 python3-dev)
+if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv python3-dev); fi
+if [ "${#missing[@]}" -gt 0 ]; then
+    command -v apt-get >/dev/null || fail "install these by hand: ${missing[*]}"
+    mkdir -p target
+    # Debian starts the services it installs; the tests use processes and ports of their own, so it is told not to.
+    install() { as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq "${missing[@]}"; }
+    { install || { as_root apt-get update -qq && install; }; } >target/setup.log 2>&1 </dev/null ||
+        fail "could not install ${missing[*]}; see target/setup.log"
+fi
+
+stamp=target/venv/requirements.txt
+if ! cmp -s tests/requirements.txt "$stamp"; then
+    mkdir -p target
+    rm -rf target/venv
+    { python3 -m venv target/venv &&
+        target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt; } \
+        >target/setup-venv.log 2>&1 </dev/null || fail "could not set up the Python clients; see target/setup-venv.log"
+    cp tests/requirements.txt "$stamp"
+fi
