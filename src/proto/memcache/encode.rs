@@ -90,7 +90,7 @@ pub fn meta(out: &mut Vec<u8>, meta: &Meta<'_>) {
     }
 }
 
-/// Whether [`meta`] adds a `k` that the client did not ask for.
+/// Whether [`meta()`] adds a `k` that the client did not ask for.
 #[must_use]
 pub const fn adds_key(meta: &Meta<'_>) -> bool {
     let meta::Flags { key, value, .. } = meta.seen;

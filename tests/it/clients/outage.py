@@ -1,0 +1,56 @@
+"""Uses Django's cache for a while and prints what went wrong. Arguments: host port backend seconds."""
+
+import sys
+import time
+
+WHERE = f"{sys.argv[1]}:{sys.argv[2]}"
+BACKEND, SECONDS = sys.argv[3], float(sys.argv[4])
+
+import django
+from django.conf import settings
+
+settings.configure(CACHES={"default": {"BACKEND": f"django.core.cache.backends.memcached.{BACKEND}", "LOCATION": WHERE}})
+django.setup()
+from django.core.cache import cache
+
+calls = exceptions = wrong = hits = 0
+slowest, slowest_call = 0.0, None
+first = None
+print("started", flush=True)
+end = time.monotonic() + SECONDS
+number = 0
+
+
+def call(what, *arguments):
+    """Calls and counts; an exception is what must not happen."""
+    global calls, exceptions, slowest, slowest_call, first
+    start = time.monotonic()
+    calls += 1
+    try:
+        return what(*arguments)
+    except Exception as error:
+        exceptions += 1
+        first = first or f"{what.__name__}: {error!r}"
+    finally:
+        took = time.monotonic() - start
+        if took > slowest:
+            slowest, slowest_call = took, what.__name__
+
+
+while time.monotonic() < end:
+    number += 1
+    key = f"page:{number * 2654435761 % 1000:x}"
+    found = call(cache.get, key)
+    if found is not None:
+        hits += 1
+        wrong += found != key * 3
+    call(cache.set, key, key * 3)
+    if number % 10 == 0:
+        keys = [f"page:{(number + n) * 2654435761 % 1000:x}" for n in range(20)]
+        found = call(cache.get_many, keys) or {}
+        wrong += any(value != key * 3 for key, value in found.items())
+        call(cache.delete, key)
+        call(cache.touch, key, 50)
+        call(cache.set_many, {key: key * 3 for key in keys})
+    time.sleep(0.001)
+print(f"calls {calls} hits {hits} wrong {wrong} exceptions {exceptions} slowest_ms {slowest * 1000:.0f} ({slowest_call}) first {first}")
