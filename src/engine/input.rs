@@ -16,7 +16,7 @@ use std::time::Duration;
 const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
 
 /// Time that is left to requests which could not be carried out when they were read.
-const GRACE: Duration = Duration::from_millis(30);
+const GRACE: Duration = Duration::from_millis(40);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::proto::memcache::request::Skip;
 use crate::time::Instant;
 
 /// Most keys that a client may have in flight.
-pub(crate) const WINDOW_LIMIT: usize = 384;
+pub(crate) const WINDOW_LIMIT: usize = 1024;
 
 /// Fewest keys that a client may have in flight, however large its values are.
 const WINDOW_FLOOR: usize = 16;
