@@ -1,3 +1,79 @@
 //! Configuration: from the text of a file to resolved, checked values.
+//!
+//! `raw` reads the file as it was written, [`resolve`](self) makes [`model`] values of it and collects every problem on
+//! the way, [`diagnostic`] shows them. A file that twemproxy accepts is accepted, with the same meaning.
 
+pub mod diagnostic;
 pub mod model;
+mod pool;
+mod raw;
+mod resolve;
+mod value;
+
+use std::path::Path;
+
+use diagnostic::{Diagnostic, Report};
+use model::Config;
+use resolve::Findings;
+
+/// Largest file that is read, in bytes.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// A file that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What in it works, but hardly as it was meant.
+    pub warnings: Report,
+}
+
+/// Reads a file.
+///
+/// # Errors
+///
+/// Every problem of the file at once, each with its place and what to write instead.
+pub fn load(path: &Path) -> Result<Loaded, Box<Report>> {
+    let name = path.display().to_string();
+    let unreadable = |message: String| {
+        let help = "name the file with `-c FILE`; an example with every option is conf/example.yml";
+        Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message).help(help)]))
+    };
+    match std::fs::metadata(path) {
+        Err(error) => return Err(unreadable(format!("the configuration file cannot be read: {error}"))),
+        Ok(found) if found.is_dir() => return Err(unreadable("this is a directory, not a file".to_owned())),
+        Ok(found) if found.len() > FILE_LIMIT => {
+            return Err(unreadable(format!("the file has {} bytes; at most {FILE_LIMIT} are read", found.len())));
+        }
+        Ok(_) => {}
+    }
+    match std::fs::read(path) {
+        Err(error) => Err(unreadable(format!("the configuration file cannot be read: {error}"))),
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => parse(&name, &text),
+            Err(_) => Err(unreadable("the file is not text in UTF-8".to_owned())),
+        },
+    }
+}
+
+/// Reads the text of a file; `name` is what to call it in messages.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(name: &str, text: &str) -> Result<Loaded, Box<Report>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut findings = Findings::default();
+    let config = match raw::read(text) {
+        Ok(root) => resolve::resolve(&root, &mut findings),
+        Err(diagnostic) => {
+            findings.push(diagnostic);
+            None
+        }
+    };
+    let report = Report::new(name, text, findings.list);
+    match config {
+        Some(config) => Ok(Loaded { config, warnings: report }),
+        None => Err(Box::new(report)),
+    }
+}

@@ -220,7 +220,11 @@ pub enum Address {
 
 /// The hash functions, under twemproxy's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the documentation; the definitions are in `ring::hash`")]
+#[expect(
+    missing_docs,
+    non_camel_case_types,
+    reason = "these are twemproxy's names; the definitions are in `ring::hash`"
+)]
 pub enum HashKind {
     OneAtATime,
     Md5,

@@ -1,0 +1,181 @@
+//! The command line: its definitions, and one module a subcommand.
+//!
+//! twemproxy's flags keep their meaning, so the binary can be put in its place; subcommands stand beside them.
+
+mod check;
+pub mod daemon;
+mod route;
+mod run;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// Where a configuration is looked for when no flag names one (twemproxy's default).
+const DEFAULT_FILE: &str = "conf/softmiss.yml";
+
+const ABOUT: &str = "A sharding proxy for memcached that turns a dead cache server into cache misses.";
+
+const EXAMPLES: &str = "\
+Examples:
+  softmiss demo                          see it work: three nodes, a load, and a monkey that kills them
+  softmiss check conf/example.yml       what is wrong with a file, all of it at once
+  softmiss -c conf/example.yml          run
+  softmiss route -c FILE user:42         which server a key belongs to, and why
+  softmiss route -c FILE --dead cache-a user:42
+                                         where it would go if cache-a were gone
+
+Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT answer what has been read and end;
+SIGHUP reopens the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "softmiss", version, about = ABOUT, after_help = EXAMPLES, disable_version_flag = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// twemproxy's flags.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Configuration file
+    #[arg(short = 'c', long = "conf-file", value_name = "FILE", global = true)]
+    pub(crate) conf_file: Option<PathBuf>,
+
+    /// Test the configuration file and exit: 0 if it can be used
+    #[arg(short = 't', long = "test-conf")]
+    pub(crate) test_conf: bool,
+
+    /// Run in the background
+    #[arg(short = 'd', long = "daemonize")]
+    pub(crate) daemonize: bool,
+
+    /// List the statistics and exit
+    #[arg(short = 'D', long = "describe-stats")]
+    pub(crate) describe_stats: bool,
+
+    /// Log level, 0 (errors only) to 11 (everything); the file's `log: level` otherwise
+    #[arg(short = 'v', long = "verbose", value_name = "N", value_parser = clap::value_parser!(u8).range(0..=255))]
+    pub(crate) verbose: Option<u8>,
+
+    /// Append the log to a file, reopened on SIGHUP, in place of stderr
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Port of the JSON statistics (default 22222)
+    #[arg(short = 's', long = "stats-port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) stats_port: Option<u16>,
+
+    /// Address of the JSON statistics (default 127.0.0.1)
+    #[arg(short = 'a', long = "stats-addr", value_name = "ADDR")]
+    pub(crate) stats_addr: Option<IpAddr>,
+
+    /// Accepted for twemproxy's sake: statistics are always live
+    #[arg(short = 'i', long = "stats-interval", value_name = "MS")]
+    pub(crate) stats_interval: Option<u32>,
+
+    /// Write the process id to a file, removed at the end
+    #[arg(short = 'p', long = "pid-file", value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Accepted for twemproxy's sake: buffers grow and shrink by need
+    #[arg(short = 'm', long = "mbuf-size", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=16_777_216))]
+    pub(crate) mbuf_size: Option<u32>,
+
+    /// Print the version and exit
+    #[arg(short = 'V', long = "version")]
+    pub(crate) version: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say everything that is wrong with configuration files; exit 0 if nothing is
+    Check {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Say which pool and server keys belong to, and why
+    Route(route::Arguments),
+    /// Show the proxy at work: nodes, load and faults inside this one process
+    Demo(crate::demo::Options),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // As twemproxy: help is a success, a bad option is exit status 1.
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("softmiss: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { command, flags } = cli;
+    let file = flags.conf_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    match command {
+        Some(Command::Check { files }) => Ok(check::run(&files)),
+        Some(Command::Route(arguments)) => route::run(&file, &arguments),
+        Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "softmiss", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man) => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None if flags.version => {
+            say(&format!("This is softmiss-{}\n", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        None if flags.describe_stats => {
+            say(&check::describe_stats());
+            Ok(ExitCode::SUCCESS)
+        }
+        None if flags.test_conf => Ok(check::test(&file)),
+        None => run::run(&file, &flags),
+    }
+}
+
+/// Writes to stdout. A reader that has gone is not a problem of ours.
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Writes a line to stderr.
+pub(crate) fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Whether messages on stderr may be coloured.
+pub(crate) fn colour() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,0 +1,241 @@
+//! One pool of the file.
+
+use std::time::Duration;
+
+use super::diagnostic::Diagnostic;
+use super::model::{Distribution, HashKind, OnFailure, Pool, Protocol, RedisSettings, Server};
+use super::raw::{Content, Node};
+use super::resolve::{COUNT_LIMIT, Findings, Keys, choice};
+use super::value;
+use crate::ring::ketama;
+
+/// Every key of a pool.
+pub(super) const KEYS: [&str; 20] = [
+    "listen",
+    "servers",
+    "hash",
+    "hash_tag",
+    "distribution",
+    "timeout",
+    "backlog",
+    "client_connections",
+    "redis",
+    "redis_auth",
+    "redis_db",
+    "preconnect",
+    "tcpkeepalive",
+    "reuseport",
+    "auto_eject_hosts",
+    "server_connections",
+    "server_retry_timeout",
+    "server_failure_limit",
+    "on_failure",
+    "value_limit",
+];
+
+/// Keys that have a meaning in the plan of this program and none in this version.
+const LATER: [&str; 10] = [
+    "on_eject",
+    "failover_ttl",
+    "rejoin",
+    "transactions",
+    "max_ejected_percent",
+    "rise",
+    "fall",
+    "unknown_commands",
+    "tls",
+    "server_tls",
+];
+
+/// twemproxy's default of `server_retry_timeout`.
+const DEFAULT_RETRY: Duration = Duration::from_millis(30_000);
+
+pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findings) -> Option<Pool> {
+    let pairs = match &node.content {
+        Content::Mapping(pairs) => pairs,
+        other => {
+            let message = format!("pool `{name}` must have keys such as `listen` and `servers`, not {}", other.kind());
+            let help = format!(
+                "indent the pool's keys below its name:\n\n  {name}:\n    listen: 127.0.0.1:11211\n    servers:\n      - 10.0.0.1:11211:1"
+            );
+            findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
+            return None;
+        }
+    };
+    let keys = Keys::new(pairs, &KEYS, &LATER, "a pool", findings);
+    let before = findings.list.len();
+    let required = |name_of_key: &str, help: &str, findings: &mut Findings| {
+        if keys.find(name_of_key).is_none() {
+            let message = format!("pool `{name}` has no `{name_of_key}`");
+            findings.push(Diagnostic::error(Some(key.span.clone()), message).label("in this pool").help(help));
+        }
+    };
+    required("listen", "add `listen: 127.0.0.1:11211`, the address that the application connects to", findings);
+    required("servers", "add `servers:` with a line `- host:port:weight name` for each server", findings);
+
+    let listen = keys.read("listen", findings, value::listen);
+    let servers = keys.find("servers").map(|(key, node)| servers(key, node, findings)).unwrap_or_default();
+    let redis = keys.read("redis", findings, value::boolean).unwrap_or(false);
+    let protocol = if redis { Protocol::Redis } else { Protocol::Memcache };
+    if !redis {
+        for only in ["redis_auth", "redis_db"] {
+            if keys.find(only).is_some() {
+                let message = format!("`{only}` is only for a redis pool");
+                let help = "add `redis: true` if this pool speaks Redis, or leave the line out";
+                findings.push(Diagnostic::error(keys.span(only), message).help(help));
+            }
+        }
+    }
+    let hash = keys.read("hash", findings, |text| choice(text, &HashKind::ALL)).unwrap_or(HashKind::Fnv1a_64);
+    let distribution =
+        keys.read("distribution", findings, |text| choice(text, &Distribution::ALL)).unwrap_or(Distribution::Ketama);
+    let flag = |name: &str, findings: &mut Findings| keys.read(name, findings, value::boolean).unwrap_or(false);
+    let number = |name: &str, least: u64, most: u64, findings: &mut Findings| {
+        keys.read(name, findings, |text| value::number(text, least, most))
+    };
+    let default_policy = if redis { OnFailure::Error } else { OnFailure::Miss };
+    let policies = [("miss", OnFailure::Miss), ("error", OnFailure::Error)];
+    let small =
+        |number: Option<u64>, default: u32| number.map_or(default, |number| u32::try_from(number).unwrap_or(default));
+    let pool = Pool {
+        name: name.to_owned(),
+        protocol,
+        hash,
+        hash_tag: keys.read("hash_tag", findings, hash_tag),
+        distribution,
+        timeout: keys.read("timeout", findings, value::duration).flatten(),
+        backlog: small(number("backlog", 0, 65_535, findings), 512),
+        client_connections: number("client_connections", 0, u64::from(u32::MAX), findings)
+            .and_then(|limit| usize::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
+        preconnect: flag("preconnect", findings),
+        tcpkeepalive: flag("tcpkeepalive", findings),
+        reuseport: flag("reuseport", findings),
+        auto_eject_hosts: flag("auto_eject_hosts", findings),
+        server_retry_timeout: keys
+            .read("server_retry_timeout", findings, value::duration)
+            .map_or(DEFAULT_RETRY, Option::unwrap_or_default),
+        server_failure_limit: small(number("server_failure_limit", 0, u64::from(u32::MAX), findings), 2).max(1),
+        server_connections: number("server_connections", 1, 1024, findings)
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(1),
+        on_failure: keys.read("on_failure", findings, |text| policy(text, &policies)).unwrap_or(default_policy),
+        value_limit: keys.read("value_limit", findings, |text| value::size(text, 1 << 10, 1 << 30)).unwrap_or(64 << 20),
+        redis: RedisSettings {
+            auth: keys.read("redis_auth", findings, |text| Ok(text.to_owned())),
+            db: small(number("redis_db", 0, u64::from(u32::MAX), findings), 0),
+        },
+        listen: listen?,
+        servers,
+    };
+    if !findings.list[before..].iter().any(|one| one.severity == super::diagnostic::Severity::Error) {
+        warn(&pool, key, &keys, findings);
+    }
+    Some(pool)
+}
+
+fn policy(text: &str, policies: &[(&'static str, OnFailure)]) -> Result<OnFailure, value::Wrong> {
+    if text == "absorb" {
+        let message = "`absorb` is not supported by this version yet".to_owned();
+        return Err(value::Wrong { message, help: Some("write `miss` or `error`".to_owned()) });
+    }
+    choice(text, policies)
+}
+
+fn hash_tag(text: &str) -> Result<[u8; 2], value::Wrong> {
+    <[u8; 2]>::try_from(text.as_bytes()).map_err(|_| value::Wrong {
+        message: format!("`{text}` is not a pair of marks"),
+        help: Some("write exactly two characters, the opening and the closing one, in quotes: \"{}\"".to_owned()),
+    })
+}
+
+fn servers(key: &Node, node: &Node, findings: &mut Findings) -> Vec<Server> {
+    let items = match &node.content {
+        Content::List(items) => items,
+        other => {
+            let message = format!("`servers` takes a list, not {}", other.kind());
+            let help = "write one server a line:\n\n    servers:\n      - 10.0.0.1:11211:1 cache-a";
+            findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
+            return Vec::new();
+        }
+    };
+    if items.is_empty() || items.len() > COUNT_LIMIT {
+        let message = format!("`servers` lists {} servers", items.len());
+        let help = format!("list from 1 to {COUNT_LIMIT}");
+        findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
+    }
+    let mut found: Vec<(Server, &Node)> = Vec::new();
+    for (position, item) in items.iter().enumerate() {
+        let Some(line) = item.scalar() else {
+            let message = format!("a server is one line of text, not {}", item.content.kind());
+            let help = "write `- host:port:weight name`";
+            findings.push(Diagnostic::error(Some(item.span.clone()), message).help(help));
+            continue;
+        };
+        let Some((name, address, weight)) = findings.check(item, "servers", value::server(line)) else {
+            continue;
+        };
+        if let Some((_, first)) = found.iter().find(|(server, _)| server.name == name) {
+            let repeated = Diagnostic::error(Some(item.span.clone()), format!("two servers have the name `{name}`"))
+                .label("again here")
+                .also(first.span.clone(), "first here")
+                .help("list it once, or give each a name of its own behind the weight");
+            findings.push(repeated);
+            continue;
+        }
+        found.push((Server { name, address, weight, position }, item));
+    }
+    let mut servers: Vec<_> = found.into_iter().map(|(server, _)| server).collect();
+    // twemproxy's order: it numbers the servers for modula, for the ring and for the statistics.
+    servers.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+    servers
+}
+
+/// What works, but hardly as it was meant.
+fn warn(pool: &Pool, key: &Node, keys: &Keys<'_>, findings: &mut Findings) {
+    let name = &pool.name;
+    if pool.hash == HashKind::Crc32 && pool.distribution == Distribution::Ketama && pool.servers.len() > 1 {
+        let warning = Diagnostic::warning(
+            keys.span("hash"),
+            format!("in pool `{name}` one server gets every key: `crc32` has 15 bits, and ketama needs 32"),
+        )
+        .help("use `crc32a` (all keys move), or `distribution: modula` as other clients with this hash do");
+        findings.push(warning);
+    }
+    if pool.distribution == Distribution::Ketama && pool.servers.len() > 1 {
+        let total = pool.servers.iter().map(|server| server.weight).fold(0, u32::saturating_add);
+        for server in &pool.servers {
+            if ketama::groups(server.weight, total, pool.servers.len()) == 0 {
+                let warning = Diagnostic::warning(
+                    keys.span("servers"),
+                    format!(
+                        "server `{}` of pool `{name}` gets no keys: its weight {} of {total} rounds to no points",
+                        server.name, server.weight
+                    ),
+                )
+                .help("raise its weight, or leave it out");
+                findings.push(warning);
+            }
+        }
+    }
+    match pool.timeout {
+        None => {
+            let warning = Diagnostic::warning(
+                Some(key.span.clone()),
+                format!("pool `{name}` has no `timeout`: while a server hangs, its requests wait for ever"),
+            )
+            .help("add `timeout: 400` (milliseconds)");
+            findings.push(warning);
+        }
+        Some(timeout) if pool.auto_eject_hosts && pool.server_retry_timeout < timeout => {
+            let span = keys.span("server_retry_timeout").or_else(|| keys.span("timeout"));
+            let warning = Diagnostic::warning(
+                span,
+                format!("in pool `{name}` an ejected server is probed before a request to it would time out"),
+            )
+            .help("make `server_retry_timeout` longer than `timeout`; 2000 to 30000 is usual");
+            findings.push(warning);
+        }
+        Some(_) => {}
+    }
+}

@@ -1,0 +1,310 @@
+//! From the file as written to resolved values: defaults, ranges, cross-checks.
+//!
+//! Nothing here stops at the first problem: each key is looked at by itself, what is wrong is noted, and the file is
+//! refused at the end with everything that was found.
+
+use std::net::SocketAddr;
+
+use super::diagnostic::{Diagnostic, Severity, Span, nearest};
+use super::model::{Config, LogFormat, LogLevel, LogSettings, Pool, Settings};
+use super::raw::{Content, Node};
+use super::{pool, value};
+
+/// The name that is not a pool's.
+const SETTINGS_NAME: &str = "softmiss";
+
+const SETTINGS_KEYS: [&str; 4] = ["workers", "memory_limit", "stats", "log"];
+
+/// Keys of settings that have a meaning in the plan of this program and none in this version.
+const SETTINGS_LATER: [&str; 2] = ["admin", "statsd"];
+
+/// Most pools and servers that can be told apart.
+pub(super) const COUNT_LIMIT: usize = 65_535;
+
+/// What is found wrong.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) list: Vec<Diagnostic>,
+}
+
+impl Findings {
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.list.push(diagnostic);
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.list.iter().any(|one| one.severity == Severity::Error)
+    }
+
+    /// The value, or a note of what is wrong with it.
+    pub(super) fn check<T>(&mut self, node: &Node, key: &str, read: Result<T, value::Wrong>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                let message = format!("`{key}`: {}", wrong.message);
+                self.push(Diagnostic::error(Some(node.span.clone()), message).maybe_help(wrong.help));
+                None
+            }
+        }
+    }
+
+    /// The text of a single value, or a note that there is none.
+    pub(super) fn scalar<'a>(&mut self, key: &Node, node: &'a Node) -> Option<&'a str> {
+        let name = key.scalar().unwrap_or_default();
+        let problem = match &node.content {
+            Content::Scalar(text) => return Some(text),
+            Content::Empty => Diagnostic::error(Some(key.span.clone()), format!("`{name}` has no value"))
+                .label("nothing stands behind it")
+                .help("write a value, or leave the line out to get the default"),
+            other => Diagnostic::error(
+                Some(node.span.clone()),
+                format!("`{name}` takes a single value, not {}", other.kind()),
+            ),
+        };
+        self.push(problem);
+        None
+    }
+}
+
+/// A mapping's keys and values, each key once.
+pub(super) struct Keys<'a> {
+    pairs: Vec<(&'a Node, &'a Node)>,
+}
+
+impl<'a> Keys<'a> {
+    /// Takes a mapping apart; notes keys that are unknown or repeated. `owner` is whose keys they are, for messages.
+    pub(super) fn new(
+        pairs: &'a [(Node, Node)],
+        known: &[&'static str],
+        later: &[&'static str],
+        owner: &str,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut kept: Vec<(&Node, &Node)> = Vec::new();
+        for (key, value) in pairs {
+            let Some(name) = key.scalar() else {
+                findings.push(Diagnostic::error(Some(key.span.clone()), "a key must be a single word"));
+                continue;
+            };
+            if let Some((first, _)) = kept.iter().find(|(first, _)| first.scalar() == Some(name)) {
+                let repeated = Diagnostic::error(Some(key.span.clone()), format!("`{name}` is given twice"))
+                    .label("again here")
+                    .also(first.span.clone(), "first here")
+                    .help("keep one of the two");
+                findings.push(repeated);
+            } else if later.contains(&name) {
+                let early =
+                    Diagnostic::error(Some(key.span.clone()), format!("`{name}` is not supported by this version yet"))
+                        .help("leave it out");
+                findings.push(early);
+            } else if known.contains(&name) {
+                kept.push((key, value));
+            } else {
+                let help = match nearest(name, known.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("the keys of {owner} are: {}", known.join(", ")),
+                };
+                findings.push(
+                    Diagnostic::error(Some(key.span.clone()), format!("`{name}` is not a key of {owner}")).help(help),
+                );
+            }
+        }
+        Self { pairs: kept }
+    }
+
+    /// The key's own place and its value.
+    pub(super) fn find(&self, name: &str) -> Option<(&'a Node, &'a Node)> {
+        self.pairs.iter().find(|(key, _)| key.scalar() == Some(name)).copied()
+    }
+
+    /// Reads the single value of a key, if it is there.
+    pub(super) fn read<T>(
+        &self,
+        name: &str,
+        findings: &mut Findings,
+        read: impl FnOnce(&str) -> Result<T, value::Wrong>,
+    ) -> Option<T> {
+        let (key, node) = self.find(name)?;
+        let text = findings.scalar(key, node)?;
+        findings.check(node, name, read(text))
+    }
+
+    /// Where the value of a key stands.
+    pub(super) fn span(&self, name: &str) -> Option<Span> {
+        self.find(name).map(|(key, node)| if node.span.is_empty() { key.span.clone() } else { node.span.clone() })
+    }
+}
+
+/// Resolves a file. The configuration is `None` when something is wrong with it.
+pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
+    let pairs = match &root.content {
+        Content::Mapping(pairs) => pairs,
+        Content::Empty => {
+            findings.push(no_pools(None));
+            return None;
+        }
+        other => {
+            let message = format!("the file must be a mapping of pool names to their keys, not {}", other.kind());
+            findings.push(Diagnostic::error(Some(root.span.clone()), message).help(POOL_EXAMPLE));
+            return None;
+        }
+    };
+    if let Some(problem) = lost_indentation(pairs) {
+        findings.push(problem);
+        return None;
+    }
+    let mut settings = Settings::default();
+    let mut pools: Vec<(&Node, Pool)> = Vec::new();
+    let mut names: Vec<&Node> = Vec::new();
+    for (key, node) in pairs {
+        let Some(name) = key.scalar() else {
+            findings.push(Diagnostic::error(Some(key.span.clone()), "the name of a pool must be a single word"));
+            continue;
+        };
+        if let Some(first) = names.iter().find(|first| first.scalar() == Some(name)) {
+            let repeated =
+                Diagnostic::error(Some(key.span.clone()), format!("there are two pools with the name `{name}`"))
+                    .label("again here")
+                    .also(first.span.clone(), "first here")
+                    .help("give each pool a name of its own");
+            findings.push(repeated);
+            continue;
+        }
+        names.push(key);
+        if name == SETTINGS_NAME {
+            settings = resolve_settings(key, node, findings);
+        } else if let Some(pool) = pool::resolve(key, name, node, findings) {
+            pools.push((key, pool));
+        }
+    }
+    if names.iter().all(|key| key.scalar() == Some(SETTINGS_NAME)) {
+        findings.push(no_pools(names.first().map(|key| key.span.clone())));
+    }
+    if names.len() > COUNT_LIMIT {
+        findings.push(Diagnostic::error(
+            None,
+            format!("there are {} pools; at most {COUNT_LIMIT} are possible", names.len()),
+        ));
+    }
+    same_listen(&pools, findings);
+    if findings.has_errors() {
+        return None;
+    }
+    Some(Config { settings, pools: pools.into_iter().map(|(_, pool)| pool).collect() })
+}
+
+const POOL_EXAMPLE: &str = "a pool looks like this:\n\n  \
+    cache:\n    listen: 127.0.0.1:11211\n    servers:\n      - 10.0.0.1:11211:1";
+
+fn no_pools(span: Option<Span>) -> Diagnostic {
+    Diagnostic::error(span, "the file has no pools").help(POOL_EXAMPLE)
+}
+
+/// Keys of a pool at the left margin, which is what is left of a file that was pasted without its indentation.
+fn lost_indentation(pairs: &[(Node, Node)]) -> Option<Diagnostic> {
+    let at_margin: Vec<_> =
+        pairs.iter().filter(|(key, _)| key.scalar().is_some_and(|name| pool::KEYS.contains(&name))).collect();
+    let (first, _) = at_margin.first()?;
+    if at_margin.len() < 2 {
+        return None;
+    }
+    let owner = pairs.iter().find(|(_, value)| matches!(value.content, Content::Empty));
+    let name = owner.and_then(|(key, _)| key.scalar()).unwrap_or("cache");
+    Some(
+        Diagnostic::error(
+            Some(first.span.clone()),
+            "the keys of a pool stand at the left margin: their indentation is lost",
+        )
+        .label("this belongs to a pool")
+        .help(format!(
+            "put the pool's name on a line of its own and indent its keys by two spaces:\n\n  {name}:\n    {}: ...",
+            first.scalar().unwrap_or("listen")
+        )),
+    )
+}
+
+fn same_listen(pools: &[(&Node, Pool)], findings: &mut Findings) {
+    for (index, (key, pool)) in pools.iter().enumerate() {
+        if let Some((first, other)) = pools[..index].iter().find(|(_, other)| other.listen == pool.listen) {
+            let message =
+                format!("pools `{}` and `{}` listen on the same address {}", other.name, pool.name, pool.listen);
+            let clash = Diagnostic::error(Some(key.span.clone()), message)
+                .label("this pool")
+                .also(first.span.clone(), "and this one")
+                .help("give each pool an address of its own");
+            findings.push(clash);
+        }
+    }
+}
+
+fn resolve_settings(key: &Node, node: &Node, findings: &mut Findings) -> Settings {
+    let mut settings = Settings::default();
+    let pairs = match &node.content {
+        Content::Mapping(pairs) => pairs,
+        Content::Empty => return settings,
+        other => {
+            let message = format!("`{SETTINGS_NAME}` holds the settings of the process, not {}", other.kind());
+            findings.push(Diagnostic::error(Some(key.span.clone()), message));
+            return settings;
+        }
+    };
+    let keys = Keys::new(pairs, &SETTINGS_KEYS, &SETTINGS_LATER, "the `softmiss` section", findings);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = keys.read("workers", findings, |text| match text {
+        "auto" => Ok(cores as u64),
+        number => value::number(number, 1, 64),
+    });
+    settings.workers = workers.map_or(settings.workers, |workers| usize::try_from(workers).unwrap_or(1));
+    let memory = keys.read("memory_limit", findings, |text| value::size(text, 16 << 20, 1 << 40));
+    settings.memory_limit = memory.unwrap_or(settings.memory_limit);
+    let stats = keys.read("stats", findings, stats_address);
+    settings.stats = stats.unwrap_or(settings.stats);
+    if let Some((key, node)) = keys.find("log") {
+        settings.log = resolve_log(key, node, findings);
+    }
+    settings
+}
+
+/// The address of the statistics port, or `none`.
+fn stats_address(text: &str) -> Result<Option<SocketAddr>, value::Wrong> {
+    match text {
+        "none" => Ok(None),
+        address => value::socket_address(address, "write `host:port`, or `none` to switch the port off").map(Some),
+    }
+}
+
+fn resolve_log(key: &Node, node: &Node, findings: &mut Findings) -> LogSettings {
+    let mut log = LogSettings::default();
+    let Content::Mapping(pairs) = &node.content else {
+        let message = format!("`log` takes `level` and `format`, not {}", node.content.kind());
+        findings
+            .push(Diagnostic::error(Some(key.span.clone()), message).help("write `log: {level: info, format: text}`"));
+        return log;
+    };
+    let keys = Keys::new(pairs, &["level", "format"], &[], "`log`", findings);
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    log.level = keys.read("level", findings, |text| choice(text, &levels)).unwrap_or(log.level);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    log.format = keys.read("format", findings, |text| choice(text, &formats)).unwrap_or(log.format);
+    log
+}
+
+/// One of several words.
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, value::Wrong> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names = choices.iter().map(|(name, _)| *name);
+    let all = names.clone().collect::<Vec<_>>().join(", ");
+    let help = match nearest(text, names) {
+        Some(meant) => format!("did you mean `{meant}`? It can be: {all}"),
+        None => format!("it can be: {all}"),
+    };
+    Err(value::Wrong { message: format!("`{text}` is not one of the values it can have"), help: Some(help) })
+}

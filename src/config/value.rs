@@ -1,0 +1,294 @@
+//! Single values: how each is written, and what is wrong when it is not.
+//!
+//! Each function takes the text of a value and returns it or a [`Wrong`]: what it should have been, and what to write.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::model::{Address, Listen};
+
+/// Why a value is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) message: String,
+    pub(super) help: Option<String>,
+}
+
+fn wrong<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { message: message.into(), help: Some(help.into()) })
+}
+
+/// Longest path of a unix socket (the size of `sockaddr_un` less its end).
+const UNIX_PATH_LIMIT: usize = 107;
+
+pub(super) fn boolean(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => {
+            let meant = match other.to_lowercase().as_str() {
+                "yes" | "on" | "1" | "true" | "y" => "true",
+                _ => "false",
+            };
+            wrong(format!("`{other}` is not true or false"), format!("write `{meant}`"))
+        }
+    }
+}
+
+/// Digits only, as twemproxy has it, but without its silent wrapping.
+pub(super) fn number(text: &str, least: u64, most: u64) -> Result<u64, Wrong> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return wrong(format!("`{text}` is not a number"), format!("write digits only, from {least} to {most}"));
+    }
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => wrong(format!("{text} is out of range"), format!("write a number from {least} to {most}")),
+    }
+}
+
+/// Milliseconds when bare, else with a unit. `None` for 0.
+pub(super) fn duration(text: &str) -> Result<Option<Duration>, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (figures, unit) = text.split_at(digits);
+    let scale = match unit.trim_start() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => {
+            return wrong(
+                format!("`{text}` is not a duration"),
+                "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`",
+            );
+        }
+    };
+    let millis = figures.parse::<u64>().ok().and_then(|figures| figures.checked_mul(scale));
+    match millis {
+        Some(millis) if millis <= 86_400_000 => Ok((millis > 0).then(|| Duration::from_millis(millis))),
+        Some(_) => {
+            wrong(format!("`{text}` is longer than a day"), "write a shorter duration; bare numbers are milliseconds")
+        }
+        None => wrong(
+            format!("`{text}` is not a duration"),
+            "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`",
+        ),
+    }
+}
+
+/// Bytes when bare, else with a unit.
+pub(super) fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (figures, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => {
+            return wrong(
+                format!("`{text}` is not a size"),
+                "write bytes or a number with a unit: `512kb`, `64mb`, `1gb`",
+            );
+        }
+    };
+    match figures.parse::<usize>().ok().and_then(|figures| figures.checked_mul(1 << shift)) {
+        Some(size) if (least..=most).contains(&size) => Ok(size),
+        Some(_) => wrong(format!("`{text}` is out of range"), format!("write a size from {least} to {most} bytes")),
+        None => wrong(format!("`{text}` is not a size"), "write bytes or a number with a unit: `512kb`, `64mb`, `1gb`"),
+    }
+}
+
+const LISTEN_HELP: &str = "write `host:port` (`127.0.0.1:11211`, `[::1]:11211`), or the path of a unix socket with optional mode bits (`/run/cache.sock 0660`)";
+
+/// Where a pool listens. Host names are resolved at once, as twemproxy does.
+pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
+    if text.starts_with('/') {
+        let (path, mode) = match text.rsplit_once(' ') {
+            Some((path, mode)) => (path.trim_end(), Some(permissions(mode)?)),
+            None => (text, None),
+        };
+        return Ok(Listen::Unix { path: unix_path(path)?, mode: mode.filter(|mode| *mode != 0) });
+    }
+    let address = socket_address(text, LISTEN_HELP)?;
+    Ok(Listen::Tcp { text: text.to_owned(), address })
+}
+
+/// An address to listen on.
+pub(super) fn socket_address(text: &str, help: &str) -> Result<SocketAddr, Wrong> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return wrong(format!("`{text}` is not an address with a port"), help);
+    };
+    let port = port_number(port)?;
+    let host = unbracketed(host);
+    if host.is_empty() {
+        return wrong(format!("`{text}` has no host"), help);
+    }
+    match (host, port).to_socket_addrs().ok().and_then(|mut found| found.next()) {
+        Some(address) => Ok(address),
+        None => wrong(format!("`{host}` is not an address of this host and does not resolve"), help),
+    }
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn port_number(text: &str) -> Result<u16, Wrong> {
+    match text.parse::<u16>() {
+        Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+        _ => wrong(format!("`{text}` is not a port"), "write a port from 1 to 65535 behind the last colon"),
+    }
+}
+
+fn permissions(text: &str) -> Result<u32, Wrong> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        Ok(_) => wrong(format!("mode {text} is out of range"), "write octal mode bits from 0 to 0777"),
+        Err(_) => wrong(
+            format!("`{text}` is not an octal mode"),
+            "write the path and then mode bits as in `/run/cache.sock 0660`; the path must not contain blanks",
+        ),
+    }
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
+    if path.len() > UNIX_PATH_LIMIT {
+        return wrong(
+            format!("the path has {} bytes", path.len()),
+            format!("use a path of at most {UNIX_PATH_LIMIT} bytes: sockets cannot have longer ones"),
+        );
+    }
+    Ok(PathBuf::from(path))
+}
+
+const SERVER_HELP: &str = "write `host:port:weight name` or `/path/of/socket:weight name`; the name is optional";
+
+/// A line of `servers:`: twemproxy's name for it, where it is, and its weight.
+pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
+    let (place, name) = match text.rsplit_once(' ') {
+        Some((place, name)) => (place, Some(name)),
+        None => (text, None),
+    };
+    if place.contains(' ') {
+        return wrong("there are blanks in the address or the name", SERVER_HELP);
+    }
+    let Some((address, weight)) = place.rsplit_once(':') else {
+        return wrong(format!("`{text}` has no weight"), SERVER_HELP);
+    };
+    let is_unix = place.starts_with('/');
+    if !is_unix && !unbracketed_has_port(address) {
+        return wrong(
+            format!("`{place}` has no weight (or no port)"),
+            format!("write `{place}:1`: host, port and weight"),
+        );
+    }
+    let weight = match weight.parse::<u32>() {
+        Ok(0) => {
+            return wrong(
+                "a weight of 0 would give the server no keys",
+                "write a weight of 1 or more, or leave the server out",
+            );
+        }
+        Ok(weight) if weight <= 1_000_000 => weight,
+        Ok(_) => return wrong(format!("weight {weight} is out of range"), "write a weight from 1 to 1000000"),
+        Err(_) => return wrong(format!("`{weight}` is not a weight"), SERVER_HELP),
+    };
+    if is_unix {
+        let path = unix_path(address)?;
+        return Ok((name.unwrap_or(address).to_owned(), Address::Unix(path), weight));
+    }
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return wrong(format!("`{text}` has no port"), SERVER_HELP);
+    };
+    let port = port_number(port)?;
+    if host.is_empty() {
+        return wrong(format!("`{text}` has no host"), SERVER_HELP);
+    }
+    // memcached's own port is left out of the name, as other clients' ketama does.
+    let default = if port == 11211 { host } else { address };
+    let name = name.unwrap_or(default).to_owned();
+    Ok((name, Address::Tcp { host: unbracketed(host).to_owned(), port }, weight))
+}
+
+/// Whether an address has a port behind its host (and not only colons of IPv6).
+fn unbracketed_has_port(address: &str) -> bool {
+    match address.rsplit_once(':') {
+        Some((host, port)) => !host.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_named_as_twemproxy_names_them() {
+        for (line, name, weight) in [
+            ("10.0.0.1:11211:1", "10.0.0.1", 1),
+            ("10.0.0.1:11212:2", "10.0.0.1:11212", 2),
+            ("10.0.0.1:11211:1 cache-a", "cache-a", 1),
+            ("/run/m.sock:3", "/run/m.sock", 3),
+            ("/run/m.sock:3 local", "local", 3),
+            ("::1:11211:1", "::1", 1),
+            ("::1:11300:1", "::1:11300", 1),
+        ] {
+            let (found, _, found_weight) = server(line).unwrap_or_else(|wrong| panic!("{line}: {wrong:?}"));
+            assert_eq!((found.as_str(), found_weight), (name, weight), "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_server_lines_are_refused() {
+        for line in [
+            "10.0.0.1:11211",
+            "10.0.0.1",
+            "10.0.0.1:0:1",
+            "10.0.0.1:99999:1",
+            "a:1:0",
+            "a:1:x",
+            "a:1:1 two words",
+            "",
+            ":1:1",
+            "a:1:1  x",
+        ] {
+            assert!(server(line).is_err(), "{line:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes_take_units() {
+        for (text, millis) in [("400", 400), ("400ms", 400), ("30s", 30_000), ("1m", 60_000), ("2 s", 2000)] {
+            assert_eq!(duration(text), Ok(Some(Duration::from_millis(millis))), "{text}");
+        }
+        assert_eq!(duration("0"), Ok(None));
+        for text in ["-1", "", "1.5s", "4x", "99999999999999999999", "25h"] {
+            assert!(duration(text).is_err(), "{text:?} was accepted");
+        }
+        assert_eq!(size("64mb", 0, usize::MAX), Ok(64 << 20));
+        assert_eq!(size("16KB", 0, usize::MAX), Ok(16 << 10));
+        assert!(size("1tb", 0, usize::MAX).is_err());
+        assert!(size("5", 10, 20).is_err());
+    }
+
+    #[test]
+    fn listeners_are_tcp_or_unix() {
+        assert!(matches!(listen("127.0.0.1:11211"), Ok(Listen::Tcp { .. })));
+        assert!(matches!(listen("[::1]:11211"), Ok(Listen::Tcp { address, .. }) if address.is_ipv6()));
+        assert!(matches!(listen("::1:22121"), Ok(Listen::Tcp { address, .. }) if address.port() == 22121));
+        assert_eq!(listen("/tmp/x.sock 0660"), Ok(Listen::Unix { path: "/tmp/x.sock".into(), mode: Some(0o660) }));
+        assert_eq!(listen("/tmp/x.sock"), Ok(Listen::Unix { path: "/tmp/x.sock".into(), mode: None }));
+        for text in [
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "127.0.0.1:x",
+            ":11211",
+            "/tmp/x 0999",
+            "/tmp/x 1000",
+            "no.such.host.invalid:1",
+        ] {
+            assert!(listen(text).is_err(), "{text:?} was accepted");
+        }
+    }
+}

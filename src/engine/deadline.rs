@@ -1,0 +1,52 @@
+//! All timers of a worker in one table; the shell asks only for the earliest.
+//!
+//! A timer is never cancelled. Whoever set it looks, when it fires, whether there is still anything to do, and sets it
+//! again if so. A client with requests in flight has one timer, not one for each request: it costs one heap operation
+//! for each `timeout` that passes, whatever the load.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::link::LinkId;
+use super::session::SessionId;
+use crate::config::model::{PoolId, ServerId};
+use crate::time::Instant;
+
+/// What a timer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The oldest request of a client may have run out of time.
+    Session(SessionId),
+    /// A server connection may have gone silent.
+    Link(LinkId),
+    /// An ejected server may be due for a probe.
+    Probe(PoolId, ServerId),
+}
+
+/// The timers of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    heap: BinaryHeap<Reverse<(Instant, Timer)>>,
+}
+
+impl Timers {
+    /// Sets a timer.
+    pub(crate) fn set(&mut self, at: Instant, timer: Timer) {
+        if at != Instant::NEVER {
+            self.heap.push(Reverse((at, timer)));
+        }
+    }
+
+    /// When the earliest fires.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Takes one that is due.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Timer> {
+        match self.heap.peek() {
+            Some(Reverse((at, _))) if *at <= now => self.heap.pop().map(|Reverse((_, timer))| timer),
+            _ => None,
+        }
+    }
+}

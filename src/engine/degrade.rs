@@ -1,0 +1,76 @@
+//! What a failure becomes for the client: an error, or a miss.
+
+use super::Engine;
+use super::session::{SessionId, Slot};
+use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::{Verb, reply};
+use crate::time::Instant;
+
+/// A request of one client, as far as answering it is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) verb: Verb,
+    pub(super) noreply: bool,
+    pub(super) quiet: bool,
+    /// Flags of a meta command that every response repeats.
+    pub(super) echo: &'a [u8],
+    /// When it was read.
+    pub(super) started: Instant,
+}
+
+impl Engine {
+    /// What a pool tells its clients when a server failed them.
+    pub(super) fn policy(&self, pool: PoolId) -> OnFailure {
+        self.config.pools[pool.index()].on_failure
+    }
+
+    /// Appends the answer to a request that a server failed, and counts it.
+    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, verb: Verb, echo: &[u8], failure: Failure) {
+        let counters = self.counters.pool(pool);
+        counters.degraded[failure as usize].add(1);
+        match self.policy(pool) {
+            OnFailure::Miss => reply::miss(out, verb, echo),
+            OnFailure::Error => {
+                counters.forward_error.add(1);
+                out.extend_from_slice(reply::error(failure));
+            }
+        }
+    }
+
+    /// Answers a request that cannot be sent anywhere.
+    pub(super) fn answer_degraded(&mut self, id: SessionId, asked: Asked<'_>, failure: Failure) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let mut body = Vec::new();
+        self.write_degraded(&mut body, pool, asked.verb, asked.echo, failure);
+        if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
+            body.clear();
+        }
+        self.answer(id, &body);
+    }
+
+    /// Answers the newest request of a client at once, behind those that are still in flight.
+    pub(super) fn answer(&mut self, id: SessionId, body: &[u8]) {
+        let Some(session) = self.session(id) else { return };
+        if body.is_empty() {
+            return;
+        }
+        if session.slots.is_empty() {
+            session.output().extend_from_slice(body);
+            self.touch_session(id);
+            return;
+        }
+        session.held += body.len();
+        session.slots.push_back(Slot {
+            started: Instant::NEVER,
+            waiting: 0,
+            keys: 0,
+            verb: Verb::Version,
+            quiet: false,
+            server: ServerId(0),
+            body: body.to_vec(),
+            merge: None,
+        });
+    }
+}

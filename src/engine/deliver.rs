@@ -1,0 +1,371 @@
+//! A server's bytes become responses, and responses go to the clients that wait for them.
+
+use std::ops::Range;
+
+use super::link::{LinkId, Ticket};
+use super::merge::{Merge, NO_KEY};
+use super::session::{Session, SessionId};
+use super::{Effect, Engine, Notice};
+use crate::config::model::{OnFailure, PoolId};
+use crate::failure::Failure;
+use crate::proto::memcache::meta::Flags;
+use crate::proto::memcache::request::Words;
+use crate::proto::memcache::response::{self, MetaAsked, Piece, Response, Status, Violation};
+use crate::proto::memcache::{Verb, reply, stats};
+use crate::time::Instant;
+
+/// What looking at a server's bytes led to.
+enum Step {
+    /// So many bytes are used; look again.
+    Used(usize),
+    /// Nothing more can be done with fewer bytes than these.
+    Need(usize),
+    /// The server broke the protocol.
+    Broken(Violation),
+}
+
+impl Engine {
+    /// Takes bytes from a server and passes on the responses in them.
+    pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.heard = now;
+        let (pool, server) = (link.pool, link.server);
+        self.counters.server(pool, server).response_bytes.add(data.len() as u64);
+        let outcome = if link.partial.is_empty() {
+            // The usual case: whole responses are passed on from where they were read.
+            self.consume(id, data).map(|used| self.links[id.index()].partial.extend_from_slice(&data[used..]))
+        } else {
+            link.partial.extend_from_slice(data);
+            if link.partial.len() < link.need {
+                self.charge_link(id);
+                return;
+            }
+            let mut buffer = std::mem::take(&mut link.partial);
+            self.consume(id, &buffer).map(|used| {
+                if used < buffer.len() {
+                    buffer.drain(..used);
+                    self.links[id.index()].partial = buffer;
+                }
+            })
+        };
+        match outcome {
+            Ok(()) => self.charge_link(id),
+            Err(violation) => {
+                self.effects.push_back(Effect::Notice(Notice::Violation { pool, server, violation }));
+                self.fail_link(id, Failure::Protocol, now);
+            }
+        }
+    }
+
+    /// Passes on the responses at the front of `input`; returns the number of bytes used.
+    fn consume(&mut self, id: LinkId, input: &[u8]) -> Result<usize, Violation> {
+        let mut at = 0;
+        let mut succeeded = false;
+        let mut outcome = Ok(());
+        while at < input.len() {
+            let Some(&ticket) = self.links[id.index()].in_flight.front() else {
+                outcome = Err(Violation::Unsolicited);
+                break;
+            };
+            let rest = &input[at..];
+            let step = match ticket.verb {
+                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if ticket.is(Ticket::SPLIT) => {
+                    self.take_piece(id, ticket, rest, &mut succeeded)
+                }
+                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, rest, &mut succeeded),
+                _ => self.take_response(id, ticket, rest, &mut succeeded),
+            };
+            match step {
+                Step::Used(used) => at += used,
+                Step::Need(need) => {
+                    self.links[id.index()].need = need;
+                    break;
+                }
+                Step::Broken(violation) => {
+                    outcome = Err(violation);
+                    break;
+                }
+            }
+        }
+        if succeeded {
+            let link = &mut self.links[id.index()];
+            link.answered = true;
+            self.board.succeeded(link.pool, link.server);
+        }
+        outcome.map(|()| at)
+    }
+
+    /// The whole response to a get of one key.
+    fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+        let link = &self.links[id.index()];
+        let value_limit = self.config.pools[link.pool.index()].value_limit;
+        let (len, status) = match response::piece(input, ticket.verb, value_limit) {
+            Piece::Incomplete { need } => return Step::Need(need),
+            Piece::Broken(violation) => return Step::Broken(violation),
+            Piece::End { len } => (len, Status::Absent),
+            Piece::Error { len, status } => (len, status),
+            Piece::Value { key, len } => {
+                if key != asked_key(link.outbox.between(ticket.start, link.front_end()), ticket.verb) {
+                    return Step::Broken(Violation::WrongKey);
+                }
+                match response::piece(&input[len..], ticket.verb, value_limit) {
+                    Piece::End { len: end } => (len + end, Status::Done),
+                    Piece::Incomplete { need } => return Step::Need(len + need),
+                    // An error line in place of END: the value is whole, but the server says it is not well.
+                    Piece::Error { len: end, status } => {
+                        return self.finish(id, &input[len..len + end], status, 0..0, succeeded).after(len);
+                    }
+                    Piece::Value { .. } => return Step::Broken(Violation::WrongKey),
+                    Piece::Broken(violation) => return Step::Broken(violation),
+                }
+            }
+        };
+        self.finish(id, &input[..len], status, 0..0, succeeded)
+    }
+
+    /// The next value, or the end, of the response to a part of a multi-get.
+    fn take_piece(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+        let Self { links, sessions, config, .. } = self;
+        let link = &mut links[id.index()];
+        let value_limit = config.pools[link.pool.index()].value_limit;
+        match response::piece(input, ticket.verb, value_limit) {
+            Piece::Incomplete { need } => Step::Need(need),
+            Piece::Broken(violation) => Step::Broken(violation),
+            Piece::End { len } => self.finish(id, &input[..len], Status::Absent, 0..0, succeeded),
+            Piece::Error { len, status } => self.finish(id, &input[..len], status, 0..0, succeeded),
+            Piece::Value { key, len } => {
+                let line = link.outbox.between(ticket.start, link.front_end());
+                let mut session =
+                    sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
+                let mut values = session.as_deref_mut().and_then(|session| waiting_values(session, ticket));
+                let mut cursor = link.cursor;
+                if !cursor.started {
+                    cursor.started = true;
+                    cursor.line_at = keys_at(line, ticket.verb);
+                    cursor.key = values.as_ref().map_or(NO_KEY, |values| {
+                        values.fragments.get(usize::from(ticket.fragment)).map_or(NO_KEY, |fragment| fragment.first)
+                    });
+                }
+                // Values come in the order of the keys, misses left out; so the key must be one that is still ahead.
+                let line = &line[..line.len() - 2];
+                let mut words = Words::new(&line[cursor.line_at..]);
+                loop {
+                    let Some(asked) = words.next() else {
+                        return Step::Broken(Violation::WrongKey);
+                    };
+                    let index = cursor.key;
+                    if let Some(values) = &values {
+                        cursor.key = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
+                    }
+                    if asked == key {
+                        cursor.line_at = line.len() - words.rest().len();
+                        if let Some(values) = values.as_deref_mut().filter(|values| values.fits(len)) {
+                            values.found(index, &input[..len]);
+                            if let Some(session) = session {
+                                session.held += len;
+                                session.observe_response(len);
+                            }
+                        }
+                        break;
+                    }
+                }
+                link.cursor = cursor;
+                Step::Used(len)
+            }
+        }
+    }
+
+    /// The whole response to anything else.
+    fn take_response(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+        let link = &self.links[id.index()];
+        let response = match ticket.verb {
+            Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
+                let line = link.outbox.between(ticket.start, link.front_end());
+                let value_limit = self.config.pools[link.pool.index()].value_limit;
+                response::meta(input, meta_asked(line, ticket), value_limit)
+            }
+            Verb::Stats if ticket.is(Ticket::LISTING) => stats::listing(input),
+            verb => response::classic(input, verb),
+        };
+        match response {
+            Response::Incomplete { need } => Step::Need(need),
+            Response::Broken(violation) => Step::Broken(violation),
+            Response::Complete { len, status, strip } => self.finish(id, &input[..len], status, strip, succeeded),
+        }
+    }
+
+    /// Gives a whole response to whoever waits for it, and takes the ticket.
+    fn finish(
+        &mut self,
+        id: LinkId,
+        response: &[u8],
+        status: Status,
+        strip: Range<usize>,
+        succeeded: &mut bool,
+    ) -> Step {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        let counters = self.counters.server(pool, server);
+        counters.responses.add(1);
+        if ticket.session == Ticket::NOBODY {
+            if ticket.is(Ticket::NOREPLY) {
+                *succeeded = true;
+            } else {
+                self.own_response(id, ticket, status);
+            }
+        } else if self.hand_over(pool, ticket, response, status, strip) {
+            *succeeded = true;
+        } else {
+            self.counters.server(pool, server).late_responses.add(1);
+        }
+        Step::Used(response.len())
+    }
+
+    /// Puts a response into its slot; `false` when nobody waits for it any more.
+    fn hand_over(
+        &mut self,
+        pool: PoolId,
+        ticket: Ticket,
+        response: &[u8],
+        status: Status,
+        strip: Range<usize>,
+    ) -> bool {
+        let forgives = status == Status::OutOfMemory && self.policy(pool) == OnFailure::Miss;
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
+        else {
+            return false;
+        };
+        let front = session.is_front(ticket.number);
+        let Some(slot) = session.slot_mut(ticket.number) else { return false };
+        if slot.waiting == 0 {
+            return false;
+        }
+        if let Some(merge) = &mut slot.merge {
+            let before = merge.footprint();
+            if !merge.finish(ticket.fragment) {
+                return false;
+            }
+            slot.waiting -= 1;
+            match (merge.as_mut(), status) {
+                (Merge::Listing(listing), Status::Done) => {
+                    listing.summed.add(response, listing.keep_first);
+                    listing.answered = true;
+                }
+                (_, Status::OutOfMemory) if forgives => {}
+                (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
+                _ => {}
+            }
+            let done = slot.waiting == 0;
+            let after = merge.footprint();
+            session.held += after - before;
+            if done {
+                self.advance(id);
+            }
+            return true;
+        }
+        slot.waiting = 0;
+        let verb = slot.verb;
+        let mut degraded = Vec::new();
+        let (head, tail) =
+            if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
+        let mut parts: [&[u8]; 2] = [head, tail];
+        if forgives {
+            let echo = std::mem::take(&mut slot.body);
+            self.write_degraded(&mut degraded, pool, verb, &echo, Failure::ServerMemory);
+            parts = [&degraded, b""];
+        }
+        let Some(session) = self.sessions.get_mut(id.index()) else { return false };
+        session.observe_response(response.len());
+        let Some(slot) = session.slot_mut(ticket.number) else { return false };
+        let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
+        slot.body.clear();
+        if front {
+            // Straight to the client, with no copy in between.
+            if let Some(slot) = session.slots.pop_front() {
+                session.base = session.base.wrapping_add(1);
+                session.keys_in_flight -= slot.keys as usize;
+            }
+            if !hidden {
+                session.output().extend_from_slice(parts[0]);
+                session.output().extend_from_slice(parts[1]);
+            }
+            self.advance(id);
+        } else if !hidden {
+            slot.body.extend_from_slice(parts[0]);
+            slot.body.extend_from_slice(parts[1]);
+            let held = slot.body.len();
+            session.held += held;
+        }
+        true
+    }
+
+    /// Moves the finished responses at the front of a session to its output.
+    pub(super) fn advance(&mut self, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        while let Some(front) = session.slots.front()
+            && front.waiting == 0
+        {
+            let Some(slot) = session.slots.pop_front() else { break };
+            session.base = session.base.wrapping_add(1);
+            session.keys_in_flight -= slot.keys as usize;
+            session.held -= slot.body.len();
+            session.output().extend_from_slice(&slot.body);
+            if let Some(merge) = slot.merge {
+                session.held -= merge.footprint();
+                merge.write(session.output());
+            }
+        }
+        if session.paused.is_some() && session.has_room_again() {
+            self.resumable.push(id);
+        }
+        self.touch_session(id);
+    }
+}
+
+impl Step {
+    /// The same step, `more` bytes further on.
+    fn after(self, more: usize) -> Self {
+        match self {
+            Self::Used(used) => Self::Used(used + more),
+            Self::Need(need) => Self::Need(need + more),
+            Self::Broken(violation) => Self::Broken(violation),
+        }
+    }
+}
+
+/// The values that a fragment's ticket belongs to, if somebody still waits for them.
+fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut super::merge::Values> {
+    let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
+    match slot.merge.as_deref_mut() {
+        Some(Merge::Values(values)) => Some(values),
+        _ => None,
+    }
+}
+
+/// Where, in a request line as [`crate::proto::memcache::encode`] writes it, the keys start.
+fn keys_at(line: &[u8], verb: Verb) -> usize {
+    let mut words = Words::new(line);
+    words.next();
+    if matches!(verb, Verb::Gat | Verb::Gats) {
+        words.next();
+    }
+    line.len() - words.rest().len()
+}
+
+/// The only key of a get line.
+fn asked_key(line: &[u8], verb: Verb) -> &[u8] {
+    line.get(keys_at(line, verb) + 1..line.len() - 2).unwrap_or_default()
+}
+
+/// What a response to a meta request line is checked against.
+fn meta_asked(request: &[u8], ticket: Ticket) -> MetaAsked<'_> {
+    let end = memchr::memchr(b'\r', request).unwrap_or(request.len());
+    let mut words = Words::new(&request[..end]);
+    words.next();
+    let key = words.next().unwrap_or_default();
+    let opaque = words.find(|word| word[0] == b'O');
+    let seen = Flags { base64: ticket.is(Ticket::BASE64), key: ticket.is(Ticket::ASKED_KEY), ..Flags::default() };
+    MetaAsked { verb: ticket.verb, key, opaque, seen, strip_key: ticket.is(Ticket::STRIP_KEY) }
+}

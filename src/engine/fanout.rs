@@ -1,0 +1,156 @@
+//! Requests that go to every server of a pool: `flush_all` and `stats`.
+
+use super::degrade::Asked;
+use super::link::Ticket;
+use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
+use super::session::{SessionId, Slot};
+use super::{Engine, server_id};
+use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::request::StatsOf;
+use crate::proto::memcache::stats::Summed;
+use crate::proto::memcache::{Verb, encode, number, reply};
+use crate::stats::counters::{Cell, PoolCounters};
+use crate::time::Instant;
+
+impl Engine {
+    pub(super) fn flush_all(
+        &mut self,
+        id: SessionId,
+        delay: Option<i32>,
+        noreply: bool,
+        started: Instant,
+        now: Instant,
+    ) {
+        let asked = Asked { verb: Verb::FlushAll, noreply, quiet: false, echo: b"", started };
+        let merge = Merge::Word(Word { word: reply::OK, error: None, servers: Vec::new() });
+        self.fan_out(id, asked, 0, merge, now, |out| encode::flush_all(out, delay));
+    }
+
+    pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
+        let asked = Asked { verb: Verb::Stats, noreply: false, quiet: false, echo: b"", started };
+        let (sub, keep_first): (&[u8], bool) = match of {
+            StatsOf::Proxy => return self.stats_proxy(id),
+            StatsOf::Order(order) => {
+                let word: &'static [u8] = if order == b"reset" { b"RESET\r\n" } else { reply::OK };
+                let merge = Merge::Word(Word { word, error: None, servers: Vec::new() });
+                return self.fan_out(id, asked, 0, merge, now, |out| encode::stats(out, order));
+            }
+            StatsOf::General => (b"", false),
+            StatsOf::Servers(sub) => (sub, sub == b"settings"),
+        };
+        let listing =
+            Listing { summed: Summed::default(), keep_first, error: None, answered: false, servers: Vec::new() };
+        self.fan_out(id, asked, Ticket::LISTING, Merge::Listing(listing), now, |out| encode::stats(out, sub));
+    }
+
+    /// Sends one request to every server and has `merge` wait for the responses.
+    fn fan_out(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        mut merge: Merge,
+        now: Instant,
+        write: impl Fn(&mut Vec<u8>),
+    ) {
+        let Some(session) = self.session_ref(id) else { return };
+        let (pool, number) = (session.pool, session.next_number());
+        let mut links = Vec::new();
+        for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
+            let live = self.pools[pool.index()].live[server.index()];
+            let link = if live { self.link_to(pool, id, server, now) } else { Err(Failure::Ejected) };
+            match link {
+                Ok(link) => links.push((link, server)),
+                Err(failure) => {
+                    self.undelivered(pool, server, asked.verb);
+                    self.count_degraded(id, failure);
+                    if self.policy(pool) == OnFailure::Error {
+                        merge.failed(failure);
+                    }
+                }
+            }
+        }
+        self.counters.pool(pool).fragments.add(links.len() as u64);
+        let fragments =
+            links.iter().map(|(_, server)| Fragment { server: *server, first: NO_KEY, last: NO_KEY, done: false });
+        match &mut merge {
+            Merge::Values(_) => {}
+            Merge::Word(word) => word.servers = fragments.collect(),
+            Merge::Listing(listing) => listing.servers = fragments.collect(),
+        }
+        if asked.noreply || links.is_empty() {
+            if !asked.noreply {
+                let mut body = Vec::new();
+                merge.write(&mut body);
+                self.answer(id, &body);
+            }
+        } else if let Some(session) = self.session(id) {
+            session.keys_in_flight += 1;
+            session.slots.push_back(Slot {
+                started: asked.started,
+                waiting: u32::try_from(links.len()).unwrap_or(u32::MAX),
+                keys: 1,
+                verb: asked.verb,
+                quiet: false,
+                server: ServerId(0),
+                body: Vec::new(),
+                merge: Some(Box::new(merge)),
+            });
+        }
+        let (session, marks) =
+            if asked.noreply { (Ticket::NOBODY, marks | Ticket::NOREPLY) } else { (id.index, marks) };
+        for (fragment, (link, _)) in (0u16..).zip(links) {
+            let outbox = &mut self.links[link.index()].outbox;
+            let start = outbox.end();
+            write(outbox.tail());
+            let generation = id.generation;
+            let ticket = Ticket { session, generation, number, start, fragment, verb: asked.verb, marks };
+            self.push_ticket(link, ticket, now);
+        }
+    }
+
+    /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
+    /// come back with what it was told to forget.
+    pub(super) fn undelivered(&self, pool: PoolId, server: ServerId, verb: Verb) {
+        if verb == Verb::FlushAll && self.policy(pool) == OnFailure::Miss {
+            self.board.owe_flush(pool, server);
+        }
+    }
+
+    /// `stats proxy`: what this process counted for the pool.
+    fn stats_proxy(&mut self, id: SessionId) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let total = |cell: fn(&PoolCounters) -> &Cell| {
+            self.all_counters.iter().map(|worker| cell(worker.pool(pool)).value()).fold(0, u64::wrapping_add)
+        };
+        let rows = [
+            ("client_connections", total(|pool| &pool.client_connections)),
+            ("client_eof", total(|pool| &pool.client_eof)),
+            ("client_err", total(|pool| &pool.client_err)),
+            ("requests", total(|pool| &pool.requests)),
+            ("refused_requests", total(|pool| &pool.refused_requests)),
+            ("fragments", total(|pool| &pool.fragments)),
+            ("server_ejects", total(|pool| &pool.server_ejects)),
+            ("forward_error", total(|pool| &pool.forward_error)),
+        ];
+        let mut body = Vec::new();
+        let mut row = |name: &str, value: u64| {
+            body.extend_from_slice(b"STAT ");
+            body.extend_from_slice(name.as_bytes());
+            body.push(b' ');
+            number::push(&mut body, value);
+            body.extend_from_slice(b"\r\n");
+        };
+        for (name, value) in rows {
+            row(name, value);
+        }
+        for failure in Failure::ALL {
+            let value = self.all_counters.iter().map(|worker| worker.pool(pool).degraded[failure as usize].value());
+            row(&format!("degraded_{}", failure.name()), value.fold(0, u64::wrapping_add));
+        }
+        body.extend_from_slice(reply::END);
+        self.answer(id, &body);
+    }
+}

@@ -1,0 +1,410 @@
+//! What happens when a server fails: connections that break or go silent, deadlines that pass, servers that leave.
+
+use super::deadline::Timer;
+use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use super::merge::Merge;
+use super::session::{Session, SessionId};
+use super::{Effect, Engine, Notice, pool_id, server_id};
+use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::health::Verdict;
+use crate::proto::memcache::{Verb, reply};
+use crate::ring::Ring;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Pause between connects to a server that refuses them.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time in which a server that refuses connects is to be found out.
+const DETECTION_TIME: Duration = Duration::from_millis(80);
+
+impl Engine {
+    /// Opens a link's connection.
+    pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if !matches!(link.state, LinkState::Down { .. }) {
+            return;
+        }
+        link.epoch = link.epoch.wrapping_add(1);
+        link.state = LinkState::Connecting;
+        link.heard = now;
+        link.answered = false;
+        let (pool, epoch) = (link.pool, link.epoch);
+        let timed = std::mem::replace(&mut link.timed, true);
+        self.effects.push_back(Effect::Connect { link: id, epoch });
+        if !timed {
+            let at = self.deadline(pool, now);
+            self.timers.set(at, Timer::Link(id));
+        }
+    }
+
+    /// Ends a link's connection, or the attempt to open it: what can be sent again is, the rest is answered by policy.
+    ///
+    /// A request is sent again, once, when the connection had been open and no byte of its response had come, if it only
+    /// reads, or if no byte of it had been written. So a connection that the server closed for idleness costs nobody
+    /// anything, and no write is ever made twice.
+    pub(super) fn fail_link(&mut self, id: LinkId, failure: Failure, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if matches!(link.state, LinkState::Down { .. }) {
+            return;
+        }
+        let (pool, server, purpose, was_up) = (link.pool, link.server, link.purpose, link.state == LinkState::Up);
+        let answered = link.answered;
+        let responding = link.cursor.started || !link.partial.is_empty();
+        link.epoch = link.epoch.wrapping_add(1);
+        link.state = LinkState::Down { not_before: now, failure };
+        link.partial = Vec::new();
+        link.need = 0;
+        link.cursor = Default::default();
+        let tickets = std::mem::take(&mut link.in_flight);
+        let outbox = std::mem::take(&mut link.outbox);
+        let stalled = std::mem::take(&mut link.stalled);
+        self.effects.push_back(Effect::Disconnect { link: id });
+        self.count_closed(pool, server, failure, was_up);
+        self.resumable.extend(stalled);
+        if purpose == Purpose::Probe {
+            self.charge_link(id);
+            self.probe_failed(pool, server, now);
+            return;
+        }
+        let may_resend = was_up
+            && matches!(failure, Failure::Closed | Failure::Reset)
+            && self.pools[pool.index()].live[server.index()];
+        let mut lost = Vec::new();
+        for (index, ticket) in tickets.iter().enumerate() {
+            let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
+            let unsent = outbox.is_unwritten(ticket.start);
+            let repeatable =
+                unsent || (ticket.verb.is_read() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
+            if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(*ticket) {
+                let link = &mut self.links[id.index()];
+                let mut again = *ticket;
+                again.start = link.outbox.end();
+                again.marks |= Ticket::RESENT;
+                link.outbox.tail().extend_from_slice(outbox.between(ticket.start, end));
+                link.push(again, now);
+                self.counters.server(pool, server).resends.add(1);
+            } else {
+                lost.push(*ticket);
+            }
+        }
+        let resent = !self.links[id.index()].in_flight.is_empty();
+        // A connection that ends while nothing waits on it says nothing against the server (idle timeouts, firewalls).
+        let counts = match failure {
+            Failure::Closed | Failure::Reset if was_up => !lost.is_empty(),
+            Failure::Ejected => false,
+            _ => true,
+        };
+        if counts {
+            self.report(pool, server, failure, now);
+        }
+        if !was_up || (counts && !answered) {
+            self.hold_back(id, failure, now);
+        }
+        for ticket in lost {
+            self.fail_ticket(pool, server, ticket, failure);
+        }
+        if resent {
+            if self.pools[pool.index()].live[server.index()] {
+                self.start_connect(id, now);
+            } else {
+                self.abandon(id, Failure::Ejected);
+            }
+        }
+        self.charge_link(id);
+    }
+
+    /// Has a link wait before its next connect. While the server is not ejected it is tried again without being asked,
+    /// so that a dead one is found out soon even if nobody happens to need it.
+    fn hold_back(&mut self, id: LinkId, failure: Failure, now: Instant) {
+        let link = &mut self.links[id.index()];
+        let config = &self.config.pools[link.pool.index()];
+        let pause = if config.auto_eject_hosts {
+            (DETECTION_TIME / config.server_failure_limit.max(1)).clamp(Duration::from_millis(5), RECONNECT_PAUSE)
+        } else {
+            RECONNECT_PAUSE
+        };
+        link.state = LinkState::Down { not_before: now + pause, failure };
+        if config.auto_eject_hosts {
+            self.timers.set(now + pause, Timer::Link(id));
+            link.timed = true;
+        }
+    }
+
+    /// Fails whatever a link holds that is not connected.
+    fn abandon(&mut self, id: LinkId, failure: Failure) {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        link.outbox.clear();
+        for ticket in std::mem::take(&mut link.in_flight) {
+            self.fail_ticket(pool, server, ticket, failure);
+        }
+    }
+
+    fn count_closed(&self, pool: PoolId, server: ServerId, failure: Failure, was_up: bool) {
+        let counters = self.counters.server(pool, server);
+        if was_up {
+            counters.server_connections.sub(1);
+            self.counters.current_connections.sub(1);
+        }
+        match failure {
+            Failure::Closed => counters.server_eof.add(1),
+            Failure::TimedOut => counters.server_timedout.add(1),
+            Failure::Ejected => {}
+            _ => counters.server_err.add(1),
+        }
+    }
+
+    /// Whether somebody still waits for a ticket's response.
+    fn is_awaited(&self, ticket: Ticket) -> bool {
+        if ticket.session == Ticket::NOBODY {
+            return ticket.is(Ticket::NOREPLY);
+        }
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        self.session_ref(id).is_some_and(|session| {
+            let index = ticket.number.wrapping_sub(session.base) as usize;
+            session.slots.get(index).is_some_and(|slot| slot.waiting > 0)
+        })
+    }
+
+    /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it.
+    fn fail_ticket(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, failure: Failure) {
+        self.undelivered(pool, server, ticket.verb);
+        if ticket.session == Ticket::NOBODY {
+            if ticket.is(Ticket::NOREPLY) {
+                self.counters.pool(pool).degraded[failure as usize].add(1);
+            }
+            return;
+        }
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        self.fail_part(id, ticket.number, ticket.fragment, failure);
+    }
+
+    /// Fails one server's part of a request.
+    fn fail_part(&mut self, id: SessionId, number: u32, fragment: u16, failure: Failure) {
+        let Some(session) = self.session(id) else { return };
+        let pool = session.pool;
+        let errors = self.policy(pool) == OnFailure::Error;
+        let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
+        if slot.waiting == 0 {
+            return;
+        }
+        match &mut slot.merge {
+            Some(merge) => {
+                if !merge.finish(fragment) {
+                    return;
+                }
+                slot.waiting -= 1;
+                if errors {
+                    merge.failed(failure);
+                }
+                self.count_degraded(id, failure);
+            }
+            None => {
+                slot.waiting = 0;
+                let (verb, quiet) = (slot.verb, slot.quiet);
+                let echo = std::mem::take(&mut slot.body);
+                let mut body = Vec::new();
+                self.write_degraded(&mut body, pool, verb, &echo, failure);
+                if quiet && reply::is_hidden_when_quiet(verb, &body) {
+                    body.clear();
+                }
+                if let Some(session) = self.session(id) {
+                    session.held += body.len();
+                    if let Some(slot) = session.slot_mut(number) {
+                        slot.body = body;
+                    }
+                }
+            }
+        }
+        if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting == 0)) {
+            self.advance(id);
+            self.charge_session(id);
+        }
+    }
+
+    /// A client's timer has fired: its oldest requests may have run out of time.
+    pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        session.timed = false;
+        let pool = session.pool;
+        while let Some(session) = self.session(id)
+            && let Some(slot) = session.slots.front()
+        {
+            let (started, number) = (slot.started, session.base);
+            if self.deadline(pool, started) > now {
+                break;
+            }
+            self.expire(id, number, pool, now);
+        }
+        if let Some(session) = self.session(id)
+            && session.stalled
+            && let Some(since) = session.paused
+            && self.deadline(pool, since) <= now
+        {
+            self.resumable.push(id);
+        }
+        self.arm_session(id);
+    }
+
+    /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.
+    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
+        let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
+        let verb = slot.verb;
+        let late: Vec<(u16, ServerId)> = match &slot.merge {
+            None => vec![(0, slot.server)],
+            Some(merge) => (0u16..)
+                .zip(merge.fragments())
+                .filter(|(_, fragment)| !fragment.done)
+                .map(|(index, fragment)| (index, fragment.server))
+                .collect(),
+        };
+        for (fragment, server) in late {
+            self.undelivered(pool, server, verb);
+            self.counters.server(pool, server).server_timedout.add(1);
+            self.report(pool, server, Failure::TimedOut, now);
+            self.fail_part(id, number, fragment, Failure::TimedOut);
+        }
+    }
+
+    /// A link's timer has fired: it may be time to connect, or the server may have gone silent.
+    pub(super) fn link_timer(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.timed = false;
+        let (pool, server) = (link.pool, link.server);
+        let silent_since = link.heard;
+        match link.state {
+            LinkState::Down { not_before, .. } => {
+                let live = self.pools[pool.index()].live[server.index()];
+                if live && now >= not_before && self.board.failures(pool, server) > 0 && !self.draining {
+                    self.start_connect(id, now);
+                }
+            }
+            LinkState::Connecting => {
+                let at = self.deadline(pool, silent_since);
+                if at <= now {
+                    self.fail_link(id, Failure::TimedOut, now);
+                } else {
+                    self.arm_link(id, at);
+                }
+            }
+            LinkState::Up if link.in_flight.is_empty() => {}
+            LinkState::Up => {
+                let first = self.deadline(pool, silent_since);
+                let Some(timeout) = self.timeout(pool) else { return };
+                let last = first + timeout;
+                let is_probe = self.links[id.index()].purpose == Purpose::Probe;
+                if last <= now || (is_probe && first <= now) {
+                    self.fail_link(id, Failure::TimedOut, now);
+                } else if first <= now {
+                    // Silent for a whole timeout with requests waiting. The connection gets one more: the requests have
+                    // been answered, and if the server wakes up its responses are dropped one by one.
+                    self.report(pool, server, Failure::TimedOut, now);
+                    self.arm_link(id, last);
+                } else {
+                    self.arm_link(id, first);
+                }
+            }
+        }
+    }
+
+    fn arm_link(&mut self, id: LinkId, at: Instant) {
+        let link = &mut self.links[id.index()];
+        if !std::mem::replace(&mut link.timed, true) {
+            self.timers.set(at, Timer::Link(id));
+        }
+    }
+
+    /// Tells the board of a failure, and the operator if it was the last straw.
+    pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, now: Instant) {
+        if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, now) {
+            self.counters.pool(pool).server_ejects.add(1);
+            self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
+            self.effects.push_back(Effect::News);
+        }
+    }
+
+    /// Brings the rings up to date with the board; nobody waits any longer for a server that is out.
+    pub(super) fn apply_news(&mut self, now: Instant) {
+        self.version = self.board.version();
+        for index in 0..self.pools.len() {
+            let pool = pool_id(index);
+            let live = self.board.live(pool);
+            if live == self.pools[index].live {
+                continue;
+            }
+            self.pools[index].ring = Ring::new(&self.config.pools[index], &live);
+            let before = std::mem::replace(&mut self.pools[index].live, live);
+            for server in (0..before.len()).map(server_id) {
+                if before[server.index()] && !self.pools[index].live[server.index()] {
+                    for link in self.pools[index].links[server.index()].clone() {
+                        self.fail_link(link, Failure::Ejected, now);
+                        self.abandon(link, Failure::Ejected);
+                    }
+                    self.schedule_probe(pool, server);
+                }
+            }
+        }
+    }
+}
+
+/// A session's oldest request, for the checks.
+pub(super) fn front_is_waiting(session: &Session) -> bool {
+    session.slots.front().is_none_or(|slot| slot.waiting > 0)
+}
+
+/// Whether a link that is down holds nothing.
+pub(super) fn down_is_empty(link: &Link) -> bool {
+    !matches!(link.state, LinkState::Down { .. }) || (link.in_flight.is_empty() && link.partial.is_empty())
+}
+
+impl Merge {
+    /// Fragments that have not been answered.
+    pub(super) fn open_fragments(&self) -> usize {
+        self.fragments().iter().filter(|fragment| !fragment.done).count()
+    }
+}
+
+impl Engine {
+    /// A flush that a server missed goes out before anything else on its next connection.
+    pub(super) fn pay_owed_flush(&mut self, id: LinkId, now: Instant) {
+        let link = &self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        if self.board.take_owed_flush(pool, server) {
+            self.send_own_flush(id, now);
+        }
+    }
+
+    /// Queues a `flush_all` of the proxy's own, in front of what waits on a fresh connection.
+    pub(super) fn send_own_flush(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        let waiting = std::mem::take(&mut link.in_flight);
+        let outbox = std::mem::take(&mut link.outbox);
+        let ticket = Ticket {
+            session: Ticket::NOBODY,
+            generation: 0,
+            number: 0,
+            start: link.outbox.end(),
+            fragment: 0,
+            verb: Verb::FlushAll,
+            marks: 0,
+        };
+        crate::proto::memcache::encode::flush_all(link.outbox.tail(), None);
+        for (index, old) in waiting.iter().enumerate() {
+            let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
+            let start = link.outbox.end();
+            link.outbox.tail().extend_from_slice(outbox.between(old.start, end));
+            link.in_flight.push_back(Ticket { start, ..*old });
+        }
+        link.in_flight.push_front(ticket);
+        link.heard = now;
+        self.arm_link_in_flight(id);
+    }
+
+    fn arm_link_in_flight(&mut self, id: LinkId) {
+        let link = &self.links[id.index()];
+        let at = self.deadline(link.pool, link.heard);
+        self.arm_link(id, at);
+    }
+}

@@ -1,0 +1,413 @@
+//! A client's bytes become requests, and requests go to servers.
+
+use super::degrade::Asked;
+use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, QUEUE_LIMIT, Ticket};
+use super::session::{LongGet, Session, SessionId, Slot};
+use super::{Engine, Timer};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::meta::{Meta, decode_key};
+use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
+use crate::proto::memcache::{encode, reply};
+use crate::time::Instant;
+use std::time::Duration;
+
+/// Values larger than this are refused while the memory limit is reached.
+const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
+
+/// Time that is left to requests which could not be carried out when they were read.
+const GRACE: Duration = Duration::from_millis(30);
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is done with; its bytes are used up.
+    Done,
+    /// It has to wait for a server's queue to drain.
+    Stalled,
+    /// So many of its bytes are used; the rest is the session's `long_get`.
+    Begun(usize),
+}
+
+impl Engine {
+    /// Takes bytes from a client and carries out the requests in them.
+    pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        if session.partial.is_empty() {
+            // The usual case: everything is parsed where it was read, nothing is copied.
+            let used = self.parse(id, data, now);
+            if let Some(session) = self.session(id)
+                && used < data.len()
+            {
+                session.partial.extend_from_slice(&data[used..]);
+            }
+        } else {
+            session.partial.extend_from_slice(data);
+            if session.paused.is_none() && session.partial.len() >= session.need {
+                self.parse_partial(id, now);
+            }
+        }
+        self.charge_session(id);
+    }
+
+    /// Goes on with the input of a client that had to wait.
+    pub(super) fn resume(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        if session.paused.is_none() || (!session.has_room_again() && !session.stalled) {
+            return;
+        }
+        self.parse_partial(id, now);
+        self.charge_session(id);
+        self.touch_session(id);
+    }
+
+    fn parse_partial(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let mut buffer = std::mem::take(&mut session.partial);
+        let used = self.parse(id, &buffer, now);
+        if let Some(session) = self.session(id) {
+            buffer.drain(..used);
+            session.partial = buffer;
+        }
+    }
+
+    /// Carries out the requests at the front of `input`; returns the number of bytes used.
+    fn parse(&mut self, id: SessionId, input: &[u8], now: Instant) -> usize {
+        let mut at = 0;
+        let mut asked = false;
+        let Some(session) = self.session(id) else { return input.len() };
+        let pool = session.pool;
+        let paused = session.paused.take();
+        let started = paused.map_or(now, |since| self.restarted(pool, since, now));
+        let pause = |session: &mut Session| session.paused = Some(paused.unwrap_or(now));
+        while let Some(session) = self.session(id) {
+            session.need = 0;
+            if session.closing {
+                return input.len(); // behind a `quit` nothing is read
+            }
+            if !session.skip.is_none() {
+                at += session.skip.apply(&input[at..]);
+            }
+            if at == input.len() {
+                break;
+            }
+            if !session.skip.is_none() {
+                continue;
+            }
+            if session.room() == 0 {
+                pause(session);
+                break;
+            }
+            if session.long_get.is_some() {
+                match self.continue_long_get(id, &input[at..], now) {
+                    Some(used) => at += used,
+                    None => {
+                        self.session(id).map(pause);
+                        break;
+                    }
+                }
+                continue;
+            }
+            let value_limit = self.value_limit(pool);
+            match request::parse(&input[at..], value_limit) {
+                Parsed::Incomplete { need } => {
+                    if let Some(session) = self.session(id) {
+                        session.need = need;
+                    }
+                    break;
+                }
+                Parsed::Complete { len, request } => {
+                    asked = true;
+                    match self.perform(id, request, started, now) {
+                        Outcome::Done => at += len,
+                        Outcome::Begun(left) => at += len - left,
+                        Outcome::Stalled => {
+                            self.session(id).map(pause);
+                            break;
+                        }
+                    }
+                    if let Some(session) = self.session(id) {
+                        session.stalled = false;
+                    }
+                }
+                Parsed::Refused { len, refusal, silent, skip } => {
+                    at += len;
+                    self.refuse(id, refusal.line(), silent, skip);
+                }
+                Parsed::Foreign => {
+                    self.refuse(id, request::Refusal::Unknown.line(), false, Skip::NONE);
+                    if let Some(session) = self.session(id) {
+                        session.closing = true;
+                        let pool = session.pool;
+                        self.counters.pool(pool).client_err.add(1);
+                    }
+                }
+            }
+        }
+        if asked {
+            self.arm_session(id);
+        }
+        at
+    }
+
+    /// When requests count as started that were read at `since` and could not be carried out before `now`.
+    ///
+    /// Their time runs from when they were read. A little of it is left to them even so, once, so that those for servers
+    /// that are well are not lost with those that they waited behind.
+    pub(super) fn restarted(&self, pool: PoolId, since: Instant, now: Instant) -> Instant {
+        let Some(timeout) = self.timeout(pool) else { return since };
+        let least = now + GRACE.min(timeout);
+        if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) }
+    }
+
+    /// The largest value that is taken now.
+    fn value_limit(&self, pool: PoolId) -> usize {
+        let limit = self.config.pools[pool.index()].value_limit;
+        if self.memory > self.memory_limit { limit.min(FRUGAL_VALUE_LIMIT) } else { limit }
+    }
+
+    fn refuse(&mut self, id: SessionId, line: &[u8], silent: bool, skip: Skip) {
+        if let Some(session) = self.session(id) {
+            session.skip = skip;
+            let pool = session.pool;
+            self.counters.pool(pool).refused_requests.add(1);
+        }
+        if !silent {
+            self.answer(id, line);
+        }
+    }
+
+    /// Sets the client's timer, if it has a request in flight and no timer yet.
+    pub(super) fn arm_session(&mut self, id: SessionId) {
+        let Some(session) = self.session(id) else { return };
+        let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
+        let since = since.or(session.paused.filter(|_| session.stalled));
+        if let Some(since) = since
+            && !session.timed
+        {
+            session.timed = true;
+            let pool = session.pool;
+            let at = self.deadline(pool, since);
+            if at != Instant::NEVER {
+                self.timers.set(at, Timer::Session(id));
+            }
+        }
+    }
+
+    fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Outcome {
+        let Some(session) = self.session(id) else { return Outcome::Done };
+        let pool = session.pool;
+        self.counters.pool(pool).requests.add(1);
+        match request {
+            Request::Get(get) => return self.get(id, &get, started, now),
+            Request::Store(store) => {
+                let asked = Asked { verb: store.verb, noreply: store.noreply, quiet: false, echo: b"", started };
+                return self.send_one(id, asked, 0, store.key, now, |out| encode::store(out, &store));
+            }
+            Request::Change(change) => {
+                let asked = Asked { verb: change.verb, noreply: change.noreply, quiet: false, echo: b"", started };
+                return self.send_one(id, asked, 0, change.key, now, |out| encode::change(out, &change));
+            }
+            Request::Meta(meta) => return self.meta(id, &meta, started, now),
+            Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
+            Request::Stats(of) => self.stats(id, of, started, now),
+            Request::Version => self.answer(id, reply::VERSION),
+            Request::MetaNoop => self.answer(id, reply::META_NOOP),
+            Request::Verbosity { noreply: false } => self.answer(id, reply::OK),
+            Request::Verbosity { noreply: true } => {}
+            Request::Quit => {
+                if let Some(session) = self.session(id) {
+                    session.closing = true;
+                }
+                self.touch_session(id);
+            }
+        }
+        Outcome::Done
+    }
+
+    fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
+        let asked = Asked { verb: get.verb, noreply: false, quiet: false, echo: b"", started };
+        match get.count {
+            0 => self.answer(id, reply::END),
+            1 => {
+                let key = Words::new(get.keys).next().unwrap_or_default();
+                let (verb, exptime) = (get.verb, get.exptime);
+                return self.send_one(id, asked, 0, key, now, |out| encode::get_one(out, verb, exptime, key));
+            }
+            count => {
+                let room = self.session(id).map_or(0, |session| session.room());
+                if count > room {
+                    // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
+                    let rest = get.keys.len() + get.line_end;
+                    let (verb, exptime) = (get.verb, get.exptime);
+                    let long = LongGet { verb, exptime, started, rest, keys: count, error: None };
+                    if let Some(session) = self.session(id) {
+                        session.long_get = Some(Box::new(long));
+                    }
+                    return Outcome::Begun(rest);
+                }
+                self.multi_get(id, asked, get.exptime, Words::new(get.keys), count, None, now);
+            }
+        }
+        Outcome::Done
+    }
+
+    fn meta(&mut self, id: SessionId, meta: &Meta<'_>, started: Instant, now: Instant) -> Outcome {
+        let mut marks = 0;
+        let mut mark = |set: bool, bit: u8| marks |= if set { bit } else { 0 };
+        mark(encode::adds_key(meta), Ticket::STRIP_KEY);
+        mark(meta.seen.key, Ticket::ASKED_KEY);
+        mark(meta.seen.base64, Ticket::BASE64);
+        mark(meta.seen.wins, Ticket::ONCE);
+        let mut echo = Vec::new();
+        if meta.seen.opaque || meta.seen.key {
+            encode::echo(&mut echo, meta);
+        }
+        let asked = Asked { verb: meta.verb, noreply: false, quiet: meta.seen.quiet, echo: &echo, started };
+        let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
+        let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
+        self.send_one(id, asked, marks, key, now, |out| encode::meta(out, meta))
+    }
+
+    /// Sends a request to the one server that its key belongs to.
+    fn send_one(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        key: &[u8],
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let (pool, stalled) = (session.pool, session.stalled);
+        let expired = self.deadline(pool, asked.started) <= now;
+        if expired && !stalled {
+            self.answer_degraded(id, asked, Failure::TimedOut);
+            return Outcome::Done;
+        }
+        let link = match self.link_for(pool, id, key, now) {
+            Ok((link, _)) => link,
+            Err(failure) => {
+                self.answer_degraded(id, asked, failure);
+                return Outcome::Done;
+            }
+        };
+        if self.links[link.index()].outbox.unwritten().len() > QUEUE_LIMIT && !asked.verb.is_read() {
+            if !expired {
+                self.stall(id, link);
+                return Outcome::Stalled;
+            }
+            self.answer_degraded(id, asked, Failure::QueueFull);
+            return Outcome::Done;
+        }
+        self.enqueue(id, asked, marks, link, now, write);
+        Outcome::Done
+    }
+
+    /// Appends a request to a link and gives it a ticket and a slot.
+    fn enqueue(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        link_id: LinkId,
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(session) = self.sessions.get_mut(id.index()) else { return };
+        let link = &mut self.links[link_id.index()];
+        let mut ticket = Ticket {
+            session: id.index,
+            generation: id.generation,
+            number: session.next_number(),
+            start: link.outbox.end(),
+            fragment: 0,
+            verb: asked.verb,
+            marks,
+        };
+        write(link.outbox.tail());
+        if asked.noreply {
+            ticket.session = Ticket::NOBODY;
+            ticket.marks |= Ticket::NOREPLY;
+        } else {
+            session.keys_in_flight += 1;
+            session.slots.push_back(Slot {
+                started: asked.started,
+                waiting: 1,
+                keys: 1,
+                verb: asked.verb,
+                quiet: asked.quiet,
+                server: link.server,
+                body: asked.echo.to_vec(),
+                merge: None,
+            });
+        }
+        self.push_ticket(link_id, ticket, now);
+    }
+
+    /// Queues a ticket for what has just been appended to its link.
+    pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
+        let link = &mut self.links[id.index()];
+        let bytes = link.outbox.from(ticket.start).len() as u64;
+        link.push(ticket, now);
+        let timed = std::mem::replace(&mut link.timed, true);
+        let (pool, heard) = (link.pool, link.heard);
+        let server = self.counters.server(pool, link.server);
+        server.requests.add(1);
+        server.request_bytes.add(bytes);
+        if !timed {
+            let at = self.deadline(pool, heard);
+            self.timers.set(at, Timer::Link(id));
+        }
+        self.touch_link(id);
+    }
+
+    /// The link that a key's requests of a client go through, opened if need be.
+    pub(super) fn link_for(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        key: &[u8],
+        now: Instant,
+    ) -> Result<(LinkId, ServerId), Failure> {
+        let random = self.next_random();
+        let server = self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)?;
+        Ok((self.link_to(pool, id, server, now)?, server))
+    }
+
+    /// The link to a server that a client's requests go through, opened if need be.
+    ///
+    /// All requests of one client for one server use the same link: on two, they could overtake each other.
+    pub(super) fn link_to(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        server: ServerId,
+        now: Instant,
+    ) -> Result<LinkId, Failure> {
+        if self.memory > self.memory_limit {
+            return Err(Failure::NoMemory);
+        }
+        let links = &self.pools[pool.index()].links[server.index()];
+        let id = links[id.index() % links.len()];
+        let link = &self.links[id.index()];
+        if link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT {
+            return Err(Failure::QueueFull);
+        }
+        match link.state {
+            LinkState::Up | LinkState::Connecting => {}
+            LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
+            LinkState::Down { .. } => self.start_connect(id, now),
+        }
+        Ok(id)
+    }
+
+    /// Has a client wait until a link's queue has drained.
+    fn stall(&mut self, id: SessionId, link: LinkId) {
+        self.links[link.index()].stalled.push(id);
+        if let Some(session) = self.session(id) {
+            session.stalled = true;
+        }
+    }
+}

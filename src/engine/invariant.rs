@@ -1,0 +1,85 @@
+//! What must hold between any two calls. Simulations and fuzzing check it after every step.
+
+use super::Engine;
+use super::fault::{down_is_empty, front_is_waiting};
+use super::link::{LinkState, Ticket};
+
+impl Engine {
+    /// Checks everything that must hold between two calls.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule is broken, and where.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut awaited = std::collections::BTreeMap::new();
+        for link in &self.links {
+            for ticket in link.in_flight.iter().filter(|ticket| ticket.session != Ticket::NOBODY) {
+                *awaited.entry((ticket.session, ticket.generation, ticket.number)).or_insert(0u32) += 1;
+            }
+        }
+        let mut memory = 0;
+        for (index, session) in &self.sessions {
+            memory += session.charged;
+            let say = |what: &str| Err(format!("session {index}: {what}"));
+            if !front_is_waiting(session) {
+                return say("the oldest request is answered and still there");
+            }
+            let keys: usize = session.slots.iter().map(|slot| slot.keys as usize).sum();
+            if keys != session.keys_in_flight {
+                return say("keys in flight do not add up");
+            }
+            let held: usize = session
+                .slots
+                .iter()
+                .map(|slot| {
+                    let body = if slot.waiting == 0 { slot.body.len() } else { 0 };
+                    body + slot.merge.as_ref().map_or(0, |merge| merge.footprint())
+                })
+                .sum();
+            if held != session.held {
+                return say(&format!("holds {held} bytes and says {}", session.held));
+            }
+            let mut latest = crate::time::Instant::ZERO;
+            for (offset, slot) in (0u32..).zip(&session.slots) {
+                let number = session.base.wrapping_add(offset);
+                let generation = session.generation;
+                let tickets = awaited.get(&(u32::try_from(index).unwrap_or(u32::MAX), generation, number));
+                if slot.waiting > tickets.copied().unwrap_or(0) {
+                    return say(&format!("request {number} waits for a response that nobody will bring"));
+                }
+                if let Some(merge) = &slot.merge
+                    && merge.open_fragments() != slot.waiting as usize
+                {
+                    return say(&format!("request {number} has lost count of its fragments"));
+                }
+                if slot.waiting > 0 {
+                    if slot.started < latest {
+                        return say("deadlines are out of order");
+                    }
+                    latest = slot.started;
+                }
+            }
+            if !session.slots.is_empty() && !session.timed {
+                return say("requests wait without a timer");
+            }
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            memory += link.charged;
+            let say = |what: &str| Err(format!("link {index}: {what}"));
+            if !down_is_empty(link) {
+                return say("is down and holds requests");
+            }
+            if !link.in_flight.is_empty() && !link.timed {
+                return say("requests are in flight without a timer");
+            }
+            if link.state == LinkState::Up && !link.outbox.unwritten().is_empty() && !link.dirty {
+                // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
+                continue;
+            }
+        }
+        if memory != self.memory {
+            return Err(format!("{memory} bytes are charged and {} accounted for", self.memory));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! One connection to one server, kept over reconnects.
+//!
+//! Requests of all clients go through it in one stream and are answered in the order in which they went out. A
+//! [`Ticket`] stands for each request until its response has been read, also when nobody waits for that response any
+//! more: it is then the tombstone that eats exactly one late response.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::outbox::{Offset, Outbox};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::Verb;
+use crate::time::Instant;
+
+/// Unwritten bytes above which clients with data to store wait for a server.
+pub(crate) const QUEUE_LIMIT: usize = 4 << 20;
+
+/// Unwritten bytes above which any request to a server fails.
+pub(crate) const QUEUE_HARD_LIMIT: usize = 2 * QUEUE_LIMIT;
+
+/// Most requests in flight to a server on one connection.
+pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
+
+/// Names a link of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub(crate) u32);
+
+impl LinkId {
+    /// Its place among the links of the worker.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A request in flight to a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    /// Who waits: the place of the session, or [`Ticket::NOBODY`].
+    pub(crate) session: u32,
+    pub(crate) generation: u32,
+    /// Number of the request within its session.
+    pub(crate) number: u32,
+    /// Where the request starts in the outbox.
+    pub(crate) start: Offset,
+    /// Which part of a split request it is.
+    pub(crate) fragment: u16,
+    pub(crate) verb: Verb,
+    /// Facts about it, as bits.
+    pub(crate) marks: u8,
+}
+
+impl Ticket {
+    /// The session of requests that the proxy sends for itself.
+    pub(crate) const NOBODY: u32 = u32::MAX;
+
+    /// It has been sent on an earlier connection.
+    pub(crate) const RESENT: u8 = 1;
+    /// It is part of a multi-get.
+    pub(crate) const SPLIT: u8 = 2;
+    /// `k` was added to a meta command and comes out of its response again.
+    pub(crate) const STRIP_KEY: u8 = 4;
+    /// The client asked for `k` itself.
+    pub(crate) const ASKED_KEY: u8 = 8;
+    /// The key is base64.
+    pub(crate) const BASE64: u8 = 16;
+    /// It must not be sent twice, though it reads.
+    pub(crate) const ONCE: u8 = 32;
+    /// Its response is a listing (`stats`).
+    pub(crate) const LISTING: u8 = 64;
+    /// The client asked for no answer, so it has no slot for one.
+    pub(crate) const NOREPLY: u8 = 128;
+
+    pub(crate) fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+}
+
+/// Whether there is a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// None; not to be opened before this time.
+    Down {
+        /// Earliest time of the next connect.
+        not_before: Instant,
+        /// What became of the last one.
+        failure: Failure,
+    },
+    /// Being opened.
+    Connecting,
+    /// Open.
+    Up,
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Requests of clients.
+    Traffic,
+    /// Finding out whether an ejected server is well again.
+    Probe,
+}
+
+/// How far the response to the front ticket has been used, for a multi-get.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    /// Offset in the request line behind the last key that was looked at; 0 before the first.
+    pub(crate) line_at: usize,
+    /// Index, in the merge, of the next key of this fragment.
+    pub(crate) key: u32,
+    /// A piece of the response has been used.
+    pub(crate) started: bool,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) pool: PoolId,
+    pub(crate) server: ServerId,
+    pub(crate) purpose: Purpose,
+    pub(crate) state: LinkState,
+    /// Changes with every connection, so that news of an old one can be told apart.
+    pub(crate) epoch: u32,
+    pub(crate) outbox: Outbox,
+    pub(crate) in_flight: VecDeque<Ticket>,
+    pub(crate) cursor: Cursor,
+    /// The server has answered something on this connection.
+    pub(crate) answered: bool,
+    /// Response bytes that are not a whole response yet.
+    pub(crate) partial: Vec<u8>,
+    pub(crate) need: usize,
+    /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
+    pub(crate) heard: Instant,
+    /// A timer is set.
+    pub(crate) timed: bool,
+    /// The shell has been told that there is something to write.
+    pub(crate) dirty: bool,
+    /// Sessions that wait for the queue to drain.
+    pub(crate) stalled: Vec<super::session::SessionId>,
+    /// Memory charged to the worker for it.
+    pub(crate) charged: usize,
+}
+
+impl Link {
+    pub(crate) fn new(pool: PoolId, server: ServerId, purpose: Purpose) -> Self {
+        Self {
+            pool,
+            server,
+            purpose,
+            state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
+            epoch: 0,
+            outbox: Outbox::default(),
+            in_flight: VecDeque::new(),
+            cursor: Cursor::default(),
+            answered: false,
+            partial: Vec::new(),
+            need: 0,
+            heard: Instant::ZERO,
+            timed: false,
+            dirty: false,
+            stalled: Vec::new(),
+            charged: 0,
+        }
+    }
+
+    /// Queues a request that has just been appended to the outbox from `ticket.start` on.
+    pub(crate) fn push(&mut self, ticket: Ticket, now: Instant) {
+        if self.in_flight.is_empty() {
+            self.heard = self.heard.max(now);
+        }
+        self.in_flight.push_back(ticket);
+    }
+
+    /// Takes the front ticket, whose response has been read or given up.
+    pub(crate) fn pop(&mut self) -> Option<Ticket> {
+        let ticket = self.in_flight.pop_front()?;
+        self.cursor = Cursor::default();
+        let released = self.in_flight.front().map_or_else(|| self.outbox.end(), |next| next.start);
+        self.outbox.release(released);
+        Some(ticket)
+    }
+
+    /// Where the request of the front ticket ends.
+    pub(crate) fn front_end(&self) -> Offset {
+        self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
+    }
+
+    /// Whether requests have been waiting for `span` without a word from the server.
+    pub(crate) fn is_silent(&self, now: Instant, span: Duration) -> bool {
+        !self.in_flight.is_empty() && now - self.heard >= span
+    }
+
+    /// Memory that it holds in buffers.
+    pub(crate) fn footprint(&self) -> usize {
+        self.outbox.footprint() + self.partial.capacity() + self.in_flight.capacity() * size_of::<Ticket>()
+    }
+}

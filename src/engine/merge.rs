@@ -1,0 +1,162 @@
+//! Several responses as one: multi-gets, and requests that go to every server.
+
+use crate::config::model::ServerId;
+use crate::failure::Failure;
+use crate::proto::memcache::{reply, stats};
+
+/// What the responses of several servers become.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    /// Values of a multi-get, in the order of the request.
+    Values(Values),
+    /// One word from all servers: `flush_all`, `stats reset`.
+    Word(Word),
+    /// `stats` listings, added up.
+    Listing(Listing),
+}
+
+/// The end of the list of a fragment's keys.
+pub(crate) const NO_KEY: u32 = u32::MAX;
+
+/// The values of a multi-get, or of a part of a long one.
+#[derive(Debug)]
+pub(crate) struct Values {
+    /// One for each key of the request, in its order.
+    pub(crate) keys: Vec<KeySlot>,
+    pub(crate) fragments: Vec<Fragment>,
+    /// The `VALUE` blocks, in the order in which they came.
+    pub(crate) blocks: Vec<u8>,
+    /// What to end with in place of `END`.
+    pub(crate) error: Option<Vec<u8>>,
+    /// More of the same request follows: no `END` yet.
+    pub(crate) unfinished: bool,
+}
+
+/// A key of a multi-get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeySlot {
+    /// The next key of the same fragment, or [`NO_KEY`].
+    pub(crate) next: u32,
+    /// Where its block lies in [`Values::blocks`].
+    pub(crate) offset: u32,
+    /// Length of its block; 0 for a miss.
+    pub(crate) len: u32,
+}
+
+/// The part of a multi-get that goes to one server.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    pub(crate) server: ServerId,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) done: bool,
+}
+
+impl Values {
+    /// Takes the block of a key.
+    #[expect(clippy::cast_possible_truncation, reason = "the blocks of one part stay below 4 GiB: see `fits`")]
+    pub(crate) fn found(&mut self, key: u32, block: &[u8]) {
+        if let Some(slot) = self.keys.get_mut(key as usize) {
+            (slot.offset, slot.len) = (self.blocks.len() as u32, block.len() as u32);
+            self.blocks.extend_from_slice(block);
+        }
+    }
+
+    /// Whether a further block of `len` bytes can be held.
+    pub(crate) fn fits(&self, len: usize) -> bool {
+        self.blocks.len() + len < u32::MAX as usize
+    }
+
+    /// Appends what the client gets.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.blocks.len() + reply::END.len());
+        for key in &self.keys {
+            if key.len > 0 {
+                out.extend_from_slice(&self.blocks[key.offset as usize..(key.offset + key.len) as usize]);
+            }
+        }
+        if !self.unfinished {
+            out.extend_from_slice(self.error.as_deref().unwrap_or(reply::END));
+        }
+    }
+}
+
+/// One word from every server.
+#[derive(Debug)]
+pub(crate) struct Word {
+    /// The word when all is well.
+    pub(crate) word: &'static [u8],
+    /// The first error line that a server answered.
+    pub(crate) error: Option<Vec<u8>>,
+    pub(crate) servers: Vec<Fragment>,
+}
+
+/// The listings of every server.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) summed: stats::Summed,
+    /// Values are taken from the first server, not added.
+    pub(crate) keep_first: bool,
+    /// The first error line that a server answered.
+    pub(crate) error: Option<Vec<u8>>,
+    pub(crate) answered: bool,
+    pub(crate) servers: Vec<Fragment>,
+}
+
+impl Merge {
+    /// The servers that take part, and whether each has answered.
+    pub(crate) fn fragments(&self) -> &[Fragment] {
+        match self {
+            Self::Values(values) => &values.fragments,
+            Self::Word(word) => &word.servers,
+            Self::Listing(listing) => &listing.servers,
+        }
+    }
+
+    /// Marks a fragment as answered; `false` when it was already.
+    pub(crate) fn finish(&mut self, fragment: u16) -> bool {
+        let fragments = match self {
+            Self::Values(values) => &mut values.fragments,
+            Self::Word(word) => &mut word.servers,
+            Self::Listing(listing) => &mut listing.servers,
+        };
+        fragments.get_mut(usize::from(fragment)).is_some_and(|fragment| !std::mem::replace(&mut fragment.done, true))
+    }
+
+    /// A server answered with an error line.
+    pub(crate) fn error(&mut self, line: &[u8]) {
+        let error = match self {
+            Self::Values(values) => &mut values.error,
+            Self::Word(word) => &mut word.error,
+            Self::Listing(listing) => &mut listing.error,
+        };
+        if error.is_none() {
+            *error = Some(line.to_vec());
+        }
+    }
+
+    /// A server failed, and the pool tells failures as errors.
+    pub(crate) fn failed(&mut self, failure: Failure) {
+        self.error(reply::error(failure));
+    }
+
+    /// Appends what the client gets.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Values(values) => values.write(out),
+            Self::Word(word) => out.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
+            Self::Listing(listing) => match &listing.error {
+                Some(error) if !listing.answered => out.extend_from_slice(error),
+                _ => listing.summed.write(out),
+            },
+        }
+    }
+
+    /// Memory that it holds.
+    pub(crate) fn footprint(&self) -> usize {
+        match self {
+            Self::Values(values) => values.blocks.len() + values.keys.len() * size_of::<KeySlot>(),
+            Self::Word(_) | Self::Listing(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! The heart: clients' bytes in, servers' bytes out, and back. No I/O, no clock, no runtime.
+//!
+//! An [`Engine`] is the state of one worker. The shell that owns the sockets drives it, and so does a simulation that
+//! has none. Its methods are of four kinds:
+//!
+//! - **`client_*` and `link_*` in**: what happened on a connection: opened, bytes read, bytes written, closed. Each takes
+//!   `now`, which never goes backwards.
+//! - **`handle_timeout`**: the time that [`Engine::next_timeout`] named has come.
+//! - **Outputs**: [`Engine::client_output`] and [`Engine::link_output`] are the bytes to be written; report what was
+//!   written with `client_wrote` and `link_wrote`.
+//! - **`poll_*`**: after any call, drain [`Engine::poll_effect`], [`Engine::poll_client`] and [`Engine::poll_link`]:
+//!   connections to open and close, and whom to wake.
+//!
+//! # Invariants
+//!
+//! Each request gets exactly one answer, in the order of its client's requests, made of responses to itself only:
+//! - a response is matched to a request by its place in the server's stream ([`link::Ticket`]) and, where it names a
+//!   key or a token, by that as well; on a mismatch the connection is closed and not a byte of it is passed on;
+//! - a ticket stays in flight until its response has been read, also when its request was answered long ago;
+//! - a slot is answered once: by the last of its servers' responses, by their failure, or by its deadline.
+//!
+//! [`Engine::check_invariants`] says what else must hold between two calls.
+
+mod deadline;
+mod degrade;
+mod deliver;
+mod fanout;
+mod fault;
+mod input;
+mod invariant;
+pub mod link;
+mod merge;
+mod multiget;
+mod outbox;
+mod probe;
+pub mod session;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::config::model::{Config, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::health::Board;
+use crate::ring::Ring;
+use crate::stats::counters::Counters;
+use crate::time::Instant;
+use deadline::{Timer, Timers};
+use link::{Link, LinkId, LinkState, Purpose};
+use session::{Session, SessionId};
+
+/// Something that only the shell can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Open a connection for the link; report with [`Engine::link_connected`] or [`Engine::link_failed`].
+    Connect {
+        /// Which link.
+        link: LinkId,
+        /// The attempt, to be given back with every report about it.
+        epoch: u32,
+    },
+    /// Drop whatever connection the link had; its epoch is over.
+    Disconnect {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The ring has changed: every other worker is to be woken ([`Engine::refresh`]).
+    News,
+    /// Something the operator wants to know.
+    Notice(Notice),
+}
+
+/// A change of state, told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A server is out of the ring.
+    Ejected {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// The failure that did it.
+        failure: Failure,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// A server is back in the ring.
+    Restored {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// How long it was out.
+        away: Duration,
+        /// Probes that it took.
+        probes: u32,
+    },
+    /// A server broke the protocol; its connection was closed.
+    Violation {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// What it did.
+        violation: crate::proto::memcache::response::Violation,
+    },
+}
+
+/// What the shell may do with a client connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientStatus {
+    /// Read from it.
+    pub reads: bool,
+    /// Everything is said: close it.
+    pub finished: bool,
+}
+
+/// One worker's part of a pool.
+#[derive(Debug)]
+struct PoolState {
+    ring: Ring,
+    live: Vec<bool>,
+    /// For each server, its links for requests.
+    links: Vec<Vec<LinkId>>,
+    /// For each server, its link for probes.
+    probes: Vec<LinkId>,
+}
+
+/// What an engine is made from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The health of the servers, shared by all workers.
+    pub board: Arc<Board>,
+    /// The counters of every worker, in the order of the workers.
+    pub counters: Arc<[Arc<Counters>]>,
+    /// Which worker this is; the first one probes.
+    pub worker: usize,
+    /// Seed of the `random` distribution.
+    pub seed: u64,
+}
+
+/// The state of one worker.
+#[derive(Debug)]
+pub struct Engine {
+    config: Arc<Config>,
+    board: Arc<Board>,
+    counters: Arc<Counters>,
+    all_counters: Arc<[Arc<Counters>]>,
+    probes: bool,
+    pools: Vec<PoolState>,
+    sessions: Slab<Session>,
+    links: Vec<Link>,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    dirty_sessions: Vec<SessionId>,
+    dirty_links: Vec<LinkId>,
+    /// Sessions whose input may be parsed on.
+    resumable: Vec<SessionId>,
+    /// The board's version that `pools` reflects.
+    version: u64,
+    generation: u32,
+    random: u64,
+    /// Bytes held in buffers, and how many may be.
+    memory: usize,
+    memory_limit: usize,
+    draining: bool,
+}
+
+impl Engine {
+    /// A worker with no clients and no connections.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let Setup { config, board, counters, worker, seed } = setup;
+        let mut links = Vec::new();
+        let mut add = |link: Link| {
+            let id = LinkId(u32::try_from(links.len()).unwrap_or(u32::MAX));
+            links.push(link);
+            id
+        };
+        let version = board.version();
+        let mut pools = Vec::new();
+        for (index, pool) in config.pools.iter().enumerate() {
+            let id = pool_id(index);
+            let mut state = PoolState {
+                ring: Ring::new(pool, &vec![true; pool.servers.len()]),
+                live: vec![true; pool.servers.len()],
+                links: Vec::new(),
+                probes: Vec::new(),
+            };
+            for server in (0..pool.servers.len()).map(server_id) {
+                let traffic = |_| add(Link::new(id, server, Purpose::Traffic));
+                state.links.push((0..pool.server_connections).map(traffic).collect());
+                state.probes.push(add(Link::new(id, server, Purpose::Probe)));
+            }
+            pools.push(state);
+        }
+        let memory_limit = config.settings.memory_limit / counters.len().max(1);
+        let mut engine = Self {
+            counters: Arc::clone(&counters[worker]),
+            all_counters: counters,
+            probes: worker == 0,
+            config,
+            board,
+            pools,
+            sessions: Slab::new(),
+            links,
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            dirty_sessions: Vec::new(),
+            dirty_links: Vec::new(),
+            resumable: Vec::new(),
+            version: version.wrapping_sub(1),
+            generation: 0,
+            random: seed | 1,
+            memory: 0,
+            memory_limit,
+            draining: false,
+        };
+        engine.refresh(Instant::ZERO);
+        engine
+    }
+
+    /// Opens a connection to each server of the pools that ask for it (`preconnect`).
+    pub fn preconnect(&mut self, now: Instant) {
+        for pool in 0..self.pools.len() {
+            if self.config.pools[pool].preconnect {
+                for link in self.pools[pool].links.concat() {
+                    self.start_connect(link, now);
+                }
+            }
+        }
+    }
+
+    // --- Clients ------------------------------------------------------------------------------------------------
+
+    /// A client has connected.
+    pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = u32::try_from(self.sessions.insert(Session::new(pool, generation))).unwrap_or(u32::MAX);
+        self.counters.total_connections.add(1);
+        self.counters.current_connections.add(1);
+        self.counters.pool(pool).client_connections.add(1);
+        SessionId { index, generation }
+    }
+
+    /// Bytes were read from a client.
+    pub fn client_data(&mut self, id: SessionId, data: &[u8], now: Instant) {
+        self.refresh(now);
+        if self.session(id).is_some() {
+            self.feed(id, data, now);
+        }
+        self.settle(now);
+    }
+
+    /// The client sends no more; what it has sent is still answered.
+    pub fn client_ended(&mut self, id: SessionId, now: Instant) {
+        if let Some(session) = self.session(id) {
+            session.ended = true;
+            let pool = session.pool;
+            self.counters.pool(pool).client_eof.add(1);
+            self.touch_session(id);
+        }
+        self.settle(now);
+    }
+
+    /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
+    pub fn client_gone(&mut self, id: SessionId, failed: bool) {
+        if self.session(id).is_none() {
+            return;
+        }
+        let session = self.sessions.remove(id.index());
+        self.memory -= session.charged;
+        self.counters.buffered_bytes.set(self.memory as u64);
+        self.counters.current_connections.sub(1);
+        let pool = self.counters.pool(session.pool);
+        pool.client_connections.sub(1);
+        if failed {
+            pool.client_err.add(1);
+        }
+    }
+
+    /// What is to be written to a client.
+    #[must_use]
+    pub fn client_output(&self, id: SessionId) -> &[u8] {
+        self.session_ref(id).map_or(&[], Session::unwritten)
+    }
+
+    /// `count` bytes of [`Engine::client_output`] were written.
+    pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let choked = session.is_choked();
+        session.wrote(count);
+        if session.paused.is_some() {
+            if choked {
+                session.paused = Some(now);
+                if let Some(long) = &mut session.long_get {
+                    long.started = now;
+                }
+            }
+            self.resumable.push(id);
+            self.settle(now);
+        } else if session.pending_output() == 0 {
+            self.charge_session(id);
+        }
+    }
+
+    /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
+    pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
+        let draining = self.draining;
+        let Some(session) = self.session(id) else {
+            return ClientStatus { reads: false, finished: true };
+        };
+        session.dirty = false;
+        let over = session.ended || session.closing || draining;
+        ClientStatus { reads: session.paused.is_none() && !over, finished: over && session.is_idle() }
+    }
+
+    /// A client that has something to write or is to be looked at again.
+    pub fn poll_client(&mut self) -> Option<SessionId> {
+        self.dirty_sessions.pop()
+    }
+
+    // --- Servers ------------------------------------------------------------------------------------------------
+
+    /// The pool and the server that a link connects to.
+    #[must_use]
+    pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
+        let link = &self.links[link.index()];
+        (link.pool, link.server)
+    }
+
+    /// Whether an attempt or a connection is still wanted.
+    #[must_use]
+    pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
+        self.links[link.index()].epoch == epoch
+    }
+
+    /// The connection is open.
+    pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
+        self.refresh(now);
+        let link = &mut self.links[id.index()];
+        if link.epoch == epoch && link.state == LinkState::Connecting {
+            link.state = LinkState::Up;
+            link.heard = now;
+            link.answered = false;
+            let (pool, server, purpose) = (link.pool, link.server, link.purpose);
+            self.counters.total_connections.add(1);
+            self.counters.current_connections.add(1);
+            self.counters.server(pool, server).server_connections.add(1);
+            match purpose {
+                Purpose::Probe => self.send_probe(id, now),
+                Purpose::Traffic => self.pay_owed_flush(id, now),
+            }
+            self.touch_link(id);
+        }
+        self.settle(now);
+    }
+
+    /// The connection could not be opened, was closed, or broke.
+    pub fn link_failed(&mut self, id: LinkId, epoch: u32, failure: Failure, now: Instant) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) {
+            self.fail_link(id, failure, now);
+        }
+        self.settle(now);
+    }
+
+    /// Bytes were read from a server.
+    pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+            self.deliver(id, data, now);
+        }
+        self.settle(now);
+    }
+
+    /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
+    #[must_use]
+    pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
+        let link = &mut self.links[id.index()];
+        if link.epoch != epoch || link.state != LinkState::Up {
+            return &[];
+        }
+        link.dirty = false;
+        link.outbox.unwritten()
+    }
+
+    /// `count` bytes of [`Engine::link_output`] were written.
+    pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if link.epoch != epoch {
+            return;
+        }
+        link.outbox.wrote(count);
+        if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
+            self.resumable.append(&mut link.stalled);
+            self.settle(now);
+        }
+        self.charge_link(id);
+    }
+
+    /// A link that has something to write.
+    pub fn poll_link(&mut self) -> Option<LinkId> {
+        self.dirty_links.pop()
+    }
+
+    // --- Time, news, the end ------------------------------------------------------------------------------------
+
+    /// Something that the shell has to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether [`Engine::poll_effect`] has something.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// When [`Engine::handle_timeout`] is to be called next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.earliest()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.refresh(now);
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Session(id) => self.session_timer(id, now),
+                Timer::Link(id) => self.link_timer(id, now),
+                Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Takes note of what other workers found out about the servers.
+    pub fn refresh(&mut self, now: Instant) {
+        while self.version != self.board.version() {
+            self.apply_news(now);
+        }
+    }
+
+    /// Reads no more; what has been read is answered, then each client is finished.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let ids: Vec<_> = self.sessions.iter().map(|(index, session)| session_id(index, session)).collect();
+        for id in ids {
+            self.touch_session(id);
+        }
+    }
+
+    /// Clients connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes held in buffers.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    // --- Common to all parts ------------------------------------------------------------------------------------
+
+    /// Finishes what a call has set off, until nothing more follows from it.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            self.refresh(now);
+            let Some(id) = self.resumable.pop() else { break };
+            self.resume(id, now);
+        }
+    }
+
+    fn session(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
+    }
+
+    fn session_ref(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(id.index()).filter(|session| session.generation == id.generation)
+    }
+
+    /// Has the shell look at a client.
+    fn touch_session(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id)
+            && !session.dirty
+        {
+            session.dirty = true;
+            self.dirty_sessions.push(id);
+        }
+    }
+
+    /// Has the shell write to a server.
+    fn touch_link(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        if !link.dirty && link.state == LinkState::Up {
+            link.dirty = true;
+            self.dirty_links.push(id);
+        }
+    }
+
+    /// Brings the memory account of a session up to date and frees what it does not need.
+    fn charge_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
+        else {
+            return;
+        };
+        session.relax();
+        let footprint = session.footprint();
+        if footprint != session.charged {
+            self.memory = self.memory - session.charged + footprint;
+            session.charged = footprint;
+            self.counters.buffered_bytes.set(self.memory as u64);
+        }
+    }
+
+    /// Brings the memory account of a link up to date.
+    fn charge_link(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        let footprint = link.footprint();
+        if footprint != link.charged {
+            self.memory = self.memory - link.charged + footprint;
+            link.charged = footprint;
+            self.counters.buffered_bytes.set(self.memory as u64);
+        }
+        let server = self.counters.server(link.pool, link.server);
+        let waiting = link.outbox.unwritten().len();
+        server.in_queue_bytes.set(waiting as u64);
+    }
+
+    fn timeout(&self, pool: PoolId) -> Option<Duration> {
+        self.config.pools[pool.index()].timeout
+    }
+
+    /// The deadline of what started at `started`.
+    fn deadline(&self, pool: PoolId, started: Instant) -> Instant {
+        self.timeout(pool).map_or(Instant::NEVER, |timeout| started + timeout)
+    }
+
+    /// The next number for the `random` distribution (xorshift64).
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is the number")]
+    fn next_random(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 32) as u32
+    }
+}
+
+fn session_id(index: usize, session: &Session) -> SessionId {
+    SessionId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: session.generation }
+}
+
+fn pool_id(index: usize) -> PoolId {
+    PoolId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+fn server_id(index: usize) -> ServerId {
+    ServerId(u16::try_from(index).unwrap_or(u16::MAX))
+}

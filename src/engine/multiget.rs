@@ -1,0 +1,169 @@
+//! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
+
+use super::Engine;
+use super::degrade::Asked;
+use super::link::{LinkId, Ticket};
+use super::merge::{Fragment, KeySlot, Merge, NO_KEY, Values};
+use super::session::{SessionId, Slot};
+use crate::config::model::{OnFailure, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::request::Words;
+use crate::proto::memcache::{encode, reply};
+use crate::time::Instant;
+
+/// What goes on after the keys of one part of a long multi-get.
+pub(super) struct Continued {
+    /// An error that an earlier part met.
+    pub(super) error: Option<Vec<u8>>,
+    /// More parts follow.
+    pub(super) unfinished: bool,
+    /// The time of the whole request is as good as over: nothing more is asked of servers that are silent.
+    pub(super) late: bool,
+}
+
+impl Engine {
+    /// Sends the next `count` keys of `words` as one request of the client.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
+    pub(super) fn multi_get(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        exptime: Option<i32>,
+        words: Words<'_>,
+        count: usize,
+        continued: Option<Continued>,
+        now: Instant,
+    ) {
+        let Some(session) = self.session_ref(id) else { return };
+        let (pool, number) = (session.pool, session.next_number());
+        let expired = self.deadline(pool, asked.started) <= now;
+        let (error, unfinished, late) =
+            continued.map_or((None, false, false), |part| (part.error, part.unfinished, part.late));
+        let mut values =
+            Values { keys: Vec::with_capacity(count), fragments: Vec::new(), blocks: Vec::new(), error, unfinished };
+        // The links that take part, with the place in the outbox where their fragment starts.
+        let mut parts: Vec<(LinkId, super::outbox::Offset)> = Vec::new();
+        let mut lost = None;
+        for (index, key) in (0u32..).zip(words.take(count)) {
+            values.keys.push(KeySlot { next: NO_KEY, offset: 0, len: 0 });
+            let target = if expired { Err(Failure::TimedOut) } else { self.link_for(pool, id, key, now) };
+            let target = target.and_then(|(link, server)| {
+                let silent = late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default());
+                if silent { Err(Failure::TimedOut) } else { Ok((link, server)) }
+            });
+            let (link_id, server) = match target {
+                Ok(target) => target,
+                Err(failure) => {
+                    lost = Some(failure);
+                    continue;
+                }
+            };
+            let link = &mut self.links[link_id.index()];
+            match parts.iter().position(|(part, _)| *part == link_id) {
+                Some(at) => {
+                    let fragment = &mut values.fragments[at];
+                    values.keys[fragment.last as usize].next = index;
+                    fragment.last = index;
+                }
+                None => {
+                    parts.push((link_id, link.outbox.end()));
+                    encode::get_start(link.outbox.tail(), asked.verb, exptime);
+                    values.fragments.push(Fragment { server, first: index, last: index, done: false });
+                }
+            }
+            encode::get_key(link.outbox.tail(), key);
+        }
+        if let Some(failure) = lost {
+            self.count_degraded(id, failure);
+            if self.policy(pool) == OnFailure::Error && values.error.is_none() {
+                values.error = Some(reply::error(failure).to_vec());
+            }
+        }
+        self.counters.pool(pool).fragments.add(parts.len() as u64);
+        if parts.is_empty() {
+            self.finish_part(id, values);
+            return;
+        }
+        let Some(session) = self.session(id) else { return };
+        let merge = Merge::Values(values);
+        session.keys_in_flight += count;
+        session.held += merge.footprint();
+        session.slots.push_back(Slot {
+            started: asked.started,
+            waiting: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+            keys: u32::try_from(count).unwrap_or(u32::MAX),
+            verb: asked.verb,
+            quiet: false,
+            server: ServerId(0),
+            body: Vec::new(),
+            merge: Some(Box::new(merge)),
+        });
+        for (fragment, (link, start)) in (0u16..).zip(parts) {
+            encode::line_end(self.links[link.index()].outbox.tail());
+            let ticket = Ticket {
+                session: id.index,
+                generation: id.generation,
+                number,
+                start,
+                fragment,
+                verb: asked.verb,
+                marks: Ticket::SPLIT,
+            };
+            self.push_ticket(link, ticket, now);
+        }
+    }
+
+    /// A part of which no key could be sent anywhere.
+    fn finish_part(&mut self, id: SessionId, values: Values) {
+        let mut body = Vec::new();
+        Merge::Values(values).write(&mut body);
+        self.answer(id, &body);
+    }
+
+    /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when
+    /// the client has to wait for room.
+    pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
+        let session = self.session(id)?;
+        let session_pool = session.pool;
+        let mut long = session.long_get.take()?;
+        let wanted = long.keys.min(session.room());
+        if wanted < long.keys && !session.has_room_again() {
+            session.long_get = Some(long);
+            return None;
+        }
+        let line = &input[..long.rest];
+        let mut rest = Words::new(line.trim_ascii_end());
+        let words = rest.clone();
+        for _ in 0..wanted {
+            rest.next();
+        }
+        long.keys -= wanted;
+        let unfinished = long.keys > 0;
+        let started = self.restarted(session_pool, long.started, now);
+        let asked = Asked { verb: long.verb, noreply: false, quiet: false, echo: b"", started };
+        let continued = Continued { error: long.error.take(), unfinished, late: started != long.started };
+        self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
+        self.arm_session(id);
+        if !unfinished {
+            return Some(long.rest);
+        }
+        let ending = line.len() - line.trim_ascii_end().len();
+        let used = long.rest - rest.rest().len() - ending;
+        long.rest -= used;
+        if let Some(session) = self.session(id) {
+            session.long_get = Some(long);
+        }
+        Some(used)
+    }
+
+    /// Counts a request, or a part of one, that a failure kept from its server.
+    pub(super) fn count_degraded(&self, id: SessionId, failure: Failure) {
+        if let Some(session) = self.session_ref(id) {
+            let pool = self.counters.pool(session.pool);
+            pool.degraded[failure as usize].add(1);
+            if self.policy(session.pool) == OnFailure::Error {
+                pool.forward_error.add(1);
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! One client: what it sent and was not parsed yet, its requests in flight, and its responses in order.
+//!
+//! Requests are numbered. Slot `i` of a session answers request `base + i`; responses come in any order, and leave
+//! the session from the front only. A response whose number lies before `base` is late and has no slot to go to.
+
+use std::collections::VecDeque;
+
+use super::merge::Merge;
+use crate::config::model::{PoolId, ServerId};
+use crate::proto::memcache::Verb;
+use crate::proto::memcache::request::Skip;
+use crate::time::Instant;
+
+/// Most keys that a client may have in flight.
+pub(crate) const WINDOW_LIMIT: usize = 1024;
+
+/// Fewest keys that a client may have in flight, however large its values are.
+const WINDOW_FLOOR: usize = 16;
+
+/// Bytes of responses that one client's requests in flight may be expected to bring.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What a response is taken to be before any was seen. A client starts with few requests in flight, and gets its full
+/// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
+/// its values is known.
+const FIRST_ESTIMATE: usize = 8 << 10;
+
+/// Response bytes waiting for the client above which no more of its requests are read.
+pub(crate) const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// Capacity that an idle session keeps for its next response.
+const KEPT_CAPACITY: usize = 512;
+
+/// Names a session. The generation tells a client from an earlier one in the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl SessionId {
+    /// The place of the session; taken by at most one session at a time.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// When it was read; its deadline counts from here.
+    pub(crate) started: Instant,
+    /// Responses of servers that are still to come.
+    pub(crate) waiting: u32,
+    /// Its share of the window.
+    pub(crate) keys: u32,
+    pub(crate) verb: Verb,
+    /// Say nothing when nothing happened, as memcached's meta commands do with `q`.
+    pub(crate) quiet: bool,
+    /// Where it went, when it went to one server.
+    pub(crate) server: ServerId,
+    /// Its response, once there is one. Before that, for a meta command: the flags that any response repeats.
+    pub(crate) body: Vec<u8>,
+    /// What becomes of several responses.
+    pub(crate) merge: Option<Box<Merge>>,
+}
+
+/// A multi-get of which not all keys have been sent yet, its line being at the front of the input.
+#[derive(Debug)]
+pub(crate) struct LongGet {
+    pub(crate) verb: Verb,
+    pub(crate) exptime: Option<i32>,
+    /// When the line was read.
+    pub(crate) started: Instant,
+    /// Bytes of the line that are left, its end included.
+    pub(crate) rest: usize,
+    /// Keys that are left.
+    pub(crate) keys: usize,
+    /// What to end the response with in place of `END`.
+    pub(crate) error: Option<Vec<u8>>,
+}
+
+/// A client.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
+pub(crate) struct Session {
+    pub(crate) pool: PoolId,
+    pub(crate) generation: u32,
+    pub(crate) base: u32,
+    pub(crate) slots: VecDeque<Slot>,
+    /// Keys in flight.
+    pub(crate) keys_in_flight: usize,
+    /// Bytes of responses that wait behind an earlier one.
+    pub(crate) held: usize,
+    output: Vec<u8>,
+    output_written: usize,
+    /// Input that could not be used yet.
+    pub(crate) partial: Vec<u8>,
+    /// Length of `partial` below which parsing it is useless.
+    pub(crate) need: usize,
+    pub(crate) skip: Skip,
+    pub(crate) long_get: Option<Box<LongGet>>,
+    /// The next request waits for a server's queue to drain.
+    pub(crate) stalled: bool,
+    estimate: usize,
+    /// A timer is set.
+    pub(crate) timed: bool,
+    /// The shell has been told that there is something to do.
+    pub(crate) dirty: bool,
+    /// Since when there is input that parsing stopped short of. It was read then; its requests' time counts from then.
+    pub(crate) paused: Option<Instant>,
+    /// The client sends no more.
+    pub(crate) ended: bool,
+    /// The connection is to be closed once the output is written.
+    pub(crate) closing: bool,
+    /// Memory charged to the worker for it.
+    pub(crate) charged: usize,
+}
+
+impl Session {
+    pub(crate) fn new(pool: PoolId, generation: u32) -> Self {
+        Self {
+            pool,
+            generation,
+            base: 0,
+            slots: VecDeque::new(),
+            keys_in_flight: 0,
+            held: 0,
+            output: Vec::new(),
+            output_written: 0,
+            partial: Vec::new(),
+            need: 0,
+            skip: Skip::NONE,
+            long_get: None,
+            stalled: false,
+            estimate: FIRST_ESTIMATE,
+            timed: false,
+            dirty: false,
+            paused: None,
+            ended: false,
+            closing: false,
+            charged: 0,
+        }
+    }
+
+    /// The number that the next request gets.
+    #[expect(clippy::cast_possible_truncation, reason = "request numbers count modulo 2^32")]
+    pub(crate) fn next_number(&self) -> u32 {
+        self.base.wrapping_add(self.slots.len() as u32)
+    }
+
+    /// The slot of a request, if it still waits.
+    pub(crate) fn slot_mut(&mut self, number: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(number.wrapping_sub(self.base) as usize)
+    }
+
+    /// Whether a request is the oldest that waits, so that its response may go straight to the output.
+    pub(crate) fn is_front(&self, number: u32) -> bool {
+        number == self.base
+    }
+
+    fn window(&self) -> usize {
+        (WINDOW_BYTES / self.estimate.max(1)).clamp(WINDOW_FLOOR, WINDOW_LIMIT)
+    }
+
+    /// Whether so many responses wait for the client that no more of its requests are carried out. The time that it
+    /// takes to read them is its own.
+    pub(crate) fn is_choked(&self) -> bool {
+        self.held + self.pending_output() > OUTPUT_LIMIT
+    }
+
+    /// How many more keys may be in flight.
+    pub(crate) fn room(&self) -> usize {
+        if self.is_choked() {
+            return 0;
+        }
+        self.window().saturating_sub(self.keys_in_flight)
+    }
+
+    /// Whether there is room enough to parse on. Half a window at a time: to parse on after every single response
+    /// would move the rest of the input each time.
+    pub(crate) fn has_room_again(&self) -> bool {
+        self.room() * 2 >= self.window()
+    }
+
+    /// A response for one key had `len` bytes.
+    pub(crate) fn observe_response(&mut self, len: usize) {
+        self.estimate = len.max(self.estimate - self.estimate / 8);
+    }
+
+    /// The buffer that answers go to, in order.
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Response bytes for the client to read.
+    pub(crate) fn unwritten(&self) -> &[u8] {
+        &self.output[self.output_written..]
+    }
+
+    pub(crate) fn pending_output(&self) -> usize {
+        self.output.len() - self.output_written
+    }
+
+    /// The first `count` bytes of [`Session::unwritten`] were written.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.output_written += count;
+        debug_assert!(self.output_written <= self.output.len(), "wrote more than there was");
+        if self.output_written >= self.output.len() {
+            self.output_written = 0;
+            self.output.clear();
+            if self.output.capacity() > KEPT_CAPACITY && self.slots.is_empty() {
+                self.output = Vec::new();
+            } else if self.output.capacity() > 64 << 10 {
+                self.output.shrink_to(4 << 10);
+            }
+        }
+    }
+
+    /// Gives back what an idle client does not need.
+    pub(crate) fn relax(&mut self) {
+        if self.slots.is_empty() && self.slots.capacity() > 8 {
+            self.slots = VecDeque::new();
+        }
+        if self.partial.is_empty() && self.partial.capacity() > 0 {
+            self.partial = Vec::new();
+        }
+    }
+
+    /// Memory that it holds in buffers.
+    pub(crate) fn footprint(&self) -> usize {
+        self.output.capacity() + self.partial.capacity() + self.held
+    }
+
+    /// Whether everything that was asked has been answered and written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.pending_output() == 0 && self.paused.is_none() && self.long_get.is_none()
+    }
+}

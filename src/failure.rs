@@ -1,0 +1,88 @@
+//! Why a server failed a request: the one vocabulary of the engine, the log, the counters and the error texts.
+
+use std::fmt;
+
+/// What went wrong between this process and a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// No server of the pool is in the ring, or the only one there could be is ejected.
+    Ejected,
+    /// The connect was refused.
+    Refused,
+    /// The server's host or network cannot be reached.
+    Unreachable,
+    /// The server's name does not resolve.
+    Unresolved,
+    /// The server's unix socket does not exist.
+    NoSocket,
+    /// The deadline passed.
+    TimedOut,
+    /// The server closed the connection in an orderly way.
+    Closed,
+    /// The connection was reset or broke.
+    Reset,
+    /// The server broke the protocol.
+    Protocol,
+    /// Too much is queued for the server.
+    QueueFull,
+    /// The process's memory limit is reached.
+    NoMemory,
+    /// The server has no memory for the item.
+    ServerMemory,
+}
+
+impl Failure {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::Ejected,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Unresolved,
+        Self::NoSocket,
+        Self::TimedOut,
+        Self::Closed,
+        Self::Reset,
+        Self::Protocol,
+        Self::QueueFull,
+        Self::NoMemory,
+        Self::ServerMemory,
+    ];
+
+    /// A word for logs and labels.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ejected => "ejected",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Unresolved => "unresolved",
+            Self::NoSocket => "no_socket",
+            Self::TimedOut => "timeout",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::QueueFull => "queue_full",
+            Self::NoMemory => "memory_limit",
+            Self::ServerMemory => "server_memory",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ejected => "no live server",
+            Self::Refused => "connection refused",
+            Self::Unreachable => "host unreachable",
+            Self::Unresolved => "host name does not resolve",
+            Self::NoSocket => "unix socket does not exist",
+            Self::TimedOut => "timed out",
+            Self::Closed => "closed by the server",
+            Self::Reset => "connection reset",
+            Self::Protocol => "protocol broken by the server",
+            Self::QueueFull => "queue full",
+            Self::NoMemory => "memory limit reached",
+            Self::ServerMemory => "server out of memory",
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Whether a server may be used: one opinion for the whole process, shared by all workers.
+//!
+//! [`tracker::Tracker`] is the life of one server as a plain state machine; [`Board`] holds one for each server and
+//! hands out what the workers need without a lock: a version that tells them to look again, and whether a success has
+//! anything to reset. Failures are rare, so they take a lock; successes do not.
+
+pub mod backoff;
+pub mod tracker;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::config::model::{Config, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::time::Instant;
+use tracker::{Rules, State, Tracker};
+
+/// The health of every server of every pool.
+#[derive(Debug)]
+pub struct Board {
+    version: AtomicU64,
+    pools: Vec<Vec<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset.
+    failures: AtomicU32,
+    owes_flush: AtomicBool,
+    tracker: Mutex<Tracker>,
+}
+
+impl Entry {
+    /// The tracker; a panic elsewhere leaves it in a valid state, since every change is a single assignment.
+    fn lock(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a failure that was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is one of several reports of the same trouble, or the server is ejected already.
+    Ignored,
+    /// It counts; so many in a row by now.
+    Counted(u32),
+    /// It was the last straw: the server is out of the ring.
+    Ejected {
+        /// Failures in a row that led to it.
+        failures: u32,
+    },
+}
+
+impl Board {
+    /// A board on which every server is up. `seed` sets the jitter of the probes.
+    #[must_use]
+    pub fn new(config: &Config, seed: u64) -> Self {
+        let pools = config.pools.iter().enumerate().map(|(pool_index, pool)| {
+            let rules = Rules {
+                ejects: pool.auto_eject_hosts,
+                failure_limit: pool.server_failure_limit,
+                retry_timeout: pool.server_retry_timeout,
+                timeout: pool.timeout,
+            };
+            let entry = |index: usize| Entry {
+                failures: AtomicU32::new(0),
+                owes_flush: AtomicBool::new(false),
+                tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
+            };
+            (0..pool.servers.len()).map(entry).collect()
+        });
+        Self { version: AtomicU64::new(0), pools: pools.collect() }
+    }
+
+    /// A number that changes whenever a server leaves or enters the ring.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Which servers of a pool may be in the ring.
+    #[must_use]
+    pub fn live(&self, pool: PoolId) -> Vec<bool> {
+        self.pools[pool.index()].iter().map(|entry| entry.lock().is_up()).collect()
+    }
+
+    /// The state of one server.
+    #[must_use]
+    pub fn state(&self, pool: PoolId, server: ServerId) -> State {
+        self.entry(pool, server).lock().state()
+    }
+
+    /// When a server was last ejected.
+    #[must_use]
+    pub fn ejected_at(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        self.entry(pool, server).lock().ejected_at()
+    }
+
+    /// A request was answered by the server: it has no failures in a row.
+    pub fn succeeded(&self, pool: PoolId, server: ServerId) {
+        let entry = self.entry(pool, server);
+        if entry.failures.load(Ordering::Relaxed) != 0 {
+            entry.lock().succeeded();
+            entry.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The server failed.
+    pub fn failed(&self, pool: PoolId, server: ServerId, failure: Failure, now: Instant) -> Verdict {
+        let entry = self.entry(pool, server);
+        let mut tracker = entry.lock();
+        let verdict = tracker.failed(failure, now);
+        match verdict {
+            Verdict::Ignored => {}
+            Verdict::Counted(failures) => entry.failures.store(failures, Ordering::Relaxed),
+            Verdict::Ejected { .. } => {
+                entry.failures.store(0, Ordering::Relaxed);
+                self.version.fetch_add(1, Ordering::Release);
+            }
+        }
+        verdict
+    }
+
+    /// Failures of the server in a row so far.
+    #[must_use]
+    pub fn failures(&self, pool: PoolId, server: ServerId) -> u32 {
+        self.entry(pool, server).failures.load(Ordering::Relaxed)
+    }
+
+    /// When an ejected server is to be probed next; `None` when it is up or being probed.
+    #[must_use]
+    pub fn probe_at(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        self.entry(pool, server).lock().probe_at()
+    }
+
+    /// Takes the right to probe, if it is time.
+    pub fn claim_probe(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        self.entry(pool, server).lock().claim_probe(now)
+    }
+
+    /// The probe was answered well: the server is back in the ring. Returns how long it was out and the number of
+    /// probes it took.
+    pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> (Duration, u32) {
+        let away = self.entry(pool, server).lock().probe_passed(now);
+        self.version.fetch_add(1, Ordering::Release);
+        away
+    }
+
+    /// The probe failed.
+    pub fn probe_failed(&self, pool: PoolId, server: ServerId, now: Instant) {
+        self.entry(pool, server).lock().probe_failed(now);
+    }
+
+    /// A flush could not be delivered: the server must be flushed before it comes back.
+    pub fn owe_flush(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).owes_flush.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a flush is owed; the debt is taken over by the caller.
+    pub fn take_owed_flush(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).owes_flush.swap(false, Ordering::Relaxed)
+    }
+
+    fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {
+        &self.pools[pool.index()][server.index()]
+    }
+}

@@ -1,0 +1,18 @@
+//! The shell: sockets, threads, the clock, signals. Everything that is not true of every shell is in the engine.
+//!
+//! A worker is a thread with a current-thread runtime and one engine ([`worker`]). Each connection is one task that owns
+//! its socket: [`client`] and [`server`] are two short poll functions between a socket and the engine. [`listener`]
+//! accepts, [`proxy`] puts the parts together, [`signal`] tells them when to stop.
+
+mod client;
+pub mod clock;
+mod listener;
+pub mod log;
+pub mod proxy;
+mod server;
+pub mod signal;
+mod stats;
+mod stream;
+mod worker;
+
+pub use proxy::{Proxy, StartError};

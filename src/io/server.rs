@@ -1,0 +1,84 @@
+//! A connection to a server: opened, written, read, until it ends or the engine gives it up.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::stream::{Stream, failure_of};
+use super::worker::{Shared, Worker};
+use crate::config::model::Address;
+use crate::engine::link::LinkId;
+use crate::failure::Failure;
+
+/// Reads in one poll, after which other connections get their turn.
+const READS_PER_POLL: usize = 4;
+
+/// Serves one connection of a link.
+pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Address) {
+    let failure = match Stream::connect(&address).await {
+        Err(failure) => failure,
+        Ok(mut stream) => {
+            {
+                let worker = &mut *shared.borrow_mut();
+                let now = worker.clock.now();
+                worker.engine.link_connected(link, epoch, now);
+                worker.after();
+            }
+            poll_fn(|context| {
+                let worker = &mut *shared.borrow_mut();
+                let outcome = poll(worker, link, epoch, &mut stream, context);
+                worker.after();
+                outcome
+            })
+            .await
+        }
+    };
+    let worker = &mut *shared.borrow_mut();
+    let now = worker.clock.now();
+    worker.engine.link_failed(link, epoch, failure, now);
+    worker.after();
+}
+
+/// Moves what can be moved. Ready when the connection is over: with how it ended.
+fn poll(
+    worker: &mut Worker,
+    link: LinkId,
+    epoch: u32,
+    stream: &mut Stream,
+    context: &mut Context<'_>,
+) -> Poll<Failure> {
+    worker.watch_link(link, context.waker());
+    let now = worker.clock.now();
+    loop {
+        let output = worker.engine.link_output(link, epoch);
+        if output.is_empty() {
+            break;
+        }
+        match stream.poll_write(context, output) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Reset),
+            Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
+            Poll::Ready(Ok(count)) => worker.engine.link_wrote(link, epoch, count, now),
+            Poll::Pending => break,
+        }
+    }
+    for _ in 0..READS_PER_POLL {
+        if !worker.engine.link_is_current(link, epoch) {
+            return Poll::Ready(Failure::Closed); // the engine has given it up and will not listen
+        }
+        match stream.poll_read(context, &mut worker.scratch) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),
+            Poll::Ready(Ok(count)) => worker.engine.link_data(link, epoch, &worker.scratch[..count], now),
+        }
+    }
+    context.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// An error on an open connection: whatever the kernel calls it, the connection broke.
+fn broken(error: &std::io::Error) -> Failure {
+    match failure_of(error) {
+        Failure::TimedOut => Failure::TimedOut,
+        _ => Failure::Reset,
+    }
+}

@@ -1,0 +1,79 @@
+//! TCP and unix-socket connections as one type.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::model::Address;
+use crate::failure::Failure;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects to a server. A host name is looked up each time, and its addresses are tried in turn.
+    pub(crate) async fn connect(address: &Address) -> Result<Self, Failure> {
+        match address {
+            Address::Unix(path) => Self::connect_unix(path).await,
+            Address::Tcp { host, port } => {
+                // An address in figures resolves at once, without a thread.
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|_| Failure::Unresolved)?;
+                let mut last = Failure::Unresolved;
+                for address in found {
+                    match TcpStream::connect(address).await {
+                        Ok(stream) => {
+                            // Without it, the last packet of a batch waits for an acknowledgement: 40 ms.
+                            let _ = stream.set_nodelay(true);
+                            return Ok(Self::Tcp(stream));
+                        }
+                        Err(error) => last = failure_of(&error),
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+
+    async fn connect_unix(path: &Path) -> Result<Self, Failure> {
+        UnixStream::connect(path).await.map(Self::Unix).map_err(|error| failure_of(&error))
+    }
+
+    /// Reads what there is, into `buffer`.
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+        };
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes what fits.
+    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+}
+
+/// What an I/O error says about a server.
+pub(crate) fn failure_of(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Refused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
+            Failure::Unreachable
+        }
+        io::ErrorKind::NotFound => Failure::NoSocket,
+        io::ErrorKind::TimedOut => Failure::TimedOut,
+        _ => Failure::Reset,
+    }
+}

@@ -1,0 +1,332 @@
+//! One thread, one current-thread runtime, one engine.
+//!
+//! The tasks of a worker share it through an `Rc<RefCell<_>>` that is borrowed once a poll and never across an await.
+//! After each call into the engine [`Worker::after`] wakes whom the engine named; what only the runtime can do
+//! (connect, sleep, tell the other workers) is left to one control task.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::Sleep;
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::stream::Stream;
+use super::{client, server};
+use crate::config::model::{Config, PoolId};
+use crate::engine::link::LinkId;
+use crate::engine::session::SessionId;
+use crate::engine::{Effect, Engine, Notice};
+use crate::time::Instant;
+
+/// Bytes read at a time. One buffer a worker serves all its connections.
+const SCRATCH: usize = 64 << 10;
+
+/// How long draining may take before clients are cut off.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
+
+/// What a worker is told from outside.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Serve this client.
+    Client(PoolId, Accepted),
+    /// The health of a server has changed.
+    News,
+    /// Finish what has been read, then end.
+    Drain,
+}
+
+/// A connection on its way from the acceptor to a worker.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// The way to one worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    pub(crate) messages: mpsc::UnboundedSender<Message>,
+    /// Clients given to it and not gone yet.
+    pub(crate) load: Arc<AtomicUsize>,
+}
+
+/// The state that the tasks of a worker share.
+pub(crate) struct Worker {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) scratch: Box<[u8]>,
+    config: Arc<Config>,
+    clients: Vec<Option<Waker>>,
+    links: Vec<LinkTask>,
+    control: Option<Waker>,
+    /// When the control task will look at the timers.
+    wakes_at: Option<Instant>,
+    others: Vec<Handle>,
+    load: Arc<AtomicUsize>,
+    /// The tasks that accept clients, to be ended when draining starts.
+    pub(crate) accepting: Vec<AbortHandle>,
+}
+
+#[derive(Default)]
+struct LinkTask {
+    waker: Option<Waker>,
+    task: Option<AbortHandle>,
+}
+
+pub(crate) type Shared = Rc<RefCell<Worker>>;
+
+impl Worker {
+    pub(crate) fn new(engine: Engine, config: Arc<Config>, clock: Clock, others: Vec<Handle>, own: &Handle) -> Self {
+        Self {
+            engine,
+            clock,
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            config,
+            clients: Vec::new(),
+            links: Vec::new(),
+            control: None,
+            wakes_at: None,
+            others,
+            load: Arc::clone(&own.load),
+            accepting: Vec::new(),
+        }
+    }
+
+    /// Wakes whom the last call into the engine concerns.
+    pub(crate) fn after(&mut self) {
+        while let Some(session) = self.engine.poll_client() {
+            if let Some(waker) = self.clients.get(session.index()).and_then(Option::as_ref) {
+                waker.wake_by_ref();
+            }
+        }
+        while let Some(link) = self.engine.poll_link() {
+            if let Some(waker) = self.links.get(link.index()).and_then(|task| task.waker.as_ref()) {
+                waker.wake_by_ref();
+            }
+        }
+        let sooner = match (self.engine.next_timeout(), self.wakes_at) {
+            (Some(next), Some(planned)) => next < planned,
+            (next, None) => next.is_some(),
+            (None, Some(_)) => false,
+        };
+        if (sooner || self.engine.has_effects())
+            && let Some(control) = &self.control
+        {
+            control.wake_by_ref();
+        }
+    }
+
+    /// Has a client's task woken when its session needs it.
+    pub(crate) fn watch_client(&mut self, id: SessionId, waker: &Waker) {
+        if self.clients.len() <= id.index() {
+            self.clients.resize_with(id.index() + 1, || None);
+        }
+        let place = &mut self.clients[id.index()];
+        if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *place = Some(waker.clone());
+        }
+    }
+
+    /// A client's task ends.
+    pub(crate) fn forget_client(&mut self, id: SessionId) {
+        if let Some(place) = self.clients.get_mut(id.index()) {
+            *place = None;
+        }
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        if let Some(control) = &self.control {
+            control.wake_by_ref(); // it may wait for the last one
+        }
+    }
+
+    /// Has a link's task woken when there is something to write.
+    pub(crate) fn watch_link(&mut self, id: LinkId, waker: &Waker) {
+        let place = &mut self.link_task(id).waker;
+        if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *place = Some(waker.clone());
+        }
+    }
+
+    fn link_task(&mut self, id: LinkId) -> &mut LinkTask {
+        if self.links.len() <= id.index() {
+            self.links.resize_with(id.index() + 1, LinkTask::default);
+        }
+        &mut self.links[id.index()]
+    }
+
+    fn tell_others(&self) {
+        for other in &self.others {
+            let _ = other.messages.send(Message::News); // a worker that has ended needs no news
+        }
+    }
+
+    fn tell_operator(&self, notice: Notice) {
+        let name = |pool: PoolId, server: crate::config::model::ServerId| {
+            let pool = &self.config.pools[pool.index()];
+            let server = &pool.servers[server.index()];
+            (pool.name.clone(), server.name.clone(), server.address.to_string(), pool.server_retry_timeout)
+        };
+        match notice {
+            Notice::Ejected { pool, server, failure, failures } => {
+                let (pool, server, address, retry) = name(pool, server);
+                warn!(
+                    pool,
+                    server,
+                    address,
+                    failures,
+                    reason = %failure,
+                    probe_in_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX),
+                    "server ejected"
+                );
+            }
+            Notice::Restored { pool, server, away, probes } => {
+                let (pool, server, address, _) = name(pool, server);
+                info!(
+                    pool,
+                    server,
+                    address,
+                    away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
+                    probes,
+                    "server restored"
+                );
+            }
+            Notice::Violation { pool, server, violation } => {
+                let (pool, server, address, _) = name(pool, server);
+                warn!(pool, server, address, ?violation, "server broke the protocol, connection closed");
+            }
+        }
+    }
+}
+
+/// Starts to serve a client that this worker has been given.
+pub(crate) fn serve(shared: &Shared, pool: PoolId, stream: Stream) {
+    let id = shared.borrow_mut().engine.client_connected(pool);
+    tokio::task::spawn_local(client::run(Rc::clone(shared), id, stream));
+}
+
+/// The worker's main task: timers, effects, messages. Ends when the worker is drained.
+pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceiver<Message>) {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut drain_until: Option<Instant> = None;
+    poll_fn(|context| {
+        shared.borrow_mut().control = Some(context.waker().clone());
+        while let Poll::Ready(message) = messages.poll_recv(context) {
+            match message {
+                Some(Message::Client(pool, accepted)) => accept(&shared, pool, accepted),
+                Some(Message::News) => {
+                    let worker = &mut *shared.borrow_mut();
+                    worker.engine.handle_timeout(worker.clock.now());
+                    worker.after();
+                }
+                Some(Message::Drain) | None => {
+                    let worker = &mut *shared.borrow_mut();
+                    if drain_until.is_none() {
+                        drain_until = Some(worker.clock.now() + DRAIN_LIMIT);
+                        for task in worker.accepting.drain(..) {
+                            task.abort();
+                        }
+                        worker.engine.drain();
+                        worker.after();
+                    }
+                    if message.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        loop {
+            let next = turn(&shared);
+            if let Some(until) = drain_until {
+                let worker = &mut *shared.borrow_mut();
+                if worker.engine.clients() == 0 || worker.clock.now() >= until {
+                    return Poll::Ready(());
+                }
+            }
+            let next = match (next, drain_until) {
+                (Some(next), Some(until)) => Some(next.min(until)),
+                (next, until) => next.or(until),
+            };
+            match poll_sleep(&shared, sleep.as_mut(), next, context) {
+                Poll::Ready(()) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+/// Lets the engine see the time and carries out what it wants done; returns when it wants to see the time again.
+fn turn(shared: &Shared) -> Option<Instant> {
+    let worker = &mut *shared.borrow_mut();
+    let now = worker.clock.now();
+    if worker.engine.next_timeout().is_some_and(|next| next <= now) {
+        worker.engine.handle_timeout(now);
+    }
+    while let Some(effect) = worker.engine.poll_effect() {
+        match effect {
+            Effect::Connect { link, epoch } => {
+                let (pool, server) = worker.engine.link_server(link);
+                let address = worker.config.pools[pool.index()].servers[server.index()].address.clone();
+                let task = tokio::task::spawn_local(server::run(Rc::clone(shared), link, epoch, address));
+                let place = worker.link_task(link);
+                if let Some(old) = place.task.replace(task.abort_handle()) {
+                    old.abort();
+                }
+            }
+            Effect::Disconnect { link } => {
+                if let Some(old) = worker.link_task(link).task.take() {
+                    old.abort();
+                }
+            }
+            Effect::News => worker.tell_others(),
+            Effect::Notice(notice) => worker.tell_operator(notice),
+        }
+    }
+    worker.wakes_at = None;
+    worker.after_without_control();
+    worker.engine.next_timeout()
+}
+
+fn poll_sleep(
+    shared: &Shared,
+    mut sleep: std::pin::Pin<&mut Sleep>,
+    next: Option<Instant>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let Some(next) = next else { return Poll::Pending };
+    let worker = &mut *shared.borrow_mut();
+    worker.wakes_at = Some(next);
+    sleep.as_mut().reset(worker.clock.to_runtime(next));
+    sleep.poll(context)
+}
+
+impl Worker {
+    /// As [`Worker::after`], for the control task itself.
+    fn after_without_control(&mut self) {
+        let control = self.control.take();
+        self.after();
+        self.control = control;
+    }
+}
+
+fn accept(shared: &Shared, pool: PoolId, accepted: Accepted) {
+    let stream = match accepted {
+        Accepted::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
+        Accepted::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+    };
+    match stream {
+        Ok(stream) => serve(shared, pool, stream),
+        Err(error) => {
+            warn!(%error, "cannot take over a client connection");
+            shared.borrow().load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The bytes that a client sees when no server could answer it.
+//!
+//! Two ways to say it: the protocol's own words for "not there" ([`miss`]), and twemproxy's error lines ([`error`]).
+//! Which of them is used is the pool's policy, decided in the engine.
+
+use super::Verb;
+use crate::failure::Failure;
+
+/// The answer to `version`. The number in front is the level of the protocol, since clients choose features by it.
+pub const VERSION: &[u8] = concat!("VERSION 1.6.18 softmiss/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes();
+
+/// The answer to `mn`.
+pub const META_NOOP: &[u8] = b"MN\r\n";
+
+/// The answer to `verbosity` and `flush_all`.
+pub const OK: &[u8] = b"OK\r\n";
+
+/// The end of the answer to a get.
+pub const END: &[u8] = b"END\r\n";
+
+/// Appends what a request of this kind gets when the item is not there. `echo` holds the flags that a meta response
+/// repeats, each with a blank in front; it is empty for classic commands.
+///
+/// | request | answer |
+/// | --- | --- |
+/// | `get gets gat gats` | `END` |
+/// | `set add replace append prepend` | `NOT_STORED` |
+/// | `cas delete touch incr decr` | `NOT_FOUND` |
+/// | `mg me` | `EN` |
+/// | `ms` | `NS` |
+/// | `md ma` | `NF` |
+/// | `flush_all`, `stats reset` | `OK`, `RESET` |
+pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
+    let words: &[u8] = match verb {
+        Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats | Verb::Stats => b"END",
+        Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend => b"NOT_STORED",
+        Verb::Cas | Verb::Delete | Verb::Touch | Verb::Incr | Verb::Decr => b"NOT_FOUND",
+        Verb::MetaGet | Verb::MetaDebug => b"EN",
+        Verb::MetaSet => b"NS",
+        Verb::MetaDelete | Verb::MetaArith => b"NF",
+        Verb::FlushAll => b"OK",
+        Verb::Version => VERSION.trim_ascii_end(),
+    };
+    out.extend_from_slice(words);
+    out.extend_from_slice(echo);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The error line for a failure, in twemproxy's words (the text of the errno that it reports for the same event).
+#[must_use]
+pub const fn error(failure: Failure) -> &'static [u8] {
+    match failure {
+        Failure::Ejected | Failure::Refused => b"SERVER_ERROR Connection refused\r\n",
+        Failure::Unreachable => b"SERVER_ERROR No route to host\r\n",
+        Failure::Unresolved => b"SERVER_ERROR Host is down\r\n",
+        Failure::NoSocket => b"SERVER_ERROR No such file or directory\r\n",
+        Failure::TimedOut => b"SERVER_ERROR Connection timed out\r\n",
+        Failure::Closed => b"SERVER_ERROR unknown\r\n",
+        Failure::Reset => b"SERVER_ERROR Connection reset by peer\r\n",
+        Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",
+        Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
+        Failure::NoMemory => b"SERVER_ERROR proxy out of memory\r\n",
+        Failure::ServerMemory => b"SERVER_ERROR out of memory storing object\r\n",
+    }
+}
+
+/// Whether a response with this first word is left out in a meta command's quiet mode.
+///
+/// memcached hides what is nominal: a miss of `mg`, and success of `ms`, `md` and `ma`. Errors are always told.
+#[must_use]
+pub fn is_hidden_when_quiet(verb: Verb, response: &[u8]) -> bool {
+    match verb {
+        Verb::MetaGet => response.starts_with(b"EN"),
+        Verb::MetaSet | Verb::MetaDelete => response.starts_with(b"HD"),
+        Verb::MetaArith => response.starts_with(b"HD") || response.starts_with(b"VA"),
+        _ => false,
+    }
+}

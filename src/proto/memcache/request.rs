@@ -1,0 +1,546 @@
+//! Requests: where one ends, what it asks, and what to answer when it asks wrongly.
+//!
+//! [`parse`] looks at the bytes that a client has sent so far and takes one request off the front. What it returns
+//! borrows from those bytes. A request that is refused here never reaches a server; its data block, if its length can
+//! be known, is swallowed and never read as commands (memcached itself would run it in some of these cases).
+
+use memchr::memchr;
+
+use super::meta::{self, Meta};
+use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
+
+/// What stands at the front of a client's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// Not a whole request yet; `need` is the least number of bytes that could make one.
+    Incomplete {
+        /// Length of the buffer below which trying again is useless.
+        need: usize,
+    },
+    /// A request of `len` bytes.
+    Complete {
+        /// Bytes it takes, data block and line ends included.
+        len: usize,
+        /// What it asks.
+        request: Request<'a>,
+    },
+    /// A request that is answered with an error line and goes no further.
+    Refused {
+        /// Bytes to drop now.
+        len: usize,
+        /// What is wrong with it.
+        refusal: Refusal,
+        /// The client asked for no answer, and memcached gives none for this refusal.
+        silent: bool,
+        /// What of the stream is to be dropped after `len`.
+        skip: Skip,
+    },
+    /// Bytes of another protocol: an error line, then the connection is closed.
+    Foreign,
+}
+
+/// Bytes to be dropped unread after a refused request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Skip {
+    /// So many bytes first.
+    pub bytes: usize,
+    /// Then everything through the next line feed.
+    pub line: bool,
+}
+
+impl Skip {
+    /// Nothing to drop.
+    pub const NONE: Self = Self { bytes: 0, line: false };
+    /// The rest of a line.
+    pub const LINE: Self = Self { bytes: 0, line: true };
+
+    /// A data block of `bytes` bytes and its line end, whatever that is.
+    #[must_use]
+    pub const fn block(bytes: usize) -> Self {
+        Self { bytes, line: true }
+    }
+
+    /// Whether nothing is left to drop.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.bytes == 0 && !self.line
+    }
+
+    /// Drops what it can of `input`; returns how many bytes that was.
+    pub fn apply(&mut self, input: &[u8]) -> usize {
+        let block = self.bytes.min(input.len());
+        self.bytes -= block;
+        if self.bytes > 0 || !self.line {
+            return block;
+        }
+        match memchr(b'\n', &input[block..]) {
+            Some(at) => {
+                self.line = false;
+                block + at + 1
+            }
+            None => input.len(),
+        }
+    }
+}
+
+/// A request that can be carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `get gets gat gats`.
+    Get(Get<'a>),
+    /// `set add replace append prepend cas`.
+    Store(Store<'a>),
+    /// `delete incr decr touch`.
+    Change(Change<'a>),
+    /// `mg ms md ma me`.
+    Meta(Meta<'a>),
+    /// `flush_all [delay]`; the delay in seconds as memcached reads it.
+    FlushAll {
+        /// Seconds until the flush takes effect.
+        delay: Option<i32>,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// `stats` and its sub-commands.
+    Stats(StatsOf<'a>),
+    /// `version`.
+    Version,
+    /// `verbosity N`, acknowledged and otherwise without effect.
+    Verbosity {
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// `mn`.
+    MetaNoop,
+    /// `quit`.
+    Quit,
+}
+
+/// What `stats` was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatsOf<'a> {
+    /// The general ones.
+    General,
+    /// `stats proxy`: this process's own.
+    Proxy,
+    /// A sub-command that is passed to every server, with its arguments: `settings`, `items`, `slabs` and so on.
+    Servers(&'a [u8]),
+    /// `stats reset` or `stats detail on|off`: every server is told, one word comes back.
+    Order(&'a [u8]),
+}
+
+/// A request for the values of some keys.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Get<'a> {
+    /// Which of the four.
+    pub verb: Verb,
+    /// New lifetime, for `gat` and `gats`, cut to 32 bits as memcached cuts it.
+    pub exptime: Option<i32>,
+    /// The rest of the line: keys, all of them valid, between spaces.
+    pub keys: &'a [u8],
+    /// How many keys there are.
+    pub count: usize,
+    /// Bytes of the line's end: 1 for a bare LF, 2 for CRLF.
+    pub line_end: usize,
+}
+
+/// A request to store a value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Store<'a> {
+    /// Which of the six.
+    pub verb: Verb,
+    /// The key.
+    pub key: &'a [u8],
+    /// Client flags.
+    pub flags: u32,
+    /// Lifetime, cut to 32 bits as memcached cuts it.
+    pub exptime: i32,
+    /// The unique value of `cas`, zero for the others.
+    pub cas: u64,
+    /// The value with its CRLF.
+    pub block: &'a [u8],
+    /// No answer is wanted.
+    pub noreply: bool,
+}
+
+/// A request that changes an item without a data block.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Which of the four.
+    pub verb: Verb,
+    /// The key.
+    pub key: &'a [u8],
+    /// Delta or lifetime as written; empty for `delete`. The server judges it.
+    pub argument: &'a [u8],
+    /// No answer is wanted.
+    pub noreply: bool,
+}
+
+/// Why a request is refused; memcached's own words for it come from [`Refusal::line`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the error line that it stands for")]
+pub enum Refusal {
+    Unknown,
+    BadFormat,
+    BadFormatDelete,
+    BadChunk,
+    BadExptime,
+    BadDelta,
+    BadStatsDetail,
+    BadStats,
+    TooLarge,
+    LineTooLong,
+    DuplicateFlag,
+    InvalidOrDuplicateFlag,
+    TooManyMetaGetFlags,
+    TooManyFlags,
+    BadKeyEncoding,
+    NoShutdown,
+    NoWatch,
+    NoCacheMemlimit,
+    NoCachedump,
+    NoServerCommand,
+}
+
+impl Refusal {
+    /// The line that tells it, CRLF included.
+    #[must_use]
+    pub const fn line(self) -> &'static [u8] {
+        match self {
+            Self::Unknown => b"ERROR\r\n",
+            Self::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
+            Self::BadFormatDelete => b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
+            Self::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            Self::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
+            Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            Self::BadStatsDetail => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+            Self::BadStats => b"CLIENT_ERROR bad command line\r\n",
+            Self::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
+            Self::LineTooLong => b"CLIENT_ERROR line too long\r\n",
+            Self::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            Self::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
+            Self::TooManyMetaGetFlags => b"CLIENT_ERROR options flags are too long\r\n",
+            Self::TooManyFlags => b"CLIENT_ERROR options flags too long\r\n",
+            Self::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            Self::NoShutdown => b"ERROR: shutdown not enabled\r\n",
+            Self::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
+            Self::NoCacheMemlimit => b"CLIENT_ERROR cache_memlimit not allowed through a proxy\r\n",
+            Self::NoCachedump => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            Self::NoServerCommand => b"CLIENT_ERROR not allowed through a proxy, ask the server itself\r\n",
+        }
+    }
+}
+
+/// Takes one request off the front of `input`.
+///
+/// `value_limit` is the largest value that is passed on; a larger one is refused and swallowed.
+#[must_use]
+pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
+    let Some(end) = memchr(b'\n', input) else {
+        return unfinished_line(input);
+    };
+    if input[0] == 0x80 {
+        return Parsed::Foreign; // the binary protocol's request magic
+    }
+    let line = match &input[..end] {
+        // A lone CR stays and makes an unknown command of it, as in memcached.
+        [body @ .., b'\r'] if !body.is_empty() => body,
+        body => body,
+    };
+    let len = end + 1;
+    let mut words = Words::new(line);
+    let Some(name) = words.next() else {
+        return refused(len, Refusal::Unknown);
+    };
+    match name {
+        b"get" | b"bget" => get(len, len - line.len(), Verb::Get, words),
+        b"gets" => get(len, len - line.len(), Verb::Gets, words),
+        b"gat" => gat(len, len - line.len(), Verb::Gat, words),
+        b"gats" => gat(len, len - line.len(), Verb::Gats, words),
+        b"set" => store(input, len, Verb::Set, words, value_limit),
+        b"add" => store(input, len, Verb::Add, words, value_limit),
+        b"replace" => store(input, len, Verb::Replace, words, value_limit),
+        b"append" => store(input, len, Verb::Append, words, value_limit),
+        b"prepend" => store(input, len, Verb::Prepend, words, value_limit),
+        b"cas" => store(input, len, Verb::Cas, words, value_limit),
+        b"mg" | b"ms" | b"md" | b"ma" | b"me" => meta::parse(input, len, name[1], words, value_limit),
+        b"mn" => complete(len, Request::MetaNoop),
+        b"delete" => delete(len, words),
+        b"incr" => change(len, Verb::Incr, words),
+        b"decr" => change(len, Verb::Decr, words),
+        b"touch" => change(len, Verb::Touch, words),
+        other => administration(len, other, words),
+    }
+}
+
+/// What to make of bytes that hold no line end yet.
+fn unfinished_line(input: &[u8]) -> Parsed<'_> {
+    let need = input.len() + 1;
+    if input.first() == Some(&0x80) {
+        return Parsed::Foreign;
+    }
+    if input.len() <= LINE_LIMIT {
+        return Parsed::Incomplete { need };
+    }
+    let lists_keys = matches!(Words::new(&input[..LINE_LIMIT]).next(), Some(b"get" | b"gets" | b"gat" | b"gats"));
+    if lists_keys && input.len() <= KEYS_LINE_LIMIT {
+        return Parsed::Incomplete { need };
+    }
+    Parsed::Refused { len: input.len(), refusal: Refusal::LineTooLong, silent: false, skip: Skip::LINE }
+}
+
+fn get<'a>(len: usize, line_end: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
+    get_keys(len, line_end, verb, None, words.rest())
+}
+
+fn gat<'a>(len: usize, line_end: usize, verb: Verb, mut words: Words<'a>) -> Parsed<'a> {
+    let Some(exptime) = words.next() else {
+        return refused(len, Refusal::Unknown);
+    };
+    let Some(exptime) = number::signed(exptime) else {
+        return refused(len, Refusal::BadExptime);
+    };
+    get_keys(len, line_end, verb, Some(cut(exptime)), words.rest())
+}
+
+fn get_keys(len: usize, line_end: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed<'_> {
+    let mut count = 0;
+    let mut length = 0;
+    for &byte in keys {
+        if byte == b' ' {
+            count += usize::from(length > 0);
+            length = 0;
+        } else {
+            length += 1;
+            if length > KEY_LIMIT || is_control(byte) {
+                return refused(len, Refusal::BadFormat);
+            }
+        }
+    }
+    count += usize::from(length > 0);
+    if count == 0 && exptime.is_none() {
+        return refused(len, Refusal::Unknown);
+    }
+    complete(len, Request::Get(Get { verb, exptime, keys, count, line_end }))
+}
+
+fn store<'a>(input: &'a [u8], len: usize, verb: Verb, words: Words<'a>, value_limit: usize) -> Parsed<'a> {
+    let wanted = if verb == Verb::Cas { 5 } else { 4 };
+    let (tokens, count) = words.take::<6>();
+    if count != wanted && count != wanted + 1 {
+        return refused(len, Refusal::Unknown);
+    }
+    let noreply = tokens[count - 1] == b"noreply";
+    let refuse = |refusal, skip| Parsed::Refused { len, refusal, silent: noreply, skip };
+    let bytes = match number::signed(tokens[3]) {
+        Some(bytes) if (0..=MAX_BLOCK).contains(&bytes) => bytes.unsigned_abs() as usize,
+        _ => return refuse(Refusal::BadFormat, Skip::NONE),
+    };
+    let flags = number::unsigned(tokens[1]).and_then(|flags| u32::try_from(flags).ok());
+    let cas = if verb == Verb::Cas { number::unsigned(tokens[4]) } else { Some(0) };
+    let (Some(flags), Some(exptime), Some(cas), true) = (flags, number::signed(tokens[2]), cas, is_key(tokens[0]))
+    else {
+        return refuse(Refusal::BadFormat, Skip::block(bytes));
+    };
+    if bytes > value_limit {
+        return refuse(Refusal::TooLarge, Skip::block(bytes));
+    }
+    match block(&input[len..], bytes) {
+        Block::Whole(block) => {
+            let store = Store { verb, key: tokens[0], flags, exptime: cut(exptime), cas, block, noreply };
+            complete(len + block.len(), Request::Store(store))
+        }
+        Block::Partial => Parsed::Incomplete { need: len + bytes + 2 },
+        Block::Bad => {
+            Parsed::Refused { len: len + bytes, refusal: Refusal::BadChunk, silent: noreply, skip: Skip::LINE }
+        }
+    }
+}
+
+/// Largest number that memcached takes for the length of a data block.
+pub(super) const MAX_BLOCK: i64 = i32::MAX as i64 - 2;
+
+/// A data block at the front of some bytes.
+pub(super) enum Block<'a> {
+    Whole(&'a [u8]),
+    Partial,
+    Bad,
+}
+
+/// Looks for a block of `bytes` bytes and its CRLF.
+pub(super) fn block(input: &[u8], bytes: usize) -> Block<'_> {
+    match (input.get(bytes), input.get(bytes + 1)) {
+        (Some(b'\r'), Some(b'\n')) => Block::Whole(&input[..bytes + 2]),
+        (None, _) | (Some(b'\r'), None) => Block::Partial,
+        (Some(_), _) => Block::Bad,
+    }
+}
+
+fn delete<'a>(len: usize, words: Words<'a>) -> Parsed<'a> {
+    let (tokens, count) = words.take::<3>();
+    if !(1..=3).contains(&count) {
+        return refused(len, Refusal::Unknown);
+    }
+    let noreply = count > 1 && tokens[count - 1] == b"noreply";
+    let refuse = |refusal| Parsed::Refused { len, refusal, silent: noreply, skip: Skip::NONE };
+    let valid = match count {
+        1 => true,
+        2 => tokens[1] == b"0" || noreply,
+        _ => tokens[1] == b"0" && noreply,
+    };
+    if !valid {
+        return refuse(Refusal::BadFormatDelete);
+    }
+    if !is_key(tokens[0]) {
+        return refuse(Refusal::BadFormat);
+    }
+    complete(len, Request::Change(Change { verb: Verb::Delete, key: tokens[0], argument: b"", noreply }))
+}
+
+fn change<'a>(len: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
+    let (tokens, count) = words.take::<3>();
+    if count != 2 && count != 3 {
+        return refused(len, Refusal::Unknown);
+    }
+    let noreply = tokens[count - 1] == b"noreply";
+    let refuse = |refusal| Parsed::Refused { len, refusal, silent: noreply, skip: Skip::NONE };
+    if !is_key(tokens[0]) {
+        return refuse(Refusal::BadFormat);
+    }
+    let argument = tokens[1];
+    if argument.iter().any(|&byte| is_control(byte)) || argument.len() > 64 {
+        return refuse(if verb == Verb::Touch { Refusal::BadExptime } else { Refusal::BadDelta });
+    }
+    complete(len, Request::Change(Change { verb, key: tokens[0], argument, noreply }))
+}
+
+/// Commands that are not about one key.
+fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> Parsed<'a> {
+    let rest = words.rest();
+    let (tokens, count) = words.take::<4>();
+    let noreply = count > 0 && tokens.get(count - 1) == Some(&&b"noreply"[..]);
+    let refuse = |refusal| Parsed::Refused { len, refusal, silent: noreply, skip: Skip::NONE };
+    match name {
+        b"version" => complete(len, Request::Version),
+        b"quit" => complete(len, Request::Quit),
+        b"flush_all" => {
+            if count > 2 {
+                return refused(len, Refusal::Unknown);
+            }
+            if count == usize::from(noreply) {
+                return complete(len, Request::FlushAll { delay: None, noreply });
+            }
+            match number::signed(tokens[0]) {
+                Some(delay) => complete(len, Request::FlushAll { delay: Some(cut(delay)), noreply }),
+                None => refuse(Refusal::BadExptime),
+            }
+        }
+        b"verbosity" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
+        b"verbosity" => match number::unsigned(tokens[0]) {
+            Some(_) => complete(len, Request::Verbosity { noreply }),
+            None => refuse(Refusal::BadFormat),
+        },
+        b"stats" => stats(len, rest, &tokens[..count.min(4)]),
+        b"shutdown" => refused(len, Refusal::NoShutdown),
+        b"watch" => refuse(Refusal::NoWatch),
+        b"cache_memlimit" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
+        b"cache_memlimit" => refuse(Refusal::NoCacheMemlimit),
+        b"lru" | b"lru_crawler" | b"slabs" | b"extstore" | b"refresh_certs" => refuse(Refusal::NoServerCommand),
+        _ if Words::new(rest).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Parsed::Foreign,
+        _ => refused(len, Refusal::Unknown),
+    }
+}
+
+fn stats<'a>(len: usize, rest: &'a [u8], tokens: &[&'a [u8]]) -> Parsed<'a> {
+    let ask = |of| complete(len, Request::Stats(of));
+    match tokens {
+        [] => ask(StatsOf::General),
+        [b"proxy", ..] => ask(StatsOf::Proxy),
+        [b"reset", ..] => ask(StatsOf::Order(b"reset")),
+        [b"detail", b"on", ..] => ask(StatsOf::Order(b"detail on")),
+        [b"detail", b"off", ..] => ask(StatsOf::Order(b"detail off")),
+        [b"detail", b"dump", ..] => ask(StatsOf::Servers(b"detail dump")),
+        [b"detail", ..] => refused(len, Refusal::BadStatsDetail),
+        [b"cachedump", ..] => refused(len, Refusal::NoCachedump),
+        [b"settings" | b"items" | b"slabs" | b"sizes" | b"conns" | b"extstore", ..] => {
+            if rest.iter().any(|&byte| is_control(byte)) {
+                return refused(len, Refusal::BadStats);
+            }
+            ask(StatsOf::Servers(tokens[0]))
+        }
+        _ => refused(len, Refusal::Unknown),
+    }
+}
+
+pub(super) fn complete(len: usize, request: Request<'_>) -> Parsed<'_> {
+    Parsed::Complete { len, request }
+}
+
+pub(super) fn refused<'a>(len: usize, refusal: Refusal) -> Parsed<'a> {
+    Parsed::Refused { len, refusal, silent: false, skip: Skip::NONE }
+}
+
+/// Cuts a number to 32 bits as memcached's `safe_strtol` does: pylibmc's 4294967295 becomes -1.
+#[expect(clippy::cast_possible_truncation, reason = "the truncation is the rule")]
+fn cut(value: i64) -> i32 {
+    value as i32
+}
+
+/// Whether `key` may be sent to a server: 1 to 250 bytes, none of them a control byte.
+///
+/// memcached takes control bytes in keys, but a proxy must not pass them on: a NUL ends the line for the server and
+/// shifts every later response on the shared connection.
+#[must_use]
+pub fn is_key(key: &[u8]) -> bool {
+    !key.is_empty() && key.len() <= KEY_LIMIT && !key.iter().any(|&byte| is_control(byte))
+}
+
+pub(super) const fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
+}
+
+/// The words of a line: what stands between spaces.
+#[derive(Debug, Clone)]
+pub struct Words<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Words<'a> {
+    /// The words of `line`.
+    #[must_use]
+    pub const fn new(line: &'a [u8]) -> Self {
+        Self { rest: line }
+    }
+
+    /// What has not been taken yet, spaces included.
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Up to `N` words and how many there are in all (counted to `N + 1` at most).
+    fn take<const N: usize>(mut self) -> ([&'a [u8]; N], usize) {
+        let mut tokens = [&b""[..]; N];
+        for (count, token) in tokens.iter_mut().enumerate() {
+            match self.next() {
+                Some(word) => *token = word,
+                None => return (tokens, count),
+            }
+        }
+        let more = usize::from(self.next().is_some());
+        (tokens, N + more)
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&byte| byte != b' ')?;
+        let rest = &self.rest[start..];
+        // A loop, not memchr: words are short, and the call costs more than it saves below some 30 bytes.
+        let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
+        self.rest = &rest[end..];
+        Some(&rest[..end])
+    }
+}

@@ -1,0 +1,347 @@
+//! Responses of servers: where one ends, what it says, and whether it can be the answer to its request.
+//!
+//! A server is not trusted: a line that the request cannot have, a value for another key, a length that does not fit
+//! its block make a [`Violation`], on which the caller closes the connection. Not a byte of such a response is passed on.
+
+use memchr::memchr;
+
+use super::meta::{Flags, decode_key};
+use super::request::Words;
+use super::{Verb, number};
+
+/// Longest response line, in bytes.
+pub const LINE_LIMIT: usize = 8 << 10;
+
+/// How a server broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// A line that no request of this kind can get.
+    UnexpectedLine,
+    /// A value of a key that was not asked for, or not at this place.
+    WrongKey,
+    /// A meta response with another request's opaque token.
+    WrongOpaque,
+    /// No line end where the declared length puts it.
+    BadBlock,
+    /// A line or value longer than allowed.
+    TooLong,
+    /// A response that nobody asked for.
+    Unsolicited,
+}
+
+/// What a complete response line says, for counters and policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The item was there, or the change was made: `VALUE`, `STORED`, `DELETED`, `TOUCHED`, a number, `HD`, `VA`, `OK`.
+    Done,
+    /// It was not there: `END` without a value, `NOT_FOUND`, `EN`, `NF`.
+    Absent,
+    /// It was there, or had changed: `NOT_STORED`, `EXISTS`, `NS`, `EX`.
+    Conflict,
+    /// The server has no memory for it: `SERVER_ERROR out of memory ...`.
+    OutOfMemory,
+    /// Any other error line.
+    Error,
+}
+
+/// One response, or the reason why there is none yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// More bytes are needed, `need` in all at the least.
+    Incomplete {
+        /// Length of the buffer below which trying again is useless.
+        need: usize,
+    },
+    /// A whole response of `len` bytes.
+    Complete {
+        /// Bytes it takes.
+        len: usize,
+        /// What it says.
+        status: Status,
+        /// Bytes of it that the client did not ask for.
+        strip: std::ops::Range<usize>,
+    },
+    /// The server broke the protocol.
+    Broken(Violation),
+}
+
+/// One piece of the response to a get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// More bytes are needed, `need` in all at the least.
+    Incomplete {
+        /// Length of the buffer below which trying again is useless.
+        need: usize,
+    },
+    /// A `VALUE` line and its block, `len` bytes together.
+    Value {
+        /// The key on the line.
+        key: &'a [u8],
+        /// Bytes of line and block.
+        len: usize,
+    },
+    /// The `END` line.
+    End {
+        /// Its length.
+        len: usize,
+    },
+    /// An error line in place of the rest.
+    Error {
+        /// Its length.
+        len: usize,
+        /// Which kind.
+        status: Status,
+    },
+    /// The server broke the protocol.
+    Broken(Violation),
+}
+
+/// Reads the next piece of the response to `get gets gat gats`.
+#[must_use]
+pub fn piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
+    let (line, len) = match line(input) {
+        Line::Whole(line, len) => (line, len),
+        Line::Partial => return Piece::Incomplete { need: input.len() + 1 },
+        Line::TooLong => return Piece::Broken(Violation::TooLong),
+    };
+    if line == b"END" {
+        return Piece::End { len };
+    }
+    let Some(rest) = line.strip_prefix(b"VALUE ") else {
+        return match error_status(line) {
+            Some(status) => Piece::Error { len, status },
+            None => Piece::Broken(Violation::UnexpectedLine),
+        };
+    };
+    let mut words = rest.split(|&byte| byte == b' ');
+    let (Some(key), Some(flags), Some(bytes), cas, None) =
+        (words.next(), words.next(), words.next(), words.next(), words.next())
+    else {
+        return Piece::Broken(Violation::UnexpectedLine);
+    };
+    let with_cas = matches!(verb, Verb::Gets | Verb::Gats);
+    let well_formed = number::digits_only(flags).is_some()
+        && cas.is_some() == with_cas
+        && cas.is_none_or(|cas| number::digits_only(cas).is_some());
+    let Some(bytes) = number::digits_only(bytes).and_then(|bytes| usize::try_from(bytes).ok()) else {
+        return Piece::Broken(Violation::UnexpectedLine);
+    };
+    if !well_formed {
+        return Piece::Broken(Violation::UnexpectedLine);
+    }
+    match block(input, len, bytes, value_limit) {
+        Ok(len) => Piece::Value { key, len },
+        Err(Stop::Need(need)) => Piece::Incomplete { need },
+        Err(Stop::Broken(violation)) => Piece::Broken(violation),
+    }
+}
+
+/// Reads a one-line response to a classic command that is not a get.
+#[must_use]
+pub fn classic(input: &[u8], verb: Verb) -> Response {
+    let (line, len) = match line(input) {
+        Line::Whole(line, len) => (line, len),
+        Line::Partial => return Response::Incomplete { need: input.len() + 1 },
+        Line::TooLong => return Response::Broken(Violation::TooLong),
+    };
+    let status = match verb {
+        Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend | Verb::Cas => match line {
+            b"STORED" => Some(Status::Done),
+            b"NOT_STORED" | b"EXISTS" => Some(Status::Conflict),
+            b"NOT_FOUND" => Some(Status::Absent),
+            _ => None,
+        },
+        Verb::Delete => match line {
+            b"DELETED" => Some(Status::Done),
+            b"NOT_FOUND" => Some(Status::Absent),
+            _ => None,
+        },
+        Verb::Touch => match line {
+            b"TOUCHED" => Some(Status::Done),
+            b"NOT_FOUND" => Some(Status::Absent),
+            _ => None,
+        },
+        Verb::Incr | Verb::Decr => match line {
+            b"NOT_FOUND" => Some(Status::Absent),
+            number => number::digits_only(number).map(|_| Status::Done),
+        },
+        Verb::FlushAll => (line == b"OK").then_some(Status::Done),
+        Verb::Version => line.starts_with(b"VERSION ").then_some(Status::Done),
+        // `stats reset` and `stats detail on|off`; listings are read by `stats::listing`.
+        Verb::Stats => matches!(line, b"OK" | b"RESET").then_some(Status::Done),
+        Verb::Get
+        | Verb::Gets
+        | Verb::Gat
+        | Verb::Gats
+        | Verb::MetaGet
+        | Verb::MetaSet
+        | Verb::MetaDelete
+        | Verb::MetaArith
+        | Verb::MetaDebug => None,
+    };
+    match status.or_else(|| error_status(line)) {
+        Some(status) => Response::Complete { len, status, strip: 0..0 },
+        None => Response::Broken(Violation::UnexpectedLine),
+    }
+}
+
+/// A meta request as far as its response is checked against it.
+#[derive(Debug, Clone, Copy)]
+pub struct MetaAsked<'a> {
+    /// Which of the five.
+    pub verb: Verb,
+    /// The key as written.
+    pub key: &'a [u8],
+    /// The opaque token with its `O`, when one was sent.
+    pub opaque: Option<&'a [u8]>,
+    /// The flags that the proxy knows, as the client wrote them.
+    pub seen: Flags,
+    /// `k` was added on the way and has to come out again.
+    pub strip_key: bool,
+}
+
+/// Reads the response to a meta command.
+#[must_use]
+pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response {
+    let (line, mut len) = match line(input) {
+        Line::Whole(line, len) => (line, len),
+        Line::Partial => return Response::Incomplete { need: input.len() + 1 },
+        Line::TooLong => return Response::Broken(Violation::TooLong),
+    };
+    let (code, flags_at) = match line {
+        [a, b] => ([*a, *b], 2),
+        [a, b, b' ', ..] => ([*a, *b], 3),
+        _ => ([0, 0], 0),
+    };
+    let status = match (&code, asked.verb) {
+        (b"HD", Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith)
+        | (b"VA", Verb::MetaGet | Verb::MetaArith)
+        | (b"ME", Verb::MetaDebug) => Status::Done,
+        (b"EN", Verb::MetaGet | Verb::MetaDebug)
+        | (b"NF", Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => Status::Absent,
+        (b"NS", Verb::MetaSet | Verb::MetaArith) | (b"EX", Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => {
+            Status::Conflict
+        }
+        _ => match error_status(line) {
+            Some(status) => return Response::Complete { len, status, strip: 0..0 },
+            None => return Response::Broken(Violation::UnexpectedLine),
+        },
+    };
+    if asked.verb == Verb::MetaDebug {
+        let named = Words::new(line).nth(1);
+        return if status == Status::Done && !named.is_some_and(|named| same_key(named, asked)) {
+            Response::Broken(Violation::WrongKey)
+        } else {
+            Response::Complete { len, status, strip: 0..0 }
+        };
+    }
+    let mut flags = Words::new(&line[flags_at..]);
+    if &code == b"VA" {
+        let Some(bytes) = flags.next().and_then(number::digits_only).and_then(|bytes| usize::try_from(bytes).ok())
+        else {
+            return Response::Broken(Violation::UnexpectedLine);
+        };
+        match block(input, len, bytes, value_limit) {
+            Ok(whole) => len = whole,
+            Err(Stop::Need(need)) => return Response::Incomplete { need },
+            Err(Stop::Broken(violation)) => return Response::Broken(violation),
+        }
+    }
+    let strip = match check_identity(line, flags, asked) {
+        Ok(strip) => strip,
+        Err(violation) => return Response::Broken(violation),
+    };
+    if asked.strip_key && strip.is_empty() && status == Status::Done {
+        return Response::Broken(Violation::WrongKey); // a hit has to name its key
+    }
+    Response::Complete { len, status, strip }
+}
+
+/// Compares key and opaque of a response line with the request; finds the bytes that the client did not ask for.
+fn check_identity(
+    line: &[u8],
+    mut flags: Words<'_>,
+    asked: MetaAsked<'_>,
+) -> Result<std::ops::Range<usize>, Violation> {
+    let mut strip = 0..0;
+    loop {
+        let before = line.len() - flags.rest().len();
+        let Some(flag) = flags.next() else {
+            return Ok(strip);
+        };
+        let after = line.len() - flags.rest().len();
+        match flag[0] {
+            b'k' => {
+                if !same_key(&flag[1..], asked) {
+                    return Err(Violation::WrongKey);
+                }
+                if asked.strip_key {
+                    strip = before.saturating_sub(usize::from(line[before] != b' '))..after;
+                }
+            }
+            b'O' if asked.opaque != Some(flag) => return Err(Violation::WrongOpaque),
+            b'b' if flag.len() == 1 && asked.strip_key && strip.end == before => strip.end = after,
+            _ => {}
+        }
+    }
+}
+
+/// Whether a response names the key that was asked for. Which spelling it uses, plain or base64, depends on how the item
+/// was stored, not on how it was asked for.
+fn same_key(named: &[u8], asked: MetaAsked<'_>) -> bool {
+    if named == asked.key {
+        return true;
+    }
+    let decoded = if asked.seen.base64 { decode_key(asked.key) } else { None };
+    let key = decoded.as_ref().map_or(asked.key, |(key, len)| &key[..*len]);
+    named == key || decode_key(named).is_some_and(|(named, len)| named[..len] == *key)
+}
+
+/// What an error line says; `None` when it is none.
+#[must_use]
+pub fn error_status(line: &[u8]) -> Option<Status> {
+    if line.starts_with(b"SERVER_ERROR out of memory") {
+        Some(Status::OutOfMemory)
+    } else if line == b"ERROR"
+        || line.starts_with(b"CLIENT_ERROR ")
+        || line.starts_with(b"SERVER_ERROR ")
+        || line.starts_with(b"ERROR ")
+    {
+        Some(Status::Error)
+    } else {
+        None
+    }
+}
+
+pub(super) enum Line<'a> {
+    Whole(&'a [u8], usize),
+    Partial,
+    TooLong,
+}
+
+/// The line at the front of `input` without its end, and its length with it.
+pub(super) fn line(input: &[u8]) -> Line<'_> {
+    match memchr(b'\n', &input[..input.len().min(LINE_LIMIT)]) {
+        Some(end) => Line::Whole(input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), end + 1),
+        None if input.len() >= LINE_LIMIT => Line::TooLong,
+        None => Line::Partial,
+    }
+}
+
+enum Stop {
+    Need(usize),
+    Broken(Violation),
+}
+
+/// The length of a line of `line_len` bytes with the block of `bytes` bytes behind it.
+fn block(input: &[u8], line_len: usize, bytes: usize, value_limit: usize) -> Result<usize, Stop> {
+    if bytes > value_limit {
+        return Err(Stop::Broken(Violation::TooLong));
+    }
+    let end = line_len + bytes;
+    match input.get(end..end + 2) {
+        Some(b"\r\n") => Ok(end + 2),
+        Some(_) => Err(Stop::Broken(Violation::BadBlock)),
+        None => Err(Stop::Need(end + 2)),
+    }
+}

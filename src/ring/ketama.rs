@@ -1,0 +1,46 @@
+//! Ketama: each server stands at many points of a circle of 2^32; a key belongs to the first point at or after its hash.
+
+use super::Slot;
+use crate::config::model::ServerId;
+
+/// Points that a server of average weight has.
+const POINTS_PER_SERVER: f32 = 160.0;
+
+/// Points that one MD5 digest gives.
+const POINTS_PER_HASH: f32 = 4.0;
+
+/// Longest text that is hashed for a point, in bytes (twemproxy 0.5.0 cuts it there).
+const TEXT_LIMIT: usize = 272;
+
+/// How many digests, of four points each, a server of this weight gets. Computed in 32-bit floating point as twemproxy
+/// does: a very light server can get none, and then no keys.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the rounding is the rule"
+)]
+pub fn groups(weight: u32, total_weight: u32, live: usize) -> u32 {
+    let share = weight as f32 / total_weight as f32;
+    (share * POINTS_PER_SERVER / POINTS_PER_HASH * live as f32 + 1e-10).floor() as u32
+}
+
+/// The points of the live servers, given as (id, name, weight), in ascending order.
+pub(super) fn points<'a>(servers: impl Iterator<Item = (ServerId, &'a str, u32)> + Clone) -> Vec<Slot> {
+    let total_weight = servers.clone().map(|(_, _, weight)| weight).fold(0, u32::saturating_add);
+    let live = servers.clone().count();
+    let mut points = Vec::new();
+    for (server, name, weight) in servers {
+        for group in 0..groups(weight, total_weight, live) {
+            let mut text = format!("{name}-{group}").into_bytes();
+            text.truncate(TEXT_LIMIT);
+            let digest = md5::compute(&text).0;
+            let (values, _) = digest.as_chunks::<4>();
+            points.extend(values.iter().map(|value| Slot { point: u32::from_le_bytes(*value), server }));
+        }
+    }
+    // Stable: points of equal value stay in the order of the servers.
+    points.sort_by_key(|slot| slot.point);
+    points
+}

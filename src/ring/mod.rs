@@ -1,0 +1,183 @@
+//! From a key to a server, over the servers that are live.
+//!
+//! A [`Ring`] is built whenever a server leaves or returns and read for every key. It holds all that routing needs, so
+//! that [`Ring::route`] is a hash and a look-up: no lock, no allocation. Placement is twemproxy's, bit for bit.
+
+pub mod hash;
+pub mod ketama;
+pub mod tag;
+
+use std::ops::Range;
+
+use crate::config::model::{Distribution, HashKind, Pool, ServerId};
+
+/// Where keys belong, for one set of live servers.
+#[derive(Debug, Clone)]
+pub struct Ring {
+    hash: HashKind,
+    tag: Option<[u8; 2]>,
+    placement: Placement,
+}
+
+#[derive(Debug, Clone)]
+enum Placement {
+    /// No server is live.
+    Nowhere,
+    /// The pool has one server: no key is hashed.
+    Only(ServerId),
+    Ketama {
+        points: Vec<Slot>,
+        /// For each value of a hash's upper bits, where in `points` to start looking.
+        starts: Vec<u32>,
+        shift: u32,
+    },
+    /// Each live server, repeated by its weight.
+    Modula(Vec<ServerId>),
+    /// The live servers.
+    Random(Vec<ServerId>),
+}
+
+/// A point of the ring and the server that stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) point: u32,
+    pub(super) server: ServerId,
+}
+
+/// Why a key belongs to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The part of the key that was hashed.
+    pub hashed: Range<usize>,
+    /// Its hash.
+    pub hash: u32,
+    /// The point of the ring that it came to, with ketama.
+    pub point: Option<u32>,
+    /// The server there; `None` when no server is live, or when any may take it (`random`).
+    pub server: Option<ServerId>,
+}
+
+/// The hash of a key in a pool, its hash tag applied.
+#[must_use]
+pub fn hash_key(pool: &Pool, key: &[u8]) -> u32 {
+    hash::hash(pool.hash, &key[tag::hashed_range(pool.hash_tag, key)])
+}
+
+impl Ring {
+    /// The ring of those servers of a pool for which `live` is true.
+    #[must_use]
+    pub fn new(pool: &Pool, live: &[bool]) -> Self {
+        let servers = (0u16..)
+            .map(ServerId)
+            .zip(&pool.servers)
+            .zip(live)
+            .filter(|(_, live)| **live)
+            .map(|((id, server), _)| (id, server.name.as_str(), server.weight));
+        let ids = || servers.clone().map(|(id, _, _)| id);
+        let placement = if ids().next().is_none() {
+            Placement::Nowhere
+        } else if pool.servers.len() == 1 {
+            Placement::Only(ServerId(0))
+        } else {
+            match pool.distribution {
+                Distribution::Ketama => ketama(ketama::points(servers)),
+                Distribution::Modula => {
+                    Placement::Modula(servers.flat_map(|(id, _, weight)| (0..weight).map(move |_| id)).collect())
+                }
+                Distribution::Random => Placement::Random(ids().collect()),
+            }
+        };
+        Self { hash: pool.hash, tag: pool.hash_tag, placement }
+    }
+
+    /// The server that a key belongs to; `None` when no server is live. `random` is a number that the caller drew, for
+    /// the distribution of that name.
+    #[must_use]
+    #[inline]
+    pub fn route(&self, key: &[u8], random: u32) -> Option<ServerId> {
+        match &self.placement {
+            Placement::Nowhere => None,
+            Placement::Only(server) => Some(*server),
+            Placement::Ketama { points, starts, shift } => {
+                let hash = hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)]);
+                Some(first_at_or_after(points, starts, *shift, hash).server)
+            }
+            Placement::Modula(slots) => {
+                let hash = hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)]);
+                Some(slots[hash as usize % slots.len()])
+            }
+            Placement::Random(servers) => Some(servers[random as usize % servers.len()]),
+        }
+    }
+
+    /// Why a key belongs where [`Ring::route`] sends it.
+    #[must_use]
+    pub fn explain(&self, key: &[u8]) -> Explanation {
+        let hashed = tag::hashed_range(self.tag, key);
+        let hash = hash::hash(self.hash, &key[hashed.clone()]);
+        let (point, server) = match &self.placement {
+            Placement::Nowhere | Placement::Random(_) => (None, None),
+            Placement::Only(server) => (None, Some(*server)),
+            Placement::Ketama { points, starts, shift } => {
+                let slot = first_at_or_after(points, starts, *shift, hash);
+                (Some(slot.point), Some(slot.server))
+            }
+            Placement::Modula(slots) => (None, Some(slots[hash as usize % slots.len()])),
+        };
+        Explanation { hashed, hash, point, server }
+    }
+
+    /// The part of all hashes that each server takes, for `count` servers. With one server, or with `random`, the parts
+    /// are equal.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share is for reading")]
+    pub fn shares(&self, count: usize) -> Vec<f64> {
+        let mut shares = vec![0.0; count];
+        let mut add = |server: ServerId, share: f64| {
+            if let Some(sum) = shares.get_mut(server.index()) {
+                *sum += share;
+            }
+        };
+        match &self.placement {
+            Placement::Nowhere => {}
+            Placement::Only(server) => add(*server, 1.0),
+            Placement::Ketama { points, .. } => {
+                let mut before = points.last().map_or(0, |slot| slot.point);
+                for slot in points {
+                    // Around the circle: the first point also takes what lies behind the last.
+                    add(slot.server, f64::from(slot.point.wrapping_sub(before)) / 4_294_967_296.0);
+                    before = slot.point;
+                }
+            }
+            Placement::Modula(servers) | Placement::Random(servers) => {
+                for server in servers {
+                    add(*server, 1.0 / servers.len() as f64);
+                }
+            }
+        }
+        shares
+    }
+}
+
+/// A ring with a table over the upper bits of the hash, so that a look-up takes a step or two instead of nine.
+fn ketama(points: Vec<Slot>) -> Placement {
+    if points.is_empty() {
+        return Placement::Nowhere;
+    }
+    let bits = (points.len() * 2).next_power_of_two().trailing_zeros().clamp(1, 16);
+    let shift = 32 - bits;
+    let starts = (0..1u32 << bits)
+        .map(|prefix| points.partition_point(|slot| slot.point < prefix << shift))
+        .map(|start| u32::try_from(start).unwrap_or(u32::MAX))
+        .collect();
+    Placement::Ketama { points, starts, shift }
+}
+
+#[inline]
+fn first_at_or_after(points: &[Slot], starts: &[u32], shift: u32, hash: u32) -> Slot {
+    let start = starts[(hash >> shift) as usize] as usize;
+    points[start..].iter().find(|slot| slot.point >= hash).copied().unwrap_or(points[0])
+}
+
+#[cfg(test)]
+mod tests;

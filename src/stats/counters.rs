@@ -1,0 +1,144 @@
+//! The cells that workers count in.
+//!
+//! Each worker has its own set, so every cell has one writer and counting is a plain load, add and store; readers sum
+//! over the workers. Nothing here has a name or a format: that is for whoever renders them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::model::{Config, PoolId, ServerId};
+use crate::failure::Failure;
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds to it. Only the worker that owns the cell may call this.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Takes from it, for gauges. Only the worker that owns the cell may call this.
+    #[inline]
+    pub fn sub(&self, less: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(less), Ordering::Relaxed);
+    }
+
+    /// Sets it, for gauges. Only the worker that owns the cell may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that one worker counts.
+#[derive(Debug)]
+pub struct Counters {
+    /// Connections of any kind that were opened, and that are open: clients, servers.
+    pub total_connections: Cell,
+    /// Connections that are open.
+    pub current_connections: Cell,
+    /// Bytes held in buffers.
+    pub buffered_bytes: Cell,
+    pools: Vec<PoolCounters>,
+}
+
+/// What is counted for a pool.
+#[derive(Debug, Default)]
+pub struct PoolCounters {
+    /// Client connections closed by the client.
+    pub client_eof: Cell,
+    /// Client connections closed for an error.
+    pub client_err: Cell,
+    /// Client connections open.
+    pub client_connections: Cell,
+    /// Client connections refused because of `client_connections`.
+    pub client_rejected: Cell,
+    /// Servers put out of the ring.
+    pub server_ejects: Cell,
+    /// Error lines told to clients because a server failed.
+    pub forward_error: Cell,
+    /// Parts into which requests were split.
+    pub fragments: Cell,
+    /// Requests read from clients.
+    pub requests: Cell,
+    /// Requests refused as malformed.
+    pub refused_requests: Cell,
+    /// Requests answered without a server because it failed, by cause.
+    pub degraded: [Cell; Failure::ALL.len()],
+    servers: Vec<ServerCounters>,
+}
+
+/// What is counted for a server.
+#[derive(Debug, Default)]
+pub struct ServerCounters {
+    /// Connections closed by the server in order.
+    pub server_eof: Cell,
+    /// Connections closed for another error.
+    pub server_err: Cell,
+    /// Connections closed, or requests given up, because the deadline passed.
+    pub server_timedout: Cell,
+    /// Connections open.
+    pub server_connections: Cell,
+    /// Requests forwarded.
+    pub requests: Cell,
+    /// Bytes of them.
+    pub request_bytes: Cell,
+    /// Responses received.
+    pub responses: Cell,
+    /// Bytes of them.
+    pub response_bytes: Cell,
+    /// Requests not yet written.
+    pub in_queue: Cell,
+    /// Bytes of them.
+    pub in_queue_bytes: Cell,
+    /// Requests written and not yet answered.
+    pub out_queue: Cell,
+    /// Bytes of them.
+    pub out_queue_bytes: Cell,
+    /// Responses that came after their request had been answered otherwise.
+    pub late_responses: Cell,
+    /// Requests sent again on a new connection.
+    pub resends: Cell,
+    /// Probes sent.
+    pub probes: Cell,
+    /// Returns to the ring.
+    pub restores: Cell,
+}
+
+impl Counters {
+    /// A set of zeros for every pool and server.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let pools = config.pools.iter().map(|pool| PoolCounters {
+            servers: pool.servers.iter().map(|_| ServerCounters::default()).collect(),
+            ..PoolCounters::default()
+        });
+        Self {
+            total_connections: Cell::default(),
+            current_connections: Cell::default(),
+            buffered_bytes: Cell::default(),
+            pools: pools.collect(),
+        }
+    }
+
+    /// The counters of a pool.
+    #[must_use]
+    pub fn pool(&self, pool: PoolId) -> &PoolCounters {
+        &self.pools[pool.index()]
+    }
+
+    /// The counters of a server.
+    #[must_use]
+    pub fn server(&self, pool: PoolId, server: ServerId) -> &ServerCounters {
+        &self.pools[pool.index()].servers[server.index()]
+    }
+}

@@ -1,0 +1,92 @@
+//! Every statistic once: its name, what it is, and where it is counted. Whoever renders statistics walks these tables.
+//!
+//! Names of twemproxy's statistics are twemproxy's; collectors made for it go on working.
+
+use super::counters::{Cell, PoolCounters, ServerCounters};
+
+/// What a number means over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// A point in time.
+    Timestamp,
+}
+
+impl Kind {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Timestamp => "timestamp",
+        }
+    }
+}
+
+/// One statistic of things of type `T`.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric<T: 'static> {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means over time.
+    pub kind: Kind,
+    /// What it counts.
+    pub help: &'static str,
+    /// Where it is counted.
+    pub cell: fn(&T) -> &Cell,
+}
+
+macro_rules! metrics {
+    ($owner:ty: $($name:ident $kind:ident $help:literal)*) => {
+        &[$(Metric::<$owner> {
+            name: stringify!($name),
+            kind: Kind::$kind,
+            help: $help,
+            cell: |counters| &counters.$name,
+        }),*]
+    };
+}
+
+/// The statistics of a pool.
+pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
+    client_eof Counter "client connections closed by the client"
+    client_err Counter "client connections closed for an error"
+    client_connections Gauge "client connections open"
+    server_ejects Counter "times a server was put out of the ring"
+    forward_error Counter "error lines told to clients because a server failed"
+    fragments Counter "parts into which requests for several servers were split"
+    client_rejected Counter "clients turned away because client_connections was reached"
+    requests Counter "requests read from clients"
+    refused_requests Counter "requests refused as malformed"
+};
+
+/// The statistics of a server.
+pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
+    server_eof Counter "connections closed by the server"
+    server_err Counter "connections closed for another error"
+    server_timedout Counter "requests given up and connections closed because time ran out"
+    server_connections Gauge "connections open"
+    requests Counter "requests sent"
+    request_bytes Counter "bytes of requests sent"
+    responses Counter "responses received"
+    response_bytes Counter "bytes of responses received"
+    in_queue Gauge "requests waiting to be written"
+    in_queue_bytes Gauge "bytes waiting to be written"
+    out_queue Gauge "requests written and not answered yet"
+    out_queue_bytes Gauge "bytes written and not answered yet"
+    late_responses Counter "responses that came after their request had been given up"
+    resends Counter "requests sent again on a new connection"
+    probes Counter "probes sent while the server was ejected"
+    restores Counter "returns to the ring"
+};
+
+/// twemproxy's statistic of a server that is not counted but looked up: when it was last ejected.
+pub const SERVER_EJECTED_AT: (&str, Kind, &str) = (
+    "server_ejected_at",
+    Kind::Timestamp,
+    "when the server was last ejected, in microseconds since the epoch; 0: never",
+);

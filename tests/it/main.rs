@@ -1,0 +1,3 @@
+//! The tests of the whole: one module a capability.
+
+mod sim;
