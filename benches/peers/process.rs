@@ -202,10 +202,6 @@ impl Stage {
         for (number, port) in servers.ports.iter().enumerate() {
             writeln!(text, "   - 127.0.0.1:{port}:1 node-{number}")?;
         }
-        if target.kind == TargetKind::Softmiss {
-            // Several builds run side by side, so none may take the admin port.
-            text.push_str("softmiss:\n  admin: off\n");
-        }
         let file = self.directory.join(format!("{}.yml", target.label));
         fs::write(&file, text)?;
         let mut command = pinned(&target.program, self.placement.proxy_cpu());
