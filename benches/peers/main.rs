@@ -29,6 +29,9 @@ use crate::process::{Placement, Running, Stage, Target, TargetKind, find_program
 use crate::report::Block;
 use crate::workload::{Pace, Workload, by_name};
 
+/// How often a run of one workload may break and be repeated; each time is part of the report.
+const REPEATS: usize = 3;
+
 /// Compare softmiss with other memcached proxies: CPU time, system calls, latency and memory.
 #[derive(Parser, Debug)]
 #[command(name = "peers")]
@@ -111,7 +114,8 @@ fn main() -> ExitCode {
 
 fn run(mut options: Options) -> Result<()> {
     if let Some(Part::Load(load)) = &options.part {
-        return load::main(load);
+        // The other process reads one line, whichever it is.
+        return load::main(load).inspect_err(|error| println!("{error:#}"));
     }
     if options.quick {
         options.workloads = ["w1", "w4", "w3u", "w8"].map(str::to_owned).into();
@@ -199,6 +203,7 @@ fn targets(options: &Options, memcached: &std::path::Path) -> Result<Vec<Target>
 fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: &Workload) -> Result<Block> {
     let mut runs: BTreeMap<String, Vec<LoadResult>> = BTreeMap::new();
     let mut calls = BTreeMap::new();
+    let mut broken = Vec::new();
     let mut running = start_all(stage, targets, workload)?;
     for round in 0..options.rounds {
         // Memory that earlier clients have left behind would be used again and hide what new ones need.
@@ -206,14 +211,27 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: 
             drop(running);
             running = start_all(stage, targets, workload)?;
         }
-        let mut order: Vec<&Running> = running.1.iter().collect();
+        let mut order: Vec<usize> = (0..targets.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
-        for target in order {
-            eprintln!("{} {} round {} {}", workload.name, stage.placement.name(), round + 1, target.label);
-            let run = Load::start(options, stage, workload, target, Phase::Run)?.finish(&target.label)?;
-            runs.entry(target.label.clone()).or_default().push(run);
+        for place in order {
+            let run = loop {
+                let target = &running.1[place];
+                eprintln!("{} {} round {} {}", workload.name, stage.placement.name(), round + 1, target.label);
+                match Load::start(options, stage, workload, target).and_then(Load::finish) {
+                    Ok(run) => break run,
+                    Err(reason) if broken.len() < REPEATS => {
+                        let words = stage.last_words(&target.label);
+                        broken.push(format!("{}: {reason:#}; its log ends with: {words}", target.label));
+                    }
+                    Err(reason) => return Err(reason.context(format!("load against {}", target.label))),
+                }
+                // What broke one run must not linger in the next.
+                drop(running);
+                running = start_all(stage, targets, workload)?;
+            };
+            runs.entry(targets[place].label.clone()).or_default().push(run);
         }
     }
     if !options.no_calls && workload.pace != Pace::Idle {
@@ -228,6 +246,7 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: 
         targets: targets.iter().map(|target| target.label.clone()).collect(),
         runs,
         calls,
+        broken,
     })
 }
 
@@ -245,12 +264,12 @@ fn start_all(stage: &Stage, targets: &[Target], workload: &Workload) -> Result<(
 
 /// One more run with perf attached; the reason when perf cannot be used is part of the report, not a failure.
 fn count_calls(options: &Options, stage: &Stage, workload: &Workload, target: &Running) -> Result<Result<f64, String>> {
-    let load = Load::start(options, stage, workload, target, Phase::Run)?;
+    let load = Load::start(options, stage, workload, target)?;
     let counter = match CallCounter::start(target.pid()) {
         Ok(counter) => counter,
         Err(reason) => return Ok(Err(format!("{reason:#}"))),
     };
-    let run = load.finish(&target.label)?;
+    let run = load.finish()?;
     match counter.finish() {
         Ok(calls) => Ok(Ok(lossy(calls) / lossy(run.lifetime_requests.max(1)))),
         Err(reason) => Ok(Err(format!("{reason:#}"))),
@@ -264,14 +283,13 @@ struct Load {
 }
 
 impl Load {
-    fn start(options: &Options, stage: &Stage, workload: &Workload, target: &Running, phase: Phase) -> Result<Self> {
+    fn start(options: &Options, stage: &Stage, workload: &Workload, target: &Running) -> Result<Self> {
         let warm_up = if options.quick { 0.1 } else { 0.3 };
-        let mut load = Self::spawn(stage, workload, target, phase, options.seconds, warm_up)?;
+        let mut load = Self::spawn(stage, workload, target, Phase::Run, options.seconds, warm_up)?;
         let mut line = String::new();
         load.output.read_line(&mut line)?;
         if line.trim() != "ready" {
-            load.child.wait()?;
-            bail!("the load against {} did not get ready", target.label);
+            bail!("the load did not get ready: {}", line.trim());
         }
         Ok(load)
     }
@@ -302,14 +320,14 @@ impl Load {
         Ok(Self { child, output: BufReader::new(output) })
     }
 
-    fn finish(mut self, label: &str) -> Result<LoadResult> {
+    fn finish(mut self) -> Result<LoadResult> {
         if let Some(mut input) = self.child.stdin.take() {
             writeln!(input, "go")?;
         }
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         if !self.child.wait()?.success() {
-            bail!("the load against {label} failed");
+            bail!("the load failed: {}", line.trim());
         }
         serde_json::from_str(&line).context("the load printed no result")
     }

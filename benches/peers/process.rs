@@ -179,6 +179,14 @@ impl Stage {
         Ok(Running { label: target.label.clone(), address: listen.address(), process })
     }
 
+    /// The end of what a target has written to its log.
+    pub(crate) fn last_words(&self, label: &str) -> String {
+        let log = fs::read(self.directory.join(format!("{label}.log"))).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join(" | ")
+    }
+
     /// One worker thread, as the proxies have; UDP off; memory for every key of every workload.
     fn memcached(&self, name: &str, cpu: Option<&str>, listen: &Listen) -> Result<Process> {
         let mut command = pinned(&self.memcached, cpu);

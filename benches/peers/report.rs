@@ -24,6 +24,8 @@ pub(crate) struct Block {
     pub(crate) runs: BTreeMap<String, Vec<LoadResult>>,
     /// For each target its system calls per request, or why they could not be counted.
     pub(crate) calls: BTreeMap<String, Result<f64, String>>,
+    /// Runs that broke and were repeated, each with its reason.
+    pub(crate) broken: Vec<String>,
 }
 
 struct Row {
@@ -117,6 +119,9 @@ impl Block {
                 out.push_str(&format!("NOTE: {label} gave {misses} misses and {errors} errors, where none belong\n"));
             }
         }
+        for reason in &self.broken {
+            out.push_str(&format!("NOTE: a run broke and was repeated: {reason}\n"));
+        }
         for (label, reason) in self.calls.iter().filter_map(|(label, calls)| Some((label, calls.as_ref().err()?))) {
             out.push_str(&format!("n/a for {label}: {reason}\n"));
         }
@@ -162,7 +167,7 @@ impl Block {
         cells
     }
 
-    /// Whether some request did not get what the cache holds.
+    /// Whether some request did not get what the cache holds. A broken run does not count: it was told, and repeated.
     pub(crate) fn flawed(&self) -> bool {
         self.runs.values().flatten().any(|run| run.misses + run.errors > 0)
     }
