@@ -69,6 +69,11 @@ fn measured(run: &LoadResult) -> bool {
     run.requests > 0 && run.seconds > 0.0
 }
 
+/// Misses and errors of all runs together.
+fn sum_of_flaws(runs: &[LoadResult]) -> (u64, u64) {
+    runs.iter().fold((0, 0), |sum, run| (sum.0 + run.misses, sum.1 + run.errors))
+}
+
 /// The middle of some figures, and between which two they lie.
 struct Spread {
     median: f64,
@@ -114,7 +119,7 @@ impl Block {
             out.push('\n');
         }
         for (label, runs) in &self.runs {
-            let (misses, errors) = runs.iter().fold((0, 0), |sum, run| (sum.0 + run.misses, sum.1 + run.errors));
+            let (misses, errors) = sum_of_flaws(runs);
             if misses + errors > 0 {
                 out.push_str(&format!("NOTE: {label} gave {misses} misses and {errors} errors, where none belong\n"));
             }
@@ -167,8 +172,18 @@ impl Block {
         cells
     }
 
-    /// Whether some request did not get what the cache holds. A broken run does not count: it was told, and repeated.
-    pub(crate) fn flawed(&self) -> bool {
-        self.runs.values().flatten().any(|run| run.misses + run.errors > 0)
+    /// What is wrong with the answers of `label`, when some request did not get what the cache holds.
+    pub(crate) fn wrong_answers(&self, label: &str) -> Option<String> {
+        let (misses, errors) = sum_of_flaws(self.runs.get(label)?);
+        (misses + errors > 0).then(|| format!("{}: {label} gave {misses} misses, {errors} errors", self.workload))
+    }
+
+    /// What is wrong with the system calls of `label`, when they are over `limit` per request or were not counted.
+    pub(crate) fn excess_calls(&self, label: &str, limit: f64) -> Option<String> {
+        match self.calls.get(label)? {
+            Ok(calls) if *calls <= limit => None,
+            Ok(calls) => Some(format!("{}: {label} makes {calls:.2} calls per request, limit {limit}", self.workload)),
+            Err(reason) => Some(format!("{}: the calls of {label} cannot be guarded: {reason}", self.workload)),
+        }
     }
 }
