@@ -113,14 +113,7 @@ pub(crate) const ALL: [Workload; 12] = [
         ..W1
     },
     Workload { name: "w1u", about: "as w1 through a unix socket", unix: true, ..W1 },
-    Workload {
-        name: "w3u",
-        about: "as w3 through a unix socket",
-        unix: true,
-        connections: 1,
-        calls_limit: LONE_CALLS,
-        ..W1
-    },
+    Workload { name: "w3u", about: "as w3 through a unix socket", unix: true, connections: 1, ..W1 },
     Workload {
         name: "idle",
         about: "2,000 connections after one get each: growth of resident memory",
