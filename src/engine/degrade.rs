@@ -57,7 +57,7 @@ impl Engine {
             return;
         }
         if session.slots.is_empty() {
-            session.output().extend_from_slice(body);
+            session.output.append(body);
             self.touch_session(id);
             return;
         }

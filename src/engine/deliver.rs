@@ -288,8 +288,8 @@ impl Engine {
                 session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
-                session.output().extend_from_slice(parts[0]);
-                session.output().extend_from_slice(parts[1]);
+                session.output.append(parts[0]);
+                session.output.append(parts[1]);
             }
             self.advance(id);
         } else if !hidden {
@@ -311,10 +311,16 @@ impl Engine {
             session.base = session.base.wrapping_add(1);
             session.keys_in_flight -= slot.keys as usize;
             session.held -= slot.body.len();
-            session.output().extend_from_slice(&slot.body);
-            if let Some(merge) = slot.merge {
+            session.output.push(slot.body);
+            if let Some(mut merge) = slot.merge {
                 session.held -= merge.footprint();
-                merge.write(session.output());
+                if let Merge::Values(values) = merge.as_mut() {
+                    values.error = values.error.take().or_else(|| session.part_error.take());
+                    if values.unfinished {
+                        session.part_error = values.error.take();
+                    }
+                }
+                merge.write(&mut session.output);
             }
         }
         if session.paused.is_some() && session.has_room_again() {

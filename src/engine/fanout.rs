@@ -81,9 +81,7 @@ impl Engine {
         }
         if asked.noreply || links.is_empty() {
             if !asked.noreply {
-                let mut body = Vec::new();
-                merge.write(&mut body);
-                self.answer(id, &body);
+                self.answer_merged(id, asked.verb, merge);
             }
         } else if let Some(session) = self.session(id) {
             session.keys_in_flight += 1;
@@ -108,6 +106,17 @@ impl Engine {
             let ticket = Ticket { session, generation, number, start, fragment, verb: asked.verb, marks };
             self.push_ticket(link, ticket, now);
         }
+    }
+
+    /// Answers a request that could be sent nowhere.
+    fn answer_merged(&mut self, id: SessionId, verb: Verb, merge: Merge) {
+        let mut body = Vec::new();
+        match merge {
+            Merge::Word(word) => body.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
+            Merge::Listing(listing) => body.extend_from_slice(listing.error.as_deref().unwrap_or(reply::END)),
+            Merge::Values(_) => reply::miss(&mut body, verb, b""),
+        }
+        self.answer(id, &body);
     }
 
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not

@@ -240,7 +240,7 @@ impl Engine {
                     // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
                     let rest = get.keys.len() + get.line_end;
                     let (verb, exptime) = (get.verb, get.exptime);
-                    let long = LongGet { verb, exptime, started, rest, keys: count, error: None };
+                    let long = LongGet { verb, exptime, started, rest, keys: count };
                     if let Some(session) = self.session(id) {
                         session.long_get = Some(Box::new(long));
                     }

@@ -1,5 +1,6 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
+use super::output::Output;
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::proto::memcache::{reply, stats};
@@ -68,15 +69,14 @@ impl Values {
     }
 
     /// Appends what the client gets.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.blocks.len() + reply::END.len());
+    fn write(&self, out: &mut Output) {
         for key in &self.keys {
             if key.len > 0 {
-                out.extend_from_slice(&self.blocks[key.offset as usize..(key.offset + key.len) as usize]);
+                out.append(&self.blocks[key.offset as usize..(key.offset + key.len) as usize]);
             }
         }
         if !self.unfinished {
-            out.extend_from_slice(self.error.as_deref().unwrap_or(reply::END));
+            out.append(self.error.as_deref().unwrap_or(reply::END));
         }
     }
 }
@@ -141,13 +141,17 @@ impl Merge {
     }
 
     /// Appends what the client gets.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Output) {
         match self {
             Self::Values(values) => values.write(out),
-            Self::Word(word) => out.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
+            Self::Word(word) => out.append(word.error.as_deref().unwrap_or(word.word)),
             Self::Listing(listing) => match &listing.error {
-                Some(error) if !listing.answered => out.extend_from_slice(error),
-                _ => listing.summed.write(out),
+                Some(error) if !listing.answered => out.append(error),
+                _ => {
+                    let mut text = Vec::new();
+                    listing.summed.write(&mut text);
+                    out.push(text);
+                }
             },
         }
     }

@@ -32,6 +32,7 @@ pub mod link;
 mod merge;
 mod multiget;
 mod outbox;
+mod output;
 mod probe;
 pub mod session;
 
@@ -287,14 +288,14 @@ impl Engine {
     /// What is to be written to a client.
     #[must_use]
     pub fn client_output(&self, id: SessionId) -> &[u8] {
-        self.session_ref(id).map_or(&[], Session::unwritten)
+        self.session_ref(id).map_or(&[], |session| session.output.front())
     }
 
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let choked = session.is_choked();
-        session.wrote(count);
+        session.output.wrote(count);
         if session.paused.is_some() {
             if choked {
                 session.paused = Some(now);

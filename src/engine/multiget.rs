@@ -13,8 +13,6 @@ use crate::time::Instant;
 
 /// What goes on after the keys of one part of a long multi-get.
 pub(super) struct Continued {
-    /// An error that an earlier part met.
-    pub(super) error: Option<Vec<u8>>,
     /// More parts follow.
     pub(super) unfinished: bool,
     /// The time of the whole request is as good as over: nothing more is asked of servers that are silent.
@@ -37,10 +35,14 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
         let expired = self.deadline(pool, asked.started) <= now;
-        let (error, unfinished, late) =
-            continued.map_or((None, false, false), |part| (part.error, part.unfinished, part.late));
-        let mut values =
-            Values { keys: Vec::with_capacity(count), fragments: Vec::new(), blocks: Vec::new(), error, unfinished };
+        let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
+        let mut values = Values {
+            keys: Vec::with_capacity(count),
+            fragments: Vec::new(),
+            blocks: Vec::new(),
+            error: None,
+            unfinished,
+        };
         // The links that take part, with the place in the outbox where their fragment starts.
         let mut parts: Vec<(LinkId, super::outbox::Offset)> = Vec::new();
         let mut lost = None;
@@ -80,10 +82,6 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
-        if parts.is_empty() {
-            self.finish_part(id, values);
-            return;
-        }
         let Some(session) = self.session(id) else { return };
         let merge = Merge::Values(values);
         session.keys_in_flight += count;
@@ -98,6 +96,9 @@ impl Engine {
             body: Vec::new(),
             merge: Some(Box::new(merge)),
         });
+        if parts.is_empty() {
+            self.advance(id); // no key could be sent anywhere
+        }
         for (fragment, (link, start)) in (0u16..).zip(parts) {
             encode::line_end(self.links[link.index()].outbox.tail());
             let ticket = Ticket {
@@ -111,13 +112,6 @@ impl Engine {
             };
             self.push_ticket(link, ticket, now);
         }
-    }
-
-    /// A part of which no key could be sent anywhere.
-    fn finish_part(&mut self, id: SessionId, values: Values) {
-        let mut body = Vec::new();
-        Merge::Values(values).write(&mut body);
-        self.answer(id, &body);
     }
 
     /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when
@@ -141,7 +135,7 @@ impl Engine {
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
         let asked = Asked { verb: long.verb, noreply: false, quiet: false, echo: b"", started };
-        let continued = Continued { error: long.error.take(), unfinished, late: started != long.started };
+        let continued = Continued { unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);
         if !unfinished {

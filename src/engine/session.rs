@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::merge::Merge;
+use super::output::Output;
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::request::Skip;
@@ -27,9 +28,6 @@ const FIRST_ESTIMATE: usize = 8 << 10;
 
 /// Response bytes waiting for the client above which no more of its requests are read.
 pub(crate) const OUTPUT_LIMIT: usize = 1 << 20;
-
-/// Capacity that an idle session keeps for its next response.
-const KEPT_CAPACITY: usize = 512;
 
 /// Names a session. The generation tells a client from an earlier one in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,8 +75,6 @@ pub(crate) struct LongGet {
     pub(crate) rest: usize,
     /// Keys that are left.
     pub(crate) keys: usize,
-    /// What to end the response with in place of `END`.
-    pub(crate) error: Option<Vec<u8>>,
 }
 
 /// A client.
@@ -93,14 +89,15 @@ pub(crate) struct Session {
     pub(crate) keys_in_flight: usize,
     /// Bytes of responses that wait behind an earlier one.
     pub(crate) held: usize,
-    output: Vec<u8>,
-    output_written: usize,
+    pub(crate) output: Output,
     /// Input that could not be used yet.
     pub(crate) partial: Vec<u8>,
     /// Length of `partial` below which parsing it is useless.
     pub(crate) need: usize,
     pub(crate) skip: Skip,
     pub(crate) long_get: Option<Box<LongGet>>,
+    /// An error that a part of a long multi-get met; its last part tells it.
+    pub(crate) part_error: Option<Vec<u8>>,
     /// The next request waits for a server's queue to drain.
     pub(crate) stalled: bool,
     estimate: usize,
@@ -127,12 +124,12 @@ impl Session {
             slots: VecDeque::new(),
             keys_in_flight: 0,
             held: 0,
-            output: Vec::new(),
-            output_written: 0,
+            output: Output::default(),
             partial: Vec::new(),
             need: 0,
             skip: Skip::NONE,
             long_get: None,
+            part_error: None,
             stalled: false,
             estimate: FIRST_ESTIMATE,
             timed: false,
@@ -189,33 +186,8 @@ impl Session {
         self.estimate = len.max(self.estimate - self.estimate / 8);
     }
 
-    /// The buffer that answers go to, in order.
-    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.output
-    }
-
-    /// Response bytes for the client to read.
-    pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.output[self.output_written..]
-    }
-
     pub(crate) fn pending_output(&self) -> usize {
-        self.output.len() - self.output_written
-    }
-
-    /// The first `count` bytes of [`Session::unwritten`] were written.
-    pub(crate) fn wrote(&mut self, count: usize) {
-        self.output_written += count;
-        debug_assert!(self.output_written <= self.output.len(), "wrote more than there was");
-        if self.output_written >= self.output.len() {
-            self.output_written = 0;
-            self.output.clear();
-            if self.output.capacity() > KEPT_CAPACITY && self.slots.is_empty() {
-                self.output = Vec::new();
-            } else if self.output.capacity() > 64 << 10 {
-                self.output.shrink_to(4 << 10);
-            }
-        }
+        self.output.len()
     }
 
     /// Gives back what an idle client does not need.
@@ -226,11 +198,12 @@ impl Session {
         if self.partial.is_empty() && self.partial.capacity() > 0 {
             self.partial = Vec::new();
         }
+        self.output.relax();
     }
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.output.capacity() + self.partial.capacity() + self.held
+        self.output.footprint() + self.partial.capacity() + self.held
     }
 
     /// Whether everything that was asked has been answered and written.

@@ -11,6 +11,18 @@ use super::{KEY_LIMIT, Verb, number};
 /// Most words of a meta command, its name and key included (memcached's `MFLAG_MAX_OPT_LENGTH` less the end token).
 const WORD_LIMIT: usize = 19;
 
+/// The letters that servers know as flags, as bits.
+const KNOWN_FLAGS: u128 = {
+    let letters = b"bNTRlOPLkstcfvhuqFCMJDIEx";
+    let mut bits = 0;
+    let mut index = 0;
+    while index < letters.len() {
+        bits |= 1 << letters[index];
+        index += 1;
+    }
+    bits
+};
+
 /// A meta command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Meta<'a> {
@@ -114,6 +126,7 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
         if letter >= 127 || letters & (1 << letter) != 0 {
             refusal = refusal.or(Some(match verb {
                 Verb::MetaDelete | Verb::MetaArith => Refusal::InvalidOrDuplicateFlag,
+                _ if letters & !KNOWN_FLAGS != 0 => Refusal::InvalidFlag,
                 _ => Refusal::DuplicateFlag,
             }));
             continue;

@@ -1,0 +1,52 @@
+//! The end: what has been read is answered, then the program ends well.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::support::bad::{Scripted, value_of};
+use super::support::process::Proxy;
+
+#[test]
+fn signals_to_end_answer_what_was_read_and_end_with_success() {
+    for signal in ["TERM", "INT"] {
+        // Answers after a while, so that requests are in flight when the signal comes.
+        let server = Scripted::answering(|line| {
+            std::thread::sleep(Duration::from_millis(150));
+            value_of(line, "late")
+        });
+        let mut proxy = Proxy::start(&[server.address], &["timeout: 2000"]);
+        let mut idle = proxy.client();
+        let mut busy = proxy.client();
+        busy.send("get a\r\nget b\r\nget c\r\n");
+        super::support::wait_until("the requests read", Duration::from_secs(2), || {
+            proxy.statistics()["pool"]["requests"] == 3
+        });
+        let asked = Instant::now();
+        proxy.signal(signal);
+        for key in ["a", "b", "c"] {
+            let answer = String::from_utf8(busy.read_through(b"END\r\n")).expect("text");
+            assert_eq!(answer, format!("VALUE {key} 0 4\r\nlate\r\nEND\r\n"));
+        }
+        assert!(busy.is_closed());
+        assert!(idle.is_closed());
+        let status = proxy.wait(Duration::from_secs(5));
+        assert!(status.success(), "{status}");
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        assert!(TcpStream::connect(proxy.address).is_err(), "nobody listens any more");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_does_not_keep_the_program_from_ending() {
+    let server = Scripted::silent();
+    let mut proxy = Proxy::start(&[server.address], &["timeout: 0"]).expect_log("has no `timeout`");
+    let mut client = proxy.client();
+    client.send("get a\r\n");
+    super::support::wait_until("the request read", Duration::from_secs(2), || {
+        proxy.statistics()["pool"]["requests"] == 1
+    });
+    let asked = Instant::now();
+    proxy.signal("TERM");
+    assert!(proxy.wait(Duration::from_secs(6)).success());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}

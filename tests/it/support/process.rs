@@ -1,0 +1,241 @@
+//! Real processes: memcached, nutcracker, and the program under test. Each is ended, by its id, when it is dropped.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::client::Client;
+use super::wait_until;
+
+/// A free port of the loopback interface; never the same one twice.
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        if GIVEN.lock().expect("ports").insert(port) {
+            return port;
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A running process.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Process {
+    fn start(mut command: Command, port: u16) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error} (run tests/setup.sh)"));
+        let address = loopback(port);
+        wait_until(&format!("{name} listening"), Duration::from_secs(10), || TcpStream::connect(address).is_ok());
+        Self { child, address }
+    }
+
+    /// A memcached of its own.
+    pub(crate) fn memcached() -> Self {
+        Self::memcached_on(free_port())
+    }
+
+    pub(crate) fn memcached_on(port: u16) -> Self {
+        let mut command = Command::new("memcached");
+        command.args([
+            "-l",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-t",
+            "1",
+            "-m",
+            "512",
+            "-c",
+            "4096",
+            "-u",
+            "nobody",
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start(command, port)
+    }
+
+    /// twemproxy with this file.
+    pub(crate) fn nutcracker(file: &std::path::Path, port: u16) -> Self {
+        let mut command = Command::new("nutcracker");
+        let log = file.with_extension("nutcracker.log");
+        command.arg("-c").arg(file).arg("-o").arg(log).args(["-s", &free_port().to_string(), "-a", "127.0.0.1"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start(command, port)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+}
+
+fn signal(id: u32, name: &str) {
+    let done = Command::new("kill").args(["-s", name, &id.to_string()]).status().expect("kill");
+    assert!(done.success());
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A place for a test's files.
+pub(crate) fn scratch_dir() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("softmiss-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).expect("a directory for the test");
+    path
+}
+
+/// The program under test, with one pool or the pools of a whole file.
+pub(crate) struct Proxy {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) stats: SocketAddr,
+    pub(crate) file: PathBuf,
+    log: Arc<Mutex<Vec<String>>>,
+    /// Parts of log lines of WARN and ERROR that the test expects.
+    expected: Vec<&'static str>,
+}
+
+impl Proxy {
+    /// One pool before these servers; `more` is further lines of the pool, without indentation.
+    pub(crate) fn start(servers: &[SocketAddr], more: &[&str]) -> Self {
+        let port = free_port();
+        let mut pool = format!("pool:\n  listen: 127.0.0.1:{port}\n");
+        let mut line = |line: &str| pool.push_str(&format!("  {line}\n"));
+        if !more.iter().any(|line| line.starts_with("timeout")) {
+            line("timeout: 400");
+        }
+        more.iter().for_each(|more| line(more));
+        line("servers:");
+        servers.iter().for_each(|server| line(&format!("  - {server}:1")));
+        Self::with_file(&pool, port)
+    }
+
+    /// A whole file; `port` is that of the pool that [`Proxy::client`] connects to.
+    pub(crate) fn with_file(text: &str, port: u16) -> Self {
+        let directory = scratch_dir();
+        let file = directory.join("softmiss.yml");
+        std::fs::write(&file, text).expect("write the file");
+        let stats = free_port();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_softmiss"))
+            .arg("-c")
+            .arg(&file)
+            .args(["-s", &stats.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("softmiss");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().expect("stderr"));
+        let copy = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                copy.lock().expect("log").push(line);
+            }
+        });
+        let proxy = Self { child, address: loopback(port), stats: loopback(stats), file, log, expected: Vec::new() };
+        wait_until("softmiss listening", Duration::from_secs(10), || TcpStream::connect(proxy.address).is_ok());
+        proxy
+    }
+
+    /// Log lines of WARN or ERROR with this text are no surprise.
+    pub(crate) fn expect_log(mut self, part: &'static str) -> Self {
+        self.expected.push(part);
+        self
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Waits for a log line with this text.
+    pub(crate) fn wait_for_log(&self, part: &str, limit: Duration) {
+        wait_until(&format!("a log line with {part:?}"), limit, || self.log().iter().any(|line| line.contains(part)));
+    }
+
+    /// The JSON of the statistics port.
+    pub(crate) fn statistics(&self) -> serde_json::Value {
+        let mut text = String::new();
+        TcpStream::connect(self.stats).expect("stats").read_to_string(&mut text).expect("stats");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number") << 10
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the end of softmiss", limit, || {
+            ended = self.child.try_wait().expect("wait");
+            ended.is_some()
+        });
+        ended.expect("ended")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(self.file.parent().expect("a directory"));
+        if std::thread::panicking() {
+            eprintln!("--- log of softmiss ---\n{}", self.log().join("\n"));
+            return;
+        }
+        for line in self.log() {
+            let loud = line.contains("WARN") || line.contains("ERROR") || line.contains("panicked");
+            let expected = self.expected.iter().any(|part| line.contains(part));
+            assert!(!loud || expected, "an unexpected log line: {line}");
+        }
+    }
+}
