@@ -71,7 +71,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 100,
         sets: false,
         counted_turns: 2_000,
-        instruction_limit: 3_720,
+        instruction_limit: 3_840,
     },
     Scenario {
         name: "get",
@@ -82,7 +82,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 100,
         sets: false,
         counted_turns: 100,
-        instruction_limit: 3_150,
+        instruction_limit: 3_280,
     },
     Scenario {
         name: "get-16",
@@ -93,7 +93,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 100,
         sets: false,
         counted_turns: 20,
-        instruction_limit: 2_970,
+        instruction_limit: 3_010,
     },
     Scenario {
         name: "multiget-20",
@@ -104,7 +104,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 100,
         sets: false,
         counted_turns: 40,
-        instruction_limit: 41_900,
+        instruction_limit: 45_650,
     },
     Scenario {
         name: "get-10k",
@@ -115,7 +115,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 10_000,
         sets: false,
         counted_turns: 40,
-        instruction_limit: 26_200,
+        instruction_limit: 26_250,
     },
     Scenario {
         name: "set",
@@ -126,7 +126,7 @@ const SCENARIOS: [Scenario; 6] = [
         value_bytes: 100,
         sets: true,
         counted_turns: 100,
-        instruction_limit: 3_080,
+        instruction_limit: 3_210,
     },
 ];
 
@@ -148,6 +148,15 @@ struct Options {
     /// Cargo adds it.
     #[arg(long, hide = true)]
     bench: bool,
+    /// Test runners ask for a list of tests; there are none.
+    #[arg(long, hide = true)]
+    list: bool,
+    /// Goes with `--list`.
+    #[arg(long, hide = true)]
+    format: Option<String>,
+    /// Goes with `--list`.
+    #[arg(long, hide = true)]
+    ignored: bool,
 }
 
 fn main() -> ExitCode {
@@ -161,6 +170,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if options.list {
+        return Ok(());
+    }
     let wanted: Vec<&Scenario> = (SCENARIOS.iter())
         .filter(|scenario| options.scenarios.is_empty() || options.scenarios.iter().any(|name| name == scenario.name))
         .collect();
