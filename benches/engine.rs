@@ -5,7 +5,7 @@
 //! turn, so what is measured is the engine and a few calls around it.
 //!
 //! Two figures: nanoseconds (look at them, they vary with the machine) and, with `--instructions`, the instructions
-//! that callgrind counts. Those repeat to within a per mille whatever else the machine does, so they have limits, and
+//! that callgrind counts. Those repeat to within a percent whatever else the machine does, so they have limits, and
 //! going beyond one makes this program fail.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark owns its clock")]
