@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::link::{LinkId, Ticket};
+use super::link::{LinkId, LinkState, Ticket};
 use super::merge::{Merge, NO_KEY};
 use super::session::{Session, SessionId};
 use super::{Effect, Engine, Notice};
@@ -15,6 +15,9 @@ use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Piece, Response, Status, Violation};
 use crate::proto::memcache::{Verb, reply, stats};
 use crate::time::Instant;
+
+/// Capacity that a link keeps for the beginning of a response.
+const KEPT_PARTIAL: usize = 64 << 10;
 
 /// What looking at a server's bytes led to.
 enum Step {
@@ -33,28 +36,46 @@ impl Engine {
         link.heard = now;
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).response_bytes.add(data.len() as u64);
-        let outcome = if link.partial.is_empty() {
+        let outcome = self.consume_partial(id, data).and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
-            self.consume(id, data).map(|used| self.links[id.index()].partial.extend_from_slice(&data[used..]))
-        } else {
-            link.partial.extend_from_slice(data);
-            if link.partial.len() < link.need {
-                self.charge_link(id);
-                return;
+            let rest = &data[used..];
+            let used = self.consume(id, rest)?;
+            let link = &mut self.links[id.index()];
+            if link.state == LinkState::Up {
+                link.partial.extend_from_slice(&rest[used..]);
             }
-            let mut buffer = std::mem::take(&mut link.partial);
-            self.consume(id, &buffer).map(|used| {
-                if used < buffer.len() {
-                    buffer.drain(..used);
-                    self.links[id.index()].partial = buffer;
-                }
-            })
-        };
+            Ok(())
+        });
         match outcome {
             Ok(()) => self.charge_link(id),
             Err(violation) => {
                 self.effects.push_back(Effect::Notice(Notice::Violation { pool, server, violation }));
                 self.fail_link(id, Failure::Protocol, now);
+            }
+        }
+    }
+
+    /// Completes the response of which the beginning is kept, with no more of `data` than it needs; returns how much of
+    /// `data` that was. When something is still kept afterwards, all of `data` has been used.
+    fn consume_partial(&mut self, id: LinkId, data: &[u8]) -> Result<usize, Violation> {
+        let mut used = 0;
+        loop {
+            let link = &mut self.links[id.index()];
+            if link.partial.is_empty() || used == data.len() {
+                return Ok(used);
+            }
+            // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
+            let wanted = link.need.saturating_sub(link.partial.len()).max(64).min(data.len() - used);
+            link.partial.extend_from_slice(&data[used..used + wanted]);
+            used += wanted;
+            if link.partial.len() < link.need {
+                return Ok(used);
+            }
+            let mut buffer = std::mem::take(&mut link.partial);
+            let consumed = self.consume(id, &buffer)?;
+            buffer.drain(..consumed);
+            if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
+                self.links[id.index()].partial = buffer;
             }
         }
     }

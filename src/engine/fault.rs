@@ -230,6 +230,9 @@ impl Engine {
     pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         session.timed = false;
+        if session.slots.is_empty() {
+            session.output.relax(); // idle for a while: the next response can wait for a buffer
+        }
         let pool = session.pool;
         while let Some(session) = self.session(id)
             && let Some(slot) = session.slots.front()

@@ -18,6 +18,9 @@ const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
 /// Time that is left to requests which could not be carried out when they were read.
 const GRACE: Duration = Duration::from_millis(40);
 
+/// Bytes that are added to an incomplete line at a time.
+const LITTLE: usize = 256;
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -32,17 +35,26 @@ enum Outcome {
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
     pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
-        let Some(session) = self.session(id) else { return };
-        if session.partial.is_empty() {
-            // The usual case: everything is parsed where it was read, nothing is copied.
-            let used = self.parse(id, data, now);
-            if let Some(session) = self.session(id)
-                && used < data.len()
-            {
-                session.partial.extend_from_slice(&data[used..]);
+        let mut rest = data;
+        while let Some(session) = self.session(id)
+            && !rest.is_empty()
+        {
+            if session.partial.is_empty() && session.paused.is_none() {
+                // The usual case: everything is parsed where it was read, nothing is copied.
+                let used = self.parse(id, rest, now);
+                if let Some(session) = self.session(id) {
+                    session.partial.extend_from_slice(&rest[used..]);
+                }
+                break;
             }
-        } else {
-            session.partial.extend_from_slice(data);
+            // The rest of a request of which the beginning is kept, and no more: what follows is parsed where it lies.
+            let missing = match session.paused {
+                Some(_) => rest.len(),
+                None => session.need.saturating_sub(session.partial.len()).clamp(LITTLE, rest.len().max(LITTLE)),
+            };
+            let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
+            session.partial.extend_from_slice(now_wanted);
+            rest = later;
             if session.paused.is_none() && session.partial.len() >= session.need {
                 self.parse_partial(id, now);
             }

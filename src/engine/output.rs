@@ -78,6 +78,9 @@ impl Output {
             None if self.written >= self.tail.len() => {
                 self.written = 0;
                 self.tail.clear();
+                if self.tail.capacity() > FULL {
+                    self.tail = Vec::new();
+                }
             }
             _ => {}
         }

@@ -198,7 +198,6 @@ impl Session {
         if self.partial.is_empty() && self.partial.capacity() > 0 {
             self.partial = Vec::new();
         }
-        self.output.relax();
     }
 
     /// Memory that it holds in buffers.

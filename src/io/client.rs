@@ -32,7 +32,6 @@ fn poll(worker: &mut Worker, id: SessionId, stream: &mut Stream, context: &mut C
     let now = worker.clock.now();
     let mut full_reads = 0;
     loop {
-        let status = worker.engine.client_status(id);
         loop {
             let output = worker.engine.client_output(id);
             if output.is_empty() {
@@ -44,11 +43,11 @@ fn poll(worker: &mut Worker, id: SessionId, stream: &mut Stream, context: &mut C
                 Poll::Pending => break,
             }
         }
-        let finished = status.finished || worker.engine.client_status(id).finished;
-        if finished && worker.engine.client_output(id).is_empty() {
+        let status = worker.engine.client_status(id);
+        if status.finished {
             return Poll::Ready(false);
         }
-        if !worker.engine.client_status(id).reads {
+        if !status.reads {
             return Poll::Pending;
         }
         match stream.poll_read(context, &mut worker.scratch) {
