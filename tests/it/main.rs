@@ -12,6 +12,7 @@ mod conformance;
 mod degrade;
 mod differential;
 mod drain;
+mod fuzz;
 mod golden;
 mod layering;
 mod limits;
