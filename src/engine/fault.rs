@@ -243,14 +243,17 @@ impl Engine {
             }
             self.expire(id, number, pool, now);
         }
+        self.arm_session(id);
         if let Some(session) = self.session(id)
             && session.stalled
             && let Some(since) = session.paused
-            && self.deadline(pool, since) <= now
         {
-            self.resumable.push(id);
+            if self.deadline(pool, since) > now {
+                self.time_session(id, since);
+            } else {
+                self.resumable.push(id); // it is carried out or fails, and sets a timer if it needs one
+            }
         }
-        self.arm_session(id);
     }
 
     /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.

@@ -136,6 +136,8 @@ impl Engine {
                         Outcome::Begun(left) => at += len - left,
                         Outcome::Stalled => {
                             self.session(id).map(pause);
+                            // Once only: when it has fired, the request is carried out or failed, and never waits again.
+                            self.time_session(id, started);
                             break;
                         }
                     }
@@ -194,16 +196,18 @@ impl Engine {
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
         let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
-        let since = since.or_else(|| session.paused.filter(|_| session.stalled));
-        if let Some(since) = since
-            && !session.timed
-        {
-            session.timed = true;
+        if let Some(since) = since {
+            self.time_session(id, since);
+        }
+    }
+
+    /// Sets the client's timer to the deadline of what started at `since`, unless it is set already.
+    pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
+        let Some(session) = self.session(id) else { return };
+        if !std::mem::replace(&mut session.timed, true) {
             let pool = session.pool;
             let at = self.deadline(pool, since);
-            if at != Instant::NEVER {
-                self.timers.set(at, Timer::Session(id));
-            }
+            self.timers.set(at, Timer::Session(id));
         }
     }
 
