@@ -13,6 +13,7 @@ mod drain;
 mod golden;
 mod layering;
 mod limits;
+mod proxying;
 mod sim;
 mod stats;
 mod support;
