@@ -17,3 +17,4 @@ mod proxying;
 mod sim;
 mod stats;
 mod support;
+mod twemproxy_compat;
