@@ -18,3 +18,4 @@ mod sim;
 mod stats;
 mod support;
 mod twemproxy_compat;
+mod weather;
