@@ -14,6 +14,7 @@ mod golden;
 mod layering;
 mod limits;
 mod proxying;
+mod sessions;
 mod sim;
 mod stats;
 mod support;
