@@ -123,8 +123,10 @@ impl Report {
         let mut snippet = Snippet::source(self.text.as_str()).path(self.name.as_str()).fold(true);
         let mut marked = false;
         for (kind, span, label) in marks {
-            let end = span.end.min(self.text.len());
-            let mut annotation = kind.span(span.start.min(end)..end);
+            // The YAML reader's places need not be those of whole characters.
+            let end = self.text.ceil_char_boundary(span.end);
+            let start = self.text.floor_char_boundary(span.start.min(end));
+            let mut annotation = kind.span(start..end);
             if !label.is_empty() {
                 annotation = annotation.label(label.as_str());
             }

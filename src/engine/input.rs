@@ -95,7 +95,8 @@ impl Engine {
         while let Some(session) = self.session(id) {
             session.need = 0;
             if session.closing {
-                return input.len(); // behind a `quit` nothing is read
+                at = input.len(); // behind a `quit` nothing is read
+                break;
             }
             if !session.skip.is_none() {
                 at += session.skip.apply(&input[at..]);

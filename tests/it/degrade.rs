@@ -290,6 +290,20 @@ fn servers_that_misbehave_cost_misses_and_not_a_byte_of_theirs_is_told() {
     }
 }
 
+#[test]
+fn a_client_that_quits_is_answered_in_time_even_so() {
+    let server = Scripted::silent();
+    let proxy = Proxy::start(&[server.address], &["timeout: 400"]);
+    for goodbye in [&b"quit\r\n"[..], b"\x80\x00"] {
+        let mut client = proxy.client();
+        let start = Instant::now();
+        client.send([b"get a\r\n", goodbye].concat());
+        assert_eq!(client.line(), "END");
+        assert!(client.is_closed());
+        assert!(start.elapsed() < SLOWEST, "{goodbye:?}: {:?}", start.elapsed());
+    }
+}
+
 /// A length that does not fit the block.
 trait LieAboutLength {
     fn replacen_len(self) -> Vec<u8>;

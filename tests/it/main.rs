@@ -5,11 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and logs belong to a test's report")]
 
+mod cli;
 mod clients;
+mod config_errors;
 mod conformance;
 mod degrade;
 mod differential;
 mod drain;
+mod fuzz;
 mod golden;
 mod layering;
 mod limits;

@@ -1,0 +1,153 @@
+//! The command line: twemproxy's flags, the subcommands, and what a mistake is told.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use super::support::process::{Process, Proxy, free_port, scratch_dir};
+
+fn softmiss(arguments: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Command::new(env!("CARGO_BIN_EXE_softmiss")).current_dir(root).args(arguments).output().expect("softmiss")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_sample_files_can_be_used() {
+    let files: Vec<_> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf"))
+        .expect("conf")
+        .map(|entry| entry.expect("an entry").path().display().to_string())
+        .filter(|path| path.ends_with(".yml"))
+        .collect();
+    assert!(files.len() >= 2);
+    for file in &files {
+        let output = softmiss(&["-t", "-c", file]);
+        assert!(output.status.success(), "{}", err(&output));
+        assert_eq!(err(&output), format!("softmiss: configuration file '{file}' syntax is ok\n"), "no warnings either");
+        assert!(out(&softmiss(&["check", file])).contains(": ok ("));
+    }
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_the_reason_and_exit_status_1() {
+    let directory = scratch_dir();
+    let file = directory.join("wrong.yml");
+    std::fs::write(&file, "p:\n  listen: 127.0.0.1:1\n  hsah: md5\n  servers:\n    - 1.2.3.4:1:1\n").expect("write");
+    let file = file.display().to_string();
+    for arguments in [vec!["-t", "-c", &file], vec!["check", &file], vec!["-c", &file], vec!["route", "-c", &file, "k"]]
+    {
+        let output = softmiss(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(err(&output).contains("did you mean `hash`?"), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains("wrong.yml:3:3"), "{arguments:?}: {}", err(&output));
+    }
+    let output = softmiss(&["-c", "no/such/file.yml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("cannot be read"));
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn bad_options_are_told_and_exit_with_status_1() {
+    for arguments in
+        [&["-z"][..], &["-s", "0"], &["-s", "x"], &["-m", "100"], &["-c"], &["route"], &["check"], &["nonsense"]]
+    {
+        let output = softmiss(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(err(&output).starts_with("error: "), "{arguments:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn help_version_and_statistics_are_described() {
+    let help = softmiss(&["-h"]);
+    assert!(help.status.success());
+    for word in ["-c, --conf-file", "check", "route", "demo", "Examples:"] {
+        assert!(out(&help).contains(word), "{word} is missing in {}", out(&help));
+    }
+    assert_eq!(out(&softmiss(&["-V"])), format!("This is softmiss-{}\n", env!("CARGO_PKG_VERSION")));
+    let described = out(&softmiss(&["-D"]));
+    for field in ["client_eof", "fragments", "server_ejected_at", "out_queue_bytes"] {
+        assert!(described.contains(field), "{field} is missing in {described}");
+    }
+    assert!(out(&softmiss(&["completions", "bash"])).contains("softmiss"));
+    assert!(out(&softmiss(&["man"])).contains(".TH softmiss"));
+}
+
+#[test]
+fn route_says_where_and_why_and_what_if() {
+    let file = "conf/example.yml";
+    let plain = out(&softmiss(&["route", "-c", file, "user:42"]));
+    assert!(plain.contains("pool     web_cache") && plain.contains("why      fnv1a_64 is 0x"), "{plain}");
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = softmiss(arguments);
+        serde_json::from_str(&out(&output)).unwrap_or_else(|_| panic!("{}{}", out(&output), err(&output)))
+    };
+    let home = json(&["route", "-c", file, "--json", "user:42"]);
+    let server = home["server"].as_str().expect("a server");
+    let moved = json(&["route", "-c", file, "--json", "--dead", server, "user:42"]);
+    assert_ne!(moved["server"], home["server"]);
+    assert_eq!(moved["home"], home["server"]);
+    let nowhere =
+        json(&["route", "-c", file, "--json", "--dead", "cache-a", "--dead", "cache-b", "--dead", "cache-c", "k"]);
+    assert!(nowhere["server"].is_null());
+    assert_eq!(json(&["route", "-c", file, "--json", "--hex", "757365723a3432"])["server"], home["server"]);
+    let wrong = softmiss(&["route", "-c", file, "--dead", "cache-x", "k"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(err(&wrong).contains("there is no server `cache-x`"));
+    assert!(err(&softmiss(&["route", "-c", file, "--pool", "web-cache", "k"])).contains("did you mean `web_cache`?"));
+}
+
+#[test]
+fn a_taken_address_is_told_at_start() {
+    let server = Process::memcached();
+    let text = format!("p:\n  listen: {}\n  timeout: 400\n  servers:\n    - 127.0.0.1:1:1\n", server.address);
+    let directory = scratch_dir();
+    let file = directory.join("taken.yml");
+    std::fs::write(&file, text).expect("write");
+    let output = softmiss(&["-c", &file.display().to_string(), "-s", &free_port().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&format!("pool p: cannot listen on {}", server.address)), "{}", err(&output));
+    assert!(err(&output).contains("in use"), "{}", err(&output));
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn unix_sockets_on_both_sides() {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    let directory = scratch_dir();
+    let (behind, front) = (directory.join("memcached.sock"), directory.join("proxy.sock"));
+    let mut memcached =
+        Command::new("memcached").args(["-u", "nobody", "-a", "0777", "-s"]).arg(&behind).spawn().expect("memcached");
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).expect("permissions");
+    let port = free_port();
+    let text = format!(
+        "unix:\n  listen: {} 0600\n  timeout: 400\n  servers:\n    - {}:1 local\ntcp:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers:\n    - {}:1 local\n",
+        front.display(),
+        behind.display(),
+        behind.display()
+    );
+    super::support::wait_until("memcached's socket", std::time::Duration::from_secs(5), || {
+        UnixStream::connect(&behind).is_ok()
+    });
+    let proxy = Proxy::with_file(&text, port);
+    assert_eq!(std::fs::metadata(&front).expect("the socket").permissions().mode() & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&front).expect("connect");
+    stream.write_all(b"set a 0 0 2\r\nhi\r\nget a\r\n").expect("send");
+    let expected = b"STORED\r\nVALUE a 0 2\r\nhi\r\nEND\r\n";
+    let mut answer = vec![0; expected.len()];
+    stream.read_exact(&mut answer).expect("answer");
+    assert_eq!(answer, expected);
+    assert_eq!(proxy.client().exchange(b"get a\r\n"), b"VALUE a 0 2\r\nhi\r\nEND\r\n");
+    memcached.kill().expect("kill");
+    memcached.wait().expect("wait");
+    let _ = std::fs::remove_dir_all(directory);
+}

@@ -1,0 +1,247 @@
+//! What must hold of any bytes whatever: the bodies of the fuzz targets. The ordinary tests run them over the corpus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use softmiss::config::model::{
+    Address, Config, Distribution, HashKind, Listen, OnFailure, Pool, PoolId, Protocol, RedisSettings, Server, Settings,
+};
+use softmiss::engine::{Effect, Engine, Setup};
+use softmiss::failure::Failure;
+use softmiss::health::Board;
+use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
+use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
+use softmiss::proto::memcache::{Verb, encode, meta, stats};
+use softmiss::stats::counters::Counters;
+use softmiss::time::Instant;
+
+const VALUE_LIMIT: usize = 1 << 20;
+
+/// A request that is accepted lies within the input, has only keys that may reach a server, and means the same when it
+/// is written in canonical form and parsed again. What is incomplete stays so for every shorter piece.
+pub(crate) fn request(data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    match parse(data, VALUE_LIMIT) {
+        Parsed::Incomplete { need } => {
+            assert!(need > data.len(), "more is needed than there is");
+            for cut in 1..data.len().min(64) {
+                assert!(matches!(parse(&data[..cut], VALUE_LIMIT), Parsed::Incomplete { .. }), "cut at {cut}");
+            }
+        }
+        Parsed::Refused { len, .. } => assert!((1..=data.len()).contains(&len)),
+        Parsed::Foreign => {}
+        Parsed::Complete { len, request } => {
+            assert!((1..=data.len()).contains(&len));
+            assert_eq!(parse(&data[..len], VALUE_LIMIT), Parsed::Complete { len, request }, "what follows matters");
+            if let Parsed::Complete { request, .. } = parse(data, VALUE_LIMIT) {
+                canonical(&request);
+            }
+        }
+    }
+}
+
+/// The canonical form says the same.
+fn canonical(request: &Request<'_>) {
+    let mut wire = Vec::new();
+    match request {
+        Request::Get(get) => {
+            assert_eq!(Words::new(get.keys).count(), get.count);
+            assert!(Words::new(get.keys).all(is_key));
+            if get.count == 0 {
+                return;
+            }
+            encode::get_start(&mut wire, get.verb, get.exptime);
+            for key in Words::new(get.keys) {
+                encode::get_key(&mut wire, key);
+            }
+            encode::line_end(&mut wire);
+            let Parsed::Complete { request: Request::Get(again), .. } = parse(&wire, VALUE_LIMIT) else {
+                panic!("{:?} is not a get any more", String::from_utf8_lossy(&wire));
+            };
+            assert_eq!((again.verb, again.exptime, again.count), (get.verb, get.exptime, get.count));
+            assert!(Words::new(again.keys).eq(Words::new(get.keys)));
+        }
+        Request::Store(store) => {
+            assert!(is_key(store.key));
+            encode::store(&mut wire, store);
+            let Parsed::Complete { len, request: Request::Store(again) } = parse(&wire, VALUE_LIMIT) else {
+                panic!("{:?} is not a store any more", String::from_utf8_lossy(&wire));
+            };
+            assert_eq!(len, wire.len());
+            assert!(!again.noreply, "noreply never reaches a server");
+            assert_eq!(
+                (again.verb, again.key, again.flags, again.exptime, again.cas, again.block),
+                (store.verb, store.key, store.flags, store.exptime, store.cas, store.block)
+            );
+        }
+        Request::Change(change) => {
+            assert!(is_key(change.key));
+            encode::change(&mut wire, change);
+            // An argument that reads as `noreply`, or one too many, is for the server to refuse.
+            assert_eq!(wire.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert!(wire.ends_with(b"\r\n"));
+        }
+        Request::Meta(asked) => {
+            assert!(is_key(asked.key));
+            encode::meta(&mut wire, asked);
+            let Parsed::Complete { len, request: Request::Meta(again) } = parse(&wire, VALUE_LIMIT) else {
+                // One flag more than allowed, since `k` was added: the server refuses it.
+                assert!(Words::new(asked.flags).count() >= 16, "{:?}", String::from_utf8_lossy(&wire));
+                return;
+            };
+            assert_eq!(len, wire.len());
+            assert!(!again.seen.quiet, "quiet mode never reaches a server");
+            assert_eq!((again.verb, again.key, again.block), (asked.verb, asked.key, asked.block));
+        }
+        Request::FlushAll { .. }
+        | Request::Stats(_)
+        | Request::Version
+        | Request::Verbosity { .. }
+        | Request::MetaNoop
+        | Request::Quit => {}
+    }
+}
+
+/// A response that is accepted lies within the input, and every piece of it is incomplete.
+pub(crate) fn response(data: &[u8]) {
+    let Some((&selector, data)) = data.split_first() else { return };
+    let whole = |found: Response, again: &dyn Fn(&[u8]) -> Response| match found {
+        Response::Incomplete { need } => assert!(need > data.len()),
+        Response::Complete { len, ref strip, .. } => {
+            assert!((1..=data.len()).contains(&len));
+            assert!(strip.start <= strip.end && strip.end <= len);
+            for cut in (0..len).rev().take(64) {
+                let part = again(&data[..cut]);
+                assert!(matches!(part, Response::Incomplete { .. }), "cut at {cut} of {len}: {part:?}");
+            }
+        }
+        Response::Broken(_) => {}
+    };
+    match selector % 4 {
+        0 => match response::piece(data, if selector > 127 { Verb::Gets } else { Verb::Get }, VALUE_LIMIT) {
+            Piece::Incomplete { need } => assert!(need > data.len()),
+            Piece::Value { key, len } => {
+                assert!(len <= data.len() && data[..len].ends_with(b"\r\n"));
+                assert!(key.len() < len);
+            }
+            Piece::End { len } | Piece::Error { len, .. } => assert!((1..=data.len()).contains(&len)),
+            Piece::Broken(_) => {}
+        },
+        1 => {
+            let verbs = [Verb::Set, Verb::Delete, Verb::Touch, Verb::Incr, Verb::FlushAll, Verb::Version, Verb::Stats];
+            let verb = verbs[usize::from(selector / 4) % verbs.len()];
+            whole(response::classic(data, verb), &|part| response::classic(part, verb));
+        }
+        2 => {
+            let verbs = [Verb::MetaGet, Verb::MetaSet, Verb::MetaDelete, Verb::MetaArith, Verb::MetaDebug];
+            let seen = meta::Flags { base64: selector > 127, ..meta::Flags::default() };
+            let verb = verbs[usize::from(selector / 4) % verbs.len()];
+            let asked = MetaAsked { verb, key: b"a", opaque: Some(b"O1"), seen, strip_key: selector & 64 > 0 };
+            whole(response::meta(data, asked, VALUE_LIMIT), &|part| response::meta(part, asked, VALUE_LIMIT));
+        }
+        _ => {
+            whole(stats::listing(data), &|part| stats::listing(part));
+            let mut summed = stats::Summed::default();
+            summed.add(data, false);
+            summed.add(data, true);
+        }
+    }
+}
+
+/// Whatever is wrong with a file can be told; what is right with it holds together.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match softmiss::config::parse("file", text) {
+        Err(report) => {
+            assert!(report.errors() > 0, "refused without a reason");
+            let _ = report.render(false);
+        }
+        Ok(loaded) => {
+            assert_eq!(loaded.warnings.errors(), 0);
+            assert!(!loaded.config.pools.is_empty());
+            for pool in &loaded.config.pools {
+                assert!(!pool.servers.is_empty() && pool.server_failure_limit > 0 && pool.server_connections > 0);
+                assert!(pool.servers.iter().all(|server| server.weight > 0));
+            }
+        }
+    }
+}
+
+/// Bytes for two clients and two servers of an engine, in any order, with failures in between: its rules hold.
+pub(crate) fn engine(data: &[u8]) {
+    let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool()] });
+    let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
+    let board = Arc::new(Board::new(&config, 1));
+    let mut engine = Engine::new(Setup { config, board, counters, worker: 0, seed: 1 });
+    let clients = [engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0))];
+    let mut links = Vec::new();
+    let mut now = 0u64;
+    let mut rest = data;
+    while let [operation, len, after @ ..] = rest {
+        let count = usize::from(*len).min(after.len());
+        let (bytes, after) = after.split_at(count);
+        rest = after;
+        now += u64::from(*len) * 1_000_000;
+        let at = Instant::from_nanos(now);
+        if engine.next_timeout().is_some_and(|next| next <= at) {
+            engine.handle_timeout(at);
+        }
+        match (operation % 8, links.last().copied()) {
+            (0..3, _) => engine.client_data(clients[usize::from(operation % 2)], bytes, at),
+            (3 | 4, Some((link, epoch))) => engine.link_data(link, epoch, bytes, at),
+            (5, Some((link, epoch))) => engine.link_failed(link, epoch, Failure::Closed, at),
+            (6, Some((link, epoch))) => {
+                let written = engine.link_output(link, epoch).len().min(count);
+                engine.link_wrote(link, epoch, written, at);
+            }
+            _ => {
+                let written = engine.client_output(clients[0]).len().min(count);
+                engine.client_wrote(clients[0], written, at);
+            }
+        }
+        while let Some(effect) = engine.poll_effect() {
+            if let Effect::Connect { link, epoch } = effect {
+                links.push((link, epoch));
+                engine.link_connected(link, epoch, at);
+            }
+        }
+        while engine.poll_client().is_some() {}
+        while engine.poll_link().is_some() {}
+        if let Err(what) = engine.check_invariants() {
+            panic!("{what} after {:?}", &data[..data.len() - rest.len()]);
+        }
+    }
+}
+
+fn pool() -> Pool {
+    let server = |position: usize| Server {
+        name: format!("s{position}"),
+        address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
+        weight: 1,
+        position,
+    };
+    Pool {
+        name: "pool".to_owned(),
+        listen: Listen::Unix { path: "/nowhere".into(), mode: None },
+        protocol: Protocol::Memcache,
+        hash: HashKind::Fnv1a_64,
+        hash_tag: None,
+        distribution: Distribution::Ketama,
+        timeout: Some(Duration::from_millis(400)),
+        backlog: 1,
+        client_connections: None,
+        preconnect: false,
+        tcpkeepalive: false,
+        reuseport: false,
+        auto_eject_hosts: true,
+        server_retry_timeout: Duration::from_secs(2),
+        server_failure_limit: 2,
+        server_connections: 1,
+        on_failure: OnFailure::Miss,
+        value_limit: VALUE_LIMIT,
+        redis: RedisSettings::default(),
+        servers: vec![server(0), server(1)],
+    }
+}
