@@ -14,6 +14,7 @@ mod differential;
 mod drain;
 mod fuzz;
 mod golden;
+mod health;
 mod layering;
 mod limits;
 mod proxying;
