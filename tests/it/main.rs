@@ -17,6 +17,7 @@ mod golden;
 mod health;
 mod layering;
 mod limits;
+mod memory;
 mod proxying;
 mod sessions;
 mod sim;
