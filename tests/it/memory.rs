@@ -153,3 +153,35 @@ fn a_crowd_of_slow_writers_stays_within_the_limit() {
     drop(crowd);
     still_serves(&proxy);
 }
+
+#[test]
+fn a_flood_of_writes_to_a_server_that_hangs_is_dropped_and_not_kept() {
+    let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
+    let proxy = limited(&[servers[0].address, servers[1].address], "512mb");
+    let before = proxy.resident();
+    servers[0].signal("STOP");
+    let block = format!(" 0 0 50000 noreply\r\n{}\r\n", "f".repeat(50_000));
+    let floods: Vec<_> = (0..4)
+        .map(|number| {
+            let (mut client, block) = (proxy.client(), block.clone());
+            std::thread::spawn(move || {
+                // 50 MB each; a write that finds the queue full may take as long as the pool's timeout.
+                for turn in 0..1000_u64 {
+                    client.send(format!("set f{number}:{:x}{block}", turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+                }
+                assert_eq!(client.ask("mn\r\n"), "MN", "the connection goes on");
+            })
+        })
+        .collect();
+    let mut cost = 0;
+    while floods.iter().any(|flood| !flood.is_finished()) {
+        cost = cost.max(most_over(&proxy, before, Duration::from_millis(50)));
+    }
+    servers[0].signal("CONT");
+    for flood in floods {
+        flood.join().expect("a flood");
+    }
+    println!("200 MB of writes, half of them to a server that hangs, cost {} MB", cost >> 20);
+    assert!(cost < 64 << 20, "{cost} bytes");
+    still_serves(&proxy);
+}
