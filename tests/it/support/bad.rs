@@ -49,6 +49,24 @@ impl Scripted {
         Self::start(drop)
     }
 
+    /// Reads a line, then breaks the connection.
+    pub(crate) fn resetting() -> Self {
+        Self::start(|mut stream| {
+            if read_line(&mut stream, &mut Vec::new()).is_some() {
+                reset(&stream);
+            }
+        })
+    }
+
+    /// Reads a line, then closes.
+    pub(crate) fn hanging_up() -> Self {
+        Self::start(|mut stream| {
+            // All of what was sent, or the close would become a reset.
+            let mut sink = [0; 4096];
+            let _ = stream.read(&mut sink);
+        })
+    }
+
     /// Answers a get with the right value, one byte each 20 ms.
     pub(crate) fn dripping() -> Self {
         Self::start(|mut stream| {
@@ -74,6 +92,11 @@ impl Scripted {
             }
         })
     }
+}
+
+/// Has the close of a connection reset it.
+pub(crate) fn reset(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
 }
 
 /// The response to a get of one key, with this value.

@@ -3,6 +3,8 @@
 pub(crate) mod bad;
 pub(crate) mod client;
 pub(crate) mod process;
+pub(crate) mod relay;
+pub(crate) mod script;
 
 use std::time::{Duration, Instant};
 

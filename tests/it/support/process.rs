@@ -67,11 +67,28 @@ impl Process {
         Self::start(command, port)
     }
 
+    /// A memcached on a unix socket; its `address` is of no use.
+    pub(crate) fn memcached_at(path: &std::path::Path) -> Self {
+        let mut command = Command::new("memcached");
+        command.arg("-s").arg(path).args(["-t", "1", "-m", "64", "-u", "root"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| panic!("memcached: {error} (run tests/setup.sh)"));
+        let process = Self { child, address: loopback(0) };
+        let connects = || std::os::unix::net::UnixStream::connect(path).is_ok();
+        wait_until("memcached listening", Duration::from_secs(10), connects);
+        process
+    }
+
     /// twemproxy with this file.
     pub(crate) fn nutcracker(file: &std::path::Path, port: u16) -> Self {
+        Self::nutcracker_with(file, port, free_port())
+    }
+
+    /// twemproxy with this file, and its statistics on this port.
+    pub(crate) fn nutcracker_with(file: &std::path::Path, port: u16, stats: u16) -> Self {
         let mut command = Command::new("nutcracker");
         let log = file.with_extension("nutcracker.log");
-        command.arg("-c").arg(file).arg("-o").arg(log).args(["-s", &free_port().to_string(), "-a", "127.0.0.1"]);
+        command.arg("-c").arg(file).arg("-o").arg(log).args(["-s", &stats.to_string(), "-a", "127.0.0.1"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self::start(command, port)
     }
