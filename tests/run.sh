@@ -9,5 +9,6 @@ cargo test --doc --quiet
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --no-fail-fast "$@"
 else
-    cargo test --lib --bins --tests --no-fail-fast "$@"
+    # One at a time: tests that measure time would measure each other.
+    cargo test --lib --bins --tests --no-fail-fast "$@" -- --test-threads=1
 fi

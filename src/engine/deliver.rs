@@ -16,6 +16,9 @@ use crate::proto::memcache::response::{self, MetaAsked, Piece, Response, Status,
 use crate::proto::memcache::{Verb, reply, stats};
 use crate::time::Instant;
 
+/// Responses of up to this many bytes are passed on even when the memory limit is reached.
+const SMALL: usize = 1 << 10;
+
 /// Capacity that a link keeps for the beginning of a response.
 const KEPT_PARTIAL: usize = 64 << 10;
 
@@ -148,7 +151,8 @@ impl Engine {
 
     /// The next value, or the end, of the response to a part of a multi-get.
     fn take_piece(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
-        let Self { links, sessions, config, .. } = self;
+        let free = self.memory_limit.saturating_sub(self.memory);
+        let Self { links, sessions, config, counters, .. } = self;
         let link = &mut links[id.index()];
         let value_limit = config.pools[link.pool.index()].value_limit;
         match response::piece(input, ticket.verb, value_limit) {
@@ -182,7 +186,14 @@ impl Engine {
                     }
                     if asked == key {
                         cursor.line_at = line.len() - words.rest().len();
-                        if let Some(values) = values.as_deref_mut().filter(|values| values.fits(len)) {
+                        let kept = len <= SMALL || len <= free;
+                        if !kept && let Some(values) = values.as_deref_mut() {
+                            counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+                            if config.pools[link.pool.index()].on_failure == OnFailure::Error {
+                                values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
+                            }
+                        }
+                        if let Some(values) = values.as_deref_mut().filter(|values| kept && values.fits(len)) {
                             values.found(index, &input[..len]);
                             if let Some(session) = session {
                                 session.held += len;
@@ -193,6 +204,9 @@ impl Engine {
                     }
                 }
                 link.cursor = cursor;
+                if len > SMALL {
+                    self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
+                }
                 Step::Used(len)
             }
         }
@@ -245,6 +259,12 @@ impl Engine {
         Step::Used(response.len())
     }
 
+    /// Whether there is no memory to keep so many bytes for a client. What is small is kept all the same: the answer in
+    /// its place would not be smaller.
+    fn overflows(&self, len: usize) -> bool {
+        len > SMALL && self.memory + len > self.memory_limit
+    }
+
     /// Puts a response into its slot; `false` when nobody waits for it any more.
     fn hand_over(
         &mut self,
@@ -255,6 +275,7 @@ impl Engine {
         strip: Range<usize>,
     ) -> bool {
         let forgives = status == Status::OutOfMemory && self.policy(pool) == OnFailure::Miss;
+        let overflows = self.overflows(response.len());
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
         else {
@@ -294,9 +315,10 @@ impl Engine {
         let (head, tail) =
             if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
         let mut parts: [&[u8]; 2] = [head, tail];
-        if forgives {
+        if forgives || overflows {
             let echo = std::mem::take(&mut slot.body);
-            self.write_degraded(&mut degraded, pool, verb, &echo, Failure::ServerMemory);
+            let failure = if forgives { Failure::ServerMemory } else { Failure::NoMemory };
+            self.write_degraded(&mut degraded, pool, verb, &echo, failure);
             parts = [&degraded, b""];
         }
         let Some(session) = self.sessions.get_mut(id.index()) else { return false };
@@ -315,6 +337,9 @@ impl Engine {
             if !hidden {
                 session.output.append(parts[0]);
                 session.output.append(parts[1]);
+            }
+            if response.len() > SMALL {
+                self.charge_session(id);
             }
             self.advance(id);
         } else if !hidden {

@@ -55,7 +55,11 @@ impl Engine {
             let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
             session.partial.extend_from_slice(now_wanted);
             rest = later;
-            if session.paused.is_none() && session.partial.len() >= session.need {
+            let (paused, held, need) = (session.paused.is_some(), session.partial.len(), session.need);
+            self.charge_session(id);
+            // Above the memory limit a large value is refused even if the beginning of it was taken.
+            let too_much = held > FRUGAL_VALUE_LIMIT && self.memory > self.memory_limit;
+            if !paused && (held >= need || too_much) {
                 self.parse_partial(id, now);
             }
         }
