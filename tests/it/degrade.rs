@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::support::bad::{Scripted, value_of};
 use super::support::client::Client;
 use super::support::process::{Process, Proxy, free_port};
-use super::support::wait_until;
+use super::support::{scattered_key, wait_until};
 
 /// The slowest answer that a `timeout` of 400 ms allows.
 const SLOWEST: Duration = Duration::from_millis(450);
@@ -78,7 +78,7 @@ fn a_multi_get_gives_what_the_live_servers_have() {
     for policy in ["on_failure: miss", "on_failure: error"] {
         let proxy = Proxy::start(&addresses, &["timeout: 400", policy]);
         let mut client = proxy.client();
-        let keys: Vec<_> = (0..200).map(|number| format!("key:{:x}", number * 2_654_435_761_u64)).collect();
+        let keys: Vec<_> = (0..200).map(scattered_key).collect();
         for key in &keys {
             assert_eq!(client.ask(format!("set {key} 0 0 {}\r\n{key}\r\n", key.len())), "STORED");
         }
@@ -110,7 +110,7 @@ fn ten_thousand_keys_with_a_dead_server_are_answered_in_time() {
         let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
         let proxy = Proxy::start(&addresses, EJECTING).expect_log("server ejected");
         let mut client = proxy.client();
-        let keys: Vec<_> = (0..5000).map(|number| format!("k{:x}", number * 2_654_435_761_u64)).collect();
+        let keys: Vec<_> = (0..5000).map(scattered_key).collect();
         let sets: String = keys.iter().map(|key| format!("set {key} 0 0 {} noreply\r\n{key}\r\n", key.len())).collect();
         client.send(sets);
         assert_eq!(client.ask("mn\r\n"), "MN");
@@ -149,7 +149,7 @@ fn ten_thousand_keys_with_a_dead_server_are_answered_in_time() {
 
 /// Keys of which some belong to each of three servers.
 fn spread(client: &mut Client) -> Vec<String> {
-    let keys: Vec<_> = (0..60).map(|number| format!("page:{:x}", number * 2_654_435_761_u64)).collect();
+    let keys: Vec<_> = (0..60).map(scattered_key).collect();
     for key in &keys {
         assert_eq!(client.ask(format!("set {key} 0 0 {}\r\n{key}\r\n", key.len())), "STORED");
     }

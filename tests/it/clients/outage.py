@@ -1,5 +1,6 @@
 """Uses Django's cache for a while and prints what went wrong. Arguments: host port backend seconds."""
 
+import hashlib
 import sys
 import time
 
@@ -21,6 +22,11 @@ end = time.monotonic() + SECONDS
 number = 0
 
 
+def page(number):
+    """One of a thousand keys. Hashed: short ones in sequence would all belong to one server of the ring."""
+    return hashlib.md5(str(number * 7 % 1000).encode()).hexdigest()
+
+
 def call(what, *arguments):
     """Calls and counts; an exception is what must not happen."""
     global calls, exceptions, slowest, slowest_call, first
@@ -39,14 +45,14 @@ def call(what, *arguments):
 
 while time.monotonic() < end:
     number += 1
-    key = f"page:{number * 2654435761 % 1000:x}"
+    key = page(number)
     found = call(cache.get, key)
     if found is not None:
         hits += 1
         wrong += found != key * 3
     call(cache.set, key, key * 3)
     if number % 10 == 0:
-        keys = [f"page:{(number + n) * 2654435761 % 1000:x}" for n in range(20)]
+        keys = [page(number + n) for n in range(20)]
         found = call(cache.get_many, keys) or {}
         wrong += any(value != key * 3 for key, value in found.items())
         call(cache.delete, key)

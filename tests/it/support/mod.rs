@@ -34,6 +34,11 @@ impl Random {
     }
 }
 
+/// A key that belongs anywhere: short ones in sequence would all belong to one server of a ring over fnv1a_64.
+pub(crate) fn scattered_key(number: u64) -> String {
+    format!("key:{:016x}", Random(number).next())
+}
+
 /// Waits until something outside this process has come true.
 pub(crate) fn wait_until(what: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
     let start = Instant::now();
