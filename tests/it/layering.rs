@@ -78,7 +78,6 @@ fn violations(part: &str, forbidden: &[&str]) -> Vec<String> {
     for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         for (number, line) in code(file) {
             for word in forbidden.iter().filter(|word| line.contains(**word)) {
-                // The one exception: the file's warnings use the ring's own arithmetic.
                 let shown = file.strip_prefix(&root).expect("below src").display().to_string();
                 found.push(format!("src/{shown}:{number} names {word}: {}", line.trim()));
             }
