@@ -82,6 +82,10 @@ fn clients_that_vanish_at_any_moment_disturb_nobody() {
     let mut steady = proxy.client();
     let mut random = Random(7);
     let value = "v".repeat(2000);
+    // Something for each server: short keys in sequence may all belong to one.
+    let both: String = (0..40).map(|number| format!("get {}\r\n", super::support::scattered_key(number))).collect();
+    steady.send(both + "mn\r\n");
+    steady.read_through(b"MN\r\n");
     let requests: String = (0..40)
         .map(|number| match number % 4 {
             0 => format!("set k{number} 0 0 2000\r\n{value}\r\n"),
