@@ -7,11 +7,12 @@ use super::support::client::Client;
 use super::support::process::{Process, Proxy, free_port};
 use super::support::wait_until;
 
-/// A proxy whose buffers may take `limit` in all.
-fn limited(servers: &[std::net::SocketAddr], limit: &str) -> Proxy {
+/// A proxy whose buffers may take `limit` in all, with a timeout in milliseconds.
+fn limited(servers: &[std::net::SocketAddr], limit: &str, timeout: u32) -> Proxy {
     let port = free_port();
-    let mut text =
-        format!("softmiss:\n  memory_limit: {limit}\npool:\n  listen: 127.0.0.1:{port}\n  timeout: 3000\n  servers:\n");
+    let mut text = format!(
+        "softmiss:\n  memory_limit: {limit}\npool:\n  listen: 127.0.0.1:{port}\n  timeout: {timeout}\n  servers:\n"
+    );
     for server in servers {
         text.push_str(&format!("   - {server}:1\n"));
     }
@@ -44,7 +45,7 @@ fn still_serves(proxy: &Proxy) {
 #[test]
 fn a_length_that_is_only_announced_costs_nothing() {
     let server = Process::memcached();
-    let proxy = limited(&[server.address], "512mb");
+    let proxy = limited(&[server.address], "512mb", 3000);
     let before = proxy.resident();
     let mut liars: Vec<Client> = (0..300)
         .map(|number| {
@@ -84,7 +85,7 @@ fn a_length_that_is_only_announced_costs_nothing() {
 #[test]
 fn a_crowd_of_greedy_readers_stays_within_the_limit() {
     let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
-    let proxy = limited(&[servers[0].address, servers[1].address], "64mb");
+    let proxy = limited(&[servers[0].address, servers[1].address], "64mb", 3000);
     let value = "v".repeat(100_000);
     let mut first = proxy.client();
     for number in 0..20 {
@@ -124,7 +125,7 @@ fn a_crowd_of_greedy_readers_stays_within_the_limit() {
 #[test]
 fn a_crowd_of_slow_writers_stays_within_the_limit() {
     let server = Process::memcached();
-    let proxy = limited(&[server.address], "64mb");
+    let proxy = limited(&[server.address], "64mb", 3000);
     let before = proxy.resident();
     let part = "w".repeat(4_000_000);
     let mut crowd: Vec<_> = (0..50).map(|_| proxy.client()).collect();
@@ -157,7 +158,7 @@ fn a_crowd_of_slow_writers_stays_within_the_limit() {
 #[test]
 fn a_flood_of_writes_to_a_server_that_hangs_is_dropped_and_not_kept() {
     let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
-    let proxy = limited(&[servers[0].address, servers[1].address], "512mb");
+    let proxy = limited(&[servers[0].address, servers[1].address], "512mb", 300);
     let before = proxy.resident();
     servers[0].signal("STOP");
     let block = format!(" 0 0 50000 noreply\r\n{}\r\n", "f".repeat(50_000));
@@ -181,6 +182,11 @@ fn a_flood_of_writes_to_a_server_that_hangs_is_dropped_and_not_kept() {
     for flood in floods {
         flood.join().expect("a flood");
     }
+    // An idle proxy rests: no timer goes round and round.
+    let busy = proxy.busy();
+    std::thread::sleep(Duration::from_millis(300));
+    let busy = proxy.busy() - busy;
+    assert!(busy < Duration::from_millis(100), "busy for {busy:?} of 300 ms with nothing to do");
     println!("200 MB of writes, half of them to a server that hangs, cost {} MB", cost >> 20);
     assert!(cost < 64 << 20, "{cost} bytes");
     still_serves(&proxy);

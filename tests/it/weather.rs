@@ -225,6 +225,10 @@ fn storm(settings: &str, more: &[&str]) {
             [format!("VALUE {} 0 {}\r\n", key_of(number), value.len()).as_bytes(), &value, b"\r\nEND\r\n"].concat();
         assert!(client.read(expected.len()) == expected);
     }
+    let busy = proxy.busy();
+    std::thread::sleep(Duration::from_millis(300));
+    let busy = proxy.busy() - busy;
+    assert!(busy < Duration::from_millis(100), "busy for {busy:?} of 300 ms with nothing to do");
 }
 
 #[test]
