@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::support::Random;
 use super::support::client::Client;
 use super::support::process::{Process, Proxy, free_port};
 use super::support::relay::{Relay, Wire};
+use super::support::{Hiccups, Random};
 
 /// Seconds of an ordinary run; `SOFTMISS_WEATHER_SECONDS=n` sets another number, `SOFTMISS_WEATHER_SEED=n` the seed.
 const SECONDS: u64 = 6;
@@ -157,6 +157,7 @@ fn storm(settings: &str, more: &[&str]) {
     file.push_str("  servers:\n");
     addresses.iter().for_each(|address| file.push_str(&format!("   - {address}:1\n")));
     let proxy = Proxy::with_file(&file, port).expect_log("server ejected").expect_log("server broke the protocol");
+    let hiccups = Hiccups::watch();
     let tally = Arc::new(Tally::default());
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
@@ -201,10 +202,12 @@ fn storm(settings: &str, more: &[&str]) {
         client.join().expect("a client saw what it must never see");
     }
     let slowest = Duration::from_micros(tally.slowest_us.load(Ordering::Relaxed));
-    println!("{faults} faults, slowest {slowest:?}, {tally:?}");
+    // A request and its answer pass two programs here, each of which the machine may keep waiting.
+    let slack = SLACK + 2 * hiccups.longest();
+    println!("{faults} faults, slowest {slowest:?}, slack {slack:?}, {tally:?}");
     let of = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
     assert!(faults > 4 && of(&tally.hits) > 1000 && of(&tally.misses) > 100 && of(&tally.stored) > 100);
-    assert!(slowest <= TIMEOUT + SLACK, "{slowest:?}");
+    assert!(slowest <= TIMEOUT + slack, "{slowest:?} with a slack of {slack:?}");
     // The weather has cleared. A wire that has lost bytes may still carry answers one place late, so each gets a fresh
     // connection; then everybody is back, and everything can be stored and found.
     for relay in &relays {

@@ -6,6 +6,9 @@ pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod script;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Repeatable numbers (splitmix64).
@@ -45,5 +48,37 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut is_true: impl FnMut() 
     while !is_true() {
         assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Watches how long the machine itself keeps a thread waiting that wants to run.
+///
+/// A test that states a time in milliseconds grants as much on top: a busy machine is not the proxy's fault.
+pub(crate) struct Hiccups {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Hiccups {
+    pub(crate) fn watch() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let nap = Duration::from_millis(2);
+            let mut longest = Duration::ZERO;
+            while !seen.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                std::thread::sleep(nap);
+                longest = longest.max(start.elapsed().saturating_sub(nap));
+            }
+            longest
+        });
+        Self { over, thread }
+    }
+
+    /// The longest wait so far; ends the watch.
+    pub(crate) fn longest(self) -> Duration {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the watch")
     }
 }
