@@ -128,6 +128,34 @@ fn a_sick_server_is_found_out_in_the_time_that_the_settings_promise() {
 }
 
 #[test]
+fn a_short_pause_of_the_proxy_itself_does_not_delay_an_ejection_by_a_whole_timeout() {
+    let server = Process::memcached();
+    let proxy = Proxy::start(
+        &[server.address],
+        &["timeout: 200", "auto_eject_hosts: true", "server_failure_limit: 3", "server_retry_timeout: 5000"],
+    )
+    .expect_log("server ejected");
+    let mut client = proxy.client();
+    assert_eq!(client.ask("get a\r\n"), "END");
+    server.signal("STOP");
+    let start = Instant::now();
+    client.send("get a\r\n");
+    // Over the moment at which the first request times out, so that this failure is seen a little late.
+    std::thread::sleep(Duration::from_millis(190));
+    proxy.signal("STOP");
+    std::thread::sleep(Duration::from_millis(40));
+    proxy.signal("CONT");
+    assert_eq!(client.line(), "END");
+    while !proxy.log().iter().any(|line| line.contains("server ejected")) {
+        assert_eq!(client.ask("get a\r\n"), "END");
+        assert!(start.elapsed() < SOON, "not ejected at all");
+    }
+    let took = start.elapsed();
+    server.signal("CONT");
+    assert!(took <= Duration::from_millis(3 * 200 + 100), "{took:?}");
+}
+
+#[test]
 fn clients_of_healthy_servers_do_not_wait_for_a_sick_one() {
     let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
     let relay = Relay::to(servers[0].address);
