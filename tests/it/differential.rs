@@ -14,7 +14,9 @@
 //! - `ma` with `N` and `q` hides the answer to a counter that it created, as later versions do.
 
 use super::support::Random;
+use super::support::client::Client;
 use super::support::process::{Process, Proxy};
+use super::support::script::show;
 
 /// Commands of an ordinary run; `SOFTMISS_DIFFERENTIAL=n` sets another number, `SOFTMISS_DIFFERENTIAL_SEED=n` the seed.
 const COMMANDS: u64 = 120_000;
@@ -291,22 +293,54 @@ fn run(servers: usize, commands: u64, seed: u64) {
         let found = without_ages(&proxied.exchange(rest));
         let expected = without_ages(&expected);
         if expected != found {
-            let at = expected.iter().zip(&found).take_while(|(a, b)| a == b).count();
-            let show = |bytes: &[u8]| {
-                let start = at.saturating_sub(120);
-                String::from_utf8_lossy(&bytes[start.min(bytes.len())..(at + 120).min(bytes.len())]).into_owned()
-            };
-            let commands: Vec<_> = batch
-                .iter()
-                .map(|command| String::from_utf8_lossy(&command[..command.len().min(100)]).into_owned())
-                .collect();
+            let parted = part(&expected, &found);
             panic!(
-                "seed {seed}, after {sent} commands: the answers part at byte {at}\nmemcached: {:?}\nproxy:     {:?}\nbatch: {commands:#?}",
-                show(&expected),
-                show(&found)
+                "seed {seed}, after {sent} commands: {parted}\n{}",
+                smallest(&mut direct.client(), &mut proxy.client(), batch)
             );
         }
     }
+}
+
+/// Where two answers part, with what stands around it.
+fn part(expected: &[u8], found: &[u8]) -> String {
+    let at = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
+    let around = |bytes: &[u8]| show(&bytes[at.saturating_sub(120).min(bytes.len())..(at + 120).min(bytes.len())]);
+    format!("the answers part at byte {at}\n  memcached: {}\n  proxy:     {}", around(expected), around(found))
+}
+
+/// Both answers to commands that start with no items.
+fn replay(plain: &mut Client, proxied: &mut Client, commands: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
+    let mut ask = |client: &mut Client| {
+        assert_eq!(client.ask("flush_all\r\n"), "OK");
+        without_ages(&client.exchange(&commands.concat()))
+    };
+    (ask(plain), ask(proxied))
+}
+
+/// The fewest commands of a batch that still make a difference by themselves, in words.
+fn smallest(plain: &mut Client, proxied: &mut Client, mut batch: Vec<Vec<u8>>) -> String {
+    let mut differ = |commands: &[Vec<u8>]| {
+        let (expected, found) = replay(plain, proxied, commands);
+        (expected != found).then(|| part(&expected, &found))
+    };
+    let Some(mut parted) = differ(&batch) else {
+        return "the batch alone makes no difference: run it all again with this seed".to_owned();
+    };
+    let mut share = batch.len() / 2;
+    while share > 0 {
+        let mut at = 0;
+        while at < batch.len() {
+            let rest = [&batch[..at], &batch[(at + share).min(batch.len())..]].concat();
+            match differ(&rest) {
+                Some(still) => (batch, parted) = (rest, still),
+                None => at += share,
+            }
+        }
+        share /= 2;
+    }
+    let commands: Vec<_> = batch.iter().map(|command| show(command)).collect();
+    format!("so few commands are enough, {parted}\n{commands:#?}")
 }
 
 #[test]
