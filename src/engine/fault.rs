@@ -241,7 +241,7 @@ impl Engine {
             if self.deadline(pool, started) > now {
                 break;
             }
-            self.expire(id, number, pool, now);
+            self.expire(id, number, pool);
         }
         self.arm_session(id);
         if let Some(session) = self.session(id)
@@ -257,9 +257,9 @@ impl Engine {
     }
 
     /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.
-    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
+    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId) {
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
-        let verb = slot.verb;
+        let (verb, started) = (slot.verb, slot.started);
         let late: Vec<(u16, ServerId)> = match &slot.merge {
             None => vec![(0, slot.server)],
             Some(merge) => (0u16..)
@@ -268,10 +268,11 @@ impl Engine {
                 .map(|(index, fragment)| (index, fragment.server))
                 .collect(),
         };
+        let deadline = self.deadline(pool, started);
         for (fragment, server) in late {
             self.undelivered(pool, server, verb);
             self.counters.server(pool, server).server_timedout.add(1);
-            self.report(pool, server, Failure::TimedOut, now);
+            self.report(pool, server, Failure::TimedOut, deadline);
             self.fail_part(id, number, fragment, Failure::TimedOut);
         }
     }
@@ -308,7 +309,7 @@ impl Engine {
                 } else if first <= now {
                     // Silent for a whole timeout with requests waiting. The connection gets one more: the requests have
                     // been answered, and if the server wakes up its responses are dropped one by one.
-                    self.report(pool, server, Failure::TimedOut, now);
+                    self.report(pool, server, Failure::TimedOut, first);
                     self.arm_link(id, last);
                 } else {
                     self.arm_link(id, first);
@@ -324,9 +325,9 @@ impl Engine {
         }
     }
 
-    /// Tells the board of a failure, and the operator if it was the last straw.
-    pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, now: Instant) {
-        if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, now) {
+    /// Tells the board of a failure at `at`, and the operator if it was the last straw.
+    pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
+        if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, at) {
             self.counters.pool(pool).server_ejects.add(1);
             self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
             self.effects.push_back(Effect::News);

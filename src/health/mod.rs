@@ -106,11 +106,11 @@ impl Board {
         }
     }
 
-    /// The server failed.
-    pub fn failed(&self, pool: PoolId, server: ServerId, failure: Failure, now: Instant) -> Verdict {
+    /// The server failed at `at` ([`Tracker::failed`]).
+    pub fn failed(&self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) -> Verdict {
         let entry = self.entry(pool, server);
         let mut tracker = entry.lock();
-        let verdict = tracker.failed(failure, now);
+        let verdict = tracker.failed(failure, at);
         match verdict {
             Verdict::Ignored => {}
             Verdict::Counted(failures) => entry.failures.store(failures, Ordering::Relaxed),

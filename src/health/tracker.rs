@@ -116,20 +116,21 @@ impl Tracker {
         }
     }
 
-    /// It failed once more.
+    /// It failed once more, at `at`: for a request that timed out, the deadline that it missed, however late that was
+    /// noticed.
     ///
     /// Requests that time out together are one failure: a hang counts once for each `timeout` that it lasts, so that
     /// `server_failure_limit` keeps its meaning whatever the load.
-    pub fn failed(&mut self, failure: Failure, now: Instant) -> Verdict {
+    pub fn failed(&mut self, failure: Failure, at: Instant) -> Verdict {
         let State::Up { failures } = &mut self.state else {
             return Verdict::Ignored;
         };
         if failure == Failure::TimedOut {
             let period = self.rules.timeout.unwrap_or_default();
-            if self.timeout_counted.is_some_and(|counted| now - counted < period * 19 / 20) {
+            if self.timeout_counted.is_some_and(|counted| at - counted < period * 19 / 20) {
                 return Verdict::Ignored;
             }
-            self.timeout_counted = Some(now);
+            self.timeout_counted = Some(at);
         }
         *failures = failures.saturating_add(1);
         let failures = *failures;
@@ -138,8 +139,8 @@ impl Tracker {
         }
         self.backoff.reset();
         self.timeout_counted = None;
-        self.ejected_at = Some(now);
-        self.state = State::Ejected { since: now, failure, probe_at: now + self.backoff.next_delay() };
+        self.ejected_at = Some(at);
+        self.state = State::Ejected { since: at, failure, probe_at: at + self.backoff.next_delay() };
         Verdict::Ejected { failures }
     }
 
