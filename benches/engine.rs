@@ -310,7 +310,7 @@ impl Rig {
             server.reply = answer(scenario, asked);
             let bytes = asked.len();
             self.engine.link_wrote(link, server.epoch, bytes, self.now);
-            self.engine.link_data(link, server.epoch, &server.reply, self.now);
+            self.engine.link_data(link, server.epoch, &server.reply, self.now, &mut ());
             self.collect();
         }
         self.ready_clients.clear();
@@ -336,7 +336,7 @@ impl Rig {
             let bytes = self.engine.link_output(link, server.epoch).len();
             self.engine.link_wrote(link, server.epoch, bytes, self.now);
             for read in server.reply.chunks(READ_BYTES) {
-                self.engine.link_data(link, server.epoch, read, self.now);
+                self.engine.link_data(link, server.epoch, read, self.now, &mut ());
             }
             self.collect();
         }

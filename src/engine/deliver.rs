@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::{Merge, NO_KEY};
 use super::session::{Session, SessionId};
-use super::{Effect, Engine, Notice};
+use super::{Effect, Engine, Notice, Outlet};
 use crate::config::model::{OnFailure, PoolId};
 use crate::failure::Failure;
 use crate::proto::memcache::meta::Flags;
@@ -32,17 +32,24 @@ enum Step {
     Broken(Violation),
 }
 
+/// What comes of the responses in the bytes of one read.
+struct Delivery<'a> {
+    /// Somebody got the response that they waited for.
+    succeeded: bool,
+    outlet: &'a mut dyn Outlet,
+}
+
 impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
-    pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant) {
+    pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         let link = &mut self.links[id.index()];
         link.heard = now;
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).response_bytes.add(data.len() as u64);
-        let outcome = self.consume_partial(id, data).and_then(|used| {
+        let outcome = self.consume_partial(id, data, outlet).and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
-            let used = self.consume(id, rest)?;
+            let used = self.consume(id, rest, outlet)?;
             let link = &mut self.links[id.index()];
             if link.state == LinkState::Up {
                 link.partial.extend_from_slice(&rest[used..]);
@@ -60,7 +67,7 @@ impl Engine {
 
     /// Completes the response of which the beginning is kept, with no more of `data` than it needs; returns how much of
     /// `data` that was. When something is still kept afterwards, all of `data` has been used.
-    fn consume_partial(&mut self, id: LinkId, data: &[u8]) -> Result<usize, Violation> {
+    fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
             let link = &mut self.links[id.index()];
@@ -75,7 +82,7 @@ impl Engine {
                 return Ok(used);
             }
             let mut buffer = std::mem::take(&mut link.partial);
-            let consumed = self.consume(id, &buffer)?;
+            let consumed = self.consume(id, &buffer, outlet)?;
             buffer.drain(..consumed);
             if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
                 self.links[id.index()].partial = buffer;
@@ -84,9 +91,9 @@ impl Engine {
     }
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
-    fn consume(&mut self, id: LinkId, input: &[u8]) -> Result<usize, Violation> {
+    fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut at = 0;
-        let mut succeeded = false;
+        let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
             let Some(&ticket) = self.links[id.index()].in_flight.front() else {
@@ -96,10 +103,10 @@ impl Engine {
             let rest = &input[at..];
             let step = match ticket.verb {
                 Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if ticket.is(Ticket::SPLIT) => {
-                    self.take_piece(id, ticket, rest, &mut succeeded)
+                    self.take_piece(id, ticket, rest, &mut to)
                 }
-                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, rest, &mut succeeded),
-                _ => self.take_response(id, ticket, rest, &mut succeeded),
+                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, rest, &mut to),
+                _ => self.take_response(id, ticket, rest, &mut to),
             };
             match step {
                 Step::Used(used) => at += used,
@@ -113,7 +120,7 @@ impl Engine {
                 }
             }
         }
-        if succeeded {
+        if to.succeeded {
             let link = &mut self.links[id.index()];
             link.answered = true;
             self.board.succeeded(link.pool, link.server);
@@ -122,7 +129,7 @@ impl Engine {
     }
 
     /// The whole response to a get of one key.
-    fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+    fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
         let value_limit = self.config.pools[link.pool.index()].value_limit;
         let (len, status) = match response::piece(input, ticket.verb, value_limit) {
@@ -139,18 +146,18 @@ impl Engine {
                     Piece::Incomplete { need } => return Step::Need(len + need),
                     // An error line in place of END: the value is whole, but the server says it is not well.
                     Piece::Error { len: end, status } => {
-                        return self.finish(id, &input[len..len + end], status, 0..0, succeeded).after(len);
+                        return self.finish(id, &input[len..len + end], status, 0..0, to).after(len);
                     }
                     Piece::Value { .. } => return Step::Broken(Violation::WrongKey),
                     Piece::Broken(violation) => return Step::Broken(violation),
                 }
             }
         };
-        self.finish(id, &input[..len], status, 0..0, succeeded)
+        self.finish(id, &input[..len], status, 0..0, to)
     }
 
     /// The next value, or the end, of the response to a part of a multi-get.
-    fn take_piece(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+    fn take_piece(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let free = self.memory_limit.saturating_sub(self.memory);
         let Self { links, sessions, config, counters, .. } = self;
         let link = &mut links[id.index()];
@@ -158,8 +165,8 @@ impl Engine {
         match response::piece(input, ticket.verb, value_limit) {
             Piece::Incomplete { need } => Step::Need(need),
             Piece::Broken(violation) => Step::Broken(violation),
-            Piece::End { len } => self.finish(id, &input[..len], Status::Absent, 0..0, succeeded),
-            Piece::Error { len, status } => self.finish(id, &input[..len], status, 0..0, succeeded),
+            Piece::End { len } => self.finish(id, &input[..len], Status::Absent, 0..0, to),
+            Piece::Error { len, status } => self.finish(id, &input[..len], status, 0..0, to),
             Piece::Value { key, len } => {
                 let line = link.outbox.between(ticket.start, link.front_end());
                 let mut session =
@@ -213,7 +220,7 @@ impl Engine {
     }
 
     /// The whole response to anything else.
-    fn take_response(&mut self, id: LinkId, ticket: Ticket, input: &[u8], succeeded: &mut bool) -> Step {
+    fn take_response(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
@@ -227,7 +234,7 @@ impl Engine {
         match response {
             Response::Incomplete { need } => Step::Need(need),
             Response::Broken(violation) => Step::Broken(violation),
-            Response::Complete { len, status, strip } => self.finish(id, &input[..len], status, strip, succeeded),
+            Response::Complete { len, status, strip } => self.finish(id, &input[..len], status, strip, to),
         }
     }
 
@@ -238,7 +245,7 @@ impl Engine {
         response: &[u8],
         status: Status,
         strip: Range<usize>,
-        succeeded: &mut bool,
+        to: &mut Delivery<'_>,
     ) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
@@ -247,12 +254,12 @@ impl Engine {
         counters.responses.add(1);
         if ticket.session == Ticket::NOBODY {
             if ticket.is(Ticket::NOREPLY) {
-                *succeeded = true;
+                to.succeeded = true;
             } else {
                 self.own_response(id, ticket, status);
             }
-        } else if self.hand_over(pool, ticket, response, status, strip) {
-            *succeeded = true;
+        } else if self.hand_over(pool, ticket, response, status, strip, to.outlet) {
+            to.succeeded = true;
         } else {
             self.counters.server(pool, server).late_responses.add(1);
         }
@@ -273,6 +280,7 @@ impl Engine {
         response: &[u8],
         status: Status,
         strip: Range<usize>,
+        outlet: &mut dyn Outlet,
     ) -> bool {
         let forgives = status == Status::OutOfMemory && self.policy(pool) == OnFailure::Miss;
         let overflows = self.overflows(response.len());
@@ -329,12 +337,20 @@ impl Engine {
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
         slot.body.clear();
         if front {
-            // Straight to the client, with no copy in between.
+            let alone = session.slots.len() == 1 && session.output.len() == 0;
             if let Some(slot) = session.slots.pop_front() {
                 session.base = session.base.wrapping_add(1);
                 session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
+                if alone && parts[1].is_empty() {
+                    // Nothing to share a write with: straight to the client, with no copy in between.
+                    let written = outlet.offer(id, parts[0]);
+                    parts[0] = &parts[0][written..];
+                    if parts[0].is_empty() && session.is_content() && !self.draining {
+                        return true;
+                    }
+                }
                 session.output.append(parts[0]);
                 session.output.append(parts[1]);
             }

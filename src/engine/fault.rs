@@ -78,7 +78,7 @@ impl Engine {
             let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
             let unsent = outbox.is_unwritten(ticket.start);
             let repeatable =
-                unsent || (ticket.verb.is_read() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
+                unsent || (ticket.verb.is_repeatable() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(*ticket) {
                 let link = &mut self.links[id.index()];
                 let mut again = *ticket;

@@ -279,7 +279,7 @@ impl Engine {
         mark(encode::adds_key(meta), Ticket::STRIP_KEY);
         mark(meta.seen.key, Ticket::ASKED_KEY);
         mark(meta.seen.base64, Ticket::BASE64);
-        mark(meta.seen.wins, Ticket::ONCE);
+        mark(meta.seen.changes, Ticket::ONCE);
         let mut echo = Vec::new();
         if meta.seen.opaque || meta.seen.key {
             encode::echo(&mut echo, meta);

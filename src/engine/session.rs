@@ -205,6 +205,11 @@ impl Session {
         self.output.footprint() + self.partial.capacity() + self.held
     }
 
+    /// Whether the shell has nothing to do for it until the client sends something or a server answers.
+    pub(crate) fn is_content(&self) -> bool {
+        self.paused.is_none() && !self.ended && !self.closing
+    }
+
     /// Whether everything that was asked has been answered and written.
     pub(crate) fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.pending_output() == 0 && self.paused.is_none() && self.long_get.is_none()

@@ -2,21 +2,67 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::stream::Stream;
 use super::worker::{Shared, Worker};
+use crate::engine::Outlet;
 use crate::engine::session::SessionId;
 
 /// Reads of a full buffer in one poll, after which other connections get their turn.
 const READS_PER_POLL: usize = 4;
 
+/// The connections of a worker's clients, each at the place of its session.
+#[derive(Debug, Default)]
+pub(crate) struct Clients(Vec<Option<Client>>);
+
+#[derive(Debug)]
+struct Client {
+    stream: Stream,
+    /// Wakes the client's task.
+    waker: Waker,
+}
+
+impl Clients {
+    /// A client has come.
+    pub(crate) fn insert(&mut self, id: SessionId, stream: Stream) {
+        if self.0.len() <= id.index() {
+            self.0.resize_with(id.index() + 1, || None);
+        }
+        self.0[id.index()] = Some(Client { stream, waker: Waker::noop().clone() });
+    }
+
+    /// A client has left: its connection is closed.
+    pub(crate) fn remove(&mut self, id: SessionId) {
+        if let Some(place) = self.0.get_mut(id.index()) {
+            *place = None;
+        }
+    }
+
+    /// Has a client's task look at its session.
+    pub(crate) fn wake(&self, id: SessionId) {
+        if let Some(Some(client)) = self.0.get(id.index()) {
+            client.waker.wake_by_ref();
+        }
+    }
+}
+
+/// The engine names a client only as long as it is served, so the place of its session is its own.
+impl Outlet for Clients {
+    fn offer(&mut self, client: SessionId, bytes: &[u8]) -> usize {
+        match self.0.get(client.index()) {
+            Some(Some(client)) => client.stream.try_write(bytes),
+            _ => 0,
+        }
+    }
+}
+
 /// Serves one client until it leaves or is finished with.
-pub(crate) async fn run(shared: Shared, id: SessionId, mut stream: Stream) {
+pub(crate) async fn run(shared: Shared, id: SessionId) {
     let shared = Rc::clone(&shared);
     let failed = poll_fn(|context| {
         let worker = &mut *shared.borrow_mut();
-        let outcome = poll(worker, id, &mut stream, context);
+        let outcome = poll(worker, id, context);
         worker.after();
         outcome
     })
@@ -27,8 +73,11 @@ pub(crate) async fn run(shared: Shared, id: SessionId, mut stream: Stream) {
 }
 
 /// Moves what can be moved. Ready when the connection is over: with whether it failed.
-fn poll(worker: &mut Worker, id: SessionId, stream: &mut Stream, context: &mut Context<'_>) -> Poll<bool> {
-    worker.watch_client(id, context.waker());
+fn poll(worker: &mut Worker, id: SessionId, context: &mut Context<'_>) -> Poll<bool> {
+    let Some(Some(Client { stream, waker })) = worker.clients.0.get_mut(id.index()) else {
+        return Poll::Ready(false);
+    };
+    waker.clone_from(context.waker());
     let now = worker.clock.now();
     let mut full_reads = 0;
     loop {

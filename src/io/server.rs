@@ -70,7 +70,9 @@ fn poll(
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
             Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),
-            Poll::Ready(Ok(count)) => worker.engine.link_data(link, epoch, &worker.scratch[..count], now),
+            Poll::Ready(Ok(count)) => {
+                worker.engine.link_data(link, epoch, &worker.scratch[..count], now, &mut worker.clients);
+            }
         }
     }
     context.waker().wake_by_ref();

@@ -58,6 +58,15 @@ impl Stream {
         read.map_ok(|()| buffer.filled().len())
     }
 
+    /// Writes what fits at once; an error shows at the next [`Stream::poll_write`].
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> usize {
+        let written = match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        };
+        written.unwrap_or(0)
+    }
+
     /// Writes what fits.
     pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {

@@ -20,7 +20,8 @@ use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::stream::Stream;
-use super::{client, server};
+use super::client::{self, Clients};
+use super::server;
 use crate::config::model::{Config, PoolId};
 use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
@@ -65,7 +66,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) scratch: Box<[u8]>,
     config: Arc<Config>,
-    clients: Vec<Option<Waker>>,
+    pub(crate) clients: Clients,
     links: Vec<LinkTask>,
     control: Option<Waker>,
     /// When the control task will look at the timers.
@@ -91,7 +92,7 @@ impl Worker {
             clock,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             config,
-            clients: Vec::new(),
+            clients: Clients::default(),
             links: Vec::new(),
             control: None,
             wakes_at: None,
@@ -104,9 +105,7 @@ impl Worker {
     /// Wakes whom the last call into the engine concerns.
     pub(crate) fn after(&mut self) {
         while let Some(session) = self.engine.poll_client() {
-            if let Some(waker) = self.clients.get(session.index()).and_then(Option::as_ref) {
-                waker.wake_by_ref();
-            }
+            self.clients.wake(session);
         }
         while let Some(link) = self.engine.poll_link() {
             if let Some(waker) = self.links.get(link.index()).and_then(|task| task.waker.as_ref()) {
@@ -125,22 +124,9 @@ impl Worker {
         }
     }
 
-    /// Has a client's task woken when its session needs it.
-    pub(crate) fn watch_client(&mut self, id: SessionId, waker: &Waker) {
-        if self.clients.len() <= id.index() {
-            self.clients.resize_with(id.index() + 1, || None);
-        }
-        let place = &mut self.clients[id.index()];
-        if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *place = Some(waker.clone());
-        }
-    }
-
     /// A client's task ends.
     pub(crate) fn forget_client(&mut self, id: SessionId) {
-        if let Some(place) = self.clients.get_mut(id.index()) {
-            *place = None;
-        }
+        self.clients.remove(id);
         self.load.fetch_sub(1, Ordering::Relaxed);
         if let Some(control) = &self.control {
             control.wake_by_ref(); // it may wait for the last one
@@ -208,8 +194,10 @@ impl Worker {
 
 /// Starts to serve a client that this worker has been given.
 pub(crate) fn serve(shared: &Shared, pool: PoolId, stream: Stream) {
-    let id = shared.borrow_mut().engine.client_connected(pool);
-    tokio::task::spawn_local(client::run(Rc::clone(shared), id, stream));
+    let worker = &mut *shared.borrow_mut();
+    let id = worker.engine.client_connected(pool);
+    worker.clients.insert(id, stream);
+    tokio::task::spawn_local(client::run(Rc::clone(shared), id));
 }
 
 /// The worker's main task: timers, effects, messages. Ends when the worker is drained.

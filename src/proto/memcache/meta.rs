@@ -54,8 +54,8 @@ pub struct Flags {
     pub opaque: bool,
     /// `v`: the client wants the value.
     pub value: bool,
-    /// `N` or `R`: the request may win the right to recache, so it is not to be repeated.
-    pub wins: bool,
+    /// `N` or `R`, which may win the right to recache, or `T`, which sets a lifetime: not to be repeated.
+    pub changes: bool,
 }
 
 /// Parses a meta command whose name ends in `kind`; `words` stands behind the name.
@@ -140,7 +140,7 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
             b'k' => seen.key = true,
             b'O' => seen.opaque = true,
             b'v' => seen.value = true,
-            b'N' | b'R' => seen.wins = true,
+            b'N' | b'R' | b'T' => seen.changes = true,
             _ => {}
         }
     }

@@ -79,22 +79,18 @@ impl Verb {
         }
     }
 
-    /// Whether sending it twice does what sending it once does, so that a connection that died may be made up for.
-    ///
-    /// `gat` and a meta get may change an item's lifetime, but to the same value each time; a meta get that can win a
-    /// recache token (`N`, `R`) is judged by its flags, not here.
+    /// Whether it asks for something and stores nothing of the client's own.
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(
-            self,
-            Self::Get
-                | Self::Gets
-                | Self::Gat
-                | Self::Gats
-                | Self::MetaGet
-                | Self::MetaDebug
-                | Self::Stats
-                | Self::Version
-        )
+        matches!(self, Self::Gat | Self::Gats) || self.is_repeatable()
+    }
+
+    /// Whether sending it twice does what sending it once does, so that a connection that died may be made up for.
+    ///
+    /// `gat` is not: it sets a lifetime, which another client may have changed in between. A meta get is, unless its
+    /// flags change something ([`meta::Flags::changes`]).
+    #[must_use]
+    pub const fn is_repeatable(self) -> bool {
+        matches!(self, Self::Get | Self::Gets | Self::MetaGet | Self::MetaDebug | Self::Stats | Self::Version)
     }
 }

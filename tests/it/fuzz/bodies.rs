@@ -190,7 +190,7 @@ pub(crate) fn engine(data: &[u8]) {
         }
         match (operation % 8, links.last().copied()) {
             (0..3, _) => engine.client_data(clients[usize::from(operation % 2)], bytes, at),
-            (3 | 4, Some((link, epoch))) => engine.link_data(link, epoch, bytes, at),
+            (3 | 4, Some((link, epoch))) => engine.link_data(link, epoch, bytes, at, &mut ()),
             (5, Some((link, epoch))) => engine.link_failed(link, epoch, Failure::Closed, at),
             (6, Some((link, epoch))) => {
                 let written = engine.link_output(link, epoch).len().min(count);

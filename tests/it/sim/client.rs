@@ -41,6 +41,8 @@ pub(super) struct Client {
     pub(super) outgoing: VecDeque<u8>,
     /// Sent requests, oldest first.
     pub(super) pending: VecDeque<Pending>,
+    /// Bytes that were written to it at once and that it has not looked at.
+    pub(super) offered: Vec<u8>,
     /// Bytes that it has read and not understood yet.
     incoming: Vec<u8>,
     /// In healthy runs: what it must read.
@@ -61,6 +63,7 @@ impl Client {
             versions: 0,
             outgoing: VecDeque::new(),
             pending: VecDeque::new(),
+            offered: Vec::new(),
             incoming: Vec::new(),
             expected: VecDeque::new(),
             answered: 0,

@@ -8,7 +8,8 @@ use softmiss::config::model::{
     Address, Config, Distribution, HashKind, Listen, OnFailure, Pool, PoolId, Protocol, RedisSettings, Server, Settings,
 };
 use softmiss::engine::link::LinkId;
-use softmiss::engine::{Effect, Engine, Setup};
+use softmiss::engine::session::SessionId;
+use softmiss::engine::{Effect, Engine, Outlet, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Board;
 use softmiss::stats::counters::Counters;
@@ -464,7 +465,8 @@ impl World {
         let count = (1 + self.random.below(most) as usize).min(connection.to_proxy.len());
         let bytes: Vec<u8> = connection.to_proxy.drain(..count).collect();
         self.note(format!("worker {worker}: {link:?} < {:?}", short(&bytes)));
-        self.engines[worker].link_data(link, epoch, &bytes, now);
+        let mut outlet = Sockets { clients: &mut self.clients, worker, random: &mut self.random };
+        self.engines[worker].link_data(link, epoch, &bytes, now, &mut outlet);
     }
 
     /// A connect succeeds or fails.
@@ -559,11 +561,15 @@ impl World {
             let engine = &mut self.engines[client.worker];
             let output = engine.client_output(client.id);
             let most = if client.prompt { output.len() } else { self.random.below(500) as usize };
-            let bytes = output[..most.min(output.len())].to_vec();
+            let count = most.min(output.len());
+            let mut bytes = std::mem::take(&mut client.offered);
+            bytes.extend_from_slice(&output[..count]);
             if bytes.is_empty() {
                 continue;
             }
-            engine.client_wrote(client.id, bytes.len(), now);
+            if count > 0 {
+                engine.client_wrote(client.id, count, now);
+            }
             let name = client.id.index();
             self.note(format!("client {name} < {:?}", short(&bytes)));
             let client = &mut self.clients[index];
@@ -582,6 +588,27 @@ impl World {
         }
         let _ = &self.board;
         Ok(())
+    }
+}
+
+/// The clients' sockets, which take what is offered to them, or a part of it, or nothing.
+struct Sockets<'a> {
+    clients: &'a mut [Client],
+    worker: usize,
+    random: &'a mut Random,
+}
+
+impl Outlet for Sockets<'_> {
+    fn offer(&mut self, id: SessionId, bytes: &[u8]) -> usize {
+        let found = self.clients.iter_mut().find(|client| client.worker == self.worker && client.id == id);
+        let client = found.expect("only a client that is served is offered anything");
+        let count = match self.random.below(4) {
+            0 => 0,
+            1 => self.random.below(bytes.len() as u64 + 1) as usize,
+            _ => bytes.len(),
+        };
+        client.offered.extend_from_slice(&bytes[..count]);
+        count
     }
 }
 
