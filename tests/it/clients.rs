@@ -95,8 +95,8 @@ fn outage(backend: &str, signal: &str) {
     };
     assert!(figure("calls") > 1000 && figure("hits") > 300, "{report}");
     assert_eq!((figure("exceptions"), figure("wrong")), (0, 0), "{report}");
-    // Django deletes a key that it could not set: one call of its own can be two requests, each within 450 ms.
-    assert!(figure("slowest_ms") < 2 * 450, "{report}");
+    // `set` can be two requests: Django deletes a key that it could not set.
+    assert!(figure("slowest_ms") <= 450 && figure("slowest_set_ms") <= 2 * 450, "{report}");
 }
 
 #[test]

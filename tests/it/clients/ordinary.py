@@ -7,6 +7,11 @@ HOST, PORT = sys.argv[1], int(sys.argv[2])
 WHERE = f"{HOST}:{PORT}"
 
 
+def refused_for_size(error):
+    """Whether a client's error says that the server would not take a value of that size."""
+    return any(word in repr(error).lower() for word in ("toobig", "too large", "servererror"))
+
+
 def pymemcache():
     from pymemcache.client.base import Client
     from pymemcache.client.hash import HashClient
@@ -39,7 +44,7 @@ def pymemcache():
         assert client.get("b") is None
     client = Client((HOST, PORT), timeout=5)
     assert client.version().startswith(b"1.6.")
-    assert client.stats()[b"curr_items"] == 0 or b"curr_items" in client.stats()
+    assert b"curr_items" in client.stats()
     assert b"maxbytes" in client.stats("settings")
     client.quit()
 
@@ -63,14 +68,15 @@ def pylibmc():
     assert client.delete("a") is False
     assert client.set("gone", "x", time=4294967295)  # Django's timeout=0
     assert client.get("gone") is None
-    assert client.append("m1", "x") in (True, False)
+    client.set("text", "a")
+    assert client.append("text", "b") and client.prepend("text", "0")
+    assert client.get("text") == "0ab"
     try:
-        client.set("huge", b"x" * 2_000_000)
-        raise AssertionError("2 MB were taken")
-    except pylibmc.TooBig:
-        pass
-    except pylibmc.Error:
-        pass
+        assert not client.set("huge", b"x" * 2_000_000), "2 MB were taken"
+    except pylibmc.Error as error:  # which one depends on the libmemcached that it was built with
+        assert refused_for_size(error), repr(error)
+    assert client.get("huge") is None
+    assert client.get("text") == "0ab", "the connection is usable after a refused value"
     assert client.get_stats()
     assert client.flush_all()
     client.disconnect_all()
@@ -85,7 +91,7 @@ def python_memcached():
     assert client.set_multi({f"m{n}": n for n in range(50)}) == []
     assert client.get_multi([f"m{n}" for n in range(60)]) == {f"m{n}": n for n in range(50)}
     assert client.set("n", 1) and client.incr("n", 4) == 5 and client.decr("n") == 4
-    assert client.add("n", 1) in (False, 0)
+    assert not client.add("n", 1)
     assert client.touch("n", 50)
     assert client.gets("n") == 4 and client.cas("n", 7)
     assert client.delete("n") == 1
@@ -158,7 +164,8 @@ def django(backend):
     try:
         cache.set("huge", b"x" * 2_000_000)
     except Exception as error:  # the client's own way to say that the server refused it
-        assert "too large" in str(error).lower() or "toobig" in type(error).__name__.lower() or True
+        assert refused_for_size(error), repr(error)
+    assert cache.get("huge") is None, "2 MB were taken"
     assert cache.get("kept") == 1, "the connection is usable after a refused value"
     assert cache.delete("kept") is True and cache.delete("kept") is False
     cache.clear()

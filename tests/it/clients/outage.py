@@ -15,7 +15,8 @@ django.setup()
 from django.core.cache import cache
 
 calls = exceptions = wrong = hits = 0
-slowest, slowest_call = 0.0, None
+# Django deletes a key that it could not set, so one `set` of its can be two requests.
+slowest = {True: 0.0, False: 0.0}
 first = None
 print("started", flush=True)
 end = time.monotonic() + SECONDS
@@ -29,7 +30,7 @@ def page(number):
 
 def call(what, *arguments):
     """Calls and counts; an exception is what must not happen."""
-    global calls, exceptions, slowest, slowest_call, first
+    global calls, exceptions, first
     start = time.monotonic()
     calls += 1
     try:
@@ -38,9 +39,8 @@ def call(what, *arguments):
         exceptions += 1
         first = first or f"{what.__name__}: {error!r}"
     finally:
-        took = time.monotonic() - start
-        if took > slowest:
-            slowest, slowest_call = took, what.__name__
+        double = what == cache.set
+        slowest[double] = max(slowest[double], time.monotonic() - start)
 
 
 while time.monotonic() < end:
@@ -59,4 +59,7 @@ while time.monotonic() < end:
         call(cache.touch, key, 50)
         call(cache.set_many, {key: key * 3 for key in keys})
     time.sleep(0.001)
-print(f"calls {calls} hits {hits} wrong {wrong} exceptions {exceptions} slowest_ms {slowest * 1000:.0f} ({slowest_call}) first {first}")
+print(
+    f"calls {calls} hits {hits} wrong {wrong} exceptions {exceptions} "
+    f"slowest_ms {slowest[False] * 1000:.0f} slowest_set_ms {slowest[True] * 1000:.0f} first {first}"
+)
