@@ -111,14 +111,78 @@ pub struct Pool {
     pub server_failure_limit: u32,
     /// Connections to each server from each worker, at least 1.
     pub server_connections: usize,
+    /// New connections to a server that lost its last ones, per second and process.
+    pub server_reconnect_limit: u32,
     /// What a client is told when a server failed its request.
     pub on_failure: OnFailure,
+    /// What becomes of an ejected server's keys.
+    pub on_eject: OnEject,
+    /// Longest lifetime of what is written to a server that is not the key's home, in seconds.
+    pub failover_ttl: Option<u32>,
+    /// What becomes of the items of a server that comes back.
+    pub rejoin: Rejoin,
+    /// Most servers that may be out of the ring, in percent of all.
+    pub max_ejected_percent: u32,
+    /// Good probes in a row that bring a server back, at least 1.
+    pub rise: u32,
+    /// Most changes of the ring that one server may cause in a minute; `None` for no limit.
+    pub flap_limit: Option<u32>,
+    /// When a silent server counts as stalled; `None` when nothing but `timeout` tells.
+    pub stall: Option<Stall>,
     /// Largest value that is passed on, in bytes.
     pub value_limit: usize,
     /// Password and database of Redis pools.
     pub redis: RedisSettings,
     /// The servers, at least one, **sorted as twemproxy sorts them**: shorter names first, equal lengths by bytes.
     pub servers: Vec<Server>,
+}
+
+impl Pool {
+    /// A pool with twemproxy's defaults, and this program's own for what twemproxy does not know. `servers` are sorted.
+    #[must_use]
+    pub fn new(name: &str, listen: Listen, mut servers: Vec<Server>) -> Self {
+        // It numbers the servers for modula, for the ring and for the statistics.
+        servers.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        Self {
+            name: name.to_owned(),
+            listen,
+            protocol: Protocol::Memcache,
+            hash: HashKind::Fnv1a_64,
+            hash_tag: None,
+            distribution: Distribution::Ketama,
+            timeout: None,
+            backlog: 512,
+            client_connections: None,
+            preconnect: false,
+            tcpkeepalive: false,
+            reuseport: false,
+            auto_eject_hosts: false,
+            server_retry_timeout: Duration::from_secs(30),
+            server_failure_limit: 2,
+            server_connections: 1,
+            server_reconnect_limit: 10,
+            on_failure: OnFailure::Miss,
+            on_eject: OnEject::Rehash,
+            failover_ttl: None,
+            rejoin: Rejoin::Keep,
+            max_ejected_percent: 100,
+            rise: 1,
+            flap_limit: Some(6),
+            stall: None,
+            value_limit: 64 << 20,
+            redis: RedisSettings::default(),
+            servers,
+        }
+    }
+}
+
+/// When a server that says nothing counts as stalled: after three times its usual latency, within these bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// Never sooner than this.
+    pub least: Duration,
+    /// Never later than this.
+    pub most: Duration,
 }
 
 /// Settings that only Redis pools have.
@@ -146,6 +210,28 @@ pub enum OnFailure {
     Error,
     /// The protocol's own words for "not there".
     Miss,
+    /// As [`OnFailure::Miss`], but a write is told what a server would say that forgets at once.
+    Absorb,
+}
+
+/// What becomes of an ejected server's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEject {
+    /// They belong to the servers that are left, as with twemproxy.
+    Rehash,
+    /// They stay its own, and are answered by [`OnFailure`] until it is back.
+    Hold,
+}
+
+/// What becomes of the items of a server that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejoin {
+    /// They are served as they are, as with twemproxy.
+    Keep,
+    /// They are flushed first.
+    Flush,
+    /// Those that were to be changed meanwhile are deleted first.
+    Safe,
 }
 
 /// Where a pool listens.

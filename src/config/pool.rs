@@ -2,17 +2,20 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
-use super::model::{Distribution, HashKind, OnFailure, Pool, Protocol, RedisSettings, Server};
+use super::model::{
+    Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Server, Stall,
+};
 use super::raw::{Content, Node};
 use super::resolve::{COUNT_LIMIT, Findings, Keys, choice};
 use super::value;
 use crate::ring::ketama;
 
 /// Every key of a pool.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 31] = [
     "listen",
     "servers",
     "hash",
@@ -31,26 +34,26 @@ pub(super) const KEYS: [&str; 20] = [
     "server_connections",
     "server_retry_timeout",
     "server_failure_limit",
+    "fall",
+    "rise",
+    "max_ejected_percent",
+    "flap_limit",
+    "server_reconnect_limit",
+    "stall_detection",
+    "stall_min",
+    "stall_max",
     "on_failure",
+    "on_eject",
+    "failover_ttl",
+    "rejoin",
     "value_limit",
 ];
 
 /// Keys that have a meaning in the plan of this program and none in this version.
-const LATER: [&str; 10] = [
-    "on_eject",
-    "failover_ttl",
-    "rejoin",
-    "transactions",
-    "max_ejected_percent",
-    "rise",
-    "fall",
-    "unknown_commands",
-    "tls",
-    "server_tls",
-];
+const LATER: [&str; 4] = ["transactions", "unknown_commands", "tls", "server_tls"];
 
-/// twemproxy's default of `server_retry_timeout`.
-const DEFAULT_RETRY: Duration = Duration::from_millis(30_000);
+/// Default of `stall_min`: what a healthy server may be silent for, however fast it usually is.
+const DEFAULT_STALL: Duration = Duration::from_millis(50);
 
 pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findings) -> Option<Pool> {
     let pairs = match &node.content {
@@ -96,17 +99,28 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         keys.read(name, findings, |text| value::number(text, least, most))
     };
     let default_policy = if redis { OnFailure::Error } else { OnFailure::Miss };
-    let policies = [("miss", OnFailure::Miss), ("error", OnFailure::Error)];
+    let policies = [("miss", OnFailure::Miss), ("error", OnFailure::Error), ("absorb", OnFailure::Absorb)];
+    let ejects = [("rehash", OnEject::Rehash), ("hold", OnEject::Hold)];
+    let rejoins = [("keep", Rejoin::Keep), ("flush", Rejoin::Flush), ("safe", Rejoin::Safe)];
     let small =
         |number: Option<u64>, default: u32| number.map_or(default, |number| u32::try_from(number).unwrap_or(default));
+    if keys.find("fall").is_some() && keys.find("server_failure_limit").is_some() {
+        let message = "`fall` and `server_failure_limit` are two names of one setting".to_owned();
+        findings.push(Diagnostic::error(keys.span("fall"), message).help("keep one of the two"));
+    }
+    let listens = listen.is_some();
+    let nowhere = Listen::Unix { path: PathBuf::new(), mode: None };
+    let default = Pool::new(name, listen.unwrap_or(nowhere), servers);
+    let timeout = keys.read("timeout", findings, value::duration).flatten();
+    let failures = number("server_failure_limit", 0, u64::from(u32::MAX), findings)
+        .or_else(|| number("fall", 0, u64::from(u32::MAX), findings));
     let pool = Pool {
-        name: name.to_owned(),
         protocol,
         hash,
         hash_tag: keys.read("hash_tag", findings, hash_tag),
         distribution,
-        timeout: keys.read("timeout", findings, value::duration).flatten(),
-        backlog: small(number("backlog", 0, 65_535, findings), 512),
+        timeout,
+        backlog: small(number("backlog", 0, 65_535, findings), default.backlog),
         client_connections: number("client_connections", 0, u64::from(u32::MAX), findings)
             .and_then(|limit| usize::try_from(limit).ok())
             .filter(|limit| *limit > 0),
@@ -116,32 +130,91 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         auto_eject_hosts: flag("auto_eject_hosts", findings),
         server_retry_timeout: keys
             .read("server_retry_timeout", findings, value::duration)
-            .map_or(DEFAULT_RETRY, Option::unwrap_or_default),
-        server_failure_limit: small(number("server_failure_limit", 0, u64::from(u32::MAX), findings), 2).max(1),
+            .map_or(default.server_retry_timeout, Option::unwrap_or_default),
+        server_failure_limit: small(failures, default.server_failure_limit).max(1),
         server_connections: number("server_connections", 1, 1024, findings)
             .and_then(|count| usize::try_from(count).ok())
-            .unwrap_or(1),
-        on_failure: keys.read("on_failure", findings, |text| policy(text, &policies)).unwrap_or(default_policy),
-        value_limit: keys.read("value_limit", findings, |text| value::size(text, 1 << 10, 1 << 30)).unwrap_or(64 << 20),
+            .unwrap_or(default.server_connections),
+        server_reconnect_limit: small(
+            number("server_reconnect_limit", 1, 10_000, findings),
+            default.server_reconnect_limit,
+        ),
+        on_failure: keys.read("on_failure", findings, |text| choice(text, &policies)).unwrap_or(default_policy),
+        on_eject: keys.read("on_eject", findings, |text| choice(text, &ejects)).unwrap_or(default.on_eject),
+        failover_ttl: keys.read("failover_ttl", findings, failover_ttl),
+        rejoin: keys.read("rejoin", findings, |text| choice(text, &rejoins)).unwrap_or(default.rejoin),
+        max_ejected_percent: small(number("max_ejected_percent", 0, 100, findings), default.max_ejected_percent),
+        rise: small(number("rise", 1, 100, findings), default.rise),
+        flap_limit: match number("flap_limit", 0, 1000, findings) {
+            None => default.flap_limit,
+            Some(0) => None,
+            Some(limit) => u32::try_from(limit).ok(),
+        },
+        stall: stall(&keys, timeout, findings),
+        value_limit: keys
+            .read("value_limit", findings, |text| value::size(text, 1 << 10, 1 << 30))
+            .unwrap_or(default.value_limit),
         redis: RedisSettings {
             auth: keys.read("redis_auth", findings, |text| Ok(text.to_owned())),
             db: small(number("redis_db", 0, u64::from(u32::MAX), findings), 0),
         },
-        listen: listen?,
-        servers,
+        ..default
     };
+    contradictions(&pool, &keys, findings);
     if !findings.list[before..].iter().any(|one| one.severity == super::diagnostic::Severity::Error) {
         warn(&pool, key, &keys, findings);
     }
-    Some(pool)
+    listens.then_some(pool)
 }
 
-fn policy(text: &str, policies: &[(&'static str, OnFailure)]) -> Result<OnFailure, value::Wrong> {
-    if text == "absorb" {
-        let message = "`absorb` is not supported by this version yet".to_owned();
-        return Err(value::Wrong { message, help: Some("write `miss` or `error`".to_owned()) });
+/// A lifetime in whole seconds, which is what memcached counts in.
+fn failover_ttl(text: &str) -> Result<u32, value::Wrong> {
+    let help = "write `60s`; leave the line out for no limit";
+    match value::duration(text)? {
+        Some(span) if span >= Duration::from_secs(1) => Ok(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)),
+        Some(_) | None => {
+            Err(value::Wrong { message: format!("`{text}` is less than a second"), help: Some(help.to_owned()) })
+        }
     }
-    choice(text, policies)
+}
+
+/// The bounds of stall detection. It works within `timeout`, so without one there is none.
+fn stall(keys: &Keys<'_>, timeout: Option<Duration>, findings: &mut Findings) -> Option<Stall> {
+    let on = keys.read("stall_detection", findings, value::boolean);
+    let least = keys.read("stall_min", findings, value::duration).flatten();
+    let most = keys.read("stall_max", findings, value::duration).flatten();
+    for (bound, key) in [(least, "stall_min"), (most, "stall_max")] {
+        if let (Some(bound), Some(timeout)) = (bound, timeout)
+            && bound > timeout
+        {
+            let message = format!("`{key}` is longer than `timeout`, so it can never matter");
+            findings.push(Diagnostic::error(keys.span(key), message).help("make it shorter than `timeout`"));
+        }
+    }
+    if let (Some(least), Some(most)) = (least, most)
+        && least > most
+    {
+        let message = "`stall_min` is longer than `stall_max`".to_owned();
+        findings.push(Diagnostic::error(keys.span("stall_min"), message).help("exchange the two"));
+    }
+    let timeout = timeout?;
+    let least = least.unwrap_or(DEFAULT_STALL).min(timeout / 2);
+    (on != Some(false)).then(|| Stall { least, most: most.unwrap_or(timeout).max(least) })
+}
+
+/// What cannot be meant together.
+fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
+    if pool.rejoin == Rejoin::Safe && pool.on_eject == OnEject::Rehash && pool.distribution != Distribution::Ketama {
+        let distribution = pool.distribution.name();
+        let message = format!("`rejoin: safe` cannot be kept with `distribution: {distribution}`");
+        let help = "there, keys of every server move when one leaves or returns: write `on_eject: hold`, or use ketama";
+        findings.push(Diagnostic::error(keys.span("rejoin"), message).help(help));
+    }
+    if pool.failover_ttl.is_some() && pool.on_eject == OnEject::Hold {
+        let message =
+            "`failover_ttl` has no meaning with `on_eject: hold`: no key is ever written elsewhere".to_owned();
+        findings.push(Diagnostic::error(keys.span("failover_ttl"), message).help("keep one of the two"));
+    }
 }
 
 fn hash_tag(text: &str) -> Result<[u8; 2], value::Wrong> {
@@ -187,10 +260,7 @@ fn servers(key: &Node, node: &Node, findings: &mut Findings) -> Vec<Server> {
         }
         found.push((Server { name, address, weight, position }, item));
     }
-    let mut servers: Vec<_> = found.into_iter().map(|(server, _)| server).collect();
-    // twemproxy's order: it numbers the servers for modula, for the ring and for the statistics.
-    servers.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-    servers
+    found.into_iter().map(|(server, _)| server).collect()
 }
 
 /// What works, but hardly as it was meant.

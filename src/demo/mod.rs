@@ -19,10 +19,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::say;
-use crate::config::model::{
-    Address, Config, Distribution, HashKind, Listen, LogFormat, LogLevel, LogSettings, OnFailure, Pool, Protocol,
-    RedisSettings, Server, Settings,
-};
+use crate::config::model::{Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Server, Settings, Stall};
 use crate::io::{Proxy, log, signal};
 use load::Seen;
 use node::Node;
@@ -133,27 +130,16 @@ fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
         weight: 1,
         position,
     });
+    let listen = Listen::Tcp { text: listen.to_string(), address: listen };
+    let timeout = Duration::from_millis(400);
     let pool = Pool {
-        name: "demo".to_owned(),
-        listen: Listen::Tcp { text: listen.to_string(), address: listen },
-        protocol: Protocol::Memcache,
-        hash: HashKind::Fnv1a_64,
-        hash_tag: None,
-        distribution: Distribution::Ketama,
-        timeout: Some(Duration::from_millis(400)),
-        backlog: 512,
-        client_connections: None,
-        preconnect: false,
-        tcpkeepalive: false,
-        reuseport: false,
+        timeout: Some(timeout),
         auto_eject_hosts: true,
         server_retry_timeout: Duration::from_secs(2),
         server_failure_limit: 3,
-        server_connections: 1,
-        on_failure: OnFailure::Miss,
-        value_limit: 64 << 20,
-        redis: RedisSettings::default(),
-        servers: servers.collect(),
+        stall: Some(Stall { least: timeout / 8, most: timeout }),
+        flap_limit: None, // the monkey would soon be without prey
+        ..Pool::new("demo", listen, servers.collect())
     };
     Config { settings: Settings { stats: None, ..Settings::default() }, pools: vec![pool] }
 }

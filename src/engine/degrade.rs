@@ -13,6 +13,8 @@ pub(super) struct Asked<'a> {
     pub(super) verb: Verb,
     pub(super) noreply: bool,
     pub(super) quiet: bool,
+    /// Whether it stores only under a condition, if it stores.
+    pub(super) conditional: bool,
     /// Flags of a meta command that every response repeats.
     pub(super) echo: &'a [u8],
     /// When it was read.
@@ -25,12 +27,26 @@ impl Engine {
         self.config.pools[pool.index()].on_failure
     }
 
-    /// Appends the answer to a request that a server failed, and counts it.
-    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, verb: Verb, echo: &[u8], failure: Failure) {
+    /// Whether a pool answers in a server's place, so that a client is told of no failure.
+    pub(super) fn forgives(&self, pool: PoolId) -> bool {
+        self.policy(pool) != OnFailure::Error
+    }
+
+    /// Appends the answer to a request that a server failed, and counts it. `conditional` and `echo` as in [`Asked`].
+    pub(super) fn write_degraded(
+        &self,
+        out: &mut Vec<u8>,
+        pool: PoolId,
+        verb: Verb,
+        conditional: bool,
+        echo: &[u8],
+        failure: Failure,
+    ) {
         let counters = self.counters.pool(pool);
         counters.degraded[failure as usize].add(1);
         match self.policy(pool) {
             OnFailure::Miss => reply::miss(out, verb, echo),
+            OnFailure::Absorb => reply::absorbed(out, verb, conditional, echo),
             OnFailure::Error => {
                 counters.forward_error.add(1);
                 out.extend_from_slice(reply::error(failure));
@@ -43,7 +59,7 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let mut body = Vec::new();
-        self.write_degraded(&mut body, pool, asked.verb, asked.echo, failure);
+        self.write_degraded(&mut body, pool, asked.verb, asked.conditional, asked.echo, failure);
         if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
             body.clear();
         }
@@ -68,6 +84,7 @@ impl Engine {
             keys: 0,
             verb: Verb::Version,
             quiet: false,
+            conditional: false,
             server: ServerId(0),
             body: body.to_vec(),
             merge: None,

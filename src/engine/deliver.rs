@@ -282,7 +282,7 @@ impl Engine {
         strip: Range<usize>,
         outlet: &mut dyn Outlet,
     ) -> bool {
-        let forgives = status == Status::OutOfMemory && self.policy(pool) == OnFailure::Miss;
+        let forgives = status == Status::OutOfMemory && self.forgives(pool);
         let overflows = self.overflows(response.len());
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
@@ -318,7 +318,7 @@ impl Engine {
             return true;
         }
         slot.waiting = 0;
-        let verb = slot.verb;
+        let (verb, conditional) = (slot.verb, slot.conditional);
         let mut degraded = Vec::new();
         let (head, tail) =
             if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
@@ -326,7 +326,7 @@ impl Engine {
         if forgives || overflows {
             let echo = std::mem::take(&mut slot.body);
             let failure = if forgives { Failure::ServerMemory } else { Failure::NoMemory };
-            self.write_degraded(&mut degraded, pool, verb, &echo, failure);
+            self.write_degraded(&mut degraded, pool, verb, conditional, &echo, failure);
             parts = [&degraded, b""];
         }
         let Some(session) = self.sessions.get_mut(id.index()) else { return false };

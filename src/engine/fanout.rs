@@ -22,13 +22,13 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) {
-        let asked = Asked { verb: Verb::FlushAll, noreply, quiet: false, echo: b"", started };
+        let asked = Asked { verb: Verb::FlushAll, noreply, quiet: false, conditional: false, echo: b"", started };
         let merge = Merge::Word(Word { word: reply::OK, error: None, servers: Vec::new() });
         self.fan_out(id, asked, 0, merge, now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
-        let asked = Asked { verb: Verb::Stats, noreply: false, quiet: false, echo: b"", started };
+        let asked = Asked { verb: Verb::Stats, noreply: false, quiet: false, conditional: false, echo: b"", started };
         let (sub, keep_first): (&[u8], bool) = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
             StatsOf::Order(order) => {
@@ -91,6 +91,7 @@ impl Engine {
                 keys: 1,
                 verb: asked.verb,
                 quiet: false,
+                conditional: false,
                 server: ServerId(0),
                 body: Vec::new(),
                 merge: Some(Box::new(merge)),
@@ -122,7 +123,7 @@ impl Engine {
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
     /// come back with what it was told to forget.
     pub(super) fn undelivered(&self, pool: PoolId, server: ServerId, verb: Verb) {
-        if verb == Verb::FlushAll && self.policy(pool) == OnFailure::Miss {
+        if verb == Verb::FlushAll && self.forgives(pool) {
             self.board.owe_flush(pool, server);
         }
     }

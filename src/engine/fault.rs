@@ -205,10 +205,10 @@ impl Engine {
             }
             None => {
                 slot.waiting = 0;
-                let (verb, quiet) = (slot.verb, slot.quiet);
+                let (verb, quiet, conditional) = (slot.verb, slot.quiet, slot.conditional);
                 let echo = std::mem::take(&mut slot.body);
                 let mut body = Vec::new();
-                self.write_degraded(&mut body, pool, verb, &echo, failure);
+                self.write_degraded(&mut body, pool, verb, conditional, &echo, failure);
                 if quiet && reply::is_hidden_when_quiet(verb, &body) {
                     body.clear();
                 }

@@ -6,7 +6,7 @@ use super::session::{LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::proto::memcache::meta::{Meta, decode_key};
+use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
 use crate::proto::memcache::{encode, reply};
 use crate::time::Instant;
@@ -222,11 +222,25 @@ impl Engine {
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),
             Request::Store(store) => {
-                let asked = Asked { verb: store.verb, noreply: store.noreply, quiet: false, echo: b"", started };
+                let asked = Asked {
+                    verb: store.verb,
+                    noreply: store.noreply,
+                    quiet: false,
+                    conditional: false,
+                    echo: b"",
+                    started,
+                };
                 return self.send_one(id, asked, 0, store.key, now, |out| encode::store(out, &store));
             }
             Request::Change(change) => {
-                let asked = Asked { verb: change.verb, noreply: change.noreply, quiet: false, echo: b"", started };
+                let asked = Asked {
+                    verb: change.verb,
+                    noreply: change.noreply,
+                    quiet: false,
+                    conditional: false,
+                    echo: b"",
+                    started,
+                };
                 return self.send_one(id, asked, 0, change.key, now, |out| encode::change(out, &change));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
@@ -247,7 +261,7 @@ impl Engine {
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
-        let asked = Asked { verb: get.verb, noreply: false, quiet: false, echo: b"", started };
+        let asked = Asked { verb: get.verb, noreply: false, quiet: false, conditional: false, echo: b"", started };
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
@@ -284,7 +298,8 @@ impl Engine {
         if meta.seen.opaque || meta.seen.key {
             encode::echo(&mut echo, meta);
         }
-        let asked = Asked { verb: meta.verb, noreply: false, quiet: meta.seen.quiet, echo: &echo, started };
+        let Flags { quiet, conditional, .. } = meta.seen;
+        let asked = Asked { verb: meta.verb, noreply: false, quiet, conditional, echo: &echo, started };
         let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
         let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
         self.send_one(id, asked, marks, key, now, |out| encode::meta(out, meta))
@@ -359,6 +374,7 @@ impl Engine {
                 keys: 1,
                 verb: asked.verb,
                 quiet: asked.quiet,
+                conditional: asked.conditional,
                 server: link.server,
                 body: asked.echo.to_vec(),
                 merge: None,

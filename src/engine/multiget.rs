@@ -92,6 +92,7 @@ impl Engine {
             keys: u32::try_from(count).unwrap_or(u32::MAX),
             verb: asked.verb,
             quiet: false,
+            conditional: false,
             server: ServerId(0),
             body: Vec::new(),
             merge: Some(Box::new(merge)),
@@ -134,7 +135,7 @@ impl Engine {
         long.keys -= wanted;
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
-        let asked = Asked { verb: long.verb, noreply: false, quiet: false, echo: b"", started };
+        let asked = Asked { verb: long.verb, noreply: false, quiet: false, conditional: false, echo: b"", started };
         let continued = Continued { unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);

@@ -56,6 +56,8 @@ pub(crate) struct Slot {
     pub(crate) verb: Verb,
     /// Say nothing when nothing happened, as memcached's meta commands do with `q`.
     pub(crate) quiet: bool,
+    /// It stores only under a condition, if it stores.
+    pub(crate) conditional: bool,
     /// Where it went, when it went to one server.
     pub(crate) server: ServerId,
     /// Its response, once there is one. Before that, for a meta command: the flags that any response repeats.

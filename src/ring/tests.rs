@@ -1,12 +1,10 @@
 //! Placement against what the real twemproxy did, and what a ring owes its users.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
-use crate::config::model::{Address, Listen, OnFailure, Protocol, RedisSettings, Server};
+use crate::config::model::{Address, Listen, Server};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -41,30 +39,9 @@ fn server(position: usize, line: &str) -> Server {
     }
 }
 
-fn pool(mut servers: Vec<Server>, hash: HashKind, distribution: Distribution, hash_tag: Option<[u8; 2]>) -> Pool {
-    servers.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
-    Pool {
-        name: "p".to_owned(),
-        listen: Listen::Unix { path: "/nowhere".into(), mode: None },
-        protocol: Protocol::Memcache,
-        hash,
-        hash_tag,
-        distribution,
-        timeout: None,
-        backlog: 1,
-        client_connections: None,
-        preconnect: false,
-        tcpkeepalive: false,
-        reuseport: false,
-        auto_eject_hosts: true,
-        server_retry_timeout: Duration::ZERO,
-        server_failure_limit: 1,
-        server_connections: 1,
-        on_failure: OnFailure::Miss,
-        value_limit: 1,
-        redis: RedisSettings::default(),
-        servers,
-    }
+fn pool(servers: Vec<Server>, hash: HashKind, distribution: Distribution, hash_tag: Option<[u8; 2]>) -> Pool {
+    let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
+    Pool { hash, hash_tag, distribution, ..Pool::new("p", listen, servers) }
 }
 
 fn unhex(text: &str) -> Vec<u8> {

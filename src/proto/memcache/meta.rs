@@ -56,6 +56,8 @@ pub struct Flags {
     pub value: bool,
     /// `N` or `R`, which may win the right to recache, or `T`, which sets a lifetime: not to be repeated.
     pub changes: bool,
+    /// `C`, or `M` with any mode but plain storing: whether `ms` stores depends on what is there.
+    pub conditional: bool,
 }
 
 /// Parses a meta command whose name ends in `kind`; `words` stands behind the name.
@@ -141,6 +143,8 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
             b'O' => seen.opaque = true,
             b'v' => seen.value = true,
             b'N' | b'R' | b'T' => seen.changes = true,
+            b'C' => seen.conditional = true,
+            b'M' if !matches!(flag.get(1), Some(b'S' | b's')) => seen.conditional = true,
             _ => {}
         }
     }

@@ -48,6 +48,27 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends what a request of this kind gets from a server that forgets at once what it is given: it stores whatever it
+/// is told to store without a condition, and has nothing. `conditional` is whether a storage command has one.
+///
+/// | request | answer |
+/// | --- | --- |
+/// | `set` | `STORED` |
+/// | `ms`, not with `C` or a mode of its own | `HD` |
+/// | everything else | as [`miss`] |
+///
+/// `add` is never told `STORED`: a lock must not be granted by a server that is not there.
+pub fn absorbed(out: &mut Vec<u8>, verb: Verb, conditional: bool, echo: &[u8]) {
+    let words: &[u8] = match verb {
+        Verb::Set => b"STORED",
+        Verb::MetaSet if !conditional => b"HD",
+        _ => return miss(out, verb, echo),
+    };
+    out.extend_from_slice(words);
+    out.extend_from_slice(echo);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// The error line for a failure, in twemproxy's words (the text of the errno that it reports for the same event).
 #[must_use]
 pub const fn error(failure: Failure) -> &'static [u8] {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use softmiss::config::model::{
-    Address, Config, Distribution, HashKind, Listen, OnFailure, Pool, PoolId, Protocol, RedisSettings, Server, Settings,
-};
+use softmiss::config::model::{Address, Config, Listen, Pool, PoolId, Server, Settings};
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Board;
@@ -222,26 +220,12 @@ fn pool() -> Pool {
         weight: 1,
         position,
     };
+    let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
     Pool {
-        name: "pool".to_owned(),
-        listen: Listen::Unix { path: "/nowhere".into(), mode: None },
-        protocol: Protocol::Memcache,
-        hash: HashKind::Fnv1a_64,
-        hash_tag: None,
-        distribution: Distribution::Ketama,
         timeout: Some(Duration::from_millis(400)),
-        backlog: 1,
-        client_connections: None,
-        preconnect: false,
-        tcpkeepalive: false,
-        reuseport: false,
         auto_eject_hosts: true,
         server_retry_timeout: Duration::from_secs(2),
-        server_failure_limit: 2,
-        server_connections: 1,
-        on_failure: OnFailure::Miss,
         value_limit: VALUE_LIMIT,
-        redis: RedisSettings::default(),
-        servers: vec![server(0), server(1)],
+        ..Pool::new("pool", listen, vec![server(0), server(1)])
     }
 }

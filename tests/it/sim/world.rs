@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use softmiss::config::model::{
-    Address, Config, Distribution, HashKind, Listen, OnFailure, Pool, PoolId, Protocol, RedisSettings, Server, Settings,
-};
+use softmiss::config::model::{Address, Config, HashKind, Listen, OnFailure, Pool, PoolId, Server, Settings};
 use softmiss::engine::link::LinkId;
 use softmiss::engine::session::SessionId;
 use softmiss::engine::{Effect, Engine, Outlet, Setup};
@@ -150,27 +148,18 @@ impl World {
             weight: 1,
             position: index,
         });
+        let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
         let pool = Pool {
-            name: "pool".to_owned(),
-            listen: Listen::Unix { path: "/nowhere".into(), mode: None },
-            protocol: Protocol::Memcache,
             hash: HashKind::Md5,
-            hash_tag: None,
-            distribution: Distribution::Ketama,
             timeout: Some(if plan.faults { Duration::from_millis(400) } else { Duration::from_secs(3600) }),
-            backlog: 1,
-            client_connections: None,
             preconnect: seed.is_multiple_of(3),
-            tcpkeepalive: false,
-            reuseport: false,
             auto_eject_hosts: plan.auto_eject,
             server_retry_timeout: Duration::from_millis(2000),
             server_failure_limit: 3,
             server_connections: plan.server_connections,
             on_failure: plan.on_failure,
             value_limit: 1 << 20,
-            redis: RedisSettings::default(),
-            servers: servers.collect(),
+            ..Pool::new("pool", listen, servers.collect())
         };
         let settings = Settings { workers: plan.workers, ..Settings::default() };
         let config = Arc::new(Config { settings, pools: vec![pool] });
