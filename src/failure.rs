@@ -29,11 +29,13 @@ pub enum Failure {
     NoMemory,
     /// The server has no memory for the item.
     ServerMemory,
+    /// The server has been silent for longer than it ever is, and is not asked anything more until it answers.
+    Stalled,
 }
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -46,6 +48,7 @@ impl Failure {
         Self::QueueFull,
         Self::NoMemory,
         Self::ServerMemory,
+        Self::Stalled,
     ];
 
     /// A word for logs and labels.
@@ -64,6 +67,7 @@ impl Failure {
             Self::QueueFull => "queue_full",
             Self::NoMemory => "memory_limit",
             Self::ServerMemory => "server_memory",
+            Self::Stalled => "stalled",
         }
     }
 }
@@ -83,6 +87,7 @@ impl fmt::Display for Failure {
             Self::QueueFull => "queue full",
             Self::NoMemory => "memory limit reached",
             Self::ServerMemory => "server out of memory",
+            Self::Stalled => "silent",
         })
     }
 }

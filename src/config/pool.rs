@@ -145,10 +145,10 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         rejoin: keys.read("rejoin", findings, |text| choice(text, &rejoins)).unwrap_or(default.rejoin),
         max_ejected_percent: small(number("max_ejected_percent", 0, 100, findings), default.max_ejected_percent),
         rise: small(number("rise", 1, 100, findings), default.rise),
-        flap_limit: match number("flap_limit", 0, 1000, findings) {
+        flap_limit: match keys.read("flap_limit", findings, flap_limit) {
             None => default.flap_limit,
             Some(0) => None,
-            Some(limit) => u32::try_from(limit).ok(),
+            Some(limit) => Some(limit),
         },
         stall: stall(&keys, timeout, findings),
         value_limit: keys
@@ -165,6 +165,17 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         warn(&pool, key, &keys, findings);
     }
     listens.then_some(pool)
+}
+
+/// Two changes are the least that a server can go out and come back with.
+fn flap_limit(text: &str) -> Result<u32, value::Wrong> {
+    match value::number(text, 0, 1000)? {
+        1 => Err(value::Wrong {
+            message: "`1` would keep a server out for ever: to leave and to return are two changes".to_owned(),
+            help: Some("write `2` or more, or `0` for no limit".to_owned()),
+        }),
+        limit => Ok(u32::try_from(limit).unwrap_or(u32::MAX)),
+    }
 }
 
 /// A lifetime in whole seconds, which is what memcached counts in.

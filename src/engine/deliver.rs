@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::{Merge, NO_KEY};
 use super::session::{Session, SessionId};
-use super::{Effect, Engine, Notice, Outlet};
+use super::{Engine, Notice, Outlet};
 use crate::config::model::{OnFailure, PoolId};
 use crate::failure::Failure;
 use crate::proto::memcache::meta::Flags;
@@ -44,6 +44,7 @@ impl Engine {
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         let link = &mut self.links[id.index()];
         link.heard = now;
+        link.suspect = false;
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).response_bytes.add(data.len() as u64);
         let outcome = self.consume_partial(id, data, outlet).and_then(|used| {
@@ -59,7 +60,7 @@ impl Engine {
         match outcome {
             Ok(()) => self.charge_link(id),
             Err(violation) => {
-                self.effects.push_back(Effect::Notice(Notice::Violation { pool, server, violation }));
+                self.tell_seldom(Notice::Violation { pool, server, violation }, pool, server, now);
                 self.fail_link(id, Failure::Protocol, now);
             }
         }
@@ -252,13 +253,14 @@ impl Engine {
         let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         let counters = self.counters.server(pool, server);
         counters.responses.add(1);
-        if ticket.session == Ticket::NOBODY {
-            if ticket.is(Ticket::NOREPLY) {
-                to.succeeded = true;
-            } else {
-                self.own_response(id, ticket, status);
-            }
-        } else if self.hand_over(pool, ticket, response, status, strip, to.outlet) {
+        self.leave_link(id, ticket);
+        if ticket.is(Ticket::NOREPLY) {
+            to.succeeded = true;
+        } else if ticket.session == Ticket::NOBODY {
+            self.own_response(id, ticket, status);
+        } else if let Some(started) = self.hand_over(pool, ticket, response, status, strip, to.outlet) {
+            let link = &mut self.links[id.index()];
+            link.observe_latency(link.heard - started);
             to.succeeded = true;
         } else {
             self.counters.server(pool, server).late_responses.add(1);
@@ -272,7 +274,7 @@ impl Engine {
         len > SMALL && self.memory + len > self.memory_limit
     }
 
-    /// Puts a response into its slot; `false` when nobody waits for it any more.
+    /// Puts a response into its slot. Returns when its request was read; `None` when nobody waits for it any more.
     fn hand_over(
         &mut self,
         pool: PoolId,
@@ -281,23 +283,18 @@ impl Engine {
         status: Status,
         strip: Range<usize>,
         outlet: &mut dyn Outlet,
-    ) -> bool {
+    ) -> Option<Instant> {
         let forgives = status == Status::OutOfMemory && self.forgives(pool);
         let overflows = self.overflows(response.len());
         let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
-        else {
-            return false;
-        };
+        let session = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(ticket.number);
-        let Some(slot) = session.slot_mut(ticket.number) else { return false };
-        if slot.waiting == 0 {
-            return false;
-        }
+        let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
+        let started = slot.started;
         if let Some(merge) = &mut slot.merge {
             let before = merge.footprint();
             if !merge.finish(ticket.fragment) {
-                return false;
+                return None;
             }
             slot.waiting -= 1;
             match (merge.as_mut(), status) {
@@ -315,7 +312,7 @@ impl Engine {
             if done {
                 self.advance(id);
             }
-            return true;
+            return Some(started);
         }
         slot.waiting = 0;
         let (verb, conditional) = (slot.verb, slot.conditional);
@@ -329,11 +326,11 @@ impl Engine {
             self.write_degraded(&mut degraded, pool, verb, conditional, &echo, failure);
             parts = [&degraded, b""];
         }
-        let Some(session) = self.sessions.get_mut(id.index()) else { return false };
+        let session = self.sessions.get_mut(id.index())?;
         if verb.is_read() && status == Status::Done {
             session.observe_response(response.len());
         }
-        let Some(slot) = session.slot_mut(ticket.number) else { return false };
+        let slot = session.slot_mut(ticket.number)?;
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
         slot.body.clear();
         if front {
@@ -348,7 +345,7 @@ impl Engine {
                     let written = outlet.offer(id, parts[0]);
                     parts[0] = &parts[0][written..];
                     if parts[0].is_empty() && session.is_content() && !self.draining {
-                        return true;
+                        return Some(started);
                     }
                 }
                 session.output.append(parts[0]);
@@ -365,7 +362,7 @@ impl Engine {
             session.held += held;
             self.charge_session(id);
         }
-        true
+        Some(started)
     }
 
     /// Moves the finished responses at the front of a session to its output.

@@ -97,13 +97,12 @@ impl Engine {
                 merge: Some(Box::new(merge)),
             });
         }
-        let (session, marks) =
-            if asked.noreply { (Ticket::NOBODY, marks | Ticket::NOREPLY) } else { (id.index, marks) };
+        let marks = if asked.noreply { marks | Ticket::NOREPLY } else { marks };
         for (fragment, (link, _)) in (0u16..).zip(links) {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
             write(outbox.tail());
-            let generation = id.generation;
+            let SessionId { index: session, generation } = id;
             let ticket = Ticket { session, generation, number, start, fragment, verb: asked.verb, marks };
             self.push_ticket(link, ticket, now);
         }

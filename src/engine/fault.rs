@@ -7,10 +7,10 @@ use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::session::{Session, SessionId};
 use super::{Effect, Engine, Notice, pool_id, server_id};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{OnEject, OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
-use crate::proto::memcache::{Verb, reply};
+use crate::proto::memcache::reply;
 use crate::ring::Ring;
 use crate::time::Instant;
 use std::time::Duration;
@@ -22,23 +22,29 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const DETECTION_TIME: Duration = Duration::from_millis(80);
 
 impl Engine {
-    /// Opens a link's connection.
-    pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) {
+    /// Opens a link's connection, unless too many were opened to its server of late. Returns whether there will be one.
+    pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.links[id.index()];
-        if !matches!(link.state, LinkState::Down { .. }) {
-            return;
+        let LinkState::Down { failure, .. } = link.state else { return true };
+        let is_first = link.epoch == 0;
+        if link.purpose == Purpose::Traffic
+            && !is_first
+            && let Err(not_before) = self.board.may_reconnect(link.pool, link.server, now)
+        {
+            link.state = LinkState::Down { not_before, failure };
+            self.counters.server(link.pool, link.server).reconnects_limited.add(1);
+            self.arm_link(id, not_before);
+            return false;
         }
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Connecting;
         link.heard = now;
         link.answered = false;
-        let (pool, epoch) = (link.pool, link.epoch);
-        let timed = std::mem::replace(&mut link.timed, true);
+        let epoch = link.epoch;
         self.effects.push_back(Effect::Connect { link: id, epoch });
-        if !timed {
-            let at = self.deadline(pool, now);
-            self.timers.set(at, Timer::Link(id));
-        }
+        let look = self.first_look(id, now);
+        self.arm_link(id, look);
+        true
     }
 
     /// Ends a link's connection, or the attempt to open it: what can be sent again is, the rest is answered by policy.
@@ -59,6 +65,8 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.cursor = Default::default();
+        link.suspect &= failure == Failure::TimedOut;
+        let suspect = link.suspect;
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let stalled = std::mem::take(&mut link.stalled);
@@ -105,14 +113,15 @@ impl Engine {
             self.hold_back(id, failure, now);
         }
         for ticket in lost {
+            self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, failure);
         }
-        if resent {
-            if self.pools[pool.index()].live[server.index()] {
-                self.start_connect(id, now);
-            } else {
-                self.abandon(id, Failure::Ejected);
-            }
+        let live = self.pools[pool.index()].live[server.index()];
+        if resent && !(live && self.start_connect(id, now)) {
+            self.abandon(id, if live { failure } else { Failure::Ejected });
+        }
+        if suspect && was_up && live {
+            self.start_connect(id, now); // nobody else will: see `Link::suspect`
         }
         self.charge_link(id);
     }
@@ -128,7 +137,7 @@ impl Engine {
             RECONNECT_PAUSE
         };
         link.state = LinkState::Down { not_before: now + pause, failure };
-        if config.auto_eject_hosts {
+        if config.auto_eject_hosts || link.suspect {
             self.timers.set(now + pause, Timer::Link(id));
             link.timed = true;
         }
@@ -140,6 +149,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         link.outbox.clear();
         for ticket in std::mem::take(&mut link.in_flight) {
+            self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, failure);
         }
     }
@@ -160,7 +170,7 @@ impl Engine {
 
     /// Whether somebody still waits for a ticket's response.
     fn is_awaited(&self, ticket: Ticket) -> bool {
-        if ticket.session == Ticket::NOBODY {
+        if ticket.session == Ticket::NOBODY || ticket.is(Ticket::NOREPLY) {
             return ticket.is(Ticket::NOREPLY);
         }
         let id = SessionId { index: ticket.session, generation: ticket.generation };
@@ -173,10 +183,11 @@ impl Engine {
     /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it.
     fn fail_ticket(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, failure: Failure) {
         self.undelivered(pool, server, ticket.verb);
+        if ticket.is(Ticket::NOREPLY) {
+            self.counters.pool(pool).degraded[failure as usize].add(1);
+            return;
+        }
         if ticket.session == Ticket::NOBODY {
-            if ticket.is(Ticket::NOREPLY) {
-                self.counters.pool(pool).degraded[failure as usize].add(1);
-            }
             return;
         }
         let id = SessionId { index: ticket.session, generation: ticket.generation };
@@ -283,10 +294,17 @@ impl Engine {
         link.timed = false;
         let (pool, server) = (link.pool, link.server);
         let silent_since = link.heard;
-        match link.state {
+        let state = link.state;
+        let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
+        if waits && self.look(id, now) {
+            return;
+        }
+        let link = &self.links[id.index()];
+        match state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                if live && now >= not_before && self.board.failures(pool, server) > 0 && !self.draining {
+                let wanted = link.suspect || self.board.failures(pool, server) > 0;
+                if live && now >= not_before && wanted && !self.draining {
                     self.start_connect(id, now);
                 }
             }
@@ -298,7 +316,7 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
-            LinkState::Up if link.in_flight.is_empty() => {}
+            LinkState::Up if !waits => {}
             LinkState::Up => {
                 let first = self.deadline(pool, silent_since);
                 let Some(timeout) = self.timeout(pool) else { return };
@@ -318,7 +336,7 @@ impl Engine {
         }
     }
 
-    fn arm_link(&mut self, id: LinkId, at: Instant) {
+    pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
         let link = &mut self.links[id.index()];
         if !std::mem::replace(&mut link.timed, true) {
             self.timers.set(at, Timer::Link(id));
@@ -343,7 +361,9 @@ impl Engine {
             if live == self.pools[index].live {
                 continue;
             }
-            self.pools[index].ring = Ring::new(&self.config.pools[index], &live);
+            let held = vec![true; live.len()];
+            let config = &self.config.pools[index];
+            self.pools[index].ring = Ring::new(config, if config.on_eject == OnEject::Hold { &held } else { &live });
             let before = std::mem::replace(&mut self.pools[index].live, live);
             for server in (0..before.len()).map(server_id) {
                 if before[server.index()] && !self.pools[index].live[server.index()] {
@@ -372,48 +392,5 @@ impl Merge {
     /// Fragments that have not been answered.
     pub(super) fn open_fragments(&self) -> usize {
         self.fragments().iter().filter(|fragment| !fragment.done).count()
-    }
-}
-
-impl Engine {
-    /// A flush that a server missed goes out before anything else on its next connection.
-    pub(super) fn pay_owed_flush(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
-        let (pool, server) = (link.pool, link.server);
-        if self.board.take_owed_flush(pool, server) {
-            self.send_own_flush(id, now);
-        }
-    }
-
-    /// Queues a `flush_all` of the proxy's own, in front of what waits on a fresh connection.
-    pub(super) fn send_own_flush(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        let waiting = std::mem::take(&mut link.in_flight);
-        let outbox = std::mem::take(&mut link.outbox);
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start: link.outbox.end(),
-            fragment: 0,
-            verb: Verb::FlushAll,
-            marks: 0,
-        };
-        crate::proto::memcache::encode::flush_all(link.outbox.tail(), None);
-        for (index, old) in waiting.iter().enumerate() {
-            let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
-            let start = link.outbox.end();
-            link.outbox.tail().extend_from_slice(outbox.between(old.start, end));
-            link.in_flight.push_back(Ticket { start, ..*old });
-        }
-        link.in_flight.push_front(ticket);
-        link.heard = now;
-        self.arm_link_in_flight(id);
-    }
-
-    fn arm_link_in_flight(&mut self, id: LinkId) {
-        let link = &self.links[id.index()];
-        let at = self.deadline(link.pool, link.heard);
-        self.arm_link(id, at);
     }
 }

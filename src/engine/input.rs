@@ -1,10 +1,10 @@
 //! A client's bytes become requests, and requests go to servers.
 
 use super::degrade::Asked;
-use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, QUEUE_LIMIT, Ticket};
+use super::link::{LinkId, QUEUE_LIMIT, Ticket};
 use super::session::{LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
@@ -364,7 +364,6 @@ impl Engine {
         };
         write(link.outbox.tail());
         if asked.noreply {
-            ticket.session = Ticket::NOBODY;
             ticket.marks |= Ticket::NOREPLY;
         } else {
             session.keys_in_flight += 1;
@@ -394,50 +393,11 @@ impl Engine {
         server.requests.add(1);
         server.request_bytes.add(bytes);
         if !timed {
-            let at = self.deadline(pool, heard);
+            let at = self.first_look(id, heard);
             self.timers.set(at, Timer::Link(id));
         }
+        self.enter_link(id, ticket);
         self.touch_link(id);
-    }
-
-    /// The link that a key's requests of a client go through, opened if need be.
-    pub(super) fn link_for(
-        &mut self,
-        pool: PoolId,
-        id: SessionId,
-        key: &[u8],
-        now: Instant,
-    ) -> Result<(LinkId, ServerId), Failure> {
-        let random = self.next_random();
-        let server = self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)?;
-        Ok((self.link_to(pool, id, server, now)?, server))
-    }
-
-    /// The link to a server that a client's requests go through, opened if need be.
-    ///
-    /// All requests of one client for one server use the same link: on two, they could overtake each other.
-    pub(super) fn link_to(
-        &mut self,
-        pool: PoolId,
-        id: SessionId,
-        server: ServerId,
-        now: Instant,
-    ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit {
-            return Err(Failure::NoMemory);
-        }
-        let links = &self.pools[pool.index()].links[server.index()];
-        let id = links[id.index() % links.len()];
-        let link = &self.links[id.index()];
-        if link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT {
-            return Err(Failure::QueueFull);
-        }
-        match link.state {
-            LinkState::Up | LinkState::Connecting => {}
-            LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
-            LinkState::Down { .. } => self.start_connect(id, now),
-        }
-        Ok(id)
     }
 
     /// Has a client wait until a link's queue has drained.

@@ -13,7 +13,9 @@ impl Engine {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut awaited = std::collections::BTreeMap::new();
         for link in &self.links {
-            for ticket in link.in_flight.iter().filter(|ticket| ticket.session != Ticket::NOBODY) {
+            for ticket in
+                link.in_flight.iter().filter(|ticket| ticket.session != Ticket::NOBODY && !ticket.is(Ticket::NOREPLY))
+            {
                 *awaited.entry((ticket.session, ticket.generation, ticket.number)).or_insert(0u32) += 1;
             }
         }

@@ -69,7 +69,7 @@ impl Ticket {
     pub(crate) const ONCE: u8 = 32;
     /// Its response is a listing (`stats`).
     pub(crate) const LISTING: u8 = 64;
-    /// The client asked for no answer, so it has no slot for one.
+    /// The client asked for no answer, so it has no slot for one. The ticket still names its session.
     pub(crate) const NOREPLY: u8 = 128;
 
     pub(crate) fn is(&self, mark: u8) -> bool {
@@ -132,6 +132,12 @@ pub(crate) struct Link {
     pub(crate) need: usize,
     /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
     pub(crate) heard: Instant,
+    /// What its responses take at most, of late, in nanoseconds: a peak that fades.
+    pub(crate) usual: u64,
+    /// It has been silent for too long: nothing more is asked of it until it says something.
+    pub(crate) suspect: bool,
+    /// The silence that began then has been looked at once.
+    pub(crate) doubted: Option<Instant>,
     /// A timer is set.
     pub(crate) timed: bool,
     /// The shell has been told that there is something to write.
@@ -157,6 +163,9 @@ impl Link {
             partial: Vec::new(),
             need: 0,
             heard: Instant::ZERO,
+            usual: 0,
+            suspect: false,
+            doubted: None,
             timed: false,
             dirty: false,
             stalled: Vec::new(),
@@ -170,6 +179,13 @@ impl Link {
             self.heard = self.heard.max(now);
         }
         self.in_flight.push_back(ticket);
+    }
+
+    /// A response came that took so long.
+    pub(crate) fn observe_latency(&mut self, latency: Duration) {
+        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        // Halved in some 180 fast responses: a pause is remembered for a while, not for good.
+        self.usual = if latency > self.usual { latency } else { self.usual - (self.usual - latency) / 256 };
     }
 
     /// Takes the front ticket, whose response has been read or given up.

@@ -24,6 +24,8 @@
 mod deadline;
 mod degrade;
 mod deliver;
+mod dispatch;
+mod effect;
 mod fanout;
 mod fault;
 mod input;
@@ -33,8 +35,10 @@ mod merge;
 mod multiget;
 mod outbox;
 mod output;
+mod owed;
 mod probe;
 pub mod session;
+mod stall;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,65 +53,9 @@ use crate::ring::Ring;
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 use deadline::{Timer, Timers};
+pub use effect::{Effect, Notice};
 use link::{Link, LinkId, LinkState, Purpose};
 use session::{Session, SessionId};
-
-/// Something that only the shell can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Open a connection for the link; report with [`Engine::link_connected`] or [`Engine::link_failed`].
-    Connect {
-        /// Which link.
-        link: LinkId,
-        /// The attempt, to be given back with every report about it.
-        epoch: u32,
-    },
-    /// Drop whatever connection the link had; its epoch is over.
-    Disconnect {
-        /// Which link.
-        link: LinkId,
-    },
-    /// The ring has changed: every other worker is to be woken ([`Engine::refresh`]).
-    News,
-    /// Something the operator wants to know.
-    Notice(Notice),
-}
-
-/// A change of state, told once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// A server is out of the ring.
-    Ejected {
-        /// Its pool.
-        pool: PoolId,
-        /// The server.
-        server: ServerId,
-        /// The failure that did it.
-        failure: Failure,
-        /// Failures in a row.
-        failures: u32,
-    },
-    /// A server is back in the ring.
-    Restored {
-        /// Its pool.
-        pool: PoolId,
-        /// The server.
-        server: ServerId,
-        /// How long it was out.
-        away: Duration,
-        /// Probes that it took.
-        probes: u32,
-    },
-    /// A server broke the protocol; its connection was closed.
-    Violation {
-        /// Its pool.
-        pool: PoolId,
-        /// The server.
-        server: ServerId,
-        /// What it did.
-        violation: crate::proto::memcache::response::Violation,
-    },
-}
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +89,8 @@ struct PoolState {
     links: Vec<Vec<LinkId>>,
     /// For each server, its link for probes.
     probes: Vec<LinkId>,
+    /// For each server, when the operator was last told of something that may happen often.
+    told: Vec<Option<Instant>>,
 }
 
 /// What an engine is made from.
@@ -205,6 +155,7 @@ impl Engine {
                 live: vec![true; pool.servers.len()],
                 links: Vec::new(),
                 probes: Vec::new(),
+                told: vec![None; pool.servers.len()],
             };
             for server in (0..pool.servers.len()).map(server_id) {
                 let traffic = |_| add(Link::new(id, server, Purpose::Traffic));
@@ -370,7 +321,10 @@ impl Engine {
             self.counters.server(pool, server).server_connections.add(1);
             match purpose {
                 Purpose::Probe => self.send_probe(id, now),
-                Purpose::Traffic => self.pay_owed_flush(id, now),
+                Purpose::Traffic => {
+                    self.pay_owed_flush(id, now);
+                    self.test_suspect(id, now);
+                }
             }
             self.touch_link(id);
         }

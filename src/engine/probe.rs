@@ -4,12 +4,13 @@
 //! before it comes back. Only the first worker probes; the others learn of the return from the board.
 
 use super::deadline::Timer;
-use super::link::{LinkId, LinkState, Ticket};
+use super::link::{LinkId, LinkState, Purpose, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
+use crate::health::tracker::Passed;
+use crate::proto::memcache::Verb;
 use crate::proto::memcache::response::Status;
-use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
 
 impl Engine {
@@ -44,20 +45,7 @@ impl Engine {
         if self.board.take_owed_flush(pool, server) {
             self.send_own_flush(id, now);
         }
-        let outbox = &mut self.links[id.index()].outbox;
-        let start = outbox.end();
-        outbox.tail().extend_from_slice(Verb::Version.name().as_bytes());
-        encode::line_end(outbox.tail());
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start,
-            fragment: 0,
-            verb: Verb::Version,
-            marks: 0,
-        };
-        self.push_ticket(id, ticket, now);
+        self.ask_version(id, now);
     }
 
     /// The response to a request of the proxy's own.
@@ -67,7 +55,7 @@ impl Engine {
         if ticket.verb == Verb::FlushAll && status != Status::Done {
             self.board.owe_flush(pool, server);
         }
-        if ticket.verb != Verb::Version || link.state != LinkState::Up {
+        if ticket.verb != Verb::Version || link.state != LinkState::Up || link.purpose != Purpose::Probe {
             return;
         }
         if status != Status::Done {
@@ -78,12 +66,22 @@ impl Engine {
         link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
         let counters = self.counters.server(pool, server);
         counters.server_connections.sub(1);
-        counters.restores.add(1);
         self.counters.current_connections.sub(1);
         self.effects.push_back(Effect::Disconnect { link: id });
-        let (away, probes) = self.board.probe_passed(pool, server, now);
-        self.effects.push_back(Effect::Notice(Notice::Restored { pool, server, away, probes }));
-        self.effects.push_back(Effect::News);
+        match self.board.probe_passed(pool, server, now) {
+            Passed::Restored { away, probes } => {
+                self.counters.server(pool, server).restores.add(1);
+                self.effects.push_back(Effect::Notice(Notice::Restored { pool, server, away, probes }));
+                self.effects.push_back(Effect::News);
+            }
+            Passed::Again => self.schedule_probe(pool, server),
+            Passed::HeldBack { until, first } => {
+                if first {
+                    self.effects.push_back(Effect::Notice(Notice::HeldBack { pool, server, wait: until - now }));
+                }
+                self.schedule_probe(pool, server);
+            }
+        }
     }
 
     /// The probe did not get an answer.

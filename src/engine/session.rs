@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::link::LinkId;
 use super::merge::Merge;
 use super::output::Output;
 use crate::config::model::{PoolId, ServerId};
@@ -66,6 +67,15 @@ pub(crate) struct Slot {
     pub(crate) merge: Option<Box<Merge>>,
 }
 
+/// The link that a client's requests to a server go through while any of them is in flight there: on two, they could
+/// overtake each other. Kept only where a server has several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    pub(crate) server: ServerId,
+    pub(crate) link: LinkId,
+    pub(crate) in_flight: u32,
+}
+
 /// A multi-get of which not all keys have been sent yet, its line being at the front of the input.
 #[derive(Debug)]
 pub(crate) struct LongGet {
@@ -91,6 +101,7 @@ pub(crate) struct Session {
     pub(crate) keys_in_flight: usize,
     /// Bytes of responses that wait behind an earlier one.
     pub(crate) held: usize,
+    pub(crate) routes: Vec<Route>,
     pub(crate) output: Output,
     /// Input that could not be used yet.
     pub(crate) partial: Vec<u8>,
@@ -126,6 +137,7 @@ impl Session {
             slots: VecDeque::new(),
             keys_in_flight: 0,
             held: 0,
+            routes: Vec::new(),
             output: Output::default(),
             partial: Vec::new(),
             need: 0,

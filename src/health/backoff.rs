@@ -32,12 +32,6 @@ impl Backoff {
         self.attempts = 0;
     }
 
-    /// Delays handed out since the start.
-    #[must_use]
-    pub const fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     /// The next delay. The first is `server_retry_timeout` itself.
     pub fn next_delay(&mut self) -> Duration {
         let attempt = self.attempts;

@@ -5,22 +5,32 @@
 //! anything to reset. Failures are rare, so they take a lock; successes do not.
 
 pub mod backoff;
+pub mod bucket;
 pub mod tracker;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
-use tracker::{Rules, State, Tracker};
+use bucket::Bucket;
+use tracker::{Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
 #[derive(Debug)]
 pub struct Board {
     version: AtomicU64,
-    pools: Vec<Vec<Entry>>,
+    pools: Vec<Servers>,
+}
+
+/// The servers of a pool.
+#[derive(Debug)]
+struct Servers {
+    entries: Vec<Entry>,
+    /// How many of them are out of the ring, and how many may be. The lock orders ejections.
+    ejected: Mutex<usize>,
+    most_ejected: usize,
 }
 
 #[derive(Debug)]
@@ -29,6 +39,7 @@ struct Entry {
     failures: AtomicU32,
     owes_flush: AtomicBool,
     tracker: Mutex<Tracker>,
+    connects: Mutex<Bucket>,
 }
 
 impl Entry {
@@ -62,13 +73,26 @@ impl Board {
                 failure_limit: pool.server_failure_limit,
                 retry_timeout: pool.server_retry_timeout,
                 timeout: pool.timeout,
+                rise: pool.rise,
+                flap_limit: pool.flap_limit,
             };
+            // All connections to a server may be opened at once, and as many as it takes to find out that it is dead.
+            let connections = pool.server_connections * config.settings.workers;
+            let burst = pool
+                .server_reconnect_limit
+                .max(u32::try_from(connections).unwrap_or(u32::MAX))
+                .max(pool.server_failure_limit.min(100));
             let entry = |index: usize| Entry {
                 failures: AtomicU32::new(0),
                 owes_flush: AtomicBool::new(false),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
+                connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
             };
-            (0..pool.servers.len()).map(entry).collect()
+            Servers {
+                entries: (0..pool.servers.len()).map(entry).collect(),
+                ejected: Mutex::new(0),
+                most_ejected: pool.servers.len() * pool.max_ejected_percent as usize / 100,
+            }
         });
         Self { version: AtomicU64::new(0), pools: pools.collect() }
     }
@@ -82,7 +106,7 @@ impl Board {
     /// Which servers of a pool may be in the ring.
     #[must_use]
     pub fn live(&self, pool: PoolId) -> Vec<bool> {
-        self.pools[pool.index()].iter().map(|entry| entry.lock().is_up()).collect()
+        self.pools[pool.index()].entries.iter().map(|entry| entry.lock().is_up()).collect()
     }
 
     /// The state of one server.
@@ -109,12 +133,14 @@ impl Board {
     /// The server failed at `at` ([`Tracker::failed`]).
     pub fn failed(&self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) -> Verdict {
         let entry = self.entry(pool, server);
-        let mut tracker = entry.lock();
-        let verdict = tracker.failed(failure, at);
+        let servers = &self.pools[pool.index()];
+        let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = entry.lock().failed(failure, at, *ejected < servers.most_ejected);
         match verdict {
             Verdict::Ignored => {}
             Verdict::Counted(failures) => entry.failures.store(failures, Ordering::Relaxed),
             Verdict::Ejected { .. } => {
+                *ejected += 1;
                 entry.failures.store(0, Ordering::Relaxed);
                 self.version.fetch_add(1, Ordering::Release);
             }
@@ -139,12 +165,24 @@ impl Board {
         self.entry(pool, server).lock().claim_probe(now)
     }
 
-    /// The probe was answered well: the server is back in the ring. Returns how long it was out and the number of
-    /// probes it took.
-    pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> (Duration, u32) {
-        let away = self.entry(pool, server).lock().probe_passed(now);
-        self.version.fetch_add(1, Ordering::Release);
-        away
+    /// The probe was answered well: the server may be back in the ring.
+    pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> Passed {
+        let mut ejected = self.pools[pool.index()].ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = self.entry(pool, server).lock().probe_passed(now);
+        if matches!(passed, Passed::Restored { .. }) {
+            *ejected -= 1;
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        passed
+    }
+
+    /// Whether a connection that is to replace a lost one may be opened now.
+    ///
+    /// # Errors
+    ///
+    /// Not yet; says when.
+    pub fn may_reconnect(&self, pool: PoolId, server: ServerId, now: Instant) -> Result<(), Instant> {
+        self.entry(pool, server).connects.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// The probe failed.
@@ -163,6 +201,6 @@ impl Board {
     }
 
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {
-        &self.pools[pool.index()][server.index()]
+        &self.pools[pool.index()].entries[server.index()]
     }
 }

@@ -7,11 +7,13 @@
 //!    +----+ <--------------+                   +---------+ <------------------- +---------+
 //!      any success resets  |                        the probe failed: later again   |
 //!      the count           +--------------------------------------------------------+
-//!                                            the probe was answered well
+//!                                     `rise` probes in a row were answered well
 //! ```
 //!
-//! Only a probe brings a server back; requests of clients are never used to find out.
+//! Only probes bring a server back; requests of clients are never used to find out. A server that has changed the ring
+//! too often of late stays out, however well it answers: see [`Rules::flap_limit`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Verdict;
@@ -30,6 +32,37 @@ pub struct Rules {
     pub retry_timeout: Duration,
     /// `timeout`.
     pub timeout: Option<Duration>,
+    /// `rise`.
+    pub rise: u32,
+    /// `flap_limit`: most changes of the ring in [`FLAP_WINDOW`].
+    pub flap_limit: Option<u32>,
+}
+
+/// The time in which changes of the ring are counted.
+const FLAP_WINDOW: Duration = Duration::from_secs(60);
+
+/// Longest pause between two of the probes in a row that `rise` asks for.
+const RISE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a server whose probe was answered well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// It is back in the ring.
+    Restored {
+        /// How long it was out.
+        away: Duration,
+        /// Probes that it took.
+        probes: u32,
+    },
+    /// It must be probed well again.
+    Again,
+    /// It is well, but has changed the ring too often.
+    HeldBack {
+        /// Earliest time of its return.
+        until: Instant,
+        /// Whether it is news.
+        first: bool,
+    },
 }
 
 /// Where a server is in its life.
@@ -66,6 +99,14 @@ pub struct Tracker {
     backoff: Backoff,
     timeout_counted: Option<Instant>,
     ejected_at: Option<Instant>,
+    /// Good probes in a row.
+    passes: u32,
+    /// Probes since it was ejected.
+    probes: u32,
+    /// It was told that it is held back.
+    held_back: bool,
+    /// When it left the ring and returned, of late.
+    changes: VecDeque<Instant>,
 }
 
 impl Tracker {
@@ -78,6 +119,10 @@ impl Tracker {
             backoff: Backoff::new(rules.retry_timeout, seed),
             timeout_counted: None,
             ejected_at: None,
+            passes: 0,
+            probes: 0,
+            held_back: false,
+            changes: VecDeque::new(),
         }
     }
 
@@ -121,7 +166,9 @@ impl Tracker {
     ///
     /// Requests that time out together are one failure: a hang counts once for each `timeout` that it lasts, so that
     /// `server_failure_limit` keeps its meaning whatever the load.
-    pub fn failed(&mut self, failure: Failure, at: Instant) -> Verdict {
+    ///
+    /// `may_leave` is whether the pool can spare it (`max_ejected_percent`).
+    pub fn failed(&mut self, failure: Failure, at: Instant, may_leave: bool) -> Verdict {
         let State::Up { failures } = &mut self.state else {
             return Verdict::Ignored;
         };
@@ -134,9 +181,12 @@ impl Tracker {
         }
         *failures = failures.saturating_add(1);
         let failures = *failures;
-        if !self.rules.ejects || failures < self.rules.failure_limit {
+        if !self.rules.ejects || failures < self.rules.failure_limit || !may_leave {
             return Verdict::Counted(failures);
         }
+        self.changed(at);
+        (self.passes, self.probes) = (0, 0);
+        self.held_back = false;
         self.backoff.reset();
         self.timeout_counted = None;
         self.ejected_at = Some(at);
@@ -153,21 +203,51 @@ impl Tracker {
             return false;
         }
         self.state = State::Probing { since, failure };
+        self.probes += 1;
         true
     }
 
-    /// The probe was answered well. Returns how long the server was out and the number of probes.
-    pub fn probe_passed(&mut self, now: Instant) -> (Duration, u32) {
-        let away = match self.state {
-            State::Ejected { since, .. } | State::Probing { since, .. } => now - since,
-            State::Up { .. } => Duration::ZERO,
+    /// The probe was answered well.
+    pub fn probe_passed(&mut self, now: Instant) -> Passed {
+        let State::Probing { since, failure } = self.state else {
+            return Passed::Again; // it is up, or was ejected anew
         };
+        self.passes += 1;
+        if self.passes < self.rules.rise {
+            let pause = self.rules.retry_timeout.min(RISE_PAUSE);
+            self.state = State::Ejected { since, failure, probe_at: now + pause };
+            return Passed::Again;
+        }
+        if let Some(until) = self.kept_out_until(now) {
+            let probe_at = until.min(now + self.rules.retry_timeout.max(RISE_PAUSE));
+            self.state = State::Ejected { since, failure, probe_at };
+            return Passed::HeldBack { until, first: !std::mem::replace(&mut self.held_back, true) };
+        }
+        self.changed(now);
         self.state = State::Up { failures: 0 };
-        (away, self.backoff.attempts())
+        Passed::Restored { away: now - since, probes: self.probes }
+    }
+
+    /// Until when it must stay out, so that its return and its next ejection stay within the limit.
+    fn kept_out_until(&self, now: Instant) -> Option<Instant> {
+        let limit = self.rules.flap_limit? as usize;
+        let recent = self.changes.iter().filter(|at| now - **at < FLAP_WINDOW).count();
+        let excess = (recent + 2).checked_sub(limit).filter(|excess| *excess > 0)?;
+        let oldest = self.changes.len() - recent;
+        self.changes.get(oldest + excess - 1).map(|at| *at + FLAP_WINDOW)
+    }
+
+    fn changed(&mut self, at: Instant) {
+        let Some(limit) = self.rules.flap_limit else { return };
+        self.changes.push_back(at);
+        while self.changes.len() > limit as usize {
+            self.changes.pop_front();
+        }
     }
 
     /// The probe failed; there will be another.
     pub fn probe_failed(&mut self, now: Instant) {
+        self.passes = 0;
         if let State::Probing { since, failure } = self.state {
             self.state = State::Ejected { since, failure, probe_at: now + self.backoff.next_delay() };
         }
@@ -186,6 +266,8 @@ mod tests {
             failure_limit: 3,
             retry_timeout: Duration::from_secs(2),
             timeout: Some(Duration::from_millis(400)),
+            rise: 1,
+            flap_limit: Some(6),
         };
         Tracker::new(rules, 7)
     }
@@ -197,20 +279,20 @@ mod tests {
     #[test]
     fn consecutive_failures_eject_and_a_success_resets() {
         let mut tracker = tracker(true);
-        assert_eq!(tracker.failed(Failure::Refused, at(0)), Verdict::Counted(1));
-        assert_eq!(tracker.failed(Failure::Closed, at(1)), Verdict::Counted(2));
+        assert_eq!(tracker.failed(Failure::Refused, at(0), true), Verdict::Counted(1));
+        assert_eq!(tracker.failed(Failure::Closed, at(1), true), Verdict::Counted(2));
         tracker.succeeded();
-        assert_eq!(tracker.failed(Failure::Refused, at(2)), Verdict::Counted(1));
-        assert_eq!(tracker.failed(Failure::Refused, at(3)), Verdict::Counted(2));
-        assert_eq!(tracker.failed(Failure::Refused, at(4)), Verdict::Ejected { failures: 3 });
+        assert_eq!(tracker.failed(Failure::Refused, at(2), true), Verdict::Counted(1));
+        assert_eq!(tracker.failed(Failure::Refused, at(3), true), Verdict::Counted(2));
+        assert_eq!(tracker.failed(Failure::Refused, at(4), true), Verdict::Ejected { failures: 3 });
         assert!(!tracker.is_up());
-        assert_eq!(tracker.failed(Failure::Refused, at(5)), Verdict::Ignored);
+        assert_eq!(tracker.failed(Failure::Refused, at(5), true), Verdict::Ignored);
     }
 
     #[test]
     fn a_hang_counts_once_for_each_timeout_that_it_lasts() {
         let mut tracker = tracker(true);
-        let verdicts: Vec<_> = (400..=1200).map(|ms| tracker.failed(Failure::TimedOut, at(ms))).collect();
+        let verdicts: Vec<_> = (400..=1200).map(|ms| tracker.failed(Failure::TimedOut, at(ms), true)).collect();
         let counted = verdicts.iter().filter(|verdict| **verdict != Verdict::Ignored).count();
         assert_eq!(counted, 3);
         assert!(!tracker.is_up(), "three timeouts of 400 ms are the limit of three");
@@ -220,7 +302,10 @@ mod tests {
     fn without_auto_eject_nothing_leaves_the_ring() {
         let mut tracker = tracker(false);
         for ms in 0..100 {
-            assert_eq!(tracker.failed(Failure::Refused, at(ms)), Verdict::Counted(u32::try_from(ms).unwrap() + 1));
+            assert_eq!(
+                tracker.failed(Failure::Refused, at(ms), true),
+                Verdict::Counted(u32::try_from(ms).unwrap() + 1)
+            );
         }
         assert!(tracker.is_up());
     }
@@ -229,7 +314,7 @@ mod tests {
     fn one_probe_at_a_time_and_only_a_good_one_restores() {
         let mut tracker = tracker(true);
         for ms in 0..3 {
-            tracker.failed(Failure::Refused, at(ms));
+            tracker.failed(Failure::Refused, at(ms), true);
         }
         assert_eq!(tracker.probe_at(), Some(at(2002)));
         assert!(!tracker.claim_probe(at(2001)), "too early");
@@ -241,9 +326,77 @@ mod tests {
         let next = tracker.probe_at().expect("ejected again");
         assert!(next > at(2010) && next <= at(2010 + 2800));
         assert!(tracker.claim_probe(next));
-        let (away, probes) = tracker.probe_passed(next);
-        assert_eq!(away, next - at(2));
-        assert_eq!(probes, 2);
+        assert_eq!(tracker.probe_passed(next), Passed::Restored { away: next - at(2), probes: 2 });
         assert!(tracker.is_up());
+    }
+
+    #[test]
+    fn with_rise_so_many_probes_in_a_row_must_be_good() {
+        let mut tracker = tracker(true);
+        tracker.rules.rise = 3;
+        for ms in 0..3 {
+            tracker.failed(Failure::Refused, at(ms), true);
+        }
+        let mut now = at(0);
+        let mut probe = |tracker: &mut Tracker, good: bool| {
+            now = tracker.probe_at().expect("out").max(now);
+            assert!(tracker.claim_probe(now));
+            if good {
+                tracker.probe_passed(now)
+            } else {
+                {
+                    tracker.probe_failed(now);
+                    Passed::Again
+                }
+            }
+        };
+        assert_eq!(probe(&mut tracker, true), Passed::Again);
+        assert_eq!(probe(&mut tracker, true), Passed::Again);
+        assert_eq!(probe(&mut tracker, false), Passed::Again);
+        assert_eq!(probe(&mut tracker, true), Passed::Again, "they start again from one");
+        assert_eq!(probe(&mut tracker, true), Passed::Again);
+        assert!(matches!(probe(&mut tracker, true), Passed::Restored { probes: 6, .. }));
+    }
+
+    #[test]
+    fn a_flapping_server_changes_the_ring_six_times_a_minute_at_most() {
+        let mut tracker = tracker(true);
+        let mut changes = Vec::new();
+        // It dies whenever it is back, and is well whenever it is probed: for ten minutes.
+        for ms in (0..600_000).step_by(10) {
+            let was_up = tracker.is_up();
+            if was_up {
+                tracker.failed(Failure::Refused, at(ms), true);
+            } else if tracker.claim_probe(at(ms)) {
+                tracker.probe_passed(at(ms));
+            }
+            if tracker.is_up() != was_up {
+                changes.push(ms);
+            }
+        }
+        let most = changes.iter().map(|from| changes.iter().filter(|ms| (*from..*from + 60_000).contains(*ms)).count());
+        assert_eq!(most.max(), Some(6), "{changes:?}");
+        assert!(changes.len() >= 50, "it gets its chance again and again: {changes:?}");
+    }
+
+    #[test]
+    fn a_server_that_fails_now_and_then_is_not_held_back() {
+        let mut tracker = tracker(true);
+        for start in (0..20u64).map(|turn| turn * 31_000) {
+            for ms in 0..3 {
+                tracker.failed(Failure::Refused, at(start + ms), true);
+            }
+            assert!(tracker.claim_probe(at(start + 2002)));
+            assert!(matches!(tracker.probe_passed(at(start + 2002)), Passed::Restored { .. }), "{start}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_the_pool_cannot_spare_stays() {
+        let mut tracker = tracker(true);
+        for ms in 0..10 {
+            assert!(matches!(tracker.failed(Failure::Refused, at(ms), false), Verdict::Counted(_)));
+        }
+        assert_eq!(tracker.failed(Failure::Refused, at(11), true), Verdict::Ejected { failures: 11 });
     }
 }

@@ -184,6 +184,16 @@ impl Worker {
                     "server restored"
                 );
             }
+            Notice::Stalled { pool, server, silent } => {
+                let (pool, server, address, _) = name(pool, server);
+                let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+                info!(pool, server, address, silent_ms, "server is silent, requests are answered in its place");
+            }
+            Notice::HeldBack { pool, server, wait } => {
+                let (pool, server, address, _) = name(pool, server);
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                warn!(pool, server, address, wait_ms, "server is well but flapping, kept out of the ring");
+            }
             Notice::Violation { pool, server, violation } => {
                 let (pool, server, address, _) = name(pool, server);
                 warn!(pool, server, address, ?violation, "server broke the protocol, connection closed");

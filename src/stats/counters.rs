@@ -108,6 +108,10 @@ pub struct ServerCounters {
     pub late_responses: Cell,
     /// Requests sent again on a new connection.
     pub resends: Cell,
+    /// Times that it was silent for so long that requests were answered in its place.
+    pub stalls: Cell,
+    /// Connects put off because of `server_reconnect_limit`.
+    pub reconnects_limited: Cell,
     /// Probes sent.
     pub probes: Cell,
     /// Returns to the ring.

@@ -80,6 +80,8 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     out_queue_bytes Gauge "bytes written and not answered yet"
     late_responses Counter "responses that came after their request had been given up"
     resends Counter "requests sent again on a new connection"
+    stalls Counter "times it was silent for so long that requests were answered in its place"
+    reconnects_limited Counter "connects put off because of server_reconnect_limit"
     probes Counter "probes sent while the server was ejected"
     restores Counter "returns to the ring"
 };

@@ -221,7 +221,7 @@ fn answers_cut_at_every_byte_are_put_together() {
 
 #[test]
 fn a_write_that_has_left_is_never_sent_again_and_a_read_once() {
-    let mut stage = Stage::start(1, &["timeout: 20000", "on_failure: error"]);
+    let mut stage = Stage::start(1, &["timeout: 20000", "on_failure: error", "server_reconnect_limit: 1000"]);
     let warm = |stage: &mut Stage| {
         stage.client.send("get warm\r\n");
         stage.servers[0].receive("get warm\r\n");
@@ -273,7 +273,7 @@ fn a_write_that_has_left_is_never_sent_again_and_a_read_once() {
 
 #[test]
 fn a_late_answer_reaches_nobody() {
-    let mut stage = Stage::start(1, &["timeout: 300", "on_failure: miss"]);
+    let mut stage = Stage::start(1, &["timeout: 300", "on_failure: miss", "stall_detection: false"]);
     let asked = Instant::now();
     stage.client.send("get a\r\n");
     stage.servers[0].receive("get a\r\n");

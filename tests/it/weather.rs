@@ -150,7 +150,8 @@ fn storm(settings: &str, more: &[&str]) {
     let port = free_port();
     let mut file = format!(
         "{settings}pool:\n  listen: 127.0.0.1:{port}\n  timeout: {}\n  auto_eject_hosts: true\n  \
-         server_failure_limit: 3\n  server_retry_timeout: 500\n  on_failure: miss\n",
+         server_failure_limit: 3\n  server_retry_timeout: 500\n  on_failure: miss\n  flap_limit: 0\n  \
+         server_reconnect_limit: 1000\n",
         TIMEOUT.as_millis()
     );
     more.iter().for_each(|line| file.push_str(&format!("  {line}\n")));

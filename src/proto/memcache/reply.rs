@@ -77,7 +77,7 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::Unreachable => b"SERVER_ERROR No route to host\r\n",
         Failure::Unresolved => b"SERVER_ERROR Host is down\r\n",
         Failure::NoSocket => b"SERVER_ERROR No such file or directory\r\n",
-        Failure::TimedOut => b"SERVER_ERROR Connection timed out\r\n",
+        Failure::TimedOut | Failure::Stalled => b"SERVER_ERROR Connection timed out\r\n",
         Failure::Closed => b"SERVER_ERROR unknown\r\n",
         Failure::Reset => b"SERVER_ERROR Connection reset by peer\r\n",
         Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",

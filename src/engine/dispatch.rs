@@ -1,0 +1,115 @@
+//! Which connection a request goes through: the key's server, and one of that server's links.
+
+use super::Engine;
+use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, Ticket};
+use super::session::{Route, SessionId};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::time::Instant;
+
+impl Engine {
+    /// The link that a key's requests of a client go through, opened if need be.
+    pub(super) fn link_for(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        key: &[u8],
+        now: Instant,
+    ) -> Result<(LinkId, ServerId), Failure> {
+        let random = self.next_random();
+        let server = self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)?;
+        Ok((self.link_to(pool, id, server, now)?, server))
+    }
+
+    /// The link to a server that a client's requests go through, opened if need be.
+    ///
+    /// All requests of one client for one server use the same link: on two, they could overtake each other.
+    pub(super) fn link_to(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        server: ServerId,
+        now: Instant,
+    ) -> Result<LinkId, Failure> {
+        if self.memory > self.memory_limit {
+            return Err(Failure::NoMemory);
+        }
+        let id = self.pick_link(pool, id, server, now);
+        let link = &self.links[id.index()];
+        if link.suspect {
+            return Err(Failure::Stalled);
+        }
+        if link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT {
+            return Err(Failure::QueueFull);
+        }
+        match link.state {
+            LinkState::Up | LinkState::Connecting => {}
+            LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
+            LinkState::Down { failure, .. } => {
+                if !self.start_connect(id, now) {
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(id)
+    }
+
+    /// The link of a client for a server: the one that it uses, or the least busy.
+    fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
+        let links = &self.pools[pool.index()].links[server.index()];
+        if let [only] = links[..] {
+            return only;
+        }
+        let Some(session) = self.sessions.get_mut(id.index()) else { return links[0] };
+        let known = session.routes.iter().position(|route| route.server == server);
+        if let Some(known) = known
+            && session.routes[known].in_flight > 0
+        {
+            return session.routes[known].link;
+        }
+        let cost = |id: LinkId| {
+            let link = &self.links[id.index()];
+            match link.state {
+                _ if link.suspect => usize::MAX - 1,
+                LinkState::Up => link.in_flight.len(),
+                LinkState::Connecting => link.in_flight.len() + 1,
+                // A further connection is worth it when the others are busy.
+                LinkState::Down { not_before, .. } if not_before <= now => 2,
+                LinkState::Down { .. } => usize::MAX,
+            }
+        };
+        let link = links.iter().copied().min_by_key(|link| cost(*link)).unwrap_or(links[0]);
+        let route = Route { server, link, in_flight: 0 };
+        match known {
+            Some(known) => session.routes[known] = route,
+            None => session.routes.push(route),
+        }
+        link
+    }
+
+    /// What a ticket's session has in flight on a link, where a server has several.
+    fn route_mut(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Route> {
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        self.session(id)?.routes.iter_mut().find(|route| route.link == link)
+    }
+
+    /// A ticket goes out on a link.
+    pub(super) fn enter_link(&mut self, link: LinkId, ticket: Ticket) {
+        let pool = self.links[link.index()].pool;
+        if self.config.pools[pool.index()].server_connections > 1
+            && let Some(route) = self.route_mut(link, ticket)
+        {
+            route.in_flight += 1;
+        }
+    }
+
+    /// A ticket has left its link.
+    pub(super) fn leave_link(&mut self, link: LinkId, ticket: Ticket) {
+        let pool = self.links[link.index()].pool;
+        if self.config.pools[pool.index()].server_connections > 1
+            && let Some(route) = self.route_mut(link, ticket)
+        {
+            route.in_flight = route.in_flight.saturating_sub(1);
+        }
+    }
+}

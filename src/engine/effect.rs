@@ -1,0 +1,82 @@
+//! What the engine asks of the shell, and what it has to tell.
+
+use std::time::Duration;
+
+use super::link::LinkId;
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+
+/// Something that only the shell can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Open a connection for the link; report with [`super::Engine::link_connected`] or [`super::Engine::link_failed`].
+    Connect {
+        /// Which link.
+        link: LinkId,
+        /// The attempt, to be given back with every report about it.
+        epoch: u32,
+    },
+    /// Drop whatever connection the link had; its epoch is over.
+    Disconnect {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The ring has changed: every other worker is to be woken ([`super::Engine::refresh`]).
+    News,
+    /// Something the operator wants to know.
+    Notice(Notice),
+}
+
+/// A change of state, told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A server is out of the ring.
+    Ejected {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// The failure that did it.
+        failure: Failure,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// A server is back in the ring.
+    Restored {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// How long it was out.
+        away: Duration,
+        /// Probes that it took.
+        probes: u32,
+    },
+    /// A server is silent; requests are answered in its place until it says something.
+    Stalled {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// For how long it has said nothing to what it was asked.
+        silent: Duration,
+    },
+    /// A server is well, and stays out because it has changed the ring too often.
+    HeldBack {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// For how long at least.
+        wait: Duration,
+    },
+    /// A server broke the protocol; its connection was closed.
+    Violation {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// What it did.
+        violation: crate::proto::memcache::response::Violation,
+    },
+}

@@ -1,0 +1,105 @@
+//! Noticing that a server has gone silent before its first timeout has passed.
+//!
+//! A request that waits for a hung server waits for all of its `timeout`. Those that come after it need not: when a
+//! link with requests in flight has been silent for three times what its responses usually take ([`Stall`] has the
+//! bounds), it is suspect. What is in flight on it stays and is the test; new requests are answered by the pool's
+//! policy. A single byte from the server ends the suspicion. If it times out, the link is connected anew and asked for
+//! its version, so that there is a test still; failures are counted as ever.
+//!
+//! A slow server is not a silent one: its latency raises the bound, up to where only `timeout` decides. And a pause of
+//! this process is no silence of the server: what was sent meanwhile is read before the second look.
+//!
+//! [`Stall`]: crate::config::model::Stall
+
+use std::time::Duration;
+
+use super::link::{LinkId, LinkState, Ticket};
+use super::{Effect, Engine, Notice};
+use crate::config::model::{PoolId, ServerId};
+use crate::proto::memcache::{Verb, encode};
+use crate::time::Instant;
+
+/// Between the look that finds a silence and the one that believes it.
+const SECOND_LOOK: Duration = Duration::from_millis(5);
+
+/// Pause between two notices of what may happen often.
+const TELL_PERIOD: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// The silence after which a link is suspect, if that comes before the deadline.
+    fn stall_after(&self, id: LinkId) -> Option<Duration> {
+        let link = &self.links[id.index()];
+        let pool = &self.config.pools[link.pool.index()];
+        let stall = pool.stall?;
+        let bound = Duration::from_nanos(link.usual.saturating_mul(3)).clamp(stall.least, stall.most);
+        (bound < pool.timeout?).then_some(bound)
+    }
+
+    /// When a link is to be looked at that has been silent since `since`.
+    pub(super) fn first_look(&self, id: LinkId, since: Instant) -> Instant {
+        let link = &self.links[id.index()];
+        match self.stall_after(id) {
+            Some(bound) if !link.suspect => since + bound,
+            _ => self.deadline(link.pool, since),
+        }
+    }
+
+    /// Looks whether a link that something waits for has gone silent. Returns whether its timer is set to look again.
+    pub(super) fn look(&mut self, id: LinkId, now: Instant) -> bool {
+        let Some(bound) = self.stall_after(id) else { return false };
+        let link = &mut self.links[id.index()];
+        let since = link.heard;
+        if link.suspect {
+            return false;
+        }
+        if now - since < bound {
+            self.arm_link(id, since + bound);
+            return true;
+        }
+        if link.doubted != Some(since) {
+            link.doubted = Some(since);
+            self.arm_link(id, now + SECOND_LOOK);
+            return true;
+        }
+        link.suspect = true;
+        let (pool, server) = (link.pool, link.server);
+        self.counters.server(pool, server).stalls.add(1);
+        self.tell_seldom(Notice::Stalled { pool, server, silent: now - since }, pool, server, now);
+        false
+    }
+
+    /// Tells the operator of something that may happen often, unless something of the kind was told a moment ago.
+    pub(super) fn tell_seldom(&mut self, notice: Notice, pool: PoolId, server: ServerId, now: Instant) {
+        let told = &mut self.pools[pool.index()].told[server.index()];
+        if told.is_none_or(|told| now - told >= TELL_PERIOD) {
+            *told = Some(now);
+            self.effects.push_back(Effect::Notice(notice));
+        }
+    }
+
+    /// Asks a server for its version, on a connection that is to show whether it is well.
+    pub(super) fn ask_version(&mut self, id: LinkId, now: Instant) {
+        let outbox = &mut self.links[id.index()].outbox;
+        let start = outbox.end();
+        outbox.tail().extend_from_slice(Verb::Version.name().as_bytes());
+        encode::line_end(outbox.tail());
+        let ticket = Ticket {
+            session: Ticket::NOBODY,
+            generation: 0,
+            number: 0,
+            start,
+            fragment: 0,
+            verb: Verb::Version,
+            marks: 0,
+        };
+        self.push_ticket(id, ticket, now);
+    }
+
+    /// A link that is suspect has a new connection.
+    pub(super) fn test_suspect(&mut self, id: LinkId, now: Instant) {
+        let link = &self.links[id.index()];
+        if link.suspect && link.state == LinkState::Up {
+            self.ask_version(id, now);
+        }
+    }
+}
