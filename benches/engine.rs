@@ -277,6 +277,7 @@ impl Rig {
             config,
             worker: 0,
             seed: 1,
+            started_at: Duration::ZERO,
         });
         let now = Instant::from_nanos(1);
         engine.preconnect(now);

@@ -15,6 +15,8 @@ pub(super) struct Asked<'a> {
     pub(super) quiet: bool,
     /// Whether it stores only under a condition, if it stores.
     pub(super) conditional: bool,
+    /// Its key as it stands on the wire, if it has just one.
+    pub(super) key: &'a [u8],
     /// Flags of a meta command that every response repeats.
     pub(super) echo: &'a [u8],
     /// When it was read.

@@ -257,7 +257,7 @@ impl Engine {
         if ticket.is(Ticket::NOREPLY) {
             to.succeeded = true;
         } else if ticket.session == Ticket::NOBODY {
-            self.own_response(id, ticket, status);
+            self.own_response(id, ticket, response, status);
         } else if let Some(started) = self.hand_over(pool, ticket, response, status, strip, to.outlet) {
             let link = &mut self.links[id.index()];
             link.observe_latency(link.heard - started);

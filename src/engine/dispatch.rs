@@ -1,13 +1,41 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
 use super::Engine;
+use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, Ticket};
 use super::session::{Route, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
+use crate::proto::memcache::lifetime::Cap;
 use crate::time::Instant;
 
 impl Engine {
+    /// The server that a key belongs to, and the bound on the lifetime of what is written there.
+    ///
+    /// A write that goes elsewhere than it would with all servers in the ring is noted with those that miss it.
+    pub(super) fn target(
+        &mut self,
+        pool: PoolId,
+        asked: Asked<'_>,
+        marks: u8,
+        key: &[u8],
+        now: Instant,
+    ) -> Result<(ServerId, Option<Cap>), Failure> {
+        let random = self.next_random();
+        loop {
+            let state = &self.pools[pool.index()];
+            let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
+            if state.all_live {
+                return Ok((server, None));
+            }
+            if !asked.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
+                let away = self.pools[pool.index()].home.route(key, random) != Some(server);
+                return Ok((server, if away { self.failover_cap(pool, now) } else { None }));
+            }
+            self.refresh(now); // one of them has come back in this very moment
+        }
+    }
+
     /// The link that a key's requests of a client go through, opened if need be.
     pub(super) fn link_for(
         &mut self,

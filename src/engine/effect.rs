@@ -20,6 +20,8 @@ pub enum Effect {
     Disconnect {
         /// Which link.
         link: LinkId,
+        /// At once, with all that is still on its way: the server must not be handed it later.
+        reset: bool,
     },
     /// The ring has changed: every other worker is to be woken ([`super::Engine::refresh`]).
     News,
@@ -51,6 +53,12 @@ pub enum Notice {
         away: Duration,
         /// Probes that it took.
         probes: u32,
+        /// Its process is another one than before.
+        restarted: bool,
+        /// Keys that it was made to forget first.
+        repaid: u32,
+        /// It was flushed first.
+        flushed: bool,
     },
     /// A server is silent; requests are answered in its place until it says something.
     Stalled {
@@ -60,6 +68,13 @@ pub enum Notice {
         server: ServerId,
         /// For how long it has said nothing to what it was asked.
         silent: Duration,
+    },
+    /// A server would not be flushed of what it should have forgotten.
+    Unflushed {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
     },
     /// A server is well, and stays out because it has changed the ring too often.
     HeldBack {

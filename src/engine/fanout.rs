@@ -5,7 +5,7 @@ use super::link::Ticket;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::session::{SessionId, Slot};
 use super::{Engine, server_id};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{OnFailure, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::Summed;
@@ -22,13 +22,15 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) {
-        let asked = Asked { verb: Verb::FlushAll, noreply, quiet: false, conditional: false, echo: b"", started };
+        let asked =
+            Asked { verb: Verb::FlushAll, noreply, quiet: false, conditional: false, key: b"", echo: b"", started };
         let merge = Merge::Word(Word { word: reply::OK, error: None, servers: Vec::new() });
         self.fan_out(id, asked, 0, merge, now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
-        let asked = Asked { verb: Verb::Stats, noreply: false, quiet: false, conditional: false, echo: b"", started };
+        let asked =
+            Asked { verb: Verb::Stats, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
         let (sub, keep_first): (&[u8], bool) = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
             StatsOf::Order(order) => {
@@ -63,7 +65,7 @@ impl Engine {
             match link {
                 Ok(link) => links.push((link, server)),
                 Err(failure) => {
-                    self.undelivered(pool, server, asked.verb);
+                    self.undelivered(pool, server, asked.verb, now);
                     self.count_degraded(id, failure);
                     if self.policy(pool) == OnFailure::Error {
                         merge.failed(failure);
@@ -117,14 +119,6 @@ impl Engine {
             Merge::Values(_) => reply::miss(&mut body, verb, b""),
         }
         self.answer(id, &body);
-    }
-
-    /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
-    /// come back with what it was told to forget.
-    pub(super) fn undelivered(&self, pool: PoolId, server: ServerId, verb: Verb) {
-        if verb == Verb::FlushAll && self.forgives(pool) {
-            self.board.owe_flush(pool, server);
-        }
     }
 
     /// `stats proxy`: what this process counted for the pool.

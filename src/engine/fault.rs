@@ -5,14 +5,16 @@
 use super::deadline::Timer;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
+use super::outbox::Outbox;
 use super::session::{Session, SessionId};
 use super::{Effect, Engine, Notice, pool_id, server_id};
-use crate::config::model::{OnEject, OnFailure, PoolId, ServerId};
+use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
 use crate::proto::memcache::reply;
 use crate::ring::Ring;
 use crate::time::Instant;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Pause between connects to a server that refuses them.
@@ -64,16 +66,22 @@ impl Engine {
         link.state = LinkState::Down { not_before: now, failure };
         link.partial = Vec::new();
         link.need = 0;
+        link.paying = 0;
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let stalled = std::mem::take(&mut link.stalled);
-        self.effects.push_back(Effect::Disconnect { link: id });
+        let reset = !tickets.is_empty();
+        self.effects.push_back(Effect::Disconnect { link: id, reset });
         self.count_closed(pool, server, failure, was_up);
         self.resumable.extend(stalled);
         if purpose == Purpose::Probe {
+            for (ticket, request) in requests(&tickets, &outbox) {
+                self.undelivered(pool, server, ticket.verb, now);
+                self.owe_lost(pool, server, ticket, request, now);
+            }
             self.charge_link(id);
             self.probe_failed(pool, server, now);
             return;
@@ -82,21 +90,21 @@ impl Engine {
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let mut lost = Vec::new();
-        for (index, ticket) in tickets.iter().enumerate() {
-            let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
+        for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
             let unsent = outbox.is_unwritten(ticket.start);
             let repeatable =
                 unsent || (ticket.verb.is_repeatable() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
-            if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(*ticket) {
+            if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
-                let mut again = *ticket;
+                let mut again = ticket;
                 again.start = link.outbox.end();
                 again.marks |= Ticket::RESENT;
-                link.outbox.tail().extend_from_slice(outbox.between(ticket.start, end));
+                link.outbox.tail().extend_from_slice(request);
                 link.push(again, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
-                lost.push(*ticket);
+                self.owe_lost(pool, server, ticket, request, now);
+                lost.push(ticket);
             }
         }
         let resent = !self.links[id.index()].in_flight.is_empty();
@@ -114,14 +122,18 @@ impl Engine {
         }
         for ticket in lost {
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, failure);
+            self.fail_ticket(pool, server, ticket, failure, now);
         }
         let live = self.pools[pool.index()].live[server.index()];
         if resent && !(live && self.start_connect(id, now)) {
-            self.abandon(id, if live { failure } else { Failure::Ejected });
+            self.abandon(id, if live { failure } else { Failure::Ejected }, now);
         }
-        if suspect && was_up && live {
-            self.start_connect(id, now); // nobody else will: see `Link::suspect`
+        // For what nobody else would connect for: a server that is suspect has to be tested, one that is owed paid.
+        if was_up && live && (suspect || self.board.owes(pool, server)) {
+            match self.links[id.index()].state {
+                LinkState::Down { not_before, .. } if not_before > now && !suspect => self.arm_link(id, not_before),
+                _ => drop(self.start_connect(id, now)),
+            }
         }
         self.charge_link(id);
     }
@@ -137,20 +149,21 @@ impl Engine {
             RECONNECT_PAUSE
         };
         link.state = LinkState::Down { not_before: now + pause, failure };
-        if config.auto_eject_hosts || link.suspect {
+        if config.auto_eject_hosts || link.suspect || self.board.owes(link.pool, link.server) {
             self.timers.set(now + pause, Timer::Link(id));
             link.timed = true;
         }
     }
 
     /// Fails whatever a link holds that is not connected.
-    fn abandon(&mut self, id: LinkId, failure: Failure) {
+    fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        link.outbox.clear();
-        for ticket in std::mem::take(&mut link.in_flight) {
+        let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
+        for (ticket, request) in requests(&tickets, &outbox) {
+            self.owe_lost(pool, server, ticket, request, now);
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, failure);
+            self.fail_ticket(pool, server, ticket, failure, now);
         }
     }
 
@@ -181,8 +194,8 @@ impl Engine {
     }
 
     /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it.
-    fn fail_ticket(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, failure: Failure) {
-        self.undelivered(pool, server, ticket.verb);
+    fn fail_ticket(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, failure: Failure, now: Instant) {
+        self.undelivered(pool, server, ticket.verb, now);
         if ticket.is(Ticket::NOREPLY) {
             self.counters.pool(pool).degraded[failure as usize].add(1);
             return;
@@ -252,7 +265,7 @@ impl Engine {
             if self.deadline(pool, started) > now {
                 break;
             }
-            self.expire(id, number, pool);
+            self.expire(id, number, pool, now);
         }
         self.arm_session(id);
         if let Some(session) = self.session(id)
@@ -268,7 +281,7 @@ impl Engine {
     }
 
     /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.
-    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId) {
+    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         let (verb, started) = (slot.verb, slot.started);
         let late: Vec<(u16, ServerId)> = match &slot.merge {
@@ -281,7 +294,7 @@ impl Engine {
         };
         let deadline = self.deadline(pool, started);
         for (fragment, server) in late {
-            self.undelivered(pool, server, verb);
+            self.undelivered(pool, server, verb, now);
             self.counters.server(pool, server).server_timedout.add(1);
             self.report(pool, server, Failure::TimedOut, deadline);
             self.fail_part(id, number, fragment, Failure::TimedOut);
@@ -303,7 +316,7 @@ impl Engine {
         match state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.board.failures(pool, server) > 0;
+                let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.board.owes(pool, server);
                 if live && now >= not_before && wanted && !self.draining {
                     self.start_connect(id, now);
                 }
@@ -316,7 +329,7 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
-            LinkState::Up if !waits => {}
+            LinkState::Up if !waits => drop(self.settled(id, now)),
             LinkState::Up => {
                 let first = self.deadline(pool, silent_since);
                 let Some(timeout) = self.timeout(pool) else { return };
@@ -347,6 +360,9 @@ impl Engine {
     pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
         if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, at) {
             self.counters.pool(pool).server_ejects.add(1);
+            if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
+                self.board.owe_flush(pool, server, at);
+            }
             self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
             self.effects.push_back(Effect::News);
         }
@@ -365,17 +381,29 @@ impl Engine {
             let config = &self.config.pools[index];
             self.pools[index].ring = Ring::new(config, if config.on_eject == OnEject::Hold { &held } else { &live });
             let before = std::mem::replace(&mut self.pools[index].live, live);
+            self.prepare_failover(pool);
             for server in (0..before.len()).map(server_id) {
                 if before[server.index()] && !self.pools[index].live[server.index()] {
                     for link in self.pools[index].links[server.index()].clone() {
                         self.fail_link(link, Failure::Ejected, now);
-                        self.abandon(link, Failure::Ejected);
+                        self.abandon(link, Failure::Ejected, now);
                     }
                     self.schedule_probe(pool, server);
                 }
             }
         }
     }
+}
+
+/// Tickets with the bytes of their requests.
+fn requests<'a>(
+    tickets: &'a VecDeque<Ticket>,
+    outbox: &'a Outbox,
+) -> impl Iterator<Item = (Ticket, &'a [u8])> + use<'a> {
+    tickets.iter().enumerate().map(|(index, ticket)| {
+        let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
+        (*ticket, outbox.between(ticket.start, end))
+    })
 }
 
 /// A session's oldest request, for the checks.

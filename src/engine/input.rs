@@ -6,6 +6,7 @@ use super::session::{LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
 use crate::config::model::PoolId;
 use crate::failure::Failure;
+use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
 use crate::proto::memcache::{encode, reply};
@@ -17,9 +18,6 @@ const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
 
 /// Time that is left to requests which could not be carried out when they were read.
 const GRACE: Duration = Duration::from_millis(40);
-
-/// Bytes that are added to an incomplete line at a time.
-const LITTLE: usize = 256;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +48,11 @@ impl Engine {
             // The rest of a request of which the beginning is kept, and no more: what follows is parsed where it lies.
             let missing = match session.paused {
                 Some(_) => rest.len(),
-                None => session.need.saturating_sub(session.partial.len()).clamp(LITTLE, rest.len().max(LITTLE)),
+                // An unfinished line needs a byte more, and its end most of all.
+                None if session.need <= session.partial.len() + 1 => {
+                    memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)
+                }
+                None => session.need - session.partial.len(),
             };
             let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
             session.partial.extend_from_slice(now_wanted);
@@ -227,10 +229,11 @@ impl Engine {
                     noreply: store.noreply,
                     quiet: false,
                     conditional: false,
+                    key: store.key,
                     echo: b"",
                     started,
                 };
-                return self.send_one(id, asked, 0, store.key, now, |out| encode::store(out, &store));
+                return self.send_one(id, asked, 0, store.key, now, |out, cap| encode::store(out, &store, cap));
             }
             Request::Change(change) => {
                 let asked = Asked {
@@ -238,10 +241,11 @@ impl Engine {
                     noreply: change.noreply,
                     quiet: false,
                     conditional: false,
+                    key: change.key,
                     echo: b"",
                     started,
                 };
-                return self.send_one(id, asked, 0, change.key, now, |out| encode::change(out, &change));
+                return self.send_one(id, asked, 0, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
@@ -261,13 +265,14 @@ impl Engine {
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
-        let asked = Asked { verb: get.verb, noreply: false, quiet: false, conditional: false, echo: b"", started };
+        let asked =
+            Asked { verb: get.verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
                 let key = Words::new(get.keys).next().unwrap_or_default();
                 let (verb, exptime) = (get.verb, get.exptime);
-                return self.send_one(id, asked, 0, key, now, |out| encode::get_one(out, verb, exptime, key));
+                return self.send_one(id, asked, 0, key, now, |out, cap| encode::get_one(out, verb, exptime, key, cap));
             }
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
@@ -299,10 +304,10 @@ impl Engine {
             encode::echo(&mut echo, meta);
         }
         let Flags { quiet, conditional, .. } = meta.seen;
-        let asked = Asked { verb: meta.verb, noreply: false, quiet, conditional, echo: &echo, started };
+        let asked = Asked { verb: meta.verb, noreply: false, quiet, conditional, key: meta.key, echo: &echo, started };
         let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
         let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
-        self.send_one(id, asked, marks, key, now, |out| encode::meta(out, meta))
+        self.send_one(id, asked, marks, key, now, |out, cap| encode::meta(out, meta, cap))
     }
 
     /// Sends a request to the one server that its key belongs to.
@@ -313,7 +318,7 @@ impl Engine {
         marks: u8,
         key: &[u8],
         now: Instant,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Vec<u8>, Option<Cap>),
     ) -> Outcome {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let (pool, stalled) = (session.pool, session.stalled);
@@ -322,9 +327,14 @@ impl Engine {
             self.answer_degraded(id, asked, Failure::TimedOut);
             return Outcome::Done;
         }
-        let link = match self.link_for(pool, id, key, now) {
-            Ok((link, _)) => link,
-            Err(failure) => {
+        let target = self.target(pool, asked, marks, key, now);
+        let link = target.and_then(|(server, _)| self.link_to(pool, id, server, now));
+        let (link, server, cap) = match (link, target) {
+            (Ok(link), Ok((server, cap))) => (link, server, cap),
+            (Err(failure), target) | (_, target @ Err(failure)) => {
+                if let Ok((server, _)) = target {
+                    self.owe(pool, server, asked, marks, now);
+                }
                 self.answer_degraded(id, asked, failure);
                 return Outcome::Done;
             }
@@ -334,10 +344,11 @@ impl Engine {
                 self.stall(id, link);
                 return Outcome::Stalled;
             }
+            self.owe(pool, server, asked, marks, now);
             self.answer_degraded(id, asked, Failure::QueueFull);
             return Outcome::Done;
         }
-        self.enqueue(id, asked, marks, link, now, write);
+        self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
         Outcome::Done
     }
 

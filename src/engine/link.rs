@@ -102,6 +102,20 @@ pub(crate) enum Purpose {
     Probe,
 }
 
+/// How far an ejected server with `rejoin: safe` has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ProbeStep {
+    /// It is asked whether it is there.
+    #[default]
+    Ask,
+    /// It is there, and given time to come to the end of what older connections have left behind.
+    Settle,
+    /// It is asked who it is.
+    Identify,
+    /// It gets what it is owed.
+    Pay,
+}
+
 /// How far the response to the front ticket has been used, for a multi-get.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
@@ -138,6 +152,13 @@ pub(crate) struct Link {
     pub(crate) suspect: bool,
     /// The silence that began then has been looked at once.
     pub(crate) doubted: Option<Instant>,
+    pub(crate) step: ProbeStep,
+    /// Debts that have been sent and not answered, and keys paid and whether a flush was, on this connection.
+    pub(crate) paying: u32,
+    pub(crate) paid: u32,
+    pub(crate) flushed: bool,
+    /// The server turned out to have been started anew.
+    pub(crate) restarted: bool,
     /// A timer is set.
     pub(crate) timed: bool,
     /// The shell has been told that there is something to write.
@@ -166,6 +187,11 @@ impl Link {
             usual: 0,
             suspect: false,
             doubted: None,
+            step: ProbeStep::Ask,
+            paying: 0,
+            paid: 0,
+            flushed: false,
+            restarted: false,
             timed: false,
             dirty: false,
             stalled: Vec::new(),

@@ -26,6 +26,7 @@ mod degrade;
 mod deliver;
 mod dispatch;
 mod effect;
+mod failover;
 mod fanout;
 mod fault;
 mod input;
@@ -85,6 +86,11 @@ impl Outlet for () {
 struct PoolState {
     ring: Ring,
     live: Vec<bool>,
+    all_live: bool,
+    /// The ring of all servers, live or not: where keys are at home.
+    home: Ring,
+    /// While servers are out: for each of them, the ring as it were if it alone were back. Filled where it is needed.
+    without: Vec<(ServerId, Ring)>,
     /// For each server, its links for requests.
     links: Vec<Vec<LinkId>>,
     /// For each server, its link for probes.
@@ -106,6 +112,8 @@ pub struct Setup {
     pub worker: usize,
     /// Seed of the `random` distribution.
     pub seed: u64,
+    /// The wall-clock time at [`Instant::ZERO`], since the Unix epoch.
+    pub started_at: Duration,
 }
 
 /// The state of one worker.
@@ -129,6 +137,7 @@ pub struct Engine {
     version: u64,
     generation: u32,
     random: u64,
+    started_at: Duration,
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
@@ -139,7 +148,7 @@ impl Engine {
     /// A worker with no clients and no connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, board, counters, worker, seed } = setup;
+        let Setup { config, board, counters, worker, seed, started_at } = setup;
         let mut links = Vec::new();
         let mut add = |link: Link| {
             let id = LinkId(u32::try_from(links.len()).unwrap_or(u32::MAX));
@@ -152,7 +161,10 @@ impl Engine {
             let id = pool_id(index);
             let mut state = PoolState {
                 ring: Ring::new(pool, &vec![true; pool.servers.len()]),
+                home: Ring::new(pool, &vec![true; pool.servers.len()]),
+                without: Vec::new(),
                 live: vec![true; pool.servers.len()],
+                all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),
                 told: vec![None; pool.servers.len()],
@@ -182,6 +194,7 @@ impl Engine {
             version: version.wrapping_sub(1),
             generation: 0,
             random: seed | 1,
+            started_at,
             memory: 0,
             memory_limit,
             draining: false,
@@ -322,7 +335,8 @@ impl Engine {
             match purpose {
                 Purpose::Probe => self.send_probe(id, now),
                 Purpose::Traffic => {
-                    self.pay_owed_flush(id, now);
+                    self.pay_first(id, now);
+                    self.ask_identity(id, now);
                     self.test_suspect(id, now);
                 }
             }

@@ -36,6 +36,8 @@ impl Engine {
         let (pool, number) = (session.pool, session.next_number());
         let expired = self.deadline(pool, asked.started) <= now;
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
+        // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
+        let cap = exptime.and_then(|_| self.failover_cap(pool, now));
         let mut values = Values {
             keys: Vec::with_capacity(count),
             fragments: Vec::new(),
@@ -69,7 +71,7 @@ impl Engine {
                 }
                 None => {
                     parts.push((link_id, link.outbox.end()));
-                    encode::get_start(link.outbox.tail(), asked.verb, exptime);
+                    encode::get_start(link.outbox.tail(), asked.verb, exptime, cap);
                     values.fragments.push(Fragment { server, first: index, last: index, done: false });
                 }
             }
@@ -135,7 +137,8 @@ impl Engine {
         long.keys -= wanted;
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
-        let asked = Asked { verb: long.verb, noreply: false, quiet: false, conditional: false, echo: b"", started };
+        let asked =
+            Asked { verb: long.verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
         let continued = Continued { unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);

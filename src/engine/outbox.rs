@@ -97,13 +97,6 @@ impl Outbox {
         self.base = self.base.wrapping_add(by as u32);
     }
 
-    /// Gives up all bytes.
-    pub(crate) fn clear(&mut self) {
-        self.head = self.bytes.len();
-        self.written = self.head;
-        self.compact();
-    }
-
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
         self.bytes.capacity()

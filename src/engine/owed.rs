@@ -1,49 +1,115 @@
 //! What a server missed while it could not be reached, and gets before anything else.
+//!
+//! Debts are kept by the [`board`](crate::health::Board), one account a server. They are paid in batches, by whichever
+//! connection is there: in front of what waits on a fresh connection, and before an ejected server is restored.
 
-use super::Engine;
-use super::link::{LinkId, Ticket};
-use crate::proto::memcache::{Verb, encode};
+use super::link::{LinkId, ProbeStep, Purpose, Ticket};
+use super::{Engine, Notice};
+use crate::config::model::{PoolId, ServerId};
+use crate::health::debts::OwedKey;
+use crate::proto::memcache::response::Status;
+use crate::proto::memcache::{Verb, encode, stats};
 use crate::time::Instant;
 
-impl Engine {
-    /// A flush that a server missed goes out before anything else on its next connection.
-    pub(super) fn pay_owed_flush(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
-        let (pool, server) = (link.pool, link.server);
-        if self.board.take_owed_flush(pool, server) {
-            self.send_own_flush(id, now);
-        }
-    }
+/// Keys that are paid at a time.
+const BATCH: usize = 1000;
 
-    /// Queues a `flush_all` of the proxy's own, in front of what waits on a fresh connection.
-    pub(super) fn send_own_flush(&mut self, id: LinkId, now: Instant) {
+impl Engine {
+    /// Pays what a server is owed on its fresh connection, in front of what waits there.
+    pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
+        if !self.board.owes(link.pool, link.server) {
+            return;
+        }
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start: link.outbox.end(),
-            fragment: 0,
-            verb: Verb::FlushAll,
-            marks: 0,
-        };
-        encode::flush_all(link.outbox.tail(), None);
+        self.pay(id, now);
+        let link = &mut self.links[id.index()];
         for (index, old) in waiting.iter().enumerate() {
             let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
             let start = link.outbox.end();
             link.outbox.tail().extend_from_slice(outbox.between(old.start, end));
             link.in_flight.push_back(Ticket { start, ..*old });
         }
-        link.in_flight.push_front(ticket);
-        link.heard = now;
-        self.arm_link_in_flight(id);
     }
 
-    fn arm_link_in_flight(&mut self, id: LinkId) {
+    /// Queues the next batch of what a server is owed. Returns whether there was anything.
+    pub(super) fn pay(&mut self, id: LinkId, now: Instant) -> bool {
+        let (pool, server) = self.link_server(id);
+        let (flush, keys) = self.board.take_debts(pool, server, BATCH);
+        if flush {
+            self.ask(id, Verb::FlushAll, 0, now, |out| encode::flush_all(out, None));
+            self.links[id.index()].flushed = true;
+        }
+        for OwedKey { key, base64 } in &keys {
+            let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
+            self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
+        }
+        let link = &mut self.links[id.index()];
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        link.paid += count;
+        link.paying += count + u32::from(flush);
+        link.paying > 0
+    }
+
+    /// Queues a request of the proxy's own.
+    pub(super) fn ask(&mut self, id: LinkId, verb: Verb, marks: u8, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
+        let outbox = &mut self.links[id.index()].outbox;
+        let start = outbox.end();
+        write(outbox.tail());
+        let ticket = Ticket { session: Ticket::NOBODY, generation: 0, number: 0, start, fragment: 0, verb, marks };
+        self.push_ticket(id, ticket, now);
+    }
+
+    /// A debt has been paid, or refused.
+    pub(super) fn paid(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.paying = link.paying.saturating_sub(1);
+        let (pool, server, over) = (link.pool, link.server, link.paying == 0);
+        match (verb, status) {
+            // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
+            (Verb::FlushAll, Status::Error) => {
+                self.tell_seldom(Notice::Unflushed { pool, server }, pool, server, now);
+            }
+            // It would not forget one thing, so it must forget all.
+            (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),
+            _ => {}
+        }
+        let is_probe = self.links[id.index()].purpose == Purpose::Probe;
+        if over && !(self.board.owes(pool, server) && self.pay(id, now)) && is_probe {
+            self.probe_paid(id, now);
+        }
+    }
+
+    /// Asks a server who it is, once, so that a restart can be told from a pause.
+    pub(super) fn ask_identity(&mut self, id: LinkId, now: Instant) {
+        let (pool, server) = self.link_server(id);
+        if self.is_safe(pool) && self.board.process(pool, server).is_none() {
+            self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+        }
+    }
+
+    /// A server has told who it is. One that has been started anew is empty: what it missed before is of no account.
+    pub(super) fn identified(&mut self, id: LinkId, listing: &[u8], now: Instant) {
+        let (pool, server) = self.link_server(id);
+        if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
+            let restarted = self.board.meet(pool, server, process, std::time::Duration::from_secs(uptime), now);
+            self.links[id.index()].restarted |= restarted;
+        }
         let link = &self.links[id.index()];
-        let at = self.deadline(link.pool, link.heard);
-        self.arm_link(id, at);
+        if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {
+            self.links[id.index()].step = ProbeStep::Pay;
+            if !self.pay(id, now) {
+                self.probe_paid(id, now);
+            }
+        }
+    }
+
+    /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
+    /// come back with what it was told to forget.
+    pub(super) fn undelivered(&self, pool: PoolId, server: ServerId, verb: Verb, now: Instant) {
+        if verb == Verb::FlushAll && (self.forgives(pool) || self.is_safe(pool)) {
+            self.board.owe_flush(pool, server, now);
+        }
     }
 }

@@ -1,17 +1,26 @@
-//! Finding out whether an ejected server is well again, with requests of the proxy's own.
+//! Finding out whether an ejected server is well again, without a client's request.
 //!
-//! A probe has a connection of its own, asks `version`, and, where the server missed a `flush_all`, has it flushed
-//! before it comes back. Only the first worker probes; the others learn of the return from the board.
+//! One worker probes; the others learn of the return from the board. A probe is a connection of its own: it asks for the
+//! version, pays what is owed, and if all of that is answered the server is restored. With `rejoin: safe` there are
+//! more steps between ([`ProbeStep`]).
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a client's verbs are not asked here")]
+
+use std::time::Duration;
 
 use super::deadline::Timer;
-use super::link::{LinkId, LinkState, Purpose, Ticket};
+use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::tracker::Passed;
-use crate::proto::memcache::Verb;
 use crate::proto::memcache::response::Status;
+use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
+
+/// Between a server's first word and the deletes that it is owed. What had reached it before it was cut off, and was
+/// never answered, is carried out in this time and not after them.
+const SETTLING: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Sets the timer of the next probe of an ejected server.
@@ -40,41 +49,73 @@ impl Engine {
 
     /// A probe's connection is open: ask.
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
-        let (pool, server) = (link.pool, link.server);
-        if self.board.take_owed_flush(pool, server) {
-            self.send_own_flush(id, now);
+        let link = &mut self.links[id.index()];
+        (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, false);
+        if !self.is_safe(self.links[id.index()].pool) {
+            self.pay(id, now); // a flush that was missed, at most
         }
         self.ask_version(id, now);
     }
 
     /// The response to a request of the proxy's own.
-    pub(super) fn own_response(&mut self, id: LinkId, ticket: Ticket, status: Status) {
+    pub(super) fn own_response(&mut self, id: LinkId, ticket: Ticket, response: &[u8], status: Status) {
+        let link = &self.links[id.index()];
+        let now = link.heard;
+        match ticket.verb {
+            Verb::FlushAll | Verb::Delete | Verb::MetaDelete => self.paid(id, ticket.verb, status, now),
+            Verb::Stats => self.identified(id, response, now),
+            Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
+                if status != Status::Done {
+                    self.fail_link(id, Failure::Protocol, now);
+                } else if self.is_safe(link.pool) {
+                    self.links[id.index()].step = ProbeStep::Settle;
+                    self.timers.set(now + SETTLING, Timer::Link(id));
+                } else {
+                    self.probe_paid(id, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A probe's timer has fired. Returns whether that was what it waited for.
+    pub(super) fn settled(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.links[id.index()];
-        let (pool, server, now) = (link.pool, link.server, link.heard);
-        if ticket.verb == Verb::FlushAll && status != Status::Done {
-            self.board.owe_flush(pool, server);
+        if link.step != ProbeStep::Settle || link.state != LinkState::Up || now - link.heard < SETTLING {
+            return false;
         }
-        if ticket.verb != Verb::Version || link.state != LinkState::Up || link.purpose != Purpose::Probe {
-            return;
+        link.step = ProbeStep::Identify;
+        self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+        true
+    }
+
+    /// An ejected server has answered well, and has been paid all that it was owed.
+    pub(super) fn probe_paid(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if link.state != LinkState::Up || link.paying > 0 || !link.in_flight.is_empty() {
+            return; // a flush was paid in front of the question, which is still to be answered
         }
-        if status != Status::Done {
-            self.fail_link(id, Failure::Protocol, now);
-            return;
+        let (pool, server) = (link.pool, link.server);
+        let (repaid, flushed, restarted) = (link.paid, link.flushed, link.restarted);
+        let passed = self.board.probe_passed(pool, server, now);
+        if passed == Passed::Owing && self.pay(id, now) {
+            return; // something was missed meanwhile
         }
+        let link = &mut self.links[id.index()];
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
         let counters = self.counters.server(pool, server);
         counters.server_connections.sub(1);
         self.counters.current_connections.sub(1);
-        self.effects.push_back(Effect::Disconnect { link: id });
-        match self.board.probe_passed(pool, server, now) {
+        self.effects.push_back(Effect::Disconnect { link: id, reset: false });
+        match passed {
             Passed::Restored { away, probes } => {
                 self.counters.server(pool, server).restores.add(1);
-                self.effects.push_back(Effect::Notice(Notice::Restored { pool, server, away, probes }));
+                let notice = Notice::Restored { pool, server, away, probes, restarted, repaid, flushed };
+                self.effects.push_back(Effect::Notice(notice));
                 self.effects.push_back(Effect::News);
             }
-            Passed::Again => self.schedule_probe(pool, server),
+            Passed::Again | Passed::Owing => self.schedule_probe(pool, server),
             Passed::HeldBack { until, first } => {
                 if first {
                     self.effects.push_back(Effect::Notice(Notice::HeldBack { pool, server, wait: until - now }));

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::link::{LinkId, LinkState, Ticket};
+use super::link::{LinkId, LinkState};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, encode};
@@ -79,20 +79,10 @@ impl Engine {
 
     /// Asks a server for its version, on a connection that is to show whether it is well.
     pub(super) fn ask_version(&mut self, id: LinkId, now: Instant) {
-        let outbox = &mut self.links[id.index()].outbox;
-        let start = outbox.end();
-        outbox.tail().extend_from_slice(Verb::Version.name().as_bytes());
-        encode::line_end(outbox.tail());
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start,
-            fragment: 0,
-            verb: Verb::Version,
-            marks: 0,
-        };
-        self.push_ticket(id, ticket, now);
+        self.ask(id, Verb::Version, 0, now, |out| {
+            out.extend_from_slice(Verb::Version.name().as_bytes());
+            encode::line_end(out);
+        });
     }
 
     /// A link that is suspect has a new connection.

@@ -6,15 +6,18 @@
 
 pub mod backoff;
 pub mod bucket;
+pub mod debts;
 pub mod tracker;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
+use debts::{Debts, OwedKey};
 use tracker::{Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -37,7 +40,11 @@ struct Servers {
 struct Entry {
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset.
     failures: AtomicU32,
-    owes_flush: AtomicBool,
+    /// Whether `debts` holds anything, so that looking costs nothing.
+    owes: AtomicBool,
+    debts: Mutex<Debts>,
+    /// The process that answered last; 0: nobody asked.
+    process: AtomicU64,
     tracker: Mutex<Tracker>,
     connects: Mutex<Bucket>,
 }
@@ -46,6 +53,15 @@ impl Entry {
     /// The tracker; a panic elsewhere leaves it in a valid state, since every change is a single assignment.
     fn lock(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_debt(&self, add: impl FnOnce(&mut Debts)) {
+        add(&mut self.debts());
+        self.owes.store(true, Ordering::Release);
     }
 }
 
@@ -84,7 +100,9 @@ impl Board {
                 .max(pool.server_failure_limit.min(100));
             let entry = |index: usize| Entry {
                 failures: AtomicU32::new(0),
-                owes_flush: AtomicBool::new(false),
+                owes: AtomicBool::new(false),
+                debts: Mutex::default(),
+                process: AtomicU64::new(0),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
                 connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
             };
@@ -168,7 +186,13 @@ impl Board {
     /// The probe was answered well: the server may be back in the ring.
     pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> Passed {
         let mut ejected = self.pools[pool.index()].ejected.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = self.entry(pool, server).lock().probe_passed(now);
+        let entry = self.entry(pool, server);
+        let mut tracker = entry.lock();
+        // Under the lock of the tracker nobody can add to the debts of a server that is out.
+        if !entry.debts().is_empty() {
+            return Passed::Owing;
+        }
+        let passed = tracker.probe_passed(now);
         if matches!(passed, Passed::Restored { .. }) {
             *ejected -= 1;
             self.version.fetch_add(1, Ordering::Release);
@@ -190,14 +214,65 @@ impl Board {
         self.entry(pool, server).lock().probe_failed(now);
     }
 
-    /// A flush could not be delivered: the server must be flushed before it comes back.
-    pub fn owe_flush(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).owes_flush.store(true, Ordering::Relaxed);
+    /// A flush could not be delivered: the server must be flushed before anything else.
+    pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
+        self.entry(pool, server).add_debt(|debts| debts.add_flush(now));
     }
 
-    /// Whether a flush is owed; the debt is taken over by the caller.
-    pub fn take_owed_flush(&self, pool: PoolId, server: ServerId) -> bool {
-        self.entry(pool, server).owes_flush.swap(false, Ordering::Relaxed)
+    /// A write could not be delivered: the server must forget the key before anything else.
+    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) {
+        self.entry(pool, server).add_debt(|debts| debts.add_key(key, now));
+    }
+
+    /// A write goes elsewhere because the server is out of the ring: it must forget the key before it is back. `false`
+    /// when it is back already.
+    pub fn owe_absent(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) -> bool {
+        let entry = self.entry(pool, server);
+        let tracker = entry.lock();
+        let out = !tracker.is_up();
+        if out {
+            entry.add_debt(|debts| debts.add_key(key, now));
+        }
+        out
+    }
+
+    /// Whether a server is owed anything.
+    #[must_use]
+    pub fn owes(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).owes.load(Ordering::Acquire)
+    }
+
+    /// Takes what a server is owed: a flush, or up to `most` keys. Who takes it pays it, or owes it again.
+    pub fn take_debts(&self, pool: PoolId, server: ServerId, most: usize) -> (bool, Vec<OwedKey>) {
+        let entry = self.entry(pool, server);
+        let mut debts = entry.debts();
+        let taken = debts.take(most);
+        entry.owes.store(!debts.is_empty(), Ordering::Release);
+        taken
+    }
+
+    /// The process that answered for a server, if it was asked.
+    #[must_use]
+    pub fn process(&self, pool: PoolId, server: ServerId) -> Option<u64> {
+        Some(self.entry(pool, server).process.load(Ordering::Relaxed)).filter(|process| *process != 0)
+    }
+
+    /// A server's process has told its number and how long it has been up. Returns whether it is another one than
+    /// before: then what it missed before it started is of no account.
+    ///
+    /// The number decides, not the time: a process that was stopped for a while counts that time late.
+    pub fn meet(&self, pool: PoolId, server: ServerId, process: u64, uptime: Duration, now: Instant) -> bool {
+        let entry = self.entry(pool, server);
+        let before = entry.process.swap(process, Ordering::Relaxed);
+        let restarted = before != 0 && before != process;
+        if restarted {
+            // Whole seconds, counted by a clock of its own: two are left for that.
+            let started = now.before(uptime + Duration::from_secs(2));
+            let mut debts = entry.debts();
+            debts.void_before(started);
+            entry.owes.store(!debts.is_empty(), Ordering::Release);
+        }
+        restarted
     }
 
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {

@@ -56,6 +56,8 @@ pub enum Passed {
     },
     /// It must be probed well again.
     Again,
+    /// It is owed something, and must be paid first.
+    Owing,
     /// It is well, but has changed the ring too often.
     HeldBack {
         /// Earliest time of its return.

@@ -120,6 +120,7 @@ impl Proxy {
                     counters: Arc::clone(&counters),
                     worker: index,
                     seed: seed.wrapping_add(index as u64),
+                    started_at: clock.wall(crate::time::Instant::ZERO),
                 },
                 workers: Arc::clone(&workers),
                 clock,

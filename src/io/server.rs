@@ -25,13 +25,18 @@ pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Addre
                 worker.engine.link_connected(link, epoch, now);
                 worker.after();
             }
-            poll_fn(|context| {
+            let failure = poll_fn(|context| {
                 let worker = &mut *shared.borrow_mut();
                 let outcome = poll(worker, link, epoch, &mut stream, context);
                 worker.after();
                 outcome
             })
-            .await
+            .await;
+            let worker = &mut *shared.borrow_mut();
+            if !worker.engine.link_is_current(link, epoch) && worker.link_task(link).reset {
+                stream.discard();
+            }
+            failure
         }
     };
     let worker = &mut *shared.borrow_mut();
@@ -48,6 +53,9 @@ fn poll(
     stream: &mut Stream,
     context: &mut Context<'_>,
 ) -> Poll<Failure> {
+    if !worker.engine.link_is_current(link, epoch) {
+        return Poll::Ready(Failure::Closed); // the engine has given it up; its place may be another's by now
+    }
     worker.watch_link(link, context.waker());
     let now = worker.clock.now();
     loop {

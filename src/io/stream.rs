@@ -48,6 +48,14 @@ impl Stream {
         UnixStream::connect(path).await.map(Self::Unix).map_err(|error| failure_of(&error))
     }
 
+    /// Has what was written and not acknowledged dropped when the connection is closed: a server that is cut off must not
+    /// be handed it when the network is back.
+    pub(crate) fn discard(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Reads what there is, into `buffer`.
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);

@@ -78,9 +78,12 @@ pub(crate) struct Worker {
 }
 
 #[derive(Default)]
-struct LinkTask {
+pub(crate) struct LinkTask {
+    /// Wakes the task while it has a connection.
     waker: Option<Waker>,
     task: Option<AbortHandle>,
+    /// The connection that was given up last is to be reset.
+    pub(crate) reset: bool,
 }
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
@@ -141,7 +144,7 @@ impl Worker {
         }
     }
 
-    fn link_task(&mut self, id: LinkId) -> &mut LinkTask {
+    pub(crate) fn link_task(&mut self, id: LinkId) -> &mut LinkTask {
         if self.links.len() <= id.index() {
             self.links.resize_with(id.index() + 1, LinkTask::default);
         }
@@ -173,7 +176,7 @@ impl Worker {
                     "server ejected"
                 );
             }
-            Notice::Restored { pool, server, away, probes } => {
+            Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
                 let (pool, server, address, _) = name(pool, server);
                 info!(
                     pool,
@@ -181,6 +184,9 @@ impl Worker {
                     address,
                     away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
                     probes,
+                    restarted,
+                    forgotten_keys = repaid,
+                    flushed,
                     "server restored"
                 );
             }
@@ -188,6 +194,10 @@ impl Worker {
                 let (pool, server, address, _) = name(pool, server);
                 let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
                 info!(pool, server, address, silent_ms, "server is silent, requests are answered in its place");
+            }
+            Notice::Unflushed { pool, server } => {
+                let (pool, server, address, _) = name(pool, server);
+                warn!(pool, server, address, "server refuses flush_all, and may hold what it was told to forget");
             }
             Notice::HeldBack { pool, server, wait } => {
                 let (pool, server, address, _) = name(pool, server);
@@ -279,9 +289,14 @@ fn turn(shared: &Shared) -> Option<Instant> {
                     old.abort();
                 }
             }
-            Effect::Disconnect { link } => {
-                if let Some(old) = worker.link_task(link).task.take() {
-                    old.abort();
+            Effect::Disconnect { link, reset } => {
+                let place = worker.link_task(link);
+                place.reset = reset;
+                // One that serves a connection ends by itself, having seen to what is on its way.
+                match (place.task.take(), place.waker.take()) {
+                    (_, Some(waker)) => waker.wake(),
+                    (Some(connecting), None) => connecting.abort(),
+                    (None, None) => {}
                 }
             }
             Effect::News => worker.tell_others(),

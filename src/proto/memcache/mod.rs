@@ -5,6 +5,7 @@
 //! it instead: see [`request::Skip`].
 
 pub mod encode;
+pub mod lifetime;
 pub mod meta;
 pub mod number;
 pub mod reply;
@@ -83,6 +84,27 @@ impl Verb {
     #[must_use]
     pub const fn is_read(self) -> bool {
         matches!(self, Self::Gat | Self::Gats) || self.is_repeatable()
+    }
+
+    /// Whether it may change what is stored under its key.
+    #[must_use]
+    pub const fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::Set
+                | Self::Add
+                | Self::Replace
+                | Self::Append
+                | Self::Prepend
+                | Self::Cas
+                | Self::Delete
+                | Self::Incr
+                | Self::Decr
+                | Self::Touch
+                | Self::MetaSet
+                | Self::MetaDelete
+                | Self::MetaArith
+        )
     }
 
     /// Whether sending it twice does what sending it once does, so that a connection that died may be made up for.

@@ -34,6 +34,15 @@ pub fn listing(input: &[u8]) -> Response {
     }
 }
 
+/// A number of a listing.
+#[must_use]
+pub fn number(listing: &[u8], name: &[u8]) -> Option<u64> {
+    listing.split(|byte| *byte == b'\n').find_map(|line| {
+        let rest = line.strip_prefix(b"STAT ")?.strip_prefix(name)?.strip_prefix(b" ")?;
+        number::signed(rest.trim_ascii_end()).and_then(|value| u64::try_from(value).ok())
+    })
+}
+
 /// What several servers listed, in the order in which the names first came.
 #[derive(Debug, Default)]
 pub struct Summed {

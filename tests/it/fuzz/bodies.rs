@@ -50,7 +50,7 @@ fn canonical(request: &Request<'_>) {
             if get.count == 0 {
                 return;
             }
-            encode::get_start(&mut wire, get.verb, get.exptime);
+            encode::get_start(&mut wire, get.verb, get.exptime, None);
             for key in Words::new(get.keys) {
                 encode::get_key(&mut wire, key);
             }
@@ -63,7 +63,7 @@ fn canonical(request: &Request<'_>) {
         }
         Request::Store(store) => {
             assert!(is_key(store.key));
-            encode::store(&mut wire, store);
+            encode::store(&mut wire, store, None);
             let Parsed::Complete { len, request: Request::Store(again) } = parse(&wire, VALUE_LIMIT) else {
                 panic!("{:?} is not a store any more", String::from_utf8_lossy(&wire));
             };
@@ -76,14 +76,14 @@ fn canonical(request: &Request<'_>) {
         }
         Request::Change(change) => {
             assert!(is_key(change.key));
-            encode::change(&mut wire, change);
+            encode::change(&mut wire, change, None);
             // An argument that reads as `noreply`, or one too many, is for the server to refuse.
             assert_eq!(wire.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert!(wire.ends_with(b"\r\n"));
         }
         Request::Meta(asked) => {
             assert!(is_key(asked.key));
-            encode::meta(&mut wire, asked);
+            encode::meta(&mut wire, asked, None);
             let Parsed::Complete { len, request: Request::Meta(again) } = parse(&wire, VALUE_LIMIT) else {
                 // One flag more than allowed, since `k` was added: the server refuses it.
                 assert!(Words::new(asked.flags).count() >= 16, "{:?}", String::from_utf8_lossy(&wire));
@@ -172,7 +172,7 @@ pub(crate) fn engine(data: &[u8]) {
     let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool()] });
     let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
     let board = Arc::new(Board::new(&config, 1));
-    let mut engine = Engine::new(Setup { config, board, counters, worker: 0, seed: 1 });
+    let mut engine = Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO });
     let clients = [engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0))];
     let mut links = Vec::new();
     let mut now = 0u64;

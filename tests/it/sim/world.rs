@@ -172,6 +172,7 @@ impl World {
                 counters: Arc::clone(&counters),
                 worker,
                 seed,
+                started_at: Duration::ZERO,
             });
             engine.preconnect(Instant::ZERO);
             engine
@@ -308,7 +309,7 @@ impl World {
             self.note(format!("worker {worker}: {effect:?}"));
             match effect {
                 Effect::Connect { link, epoch } => self.connecting.push((worker, link, epoch)),
-                Effect::Disconnect { link } => {
+                Effect::Disconnect { link, .. } => {
                     self.connections.retain(|(of, known, _), _| *of != worker || *known != link);
                     self.connecting.retain(|(of, known, _)| *of != worker || *known != link);
                 }
