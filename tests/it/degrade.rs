@@ -14,31 +14,35 @@ const SLOWEST: Duration = Duration::from_millis(450);
 const EJECTING: &[&str] =
     &["timeout: 400", "auto_eject_hosts: true", "server_failure_limit: 3", "server_retry_timeout: 2000"];
 
-/// What each command answers when its only server is dead, in miss mode and in error mode.
-const ANSWERS: &[(&str, &str)] = &[
-    ("get a\r\n", "END"),
-    ("gets a\r\n", "END"),
-    ("gat 0 a\r\n", "END"),
-    ("gats 0 a\r\n", "END"),
-    ("set a 0 0 1\r\nx\r\n", "NOT_STORED"),
-    ("add a 0 0 1\r\nx\r\n", "NOT_STORED"),
-    ("replace a 0 0 1\r\nx\r\n", "NOT_STORED"),
-    ("append a 0 0 1\r\nx\r\n", "NOT_STORED"),
-    ("prepend a 0 0 1\r\nx\r\n", "NOT_STORED"),
-    ("cas a 0 0 1 1\r\nx\r\n", "NOT_FOUND"),
-    ("delete a\r\n", "NOT_FOUND"),
-    ("incr a 1\r\n", "NOT_FOUND"),
-    ("decr a 1\r\n", "NOT_FOUND"),
-    ("touch a 0\r\n", "NOT_FOUND"),
-    ("mg a v\r\n", "EN"),
-    ("mg a v k O7\r\n", "EN ka O7"),
-    ("ms a 1\r\nx\r\n", "NS"),
-    ("ms a 1 O8 k\r\nx\r\n", "NS O8 ka"),
-    ("md a\r\n", "NF"),
-    ("ma a\r\n", "NF"),
-    ("me a\r\n", "EN"),
-    ("flush_all\r\n", "OK"),
-    ("get a b c\r\n", "END"),
+/// What each command answers when its only server is dead: with `miss`, and with `absorb`.
+const ANSWERS: &[(&str, &str, &str)] = &[
+    ("get a\r\n", "END", "END"),
+    ("gets a\r\n", "END", "END"),
+    ("gat 0 a\r\n", "END", "END"),
+    ("gats 0 a\r\n", "END", "END"),
+    ("set a 0 0 1\r\nx\r\n", "NOT_STORED", "STORED"),
+    ("add a 0 0 1\r\nx\r\n", "NOT_STORED", "NOT_STORED"),
+    ("replace a 0 0 1\r\nx\r\n", "NOT_STORED", "NOT_STORED"),
+    ("append a 0 0 1\r\nx\r\n", "NOT_STORED", "NOT_STORED"),
+    ("prepend a 0 0 1\r\nx\r\n", "NOT_STORED", "NOT_STORED"),
+    ("cas a 0 0 1 1\r\nx\r\n", "NOT_FOUND", "NOT_FOUND"),
+    ("delete a\r\n", "NOT_FOUND", "NOT_FOUND"),
+    ("incr a 1\r\n", "NOT_FOUND", "NOT_FOUND"),
+    ("decr a 1\r\n", "NOT_FOUND", "NOT_FOUND"),
+    ("touch a 0\r\n", "NOT_FOUND", "NOT_FOUND"),
+    ("mg a v\r\n", "EN", "EN"),
+    ("mg a v k O7\r\n", "EN ka O7", "EN ka O7"),
+    ("ms a 1\r\nx\r\n", "NS", "HD"),
+    ("ms a 1 O8 k\r\nx\r\n", "NS O8 ka", "HD O8 ka"),
+    ("ms a 1 MS T5\r\nx\r\n", "NS", "HD"),
+    ("ms a 1 ME\r\nx\r\n", "NS", "NS"),
+    ("ms a 1 MA\r\nx\r\n", "NS", "NS"),
+    ("ms a 1 C5\r\nx\r\n", "NS", "NS"),
+    ("md a\r\n", "NF", "NF"),
+    ("ma a\r\n", "NF", "NF"),
+    ("me a\r\n", "EN", "EN"),
+    ("flush_all\r\n", "OK", "OK"),
+    ("get a b c\r\n", "END", "END"),
 ];
 
 /// A proxy of which the only server refuses connections.
@@ -51,7 +55,7 @@ fn with_a_dead_server(policy: &str) -> Proxy {
 fn in_miss_mode_every_command_says_not_there() {
     let proxy = with_a_dead_server("on_failure: miss");
     let mut client = proxy.client();
-    for (request, answer) in ANSWERS {
+    for (request, answer, _) in ANSWERS {
         for _ in 0..3 {
             assert_eq!(client.ask(request), *answer, "{request:?}");
         }
@@ -62,10 +66,34 @@ fn in_miss_mode_every_command_says_not_there() {
 }
 
 #[test]
+fn in_absorb_mode_a_write_is_taken_by_nobody() {
+    let proxy = with_a_dead_server("on_failure: absorb");
+    let mut client = proxy.client();
+    for (request, _, answer) in ANSWERS {
+        assert_eq!(client.ask(request), *answer, "{request:?}");
+    }
+    client.send("set a 0 0 1 noreply\r\nx\r\nms a 1 q\r\nx\r\nms a 1 q ME\r\nx\r\nmn\r\n");
+    assert_eq!([client.line(), client.line()], ["NS", "MN"], "success is not told when it is quiet");
+}
+
+#[test]
+fn in_absorb_mode_a_write_that_times_out_is_taken_as_well() {
+    let hanging = Process::memcached();
+    let proxy = Proxy::start(&[hanging.address], &["timeout: 200", "on_failure: absorb"]);
+    let mut client = proxy.client();
+    assert_eq!(client.ask("mg a\r\n"), "EN");
+    hanging.signal("STOP");
+    client.send("set a 0 0 1\r\nx\r\nadd a 0 0 1\r\nx\r\nms a 1 O3\r\nx\r\nms a 1 MR\r\nx\r\nget a\r\n");
+    let lines: Vec<_> = (0..5).map(|_| client.line()).collect();
+    hanging.signal("CONT");
+    assert_eq!(lines, ["STORED", "NOT_STORED", "HD O3", "NS", "END"]);
+}
+
+#[test]
 fn in_error_mode_every_command_says_what_twemproxy_says() {
     let proxy = with_a_dead_server("on_failure: error");
     let mut client = proxy.client();
-    for (request, _) in ANSWERS {
+    for (request, _, _) in ANSWERS {
         assert_eq!(client.ask(request), "SERVER_ERROR Connection refused", "{request:?}");
     }
     assert_eq!(client.ask("mn\r\n"), "MN", "the connection goes on");

@@ -1,15 +1,15 @@
 //! How soon a sick server is found out, who finds out that it is well again, and what others notice of it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::support::bad::{Scripted, value_of};
 use super::support::client::Client;
-use super::support::process::{Process, Proxy};
+use super::support::process::{Process, Proxy, free_port};
 use super::support::relay::{Relay, Wire};
-use super::support::wait_until;
+use super::support::{scattered_key, wait_until};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -255,4 +255,44 @@ fn without_ejection_a_server_is_used_again_as_soon_as_it_is_back() {
     }
     assert_eq!(state(&proxy, addresses[0]), "up");
     assert_eq!(proxy.statistics()["pool"]["server_ejects"], 0);
+}
+
+#[test]
+fn a_server_that_closes_every_connection_is_not_stormed_with_new_ones() {
+    let connects = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&connects);
+    let server = Scripted::start(move |_stream| {
+        seen.fetch_add(1, Ordering::Relaxed);
+    });
+    let proxy = Proxy::start(&[server.address], &["timeout: 200", "server_reconnect_limit: 5"]);
+    let mut client = proxy.client();
+    let start = Instant::now();
+    let mut asked = 0;
+    while start.elapsed() < Duration::from_secs(3) {
+        assert_eq!(client.ask("get a\r\n"), "END");
+        asked += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let connects = connects.load(Ordering::Relaxed);
+    println!("{connects} connects for {asked} requests");
+    // Five to begin with, five each second, and the first.
+    assert!(connects <= 5 + 3 * 5 + 1, "{connects}");
+    assert!(asked > 500, "nobody waits for them: {asked}");
+}
+
+#[test]
+fn so_many_servers_stay_as_the_file_says() {
+    let nobody: Vec<_> = (0..4).map(|_| SocketAddr::from(([127, 0, 0, 1], free_port()))).collect();
+    let proxy = Proxy::start(
+        &nobody,
+        &["timeout: 200", "auto_eject_hosts: true", "server_failure_limit: 1", "max_ejected_percent: 50"],
+    )
+    .expect_log("server ejected");
+    let mut client = proxy.client();
+    for number in 0..400 {
+        assert_eq!(client.ask(format!("get {}\r\n", scattered_key(number))), "END");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let ejections = proxy.log().iter().filter(|line| line.contains("server ejected")).count();
+    assert_eq!(ejections, 2);
 }

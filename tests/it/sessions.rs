@@ -204,3 +204,32 @@ fn unix_sockets_work_on_both_sides() {
     child.wait().expect("wait");
     let _ = std::fs::remove_dir_all(directory);
 }
+
+#[test]
+fn with_several_connections_a_client_still_reads_its_own_writes() {
+    let server = Process::memcached();
+    let proxy = Proxy::start(&[server.address], &["server_connections: 4"]);
+    let threads: Vec<_> = (0..8)
+        .map(|name| {
+            let mut client = proxy.client();
+            std::thread::spawn(move || {
+                for round in 0..300 {
+                    // Some without an answer, all in one write: on two connections they could overtake each other.
+                    let key = format!("c{name}");
+                    client.send(format!(
+                        "set {key} 0 0 4 noreply\r\n{round:04}\r\nget {key}\r\nappend {key} 0 0 1\r\nx\r\nget {key}\r\n\
+                         ms {key} 1 q\r\ny\r\nmg {key} v\r\n"
+                    ));
+                    let expected = format!(
+                        "VALUE {key} 0 4\r\n{round:04}\r\nEND\r\nSTORED\r\nVALUE {key} 0 5\r\n{round:04}x\r\nEND\r\nVA 1\r\ny\r\n"
+                    );
+                    let found = client.read(expected.len());
+                    assert_eq!(String::from_utf8_lossy(&found), expected, "client {name}, round {round}");
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("a client"));
+    let used = proxy.statistics()["pool"][server.address.to_string()]["server_connections"].as_u64();
+    assert!(used > Some(1) && used <= Some(4), "{used:?} connections are open");
+}

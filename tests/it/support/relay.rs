@@ -4,10 +4,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bad::reset;
+
+/// How late [`Wire::Lags`] is.
+const LAG: Duration = Duration::from_millis(300);
 
 /// What the wire does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) enum Wire {
     Babbles,
     /// Carries what a server says in drops.
     Drips,
+    /// Carries what a server says 300 ms later.
+    Lags,
 }
 
 impl Wire {
@@ -38,7 +44,7 @@ impl Wire {
         [Self::Silent, Self::Resets, Self::Closes, Self::Cuts, Self::Repeats, Self::Loses, Self::Babbles, Self::Drips];
 
     fn from_number(number: u8) -> Self {
-        Self::BAD.into_iter().find(|wire| *wire as u8 == number).unwrap_or(Self::Good)
+        Self::BAD.into_iter().chain([Self::Lags]).find(|wire| *wire as u8 == number).unwrap_or(Self::Good)
     }
 }
 
@@ -129,11 +135,22 @@ fn join(shared: &Arc<Shared>, near: TcpStream, far: TcpStream) {
     std::thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
         let mut turn = 0_usize;
+        let mut late: Option<Sender<(Instant, Vec<u8>)>> = None;
         while let Ok(read @ 1..) = far_in.read(&mut chunk) {
             turn += 1;
             let bytes = &chunk[..read];
             let now_and_then = turn.is_multiple_of(3);
-            let carried = match responses.wire() {
+            let wire = responses.wire();
+            if late.is_some() || wire == Wire::Lags {
+                // Once something is late, what follows must not overtake it.
+                let due = Instant::now() + if wire == Wire::Lags { LAG } else { Duration::ZERO };
+                let queue = late.get_or_insert_with(|| carry_late(copy(&near_out)));
+                if queue.send((due, bytes.to_vec())).is_err() {
+                    break;
+                }
+                continue;
+            }
+            let carried = match wire {
                 Wire::Silent => Ok(()),
                 Wire::Cuts => {
                     let _ = near_out.write_all(&bytes[..read / 2]);
@@ -146,7 +163,7 @@ fn join(shared: &Arc<Shared>, near: TcpStream, far: TcpStream) {
                     std::thread::sleep(Duration::from_millis(5));
                     near_out.write_all(drop)
                 }),
-                Wire::Good | Wire::Resets | Wire::Closes | Wire::Repeats | Wire::Loses | Wire::Babbles => {
+                Wire::Good | Wire::Resets | Wire::Closes | Wire::Repeats | Wire::Loses | Wire::Babbles | Wire::Lags => {
                     near_out.write_all(bytes)
                 }
             };
@@ -156,4 +173,18 @@ fn join(shared: &Arc<Shared>, near: TcpStream, far: TcpStream) {
         }
         let _ = near_out.shutdown(Shutdown::Both);
     });
+}
+
+/// Writes each piece when it is due.
+fn carry_late(mut near: TcpStream) -> Sender<(Instant, Vec<u8>)> {
+    let (queue, pieces) = channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (due, piece) in pieces {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if near.write_all(&piece).is_err() {
+                break;
+            }
+        }
+    });
+    queue
 }
