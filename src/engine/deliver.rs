@@ -44,8 +44,10 @@ impl Engine {
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         let link = &mut self.links[id.index()];
         link.heard = now;
-        link.suspect = false;
         let (pool, server) = (link.pool, link.server);
+        if std::mem::take(&mut link.suspect) {
+            self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
+        }
         self.counters.server(pool, server).response_bytes.add(data.len() as u64);
         let outcome = self.consume_partial(id, data, outlet).and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.

@@ -7,12 +7,16 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::link::Ticket;
-use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
+use super::link::{LinkState, Ticket};
+use crate::config::model::{OnEject, Pool, PoolId, Rejoin, ServerId};
 use crate::health::debts::OwedKey;
 use crate::proto::memcache::lifetime::Cap;
 use crate::ring::Ring;
 use crate::time::Instant;
+
+fn has_equal_weights(pool: &Pool) -> bool {
+    pool.servers.windows(2).all(|pair| pair[0].weight == pair[1].weight)
+}
 
 impl Engine {
     /// The bound on lifetimes away from home, while any server is out.
@@ -31,7 +35,7 @@ impl Engine {
     }
 
     /// Builds the rings that tell who misses a write.
-    pub(super) fn prepare_failover(&mut self, pool: PoolId) {
+    pub(super) fn prepare_failover(&mut self, pool: PoolId, now: Instant) {
         let config = &self.config.pools[pool.index()];
         let state = &mut self.pools[pool.index()];
         state.all_live = state.live.iter().all(|live| *live);
@@ -40,19 +44,24 @@ impl Engine {
             return;
         }
         let out: Vec<usize> = (0..state.live.len()).filter(|server| !state.live[*server]).collect();
-        for server in out {
+        for server in &out {
             let mut live = state.live.clone();
-            live[server] = true;
-            state.without.push((super::server_id(server), Ring::new(config, &live)));
+            live[*server] = true;
+            state.without.push((super::server_id(*server), Ring::new(config, &live)));
+        }
+        // Where weights differ, servers have more or fewer points as others leave, and two of three that return may own
+        // keys that neither would own alone.
+        if out.len() > 2 && !has_equal_weights(config) {
+            out.iter().for_each(|server| self.board.owe_flush(pool, super::server_id(*server), now));
         }
     }
 
     /// Notes a write that goes to `server` with the servers that miss it. `false` when one of them is back in the ring.
     ///
-    /// Those are the key's home, and each server that would own the key if it alone were back. With weights that differ
-    /// and three servers out at once, a return of two may make a fourth kind of owner; then a server is flushed.
+    /// Those are the key's home, and each server that would own the key if it alone were back. The home may be live and
+    /// own less than it will, where weights differ; it forgets the key at once.
     pub(super) fn note_absent(
-        &self,
+        &mut self,
         pool: PoolId,
         server: ServerId,
         asked: Asked<'_>,
@@ -62,22 +71,37 @@ impl Engine {
     ) -> bool {
         let state = &self.pools[pool.index()];
         let home = state.home.route(key, 0);
+        let owed = || OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
         for (absent, ring) in &state.without {
-            if *absent != server && (home == Some(*absent) || ring.route(key, 0) == Some(*absent)) {
-                let owed = OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
-                if !self.board.owe_absent(pool, *absent, owed, now) {
-                    return false;
-                }
+            if *absent != server
+                && (home == Some(*absent) || ring.route(key, 0) == Some(*absent))
+                && !self.board.owe_absent(pool, *absent, owed(), now)
+            {
+                return false;
+            }
+        }
+        if let Some(home) = home
+            && home != server
+            && !state.without.is_empty()
+            && state.live[home.index()]
+        {
+            let link = state.links[home.index()][0];
+            self.board.owe_key(pool, home, owed(), now);
+            if self.links[link.index()].state == LinkState::Up {
+                self.pay_open(link, now);
+            } else {
+                self.start_connect(link, now);
             }
         }
         true
     }
 
     /// Notes that a write did not reach the server that it was for.
-    pub(super) fn owe(&self, pool: PoolId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
+    pub(super) fn owe(&mut self, pool: PoolId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
         if asked.verb.is_write() && self.is_safe(pool) {
             let owed = OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
             self.board.owe_key(pool, server, owed, now);
+            self.remind(pool, server, now);
         }
     }
 

@@ -150,8 +150,7 @@ impl Engine {
         };
         link.state = LinkState::Down { not_before: now + pause, failure };
         if config.auto_eject_hosts || link.suspect || self.board.owes(link.pool, link.server) {
-            self.timers.set(now + pause, Timer::Link(id));
-            link.timed = true;
+            self.arm_link(id, now + pause);
         }
     }
 
@@ -304,10 +303,15 @@ impl Engine {
     /// A link's timer has fired: it may be time to connect, or the server may have gone silent.
     pub(super) fn link_timer(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        link.timed = false;
+        if link.timed.is_some_and(|at| at > now) {
+            return; // set before an earlier one, which has set the next
+        }
+        link.timed = None;
         let (pool, server) = (link.pool, link.server);
         let silent_since = link.heard;
         let state = link.state;
+        self.pay_open(id, now);
+        let link = &self.links[id.index()];
         let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
         if waits && self.look(id, now) {
             return;
@@ -329,7 +333,7 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
-            LinkState::Up if !waits => drop(self.settled(id, now)),
+            LinkState::Up if !waits => self.settle_probe(id, now),
             LinkState::Up => {
                 let first = self.deadline(pool, silent_since);
                 let Some(timeout) = self.timeout(pool) else { return };
@@ -351,7 +355,8 @@ impl Engine {
 
     pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
         let link = &mut self.links[id.index()];
-        if !std::mem::replace(&mut link.timed, true) {
+        if link.timed.is_none_or(|timed| at < timed) {
+            link.timed = Some(at);
             self.timers.set(at, Timer::Link(id));
         }
     }
@@ -381,7 +386,7 @@ impl Engine {
             let config = &self.config.pools[index];
             self.pools[index].ring = Ring::new(config, if config.on_eject == OnEject::Hold { &held } else { &live });
             let before = std::mem::replace(&mut self.pools[index].live, live);
-            self.prepare_failover(pool);
+            self.prepare_failover(pool, now);
             for server in (0..before.len()).map(server_id) {
                 if before[server.index()] && !self.pools[index].live[server.index()] {
                     for link in self.pools[index].links[server.index()].clone() {

@@ -398,14 +398,14 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let bytes = link.outbox.from(ticket.start).len() as u64;
         link.push(ticket, now);
-        let timed = std::mem::replace(&mut link.timed, true);
+        let first = link.in_flight.len() == 1;
         let (pool, heard) = (link.pool, link.heard);
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);
-        if !timed {
+        if first {
             let at = self.first_look(id, heard);
-            self.timers.set(at, Timer::Link(id));
+            self.arm_link(id, at);
         }
         self.enter_link(id, ticket);
         self.touch_link(id);

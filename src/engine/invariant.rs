@@ -71,7 +71,7 @@ impl Engine {
             if !down_is_empty(link) {
                 return say("is down and holds requests");
             }
-            if !link.in_flight.is_empty() && !link.timed {
+            if !link.in_flight.is_empty() && link.timed.is_none() {
                 return say("requests are in flight without a timer");
             }
             if link.state == LinkState::Up && !link.outbox.unwritten().is_empty() && !link.dirty {

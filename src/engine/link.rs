@@ -159,8 +159,8 @@ pub(crate) struct Link {
     pub(crate) flushed: bool,
     /// The server turned out to have been started anew.
     pub(crate) restarted: bool,
-    /// A timer is set.
-    pub(crate) timed: bool,
+    /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
+    pub(crate) timed: Option<Instant>,
     /// The shell has been told that there is something to write.
     pub(crate) dirty: bool,
     /// Sessions that wait for the queue to drain.
@@ -192,7 +192,7 @@ impl Link {
             paid: 0,
             flushed: false,
             restarted: false,
-            timed: false,
+            timed: None,
             dirty: false,
             stalled: Vec::new(),
             charged: 0,

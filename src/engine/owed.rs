@@ -3,13 +3,17 @@
 //! Debts are kept by the [`board`](crate::health::Board), one account a server. They are paid in batches, by whichever
 //! connection is there: in front of what waits on a fresh connection, and before an ejected server is restored.
 
-use super::link::{LinkId, ProbeStep, Purpose, Ticket};
+use super::link::{LinkId, LinkState, ProbeStep, Purpose, QUEUE_LIMIT, Ticket};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::health::debts::OwedKey;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, stats};
 use crate::time::Instant;
+use std::time::Duration;
+
+/// How soon a live server is paid what it came to be owed.
+const REMINDER: Duration = Duration::from_millis(50);
 
 /// Keys that are paid at a time.
 const BATCH: usize = 1000;
@@ -50,6 +54,26 @@ impl Engine {
         link.paid += count;
         link.paying += count + u32::from(flush);
         link.paying > 0
+    }
+
+    /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays.
+    pub(super) fn remind(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        if self.pools[pool.index()].live[server.index()] {
+            let link = self.pools[pool.index()].links[server.index()][0];
+            self.arm_link(link, now + REMINDER);
+        }
+    }
+
+    /// Pays what came to be owed while a connection was open, if it can be used now.
+    pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
+        let link = &self.links[id.index()];
+        let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
+        if usable && link.paying == 0 && link.outbox.unwritten().len() <= QUEUE_LIMIT {
+            let (pool, server) = (link.pool, link.server);
+            if self.board.owes(pool, server) {
+                self.pay(id, now);
+            }
+        }
     }
 
     /// Queues a request of the proxy's own.
@@ -93,7 +117,7 @@ impl Engine {
     pub(super) fn identified(&mut self, id: LinkId, listing: &[u8], now: Instant) {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
-            let restarted = self.board.meet(pool, server, process, std::time::Duration::from_secs(uptime), now);
+            let restarted = self.board.meet(pool, server, process, Duration::from_secs(uptime), now);
             self.links[id.index()].restarted |= restarted;
         }
         let link = &self.links[id.index()];
@@ -107,9 +131,10 @@ impl Engine {
 
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
     /// come back with what it was told to forget.
-    pub(super) fn undelivered(&self, pool: PoolId, server: ServerId, verb: Verb, now: Instant) {
+    pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, now: Instant) {
         if verb == Verb::FlushAll && (self.forgives(pool) || self.is_safe(pool)) {
             self.board.owe_flush(pool, server, now);
+            self.remind(pool, server, now);
         }
     }
 }

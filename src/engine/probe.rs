@@ -69,7 +69,7 @@ impl Engine {
                     self.fail_link(id, Failure::Protocol, now);
                 } else if self.is_safe(link.pool) {
                     self.links[id.index()].step = ProbeStep::Settle;
-                    self.timers.set(now + SETTLING, Timer::Link(id));
+                    self.arm_link(id, now + SETTLING);
                 } else {
                     self.probe_paid(id, now);
                 }
@@ -78,15 +78,19 @@ impl Engine {
         }
     }
 
-    /// A probe's timer has fired. Returns whether that was what it waited for.
-    pub(super) fn settled(&mut self, id: LinkId, now: Instant) -> bool {
+    /// The timer of a link has fired on which nothing is in flight. If it is a probe's, its server may have settled.
+    pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.step != ProbeStep::Settle || link.state != LinkState::Up || now - link.heard < SETTLING {
-            return false;
+        if link.step != ProbeStep::Settle {
+            return;
+        }
+        let settled = link.heard + SETTLING;
+        if now < settled {
+            self.arm_link(id, settled);
+            return;
         }
         link.step = ProbeStep::Identify;
         self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
-        true
     }
 
     /// An ejected server has answered well, and has been paid all that it was owed.

@@ -97,6 +97,11 @@ enum Away {
 
 /// Takes one server of three away for a while; returns the number of stale reads.
 fn absence(away: Away, settings: &str, more: &[&str]) -> u64 {
+    absence_of_one_of(away, [1, 1, 1], settings, more)
+}
+
+/// The same, with servers of these weights.
+fn absence_of_one_of(away: Away, weights: [u32; 3], settings: &str, more: &[&str]) -> u64 {
     let span = std::env::var("SOFTMISS_PARTITION_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let relay = Relay::to(servers[0].address);
@@ -110,8 +115,9 @@ fn absence(away: Away, settings: &str, more: &[&str]) -> u64 {
     file.push_str("  servers:\n");
     [victim, servers[1].address, servers[2].address]
         .iter()
+        .zip(weights)
         .zip("abc".chars())
-        .for_each(|(address, name)| file.push_str(&format!("   - {address}:1 {name}\n")));
+        .for_each(|((address, weight), name)| file.push_str(&format!("   - {address}:{weight} {name}\n")));
     let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
     let tally = Arc::new(Tally::default());
     let (back, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -172,6 +178,12 @@ fn with_safe_a_server_that_was_stopped_serves_nothing_out_of_date() {
 fn with_hold_and_safe_nothing_moves_and_nothing_is_out_of_date() {
     assert_eq!(absence(Away::Cut, "", &["rejoin: safe", "on_eject: hold"]), 0);
     assert_eq!(absence(Away::Stopped, "", &["rejoin: safe", "on_eject: hold"]), 0);
+}
+
+#[test]
+fn with_safe_servers_of_different_weights_hand_over_their_keys() {
+    // The shares of the others change as well when one leaves: some keys move between two that are always there.
+    assert_eq!(absence_of_one_of(Away::Cut, [5, 1, 3], "", &["rejoin: safe"]), 0);
 }
 
 #[test]

@@ -147,3 +147,29 @@ fn a_silent_server_is_found_out_although_nobody_is_sent_to_it() {
         "the request, and a test of the proxy's"
     );
 }
+
+#[test]
+fn what_a_silent_server_was_not_told_it_is_told_when_it_speaks_again() {
+    let mut stage = Stage::start(1, &["timeout: 2000", "on_failure: miss", "rejoin: safe", "on_eject: hold"]);
+    stage.client.send("get a\r\n");
+    stage.servers[0].receive("get a\r\nstats\r\n"); // and who it is
+    std::thread::sleep(Duration::from_millis(100));
+    let mut other = stage.proxy.client();
+    assert_eq!(other.ask("delete b\r\n"), "NOT_FOUND");
+    assert_eq!(other.ask("md Yw== b\r\n"), "NF");
+    assert_eq!(other.ask("set d 0 0 1\r\nx\r\n"), "NOT_STORED");
+    stage.servers[0].answer("END\r\nSTAT pid 7\r\nSTAT uptime 100\r\nEND\r\n");
+    assert_eq!(stage.client.line(), "END");
+    stage.servers[0].receive("md Yw== b\r\ndelete b\r\ndelete d\r\n");
+    stage.servers[0].answer("HD\r\nDELETED\r\nNOT_FOUND\r\n");
+    // And a flush is remembered whatever the policy of rejoining.
+    stage.client.send("get a\r\n");
+    stage.servers[0].receive("get a\r\n");
+    std::thread::sleep(Duration::from_millis(450)); // three times the 100 ms that its answer took before
+    assert_eq!(other.ask("flush_all\r\n"), "OK");
+    stage.servers[0].answer("END\r\n");
+    assert_eq!(stage.client.line(), "END");
+    stage.servers[0].receive("flush_all\r\n");
+    stage.servers[0].answer("OK\r\n");
+    stage.check_silence("after it was told everything");
+}
