@@ -150,7 +150,8 @@ fn a_silent_server_is_found_out_although_nobody_is_sent_to_it() {
 
 #[test]
 fn what_a_silent_server_was_not_told_it_is_told_when_it_speaks_again() {
-    let mut stage = Stage::start(1, &["timeout: 2000", "on_failure: miss", "rejoin: safe", "on_eject: hold"]);
+    let mut stage =
+        Stage::start(1, &["timeout: 2000", "stall_min: 50ms", "on_failure: miss", "rejoin: safe", "on_eject: hold"]);
     stage.client.send("get a\r\n");
     stage.servers[0].receive("get a\r\nstats\r\n"); // and who it is
     std::thread::sleep(Duration::from_millis(100));
