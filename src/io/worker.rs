@@ -18,10 +18,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use tracing::{info, warn};
 
-use super::clock::Clock;
-use super::stream::Stream;
 use super::client::{self, Clients};
+use super::clock::Clock;
 use super::server;
+use super::stream::Stream;
 use crate::config::model::{Config, PoolId};
 use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
