@@ -7,10 +7,12 @@
 //!
 //! Rows print one line each: `cargo nextest run --success-output immediate -E 'test(/^chaos::/)'`.
 
+mod agree;
 mod fault;
 mod load;
 mod namespace;
 mod row;
+mod soak;
 mod tap;
 
 use std::time::{Duration, Instant};
@@ -160,7 +162,7 @@ fn all_unreachable() {
 #[test]
 fn connections_that_servers_close_while_idle_cost_nothing() {
     let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(&["-o", "idle_timeout=1"])).collect();
-    let (proxy, book) = row::set_up(&servers, CLIENTS);
+    let (proxy, book) = row::set_up("", &servers, CLIENTS);
     let closed = || {
         let statistics = proxy.statistics();
         let count = |server: &Server| statistics["pool"][server.address.to_string()]["server_eof"].as_u64();
@@ -178,7 +180,7 @@ fn connections_that_servers_close_while_idle_cost_nothing() {
             wait_until("every connection closed", Duration::from_secs(6), || closed() > Some(0));
         }
     }
-    let slowest = ledgers.iter().map(load::Ledger::slowest).max().expect("ledgers");
+    let slowest = ledgers.iter().map(|ledger| ledger.slowest().took).max().expect("ledgers");
     let count = |outcome| ledgers.iter().map(|ledger| ledger.count(outcome)).sum::<usize>();
     println!(
         "idle, {SERVERS} of {SERVERS}: {} hits, {} misses of deleted keys, {} stored, {} not stored, slowest \

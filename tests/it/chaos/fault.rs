@@ -75,7 +75,7 @@ impl Server {
         }
         let arguments = if fault == Fault::Full { SMALL } else { &[] };
         let process = Process::memcached_with(free_port(), arguments, Stdio::null());
-        let tap = Tap::to(process.address, Some(Record::clone(&heard)));
+        let tap = Tap::to(process.address, Record::clone(&heard));
         Self { address: tap.address, process, tap: Some(tap), heard }
     }
 

@@ -12,7 +12,7 @@ use crate::support::Hiccups;
 use crate::support::process::{Proxy, free_port};
 
 /// The settings of every pool here.
-pub(super) fn pool_file(port: u16, servers: &[std::net::SocketAddr]) -> String {
+fn pool_file(port: u16, servers: &[std::net::SocketAddr]) -> String {
     let mut file = format!(
         "pool:\n  listen: 127.0.0.1:{port}\n  on_failure: miss\n  timeout: {}\n  server_failure_limit: 3\n  \
          server_retry_timeout: {}\n  auto_eject_hosts: true\n  servers:\n",
@@ -23,11 +23,11 @@ pub(super) fn pool_file(port: u16, servers: &[std::net::SocketAddr]) -> String {
     file
 }
 
-/// A proxy before these servers, and keys of which the homes are known.
-pub(super) fn set_up(servers: &[Server], clients: usize) -> (Proxy, Arc<Book>) {
+/// A proxy before these servers, and keys of which the homes are known. `process` is what comes before the pool.
+pub(super) fn set_up(process: &str, servers: &[Server], clients: usize) -> (Proxy, Arc<Book>) {
     let port = free_port();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let proxy = Proxy::with_file(&pool_file(port, &addresses), port)
+    let proxy = Proxy::with_file(&format!("{process}{}", pool_file(port, &addresses)), port)
         .expect_log("server ejected")
         .expect_log("server broke the protocol");
     let names = Book::names(clients);
@@ -83,6 +83,32 @@ fn exiles(proxy: &Proxy, server: &Server) -> Vec<Exile> {
     exiles
 }
 
+/// What a server heard while it was out of the ring: the number of probes, and the requests of clients.
+///
+/// What the network held back comes late, on a connection from before the ejection.
+fn heard_in(exiles: &[Exile], server: &Server, hiccup: Duration, holds_packets_back: bool) -> (usize, Vec<Heard>) {
+    // A line written down late is still one that was sent before the server was ejected.
+    let grace = Duration::from_millis(20) + 2 * hiccup;
+    let record = server.heard.lock().expect("record");
+    let in_exile = record.iter().filter(|heard| {
+        exiles.iter().any(|exile| {
+            let held_back = holds_packets_back && heard.opened < exile.from;
+            heard.at > exile.from + grace && exile.to.is_none_or(|to| heard.at < to) && !held_back
+        })
+    });
+    let (probes, others): (Vec<_>, Vec<_>) = in_exile.cloned().partition(|heard| heard.line == "version");
+    // The proxy's own as well: what it owes a server before that may serve again.
+    let owed = |line: &str| ["flush_all", "stats", "md ", "delete "].iter().any(|own| line.starts_with(own));
+    (probes.len(), others.into_iter().filter(|heard| !owed(&heard.line)).collect())
+}
+
+/// Probes, and requests of clients, that a server heard while it was out of the ring; forgets all that it heard.
+pub(super) fn take_heard(proxy: &Proxy, server: &Server) -> (usize, Vec<Heard>) {
+    let heard = heard_in(&exiles(proxy, server), server, Duration::from_millis(40), false);
+    server.heard.lock().expect("record").clear();
+    heard
+}
+
 /// A row of the table of faults.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
@@ -136,7 +162,7 @@ fn observe(row: Row) -> Figures {
     let mut servers: Vec<_> = (0..SERVERS)
         .map(|number| if number < stricken { Server::before(row.fault) } else { Server::plain(&[]) })
         .collect();
-    let (proxy, book) = set_up(&servers, CLIENTS);
+    let (proxy, book) = set_up("", &servers, CLIENTS);
     let hiccups = Hiccups::watch();
     let load = Load::start(proxy.address, &book, row.rate, 1);
     std::thread::sleep(Duration::from_millis(100));
@@ -160,25 +186,12 @@ fn observe(row: Row) -> Figures {
     std::thread::sleep(Duration::from_millis(200));
     let ledger = load.end();
     let longest_hiccup = hiccups.longest();
-    // A line written down late is still one that was sent before the server was ejected.
-    let grace = Duration::from_millis(20) + 2 * longest_hiccup;
     let (mut stray, mut probes, mut all_exiles) = (Vec::new(), 0, Vec::new());
     for server in &servers[..stricken] {
         let exiles = exiles(&proxy, server);
-        for heard in server.heard.lock().expect("record").iter() {
-            let in_exile = exiles.iter().any(|exile| {
-                // What the network held back comes late, on a connection from before.
-                let held_back = row.fault.holds_packets_back() && heard.opened < exile.from;
-                heard.at > exile.from + grace && exile.to.is_none_or(|to| heard.at < to) && !held_back
-            });
-            // The proxy's own: probes, and what it owes a server before that may serve again.
-            let own = ["version", "flush_all", "stats", "md ", "delete "];
-            match own.iter().position(|own| heard.line.starts_with(own)) {
-                Some(0) if in_exile => probes += 1,
-                None if in_exile => stray.push(heard.clone()),
-                _ => {}
-            }
-        }
+        let (own, others) = heard_in(&exiles, server, longest_hiccup, row.fault.holds_packets_back());
+        probes += own;
+        stray.extend(others);
         all_exiles.push(exiles);
     }
     Figures {
@@ -226,6 +239,7 @@ impl Figures {
         let count = |outcome| self.ledger.count(outcome);
         let ms = |span: Duration| format!("{:.2}", span.as_secs_f64() * 1e3);
         let maybe = |span: Option<Duration>| span.map_or_else(|| "-".to_owned(), ms);
+        let slowest = self.ledger.slowest();
         let healthy = if row.all {
             String::new()
         } else {
@@ -234,7 +248,7 @@ impl Figures {
         };
         format!(
             "{:?}, {} of {SERVERS}: {} requests, {} hits, {} misses, {} stored, {} not stored, {} errors, {} \
-             disconnects, {} wrong, slowest {} ms (machine {}), {healthy}ejected after {} ms, {} times, restored {} ms \
+             disconnects, {} wrong, slowest {} ms at {:+.0} ms (machine {}), {healthy}ejected after {} ms, {} times, restored {} ms \
              after it was well; while out: {} probes, {} live requests",
             row.fault,
             if row.all { SERVERS } else { 1 },
@@ -246,7 +260,9 @@ impl Figures {
             count(Outcome::Error),
             count(Outcome::Disconnect),
             count(Outcome::Wrong),
-            ms(self.ledger.slowest()),
+            ms(slowest.took),
+            1e3 * (slowest.start.duration_since(self.before).as_secs_f64()
+                - self.begun.duration_since(self.before).as_secs_f64()),
             ms(self.longest_hiccup),
             maybe(self.found_out()),
             self.exiles.iter().map(Vec::len).sum::<usize>(),
@@ -260,7 +276,7 @@ impl Figures {
         assert!(self.ledger.problems.is_empty(), "{row:?}: {:#?}", self.ledger.problems);
         // A request and its answer pass two programs, each of which the machine may keep waiting.
         let slack = SLACK + 2 * self.longest_hiccup;
-        let slowest = self.ledger.slowest();
+        let slowest = self.ledger.slowest().took;
         assert!(slowest <= TIMEOUT + slack, "{row:?}: a request took {slowest:?}");
         assert!(self.stray.is_empty(), "{row:?}: sent to a server that is out of the ring: {:#?}", self.stray);
         if row.ejects {

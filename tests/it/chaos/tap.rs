@@ -66,7 +66,7 @@ struct Shared {
     trouble: Mutex<Trouble>,
     over: AtomicBool,
     connections: Mutex<Vec<Weak<TcpStream>>>,
-    record: Option<Record>,
+    record: Record,
 }
 
 impl Shared {
@@ -82,8 +82,8 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// A good wire; without a record nothing is written down.
-    pub(super) fn to(server: SocketAddr, record: Option<Record>) -> Self {
+    /// A good wire.
+    pub(super) fn to(server: SocketAddr, record: Record) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
@@ -150,9 +150,7 @@ fn join(shared: &Arc<Shared>, near: TcpStream, far: TcpStream) {
         std::thread::spawn(move || {
             let mut lines = Lines::new();
             each_chunk(&near, |chunk| {
-                if let Some(record) = &shared.record {
-                    lines.note(chunk, record);
-                }
+                lines.note(chunk, &shared.record);
                 let lost = lossy.load(Ordering::Relaxed) || shared.trouble() == Trouble::Silent;
                 lossy.store(lost, Ordering::Relaxed);
                 lost || to_far.send(chunk.to_vec()).is_ok()
