@@ -331,8 +331,8 @@ impl Asker {
         self.stream.read_exact(&mut value)?;
         let found = value.strip_suffix(b"\r\n").and_then(|value| self.book.version_in(key, value));
         found.ok_or_else(|| {
-            let start = value[..value.len().min(60)].escape_ascii();
-            Trouble::Wrong(format!("{length} bytes that are not a value of it: {start}"))
+            let (name, start) = (&self.book.keys[key].name, value[..value.len().min(40)].escape_ascii());
+            Trouble::Wrong(format!("{length} bytes that are not a value of {name}: {start}"))
         })
     }
 
@@ -343,7 +343,8 @@ impl Asker {
         }
         match (self.known.get(&key), found) {
             (Some(Known::Version(version)), found) if found != Some(*version) => {
-                Err(Trouble::Wrong(format!("version {found:?} where only {version} can be")))
+                let name = &self.book.keys[key].name;
+                Err(Trouble::Wrong(format!("version {found:?} of {name} where only {version} can be")))
             }
             (Some(Known::Absent), Some(version)) => Err(Trouble::Wrong(format!("version {version} where none can be"))),
             _ => Ok(()),
