@@ -161,6 +161,7 @@ fn all_unreachable() {
 
 #[test]
 fn connections_that_servers_close_while_idle_cost_nothing() {
+    row::go_first();
     let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(&["-o", "idle_timeout=1"])).collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
     let closed = || {

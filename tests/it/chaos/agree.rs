@@ -4,7 +4,7 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Server};
-use super::{RETRY, SERVERS, row};
+use super::{SERVERS, row};
 use crate::support::Hiccups;
 
 /// From the log line on, nobody waits longer than this.
@@ -18,6 +18,7 @@ type Asked = (Instant, Instant);
 
 #[test]
 fn all_workers_agree_on_a_server_that_hangs() {
+    row::go_first();
     let mut servers = vec![Server::before(Fault::Stopped)];
     servers.extend((1..SERVERS).map(|_| Server::plain(&[])));
     let (proxy, book) = row::set_up("softmiss:\n  workers: 2\n", &servers, 1);
@@ -81,6 +82,4 @@ fn all_workers_agree_on_a_server_that_hangs() {
     assert!(slowest_waiting <= limit, "a request waited {slowest_waiting:?} for a server that was ejected");
     assert!(slowest_new <= limit, "a new request took {slowest_new:?}");
     assert_eq!(log.iter().filter(|line| line.contains("server ejected")).count(), 1, "told once");
-    servers[0].recover(Fault::Stopped);
-    proxy.wait_for_log("server restored", RETRY + Duration::from_secs(1));
 }

@@ -83,9 +83,10 @@ impl Server {
         self.tap.as_ref().expect("a tapped server").set(trouble);
     }
 
-    pub(super) fn break_down(&mut self, fault: Fault) {
+    pub(super) fn break_down(&self, fault: Fault) {
         match fault {
-            Fault::Killed | Fault::Flapping => self.process.kill(),
+            // Its end is not waited for: that can take a tenth of a second, and it is not the only one.
+            Fault::Killed | Fault::Flapping => self.process.signal("KILL"),
             Fault::Stopped => self.process.signal("STOP"),
             Fault::Wire(trouble) => self.wire(trouble),
             Fault::SynDropped | Fault::Dropped => {
@@ -101,6 +102,7 @@ impl Server {
     pub(super) fn recover(&mut self, fault: Fault) {
         match fault {
             Fault::Killed | Fault::Flapping => {
+                self.process.kill(); // sees its end
                 let port = self.process.address.port();
                 self.process =
                     if self.tap.is_none() { telling(port, &self.heard) } else { Process::memcached_on(port) };
@@ -117,7 +119,7 @@ impl Server {
 pub(super) fn inflict(fault: Fault, servers: &mut [&mut Server], span: Duration) -> (Instant, Instant) {
     let begun = Instant::now();
     loop {
-        servers.iter_mut().for_each(|server| server.break_down(fault));
+        servers.iter().for_each(|server| server.break_down(fault));
         let until = if fault == Fault::Flapping { Duration::from_millis(300) } else { span };
         std::thread::sleep(until);
         servers.iter_mut().for_each(|server| server.recover(fault));

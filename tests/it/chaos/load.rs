@@ -94,6 +94,8 @@ pub(super) enum Outcome {
     Error,
     /// The connection ended, or nothing came for ten seconds.
     Disconnect,
+    /// A miss, a refusal or an old version where the server is well and has better.
+    Lapse,
     /// Something that cannot be right.
     Wrong,
 }
@@ -189,6 +191,7 @@ enum Known {
 enum Trouble {
     Io(io::Error),
     Error(String),
+    Lapse(String),
     Wrong(String),
 }
 
@@ -293,6 +296,7 @@ impl Asker {
             Ok(outcome) => (outcome, None),
             Err(Trouble::Io(error)) => (Outcome::Disconnect, Some(error.to_string())),
             Err(Trouble::Error(line)) => (Outcome::Error, Some(line)),
+            Err(Trouble::Lapse(what)) => (Outcome::Lapse, Some(what)),
             Err(Trouble::Wrong(what)) => (Outcome::Wrong, Some(what)),
         };
         self.ledger.samples.push(Sample { start, took, homes, outcome });
@@ -344,9 +348,9 @@ impl Asker {
         match (self.known.get(&key), found) {
             (Some(Known::Version(version)), found) if found != Some(*version) => {
                 let name = &self.book.keys[key].name;
-                Err(Trouble::Wrong(format!("version {found:?} of {name} where only {version} can be")))
+                Err(Trouble::Lapse(format!("version {found:?} of {name} where only {version} can be")))
             }
-            (Some(Known::Absent), Some(version)) => Err(Trouble::Wrong(format!("version {version} where none can be"))),
+            (Some(Known::Absent), Some(version)) => Err(Trouble::Lapse(format!("version {version} where none can be"))),
             _ => Ok(()),
         }
     }
@@ -361,7 +365,7 @@ impl Asker {
         if stored {
             self.known.insert(key, Known::Version(version));
         } else if !self.book.suspect[self.book.keys[key].home].load(Ordering::SeqCst) {
-            return Err(Trouble::Wrong("not stored though the server is well".to_owned()));
+            return Err(Trouble::Lapse("not stored though the server is well".to_owned()));
         } else {
             self.known.remove(&key);
         }
@@ -463,8 +467,8 @@ impl Asker {
             return Ok(if found { Outcome::Deleted } else { Outcome::NotFound });
         }
         match self.known.insert(key, Known::Absent) {
-            Some(Known::Version(_)) if !found => Err(Trouble::Wrong("not found, but it is there".to_owned())),
-            Some(Known::Absent) if found => Err(Trouble::Wrong("deleted, but it was not there".to_owned())),
+            Some(Known::Version(_)) if !found => Err(Trouble::Lapse("not found, but it is there".to_owned())),
+            Some(Known::Absent) if found => Err(Trouble::Lapse("deleted, but it was not there".to_owned())),
             _ => Ok(if found { Outcome::Deleted } else { Outcome::NotFound }),
         }
     }

@@ -23,6 +23,14 @@ fn pool_file(port: u16, servers: &[std::net::SocketAddr]) -> String {
     file
 }
 
+/// Has this thread, and all that it starts from here on, go before whatever else the machine does, where that may be set:
+/// what is measured is the proxy, not a build next to it.
+pub(super) fn go_first() {
+    let thread = std::fs::read_link("/proc/thread-self").expect("this thread");
+    let number = thread.file_name().expect("its number");
+    let _ = Command::new("renice").args(["-n", "-10", "-p"]).arg(number).output();
+}
+
 /// A proxy before these servers, and keys of which the homes are known. `process` is what comes before the pool.
 pub(super) fn set_up(process: &str, servers: &[Server], clients: usize) -> (Proxy, Arc<Book>) {
     let port = free_port();
@@ -142,11 +150,17 @@ struct Figures {
 }
 
 /// Plays a row. A noisy host can spoil one measurement of a 99th percentile, not all of them: the best of up to three
-/// counts. What is promised without percentiles must hold each time.
+/// counts. If the machine stands still for a good part of the timeout, servers that are well do time out; then only what no
+/// delay excuses is asserted, and the row is played again. All else must hold each time.
 pub(super) fn play(row: Row) {
     for attempt in 1.. {
         let figures = observe(row);
         println!("{}", figures.line(row));
+        figures.check_answers(row);
+        if figures.longest_hiccup > TIMEOUT / 2 {
+            assert!(attempt < 3, "the machine stood still for {:?}", figures.longest_hiccup);
+            continue;
+        }
         figures.check(row);
         if row.all || figures.p99_during() <= figures.p99_allowed() {
             break;
@@ -157,6 +171,7 @@ pub(super) fn play(row: Row) {
 }
 
 fn observe(row: Row) -> Figures {
+    go_first();
     // The first server, whatever its keys: the ring spreads them evenly enough.
     let stricken = if row.all { SERVERS } else { 1 };
     let mut servers: Vec<_> = (0..SERVERS)
@@ -248,7 +263,7 @@ impl Figures {
         };
         format!(
             "{:?}, {} of {SERVERS}: {} requests, {} hits, {} misses, {} stored, {} not stored, {} errors, {} \
-             disconnects, {} wrong, slowest {} ms at {:+.0} ms (machine {}), {healthy}ejected after {} ms, {} times, restored {} ms \
+             disconnects, {} wrong, {} lapses of healthy shards, slowest {} ms at {:+.0} ms (machine {}), {healthy}ejected after {} ms, {} times, restored {} ms \
              after it was well; while out: {} probes, {} live requests",
             row.fault,
             if row.all { SERVERS } else { 1 },
@@ -260,6 +275,7 @@ impl Figures {
             count(Outcome::Error),
             count(Outcome::Disconnect),
             count(Outcome::Wrong),
+            count(Outcome::Lapse),
             ms(slowest.took),
             1e3 * (slowest.start.duration_since(self.before).as_secs_f64()
                 - self.begun.duration_since(self.before).as_secs_f64()),
@@ -270,6 +286,13 @@ impl Figures {
             self.probes,
             self.stray.len(),
         )
+    }
+
+    /// What must hold on any machine.
+    fn check_answers(&self, row: Row) {
+        for never in [Outcome::Error, Outcome::Disconnect, Outcome::Wrong] {
+            assert_eq!(self.ledger.count(never), 0, "{row:?}: {never:?}: {:#?}", self.ledger.problems);
+        }
     }
 
     fn check(&self, row: Row) {

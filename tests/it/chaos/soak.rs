@@ -40,6 +40,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn chaos_soak() {
     let span = Duration::from_secs(setting("SOFTMISS_SOAK_SECONDS", 600));
     let seed = setting("SOFTMISS_SOAK_SEED", 1);
+    row::go_first();
     let mut servers: Vec<_> =
         [Fault::Killed, Fault::Killed, Fault::Full, Fault::Full].into_iter().map(Server::before).collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
