@@ -8,7 +8,9 @@
 //! Rows print one line each: `cargo nextest run --success-output immediate -E 'test(/^chaos::/)'`.
 
 mod agree;
+mod book;
 mod fault;
+mod ledger;
 mod load;
 mod namespace;
 mod row;
@@ -18,7 +20,8 @@ mod tap;
 use std::time::{Duration, Instant};
 
 use fault::{Fault, Server};
-use load::{Load, Outcome};
+use ledger::Outcome;
+use load::Load;
 use row::{Row, play};
 use tap::Trouble;
 

@@ -9,131 +9,13 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::book::{Book, KEYS_PER_CLIENT};
+use super::ledger::{Ledger, Outcome, Sample};
 use crate::support::Random;
-
-const KEYS_PER_CLIENT: usize = 60;
-
-/// A key, where it is at home, and how often it has been written.
-pub(super) struct Key {
-    pub(super) name: String,
-    pub(super) home: usize,
-    owner: usize,
-    written: AtomicU64,
-}
-
-/// What all clients know.
-pub(super) struct Book {
-    pub(super) keys: Vec<Key>,
-    /// For each server: something has happened to it, so nobody knows what it holds.
-    suspect: Vec<AtomicBool>,
-}
-
-impl Book {
-    /// The names of the keys of so many clients.
-    pub(super) fn names(clients: usize) -> Vec<String> {
-        (0..clients * KEYS_PER_CLIENT).map(|number| format!("{:010x}", Random(number as u64).next() >> 24)).collect()
-    }
-
-    /// Keys with their homes.
-    pub(super) fn new(homes: Vec<(String, usize)>, servers: usize) -> Self {
-        let keys = homes.into_iter().enumerate();
-        let keys = keys.map(|(number, (name, home))| {
-            let owner = number / KEYS_PER_CLIENT;
-            Key { name, home, owner, written: AtomicU64::new(0) }
-        });
-        Self { keys: keys.collect(), suspect: (0..servers).map(|_| AtomicBool::new(false)).collect() }
-    }
-
-    /// From here on, nobody can know what this server holds.
-    pub(super) fn suspect(&self, server: usize) {
-        self.suspect[server].store(true, Ordering::SeqCst);
-    }
-
-    /// The bytes of a version of a key: 20 bytes to 20 KB, mostly few.
-    fn value(&self, key: usize, version: u64) -> Vec<u8> {
-        let Key { name, owner, .. } = &self.keys[key];
-        let mut random = Random((key as u64) << 32 | version);
-        let length = match random.below(20) {
-            0 => 10_000 + random.below(10_000),
-            1..5 => 1000 + random.below(4000),
-            _ => 20 + random.below(480),
-        };
-        let mut value = format!("{name} {owner} {version} ").into_bytes();
-        while value.len() < length as usize {
-            value.extend_from_slice(&random.next().to_le_bytes());
-        }
-        value.truncate((length as usize).max(20));
-        value
-    }
-
-    /// The version that these bytes are of this key; `None` when they are not.
-    fn version_in(&self, key: usize, value: &[u8]) -> Option<u64> {
-        let version = value.split(|byte| *byte == b' ').nth(2)?;
-        let version = std::str::from_utf8(version).ok()?.parse().ok()?;
-        let written = self.keys[key].written.load(Ordering::SeqCst);
-        ((1..=written).contains(&version) && self.value(key, version) == value).then_some(version)
-    }
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Everything that was asked for.
-    Hit,
-    /// Not everything.
-    Miss,
-    Stored,
-    NotStored,
-    Deleted,
-    NotFound,
-    /// An error line.
-    Error,
-    /// The connection ended, or nothing came for ten seconds.
-    Disconnect,
-    /// A miss, a refusal or an old version where the server is well and has better.
-    Lapse,
-    /// Something that cannot be right.
-    Wrong,
-}
-
-/// A request: when, how long, for which servers (bits, by the homes of its keys), and how it ended.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    pub(super) start: Instant,
-    pub(super) took: Duration,
-    pub(super) homes: u8,
-    pub(super) outcome: Outcome,
-}
-
-/// What came of a load.
-#[derive(Default)]
-pub(super) struct Ledger {
-    pub(super) samples: Vec<Sample>,
-    /// What was wrong, in words.
-    pub(super) problems: Vec<String>,
-}
-
-impl Ledger {
-    pub(super) fn count(&self, outcome: Outcome) -> usize {
-        self.samples.iter().filter(|sample| sample.outcome == outcome).count()
-    }
-
-    pub(super) fn slowest(&self) -> Sample {
-        *self.samples.iter().max_by_key(|sample| sample.took).expect("a request")
-    }
-
-    /// The 99th percentile of the requests that started in a time and wanted none of these servers.
-    pub(super) fn p99(&self, from: Instant, to: Instant, without: u8) -> Duration {
-        let wanted = |sample: &&Sample| sample.homes & without == 0 && (from..to).contains(&sample.start);
-        let mut times: Vec<_> = self.samples.iter().filter(wanted).map(|sample| sample.took).collect();
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).copied().unwrap_or_default()
-    }
-}
 
 /// A load that is running.
 pub(super) struct Load {
@@ -342,7 +224,7 @@ impl Asker {
 
     /// Compares what was found with what the owner knows, if it knows.
     fn check(&mut self, key: usize, found: Option<u64>) -> Result<(), Trouble> {
-        if self.book.suspect[self.book.keys[key].home].load(Ordering::SeqCst) {
+        if self.book.is_suspect(key) {
             self.known.remove(&key);
         }
         match (self.known.get(&key), found) {
@@ -364,7 +246,7 @@ impl Asker {
     fn wrote(&mut self, key: usize, version: u64, stored: bool) -> Result<Outcome, Trouble> {
         if stored {
             self.known.insert(key, Known::Version(version));
-        } else if !self.book.suspect[self.book.keys[key].home].load(Ordering::SeqCst) {
+        } else if !self.book.is_suspect(key) {
             return Err(Trouble::Lapse("not stored though the server is well".to_owned()));
         } else {
             self.known.remove(&key);
@@ -462,7 +344,7 @@ impl Asker {
             "NOT_FOUND" => false,
             other => return Err(Trouble::Wrong(format!("{other:?} to a delete"))),
         };
-        if self.book.suspect[self.book.keys[key].home].load(Ordering::SeqCst) {
+        if self.book.is_suspect(key) {
             self.known.remove(&key);
             return Ok(if found { Outcome::Deleted } else { Outcome::NotFound });
         }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Server, inflict};
-use super::load::{Load, Outcome};
+use super::ledger::Outcome;
+use super::load::Load;
 use super::tap::Trouble;
 use super::{CLIENTS, RETRY, SERVERS, SLACK, TIMEOUT, row};
 use crate::support::{Hiccups, Random, wait_until};
