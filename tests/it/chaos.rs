@@ -10,6 +10,7 @@
 mod agree;
 mod book;
 mod fault;
+mod hang;
 mod ledger;
 mod load;
 mod namespace;
