@@ -18,6 +18,7 @@ need memcached memcached
 need redis-server redis-server
 need nutcracker nutcracker
 need ip iproute2
+need iptables iptables
 need gcc gcc
 [ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and logs belong to a test's report")]
 
+mod chaos;
 mod cli;
 mod clients;
 mod config_errors;

@@ -56,7 +56,7 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut is_true: impl FnMut() 
 /// A test that states a time in milliseconds grants as much on top: a busy machine is not the proxy's fault.
 pub(crate) struct Hiccups {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
+    thread: JoinHandle<Vec<Duration>>,
 }
 
 impl Hiccups {
@@ -65,20 +65,27 @@ impl Hiccups {
         let seen = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
             let nap = Duration::from_millis(2);
-            let mut longest = Duration::ZERO;
+            let mut waits = Vec::new();
             while !seen.load(Ordering::Relaxed) {
                 let start = Instant::now();
                 std::thread::sleep(nap);
-                longest = longest.max(start.elapsed().saturating_sub(nap));
+                waits.push(start.elapsed().saturating_sub(nap));
             }
-            longest
+            waits
         });
         Self { over, thread }
     }
 
     /// The longest wait so far; ends the watch.
     pub(crate) fn longest(self) -> Duration {
+        self.sorted().last().copied().unwrap_or_default()
+    }
+
+    /// All waits so far, the longest last; ends the watch.
+    pub(crate) fn sorted(self) -> Vec<Duration> {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the watch")
+        let mut waits = self.thread.join().expect("the watch");
+        waits.sort_unstable();
+        waits
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,6 +48,11 @@ impl Process {
     }
 
     pub(crate) fn memcached_on(port: u16) -> Self {
+        Self::memcached_with(port, &[], Stdio::null())
+    }
+
+    /// A memcached with further arguments, and a place for what it says of itself.
+    pub(crate) fn memcached_with(port: u16, more: &[&str], says: Stdio) -> Self {
         let mut command = Command::new("memcached");
         command.args([
             "-l",
@@ -63,7 +68,7 @@ impl Process {
             "-u",
             "nobody",
         ]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(says);
         Self::start(command, port)
     }
 
@@ -95,6 +100,11 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it says of itself, if it was started with a pipe for that.
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
     }
 
     /// Sends a signal, by name.

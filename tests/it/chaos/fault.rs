@@ -1,0 +1,172 @@
+//! What goes wrong, and the server that it happens to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::tap::{Record, Tap, Trouble, transcribe};
+use crate::support::process::{Process, free_port};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// kill -9, and a fresh one later.
+    Killed,
+    /// SIGSTOP, and SIGCONT later.
+    Stopped,
+    /// Something on the wire to it.
+    Wire(Trouble),
+    /// Connections end, and the SYNs of new ones are dropped.
+    SynDropped,
+    /// Packets are dropped both ways, of connections that are open as well.
+    Dropped,
+    /// Down for 300 ms, up for 300 ms, by kill -9 and a fresh one.
+    Flapping,
+    /// It has no memory left and may not evict.
+    Full,
+}
+
+impl Fault {
+    /// Whether it is seen on a wire; else the server itself tells what it hears, so that a dead one is really dead.
+    fn is_tapped(self) -> bool {
+        !matches!(self, Self::Killed | Self::Flapping)
+    }
+
+    /// Whether connections can lie in the network and arrive when it is well again.
+    pub(super) fn holds_packets_back(self) -> bool {
+        matches!(self, Self::SynDropped | Self::Dropped)
+    }
+}
+
+/// A memcached, and how the proxy reaches it.
+pub(super) struct Server {
+    process: Process,
+    tap: Option<Tap>,
+    /// As the proxy knows it.
+    pub(super) address: SocketAddr,
+    pub(super) heard: Record,
+}
+
+/// Arguments of one that says what it hears.
+const TELLING: &[&str] = &["-vv"];
+
+/// Arguments of one that is soon full, with few sizes of chunks.
+const SMALL: &[&str] = &["-m", "8", "-M", "-f", "2"];
+
+fn telling(port: u16, heard: &Record) -> Process {
+    let mut process = Process::memcached_with(port, TELLING, Stdio::piped());
+    transcribe(process.take_stderr().expect("stderr"), heard);
+    process
+}
+
+impl Server {
+    /// One that nothing will happen to, with further arguments.
+    pub(super) fn plain(more: &[&str]) -> Self {
+        let process = Process::memcached_with(free_port(), more, Stdio::null());
+        Self { address: process.address, process, tap: None, heard: Record::default() }
+    }
+
+    /// One that this will happen to.
+    pub(super) fn before(fault: Fault) -> Self {
+        let heard = Record::default();
+        if !fault.is_tapped() {
+            let process = telling(free_port(), &heard);
+            return Self { address: process.address, process, tap: None, heard };
+        }
+        let arguments = if fault == Fault::Full { SMALL } else { &[] };
+        let process = Process::memcached_with(free_port(), arguments, Stdio::null());
+        let tap = Tap::to(process.address, Record::clone(&heard));
+        Self { address: tap.address, process, tap: Some(tap), heard }
+    }
+
+    fn wire(&self, trouble: Trouble) {
+        self.tap.as_ref().expect("a tapped server").set(trouble);
+    }
+
+    pub(super) fn break_down(&self, fault: Fault) {
+        match fault {
+            // Its end is not waited for: that can take a tenth of a second, and it is not the only one.
+            Fault::Killed | Fault::Flapping => self.process.signal("KILL"),
+            Fault::Stopped => self.process.signal("STOP"),
+            Fault::Wire(trouble) => self.wire(trouble),
+            Fault::SynDropped | Fault::Dropped => {
+                filter("-A", fault, self.address.port());
+                if fault == Fault::SynDropped {
+                    self.tap.as_ref().expect("a tapped server").hang_up();
+                }
+            }
+            Fault::Full => fill(self.process.address),
+        }
+    }
+
+    pub(super) fn recover(&mut self, fault: Fault) {
+        match fault {
+            Fault::Killed | Fault::Flapping => {
+                self.process.kill(); // sees its end
+                let port = self.process.address.port();
+                self.process =
+                    if self.tap.is_none() { telling(port, &self.heard) } else { Process::memcached_on(port) };
+            }
+            Fault::Stopped => self.process.signal("CONT"),
+            Fault::Wire(_) => self.wire(Trouble::None),
+            Fault::SynDropped | Fault::Dropped => filter("-D", fault, self.address.port()),
+            Fault::Full => assert_eq!(self.process.client().ask("flush_all\r\n"), "OK"),
+        }
+    }
+}
+
+/// Breaks these servers for a while; returns when it began, and when they were well again.
+pub(super) fn inflict(fault: Fault, servers: &mut [&mut Server], span: Duration) -> (Instant, Instant) {
+    let begun = Instant::now();
+    loop {
+        servers.iter().for_each(|server| server.break_down(fault));
+        let until = if fault == Fault::Flapping { Duration::from_millis(300) } else { span };
+        std::thread::sleep(until);
+        servers.iter_mut().for_each(|server| server.recover(fault));
+        if fault != Fault::Flapping || begun.elapsed() + Duration::from_millis(600) > span {
+            return (begun, Instant::now());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Adds (`-A`) or deletes (`-D`) the rules of the packet filter that make the fault.
+fn filter(action: &str, fault: Fault, port: u16) {
+    let port = port.to_string();
+    let rules: &[&[&str]] = if fault == Fault::SynDropped {
+        &[&["--dport", &port, "--syn"]]
+    } else {
+        &[&["--dport", &port], &["--sport", &port]]
+    };
+    for rule in rules {
+        let mut command = Command::new("iptables");
+        command.args([action, "INPUT", "-p", "tcp"]).args(*rule).args(["-j", "DROP"]);
+        assert!(command.status().expect("iptables").success(), "iptables {action} {rule:?}");
+    }
+}
+
+/// Stores until nothing of any size can be stored any more, the large sizes first.
+fn fill(address: SocketAddr) {
+    let mut stream = BufReader::new(TcpStream::connect(address).expect("connect"));
+    for length in [20_000, 12_000, 6000, 3000, 1400, 700, 300, 120, 60, 30, 8] {
+        for batch in 0.. {
+            let mut sets = Vec::new();
+            let size = if length > 1000 { 40 } else { 400 };
+            for number in 0..size {
+                sets.extend_from_slice(format!("set fill:{length}:{batch}:{number} 0 0 {length}\r\n").as_bytes());
+                sets.resize(sets.len() + length, b'.');
+                sets.extend_from_slice(b"\r\n");
+            }
+            stream.get_ref().write_all(&sets).expect("fill");
+            let mut full = false;
+            for _ in 0..size {
+                let mut line = String::new();
+                stream.read_line(&mut line).expect("an answer");
+                full |= line.starts_with("SERVER_ERROR out of memory");
+            }
+            if full {
+                break;
+            }
+        }
+    }
+}
