@@ -176,7 +176,7 @@ impl Pool {
     }
 }
 
-/// When a server that says nothing counts as stalled: after three times its usual latency, within these bounds.
+/// When a server that says nothing counts as stalled: after twice its usual latency, within these bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
     /// Never sooner than this.

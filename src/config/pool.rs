@@ -52,9 +52,9 @@ pub(super) const KEYS: [&str; 31] = [
 /// Keys that have a meaning in the plan of this program and none in this version.
 const LATER: [&str; 4] = ["transactions", "unknown_commands", "tls", "server_tls"];
 
-/// `stall_min` is an eighth of `timeout` by default, and not less than this: a healthy server may be silent for that long,
+/// `stall_min` is a tenth of `timeout` by default, and not less than this: a healthy server may be silent for that long,
 /// however fast it usually is.
-const LEAST_STALL: Duration = Duration::from_millis(50);
+const LEAST_STALL: Duration = Duration::from_millis(40);
 
 pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findings) -> Option<Pool> {
     let pairs = match &node.content {
@@ -210,7 +210,7 @@ fn stall(keys: &Keys<'_>, timeout: Option<Duration>, findings: &mut Findings) ->
         findings.push(Diagnostic::error(keys.span("stall_min"), message).help("exchange the two"));
     }
     let timeout = timeout?;
-    let least = least.unwrap_or_else(|| (timeout / 8).max(LEAST_STALL)).min(timeout / 2);
+    let least = least.unwrap_or_else(|| (timeout / 10).max(LEAST_STALL)).min(timeout / 2);
     (on != Some(false)).then(|| Stall { least, most: most.unwrap_or(timeout).max(least) })
 }
 

@@ -137,7 +137,7 @@ fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
         auto_eject_hosts: true,
         server_retry_timeout: Duration::from_secs(2),
         server_failure_limit: 3,
-        stall: Some(Stall { least: timeout / 8, most: timeout }),
+        stall: Some(Stall { least: timeout / 10, most: timeout }),
         flap_limit: None, // the monkey would soon be without prey
         ..Pool::new("demo", listen, servers.collect())
     };

@@ -65,6 +65,9 @@ impl Engine {
         let id = self.pick_link(pool, id, server, now);
         let link = &self.links[id.index()];
         if link.suspect {
+            if matches!(link.state, LinkState::Down { not_before, .. } if not_before <= now) {
+                self.start_connect(id, now); // it must have a test
+            }
             return Err(Failure::Stalled);
         }
         if link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT {

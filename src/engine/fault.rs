@@ -392,6 +392,7 @@ impl Engine {
                     for link in self.pools[index].links[server.index()].clone() {
                         self.fail_link(link, Failure::Ejected, now);
                         self.abandon(link, Failure::Ejected, now);
+                        self.links[link.index()].suspect = false; // the probes are its test
                     }
                     self.schedule_probe(pool, server);
                 }

@@ -1,7 +1,7 @@
 //! Noticing that a server has gone silent before its first timeout has passed.
 //!
 //! A request that waits for a hung server waits for all of its `timeout`. Those that come after it need not: when a
-//! link with requests in flight has been silent for three times what its responses usually take ([`Stall`] has the
+//! link with requests in flight has been silent for twice what its responses take at most ([`Stall`] has the
 //! bounds), it is suspect. What is in flight on it stays and is the test; new requests are answered by the pool's
 //! policy. A single byte from the server ends the suspicion. If it times out, the link is connected anew and asked for
 //! its version, so that there is a test still; failures are counted as ever.
@@ -31,7 +31,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let pool = &self.config.pools[link.pool.index()];
         let stall = pool.stall?;
-        let bound = Duration::from_nanos(link.usual.saturating_mul(3)).clamp(stall.least, stall.most);
+        let bound = Duration::from_nanos(link.usual.saturating_mul(2)).clamp(stall.least, stall.most);
         (bound < pool.timeout?).then_some(bound)
     }
 

@@ -166,7 +166,7 @@ fn what_a_silent_server_was_not_told_it_is_told_when_it_speaks_again() {
     // And a flush is remembered whatever the policy of rejoining.
     stage.client.send("get a\r\n");
     stage.servers[0].receive("get a\r\n");
-    std::thread::sleep(Duration::from_millis(450)); // three times the 100 ms that its answer took before
+    std::thread::sleep(Duration::from_millis(350)); // longer than twice the 100 ms that its answer took before
     assert_eq!(other.ask("flush_all\r\n"), "OK");
     stage.servers[0].answer("END\r\n");
     assert_eq!(stage.client.line(), "END");
