@@ -1,5 +1,7 @@
 //! Reading answers: where one ends, whether it can be one to its request, and what it says.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not expected is wrong, whatever it is")]
+
 use super::client::{Ask, Asked, Pending};
 use super::judge::{Judge, Seen};
 use super::ledger::Moment;
@@ -105,7 +107,6 @@ impl Pending {
         if exact { Err("an error with no fault near".to_owned()) } else { Ok(()) }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one table of what each meta command may be told")]
     fn check_meta(
         &self,
         input: &[u8],

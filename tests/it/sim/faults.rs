@@ -1,5 +1,7 @@
 //! Everything that can go wrong.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "of all things, only some are faults")]
+
 use softmiss::failure::Failure;
 
 use super::servers::Lie;
@@ -10,7 +12,7 @@ impl World {
     /// Something breaks, or is mended.
     pub(super) fn fault(&mut self) {
         let index = self.random.index(self.servers.len());
-        if self.random.one_in(3) {
+        if self.random.one_in(2) {
             self.tally.add(Thing::Start);
             self.servers[index].mend();
             self.note(|| format!("server {index} is mended"));
@@ -27,6 +29,8 @@ impl World {
             Thing::Trickle,
             Thing::Flap,
             Thing::Twice, // and any other lie
+            Thing::Twice,
+            Thing::Twice,
             Thing::Twice,
             Thing::ClientDeath,
             Thing::HalfClose,

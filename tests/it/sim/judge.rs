@@ -65,8 +65,8 @@ pub(super) struct Judge<'a> {
     pub(super) miss_mode: bool,
     /// The memory limit is low: anything may be refused.
     pub(super) thrifty: bool,
-    /// Nobody has been waiting for long.
-    pub(super) brisk: bool,
+    /// When somebody had last been waiting for long.
+    pub(super) slow: Option<u64>,
 }
 
 impl Judge<'_> {
@@ -83,7 +83,7 @@ impl Judge<'_> {
     /// Whether rule 4 applies to a request for a key.
     pub(super) fn is_exact(&mut self, key: Key, sent: Moment) -> bool {
         let home = &self.servers[self.home(key)];
-        let exact = self.brisk
+        let exact = self.slow.is_none_or(|at| at < sent.time)
             && !self.thrifty
             && self.now - sent.time < PATIENCE
             && home.is_well()
@@ -141,7 +141,9 @@ impl Judge<'_> {
         let home = self.home(key);
         let Some(write_sent) = write.sent.filter(|write_sent| {
             let server = &self.servers[home];
-            server.trouble.is_none_or(|at| at + HOLD < write_sent.time) && !server.was_out(write_sent.tick)
+            self.slow.is_none_or(|at| at < write_sent.time)
+                && server.trouble.is_none_or(|at| at + HOLD < write_sent.time)
+                && !server.was_out(write_sent.tick)
         }) else {
             return Ok(());
         };

@@ -20,12 +20,14 @@ mod answer;
 mod balance;
 mod calm;
 mod client;
+mod draw;
 mod faults;
 mod judge;
 mod ledger;
 mod moves;
 mod plan;
 mod random;
+mod reading;
 mod servers;
 mod store;
 mod tally;
@@ -36,6 +38,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plan::Plan;
 use tally::Tally;
 use world::World;
+
+/// Set to draw, too, what meets defects of the engine that are known and not mended:
+///
+/// - With `on_failure: error`, when the last part of a multi-get that is longer than the window ends in an error and so
+///   did an earlier one, the earlier error is told again to the client's next multi-get. Seed 53 of the faulty runs.
+/// - A multi-get that waits for room in the window gets the 40 ms that are left to requests which had to wait twice over:
+///   its answer comes up to 80 ms after its deadline. Seed 2860 of the runs with two workers.
+const KNOWN: &str = "SOFTMISS_SIM_KNOWN";
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -87,17 +97,17 @@ fn simulate(plan: impl Fn(u64) -> Plan, default_seeds: u64) {
 
 #[test]
 fn a_healthy_pool_answers_as_one_memcached_does() {
-    simulate(Plan::healthy, 60);
+    simulate(Plan::healthy, 120);
 }
 
 #[test]
 fn faults_of_servers_cost_misses_and_nothing_else() {
-    simulate(Plan::faulty, 300);
+    simulate(Plan::faulty, 500);
 }
 
 #[test]
 fn two_workers_share_one_opinion_of_the_servers() {
-    simulate(|seed| Plan::faulty(seed).with_workers(2), 60);
+    simulate(|seed| Plan::faulty(seed).with_workers(2), 160);
 }
 
 #[test]

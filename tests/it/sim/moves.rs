@@ -1,21 +1,16 @@
 //! Bytes move: from clients to the engine, to the servers, and back.
 
-use softmiss::config::model::OnFailure;
 use softmiss::engine::Outlet;
 use softmiss::engine::session::SessionId;
 use softmiss::failure::Failure;
-use softmiss::time::Instant;
 
 use super::client::{Client, Reader};
-use super::judge::{Judge, PATIENCE};
+use super::judge::PATIENCE;
 use super::random::Random;
 use super::servers::{Connection, Lie, SimServer};
 use super::short;
 use super::tally::{Tally, Thing};
-use super::world::{MS, World};
-
-/// What the engine leaves to requests that it could not take up when they were read.
-const GRACE: u64 = 40 * MS;
+use super::world::World;
 
 impl World {
     /// How many of `most` bytes move at once.
@@ -249,109 +244,6 @@ impl World {
             let failure = if no_route { Failure::Unreachable } else { Failure::Refused };
             self.engines[worker].link_failed(link, epoch, failure, now);
         }
-    }
-
-    /// Clients read what is there, and have it checked.
-    pub(super) fn read(&mut self) -> Result<(), String> {
-        self.ledger.tick += 1;
-        let brisk = self.is_brisk();
-        for index in 0..self.clients.len() {
-            let client = &mut self.clients[index];
-            if client.reader != Reader::Prompt && !self.calm {
-                if client.reader == Reader::Stuck || self.random.below(3) > 0 {
-                    continue;
-                }
-            }
-            loop {
-                let client = &mut self.clients[index];
-                let engine = &mut self.engines[client.worker];
-                let output = engine.client_output(client.id);
-                let slow = client.reader != Reader::Prompt && !self.calm;
-                let most = if slow { self.random.index(500) } else { output.len() };
-                let count = most.min(output.len());
-                if count == 0 {
-                    break;
-                }
-                if count < output.len() {
-                    self.tally.add(Thing::PartialRead);
-                }
-                client.incoming.tail().extend_from_slice(&output[..count]);
-                engine.client_wrote(client.id, count, Instant::from_nanos(self.now));
-                if slow {
-                    break;
-                }
-            }
-            let client = &self.clients[index];
-            if !client.incoming.is_empty() && client.incoming.len() >= client.need {
-                self.understand(index, brisk)?;
-            }
-            self.is_in_time(index)?;
-        }
-        Ok(())
-    }
-
-    fn understand(&mut self, index: usize, brisk: bool) -> Result<(), String> {
-        let read = self.clients[index].incoming.len();
-        if self.has_history() {
-            let bytes = short(self.clients[index].incoming.as_slice());
-            self.note(|| format!("client {index} < {bytes:?}"));
-        }
-        let client = &mut self.clients[index];
-        if !self.plan.faults {
-            let told = client.incoming.as_slice();
-            let expected = client.expected.as_slice();
-            // What is left of an answer that is not whole yet has been compared, and is still in both.
-            if expected.get(..told.len()) != Some(told) {
-                return Err(format!(
-                    "client {index} was told something else than one memcached says: {:?}",
-                    short(told)
-                ));
-            }
-        }
-        let mut judge = Judge {
-            ledger: &self.ledger,
-            servers: &self.servers,
-            homes: &self.homes,
-            tally: &mut self.tally,
-            now: self.now,
-            miss_mode: self.plan.on_failure == OnFailure::Miss,
-            thrifty: self.plan.memory_limit.is_some(),
-            brisk,
-        };
-        client.understand(&mut judge).map_err(|what| format!("client {index} {what}"))?;
-        let used = read - client.incoming.len();
-        if !self.plan.faults {
-            client.expected.consume(used);
-        }
-        self.fold(used as u64);
-        Ok(())
-    }
-
-    /// Whether nobody has been waiting for long.
-    fn is_brisk(&self) -> bool {
-        let old = |since: u64| self.now - since > PATIENCE;
-        !self
-            .clients
-            .iter()
-            .any(|client| client.pending.front().and_then(|one| one.sent).is_some_and(|at| old(at.time)))
-            && !self.connections.iter().any(|one| one.waiting_since.is_some_and(old))
-            && !self.connecting.iter().any(|(_, since)| old(*since))
-    }
-
-    /// A client that reads at once has its answers by their deadline.
-    fn is_in_time(&self, index: usize) -> Result<(), String> {
-        let client = &self.clients[index];
-        if client.reader != Reader::Prompt || !self.plan.faults {
-            return Ok(());
-        }
-        // Timers have been carried out for this very moment: there is no step to be added.
-        if let Some((oldest, sent)) = client.oldest()
-            && self.now >= sent.time + self.plan.timeout() + if oldest.behind { GRACE } else { 0 }
-        {
-            let waited = (self.now - sent.time) / MS;
-            return Err(format!("client {index} has waited {waited} ms for the answer to {oldest:?}"));
-        }
-        Ok(())
     }
 }
 

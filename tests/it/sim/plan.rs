@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) pieces: u64,
     /// Every request goes to one server, and no client leaves early: the counters can be balanced to the last one.
     pub(super) plain: bool,
+    /// Also what meets a known defect of the engine.
+    pub(super) known: bool,
     /// Many large values.
     pub(super) big: bool,
     /// For one worker, in bytes.
@@ -74,10 +76,11 @@ impl Plan {
             auto_eject: !random.one_in(4),
             server_connections: 1 + random.index(2),
             step_us: random.pick(&[20, 500, 5_000]),
-            fault_every: random.pick(&[25, 25, 100, 400, 1500, 0]),
+            fault_every: random.pick(&[25, 100, 100, 400, 1500, 0]),
             burst: random.pick(&[1, 4, 16, 32]),
             pieces: random.pick(&[3, 20, 200]),
             plain: random.one_in(3),
+            known: super::number(super::KNOWN).is_some(),
             big,
             memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 64 << (10 + random.below(3))),
             slow_readers: random.one_in(2),

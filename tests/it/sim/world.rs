@@ -11,7 +11,8 @@ use softmiss::ring::Ring;
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
 
-use super::client::{Client, Reader, Style, Totals};
+use super::client::{Client, Reader, Totals};
+use super::draw::Style;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::random::Random;
@@ -49,6 +50,8 @@ pub(super) struct World {
     pub(super) fingerprint: u64,
     /// Faults stop: what is in flight has to come to its end.
     pub(super) calm: bool,
+    /// When somebody had last been waiting for long.
+    pub(super) slow: Option<u64>,
     board_version: u64,
     steps: u64,
 }
@@ -93,6 +96,7 @@ impl World {
             history: None,
             fingerprint: 0,
             calm: false,
+            slow: None,
             board_version: 0,
             steps: 0,
             plan,
@@ -167,11 +171,20 @@ impl World {
 
     /// What follows every step, of whatever kind.
     pub(super) fn settle_step(&mut self) -> Result<(), String> {
-        for worker in 0..self.engines.len() {
-            self.carry_out(worker);
+        loop {
+            for worker in 0..self.engines.len() {
+                self.carry_out(worker);
+            }
+            self.watch_board();
+            self.read()?;
+            // What was read makes room for requests that waited, perhaps until after their deadline.
+            if !self.fire_timers() {
+                break;
+            }
         }
-        self.watch_board();
-        self.read()?;
+        for index in 0..self.clients.len() {
+            self.is_in_time(index)?;
+        }
         self.see_off()?;
         self.steps += 1;
         for engine in &self.engines {
@@ -195,12 +208,20 @@ impl World {
 
     pub(super) fn pass(&mut self, span: u64) {
         self.now += span;
+        self.fire_timers();
+    }
+
+    /// Carries out the timers that are due; `false` when there are none.
+    fn fire_timers(&mut self) -> bool {
         let now = self.instant();
+        let mut fired = false;
         for engine in &mut self.engines {
-            if engine.next_timeout().is_some_and(|next| next <= now) {
+            while engine.next_timeout().is_some_and(|next| next <= now) {
                 engine.handle_timeout(now);
+                fired = true;
             }
         }
+        fired
     }
 
     /// Does what the engine wants done.
@@ -289,6 +310,7 @@ impl World {
             private: !self.plan.faults,
             loud: self.plan.faults && self.plan.on_failure == OnFailure::Error,
             plain: self.plan.plain,
+            known: self.plan.known,
             big: self.plan.big,
             value_limit: self.plan.value_limit,
         }
