@@ -42,7 +42,7 @@ use world::World;
 /// Set to draw, too, what meets defects of the engine that are known and not mended:
 ///
 /// - With `on_failure: error`, when the last part of a multi-get that is longer than the window ends in an error and so
-///   did an earlier one, the earlier error is told again to the client's next multi-get. Seed 53 of the faulty runs.
+///   did an earlier one, the earlier error is told again to the client's next multi-get. Seed 463 of the faulty runs.
 /// - A multi-get that waits for room in the window gets the 40 ms that are left to requests which had to wait twice over:
 ///   its answer comes up to 80 ms after its deadline. Seed 2860 of the runs with two workers.
 const KNOWN: &str = "SOFTMISS_SIM_KNOWN";
