@@ -259,6 +259,7 @@ impl Engine {
         if ticket.is(Ticket::NOREPLY) {
             to.succeeded = true;
         } else if ticket.session == Ticket::NOBODY {
+            self.counters.server(pool, server).own_responses.add(1);
             self.own_response(id, ticket, response, status);
         } else if let Some(started) = self.hand_over(pool, ticket, response, status, strip, to.outlet) {
             let link = &mut self.links[id.index()];
@@ -381,7 +382,8 @@ impl Engine {
             if let Some(mut merge) = slot.merge {
                 session.held -= merge.footprint();
                 if let Merge::Values(values) = merge.as_mut() {
-                    values.error = values.error.take().or_else(|| session.part_error.take());
+                    let earlier = session.part_error.take();
+                    values.error = values.error.take().or(earlier);
                     if values.unfinished {
                         session.part_error = values.error.take();
                     }

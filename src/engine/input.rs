@@ -139,8 +139,14 @@ impl Engine {
                     asked = true;
                     match self.perform(id, request, started, now) {
                         Outcome::Done => at += len,
-                        Outcome::Begun(left) => at += len - left,
+                        Outcome::Begun(left) => {
+                            at += len - left;
+                            if let Some(long) = self.session(id).and_then(|session| session.long_get.as_mut()) {
+                                long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
+                            }
+                        }
                         Outcome::Stalled => {
+                            self.counters.pool(pool).requests.sub(1); // it will be counted when it is carried out
                             self.session(id).map(pause);
                             // Once only: when it has fired, the request is carried out or failed, and never waits again.
                             self.time_session(id, started);

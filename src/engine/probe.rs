@@ -67,6 +67,8 @@ impl Engine {
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
                 if status != Status::Done {
                     self.fail_link(id, Failure::Protocol, now);
+                } else if !self.board.probe_answered(link.pool, link.server, now) {
+                    self.end_probe(id);
                 } else if self.is_safe(link.pool) {
                     self.links[id.index()].step = ProbeStep::Settle;
                     self.arm_link(id, now + SETTLING);
@@ -105,13 +107,7 @@ impl Engine {
         if passed == Passed::Owing && self.pay(id, now) {
             return; // something was missed meanwhile
         }
-        let link = &mut self.links[id.index()];
-        link.epoch = link.epoch.wrapping_add(1);
-        link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
-        let counters = self.counters.server(pool, server);
-        counters.server_connections.sub(1);
-        self.counters.current_connections.sub(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: false });
+        self.end_probe(id);
         match passed {
             Passed::Restored { away, probes } => {
                 self.counters.server(pool, server).restores.add(1);
@@ -119,14 +115,25 @@ impl Engine {
                 self.effects.push_back(Effect::Notice(notice));
                 self.effects.push_back(Effect::News);
             }
-            Passed::Again | Passed::Owing => self.schedule_probe(pool, server),
+            Passed::Again | Passed::Owing => {}
             Passed::HeldBack { until, first } => {
                 if first {
                     self.effects.push_back(Effect::Notice(Notice::HeldBack { pool, server, wait: until - now }));
                 }
-                self.schedule_probe(pool, server);
             }
         }
+    }
+
+    /// A probe's connection is of no further use.
+    fn end_probe(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        link.epoch = link.epoch.wrapping_add(1);
+        link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
+        let (pool, server) = (link.pool, link.server);
+        self.counters.server(pool, server).server_connections.sub(1);
+        self.counters.current_connections.sub(1);
+        self.effects.push_back(Effect::Disconnect { link: id, reset: false });
+        self.schedule_probe(pool, server);
     }
 
     /// The probe did not get an answer.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// Most that the delay grows over `server_retry_timeout`.
-pub const GROWTH_LIMIT: Duration = Duration::from_millis(800);
+pub const GROWTH_LIMIT: Duration = Duration::from_millis(600);
 
 /// Part of the delay that jitter may take off, in percent.
 const JITTER_PERCENT: u32 = 20;

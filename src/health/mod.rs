@@ -183,7 +183,12 @@ impl Board {
         self.entry(pool, server).lock().claim_probe(now)
     }
 
-    /// The probe was answered well: the server may be back in the ring.
+    /// The probe was answered well. Whether that was the last of those that `rise` asks for.
+    pub fn probe_answered(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        self.entry(pool, server).lock().probe_answered(now)
+    }
+
+    /// It was probed well, and paid what it was owed: the server may be back in the ring.
     pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> Passed {
         let mut ejected = self.pools[pool.index()].ejected.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = self.entry(pool, server);

@@ -209,17 +209,23 @@ impl Tracker {
         true
     }
 
-    /// The probe was answered well.
-    pub fn probe_passed(&mut self, now: Instant) -> Passed {
-        let State::Probing { since, failure } = self.state else {
-            return Passed::Again; // it is up, or was ejected anew
-        };
+    /// The probe was answered well. Whether that was the last of those that `rise` asks for.
+    pub fn probe_answered(&mut self, now: Instant) -> bool {
+        let State::Probing { since, failure } = self.state else { return false };
         self.passes += 1;
         if self.passes < self.rules.rise {
             let pause = self.rules.retry_timeout.min(RISE_PAUSE);
             self.state = State::Ejected { since, failure, probe_at: now + pause };
-            return Passed::Again;
+            return false;
         }
+        true
+    }
+
+    /// It was probed as often as is asked for, and paid all that it was owed.
+    pub fn probe_passed(&mut self, now: Instant) -> Passed {
+        let State::Probing { since, failure } = self.state else {
+            return Passed::Again; // it is up, or was ejected anew
+        };
         if let Some(until) = self.kept_out_until(now) {
             let probe_at = until.min(now + self.rules.retry_timeout.max(RISE_PAUSE));
             self.state = State::Ejected { since, failure, probe_at };
@@ -343,8 +349,10 @@ mod tests {
         let mut probe = |tracker: &mut Tracker, good: bool| {
             now = tracker.probe_at().expect("out").max(now);
             assert!(tracker.claim_probe(now));
-            if good {
+            if good && tracker.probe_answered(now) {
                 tracker.probe_passed(now)
+            } else if good {
+                Passed::Again
             } else {
                 {
                     tracker.probe_failed(now);

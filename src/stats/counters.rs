@@ -108,6 +108,8 @@ pub struct ServerCounters {
     pub late_responses: Cell,
     /// Requests sent again on a new connection.
     pub resends: Cell,
+    /// Responses to requests of the proxy's own: probes, debts, questions.
+    pub own_responses: Cell,
     /// Times that it was silent for so long that requests were answered in its place.
     pub stalls: Cell,
     /// Connects put off because of `server_reconnect_limit`.

@@ -80,6 +80,7 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     out_queue_bytes Gauge "bytes written and not answered yet"
     late_responses Counter "responses that came after their request had been given up"
     resends Counter "requests sent again on a new connection"
+    own_responses Counter "responses to requests of the proxy's own"
     stalls Counter "times it was silent for so long that requests were answered in its place"
     reconnects_limited Counter "connects put off because of server_reconnect_limit"
     probes Counter "probes sent while the server was ejected"

@@ -1,38 +1,156 @@
 //! A memcached made of a map: the servers of the simulation, and the model that healthy runs are compared with.
+//!
+//! It keeps every state that each of its keys was ever in, with the tick at which it came: what a read may be told
+//! is looked up there.
 
-use std::collections::BTreeMap;
+use std::io::Write;
+use std::rc::Rc;
 
-/// Items and the counter of their unique values.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Store {
-    items: BTreeMap<Vec<u8>, Item>,
-    unique: u64,
+/// A key of the simulation: `k7` holds marks, `n7` a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u16);
+
+/// How many keys there can be.
+pub(super) const KEYS: usize = 160;
+
+impl Key {
+    pub(super) fn marked(number: usize) -> Self {
+        Self(number as u16 * 2)
+    }
+
+    pub(super) fn counter(number: usize) -> Self {
+        Self(number as u16 * 2 + 1)
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..KEYS as u16).map(Self)
+    }
+
+    pub(super) fn is_counter(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+        let number = std::str::from_utf8(name.get(1..)?).ok()?.parse::<u16>().ok()?;
+        let key = match name[0] {
+            b'k' => Self(number.checked_mul(2)?),
+            b'n' => Self(number.checked_mul(2)?.checked_add(1)?),
+            _ => return None,
+        };
+        (key.index() < KEYS).then_some(key)
+    }
 }
 
-#[derive(Debug, Clone)]
-struct Item {
-    flags: u32,
-    value: Vec<u8>,
-    unique: u64,
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.is_counter() { 'n' } else { 'k' }, self.0 / 2)
+    }
 }
 
-/// One command at the front of some bytes: its length, and the response to it.
-pub(super) struct Executed {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) flags: u32,
+    pub(super) value: Vec<u8>,
+    pub(super) unique: u64,
+}
+
+impl Item {
+    pub(super) fn number(&self) -> Option<u64> {
+        std::str::from_utf8(&self.value).ok()?.parse().ok()
+    }
+}
+
+/// What is stored under a key, if anything.
+pub(super) type State = Option<Rc<Item>>;
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    NotStored,
+    Exists,
+    NotFound,
+    /// A read, or nothing that matters.
+    Told,
+}
+
+/// A command that was executed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed<'a> {
+    pub(super) verb: &'a str,
+    pub(super) key: Option<Key>,
+    pub(super) block: &'a [u8],
+    pub(super) outcome: Outcome,
+}
+
+/// One command at the front of some bytes: its length, and what it did.
+pub(super) struct Executed<'a> {
     pub(super) len: usize,
-    pub(super) response: Vec<u8>,
-    /// Ends of the pieces of the response, for faults that cut between them.
     pub(super) is_value: bool,
+    pub(super) deed: Deed<'a>,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    /// For each key, its states and since when; the last is the present one.
+    logs: Vec<Vec<(u64, State)>>,
+    unique: u64,
+    /// How often it was started anew, and how long ago, in seconds.
+    pub(super) process: u64,
+    pub(super) uptime: u64,
+    /// There is no memory: the next item is refused, and the old one is lost as in memcached.
+    pub(super) full: bool,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { logs: vec![vec![(0, None)]; KEYS], unique: 0, process: 0, uptime: 0, full: false }
+    }
 }
 
 impl Store {
-    pub(super) fn clear(&mut self) {
-        self.items.clear();
+    pub(super) fn clear(&mut self, tick: u64) {
+        for log in self.logs.iter_mut().filter(|log| log.last().is_some_and(|(_, state)| state.is_some())) {
+            log.push((tick, None));
+        }
     }
 
-    /// Executes one whole command of canonical form; `None` when it is not all there.
-    pub(super) fn execute(&mut self, input: &[u8]) -> Option<Executed> {
-        let end = input.windows(2).position(|pair| pair == b"\r\n")?;
-        let line = std::str::from_utf8(&input[..end]).expect("commands of the simulation are text").to_owned();
+    /// The states that a key was in at some time from `tick` on, latest first, and the ticks at which they came.
+    pub(super) fn since(&self, key: Key, tick: u64) -> impl Iterator<Item = (u64, &State)> {
+        let mut over = false;
+        self.logs[key.index()].iter().rev().map(|(at, state)| (*at, state)).take_while(move |(at, _)| {
+            let wanted = !over;
+            over = *at <= tick;
+            wanted
+        })
+    }
+
+    fn get(&self, key: Key) -> Option<&Item> {
+        self.logs[key.index()].last().and_then(|(_, state)| state.as_deref())
+    }
+
+    fn put(&mut self, key: Key, flags: u32, value: Vec<u8>, tick: u64) {
+        self.unique += 1;
+        let item = Item { flags, value, unique: self.unique };
+        self.logs[key.index()].push((tick, Some(Rc::new(item))));
+    }
+
+    fn remove(&mut self, key: Key, tick: u64) -> bool {
+        let known = self.get(key).is_some();
+        if known {
+            self.logs[key.index()].push((tick, None));
+        }
+        known
+    }
+
+    /// Executes one whole command of canonical form and appends its response to `out`; `None` when it is not all there.
+    pub(super) fn execute<'a>(&mut self, input: &'a [u8], tick: u64, out: &mut Vec<u8>) -> Option<Executed<'a>> {
+        let end = memchr::memchr(b'\n', input)?.checked_sub(1)?;
+        let line = std::str::from_utf8(&input[..end]).expect("commands of the simulation are text");
         let mut words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
         let noreply = words.last() == Some(&"noreply");
         if noreply {
@@ -44,150 +162,215 @@ impl Store {
             "ms" => Some(words[2].parse::<usize>().unwrap()),
             _ => None,
         };
-        let mut block = Vec::new();
+        let mut block = &b""[..];
         if let Some(bytes) = block_len {
             if input.len() < len + bytes + 2 {
                 return None;
             }
-            block = input[len..len + bytes].to_vec();
+            block = &input[len..len + bytes];
             assert_eq!(&input[len + bytes..len + bytes + 2], b"\r\n", "a block without its end reached a server");
             len += bytes + 2;
         }
-        let response = if words[0].len() == 2 { self.meta(&words, &block) } else { self.classic(&words, block) };
-        let is_value = response.starts_with(b"VA");
-        Some(Executed { len, response: if noreply { Vec::new() } else { response }, is_value })
+        let start = out.len();
+        let (key, outcome) = if words[0].len() == 2 {
+            self.meta(&words, block, tick, out)
+        } else {
+            self.classic(&words, block, tick, out)
+        };
+        let is_value = out[start..].starts_with(b"VA");
+        if noreply {
+            out.truncate(start);
+        }
+        Some(Executed { len, is_value, deed: Deed { verb: words[0], key, block, outcome } })
     }
 
-    fn classic(&mut self, words: &[&str], block: Vec<u8>) -> Vec<u8> {
-        let text = |text: &str| format!("{text}\r\n").into_bytes();
+    fn classic(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
+        let key = || Key::parse(words[1].as_bytes()).expect("a key of the simulation");
+        let mut say = |text: &str| {
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        };
         match words[0] {
             "get" | "gets" | "gat" | "gats" => {
                 let keys = if words[0].starts_with("gat") { &words[2..] } else { &words[1..] };
-                let mut out = Vec::new();
-                for key in keys {
-                    if let Some(item) = self.items.get(key.as_bytes()) {
-                        let unique = if words[0].ends_with('s') { format!(" {}", item.unique) } else { String::new() };
-                        let head = format!("VALUE {key} {} {}{unique}\r\n", item.flags, item.value.len());
-                        out.extend_from_slice(head.as_bytes());
+                for name in keys {
+                    let key = Key::parse(name.as_bytes()).expect("a key of the simulation");
+                    if let Some(item) = self.get(key) {
+                        write!(out, "VALUE {name} {} {}", item.flags, item.value.len()).unwrap();
+                        if words[0].ends_with('s') {
+                            write!(out, " {}", item.unique).unwrap();
+                        }
+                        out.extend_from_slice(b"\r\n");
                         out.extend_from_slice(&item.value);
                         out.extend_from_slice(b"\r\n");
                     }
                 }
                 out.extend_from_slice(b"END\r\n");
-                out
+                (None, Outcome::Told)
             }
             "set" | "add" | "replace" | "append" | "prepend" | "cas" => {
                 let flags = words[2].parse().unwrap();
                 let unique = words.get(5).map(|unique| unique.parse().unwrap());
-                text(self.store(words[0], words[1], flags, unique, &block).0)
+                let outcome = self.store(words[0], key(), flags, unique, block, tick);
+                say(match outcome {
+                    Some(Outcome::Done) => "STORED",
+                    Some(Outcome::Exists) => "EXISTS",
+                    Some(Outcome::NotFound) => "NOT_FOUND",
+                    Some(_) => "NOT_STORED",
+                    None => "SERVER_ERROR out of memory storing object",
+                });
+                (Some(key()), outcome.unwrap_or(Outcome::Told))
             }
-            "delete" => text(if self.items.remove(words[1].as_bytes()).is_some() { "DELETED" } else { "NOT_FOUND" }),
-            "touch" => text(if self.items.contains_key(words[1].as_bytes()) { "TOUCHED" } else { "NOT_FOUND" }),
-            "incr" | "decr" => text(&self.count(words[0] == "incr", words[1], words[2].parse().unwrap())),
+            "delete" => {
+                let known = self.remove(key(), tick);
+                say(if known { "DELETED" } else { "NOT_FOUND" });
+                (Some(key()), if known { Outcome::Done } else { Outcome::NotFound })
+            }
+            "touch" => {
+                say(if self.get(key()).is_some() { "TOUCHED" } else { "NOT_FOUND" });
+                (Some(key()), Outcome::Told)
+            }
+            "incr" => {
+                match self.count(key(), words[2].parse().unwrap(), tick) {
+                    Ok(number) => say(&number.to_string()),
+                    Err(what) => say(what),
+                }
+                (Some(key()), Outcome::Told)
+            }
             "flush_all" => {
-                self.clear();
-                text("OK")
+                self.clear(tick);
+                say("OK");
+                (None, Outcome::Done)
             }
-            "version" => text("VERSION 1.6.18"),
+            "stats" => {
+                say(&format!("STAT pid {}\r\nSTAT uptime {}\r\nSTAT cmd_get 1\r\nEND", self.process + 1, self.uptime));
+                (None, Outcome::Told)
+            }
+            "version" => {
+                say("VERSION 1.6.18");
+                (None, Outcome::Told)
+            }
             other => panic!("the simulation sends no {other}"),
         }
     }
 
+    /// `None` when there is no memory.
     fn store(
         &mut self,
         verb: &str,
-        key: &str,
+        key: Key,
         flags: u32,
         unique: Option<u64>,
         block: &[u8],
-    ) -> (&'static str, &'static str) {
-        let known = self.items.get(key.as_bytes()).cloned();
-        let value = match (verb, &known) {
-            ("set", _) | ("add", None) | ("replace", Some(_)) => block.to_vec(),
-            ("append", Some(item)) => [&item.value, block].concat(),
-            ("prepend", Some(item)) => [block, &item.value].concat(),
-            ("cas", Some(item)) if Some(item.unique) == unique => block.to_vec(),
-            ("cas", Some(_)) => return ("EXISTS", "EX"),
-            ("cas", None) => return ("NOT_FOUND", "NF"),
-            _ => return ("NOT_STORED", "NS"),
-        };
-        let flags = if matches!(verb, "append" | "prepend") { known.map_or(0, |item| item.flags) } else { flags };
-        self.unique += 1;
-        self.items.insert(key.as_bytes().to_vec(), Item { flags, value, unique: self.unique });
-        ("STORED", "HD")
-    }
-
-    fn count(&mut self, up: bool, key: &str, delta: u64) -> String {
-        self.unique += 1;
-        let Some(item) = self.items.get_mut(key.as_bytes()) else { return "NOT_FOUND".to_owned() };
-        let Ok(value) = String::from_utf8_lossy(&item.value).parse::<u64>() else {
-            return "CLIENT_ERROR cannot increment or decrement non-numeric value".to_owned();
-        };
-        let value = if up { value.wrapping_add(delta) } else { value.saturating_sub(delta) };
-        item.value = value.to_string().into_bytes();
-        item.unique = self.unique;
-        value.to_string()
-    }
-
-    fn meta(&mut self, words: &[&str], block: &[u8]) -> Vec<u8> {
-        if words[0] == "mn" {
-            return b"MN\r\n".to_vec();
+        tick: u64,
+    ) -> Option<Outcome> {
+        if std::mem::take(&mut self.full) {
+            self.remove(key, tick);
+            return None;
         }
-        let key = words[1];
-        let flags: Vec<_> = words[if words[0] == "ms" { 3 } else { 2 }.min(words.len())..].to_vec();
+        let (value, flags) = match (verb, self.get(key)) {
+            ("set", _) | ("add", None) | ("replace", Some(_)) => (block.to_vec(), flags),
+            ("append", Some(item)) => ([&item.value, block].concat(), item.flags),
+            ("prepend", Some(item)) => ([block, &item.value].concat(), item.flags),
+            ("cas", Some(item)) if Some(item.unique) == unique => (block.to_vec(), flags),
+            ("cas", Some(_)) => return Some(Outcome::Exists),
+            ("cas", None) => return Some(Outcome::NotFound),
+            _ => return Some(Outcome::NotStored),
+        };
+        self.put(key, flags, value, tick);
+        Some(Outcome::Done)
+    }
+
+    fn count(&mut self, key: Key, delta: u64, tick: u64) -> Result<u64, &'static str> {
+        let item = self.get(key).ok_or("NOT_FOUND")?;
+        let flags = item.flags;
+        let number = item.number().ok_or("CLIENT_ERROR cannot increment or decrement non-numeric value")?;
+        let number = number.wrapping_add(delta);
+        self.put(key, flags, number.to_string().into_bytes(), tick);
+        Ok(number)
+    }
+
+    fn meta(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
+        if words[0] == "mn" {
+            out.extend_from_slice(b"MN\r\n");
+            return (None, Outcome::Told);
+        }
+        let key = Key::parse(words[1].as_bytes()).expect("a key of the simulation");
+        let flags = &words[if words[0] == "ms" { 3 } else { 2 }.min(words.len())..];
         let has = |letter: char| flags.iter().any(|flag| flag.starts_with(letter));
-        let echo = |item: Option<&Item>| {
-            let mut out = String::new();
-            for flag in &flags {
+        let quiet = has('q');
+        let echo = |out: &mut Vec<u8>, item: Option<&Item>| {
+            for flag in flags {
                 match (flag.as_bytes()[0], item) {
-                    (b'k', _) => out += &format!(" k{key}"),
-                    (b'O', _) => out += &format!(" {flag}"),
-                    (b's', Some(item)) => out += &format!(" s{}", item.value.len()),
-                    (b'f', Some(item)) => out += &format!(" f{}", item.flags),
-                    (b'c', Some(item)) => out += &format!(" c{}", item.unique),
+                    (b'k', _) => write!(out, " k{key}").unwrap(),
+                    (b'O', _) => write!(out, " {flag}").unwrap(),
+                    (b's', Some(item)) => write!(out, " s{}", item.value.len()).unwrap(),
+                    (b'f', Some(item)) => write!(out, " f{}", item.flags).unwrap(),
+                    (b'c', Some(item)) => write!(out, " c{}", item.unique).unwrap(),
                     _ => {}
                 }
             }
-            out
+            out.extend_from_slice(b"\r\n");
         };
-        let quiet = has('q');
-        let line = |code: &str, item: Option<&Item>| format!("{code}{}\r\n", echo(item)).into_bytes();
-        match words[0] {
-            "mg" => match self.items.get(key.as_bytes()) {
-                None if quiet => Vec::new(),
-                None => line("EN", None),
-                Some(item) if has('v') => {
-                    let mut out = format!("VA {}{}\r\n", item.value.len(), echo(Some(item))).into_bytes();
-                    out.extend_from_slice(&item.value);
-                    out.extend_from_slice(b"\r\n");
-                    out
+        let line = |out: &mut Vec<u8>, code: &str, item: Option<&Item>| {
+            out.extend_from_slice(code.as_bytes());
+            echo(out, item);
+        };
+        let outcome = match words[0] {
+            "mg" => {
+                match self.get(key) {
+                    None if quiet => {}
+                    None => line(out, "EN", None),
+                    Some(item) if has('v') => {
+                        write!(out, "VA {}", item.value.len()).unwrap();
+                        echo(out, Some(item));
+                        out.extend_from_slice(&item.value);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    Some(item) => line(out, "HD", Some(item)),
                 }
-                Some(item) => line("HD", Some(item)),
-            },
+                Outcome::Told
+            }
             "ms" => {
                 let verb = match flags.iter().find(|flag| flag.starts_with('M')) {
                     Some(&"ME") => "add",
                     Some(&"MR") => "replace",
                     _ => "set",
                 };
-                match self.store(verb, key, 0, None, block).1 {
-                    "HD" if quiet => Vec::new(),
-                    code => line(code, None),
+                let outcome = self.store(verb, key, 0, None, block, tick);
+                match outcome {
+                    None => out.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n"),
+                    Some(Outcome::Done) if quiet => {}
+                    Some(Outcome::Done) => line(out, "HD", None),
+                    Some(_) => line(out, "NS", None),
                 }
+                outcome.unwrap_or(Outcome::Told)
             }
-            "md" => match self.items.remove(key.as_bytes()) {
-                Some(_) if quiet => Vec::new(),
-                Some(_) => line("HD", None),
-                None => line("NF", None),
-            },
-            "ma" => match self.count(true, key, 1).as_str() {
-                "NOT_FOUND" => line("NF", None),
-                error if error.starts_with("CLIENT") => format!("{error}\r\n").into_bytes(),
-                _ if quiet => Vec::new(),
-                number if has('v') => format!("VA {}{}\r\n{number}\r\n", number.len(), echo(None)).into_bytes(),
-                _ => line("HD", None),
-            },
+            "md" => {
+                let known = self.remove(key, tick);
+                match known {
+                    true if quiet => {}
+                    true => line(out, "HD", None),
+                    false => line(out, "NF", None),
+                }
+                if known { Outcome::Done } else { Outcome::NotFound }
+            }
+            "ma" => {
+                match self.count(key, 1, tick) {
+                    Err("NOT_FOUND") => line(out, "NF", None),
+                    Err(error) => write!(out, "{error}\r\n").unwrap(),
+                    Ok(_) if quiet => {}
+                    Ok(number) if has('v') => {
+                        write!(out, "VA {}", number.to_string().len()).unwrap();
+                        echo(out, None);
+                        write!(out, "{number}\r\n").unwrap();
+                    }
+                    Ok(_) => line(out, "HD", None),
+                }
+                Outcome::Told
+            }
             other => panic!("the simulation sends no {other}"),
-        }
+        };
+        (Some(key), outcome)
     }
 }

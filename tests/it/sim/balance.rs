@@ -1,0 +1,118 @@
+//! What the engine counts must add up, and what it holds must stay bounded.
+//!
+//! At the end of a run, summed over the workers:
+//!
+//! - `requests + refused_requests` = requests that clients have given whole, unless a client died: what it had sent last
+//!   may never have been looked at.
+//! - for a server that no fault ever touched, `requests = responses`: each is answered, in time or late.
+//! - in plain runs (each request has one key, nobody dies, memory suffices),
+//!   `requests = answered here + degraded - degraded[server_memory] + sum over servers of (responses - late_responses -
+//!   own_responses)`. A request that is degraded has no response that counts; if one comes, it is late. What a server refuses
+//!   for want of memory is a response and counts as degraded as well.
+//! - `forward_error` is 0 with `on_failure: miss`, and never more than `degraded`.
+//! - gauges of connections name the connections that are there.
+
+use softmiss::config::model::{OnFailure, PoolId, ServerId};
+use softmiss::engine::Engine;
+use softmiss::failure::Failure;
+use softmiss::stats::counters::PoolCounters;
+
+use super::plan::Plan;
+use super::world::World;
+
+/// Sums over workers and servers.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    requests: u64,
+    refused: u64,
+    pub(super) degraded: u64,
+    server_memory: u64,
+    pub(super) no_memory: u64,
+    forward_error: u64,
+    responses: u64,
+    pub(super) late: u64,
+    own: u64,
+}
+
+impl World {
+    fn pool_sum(&self, cell: impl Fn(&PoolCounters) -> u64) -> u64 {
+        self.counters.iter().map(|worker| cell(worker.pool(PoolId(0)))).fold(0, u64::wrapping_add)
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        let degraded = |failure: Failure| self.pool_sum(|pool| pool.degraded[failure as usize].value());
+        let mut sums = Sums {
+            requests: self.pool_sum(|pool| pool.requests.value()),
+            refused: self.pool_sum(|pool| pool.refused_requests.value()),
+            degraded: Failure::ALL.iter().map(|failure| degraded(*failure)).sum(),
+            server_memory: degraded(Failure::ServerMemory),
+            no_memory: degraded(Failure::NoMemory),
+            forward_error: self.pool_sum(|pool| pool.forward_error.value()),
+            ..Sums::default()
+        };
+        for worker in self.counters.iter() {
+            for index in 0..self.servers.len() {
+                let server = worker.server(PoolId(0), ServerId(index as u16));
+                sums.responses += server.responses.value();
+                sums.late += server.late_responses.value();
+                sums.own += server.own_responses.value();
+            }
+        }
+        sums
+    }
+
+    pub(super) fn check_balance(&self) -> Result<(), String> {
+        let sums = self.sums();
+        let totals = self.totals;
+        let fail = |what: &str| Err(format!("the counters do not add up: {what}: {sums:?}, {totals:?}"));
+        if !self.bereft && sums.requests + sums.refused != totals.given {
+            return fail("requests + refused = given");
+        }
+        let miss = self.plan.on_failure == OnFailure::Miss;
+        if sums.forward_error > if miss { 0 } else { sums.degraded } {
+            return fail("forward_error");
+        }
+        if self.plan.plain && !self.bereft && self.plan.memory_limit.is_none() && self.plan.faults {
+            let by_servers = sums.responses - sums.late - sums.own;
+            let accounted = totals.here + sums.degraded + by_servers;
+            if sums.requests + if miss { sums.server_memory } else { 0 } != accounted {
+                return fail("requests = answered here + degraded + answered by servers");
+            }
+        }
+        for (index, server) in self.servers.iter().enumerate() {
+            let id = ServerId(index as u16);
+            let (mut requests, mut responses, mut connections) = (0u64, 0u64, 0u64);
+            for worker in self.counters.iter() {
+                let counters = worker.server(PoolId(0), id);
+                requests += counters.requests.value();
+                responses += counters.responses.value();
+                connections = connections.wrapping_add(counters.server_connections.value());
+            }
+            if server.untouched && requests != responses {
+                return fail(&format!("server {index}: {requests} requests and {responses} responses"));
+            }
+            if responses > requests {
+                return fail(&format!("server {index}: {requests} requests, yet {responses} responses"));
+            }
+            let open = self.connections.iter().filter(|one| one.server == index).count() as u64;
+            if open != connections {
+                return fail(&format!("server {index} has {open} connections, and {connections} are counted"));
+            }
+        }
+        if self.pool_sum(|pool| pool.client_connections.value()) != 0 {
+            return fail("clients that are gone are counted");
+        }
+        Ok(())
+    }
+}
+
+/// What an engine may hold over its limit: requests that it had accepted below the limit, answers too small to be worth
+/// refusing, and the spare capacity of buffers, which grow by doubling.
+pub(super) fn check_memory(engine: &Engine, plan: &Plan, clients: usize) -> Result<(), String> {
+    let Some(limit) = plan.memory_limit else { return Ok(()) };
+    let slack = limit + clients * (64 << 10);
+    if engine.memory() > limit + slack {
+        return Err(format!("{} bytes are held, the limit being {limit}", engine.memory()));
+    }
+    Ok(())
+}

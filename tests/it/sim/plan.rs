@@ -1,0 +1,141 @@
+//! What a run is like, drawn from its seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use softmiss::config::model::{
+    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, Settings, Stall,
+};
+
+use super::random::Random;
+
+/// What a run is like.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) workers: usize,
+    pub(super) clients: usize,
+    pub(super) servers: usize,
+    pub(super) steps: usize,
+    pub(super) faults: bool,
+    pub(super) on_failure: OnFailure,
+    pub(super) auto_eject: bool,
+    pub(super) server_connections: usize,
+    /// Steps take up to this long.
+    pub(super) step_us: u64,
+    /// One step in so many breaks or mends something; 0 for none.
+    pub(super) fault_every: u64,
+    /// Requests that a client sends at once.
+    pub(super) burst: usize,
+    /// One movement in so many carries a few bytes only.
+    pub(super) pieces: u64,
+    /// Every request goes to one server, and no client leaves early: the counters can be balanced to the last one.
+    pub(super) plain: bool,
+    pub(super) on_eject: OnEject,
+    pub(super) rejoin: Rejoin,
+    pub(super) failover_ttl: Option<u32>,
+    pub(super) rise: u32,
+    pub(super) stalls: bool,
+    /// Many large values.
+    pub(super) big: bool,
+    /// For one worker, in bytes.
+    pub(super) memory_limit: Option<usize>,
+    pub(super) slow_readers: bool,
+    /// Now and then the process stands still for long.
+    pub(super) jumps: bool,
+    pub(super) value_limit: usize,
+    /// The engine's invariants are checked once in so many steps.
+    pub(super) check_every: u64,
+}
+
+impl Plan {
+    pub(super) fn healthy(seed: u64) -> Self {
+        Self {
+            faults: false,
+            stalls: false,
+            on_failure: OnFailure::Error,
+            fault_every: 0,
+            memory_limit: None,
+            jumps: false,
+            value_limit: 1 << 20,
+            ..Self::faulty(seed)
+        }
+    }
+
+    pub(super) fn with_workers(self, workers: usize) -> Self {
+        Self { workers, ..self }
+    }
+
+    pub(super) fn faulty(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xfeed);
+        let big = random.one_in(8);
+        Self {
+            seed,
+            workers: 1,
+            clients: 1 + random.index(5),
+            servers: 1 + random.index(4),
+            steps: 3000,
+            faults: true,
+            on_failure: if random.one_in(4) { OnFailure::Error } else { OnFailure::Miss },
+            auto_eject: !random.one_in(4),
+            server_connections: 1 + random.index(2),
+            step_us: random.pick(&[20, 500, 5_000]),
+            fault_every: random.pick(&[25, 100, 100, 400, 1500, 0]),
+            burst: random.pick(&[1, 4, 16, 32]),
+            pieces: random.pick(&[3, 20, 200]),
+            plain: random.one_in(3),
+            on_eject: if random.one_in(3) { OnEject::Hold } else { OnEject::Rehash },
+            rejoin: random.pick(&[Rejoin::Keep, Rejoin::Flush, Rejoin::Safe, Rejoin::Safe]),
+            failover_ttl: None,
+            rise: random.pick(&[1, 1, 3]),
+            stalls: random.one_in(2),
+            big,
+            memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 64 << (10 + random.below(3))),
+            slow_readers: random.one_in(2),
+            jumps: random.one_in(4),
+            value_limit: 24_000,
+            // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
+            check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
+        }
+    }
+
+    pub(super) fn timeout(&self) -> u64 {
+        if self.faults { 400_000_000 } else { 3_600_000_000_000 }
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        let servers = (0..self.servers).map(|index| Server {
+            name: format!("s{index}"),
+            address: Address::Tcp { host: "sim".to_owned(), port: 1 },
+            weight: 1,
+            position: index,
+        });
+        let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
+        let pool = Pool {
+            hash: HashKind::Md5,
+            timeout: Some(Duration::from_nanos(self.timeout())),
+            preconnect: self.seed.is_multiple_of(3),
+            auto_eject_hosts: self.auto_eject,
+            server_retry_timeout: Duration::from_nanos(super::calm::RETRY_TIMEOUT),
+            server_failure_limit: 3,
+            server_connections: self.server_connections,
+            on_failure: self.on_failure,
+            on_eject: self.on_eject,
+            rejoin: self.rejoin,
+            failover_ttl: self.failover_ttl,
+            rise: self.rise,
+            flap_limit: None, // everybody is to be back when faults have stopped
+            stall: self.stalls.then(|| Stall {
+                least: Duration::from_nanos(super::judge::PATIENCE),
+                most: Duration::from_nanos(self.timeout()),
+            }),
+            value_limit: self.value_limit,
+            ..Pool::new("pool", listen, servers.collect())
+        };
+        let mut settings = Settings { workers: self.workers, ..Settings::default() };
+        if let Some(limit) = self.memory_limit {
+            settings.memory_limit = limit * self.workers;
+        }
+        Arc::new(Config { settings, pools: vec![pool] })
+    }
+}
