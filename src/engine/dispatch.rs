@@ -62,6 +62,9 @@ impl Engine {
         if self.memory > self.memory_limit {
             return Err(Failure::NoMemory);
         }
+        if !self.pools[pool.index()].live[server.index()] {
+            return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
+        }
         let id = self.pick_link(pool, id, server, now);
         let link = &self.links[id.index()];
         if link.suspect {

@@ -65,15 +65,10 @@ impl Engine {
             Verb::FlushAll | Verb::Delete | Verb::MetaDelete => self.paid(id, ticket.verb, status, now),
             Verb::Stats => self.identified(id, response, now),
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
-                if status != Status::Done {
-                    self.fail_link(id, Failure::Protocol, now);
-                } else if !self.board.probe_answered(link.pool, link.server, now) {
-                    self.end_probe(id);
-                } else if self.is_safe(link.pool) {
-                    self.links[id.index()].step = ProbeStep::Settle;
-                    self.arm_link(id, now + SETTLING);
-                } else {
+                if status == Status::Done {
                     self.probe_paid(id, now);
+                } else {
+                    self.fail_link(id, Failure::Protocol, now);
                 }
             }
             _ => {}
@@ -95,13 +90,24 @@ impl Engine {
         self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
     }
 
-    /// An ejected server has answered well, and has been paid all that it was owed.
+    /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_paid(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
         if link.state != LinkState::Up || link.paying > 0 || !link.in_flight.is_empty() {
-            return; // a flush was paid in front of the question, which is still to be answered
+            return; // a flush may be paid before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
+        if link.step == ProbeStep::Ask {
+            if !self.board.probe_answered(pool, server, now) {
+                return self.end_probe(id);
+            }
+            if self.is_safe(pool) {
+                self.links[id.index()].step = ProbeStep::Settle;
+                return self.arm_link(id, now + SETTLING);
+            }
+            self.links[id.index()].step = ProbeStep::Pay;
+        }
+        let link = &self.links[id.index()];
         let (repaid, flushed, restarted) = (link.paid, link.flushed, link.restarted);
         let passed = self.board.probe_passed(pool, server, now);
         if passed == Passed::Owing && self.pay(id, now) {

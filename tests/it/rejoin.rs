@@ -321,3 +321,26 @@ fn a_restarted_server_is_told_from_one_that_was_away() {
     let line = back(&proxy);
     assert!(line.contains("restarted=true"), "{line}");
 }
+
+#[test]
+fn with_hold_nobody_waits_for_an_ejected_server_and_nothing_is_sent_to_it() {
+    let server = Process::memcached();
+    let more = [&EJECTING[..], &["on_eject: hold", "server_retry_timeout: 60000"]].concat();
+    let more: Vec<_> = more.into_iter().filter(|line| *line != "server_retry_timeout: 500").collect();
+    let proxy = Proxy::start(&[server.address], &more).expect_log("server ejected");
+    let mut client = proxy.client();
+    assert_eq!(client.ask("get a\r\n"), "END");
+    server.signal("STOP");
+    client.ask("get a\r\n");
+    proxy.wait_for_log("server ejected", Duration::from_secs(3));
+    let before = proxy.statistics()["pool"][server.address.to_string()]["requests"].clone();
+    for _ in 0..100 {
+        let (answer, took) = client.ask_timed("get a\r\n");
+        assert_eq!(answer, "END");
+        assert!(took < Duration::from_millis(50), "{took:?}");
+    }
+    let statistics = proxy.statistics();
+    server.signal("CONT");
+    assert_eq!(statistics["pool"]["degraded_ejected"], 100);
+    assert_eq!(statistics["pool"][server.address.to_string()]["requests"], before, "not one was sent to it");
+}

@@ -126,7 +126,8 @@ impl Plan {
             rise: self.rise,
             flap_limit: None, // everybody is to be back when faults have stopped
             stall: self.stalls.then(|| Stall {
-                least: Duration::from_nanos(super::judge::PATIENCE),
+                // The engine counts from when a request was queued, the judge from when it was written.
+                least: Duration::from_nanos(2 * super::judge::PATIENCE),
                 most: Duration::from_nanos(self.timeout()),
             }),
             value_limit: self.value_limit,

@@ -108,6 +108,10 @@ pub(super) struct SimServer {
     pub(super) flaps: u32,
     /// When a fault last touched it or its connections.
     pub(super) trouble: Option<u64>,
+    /// Time has just jumped, and it had been in trouble before.
+    pub(super) jumped: bool,
+    /// How often it was found silent.
+    pub(super) stalls: u64,
     /// No connection of its has ever ended.
     pub(super) untouched: bool,
     pub(super) is_out: bool,
@@ -135,6 +139,8 @@ impl SimServer {
             trickles: false,
             flaps: 0,
             trouble: None,
+            jumped: false,
+            stalls: 0,
             untouched: true,
             is_out: false,
             out_at: None,

@@ -13,6 +13,7 @@ use softmiss::time::Instant;
 
 use super::client::{Client, Reader, Totals};
 use super::draw::Style;
+use super::judge::HOLD;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::random::Random;
@@ -200,6 +201,9 @@ impl World {
     fn pass_time(&mut self) {
         let mut span = self.random.below(self.plan.step_us * 1000);
         if self.plan.jumps && self.random.one_in(1000) {
+            // The engine does nothing meanwhile: what it may hold against a server it still holds afterwards.
+            let held = |at: &u64| at + HOLD > self.now;
+            self.servers.iter_mut().for_each(|server| server.jumped = server.trouble.as_ref().is_some_and(held));
             // The process stands still: a machine that is suspended, a debugger.
             self.tally.add(Thing::TimeJump);
             span = self.random.below(2_000 * MS);
@@ -275,6 +279,19 @@ impl World {
 
     /// Notes which servers are out of the ring.
     pub(super) fn watch_board(&mut self) {
+        for server in &mut self.servers {
+            if std::mem::take(&mut server.jumped) {
+                server.trouble = Some(self.now);
+            }
+        }
+        // When the process stood still, what it had not written yet looks like silence of the server.
+        for (index, server) in self.servers.iter_mut().enumerate().filter(|_| self.plan.jumps) {
+            let id = ServerId(index as u16);
+            let stalls = self.counters.iter().map(|worker| worker.server(PoolId(0), id).stalls.value()).sum();
+            if server.stalls != stalls {
+                (server.stalls, server.trouble) = (stalls, Some(self.now));
+            }
+        }
         let version = self.board.version();
         let changed = version != self.board_version;
         self.board_version = version;
