@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::{Merge, NO_KEY};
 use super::session::{Session, SessionId};
+use super::stall::Often;
 use super::{Engine, Notice, Outlet};
 use crate::config::model::{OnFailure, PoolId};
 use crate::failure::Failure;
@@ -62,7 +63,7 @@ impl Engine {
         match outcome {
             Ok(()) => self.charge_link(id),
             Err(violation) => {
-                self.tell_seldom(Notice::Violation { pool, server, violation }, pool, server, now);
+                self.tell_seldom(Often::Violation, Notice::Violation { pool, server, violation }, now);
                 self.fail_link(id, Failure::Protocol, now);
             }
         }

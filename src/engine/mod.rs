@@ -95,8 +95,8 @@ struct PoolState {
     links: Vec<Vec<LinkId>>,
     /// For each server, its link for probes.
     probes: Vec<LinkId>,
-    /// For each server, when the operator was last told of something that may happen often.
-    told: Vec<Option<Instant>>,
+    /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
+    told: Vec<[Option<Instant>; stall::Often::COUNT]>,
 }
 
 /// What an engine is made from.
@@ -167,7 +167,7 @@ impl Engine {
                 all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),
-                told: vec![None; pool.servers.len()],
+                told: vec![[None; stall::Often::COUNT]; pool.servers.len()],
             };
             for server in (0..pool.servers.len()).map(server_id) {
                 let traffic = |_| add(Link::new(id, server, Purpose::Traffic));

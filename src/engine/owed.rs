@@ -4,6 +4,7 @@
 //! connection is there: in front of what waits on a fresh connection, and before an ejected server is restored.
 
 use super::link::{LinkId, LinkState, ProbeStep, Purpose, QUEUE_LIMIT, Ticket};
+use super::stall::Often;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::health::debts::OwedKey;
@@ -93,7 +94,7 @@ impl Engine {
         match (verb, status) {
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             (Verb::FlushAll, Status::Error) => {
-                self.tell_seldom(Notice::Unflushed { pool, server }, pool, server, now);
+                self.tell_seldom(Often::Unflushed, Notice::Unflushed { pool, server }, now);
             }
             // It would not forget one thing, so it must forget all.
             (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),

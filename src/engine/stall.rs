@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use super::link::{LinkId, LinkState};
 use super::{Effect, Engine, Notice};
-use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
 
@@ -24,6 +23,18 @@ const SECOND_LOOK: Duration = Duration::from_millis(5);
 
 /// Pause between two notices of what may happen often.
 const TELL_PERIOD: Duration = Duration::from_secs(10);
+
+/// What may happen often, and is told seldom.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Often {
+    Silence,
+    Violation,
+    Unflushed,
+}
+
+impl Often {
+    pub(super) const COUNT: usize = 3;
+}
 
 impl Engine {
     /// The silence after which a link is suspect, if that comes before the deadline.
@@ -64,13 +75,19 @@ impl Engine {
         link.suspect = true;
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).stalls.add(1);
-        self.tell_seldom(Notice::Stalled { pool, server, silent: now - since }, pool, server, now);
+        self.tell_seldom(Often::Silence, Notice::Stalled { pool, server, silent: now - since }, now);
         false
     }
 
-    /// Tells the operator of something that may happen often, unless something of the kind was told a moment ago.
-    pub(super) fn tell_seldom(&mut self, notice: Notice, pool: PoolId, server: ServerId, now: Instant) {
-        let told = &mut self.pools[pool.index()].told[server.index()];
+    /// Tells the operator of something that may happen often, unless the same was told a moment ago.
+    pub(super) fn tell_seldom(&mut self, what: Often, notice: Notice, now: Instant) {
+        let (Notice::Stalled { pool, server, .. }
+        | Notice::Violation { pool, server, .. }
+        | Notice::Unflushed { pool, server }
+        | Notice::Ejected { pool, server, .. }
+        | Notice::Restored { pool, server, .. }
+        | Notice::HeldBack { pool, server, .. }) = notice;
+        let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
         if told.is_none_or(|told| now - told >= TELL_PERIOD) {
             *told = Some(now);
             self.effects.push_back(Effect::Notice(notice));

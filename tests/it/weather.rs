@@ -244,3 +244,10 @@ fn bad_weather_costs_hits_and_nothing_else() {
 fn bad_weather_costs_no_more_with_several_workers_and_connections() {
     storm("softmiss:\n  workers: 2\n", &["server_connections: 3", "preconnect: true"]);
 }
+
+#[test]
+fn bad_weather_costs_no_more_with_every_safeguard() {
+    storm("softmiss:\n  workers: 2\n", &["rejoin: safe", "failover_ttl: 60s", "server_connections: 2", "rise: 2"]);
+    storm("", &["rejoin: safe", "on_eject: hold", "max_ejected_percent: 75"]);
+    storm("", &["rejoin: flush", "stall_detection: false"]);
+}
