@@ -1,9 +1,11 @@
 //! A server that goes silent is noticed before its first timeout; one that is slow is not taken for it.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::support::bad::{Scripted, read_line, value_of};
 use super::support::process::{Process, Proxy};
 use super::support::relay::{Relay, Wire};
 use super::support::script::Stage;
@@ -173,4 +175,32 @@ fn what_a_silent_server_was_not_told_it_is_told_when_it_speaks_again() {
     stage.servers[0].receive("flush_all\r\n");
     stage.servers[0].answer("OK\r\n");
     stage.check_silence("after it was told everything");
+}
+
+#[test]
+fn the_noise_of_a_healthy_server_is_no_silence() {
+    // Mostly fast, now and then 20 ms, and once in fifty answers 60 ms, which is longer than `stall_min`.
+    let answered = AtomicU64::new(0);
+    let server = Scripted::start(move |mut stream| {
+        let mut buffer = Vec::new();
+        while let Some(line) = read_line(&mut stream, &mut buffer) {
+            let pause = match answered.fetch_add(1, Ordering::Relaxed) {
+                turn if turn % 50 == 49 => 60,
+                turn if turn % 7 == 6 => 20,
+                _ => 0,
+            };
+            std::thread::sleep(Duration::from_millis(pause));
+            if stream.write_all(&value_of(&line, "here")).is_err() {
+                break;
+            }
+        }
+    });
+    let proxy = Proxy::start(&[server.address], &["timeout: 400"]);
+    load(&proxy, 10, Duration::from_millis(3), Duration::from_millis(1500)); // its peaks have to be learned
+    let name = server.address.to_string();
+    let before = figure(&proxy, &name, "stalls");
+    let (hits, misses) = load(&proxy, 10, Duration::from_millis(3), Duration::from_millis(3000));
+    println!("{hits} hits, {misses} misses, {before} stalls while it was learned");
+    assert_eq!((misses, figure(&proxy, &name, "stalls") - before), (0, 0));
+    assert!(hits > 200, "{hits}");
 }
