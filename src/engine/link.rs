@@ -144,6 +144,10 @@ pub(crate) struct Link {
     /// Response bytes that are not a whole response yet.
     pub(crate) partial: Vec<u8>,
     pub(crate) need: usize,
+    /// A response of which much is missing, in place of `partial`: it is read straight into here. All of it is
+    /// initialized; the first `large_filled` bytes have come.
+    pub(crate) large: Vec<u8>,
+    pub(crate) large_filled: usize,
     /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
     pub(crate) heard: Instant,
     /// What its responses take at most, of late, in nanoseconds: a peak that fades.
@@ -183,6 +187,8 @@ impl Link {
             answered: false,
             partial: Vec::new(),
             need: 0,
+            large: Vec::new(),
+            large_filled: 0,
             heard: Instant::ZERO,
             usual: 0,
             suspect: false,
@@ -223,6 +229,11 @@ impl Link {
         Some(ticket)
     }
 
+    /// Whether the beginning of a response is kept.
+    pub(crate) fn holds_partial(&self) -> bool {
+        !self.partial.is_empty() || self.large_filled > 0
+    }
+
     /// Where the request of the front ticket ends.
     pub(crate) fn front_end(&self) -> Offset {
         self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
@@ -235,6 +246,9 @@ impl Link {
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.outbox.footprint() + self.partial.capacity() + self.in_flight.capacity() * size_of::<Ticket>()
+        self.outbox.footprint()
+            + self.partial.capacity()
+            + self.large.capacity()
+            + self.in_flight.capacity() * size_of::<Ticket>()
     }
 }

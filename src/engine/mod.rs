@@ -138,6 +138,8 @@ pub struct Engine {
     generation: u32,
     random: u64,
     started_at: Duration,
+    /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
+    spare: Vec<u8>,
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
@@ -195,6 +197,7 @@ impl Engine {
             generation: 0,
             random: seed | 1,
             started_at,
+            spare: Vec::new(),
             memory: 0,
             memory_limit,
             draining: false,
@@ -359,6 +362,25 @@ impl Engine {
         self.refresh(now);
         if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
             self.deliver(id, data, now, outlet);
+        }
+        self.settle(now);
+    }
+
+    /// Where a server's next bytes are best read to: into the large response that they belong to. `None` when any buffer
+    /// will do. Report with [`Engine::link_filled`].
+    pub fn link_space(&mut self, id: LinkId, epoch: u32) -> Option<&mut [u8]> {
+        let link = &self.links[id.index()];
+        if link.epoch != epoch || link.state != LinkState::Up {
+            return None;
+        }
+        self.space(id)
+    }
+
+    /// `count` bytes were read into [`Engine::link_space`]. `outlet` leads straight to the clients.
+    pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+            self.filled(id, count, now, outlet);
         }
         self.settle(now);
     }

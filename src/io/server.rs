@@ -74,10 +74,15 @@ fn poll(
         if !worker.engine.link_is_current(link, epoch) {
             return Poll::Ready(Failure::Closed); // the engine has given it up and will not listen
         }
-        match stream.poll_read(context, &mut worker.scratch) {
+        let space = worker.engine.link_space(link, epoch);
+        let is_large = space.is_some();
+        match stream.poll_read(context, space.unwrap_or(&mut worker.scratch)) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
             Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),
+            Poll::Ready(Ok(count)) if is_large => {
+                worker.engine.link_filled(link, epoch, count, now, &mut worker.clients);
+            }
             Poll::Ready(Ok(count)) => {
                 worker.engine.link_data(link, epoch, &worker.scratch[..count], now, &mut worker.clients);
             }

@@ -149,7 +149,8 @@ fn filter(action: &str, fault: Fault, port: u16) {
 fn fill(address: SocketAddr) {
     let mut stream = BufReader::new(TcpStream::connect(address).expect("connect"));
     for length in [20_000, 12_000, 6000, 3000, 1400, 700, 300, 120, 60, 30, 8] {
-        for batch in 0.. {
+        // Far more than there is room for: what a busy load deletes meanwhile must not keep this going for ever.
+        for batch in 0..300 {
             let mut sets = Vec::new();
             let size = if length > 1000 { 40 } else { 400 };
             for number in 0..size {

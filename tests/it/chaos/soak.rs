@@ -11,7 +11,7 @@ use super::fault::{Fault, Server, inflict};
 use super::ledger::Outcome;
 use super::load::Load;
 use super::tap::Trouble;
-use super::{CLIENTS, RETRY, SERVERS, SLACK, TIMEOUT, row};
+use super::{CLIENTS, SERVERS, SLACK, TIMEOUT, row};
 use crate::support::{Hiccups, Random, wait_until};
 
 /// What can happen to a server that the proxy connects to itself. A stopped one would tell of what it heard only when it
@@ -79,7 +79,8 @@ fn chaos_soak() {
             stray.extend(others);
         }
     }
-    wait_until("every server back", RETRY * 2, || {
+    // One that has come and gone too often is kept out for a minute.
+    wait_until("every server back", Duration::from_secs(65), || {
         let statistics = proxy.statistics();
         servers.iter().all(|server| statistics["pool"][server.address.to_string()]["state"] == "up")
     });

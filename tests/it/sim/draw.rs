@@ -46,13 +46,13 @@ impl Client {
         head: impl FnOnce(&mut Vec<u8>, usize),
     ) -> WriteId {
         let padding = match random.below(200) {
-            0 => 20_000,
-            1..20 if style.big => 20_000,
+            0 => 40_000,
+            1..20 if style.big => 40_000,
             20..30 => 3000,
             30..60 => 200,
             _ => random.index(10),
         };
-        if padding == 20_000 && !key.is_counter() {
+        if padding == 40_000 && !key.is_counter() {
             tally.add(Thing::BigValue);
         }
         let id = ledger.begin(key, verb, padding);

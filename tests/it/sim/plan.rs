@@ -93,7 +93,7 @@ impl Plan {
             memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 64 << (10 + random.below(3))),
             slow_readers: random.one_in(2),
             jumps: random.one_in(4),
-            value_limit: 24_000,
+            value_limit: 48_000,
             // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
         }
