@@ -284,7 +284,9 @@ fn what_is_written_away_from_home_lives_as_long_as_the_file_says() {
         let lives = lifetime(&mut survivor, key);
         let capped = if asked < 0 { 60 } else { asked.min(60) };
         let expected = if stays { asked } else { capped };
-        assert!(lives <= expected && lives >= expected - 3, "{request:?}: lives {lives} s, at home: {stays}");
+        // memcached counts in whole seconds, by a clock of its own that may be one behind.
+        let near = expected - 3..=expected + 1;
+        assert!(near.contains(&lives), "{request:?}: lives {lives} s, at home: {stays}");
     }
 }
 
