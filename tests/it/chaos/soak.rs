@@ -45,6 +45,7 @@ fn chaos_soak() {
     let mut servers: Vec<_> =
         [Fault::Killed, Fault::Killed, Fault::Full, Fault::Full].into_iter().map(Server::before).collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
+    let proxy = proxy.expect_log("server is well but flapping");
     let hiccups = Hiccups::watch();
     let load = Load::start(proxy.address, &book, 800, seed);
     (0..SERVERS).for_each(|server| book.suspect(server));
