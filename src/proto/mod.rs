@@ -4,3 +4,4 @@
 //! borrowed ranges of what they were given and never allocate from a length that a peer declared.
 
 pub mod memcache;
+pub mod resp;
