@@ -3,6 +3,9 @@
 //! Rules and error texts are those of Redis 7.0.15 and of the protocol's specification.
 
 pub mod args;
+pub mod encode;
+pub mod reply;
+pub mod request;
 
 /// The version of the protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,0 +1,121 @@
+//! What this program itself says in Redis's protocol.
+
+use super::Version;
+
+/// Appends a decimal number.
+pub fn number(out: &mut Vec<u8>, value: i64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a line of a mark and a number.
+fn line(out: &mut Vec<u8>, mark: u8, value: i64) {
+    out.push(mark);
+    number(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn counted(out: &mut Vec<u8>, mark: u8, count: usize) {
+    line(out, mark, i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+/// Appends an integer.
+pub fn integer(out: &mut Vec<u8>, value: i64) {
+    line(out, b':', value);
+}
+
+/// Appends a bulk string.
+pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    counted(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a simple string, which has no line ends.
+pub fn simple(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'+');
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an error; line ends in it become blanks.
+pub fn error(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'-');
+    out.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of an array.
+pub fn array(out: &mut Vec<u8>, count: usize) {
+    counted(out, b'*', count);
+}
+
+/// Appends the head of a map of so many pairs.
+pub fn map(out: &mut Vec<u8>, pairs: usize, version: Version) {
+    match version {
+        Version::Resp2 => counted(out, b'*', pairs * 2),
+        Version::Resp3 => counted(out, b'%', pairs),
+    }
+}
+
+/// Appends the head of a set.
+pub fn set(out: &mut Vec<u8>, count: usize, version: Version) {
+    counted(out, if version == Version::Resp3 { b'~' } else { b'*' }, count);
+}
+
+/// Appends the head of a push message.
+pub fn push(out: &mut Vec<u8>, count: usize, version: Version) {
+    counted(out, if version == Version::Resp3 { b'>' } else { b'*' }, count);
+}
+
+/// Appends the null that stands for a missing value.
+pub fn null(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(if version == Version::Resp3 { b"_\r\n" } else { b"$-1\r\n" });
+}
+
+/// Appends the null that stands for a missing array.
+pub fn null_array(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(if version == Version::Resp3 { b"_\r\n" } else { b"*-1\r\n" });
+}
+
+/// Appends a request.
+pub fn command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    array(out, words.len());
+    words.for_each(|word| bulk(out, word));
+}
+
+/// Appends a request of words that are known.
+pub fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
+    command(out, words.iter().copied());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_words() {
+        let mut out = Vec::new();
+        [0, -1, 42, i64::MIN, i64::MAX].into_iter().for_each(|value| integer(&mut out, value));
+        error(&mut out, b"ERR two\r\nlines");
+        words(&mut out, &[b"GET", b""]);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            ":0\r\n:-1\r\n:42\r\n:-9223372036854775808\r\n:9223372036854775807\r\n-ERR two  lines\r\n\
+             *2\r\n$3\r\nGET\r\n$0\r\n\r\n"
+        );
+    }
+}

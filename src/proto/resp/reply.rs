@@ -1,0 +1,324 @@
+//! A server's bytes become replies.
+//!
+//! A reply is passed on as it came, so all that must be known of it is where it ends. [`Scan`] finds that without
+//! recursion, whatever is nested how deep, and goes on where it stopped when more bytes have come: a value that holds
+//! others adds their number to how many are still expected.
+
+use super::request::integer;
+
+/// Longest line, in bytes.
+const LINE_LIMIT: usize = 1 << 20;
+
+/// Most values in one reply.
+const VALUES_LIMIT: u64 = 1 << 32;
+
+/// Longest bulk string, in bytes.
+const BULK_LIMIT: i64 = 1 << 30;
+
+/// Fewest bytes that any value takes.
+const VALUE_LEAST: u64 = 3;
+
+/// How far a server's reply, or several in a row, has been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scan {
+    at: usize,
+    left: u64,
+}
+
+/// What stands at the front of a server's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scanned {
+    /// All of it, in so many bytes.
+    Complete {
+        /// Bytes that it takes.
+        len: usize,
+    },
+    /// Not all; looking again is useless below so many bytes.
+    Incomplete {
+        /// Bytes that are needed.
+        need: usize,
+    },
+    /// It is no reply.
+    Broken,
+}
+
+impl Scan {
+    /// To find the end of so many replies.
+    #[must_use]
+    pub const fn new(replies: u32) -> Self {
+        Self { at: 0, left: replies as u64 }
+    }
+
+    /// Goes on in `input`, which starts with what earlier calls were given.
+    pub fn advance(&mut self, input: &[u8]) -> Scanned {
+        while self.left > 0 {
+            match value(&input[self.at..]) {
+                Value::Whole { len, within, counts } => {
+                    self.at += len;
+                    self.left += within;
+                    self.left -= u64::from(counts);
+                    if self.left > VALUES_LIMIT {
+                        return Scanned::Broken;
+                    }
+                }
+                Value::Needs(bytes) => {
+                    let others = usize::try_from(VALUE_LEAST * (self.left - 1)).unwrap_or(usize::MAX);
+                    return Scanned::Incomplete { need: (self.at + bytes).saturating_add(others) };
+                }
+                Value::Broken => return Scanned::Broken,
+            }
+        }
+        Scanned::Complete { len: self.at }
+    }
+}
+
+enum Value {
+    /// So many bytes, and so many values within. An attribute does not count: what it is about follows.
+    Whole {
+        len: usize,
+        within: u64,
+        counts: bool,
+    },
+    Needs(usize),
+    Broken,
+}
+
+fn value(input: &[u8]) -> Value {
+    let Some(mark) = input.first() else { return Value::Needs(3) };
+    let Some(end) = memchr::memchr(b'\r', &input[..input.len().min(LINE_LIMIT)]) else {
+        return if input.len() < LINE_LIMIT { Value::Needs((input.len() + 1).max(3)) } else { Value::Broken };
+    };
+    match input.get(end + 1) {
+        None => return Value::Needs(end + 2),
+        Some(b'\n') => {}
+        Some(_) => return Value::Broken,
+    }
+    let line = end + 2;
+    let whole = |within: u64| Value::Whole { len: line, within, counts: true };
+    let number = || integer(&input[1..end]);
+    let count = |times: u64| match number() {
+        Some(-1) => Some(0),
+        number => number.and_then(|count| u64::try_from(count).ok()?.checked_mul(times)).filter(|n| *n <= VALUES_LIMIT),
+    };
+    match mark {
+        b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => whole(0),
+        b'$' | b'!' | b'=' => match number() {
+            Some(-1) => whole(0),
+            Some(length @ 0..=BULK_LIMIT) => {
+                let len = line + usize::try_from(length).unwrap_or(usize::MAX) + 2;
+                match input.get(len - 2..len) {
+                    None => Value::Needs(len),
+                    Some(b"\r\n") => Value::Whole { len, within: 0, counts: true },
+                    Some(_) => Value::Broken,
+                }
+            }
+            _ => Value::Broken,
+        },
+        b'*' | b'~' | b'>' => count(1).map_or(Value::Broken, whole),
+        b'%' => count(2).map_or(Value::Broken, whole),
+        b'|' => count(2).map_or(Value::Broken, |within| Value::Whole { len: line, within, counts: false }),
+        _ => Value::Broken,
+    }
+}
+
+/// The end of the first value of `input`, which is known to be whole.
+#[must_use]
+pub fn end(input: &[u8]) -> usize {
+    match Scan::new(1).advance(input) {
+        Scanned::Complete { len } => len,
+        _ => input.len(),
+    }
+}
+
+/// A whole reply, taken apart one level deep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// `+`
+    Simple(&'a [u8]),
+    /// `-` or `!`: its text.
+    Error(&'a [u8]),
+    /// `:`
+    Integer(i64),
+    /// `$` or `=`: its bytes.
+    Bulk(&'a [u8]),
+    /// A null of any kind.
+    Null,
+    /// `*`, `~`, `>` or `%`: what it holds.
+    List(Items<'a>),
+    /// Anything else.
+    Other,
+}
+
+/// The values in a list, and how many they are. A map's keys and values are counted one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Items<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl Items<'_> {
+    /// How many are left.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Whether none is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl<'a> Items<'a> {
+    /// All bytes that are left.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let (value, rest) = self.rest.split_at(end(self.rest));
+        self.rest = rest;
+        Some(value)
+    }
+}
+
+/// Takes a whole reply apart.
+#[must_use]
+pub fn read(reply: &[u8]) -> Reply<'_> {
+    let end = memchr::memchr(b'\r', reply).unwrap_or(reply.len());
+    let Some((mark, text)) = reply[..end].split_first() else { return Reply::Other };
+    let rest = reply.get(end + 2..).unwrap_or_default();
+    let list = |times: i64| match integer(text) {
+        Some(-1) => Reply::Null,
+        Some(count) => Reply::List(Items { rest, left: usize::try_from(count * times).unwrap_or_default() }),
+        None => Reply::Other,
+    };
+    match mark {
+        b'+' => Reply::Simple(text),
+        b'-' => Reply::Error(text),
+        b':' => integer(text).map_or(Reply::Other, Reply::Integer),
+        b'_' => Reply::Null,
+        b'$' if text == b"-1" => Reply::Null,
+        b'$' => Reply::Bulk(rest.strip_suffix(b"\r\n").unwrap_or(rest)),
+        // Three letters and a colon tell the format.
+        b'=' => Reply::Bulk(rest.strip_suffix(b"\r\n").unwrap_or(rest).get(4..).unwrap_or_default()),
+        b'!' => Reply::Error(rest.strip_suffix(b"\r\n").unwrap_or(rest)),
+        b'*' | b'~' | b'>' => list(1),
+        b'%' => list(2),
+        _ => Reply::Other,
+    }
+}
+
+/// What an error says of the server rather than of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It has no memory left (`-OOM`).
+    Memory,
+    /// It does not serve at the moment: `-LOADING`, `-BUSY`, `-MASTERDOWN`, `-CLUSTERDOWN`, `-TRYAGAIN`.
+    Unready,
+    /// It takes no writes: `-READONLY`, `-MISCONF`, `-NOREPLICAS`.
+    ReadOnly,
+    /// It does not know this proxy: `-NOAUTH`.
+    Denied,
+}
+
+/// The errors that tell of a server's own trouble, by their first word. All others are about the request.
+const TROUBLES: [(&[u8], Trouble); 10] = [
+    (b"OOM", Trouble::Memory),
+    (b"LOADING", Trouble::Unready),
+    (b"BUSY", Trouble::Unready),
+    (b"MASTERDOWN", Trouble::Unready),
+    (b"CLUSTERDOWN", Trouble::Unready),
+    (b"TRYAGAIN", Trouble::Unready),
+    (b"READONLY", Trouble::ReadOnly),
+    (b"MISCONF", Trouble::ReadOnly),
+    (b"NOREPLICAS", Trouble::ReadOnly),
+    (b"NOAUTH", Trouble::Denied),
+];
+
+/// What an error reply says of the server; `None` when it is about the request, or no error.
+#[must_use]
+pub fn trouble(reply: &[u8]) -> Option<Trouble> {
+    let text = reply.strip_prefix(b"-")?;
+    let word = &text[..memchr::memchr2(b' ', b'\r', text)?];
+    TROUBLES.iter().find(|(name, _)| *name == word).map(|(_, trouble)| *trouble)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_reply_is_found_wherever_it_is_cut() {
+        let replies: [&[u8]; 14] = [
+            b"+OK\r\n",
+            b"-ERR no\r\n",
+            b":12\r\n",
+            b"$-1\r\n",
+            b"$5\r\na\r\nbc\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*2\r\n*1\r\n:1\r\n$0\r\n\r\n",
+            b"%2\r\n+a\r\n*2\r\n:1\r\n:2\r\n+b\r\n_\r\n",
+            b"~1\r\n,1.5\r\n",
+            b"|1\r\n+ttl\r\n:3\r\n$1\r\nx\r\n",
+            b"=7\r\ntxt:abc\r\n",
+            b"!4\r\nE no\r\n",
+            b"(123\r\n",
+        ];
+        for reply in replies {
+            let mut scan = Scan::new(1);
+            for cut in 0..reply.len() {
+                match scan.advance(&reply[..cut]) {
+                    Scanned::Incomplete { need } => {
+                        assert!(need > cut && need <= reply.len(), "{reply:?} {cut} {need}")
+                    }
+                    other => panic!("{reply:?} {cut} {other:?}"),
+                }
+            }
+            let more = [reply, b"+next\r\n"].concat();
+            assert_eq!(scan.advance(&more), Scanned::Complete { len: reply.len() });
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_told() {
+        for bytes in
+            [&b"hello\r\n"[..], b"$x\r\n", b"$-2\r\n", b"*99999999999999\r\n", b"+a\rb", b"$1\r\nabc\r\n", b"\r\n"]
+        {
+            assert_eq!(Scan::new(1).advance(bytes), Scanned::Broken, "{bytes:?}");
+        }
+        let deep = b"*1\r\n".repeat(100_000);
+        assert!(matches!(Scan::new(1).advance(&deep), Scanned::Incomplete { .. }), "however deep");
+    }
+
+    #[test]
+    fn several_in_a_row() {
+        let mut scan = Scan::new(3);
+        assert_eq!(scan.advance(b"+OK\r\n+QUEUED\r\n*1\r\n:1\r\n"), Scanned::Complete { len: 22 });
+    }
+
+    #[test]
+    fn troubles_are_told_from_errors() {
+        assert_eq!(trouble(b"-LOADING Redis is loading the dataset in memory\r\n"), Some(Trouble::Unready));
+        assert_eq!(trouble(b"-OOM command not allowed\r\n"), Some(Trouble::Memory));
+        assert_eq!(trouble(b"-BUSYGROUP Consumer Group name already exists\r\n"), None);
+        assert_eq!(trouble(b"-ERR OOM\r\n"), None);
+        assert_eq!(trouble(b"+OOM\r\n"), None);
+    }
+
+    #[test]
+    fn lists_are_taken_apart() {
+        let Reply::List(items) = read(b"*3\r\n$1\r\na\r\n*1\r\n:1\r\n_\r\n") else { panic!("no list") };
+        assert_eq!(items.collect::<Vec<_>>(), [&b"$1\r\na\r\n"[..], b"*1\r\n:1\r\n", b"_\r\n"]);
+        assert_eq!(read(b"=7\r\ntxt:abc\r\n"), Reply::Bulk(b"abc"));
+        assert_eq!(read(b"$-1\r\n"), Reply::Null);
+    }
+}

@@ -1,0 +1,446 @@
+//! A client's bytes become requests: arrays of bulk strings, or inline commands.
+//!
+//! Limits and error texts are those of Redis 7.0.15 (`networking.c` describes them by its behaviour): after an error of
+//! this kind the stream cannot be followed, and the connection is closed.
+
+use super::args::{Args, Span};
+
+/// Longest line that announces a length, and longest inline command, in bytes (Redis's `PROTO_INLINE_MAX_SIZE`).
+pub const LINE_LIMIT: usize = 64 << 10;
+
+/// Most arguments that a request may announce.
+const COUNT_LIMIT: i64 = i32::MAX as i64;
+
+/// Most arguments, and bytes in one of them, before the client has given its password.
+const STRANGER_COUNT: i64 = 10;
+const STRANGER_LENGTH: i64 = 16 << 10;
+
+/// Longest bulk string that the protocol knows, in bytes (Redis's `proto-max-bulk-len`).
+const BULK_LIMIT: i64 = 512 << 20;
+
+/// How far a request has been looked at that has not come whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that need not be looked at again.
+    pub at: usize,
+    /// Arguments that are still to come.
+    pub left: u32,
+}
+
+/// What a request has to keep within.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest argument that is taken, in bytes.
+    pub value: usize,
+    /// The client need not give a password, or has.
+    pub trusted: bool,
+}
+
+/// What stands at the front of a client's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// No whole request yet; looking again is useless below so many bytes.
+    Incomplete {
+        /// Bytes that are needed.
+        need: usize,
+    },
+    /// A request of so many bytes; its arguments are the spans.
+    Complete {
+        /// Bytes that it takes.
+        len: usize,
+    },
+    /// An inline command of so many bytes: the same request as an array.
+    Inline {
+        /// Bytes that it takes.
+        len: usize,
+        /// The array.
+        array: Vec<u8>,
+    },
+    /// Nothing to be answered: a blank line, an array without arguments.
+    Nothing {
+        /// Bytes that it takes.
+        len: usize,
+    },
+    /// An argument is larger than is taken. The front of the request can be dropped; the rest is to be swallowed.
+    TooLarge {
+        /// Bytes to drop.
+        len: usize,
+        /// What follows them.
+        rest: Swallow,
+    },
+    /// The stream can no longer be followed. The text follows `Protocol error: `.
+    Broken(String),
+}
+
+/// The rest of a request that is dropped as it comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swallow {
+    /// Bytes of the argument at hand, its line end included.
+    pub bytes: usize,
+    /// Arguments behind it.
+    pub arguments: u32,
+}
+
+impl Swallow {
+    /// Whether nothing is left to be dropped.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.bytes == 0 && self.arguments == 0
+    }
+
+    /// Drops what it can of `input`; returns how many bytes that was.
+    ///
+    /// # Errors
+    ///
+    /// What follows is no argument; the text follows `Protocol error: `.
+    pub fn apply(&mut self, input: &[u8]) -> Result<usize, String> {
+        let mut at = 0;
+        loop {
+            let dropped = self.bytes.min(input.len() - at);
+            self.bytes -= dropped;
+            at += dropped;
+            if self.bytes > 0 || self.arguments == 0 || at == input.len() {
+                return Ok(at);
+            }
+            match header(&input[at..], b'$', "bulk")? {
+                None => return Ok(at),
+                Some((length, used)) => {
+                    at += used;
+                    self.bytes = bulk_length(length, true)? + 2;
+                    self.arguments -= 1;
+                }
+            }
+        }
+    }
+}
+
+/// Looks for a request at the front of `input`, which is not empty. `progress` is what an earlier call left behind for
+/// the same bytes; it is as new when this one did not return [`Parsed::Incomplete`].
+pub fn parse(input: &[u8], progress: &mut Progress, limits: Limits, spans: &mut Vec<Span>) -> Parsed {
+    let known = std::mem::take(progress);
+    let parsed = if input[0] == b'*' { array(input, known, progress, limits, spans) } else { Ok(inline(input)) };
+    parsed.unwrap_or_else(Parsed::Broken)
+}
+
+fn array(
+    input: &[u8],
+    known: Progress,
+    progress: &mut Progress,
+    limits: Limits,
+    spans: &mut Vec<Span>,
+) -> Result<Parsed, String> {
+    spans.clear();
+    let keeps = known.at == 0;
+    let (mut at, mut left) = (known.at, known.left);
+    if keeps {
+        let Some((count, used)) = header(input, b'*', "mbulk")? else {
+            return Ok(Parsed::Incomplete { need: input.len() + 1 });
+        };
+        let Some(count) = count.filter(|count| *count <= COUNT_LIMIT) else {
+            return Err("invalid multibulk length".to_owned());
+        };
+        if count > STRANGER_COUNT && !limits.trusted {
+            return Err("unauthenticated multibulk length".to_owned());
+        }
+        if count <= 0 {
+            return Ok(Parsed::Nothing { len: used });
+        }
+        at = used;
+        left = u32::try_from(count).unwrap_or(u32::MAX);
+    }
+    while left > 0 {
+        let Some((length, used)) = header(&input[at..], b'$', "bulk")? else {
+            *progress = Progress { at, left };
+            return Ok(Parsed::Incomplete { need: input.len() + 1 });
+        };
+        let len = bulk_length(length, limits.trusted)?;
+        let start = at + used;
+        let end = start + len + 2;
+        if len > limits.value || u32::try_from(end).is_err() {
+            let swallow = Swallow { bytes: len + 2, arguments: left - 1 };
+            return Ok(Parsed::TooLarge { len: start, rest: swallow });
+        }
+        if end > input.len() {
+            *progress = Progress { at, left };
+            return Ok(Parsed::Incomplete { need: end });
+        }
+        if keeps {
+            spans.push(span(start, len));
+        }
+        at = end;
+        left -= 1;
+    }
+    if keeps { Ok(Parsed::Complete { len: at }) } else { array(input, Progress::default(), progress, limits, spans) }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "requests of 4 GiB and more are refused before")]
+const fn span(start: usize, len: usize) -> Span {
+    Span { start: start as u32, len: len as u32 }
+}
+
+/// The number behind a mark, `None` when it is none, and the bytes up to the end of its line. `Ok(None)` when the line
+/// has not come whole.
+fn header(input: &[u8], mark: u8, what: &str) -> Result<Option<(Option<i64>, usize)>, String> {
+    let Some(end) = memchr::memchr(b'\r', &input[..input.len().min(LINE_LIMIT + 1)]) else {
+        return if input.len() > LINE_LIMIT { Err(format!("too big {what} count string")) } else { Ok(None) };
+    };
+    if end + 1 >= input.len() {
+        return Ok(None);
+    }
+    if input[0] != mark {
+        return Err(format!("expected '$', got '{}'", char::from(input[0])));
+    }
+    Ok(Some((integer(&input[1..end]), end + 2)))
+}
+
+fn bulk_length(length: Option<i64>, trusted: bool) -> Result<usize, String> {
+    match length {
+        Some(length @ 0..=BULK_LIMIT) if trusted || length <= STRANGER_LENGTH => {
+            Ok(usize::try_from(length).unwrap_or(usize::MAX))
+        }
+        Some(0..=BULK_LIMIT) => Err("unauthenticated bulk length".to_owned()),
+        _ => Err("invalid bulk length".to_owned()),
+    }
+}
+
+/// An integer as Redis reads it (`string2ll`): no blanks, no plus sign, no leading zeros.
+#[must_use]
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let first = *digits.first()?;
+    if digits.len() > 19 || (first == b'0' && text.len() > 1) {
+        return None;
+    }
+    let mut value: i64 = 0;
+    for byte in digits {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        let digit = i64::from(byte - b'0');
+        value = value.checked_mul(10)?;
+        value = if digits.len() < text.len() { value.checked_sub(digit)? } else { value.checked_add(digit)? };
+    }
+    Some(value)
+}
+
+fn inline(input: &[u8]) -> Parsed {
+    let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(LINE_LIMIT + 1)]) else {
+        if input.len() > LINE_LIMIT {
+            return Parsed::Broken("too big inline request".to_owned());
+        }
+        return Parsed::Incomplete { need: input.len() + 1 };
+    };
+    let len = end + 1;
+    let line = &input[..end];
+    let Some(words) = words(line.strip_suffix(b"\r").unwrap_or(line)) else {
+        return Parsed::Broken("unbalanced quotes in request".to_owned());
+    };
+    if words.is_empty() {
+        return Parsed::Nothing { len };
+    }
+    let mut array = Vec::with_capacity(len + 16 * words.len());
+    super::encode::command(&mut array, words.iter().map(Vec::as_slice));
+    Parsed::Inline { len, array }
+}
+
+/// Splits an inline command as Redis does: blanks between words, C escapes in double quotes, only `\'` in single ones.
+/// `None` when a quote is left open or touches the next word.
+fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let is_blank = |byte: u8| byte.is_ascii_whitespace() || byte == 0x0b;
+    let mut words = Vec::new();
+    let mut at = 0;
+    // Like Redis's, a line ends where a zero byte stands.
+    let line = &line[..memchr::memchr(0, line).unwrap_or(line.len())];
+    loop {
+        while line.get(at).is_some_and(|byte| is_blank(*byte)) {
+            at += 1;
+        }
+        if at == line.len() {
+            return Some(words);
+        }
+        let mut word = Vec::new();
+        while let Some(byte) = line.get(at).copied() {
+            match byte {
+                b'"' | b'\'' => {
+                    at = quoted(line, at, &mut word)?;
+                    if line.get(at).is_some_and(|next| !is_blank(*next)) {
+                        return None;
+                    }
+                    break;
+                }
+                _ if is_blank(byte) => break,
+                _ => word.push(byte),
+            }
+            at += 1;
+        }
+        words.push(word);
+    }
+}
+
+/// Reads a quoted part that starts at `at`; returns where it ends.
+fn quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
+    let quote = line[at];
+    at += 1;
+    loop {
+        let byte = *line.get(at)?;
+        at += 1;
+        if byte == quote {
+            return Some(at);
+        }
+        if byte != b'\\' {
+            word.push(byte);
+            continue;
+        }
+        let next = line.get(at).copied();
+        if quote == b'\'' {
+            if next == Some(b'\'') {
+                word.push(b'\'');
+                at += 1;
+            } else {
+                word.push(b'\\');
+            }
+            continue;
+        }
+        let digit = |offset: usize| line.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        if next == Some(b'x')
+            && let (Some(high), Some(low)) = (digit(1), digit(2))
+        {
+            word.push(u8::try_from(high * 16 + low).unwrap_or_default());
+            at += 3;
+            continue;
+        }
+        at += 1;
+        word.push(match next? {
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'b' => 0x08,
+            b'a' => 0x07,
+            other => other,
+        });
+    }
+}
+
+/// The arguments of a request that is known to be whole, such as one that was queued.
+pub fn spans_of(request: &[u8], spans: &mut Vec<Span>) -> bool {
+    let limits = Limits { value: usize::MAX, trusted: true };
+    matches!(parse(request, &mut Progress::default(), limits, spans), Parsed::Complete { len } if len == request.len())
+}
+
+/// The arguments of a whole request.
+#[must_use]
+pub fn args<'a>(request: &'a [u8], spans: &'a mut Vec<Span>) -> Args<'a> {
+    if !spans_of(request, spans) {
+        spans.clear();
+    }
+    Args::new(request, spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { value: 1 << 20, trusted: true };
+
+    fn list(input: &[u8]) -> Result<Vec<String>, Parsed> {
+        let mut spans = Vec::new();
+        match parse(input, &mut Progress::default(), LIMITS, &mut spans) {
+            Parsed::Complete { len } => {
+                assert_eq!(len, input.len());
+                Ok(Args::new(input, &spans).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect())
+            }
+            Parsed::Inline { len, array } => {
+                assert_eq!(len, input.len());
+                list(&array)
+            }
+            other => Err(other),
+        }
+    }
+
+    #[test]
+    fn arrays_and_inline_commands() {
+        assert_eq!(list(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n").unwrap(), ["GET", "k"]);
+        assert_eq!(list(b"*1\r\n$0\r\n\r\n").unwrap(), [""]);
+        assert_eq!(list(b"get  k \r\n").unwrap(), ["get", "k"]);
+        assert_eq!(list(b"set k \"a\\x41\\n b\" 'it\\'s'\n").unwrap(), ["set", "k", "aA\n b", "it's"]);
+        assert_eq!(list(b"\r\n"), Err(Parsed::Nothing { len: 2 }));
+        assert_eq!(list(b"*0\r\n"), Err(Parsed::Nothing { len: 4 }));
+        assert_eq!(list(b"*-1\r\n"), Err(Parsed::Nothing { len: 5 }));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_told_in_redis_words() {
+        let broken = |input: &[u8], text: &str| assert_eq!(list(input), Err(Parsed::Broken(text.to_owned())));
+        broken(b"*x\r\n", "invalid multibulk length");
+        broken(b"*99999999999\r\n", "invalid multibulk length");
+        broken(b"*1\r\n$-5\r\n", "invalid bulk length");
+        broken(b"*1\r\n$99999999999\r\n", "invalid bulk length");
+        broken(b"*1\r\n*1\r\n", "expected '$', got '*'");
+        broken(b"get \"k\r\n", "unbalanced quotes in request");
+        broken(b"get \"k\"x\r\n", "unbalanced quotes in request");
+        broken(&[b'a'; LINE_LIMIT + 1], "too big inline request");
+        broken(&[b'*'; LINE_LIMIT + 1], "too big mbulk count string");
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_looked_at_once() {
+        let mut request = b"*40\r\n".to_vec();
+        (0..40).for_each(|n| request.extend_from_slice(format!("$3\r\n{n:03}\r\n").as_bytes()));
+        let (mut progress, mut spans) = (Progress::default(), Vec::new());
+        for len in 1..request.len() {
+            let before = progress.at;
+            match parse(&request[..len], &mut progress, LIMITS, &mut spans) {
+                Parsed::Incomplete { need } => assert!(need > len && progress.at >= before),
+                other => panic!("{len}: {other:?}"),
+            }
+        }
+        assert!(progress.at > request.len() - 12);
+        assert_eq!(parse(&request, &mut progress, LIMITS, &mut spans), Parsed::Complete { len: request.len() });
+        assert_eq!((spans.len(), progress), (40, Progress::default()));
+    }
+
+    #[test]
+    fn what_is_too_large_is_swallowed_as_it_comes() {
+        let mut input = b"*3\r\n$3\r\nSET\r\n$5\r\nkkkkk\r\n$3\r\nvvv\r\nPING\r\n".to_vec();
+        let limits = Limits { value: 4, trusted: true };
+        let Parsed::TooLarge { len, mut rest } = parse(&input, &mut Progress::default(), limits, &mut Vec::new())
+        else {
+            panic!("it is not refused")
+        };
+        input.drain(..len);
+        let mut used = 0;
+        for at in 0..=input.len() {
+            used += rest.apply(&input[used..at]).unwrap();
+        }
+        assert!(rest.is_none());
+        assert_eq!(&input[used..], b"PING\r\n");
+    }
+
+    #[test]
+    fn strangers_get_little_room() {
+        let limits = Limits { value: 1 << 20, trusted: false };
+        let parse = |input: &[u8]| parse(input, &mut Progress::default(), limits, &mut Vec::new());
+        assert_eq!(parse(b"*11\r\n"), Parsed::Broken("unauthenticated multibulk length".to_owned()));
+        assert_eq!(parse(b"*1\r\n$16385\r\n"), Parsed::Broken("unauthenticated bulk length".to_owned()));
+    }
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("+1", None),
+            ("01", None),
+            ("-0", None),
+            ("", None),
+            ("-", None),
+            (" 1", None),
+            ("1x", None),
+        ] {
+            assert_eq!(integer(text.as_bytes()), value, "{text:?}");
+        }
+    }
+}
