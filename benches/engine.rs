@@ -278,6 +278,7 @@ impl Rig {
             worker: 0,
             seed: 1,
             started_at: Duration::ZERO,
+            scripts: softmiss::engine::Scripts::default(),
         });
         let now = Instant::from_nanos(1);
         engine.preconnect(now);

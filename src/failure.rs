@@ -29,13 +29,19 @@ pub enum Failure {
     NoMemory,
     /// The server has no memory for the item.
     ServerMemory,
+    /// The server does not serve at the moment: it loads its data, or has lost its master.
+    Unready,
+    /// The server takes no writes.
+    ReadOnly,
+    /// The server refuses the password or the database that it is given.
+    Denied,
     /// The server has been silent for longer than it ever is, and is not asked anything more until it answers.
     Stalled,
 }
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -48,6 +54,9 @@ impl Failure {
         Self::QueueFull,
         Self::NoMemory,
         Self::ServerMemory,
+        Self::Unready,
+        Self::ReadOnly,
+        Self::Denied,
         Self::Stalled,
     ];
 
@@ -67,6 +76,9 @@ impl Failure {
             Self::QueueFull => "queue_full",
             Self::NoMemory => "memory_limit",
             Self::ServerMemory => "server_memory",
+            Self::Unready => "server_not_ready",
+            Self::ReadOnly => "server_read_only",
+            Self::Denied => "server_denied",
             Self::Stalled => "stalled",
         }
     }
@@ -87,6 +99,9 @@ impl fmt::Display for Failure {
             Self::QueueFull => "queue full",
             Self::NoMemory => "memory limit reached",
             Self::ServerMemory => "server out of memory",
+            Self::Unready => "server not ready",
+            Self::ReadOnly => "server takes no writes",
+            Self::Denied => "password or database refused by the server",
             Self::Stalled => "silent",
         })
     }

@@ -186,12 +186,57 @@ pub struct Stall {
 }
 
 /// Settings that only Redis pools have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// Password that clients must give and that is given to the servers (`redis_auth`).
     pub auth: Option<String>,
-    /// Database selected on each server connection (`redis_db`).
+    /// User of the servers that the password belongs to; `None` is the default user (`redis_user`).
+    pub user: Option<String>,
+    /// Database that clients start in (`redis_db`).
     pub db: u32,
+    /// Databases that clients may select, from 0 (`redis_databases`).
+    pub databases: u32,
+    /// What becomes of transactions over several servers.
+    pub transactions: Transactions,
+    /// What becomes of scripts without keys.
+    pub keyless_scripts: KeylessScripts,
+    /// Commands that are not in the table are routed by their first argument.
+    pub routes_unknown: bool,
+    /// Most server connections that belong to one client each, for each worker.
+    pub dedicated_connections: usize,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self {
+            auth: None,
+            user: None,
+            db: 0,
+            databases: 16,
+            transactions: Transactions::Split,
+            keyless_scripts: KeylessScripts::Any,
+            routes_unknown: true,
+            dedicated_connections: 1000,
+        }
+    }
+}
+
+/// What becomes of transactions over several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transactions {
+    /// Each server carries out its part.
+    Split,
+    /// They are refused.
+    Single,
+}
+
+/// What becomes of scripts without keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeylessScripts {
+    /// Any server runs them.
+    Any,
+    /// They are refused.
+    Refuse,
 }
 
 /// What a pool speaks.

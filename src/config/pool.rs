@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::model::{
-    Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Server, Stall,
+    Distribution, HashKind, KeylessScripts, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Server,
+    Stall, Transactions,
 };
 use super::raw::{Content, Node};
 use super::resolve::{COUNT_LIMIT, Findings, Keys, choice};
@@ -15,7 +16,7 @@ use super::value;
 use crate::ring::ketama;
 
 /// Every key of a pool.
-pub(super) const KEYS: [&str; 31] = [
+pub(super) const KEYS: [&str; 37] = [
     "listen",
     "servers",
     "hash",
@@ -26,7 +27,13 @@ pub(super) const KEYS: [&str; 31] = [
     "client_connections",
     "redis",
     "redis_auth",
+    "redis_user",
     "redis_db",
+    "redis_databases",
+    "transactions",
+    "keyless_scripts",
+    "unknown_commands",
+    "dedicated_connections",
     "preconnect",
     "tcpkeepalive",
     "reuseport",
@@ -50,7 +57,19 @@ pub(super) const KEYS: [&str; 31] = [
 ];
 
 /// Keys that have a meaning in the plan of this program and none in this version.
-const LATER: [&str; 4] = ["transactions", "unknown_commands", "tls", "server_tls"];
+const LATER: [&str; 2] = ["tls", "server_tls"];
+
+/// Keys that only Redis pools have.
+const REDIS_ONLY: [&str; 8] = [
+    "redis_auth",
+    "redis_user",
+    "redis_db",
+    "redis_databases",
+    "transactions",
+    "keyless_scripts",
+    "unknown_commands",
+    "dedicated_connections",
+];
 
 /// `stall_min` is a tenth of `timeout` by default, and not less than this: a healthy server may be silent for that long,
 /// however fast it usually is.
@@ -84,7 +103,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     let redis = keys.read("redis", findings, value::boolean).unwrap_or(false);
     let protocol = if redis { Protocol::Redis } else { Protocol::Memcache };
     if !redis {
-        for only in ["redis_auth", "redis_db"] {
+        for only in REDIS_ONLY {
             if keys.find(only).is_some() {
                 let message = format!("`{only}` is only for a redis pool");
                 let help = "add `redis: true` if this pool speaks Redis, or leave the line out";
@@ -155,10 +174,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         value_limit: keys
             .read("value_limit", findings, |text| value::size(text, 1 << 10, 1 << 30))
             .unwrap_or(default.value_limit),
-        redis: RedisSettings {
-            auth: keys.read("redis_auth", findings, |text| Ok(text.to_owned())),
-            db: small(number("redis_db", 0, u64::from(u32::MAX), findings), 0),
-        },
+        redis: redis_settings(&keys, findings),
         ..default
     };
     contradictions(&pool, &keys, findings);
@@ -166,6 +182,49 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         warn(&pool, key, &keys, findings);
     }
     listens.then_some(pool)
+}
+
+/// What only Redis pools have.
+fn redis_settings(keys: &Keys<'_>, findings: &mut Findings) -> RedisSettings {
+    let default = RedisSettings::default();
+    let text = |text: &str| Ok(text.to_owned());
+    let mut number = |name: &str, least: u32, most: u32, default: u32| {
+        let read = keys.read(name, findings, |text| value::number(text, u64::from(least), u64::from(most)));
+        read.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
+    };
+    let db = number("redis_db", 0, 100_000, default.db);
+    let databases = number("redis_databases", 1, 100_000, default.databases.max(db + 1));
+    let dedicated = number("dedicated_connections", 0, 1_000_000, 1000);
+    let transactions = [("split", Transactions::Split), ("single", Transactions::Single)];
+    let scripts = [("any", KeylessScripts::Any), ("refuse", KeylessScripts::Refuse)];
+    let unknown = [("first_argument", true), ("refuse", false)];
+    let settings = RedisSettings {
+        auth: keys.read("redis_auth", findings, text),
+        user: keys.read("redis_user", findings, text),
+        db,
+        databases,
+        transactions: keys
+            .read("transactions", findings, |text| choice(text, &transactions))
+            .unwrap_or(default.transactions),
+        keyless_scripts: keys
+            .read("keyless_scripts", findings, |text| choice(text, &scripts))
+            .unwrap_or(default.keyless_scripts),
+        routes_unknown: keys
+            .read("unknown_commands", findings, |text| choice(text, &unknown))
+            .unwrap_or(default.routes_unknown),
+        dedicated_connections: usize::try_from(dedicated).unwrap_or(default.dedicated_connections),
+    };
+    if settings.user.is_some() && settings.auth.is_none() {
+        let message = "`redis_user` has no password".to_owned();
+        findings.push(
+            Diagnostic::error(keys.span("redis_user"), message).help("add `redis_auth`, or leave `redis_user` out"),
+        );
+    }
+    if settings.db >= settings.databases {
+        let message = format!("`redis_db` {} is not one of {} databases, from 0", settings.db, settings.databases);
+        findings.push(Diagnostic::error(keys.span("redis_db"), message).help("raise `redis_databases`"));
+    }
+    settings
 }
 
 /// Two changes are the least that a server can go out and come back with.
@@ -221,6 +280,17 @@ fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
         let message = format!("`rejoin: safe` cannot be kept with `distribution: {distribution}`");
         let help = "there, keys of every server move when one leaves or returns: write `on_eject: hold`, or use ketama";
         findings.push(Diagnostic::error(keys.span("rejoin"), message).help(help));
+    }
+    if pool.protocol == Protocol::Redis {
+        if pool.rejoin == Rejoin::Safe {
+            let message = "`rejoin: safe` is for memcached pools: a Redis write is more than what a delete undoes";
+            let help = "write `rejoin: flush`, or leave it at `keep`";
+            findings.push(Diagnostic::error(keys.span("rejoin"), message).help(help));
+        }
+        if pool.failover_ttl.is_some() {
+            let message = "`failover_ttl` is for memcached pools: not every Redis write has a lifetime";
+            findings.push(Diagnostic::error(keys.span("failover_ttl"), message).help("leave it out"));
+        }
     }
     if pool.failover_ttl.is_some() && pool.on_eject == OnEject::Hold {
         let message =

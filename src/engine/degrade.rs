@@ -1,6 +1,7 @@
 //! What a failure becomes for the client: an error, or a miss.
 
 use super::Engine;
+use super::redis::InPlace;
 use super::session::{SessionId, Slot};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
@@ -19,8 +20,22 @@ pub(super) struct Asked<'a> {
     pub(super) key: &'a [u8],
     /// Flags of a meta command that every response repeats.
     pub(super) echo: &'a [u8],
+    /// Redis: what is answered in a server's place.
+    pub(super) in_place: Option<InPlace>,
     /// When it was read.
     pub(super) started: Instant,
+}
+
+/// What has to be known of a request to answer it in a server's place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost<'a> {
+    pub(super) verb: Verb,
+    /// As in [`Asked`], and so are the next two.
+    pub(super) conditional: bool,
+    pub(super) echo: &'a [u8],
+    pub(super) in_place: Option<InPlace>,
+    /// The server that failed it, if it was sent to one.
+    pub(super) server: Option<ServerId>,
 }
 
 impl Engine {
@@ -34,19 +49,13 @@ impl Engine {
         self.policy(pool) != OnFailure::Error
     }
 
-    /// Appends the answer to a request that a server failed, and counts it. `conditional` and `echo` as in [`Asked`].
-    pub(super) fn write_degraded(
-        &self,
-        out: &mut Vec<u8>,
-        pool: PoolId,
-        verb: Verb,
-        conditional: bool,
-        echo: &[u8],
-        failure: Failure,
-    ) {
+    /// Appends the answer to a request that a server failed, and counts it.
+    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) {
         let counters = self.counters.pool(pool);
         counters.degraded[failure as usize].add(1);
+        let Lost { verb, conditional, echo, .. } = lost;
         match self.policy(pool) {
+            _ if let Some(in_place) = lost.in_place => self.write_in_place(out, pool, lost.server, in_place, failure),
             OnFailure::Miss => reply::miss(out, verb, echo),
             OnFailure::Absorb => reply::absorbed(out, verb, conditional, echo),
             OnFailure::Error => {
@@ -61,7 +70,14 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let mut body = Vec::new();
-        self.write_degraded(&mut body, pool, asked.verb, asked.conditional, asked.echo, failure);
+        let lost = Lost {
+            verb: asked.verb,
+            conditional: asked.conditional,
+            echo: asked.echo,
+            in_place: asked.in_place,
+            server: None,
+        };
+        self.write_degraded(&mut body, pool, lost, failure);
         if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
             body.clear();
         }
@@ -87,6 +103,7 @@ impl Engine {
             verb: Verb::Version,
             quiet: false,
             conditional: false,
+            in_place: None,
             server: ServerId(0),
             body: body.to_vec(),
             merge: None,

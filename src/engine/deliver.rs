@@ -4,12 +4,13 @@
 
 use std::ops::Range;
 
+use super::degrade::Lost;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::{Merge, NO_KEY};
 use super::session::{Session, SessionId};
 use super::stall::Often;
 use super::{Engine, Notice, Outlet};
-use crate::config::model::{OnFailure, PoolId};
+use crate::config::model::{OnFailure, PoolId, Protocol};
 use crate::failure::Failure;
 use crate::proto::memcache::meta::Flags;
 use crate::proto::memcache::request::Words;
@@ -30,7 +31,7 @@ const SPARE: usize = 1 << 20;
 const KEPT_PARTIAL: usize = 64 << 10;
 
 /// What looking at a server's bytes led to.
-enum Step {
+pub(super) enum Step {
     /// So many bytes are used; look again.
     Used(usize),
     /// Nothing more can be done with fewer bytes than these.
@@ -40,7 +41,7 @@ enum Step {
 }
 
 /// What comes of the responses in the bytes of one read.
-struct Delivery<'a> {
+pub(super) struct Delivery<'a> {
     /// Somebody got the response that they waited for.
     succeeded: bool,
     outlet: &'a mut dyn Outlet,
@@ -178,17 +179,14 @@ impl Engine {
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
-            let Some(&ticket) = self.links[id.index()].in_flight.front() else {
-                outcome = Err(Violation::Unsolicited);
-                break;
-            };
             let rest = &input[at..];
-            let step = match ticket.verb {
-                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if ticket.is(Ticket::SPLIT) => {
-                    self.take_piece(id, ticket, rest, &mut to)
-                }
-                Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, rest, &mut to),
-                _ => self.take_response(id, ticket, rest, &mut to),
+            let link = &self.links[id.index()];
+            let front = link.in_flight.front().copied();
+            let step = match front {
+                _ if link.listens => self.take_message(id, rest, &mut to),
+                None if rest.first() == Some(&b'>') && self.is_redis(id) => self.take_push(id, rest),
+                None => Step::Broken(Violation::Unsolicited),
+                Some(ticket) => self.take(id, ticket, rest, &mut to),
             };
             match step {
                 Step::Used(used) => at += used,
@@ -208,6 +206,27 @@ impl Engine {
             self.board.succeeded(link.pool, link.server);
         }
         outcome.map(|()| at)
+    }
+
+    pub(super) fn is_redis(&self, id: LinkId) -> bool {
+        self.config.pools[self.links[id.index()].pool.index()].protocol == Protocol::Redis
+    }
+
+    /// What can be used of the response to the front ticket.
+    fn take(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
+        match ticket.verb {
+            Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe => {
+                self.take_reply(id, ticket, input, to)
+            }
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if ticket.is(Ticket::SPLIT) => {
+                self.take_piece(id, ticket, input, to)
+            }
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, input, to),
+            Verb::FlushAll | Verb::Version | Verb::Delete if self.is_redis(id) => {
+                self.take_reply(id, ticket, input, to)
+            }
+            _ => self.take_response(id, ticket, input, to),
+        }
     }
 
     /// The whole response to a get of one key.
@@ -323,7 +342,7 @@ impl Engine {
     }
 
     /// Gives a whole response to whoever waits for it, and takes the ticket.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         id: LinkId,
         response: &[u8],
@@ -368,7 +387,12 @@ impl Engine {
         strip: Range<usize>,
         outlet: &mut dyn Outlet,
     ) -> Option<Instant> {
-        let forgives = status == Status::OutOfMemory && self.forgives(pool);
+        let forgiven = match status {
+            Status::OutOfMemory => Some(Failure::ServerMemory),
+            Status::Unwilling(failure) => Some(failure),
+            _ => None,
+        };
+        let forgiven = forgiven.filter(|_| self.forgives(pool));
         let overflows = self.overflows(response.len());
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         let session = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
@@ -382,11 +406,18 @@ impl Engine {
             }
             slot.waiting -= 1;
             match (merge.as_mut(), status) {
+                (Merge::Gather(gather), _) => match forgiven {
+                    Some(failure) => {
+                        self.counters.pool(pool).degraded[failure as usize].add(1);
+                        gather.lost(ticket.fragment, None);
+                    }
+                    None => gather.came(ticket.fragment, response),
+                },
                 (Merge::Listing(listing), Status::Done) => {
                     listing.summed.add(response, listing.keep_first);
                     listing.answered = true;
                 }
-                (_, Status::OutOfMemory) if forgives => {}
+                _ if forgiven.is_some() => {}
                 (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
                 _ => {}
             }
@@ -399,15 +430,16 @@ impl Engine {
             return Some(started);
         }
         slot.waiting = 0;
-        let (verb, conditional) = (slot.verb, slot.conditional);
+        let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
         let mut degraded = Vec::new();
         let (head, tail) =
             if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
         let mut parts: [&[u8]; 2] = [head, tail];
-        if forgives || overflows {
+        if forgiven.is_some() || overflows {
             let echo = std::mem::take(&mut slot.body);
-            let failure = if forgives { Failure::ServerMemory } else { Failure::NoMemory };
-            self.write_degraded(&mut degraded, pool, verb, conditional, &echo, failure);
+            let failure = forgiven.unwrap_or(Failure::NoMemory);
+            let lost = Lost { verb, conditional, echo: &echo, in_place, server: Some(server) };
+            self.write_degraded(&mut degraded, pool, lost, failure);
             parts = [&degraded, b""];
         }
         let session = self.sessions.get_mut(id.index())?;

@@ -2,9 +2,10 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::link::{IN_FLIGHT_LIMIT, LinkId, LinkState, QUEUE_HARD_LIMIT, Ticket};
-use super::session::{Route, SessionId};
-use crate::config::model::{PoolId, ServerId};
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, Ticket};
+use super::redis::Flavor;
+use super::session::{Route, Session, SessionId};
+use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
 use crate::time::Instant;
@@ -91,10 +92,22 @@ impl Engine {
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
         let links = &self.pools[pool.index()].links[server.index()];
-        if let [only] = links[..] {
-            return only;
+        if self.config.pools[pool.index()].protocol == Protocol::Redis {
+            let flavor = self.session_ref(id).map(Session::flavor).unwrap_or_default();
+            if !links.iter().any(|link| self.links[link.index()].flavor == flavor) {
+                self.add_links(pool, server, flavor);
+            }
         }
-        let Some(session) = self.sessions.get_mut(id.index()) else { return links[0] };
+        let Some(session) = self.sessions.get_mut(id.index()) else {
+            return self.pools[pool.index()].links[server.index()][0];
+        };
+        let flavor = session.flavor();
+        let is_fit = |link: &&LinkId| session.redis.is_none() || self.links[link.index()].flavor == flavor;
+        let links = &self.pools[pool.index()].links[server.index()];
+        let first = links.iter().find(is_fit).copied().unwrap_or(links[0]);
+        if self.config.pools[pool.index()].server_connections == 1 {
+            return first;
+        }
         let known = session.routes.iter().position(|route| route.server == server);
         if let Some(known) = known
             && session.routes[known].in_flight > 0
@@ -112,13 +125,22 @@ impl Engine {
                 LinkState::Down { .. } => usize::MAX,
             }
         };
-        let link = links.iter().copied().min_by_key(|link| cost(*link)).unwrap_or(links[0]);
+        let link = links.iter().filter(is_fit).copied().min_by_key(|link| cost(*link)).unwrap_or(first);
         let route = Route { server, link, in_flight: 0 };
         match known {
             Some(known) => session.routes[known] = route,
             None => session.routes.push(route),
         }
         link
+    }
+
+    /// Adds connections that are set to something else than those that there are, for the clients that need them.
+    fn add_links(&mut self, pool: PoolId, server: ServerId, flavor: Flavor) {
+        for _ in 0..self.config.pools[pool.index()].server_connections {
+            let id = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            self.links.push(Link { flavor, ..Link::new(pool, server, Purpose::Traffic) });
+            self.pools[pool.index()].links[server.index()].push(id);
+        }
     }
 
     /// What a ticket's session has in flight on a link, where a server has several.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::link::LinkId;
+use super::redis::greeting::Term;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 
 /// Something that only the shell can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Open a connection for the link; report with [`super::Engine::link_connected`] or [`super::Engine::link_failed`].
     Connect {
@@ -30,7 +31,7 @@ pub enum Effect {
 }
 
 /// A change of state, told once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A server is out of the ring.
     Ejected {
@@ -84,6 +85,17 @@ pub enum Notice {
         server: ServerId,
         /// For how long at least.
         wait: Duration,
+    },
+    /// A Redis server refuses what a connection needs.
+    Denied {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// What it refuses.
+        term: Term,
+        /// What it says.
+        text: Box<str>,
     },
     /// A server broke the protocol; its connection was closed.
     Violation {

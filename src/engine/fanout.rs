@@ -22,15 +22,31 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) {
-        let asked =
-            Asked { verb: Verb::FlushAll, noreply, quiet: false, conditional: false, key: b"", echo: b"", started };
+        let asked = Asked {
+            verb: Verb::FlushAll,
+            noreply,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            echo: b"",
+            in_place: None,
+            started,
+        };
         let merge = Merge::Word(Word { word: reply::OK, error: None, servers: Vec::new() });
         self.fan_out(id, asked, 0, merge, now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
-        let asked =
-            Asked { verb: Verb::Stats, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
+        let asked = Asked {
+            verb: Verb::Stats,
+            noreply: false,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            echo: b"",
+            in_place: None,
+            started,
+        };
         let (sub, keep_first): (&[u8], bool) = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
             StatsOf::Order(order) => {
@@ -65,7 +81,7 @@ impl Engine {
             match link {
                 Ok(link) => links.push((link, server)),
                 Err(failure) => {
-                    self.undelivered(pool, server, asked.verb, now);
+                    self.undelivered(pool, server, asked.verb, 0, now);
                     self.count_degraded(id, failure);
                     if self.policy(pool) == OnFailure::Error {
                         merge.failed(failure);
@@ -77,7 +93,7 @@ impl Engine {
         let fragments =
             links.iter().map(|(_, server)| Fragment { server: *server, first: NO_KEY, last: NO_KEY, done: false });
         match &mut merge {
-            Merge::Values(_) => {}
+            Merge::Values(_) | Merge::Gather(_) => {}
             Merge::Word(word) => word.servers = fragments.collect(),
             Merge::Listing(listing) => listing.servers = fragments.collect(),
         }
@@ -94,6 +110,7 @@ impl Engine {
                 verb: asked.verb,
                 quiet: false,
                 conditional: false,
+                in_place: None,
                 server: ServerId(0),
                 body: Vec::new(),
                 merge: Some(Box::new(merge)),
@@ -105,7 +122,7 @@ impl Engine {
             let start = outbox.end();
             write(outbox.tail());
             let SessionId { index: session, generation } = id;
-            let ticket = Ticket { session, generation, number, start, fragment, verb: asked.verb, marks };
+            let ticket = Ticket { session, generation, number, start, fragment, replies: 1, verb: asked.verb, marks };
             self.push_ticket(link, ticket, now);
         }
     }
@@ -116,7 +133,7 @@ impl Engine {
         match merge {
             Merge::Word(word) => body.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
             Merge::Listing(listing) => body.extend_from_slice(listing.error.as_deref().unwrap_or(reply::END)),
-            Merge::Values(_) => reply::miss(&mut body, verb, b""),
+            Merge::Values(_) | Merge::Gather(_) => reply::miss(&mut body, verb, b""),
         }
         self.answer(id, &body);
     }

@@ -3,10 +3,11 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
 use super::deadline::Timer;
+use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
-use super::session::{Session, SessionId};
+use super::session::{Barrier, Session, SessionId};
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -64,6 +65,7 @@ impl Engine {
         let responding = link.cursor.started || link.holds_partial();
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: now, failure };
+        link.greeting = None;
         link.partial = Vec::new();
         link.large = Vec::new();
         link.large_filled = 0;
@@ -79,9 +81,16 @@ impl Engine {
         self.effects.push_back(Effect::Disconnect { link: id, reset });
         self.count_closed(pool, server, failure, was_up);
         self.resumable.extend(stalled);
+        if let Purpose::Dedicated(owner) = purpose {
+            if failure != Failure::Ejected && (!was_up || reset) {
+                self.report(pool, server, failure, now);
+            }
+            self.dedicated_failed(id, owner, &tickets, failure, now);
+            return;
+        }
         if purpose == Purpose::Probe {
             for (ticket, request) in requests(&tickets, &outbox) {
-                self.undelivered(pool, server, ticket.verb, now);
+                self.undelivered(pool, server, ticket.verb, ticket.number, now);
                 self.owe_lost(pool, server, ticket, request, now);
             }
             self.charge_link(id);
@@ -168,7 +177,7 @@ impl Engine {
         }
     }
 
-    fn count_closed(&self, pool: PoolId, server: ServerId, failure: Failure, was_up: bool) {
+    pub(super) fn count_closed(&self, pool: PoolId, server: ServerId, failure: Failure, was_up: bool) {
         let counters = self.counters.server(pool, server);
         if was_up {
             counters.server_connections.sub(1);
@@ -195,8 +204,20 @@ impl Engine {
     }
 
     /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it.
-    fn fail_ticket(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, failure: Failure, now: Instant) {
-        self.undelivered(pool, server, ticket.verb, now);
+    pub(super) fn fail_ticket(
+        &mut self,
+        pool: PoolId,
+        server: ServerId,
+        ticket: Ticket,
+        failure: Failure,
+        now: Instant,
+    ) {
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        let database = match self.session_ref(id) {
+            Some(session) => session.flavor().database,
+            None => ticket.number,
+        };
+        self.undelivered(pool, server, ticket.verb, database, now);
         if ticket.is(Ticket::NOREPLY) {
             self.counters.pool(pool).degraded[failure as usize].add(1);
             return;
@@ -204,7 +225,6 @@ impl Engine {
         if ticket.session == Ticket::NOBODY {
             return;
         }
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
         self.fail_part(id, ticket.number, ticket.fragment, failure);
     }
 
@@ -213,6 +233,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let errors = self.policy(pool) == OnFailure::Error;
+        let told = self.told(pool, None, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         if slot.waiting == 0 {
             return;
@@ -223,17 +244,21 @@ impl Engine {
                     return;
                 }
                 slot.waiting -= 1;
-                if errors {
-                    merge.failed(failure);
+                match merge.as_mut() {
+                    Merge::Gather(gather) => gather.lost(fragment, told),
+                    merge if errors => merge.failed(failure),
+                    _ => {}
                 }
                 self.count_degraded(id, failure);
             }
             None => {
                 slot.waiting = 0;
                 let (verb, quiet, conditional) = (slot.verb, slot.quiet, slot.conditional);
+                let (in_place, server) = (slot.in_place, Some(slot.server));
                 let echo = std::mem::take(&mut slot.body);
                 let mut body = Vec::new();
-                self.write_degraded(&mut body, pool, verb, conditional, &echo, failure);
+                let lost = Lost { verb, conditional, echo: &echo, in_place, server };
+                self.write_degraded(&mut body, pool, lost, failure);
                 if quiet && reply::is_hidden_when_quiet(verb, &body) {
                     body.clear();
                 }
@@ -294,11 +319,15 @@ impl Engine {
                 .collect(),
         };
         let deadline = self.deadline(pool, started);
+        let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
         for (fragment, server) in late {
-            self.undelivered(pool, server, verb, now);
+            self.undelivered(pool, server, verb, database, now);
             self.counters.server(pool, server).server_timedout.add(1);
             self.report(pool, server, Failure::TimedOut, deadline);
             self.fail_part(id, number, fragment, Failure::TimedOut);
+        }
+        if self.session_ref(id).is_some_and(|session| session.barrier == Barrier::Behind) {
+            self.release_dedicated(id); // what it waited on is of no use any more
         }
     }
 
@@ -314,6 +343,9 @@ impl Engine {
         let state = link.state;
         self.pay_open(id, now);
         let link = &self.links[id.index()];
+        if state == LinkState::Up && matches!(link.purpose, Purpose::Dedicated(_)) {
+            return; // what is asked there takes as long as it takes
+        }
         let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
         if waits && self.look(id, now) {
             return;
@@ -396,9 +428,13 @@ impl Engine {
                         self.abandon(link, Failure::Ejected, now);
                         self.links[link.index()].suspect = false; // the probes are its test
                     }
+                    for link in self.dedicated_to(pool, server) {
+                        self.fail_link(link, Failure::Ejected, now);
+                    }
                     self.schedule_probe(pool, server);
                 }
             }
+            self.move_subscriptions(now);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A client's bytes become requests, and requests go to servers.
 
 use super::degrade::Asked;
-use super::link::{LinkId, QUEUE_LIMIT, Ticket};
-use super::session::{LongGet, Session, SessionId, Slot};
+use super::link::{LinkId, Purpose, QUEUE_LIMIT, Ticket};
+use super::redis::Turn;
+use super::session::{Barrier, LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
-use crate::config::model::PoolId;
+use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
@@ -21,7 +22,7 @@ const GRACE: Duration = Duration::from_millis(40);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// It is done with; its bytes are used up.
     Done,
     /// It has to wait for a server's queue to drain.
@@ -73,6 +74,9 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         if session.paused.is_none() || (!session.has_room_again() && !session.stalled) {
             return;
+        }
+        if session.barrier == Barrier::Behind {
+            session.paused = Some(now); // the time that a request may wait is not the next one's
         }
         self.parse_partial(id, now);
         self.charge_session(id);
@@ -128,6 +132,30 @@ impl Engine {
                 continue;
             }
             let value_limit = self.value_limit(pool);
+            if self.config.pools[pool.index()].protocol == Protocol::Redis {
+                match self.redis_turn(id, &input[at..], value_limit, started, now) {
+                    Turn::Used(used) => {
+                        at += used;
+                        asked = true;
+                        if let Some(session) = self.session(id) {
+                            session.stalled = false;
+                        }
+                        continue;
+                    }
+                    Turn::Incomplete => break,
+                    Turn::Alone => {
+                        if let Some(session) = self.session(id) {
+                            session.barrier = Barrier::Before;
+                            pause(session);
+                        }
+                    }
+                    Turn::Stalled => {
+                        self.session(id).map(pause);
+                        self.time_session(id, started);
+                    }
+                }
+                break;
+            }
             match request::parse(&input[at..], value_limit) {
                 Parsed::Incomplete { need } => {
                     if let Some(session) = self.session(id) {
@@ -237,6 +265,7 @@ impl Engine {
                     conditional: false,
                     key: store.key,
                     echo: b"",
+                    in_place: None,
                     started,
                 };
                 return self.send_one(id, asked, 0, store.key, now, |out, cap| encode::store(out, &store, cap));
@@ -249,6 +278,7 @@ impl Engine {
                     conditional: false,
                     key: change.key,
                     echo: b"",
+                    in_place: None,
                     started,
                 };
                 return self.send_one(id, asked, 0, change.key, now, |out, cap| encode::change(out, &change, cap));
@@ -271,8 +301,16 @@ impl Engine {
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
-        let asked =
-            Asked { verb: get.verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
+        let asked = Asked {
+            verb: get.verb,
+            noreply: false,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            echo: b"",
+            in_place: None,
+            started,
+        };
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
@@ -310,14 +348,23 @@ impl Engine {
             encode::echo(&mut echo, meta);
         }
         let Flags { quiet, conditional, .. } = meta.seen;
-        let asked = Asked { verb: meta.verb, noreply: false, quiet, conditional, key: meta.key, echo: &echo, started };
+        let asked = Asked {
+            verb: meta.verb,
+            noreply: false,
+            quiet,
+            conditional,
+            key: meta.key,
+            echo: &echo,
+            in_place: None,
+            started,
+        };
         let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
         let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
         self.send_one(id, asked, marks, key, now, |out, cap| encode::meta(out, meta, cap))
     }
 
     /// Sends a request to the one server that its key belongs to.
-    fn send_one(
+    pub(super) fn send_one(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
@@ -358,8 +405,27 @@ impl Engine {
         Outcome::Done
     }
 
+    /// Sends a request to a server that does not depend on a key.
+    pub(super) fn send_to(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        server: ServerId,
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        match self.link_to(pool, id, server, now) {
+            Ok(link) => self.enqueue(id, asked, marks, link, now, write),
+            Err(failure) => self.answer_degraded(id, asked, failure),
+        }
+        Outcome::Done
+    }
+
     /// Appends a request to a link and gives it a ticket and a slot.
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
@@ -376,6 +442,7 @@ impl Engine {
             number: session.next_number(),
             start: link.outbox.end(),
             fragment: 0,
+            replies: 1,
             verb: asked.verb,
             marks,
         };
@@ -391,6 +458,7 @@ impl Engine {
                 verb: asked.verb,
                 quiet: asked.quiet,
                 conditional: asked.conditional,
+                in_place: asked.in_place,
                 server: link.server,
                 body: asked.echo.to_vec(),
                 merge: None,
@@ -406,10 +474,11 @@ impl Engine {
         link.push(ticket, now);
         let first = link.in_flight.len() == 1;
         let (pool, heard) = (link.pool, link.heard);
+        let is_dedicated = matches!(link.purpose, Purpose::Dedicated(_));
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);
-        if first {
+        if first && !is_dedicated {
             let at = self.first_look(id, heard);
             self.arm_link(id, at);
         }

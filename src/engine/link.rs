@@ -8,9 +8,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outbox::{Offset, Outbox};
+use super::redis::{Flavor, greeting::Greeting};
+use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::Verb;
+use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
 
 /// Unwritten bytes above which clients with data to store wait for a server.
@@ -46,6 +49,8 @@ pub(crate) struct Ticket {
     pub(crate) start: Offset,
     /// Which part of a split request it is.
     pub(crate) fragment: u16,
+    /// Replies of the server that make up its response.
+    pub(crate) replies: u32,
     pub(crate) verb: Verb,
     /// Facts about it, as bits.
     pub(crate) marks: u8,
@@ -100,6 +105,8 @@ pub(crate) enum Purpose {
     Traffic,
     /// Finding out whether an ejected server is well again.
     Probe,
+    /// Requests of one client that wait for as long as they like, or go on for ever.
+    Dedicated(SessionId),
 }
 
 /// How far an ejected server with `rejoin: safe` has come.
@@ -125,6 +132,8 @@ pub(crate) struct Cursor {
     pub(crate) key: u32,
     /// A piece of the response has been used.
     pub(crate) started: bool,
+    /// For Redis: how far the response has been looked at.
+    pub(crate) scan: Option<Scan>,
 }
 
 /// A connection to a server.
@@ -133,7 +142,13 @@ pub(crate) struct Link {
     pub(crate) pool: PoolId,
     pub(crate) server: ServerId,
     pub(crate) purpose: Purpose,
+    /// For Redis: what the connection has been set to before its first request.
+    pub(crate) flavor: Flavor,
     pub(crate) state: LinkState,
+    /// A client hears messages on it.
+    pub(crate) listens: bool,
+    /// What has to be agreed on before the connection is of use.
+    pub(crate) greeting: Option<Box<Greeting>>,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(crate) epoch: u32,
     pub(crate) outbox: Outbox,
@@ -168,7 +183,7 @@ pub(crate) struct Link {
     /// The shell has been told that there is something to write.
     pub(crate) dirty: bool,
     /// Sessions that wait for the queue to drain.
-    pub(crate) stalled: Vec<super::session::SessionId>,
+    pub(crate) stalled: Vec<SessionId>,
     /// Memory charged to the worker for it.
     pub(crate) charged: usize,
 }
@@ -179,6 +194,9 @@ impl Link {
             pool,
             server,
             purpose,
+            flavor: Flavor::default(),
+            listens: false,
+            greeting: None,
             state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
             outbox: Outbox::default(),

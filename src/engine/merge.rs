@@ -1,6 +1,7 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
 use super::output::Output;
+use super::redis::gather::Gather;
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::proto::memcache::{reply, stats};
@@ -14,6 +15,8 @@ pub(crate) enum Merge {
     Word(Word),
     /// `stats` listings, added up.
     Listing(Listing),
+    /// Redis: whatever is to be made of them.
+    Gather(Gather),
 }
 
 /// The end of the list of a fragment's keys.
@@ -110,6 +113,7 @@ impl Merge {
             Self::Values(values) => &values.fragments,
             Self::Word(word) => &word.servers,
             Self::Listing(listing) => &listing.servers,
+            Self::Gather(gather) => &gather.servers,
         }
     }
 
@@ -119,6 +123,7 @@ impl Merge {
             Self::Values(values) => &mut values.fragments,
             Self::Word(word) => &mut word.servers,
             Self::Listing(listing) => &mut listing.servers,
+            Self::Gather(gather) => &mut gather.servers,
         };
         fragments.get_mut(usize::from(fragment)).is_some_and(|fragment| !std::mem::replace(&mut fragment.done, true))
     }
@@ -129,6 +134,7 @@ impl Merge {
             Self::Values(values) => &mut values.error,
             Self::Word(word) => &mut word.error,
             Self::Listing(listing) => &mut listing.error,
+            Self::Gather(_) => return, // each of its parts has its own
         };
         if error.is_none() {
             *error = Some(line.to_vec());
@@ -144,6 +150,7 @@ impl Merge {
     pub(crate) fn write(&self, out: &mut Output) {
         match self {
             Self::Values(values) => values.write(out),
+            Self::Gather(gather) => gather.write(out),
             Self::Word(word) => out.append(word.error.as_deref().unwrap_or(word.word)),
             Self::Listing(listing) => match &listing.error {
                 Some(error) if !listing.answered => out.append(error),
@@ -160,6 +167,7 @@ impl Merge {
     pub(crate) fn footprint(&self) -> usize {
         match self {
             Self::Values(values) => values.blocks.len() + values.keys.len() * size_of::<KeySlot>(),
+            Self::Gather(gather) => gather.bytes,
             Self::Word(_) | Self::Listing(_) => 0,
         }
     }

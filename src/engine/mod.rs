@@ -38,24 +38,27 @@ mod outbox;
 mod output;
 mod owed;
 mod probe;
+pub(crate) mod redis;
 pub mod session;
 mod stall;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
-use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::health::Board;
+use crate::proto::resp::args::Span;
 use crate::ring::Ring;
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use link::{Link, LinkId, LinkState, Purpose};
+pub use redis::{Scripts, greeting::Term};
 use session::{Session, SessionId};
 
 /// What the shell may do with a client connection.
@@ -95,6 +98,8 @@ struct PoolState {
     links: Vec<Vec<LinkId>>,
     /// For each server, its link for probes.
     probes: Vec<LinkId>,
+    /// Connections that belong to one client each.
+    dedicated: usize,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
     told: Vec<[Option<Instant>; stall::Often::COUNT]>,
 }
@@ -114,6 +119,8 @@ pub struct Setup {
     pub seed: u64,
     /// The wall-clock time at [`Instant::ZERO`], since the Unix epoch.
     pub started_at: Duration,
+    /// The scripts that have passed through, known to all workers.
+    pub scripts: Scripts,
 }
 
 /// The state of one worker.
@@ -127,6 +134,8 @@ pub struct Engine {
     pools: Vec<PoolState>,
     sessions: Slab<Session>,
     links: Vec<Link>,
+    /// Places in `links` of closed connections that belonged to one client.
+    free_links: Vec<LinkId>,
     timers: Timers,
     effects: VecDeque<Effect>,
     dirty_sessions: Vec<SessionId>,
@@ -138,6 +147,13 @@ pub struct Engine {
     generation: u32,
     random: u64,
     started_at: Duration,
+    scripts: Scripts,
+    /// Hashes of the texts that this worker has put into `scripts`.
+    known_scripts: HashSet<u64>,
+    /// The number of the newest Redis client.
+    client_numbers: u64,
+    /// Where the arguments of the Redis request at hand lie; kept for its room.
+    spans: Vec<Span>,
     /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
     spare: Vec<u8>,
     /// Bytes held in buffers, and how many may be.
@@ -150,7 +166,7 @@ impl Engine {
     /// A worker with no clients and no connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, board, counters, worker, seed, started_at } = setup;
+        let Setup { config, board, counters, worker, seed, started_at, scripts } = setup;
         let mut links = Vec::new();
         let mut add = |link: Link| {
             let id = LinkId(u32::try_from(links.len()).unwrap_or(u32::MAX));
@@ -169,12 +185,14 @@ impl Engine {
                 all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),
+                dedicated: 0,
                 told: vec![[None; stall::Often::COUNT]; pool.servers.len()],
             };
+            let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };
             for server in (0..pool.servers.len()).map(server_id) {
-                let traffic = |_| add(Link::new(id, server, Purpose::Traffic));
-                state.links.push((0..pool.server_connections).map(traffic).collect());
-                state.probes.push(add(Link::new(id, server, Purpose::Probe)));
+                let link = |purpose| Link { flavor, ..Link::new(id, server, purpose) };
+                state.links.push((0..pool.server_connections).map(|_| add(link(Purpose::Traffic))).collect());
+                state.probes.push(add(link(Purpose::Probe)));
             }
             pools.push(state);
         }
@@ -188,6 +206,7 @@ impl Engine {
             pools,
             sessions: Slab::new(),
             links,
+            free_links: Vec::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
             dirty_sessions: Vec::new(),
@@ -197,6 +216,10 @@ impl Engine {
             generation: 0,
             random: seed | 1,
             started_at,
+            scripts,
+            known_scripts: HashSet::new(),
+            client_numbers: worker as u64,
+            spans: Vec::new(),
             spare: Vec::new(),
             memory: 0,
             memory_limit,
@@ -223,7 +246,11 @@ impl Engine {
     pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let index = u32::try_from(self.sessions.insert(Session::new(pool, generation))).unwrap_or(u32::MAX);
+        let mut session = Session::new(pool, generation);
+        if self.config.pools[pool.index()].protocol == Protocol::Redis {
+            session.redis = Some(self.redis_connected(pool));
+        }
+        let index = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.pool(pool).client_connections.add(1);
@@ -255,6 +282,7 @@ impl Engine {
         if self.session(id).is_none() {
             return;
         }
+        self.release_dedicated(id);
         let session = self.sessions.remove(id.index());
         self.memory -= session.charged;
         self.counters.buffered_bytes.set(self.memory as u64);
@@ -327,25 +355,32 @@ impl Engine {
     pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
         self.refresh(now);
         let link = &mut self.links[id.index()];
-        if link.epoch == epoch && link.state == LinkState::Connecting {
-            link.state = LinkState::Up;
-            link.heard = now;
-            link.answered = false;
-            let (pool, server, purpose) = (link.pool, link.server, link.purpose);
-            self.counters.total_connections.add(1);
-            self.counters.current_connections.add(1);
-            self.counters.server(pool, server).server_connections.add(1);
-            match purpose {
-                Purpose::Probe => self.send_probe(id, now),
-                Purpose::Traffic => {
-                    self.pay_first(id, now);
-                    self.ask_identity(id, now);
-                    self.test_suspect(id, now);
-                }
-            }
-            self.touch_link(id);
+        if link.epoch == epoch && link.state == LinkState::Connecting && !self.greet(id, now) {
+            self.link_opened(id, now);
         }
         self.settle(now);
+    }
+
+    /// A connection is open, and of use.
+    fn link_opened(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.state = LinkState::Up;
+        link.heard = now;
+        link.answered = false;
+        let (pool, server, purpose) = (link.pool, link.server, link.purpose);
+        self.counters.total_connections.add(1);
+        self.counters.current_connections.add(1);
+        self.counters.server(pool, server).server_connections.add(1);
+        match purpose {
+            Purpose::Probe => self.send_probe(id, now),
+            Purpose::Traffic => {
+                self.pay_first(id, now);
+                self.ask_identity(id, now);
+                self.test_suspect(id, now);
+            }
+            Purpose::Dedicated(_) => {}
+        }
+        self.touch_link(id);
     }
 
     /// The connection could not be opened, was closed, or broke.
@@ -360,7 +395,9 @@ impl Engine {
     /// Bytes were read from a server. `outlet` leads straight to the clients.
     pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
-        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+        if self.link_is_current(id, epoch) && self.is_greeting(id) {
+            self.greeted(id, data, now);
+        } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
             self.deliver(id, data, now, outlet);
         }
         self.settle(now);
@@ -388,11 +425,15 @@ impl Engine {
     /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
     #[must_use]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
+        let is_greeting = self.is_greeting(id);
         let link = &mut self.links[id.index()];
-        if link.epoch != epoch || link.state != LinkState::Up {
+        if link.epoch != epoch || (link.state != LinkState::Up && !is_greeting) {
             return &[];
         }
         link.dirty = false;
+        if let Some(greeting) = &link.greeting {
+            return greeting.unwritten();
+        }
         link.outbox.unwritten()
     }
 
@@ -401,6 +442,9 @@ impl Engine {
         let link = &mut self.links[id.index()];
         if link.epoch != epoch {
             return;
+        }
+        if let Some(greeting) = &mut link.greeting {
+            return greeting.wrote(count);
         }
         link.outbox.wrote(count);
         if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
@@ -442,6 +486,7 @@ impl Engine {
                 Timer::Session(id) => self.session_timer(id, now),
                 Timer::Link(id) => self.link_timer(id, now),
                 Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
+                Timer::Subscriptions(id) => self.resubscribe(id, now),
             }
         }
         self.settle(now);

@@ -95,6 +95,7 @@ impl Engine {
             verb: asked.verb,
             quiet: false,
             conditional: false,
+            in_place: None,
             server: ServerId(0),
             body: Vec::new(),
             merge: Some(Box::new(merge)),
@@ -110,6 +111,7 @@ impl Engine {
                 number,
                 start,
                 fragment,
+                replies: 1,
                 verb: asked.verb,
                 marks: Ticket::SPLIT,
             };
@@ -137,8 +139,16 @@ impl Engine {
         long.keys -= wanted;
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
-        let asked =
-            Asked { verb: long.verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", started };
+        let asked = Asked {
+            verb: long.verb,
+            noreply: false,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            echo: b"",
+            in_place: None,
+            started,
+        };
         let continued = Continued { unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);

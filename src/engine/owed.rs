@@ -3,13 +3,16 @@
 //! Debts are kept by the [`board`](crate::health::Board), one account a server. They are paid in batches, by whichever
 //! connection is there: in front of what waits on a fresh connection, and before an ejected server is restored.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
 use super::link::{LinkId, LinkState, ProbeStep, Purpose, QUEUE_LIMIT, Ticket};
 use super::stall::Often;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
-use crate::health::debts::OwedKey;
+use crate::health::debts::{OwedKey, Taken};
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, stats};
+use crate::proto::resp;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -41,11 +44,15 @@ impl Engine {
     /// Queues the next batch of what a server is owed. Returns whether there was anything.
     pub(super) fn pay(&mut self, id: LinkId, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
-        let (flush, keys) = self.board.take_debts(pool, server, BATCH);
+        let Taken { flush, databases, keys } = self.board.take_debts(pool, server, BATCH);
+        let is_redis = self.is_redis(id);
         if flush {
-            self.ask(id, Verb::FlushAll, 0, now, |out| encode::flush_all(out, None));
-            self.links[id.index()].flushed = true;
+            self.ask(id, Verb::FlushAll, 0, now, |out| {
+                if is_redis { resp::encode::words(out, &[b"FLUSHALL"]) } else { encode::flush_all(out, None) }
+            });
         }
+        self.links[id.index()].flushed |= flush || !databases.is_empty();
+        databases.iter().for_each(|database| self.flush_database(id, *database, now));
         for OwedKey { key, base64 } in &keys {
             let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
@@ -53,7 +60,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         link.paid += count;
-        link.paying += count + u32::from(flush);
+        link.paying += count + u32::from(flush) + u32::try_from(databases.len()).unwrap_or(u32::MAX);
         link.paying > 0
     }
 
@@ -77,12 +84,31 @@ impl Engine {
         }
     }
 
+    /// Has a Redis server forget one of its databases, whichever the connection is set to.
+    fn flush_database(&mut self, id: LinkId, database: u32, now: Instant) {
+        let own = self.links[id.index()].flavor.database;
+        let select = |out: &mut Vec<u8>, number: u32| {
+            resp::encode::words(out, &[b"SELECT", number.to_string().as_bytes()]);
+        };
+        if database != own {
+            self.ask(id, Verb::Command, 0, now, |out| select(out, database));
+        }
+        self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
+        if let Some(ticket) = self.links[id.index()].in_flight.back_mut() {
+            ticket.number = database; // for whoever has to owe it again
+        }
+        if database != own {
+            self.ask(id, Verb::Command, 0, now, |out| select(out, own));
+        }
+    }
+
     /// Queues a request of the proxy's own.
     pub(super) fn ask(&mut self, id: LinkId, verb: Verb, marks: u8, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
         write(outbox.tail());
-        let ticket = Ticket { session: Ticket::NOBODY, generation: 0, number: 0, start, fragment: 0, verb, marks };
+        let ticket =
+            Ticket { session: Ticket::NOBODY, generation: 0, number: 0, start, fragment: 0, replies: 1, verb, marks };
         self.push_ticket(id, ticket, now);
     }
 
@@ -93,7 +119,7 @@ impl Engine {
         let (pool, server, over) = (link.pool, link.server, link.paying == 0);
         match (verb, status) {
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
-            (Verb::FlushAll, Status::Error) => {
+            (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
                 self.tell_seldom(Often::Unflushed, Notice::Unflushed { pool, server }, now);
             }
             // It would not forget one thing, so it must forget all.
@@ -132,9 +158,12 @@ impl Engine {
 
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
     /// come back with what it was told to forget.
-    pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, now: Instant) {
-        if verb == Verb::FlushAll && (self.forgives(pool) || self.is_safe(pool)) {
-            self.board.owe_flush(pool, server, now);
+    pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
+        if matches!(verb, Verb::FlushAll | Verb::FlushDatabase) && (self.forgives(pool) || self.is_safe(pool)) {
+            match verb {
+                Verb::FlushDatabase => self.board.owe_database(pool, server, database, now),
+                _ => self.board.owe_flush(pool, server, now),
+            }
             self.remind(pool, server, now);
         }
     }

@@ -62,7 +62,9 @@ impl Engine {
         let link = &self.links[id.index()];
         let now = link.heard;
         match ticket.verb {
-            Verb::FlushAll | Verb::Delete | Verb::MetaDelete => self.paid(id, ticket.verb, status, now),
+            Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {
+                self.paid(id, ticket.verb, status, now)
+            }
             Verb::Stats => self.identified(id, response, now),
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
                 if status == Status::Done {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::link::LinkId;
 use super::merge::Merge;
 use super::output::Output;
+use super::redis::{Client, Flavor, InPlace};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::request::Skip;
@@ -59,6 +60,8 @@ pub(crate) struct Slot {
     pub(crate) quiet: bool,
     /// It stores only under a condition, if it stores.
     pub(crate) conditional: bool,
+    /// Redis: what is answered in a server's place.
+    pub(crate) in_place: Option<InPlace>,
     /// Where it went, when it went to one server.
     pub(crate) server: ServerId,
     /// Its response, once there is one. Before that, for a meta command: the flags that any response repeats.
@@ -89,6 +92,17 @@ pub(crate) struct LongGet {
     pub(crate) keys: usize,
 }
 
+/// Whether requests may be in flight together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// They may.
+    None,
+    /// What stands next in the input has to be alone.
+    Before,
+    /// What is in flight is alone, for as long as it likes: the time of what follows starts when it is over.
+    Behind,
+}
+
 /// A client.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
@@ -111,6 +125,10 @@ pub(crate) struct Session {
     pub(crate) long_get: Option<Box<LongGet>>,
     /// An error that a part of a long multi-get met; its last part tells it.
     pub(crate) part_error: Option<Vec<u8>>,
+    /// Redis: what the client has set up.
+    pub(crate) redis: Option<Box<Client>>,
+    /// The next request waits until all before it are answered.
+    pub(crate) barrier: Barrier,
     /// The next request waits for a server's queue to drain.
     pub(crate) stalled: bool,
     estimate: usize,
@@ -144,6 +162,8 @@ impl Session {
             skip: Skip::NONE,
             long_get: None,
             part_error: None,
+            redis: None,
+            barrier: Barrier::None,
             stalled: false,
             estimate: FIRST_ESTIMATE,
             timed: false,
@@ -183,7 +203,7 @@ impl Session {
 
     /// How many more keys may be in flight.
     pub(crate) fn room(&self) -> usize {
-        if self.is_choked() {
+        if self.is_choked() || (self.barrier != Barrier::None && !self.slots.is_empty()) {
             return 0;
         }
         self.window().saturating_sub(self.keys_in_flight)
@@ -198,6 +218,11 @@ impl Session {
     /// A response for one key had `len` bytes.
     pub(crate) fn observe_response(&mut self, len: usize) {
         self.estimate = len.max(self.estimate - self.estimate / 8);
+    }
+
+    /// What its server connections have to be set to.
+    pub(crate) fn flavor(&self) -> Flavor {
+        self.redis.as_ref().map_or_else(Flavor::default, |client| client.flavor())
     }
 
     pub(crate) fn pending_output(&self) -> usize {
@@ -216,7 +241,8 @@ impl Session {
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.output.footprint() + self.partial.capacity() + self.held
+        let redis = self.redis.as_ref().map_or(0, |client| client.footprint());
+        self.output.footprint() + self.partial.capacity() + self.held + redis
     }
 
     /// Whether the shell has nothing to do for it until the client sends something or a server answers.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::link::{LinkId, LinkState};
 use super::{Effect, Engine, Notice};
 use crate::proto::memcache::{Verb, encode};
+use crate::proto::resp;
 use crate::time::Instant;
 
 /// Between the look that finds a silence and the one that believes it.
@@ -30,10 +31,11 @@ pub(super) enum Often {
     Silence,
     Violation,
     Unflushed,
+    Denied,
 }
 
 impl Often {
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 4;
 }
 
 impl Engine {
@@ -86,6 +88,7 @@ impl Engine {
         | Notice::Unflushed { pool, server }
         | Notice::Ejected { pool, server, .. }
         | Notice::Restored { pool, server, .. }
+        | Notice::Denied { pool, server, .. }
         | Notice::HeldBack { pool, server, .. }) = notice;
         let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
         if told.is_none_or(|told| now - told >= TELL_PERIOD) {
@@ -96,9 +99,14 @@ impl Engine {
 
     /// Asks a server for its version, on a connection that is to show whether it is well.
     pub(super) fn ask_version(&mut self, id: LinkId, now: Instant) {
+        let is_redis = self.is_redis(id);
         self.ask(id, Verb::Version, 0, now, |out| {
-            out.extend_from_slice(Verb::Version.name().as_bytes());
-            encode::line_end(out);
+            if is_redis {
+                resp::encode::words(out, &[b"PING"]);
+            } else {
+                out.extend_from_slice(Verb::Version.name().as_bytes());
+                encode::line_end(out);
+            }
         });
     }
 

@@ -22,12 +22,25 @@ pub struct OwedKey {
     pub base64: bool,
 }
 
+/// What is paid at a time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Everything is to be forgotten.
+    pub flush: bool,
+    /// Everything in these databases is.
+    pub databases: Vec<u32>,
+    /// These keys are.
+    pub keys: Vec<OwedKey>,
+}
+
 /// What one server is owed.
 #[derive(Debug, Default)]
 pub struct Debts {
     keys: BTreeSet<OwedKey>,
     bytes: usize,
     flush: bool,
+    /// Redis: databases to be flushed.
+    databases: BTreeSet<u32>,
     /// When the last of it was added.
     newest: Option<Instant>,
 }
@@ -36,7 +49,7 @@ impl Debts {
     /// Nothing is owed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.flush
+        self.keys.is_empty() && !self.flush && self.databases.is_empty()
     }
 
     /// Adds a key. Beyond the limits all of it becomes a flush.
@@ -58,22 +71,32 @@ impl Debts {
     pub fn add_flush(&mut self, now: Instant) {
         self.newest = Some(now);
         self.flush = true;
+        self.databases.clear();
         self.forget_keys();
     }
 
-    /// Takes the flush, or up to `most` keys: whoever takes them pays, or owes them again.
-    pub fn take(&mut self, most: usize) -> (bool, Vec<OwedKey>) {
-        if std::mem::take(&mut self.flush) {
-            return (true, Vec::new());
+    /// Adds the flush of one database.
+    pub fn add_database(&mut self, database: u32, now: Instant) {
+        self.newest = Some(now);
+        if !self.flush {
+            self.databases.insert(database);
         }
-        let mut taken = Vec::new();
-        while taken.len() < most
+    }
+
+    /// Takes the flush, or the databases to be flushed and up to `most` keys: whoever takes them pays, or owes them again.
+    pub fn take(&mut self, most: usize) -> Taken {
+        let mut taken = Taken { flush: std::mem::take(&mut self.flush), ..Taken::default() };
+        if taken.flush {
+            return taken;
+        }
+        taken.databases = std::mem::take(&mut self.databases).into_iter().collect();
+        while taken.keys.len() < most
             && let Some(key) = self.keys.pop_first()
         {
             self.bytes -= key.key.len();
-            taken.push(key);
+            taken.keys.push(key);
         }
-        (false, taken)
+        taken
     }
 
     /// The server started at `started`, and empty: what it missed before that is of no account.
@@ -81,6 +104,7 @@ impl Debts {
         if self.newest.is_some_and(|newest| newest < started) {
             self.forget_keys();
             self.flush = false;
+            self.databases.clear();
         }
     }
 
@@ -102,8 +126,8 @@ mod tests {
     fn keys_are_owed_once_and_paid_in_batches() {
         let mut debts = Debts::default();
         (0..10).chain(0..10).for_each(|number| debts.add_key(key(number), Instant::ZERO));
-        assert_eq!(debts.take(4).1.len(), 4);
-        assert_eq!(debts.take(100).1.len(), 6);
+        assert_eq!(debts.take(4).keys.len(), 4);
+        assert_eq!(debts.take(100).keys.len(), 6);
         assert!(debts.is_empty());
     }
 
@@ -111,7 +135,7 @@ mod tests {
     fn too_many_keys_become_a_flush() {
         let mut debts = Debts::default();
         (0..=COUNT_LIMIT).for_each(|number| debts.add_key(key(number), Instant::ZERO));
-        assert_eq!(debts.take(10), (true, Vec::new()));
+        assert_eq!(debts.take(10), Taken { flush: true, ..Taken::default() });
         assert!(debts.is_empty());
     }
 

@@ -17,7 +17,7 @@ use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
-use debts::{Debts, OwedKey};
+use debts::{Debts, OwedKey, Taken};
 use tracker::{Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -224,6 +224,11 @@ impl Board {
         self.entry(pool, server).add_debt(|debts| debts.add_flush(now));
     }
 
+    /// A server must forget what is in one of its databases.
+    pub fn owe_database(&self, pool: PoolId, server: ServerId, database: u32, now: Instant) {
+        self.entry(pool, server).add_debt(|debts| debts.add_database(database, now));
+    }
+
     /// A write could not be delivered: the server must forget the key before anything else.
     pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) {
         self.entry(pool, server).add_debt(|debts| debts.add_key(key, now));
@@ -247,8 +252,8 @@ impl Board {
         self.entry(pool, server).owes.load(Ordering::Acquire)
     }
 
-    /// Takes what a server is owed: a flush, or up to `most` keys. Who takes it pays it, or owes it again.
-    pub fn take_debts(&self, pool: PoolId, server: ServerId, most: usize) -> (bool, Vec<OwedKey>) {
+    /// Takes some of what a server is owed, up to `most` keys. Who takes it pays it, or owes it again.
+    pub fn take_debts(&self, pool: PoolId, server: ServerId, most: usize) -> Taken {
         let entry = self.entry(pool, server);
         let mut debts = entry.debts();
         let taken = debts.take(most);

@@ -14,8 +14,8 @@ use tracing::info;
 use super::clock::Clock;
 use super::listener::{self, Acceptor, Bound};
 use super::worker::{self, Handle, Message, Worker};
-use crate::config::model::{Config, PoolId, Protocol};
-use crate::engine::{Engine, Setup};
+use crate::config::model::{Config, PoolId};
+use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Board;
 use crate::stats::counters::Counters;
 
@@ -39,12 +39,6 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system says.
         source: std::io::Error,
-    },
-    /// A pool speaks a protocol that this version cannot serve.
-    #[error("pool {pool}: redis pools are not served by this version yet")]
-    Protocol {
-        /// The pool.
-        pool: String,
     },
     /// A thread or its runtime cannot be started.
     #[error("cannot start a worker")]
@@ -80,9 +74,6 @@ impl Proxy {
         let config = Arc::new(config);
         let mut bound = Vec::new();
         for pool in &config.pools {
-            if pool.protocol == Protocol::Redis {
-                return Err(StartError::Protocol { pool: pool.name.clone() });
-            }
             let listener = listener::bind(pool).map_err(|source| StartError::Listen {
                 pool: pool.name.clone(),
                 address: pool.listen.to_string(),
@@ -109,6 +100,7 @@ impl Proxy {
             })
             .unzip();
         let workers: Arc<[Handle]> = workers.into();
+        let scripts = Scripts::default();
         let addresses = bound.iter().map(Bound::address).collect();
         let mut bound = Some(bound);
         let mut threads = Vec::new();
@@ -121,6 +113,7 @@ impl Proxy {
                     worker: index,
                     seed: seed.wrapping_add(index as u64),
                     started_at: clock.wall(crate::time::Instant::ZERO),
+                    scripts: scripts.clone(),
                 },
                 workers: Arc::clone(&workers),
                 clock,

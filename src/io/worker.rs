@@ -204,6 +204,11 @@ impl Worker {
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 warn!(pool, server, address, wait_ms, "server is well but flapping, kept out of the ring");
             }
+            Notice::Denied { pool, server, term, text } => {
+                let (pool, server, address, _) = name(pool, server);
+                let (refused, reply) = (term.name(), &*text);
+                warn!(pool, server, address, refused, reply, "server refuses what a connection needs");
+            }
             Notice::Violation { pool, server, violation } => {
                 let (pool, server, address, _) = name(pool, server);
                 warn!(pool, server, address, ?violation, "server broke the protocol, connection closed");

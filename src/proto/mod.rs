@@ -5,3 +5,4 @@
 
 pub mod memcache;
 pub mod resp;
+pub mod verb;

@@ -42,6 +42,7 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
         Verb::MetaDelete | Verb::MetaArith => b"NF",
         Verb::FlushAll => b"OK",
         Verb::Version => VERSION.trim_ascii_end(),
+        Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe => b"ERROR",
     };
     out.extend_from_slice(words);
     out.extend_from_slice(echo);
@@ -84,7 +85,17 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
         Failure::NoMemory => b"SERVER_ERROR proxy out of memory\r\n",
         Failure::ServerMemory => b"SERVER_ERROR out of memory storing object\r\n",
+        Failure::Unready => b"SERVER_ERROR server not ready\r\n",
+        Failure::ReadOnly => b"SERVER_ERROR server takes no writes\r\n",
+        Failure::Denied => b"SERVER_ERROR server denied access\r\n",
     }
+}
+
+/// The text of [`error`] alone, which Redis clients get as well.
+#[must_use]
+pub fn reason(failure: Failure) -> &'static [u8] {
+    let line = error(failure).trim_ascii_end();
+    line.strip_prefix(b"SERVER_ERROR ").unwrap_or(line)
 }
 
 /// Whether a response with this first word is left out in a meta command's quiet mode.

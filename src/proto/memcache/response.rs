@@ -8,6 +8,7 @@ use memchr::memchr;
 use super::meta::{Flags, decode_key};
 use super::request::Words;
 use super::{Verb, number};
+use crate::failure::Failure;
 
 /// Longest response line, in bytes.
 pub const LINE_LIMIT: usize = 8 << 10;
@@ -40,6 +41,8 @@ pub enum Status {
     Conflict,
     /// The server has no memory for it: `SERVER_ERROR out of memory ...`.
     OutOfMemory,
+    /// The server says that it cannot serve.
+    Unwilling(Failure),
     /// Any other error line.
     Error,
 }
@@ -177,7 +180,11 @@ pub fn classic(input: &[u8], verb: Verb) -> Response {
         | Verb::MetaSet
         | Verb::MetaDelete
         | Verb::MetaArith
-        | Verb::MetaDebug => None,
+        | Verb::MetaDebug
+        | Verb::Query
+        | Verb::Command
+        | Verb::FlushDatabase
+        | Verb::Subscribe => None,
     };
     match status.or_else(|| error_status(line)) {
         Some(status) => Response::Complete { len, status, strip: 0..0 },

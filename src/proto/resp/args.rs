@@ -41,6 +41,18 @@ impl<'a> Args<'a> {
         self.spans.get(index).map_or(&[], |span| &self.bytes[span.start as usize..][..span.len as usize])
     }
 
+    /// Where they lie.
+    #[must_use]
+    pub const fn spans(self) -> &'a [Span] {
+        self.spans
+    }
+
+    /// Other arguments that lie in the same bytes.
+    #[must_use]
+    pub const fn with(self, spans: &'a [Span]) -> Self {
+        Self { bytes: self.bytes, spans }
+    }
+
     /// All of them, from the name on.
     pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         self.spans.iter().map(move |span| &self.bytes[span.start as usize..][..span.len as usize])

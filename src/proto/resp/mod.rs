@@ -3,7 +3,10 @@
 //! Rules and error texts are those of Redis 7.0.15 and of the protocol's specification.
 
 pub mod args;
+pub mod command;
 pub mod encode;
+pub mod fallback;
+pub mod plan;
 pub mod reply;
 pub mod request;
 

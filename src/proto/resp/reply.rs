@@ -4,6 +4,8 @@
 //! recursion, whatever is nested how deep, and goes on where it stopped when more bytes have come: a value that holds
 //! others adds their number to how many are still expected.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
 use super::request::integer;
 
 /// Longest line, in bytes.

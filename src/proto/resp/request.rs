@@ -337,6 +337,7 @@ pub fn args<'a>(request: &'a [u8], spans: &'a mut Vec<Span>) -> Args<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "only one kind is wanted")]
 mod tests {
     use super::*;
 

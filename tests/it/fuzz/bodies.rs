@@ -172,7 +172,15 @@ pub(crate) fn engine(data: &[u8]) {
     let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool()] });
     let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
     let board = Arc::new(Board::new(&config, 1));
-    let mut engine = Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO });
+    let mut engine = Engine::new(Setup {
+        config,
+        board,
+        counters,
+        worker: 0,
+        seed: 1,
+        started_at: Duration::ZERO,
+        scripts: softmiss::engine::Scripts::default(),
+    });
     let clients = [engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0))];
     let mut links = Vec::new();
     let mut now = 0u64;

@@ -71,6 +71,7 @@ impl World {
                 worker,
                 seed,
                 started_at: std::time::Duration::from_secs(1_700_000_000),
+                scripts: softmiss::engine::Scripts::default(),
             });
             engine.preconnect(Instant::ZERO);
             engine
@@ -255,7 +256,12 @@ impl World {
                 Effect::Notice(Notice::Ejected { .. }) => self.tally.add(Thing::Ejected),
                 Effect::Notice(Notice::Restored { .. }) => self.tally.add(Thing::Restored),
                 Effect::Notice(Notice::Stalled { .. }) => self.tally.add(Thing::Stalled),
-                Effect::Notice(Notice::Violation { .. } | Notice::HeldBack { .. } | Notice::Unflushed { .. }) => {}
+                Effect::Notice(
+                    Notice::Violation { .. }
+                    | Notice::HeldBack { .. }
+                    | Notice::Unflushed { .. }
+                    | Notice::Denied { .. },
+                ) => {}
             }
         }
         while self.engines[worker].poll_client().is_some() {}

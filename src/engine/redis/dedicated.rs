@@ -1,0 +1,260 @@
+//! Server connections of one client's own, for requests that would hold up everybody else's on a shared one: those that
+//! wait for something to happen, watches, and subscriptions.
+//!
+//! They are opened when they are needed, kept while the client is there, and closed with it, so that nothing is ever
+//! popped from a list for a client that has gone. The request's own waiting time is added to its deadline.
+
+use super::input::{Call, Outcome};
+use super::keyed::CROSS_SLOT;
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use crate::engine::session::{Barrier, SessionId};
+use crate::engine::{Effect, Engine};
+use crate::failure::Failure;
+use crate::proto::resp::args::Args;
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::plan::Blocking;
+use crate::time::Instant;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The owner of a connection that nobody owns.
+const NOBODY: SessionId = SessionId { index: u32::MAX, generation: 0 };
+
+/// How long a request says that it may wait.
+fn patience(blocking: Blocking, args: Args<'_>) -> Patience {
+    let seconds = |text: &[u8]| match std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) {
+        Some(0.0) => Patience::Endless,
+        Some(seconds) => Duration::try_from_secs_f64(seconds).map_or(Patience::None, Patience::Bounded),
+        None => Patience::None,
+    };
+    match blocking {
+        Blocking::Last => seconds(args.get(args.len() - 1)),
+        Blocking::First => seconds(args.get(1)),
+        Blocking::Option => {
+            let before_keys = args.iter().position(|word| word.eq_ignore_ascii_case(b"streams")).unwrap_or(args.len());
+            let Some(place) = args.iter().take(before_keys).position(|word| word.eq_ignore_ascii_case(b"block")) else {
+                return Patience::Absent;
+            };
+            match Engine::number(args.get(place + 1)) {
+                Some(0) => Patience::Endless,
+                Some(millis) => {
+                    u64::try_from(millis).map_or(Patience::None, |ms| Patience::Bounded(Duration::from_millis(ms)))
+                }
+                None => Patience::None,
+            }
+        }
+    }
+}
+
+/// How long a request may wait for what it asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Patience {
+    /// It does not wait at all.
+    Absent,
+    /// It says something that the server will refuse.
+    None,
+    Bounded(Duration),
+    Endless,
+}
+
+impl Engine {
+    /// Carries out a request that may wait; nothing else of the client is in flight.
+    pub(super) fn blocking(&mut self, id: SessionId, call: Call<'_>, blocking: Blocking, now: Instant) -> Outcome {
+        let patience = patience(blocking, call.args);
+        if patience == Patience::Absent {
+            return self.keyed(id, call, now);
+        }
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        let mut list = KeyList::default();
+        let found = keys::keys(call.command, call.args, &mut list);
+        let places: Vec<usize> = if found.is_ok() { list.iter().collect() } else { Vec::new() };
+        let Some(first) = places.first() else {
+            self.wrong_keys(id);
+            return Outcome::Done;
+        };
+        let key = call.args.get(*first);
+        if !self.same_server(pool, key, places[1..].iter().map(|place| call.args.get(*place))) {
+            self.refuse_request(id, CROSS_SLOT);
+            return Outcome::Done;
+        }
+        let (mut asked, marks) = self.asked(id, call);
+        asked.started = match patience {
+            Patience::Absent | Patience::None => now,
+            Patience::Bounded(span) => now + span,
+            Patience::Endless => Instant::NEVER,
+        };
+        let server = self.pools[pool.index()].ring.route(key, 0).ok_or(Failure::Ejected);
+        match server.and_then(|server| self.dedicate(id, pool, server, now)) {
+            Ok(link) => {
+                let raw = call.raw;
+                self.enqueue(id, asked, marks | Ticket::ONCE, link, now, |out| out.extend_from_slice(raw));
+                if let Some(session) = self.session(id) {
+                    session.barrier = Barrier::Behind;
+                }
+            }
+            Err(failure) => {
+                asked.started = call.started;
+                self.answer_degraded(id, asked, failure);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// A connection to a server that is the client's own: one that it has and does not use, or another.
+    pub(super) fn dedicate(
+        &mut self,
+        id: SessionId,
+        pool: PoolId,
+        server: ServerId,
+        now: Instant,
+    ) -> Result<LinkId, Failure> {
+        if self.memory > self.memory_limit {
+            return Err(Failure::NoMemory);
+        }
+        if !self.pools[pool.index()].live[server.index()] {
+            return Err(Failure::Ejected);
+        }
+        let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
+        let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
+        let usable = own.into_iter().find(|link| {
+            let link = &self.links[link.index()];
+            let is_open = !matches!(link.state, LinkState::Down { .. });
+            is_open && link.server == server && link.flavor == flavor && link.in_flight.is_empty() && !link.listens
+        });
+        if let Some(link) = usable {
+            return Ok(link);
+        }
+        if self.pools[pool.index()].dedicated >= self.config.pools[pool.index()].redis.dedicated_connections {
+            return Err(Failure::QueueFull);
+        }
+        let link = self.free_links.pop().unwrap_or_else(|| {
+            let place = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            self.links.push(Link::new(pool, server, Purpose::Dedicated(id)));
+            place
+        });
+        self.pools[pool.index()].dedicated += 1;
+        let place = &mut self.links[link.index()];
+        (place.pool, place.server, place.purpose, place.flavor) = (pool, server, Purpose::Dedicated(id), flavor);
+        place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
+        if let Some(client) = self.redis(id) {
+            client.dedicated.push(link);
+        }
+        self.start_connect(link, now);
+        Ok(link)
+    }
+
+    /// Closes all of a client's own connections.
+    pub(in crate::engine) fn release_dedicated(&mut self, id: SessionId) {
+        let links = self.redis(id).map(|client| std::mem::take(&mut client.dedicated)).unwrap_or_default();
+        links.into_iter().for_each(|link| self.close_dedicated(link));
+    }
+
+    /// Closes one of them.
+    pub(super) fn close_dedicated(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        if let Purpose::Dedicated(owner) = link.purpose
+            && let Some(client) = self.redis(owner)
+        {
+            client.dedicated.retain(|link| *link != id);
+        }
+        let link = &mut self.links[id.index()];
+        if matches!(link.state, LinkState::Down { .. }) {
+            return self.recycle(id);
+        }
+        let (pool, server, was_up) = (link.pool, link.server, link.state == LinkState::Up);
+        link.epoch = link.epoch.wrapping_add(1);
+        self.effects.push_back(Effect::Disconnect { link: id, reset: true });
+        self.count_closed(pool, server, Failure::Ejected, was_up);
+        self.recycle(id);
+    }
+
+    /// Makes the place of a client's own connection free for another.
+    fn recycle(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        let pool = link.pool;
+        link.purpose = Purpose::Dedicated(NOBODY);
+        link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
+        link.in_flight = VecDeque::new();
+        link.outbox = Default::default();
+        link.partial = Vec::new();
+        link.large = Vec::new();
+        link.large_filled = 0;
+        link.need = 0;
+        link.cursor = Default::default();
+        link.greeting = None;
+        link.listens = false;
+        link.suspect = false;
+        link.stalled = Vec::new();
+        self.pools[pool.index()].dedicated -= 1;
+        self.charge_link(id);
+        self.free_links.push(id);
+    }
+
+    /// A client's own connection has failed; `lost` is what was in flight on it.
+    pub(in crate::engine) fn dedicated_failed(
+        &mut self,
+        id: LinkId,
+        owner: SessionId,
+        lost: &VecDeque<Ticket>,
+        failure: Failure,
+        now: Instant,
+    ) {
+        let link = &self.links[id.index()];
+        let (pool, server, listens) = (link.pool, link.server, link.listens);
+        if let Some(client) = self.redis(owner) {
+            client.dedicated.retain(|link| *link != id);
+            if let Some(watch) = &mut client.watch
+                && watch.link == id
+            {
+                watch.broken = true;
+            }
+        }
+        if listens {
+            self.lost_subscriptions(owner, id, now);
+        }
+        self.recycle(id);
+        for ticket in lost {
+            self.fail_ticket(pool, server, *ticket, failure, now);
+        }
+    }
+
+    /// The clients' own connections to a server.
+    pub(in crate::engine) fn dedicated_to(&self, pool: PoolId, server: ServerId) -> Vec<LinkId> {
+        if self.pools[pool.index()].dedicated == 0 {
+            return Vec::new();
+        }
+        let is_own = |link: &&Link| {
+            matches!(link.purpose, Purpose::Dedicated(owner) if owner != NOBODY)
+                && (link.pool, link.server) == (pool, server)
+        };
+        let places = (0u32..).zip(&self.links).filter(|(_, link)| is_own(link));
+        places.map(|(place, _)| LinkId(place)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::resp::request;
+
+    #[test]
+    fn what_a_request_says_of_waiting() {
+        let of = |blocking, line: &[u8]| {
+            let mut out = Vec::new();
+            crate::proto::resp::encode::command(
+                &mut out,
+                line.split(|byte| *byte == b' ').collect::<Vec<_>>().into_iter(),
+            );
+            patience(blocking, request::args(&out, &mut Vec::new()))
+        };
+        let millis = |ms| Patience::Bounded(Duration::from_millis(ms));
+        assert_eq!(of(Blocking::Last, b"BLPOP k 1.5"), millis(1500));
+        assert_eq!(of(Blocking::Last, b"BLPOP k 0"), Patience::Endless);
+        assert_eq!(of(Blocking::Last, b"BLPOP k -1"), Patience::None);
+        assert_eq!(of(Blocking::First, b"BLMPOP 2 1 k LEFT"), millis(2000));
+        assert_eq!(of(Blocking::Option, b"XREAD COUNT 1 block 20 STREAMS k 0"), millis(20));
+        assert_eq!(of(Blocking::Option, b"XREAD STREAMS block 0"), Patience::Absent);
+    }
+}

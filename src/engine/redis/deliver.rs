@@ -1,0 +1,81 @@
+//! A Redis server's bytes become replies.
+
+use crate::engine::Engine;
+use crate::engine::deliver::{Delivery, Step};
+use crate::engine::link::{LinkId, Purpose, Ticket};
+use crate::failure::Failure;
+use crate::proto::memcache::response::{Status, Violation};
+use crate::proto::resp::reply::{self, Scan, Scanned, Trouble};
+
+/// What a server's own trouble is called here.
+const fn failure_of(trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::Memory => Failure::ServerMemory,
+        Trouble::Unready => Failure::Unready,
+        Trouble::ReadOnly => Failure::ReadOnly,
+        Trouble::Denied => Failure::Denied,
+    }
+}
+
+/// What a whole response says.
+fn status(response: &[u8]) -> Status {
+    if response.first() != Some(&b'-') {
+        return Status::Done;
+    }
+    reply::trouble(response).map_or(Status::Error, |trouble| Status::Unwilling(failure_of(trouble)))
+}
+
+/// As [`status`], of the answers to a whole transaction: what kept any of its parts from being queued.
+fn status_of_all(response: &[u8], replies: u32) -> Status {
+    let mut rest = response;
+    for _ in 0..replies {
+        let (one, others) = rest.split_at(reply::end(rest));
+        if let unwilling @ Status::Unwilling(_) = status(one) {
+            return unwilling;
+        }
+        rest = others;
+    }
+    Status::Done
+}
+
+impl Engine {
+    /// The whole response to a request of a Redis client, or of this program to a Redis server.
+    pub(in crate::engine) fn take_reply(
+        &mut self,
+        id: LinkId,
+        ticket: Ticket,
+        input: &[u8],
+        to: &mut Delivery<'_>,
+    ) -> Step {
+        let link = &mut self.links[id.index()];
+        if link.cursor.scan.is_none() && input.first() == Some(&b'>') {
+            return self.take_push(id, input);
+        }
+        let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
+        let len = match scan.advance(input) {
+            Scanned::Complete { len } => len,
+            Scanned::Incomplete { need } => return Step::Need(need),
+            Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
+        };
+        let response = &input[..len];
+        let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
+        if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket) {
+            return Step::Used(len);
+        }
+        self.finish(id, response, status, 0..0, to)
+    }
+
+    /// A message that is no response.
+    pub(in crate::engine) fn take_push(&mut self, id: LinkId, input: &[u8]) -> Step {
+        match Scan::new(1).advance(input) {
+            Scanned::Complete { len } => {
+                if let Purpose::Dedicated(owner) = self.links[id.index()].purpose {
+                    self.pushed(id, owner, &input[..len]);
+                }
+                Step::Used(len)
+            }
+            Scanned::Incomplete { need } => Step::Need(need),
+            Scanned::Broken => Step::Broken(Violation::UnexpectedLine),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Requests that go to every server of a pool.
+
+use super::gather::How;
+use super::input::Call;
+use super::split::Piece;
+use crate::config::model::ServerId;
+use crate::engine::session::SessionId;
+use crate::engine::{Engine, server_id};
+use crate::failure::Failure;
+use crate::proto::resp::plan::Everywhere;
+use crate::proto::resp::{encode, request};
+use crate::proto::verb::Verb;
+use crate::time::Instant;
+
+impl Engine {
+    pub(super) fn everywhere(&mut self, id: SessionId, call: Call<'_>, everywhere: Everywhere, now: Instant) {
+        let how = match everywhere {
+            Everywhere::Scan => return self.scan(id, call, now),
+            Everywhere::ConfigHarmless => return self.say_ok(id),
+            Everywhere::Info => return self.info(id, call, now),
+            Everywhere::Flush => How::Word,
+            Everywhere::Dbsize => How::Sum,
+            Everywhere::Keys | Everywhere::PubsubChannels => How::Join,
+            Everywhere::RandomKey => How::Any(self.next_random() as usize),
+            Everywhere::Wait | Everywhere::ScriptExists => How::Least,
+            Everywhere::Load => How::First,
+            Everywhere::ConfigGet | Everywhere::FunctionList => How::First,
+            Everywhere::PubsubNumsub => How::Pairs,
+            Everywhere::PubsubNumpat => How::Most,
+        };
+        if call.command.name == "script|load" {
+            self.remember_script(id, call.args.get(2));
+        }
+        let pieces = self.to_all(id, call.raw);
+        let (mut asked, marks) = self.asked(id, call);
+        if everywhere == Everywhere::Flush {
+            // What it does not reach is owed to it: it must not come back with what it was told to forget.
+            asked.verb = if call.command.name == "flushdb" { Verb::FlushDatabase } else { Verb::FlushAll };
+        }
+        self.gather(id, asked, marks, how, pieces, now);
+    }
+
+    /// A piece for each server of the pool.
+    fn to_all(&self, id: SessionId, request: &[u8]) -> Vec<Piece> {
+        let Some(session) = self.session_ref(id) else { return Vec::new() };
+        let live = &self.pools[session.pool.index()].live;
+        let piece = |server: ServerId| Piece {
+            server: if live[server.index()] { Ok(server) } else { Err(Failure::Ejected) },
+            owner: Some(server),
+            request: request.to_vec(),
+            replies: 1,
+            link: None,
+        };
+        (0..live.len()).map(server_id).map(piece).collect()
+    }
+
+    /// A step of a `SCAN`: the cursor tells the server.
+    fn scan(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let servers = self.pools[pool.index()].live.len() as u64;
+        let text = call.args.get(1);
+        let Some(cursor) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok()) else {
+            return self.refuse_request(id, b"ERR invalid cursor");
+        };
+        let (server, cursor) = (cursor % servers, cursor / servers);
+        let mut words: Vec<&[u8]> = call.args.iter().collect();
+        let cursor = cursor.to_string();
+        words[1] = cursor.as_bytes();
+        let mut request = Vec::new();
+        encode::command(&mut request, words.into_iter());
+        let place = server_id(usize::try_from(server).unwrap_or_default());
+        let live = self.pools[pool.index()].live[place.index()];
+        let to = if live { Ok(place) } else { Err(Failure::Ejected) };
+        let piece = Piece { server: to, owner: Some(place), request, replies: 1, link: None };
+        let (asked, marks) = self.asked(id, call);
+        self.gather(id, asked, marks, How::Scan { server, servers }, vec![piece], now);
+    }
+
+    /// `INFO`: of all servers together, or of the one that is named: `INFO @cache-a memory`.
+    fn info(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let (asked, marks) = self.asked(id, call);
+        let Some(name) = call.args.get(1).strip_prefix(b"@") else {
+            let pieces = self.to_all(id, call.raw);
+            return self.gather(id, asked, marks, How::Info, pieces, now);
+        };
+        let servers = &self.config.pools[pool.index()].servers;
+        let Some(server) = servers.iter().position(|server| server.name.as_bytes() == name).map(server_id) else {
+            let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
+            let text = format!("ERR no server of this pool has that name: it has {}", names.join(", "));
+            return self.refuse_request(id, text.as_bytes());
+        };
+        let mut request = Vec::new();
+        let words: Vec<&[u8]> = call.args.iter().take(1).chain(call.args.iter().skip(2)).collect();
+        encode::command(&mut request, words.into_iter());
+        let live = self.pools[pool.index()].live[server.index()];
+        let piece = Piece {
+            server: if live { Ok(server) } else { Err(Failure::Ejected) },
+            owner: Some(server),
+            request,
+            replies: 1,
+            link: None,
+        };
+        self.gather(id, asked, marks, How::First, vec![piece], now);
+    }
+
+    /// An integer argument as Redis reads it.
+    pub(super) fn number(text: &[u8]) -> Option<i64> {
+        request::integer(text)
+    }
+}

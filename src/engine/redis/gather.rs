@@ -1,0 +1,291 @@
+//! Answers of several servers as one.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
+use super::InPlace;
+use super::info;
+use super::transaction::Plan as ExecPlan;
+use crate::engine::merge::Fragment;
+use crate::engine::output::Output;
+use crate::proto::resp::reply::{self, Items, Reply};
+use crate::proto::resp::{Version, encode};
+
+/// The answers that a request waits for, and what is made of them.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pub(crate) how: How,
+    /// What is answered when there is nothing to put together.
+    pub(crate) in_place: InPlace,
+    /// The servers that were asked.
+    pub(crate) servers: Vec<Fragment>,
+    /// For each of them, its answer. Behind them, what never was on its way.
+    pub(crate) parts: Vec<Part>,
+    /// Bytes of the answers.
+    pub(crate) bytes: usize,
+}
+
+/// One server's part.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// It has not come.
+    Awaited,
+    /// It has come.
+    Came(Vec<u8>),
+    /// It will not come: the error to tell, if the pool tells errors.
+    Lost(Option<Vec<u8>>),
+}
+
+/// What is made of several answers.
+#[derive(Debug)]
+pub(crate) enum How {
+    /// An array: for each of its elements, the part that has the next one.
+    Pick(Vec<u16>),
+    /// The sum of numbers.
+    Sum,
+    /// The smallest number; of arrays of numbers, at each place.
+    Least,
+    /// The largest number.
+    Most,
+    /// `OK` if all say so.
+    Word,
+    /// The first answer that is no error.
+    First,
+    /// One array of all elements.
+    Join,
+    /// An array of names and numbers: the numbers added up.
+    Pairs,
+    /// Any answer that is not null, looked for from this part on.
+    Any(usize),
+    /// What has been prepared, once all servers have agreed.
+    Said(Vec<u8>),
+    /// The listing of `INFO`.
+    Info,
+    /// The next step of a `SCAN`: the cursor of the server's answer becomes one of the pool's.
+    Scan {
+        /// The server that was asked.
+        server: u64,
+        /// Servers of the pool.
+        servers: u64,
+    },
+    /// `EXEC`.
+    Exec(Box<ExecPlan>),
+}
+
+impl Gather {
+    pub(crate) fn new(how: How, in_place: InPlace) -> Self {
+        Self { how, in_place, servers: Vec::new(), parts: Vec::new(), bytes: 0 }
+    }
+
+    /// A server has answered.
+    pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) {
+        if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
+            self.bytes += reply.len();
+            *part = Part::Came(reply.to_vec());
+        }
+    }
+
+    /// A server failed; `error` is what to tell of it, if it is to be told.
+    pub(crate) fn lost(&mut self, fragment: u16, error: Option<Vec<u8>>) {
+        if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
+            *part = Part::Lost(error);
+        }
+    }
+
+    fn version(&self) -> Version {
+        self.in_place.version
+    }
+
+    /// The answers that came and are no errors.
+    fn good(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Came(reply) if reply.first() != Some(&b'-') => Some(reply.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The first error that came or is to be told.
+    fn error(&self) -> Option<&[u8]> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Came(reply) if reply.first() == Some(&b'-') => Some(reply.as_slice()),
+            Part::Lost(error) => error.as_deref(),
+            _ => None,
+        })
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = i64> {
+        self.good().filter_map(|reply| match reply::read(reply) {
+            Reply::Integer(value) => Some(value),
+            _ => None,
+        })
+    }
+
+    /// Appends what the client gets.
+    pub(crate) fn write(&self, out: &mut Output) {
+        let mut body = Vec::new();
+        self.put(&mut body);
+        out.push(body);
+    }
+
+    /// Appends the answer.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        match &self.how {
+            How::Pick(order) => self.pick(out, order),
+            How::Exec(plan) => plan.put(out, &self.parts, self.in_place),
+            How::Said(body) => match self.parts.iter().find_map(refusal) {
+                Some(error) => out.extend_from_slice(error),
+                None => out.extend_from_slice(body),
+            },
+            How::Scan { server, servers } => self.scan(out, *server, *servers),
+            // What one server has to say is enough of an answer where they all know the same.
+            How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
+            How::Any(from) if self.good().next().is_some() => self.any(out, *from),
+            How::Info if self.good().next().is_some() => info::merge(out, self.good(), self.version()),
+            how => match self.error() {
+                Some(error) => out.extend_from_slice(error),
+                None => self.all_well(out, how),
+            },
+        }
+    }
+
+    /// Puts answers together of which none is an error.
+    fn all_well(&self, out: &mut Vec<u8>, how: &How) {
+        let lost = self.parts.iter().any(|part| matches!(part, Part::Lost(_)));
+        match how {
+            How::Sum => encode::integer(out, self.numbers().fold(0, i64::saturating_add)),
+            How::Word if !lost => out.extend_from_slice(self.good().next().unwrap_or(b"+OK\r\n")),
+            How::Most if self.numbers().next().is_some() => encode::integer(out, self.numbers().max().unwrap_or(0)),
+            How::Least if self.good().next().is_some() => self.least(out),
+            How::Join if self.good().next().is_some() => self.join(out),
+            How::Pairs if self.good().next().is_some() => self.pairs(out),
+            _ => {
+                if !self.in_place.fallback.write(out, self.version()) {
+                    encode::error(out, b"ERR no server of this pool could be asked");
+                }
+            }
+        }
+    }
+
+    fn items(reply: &[u8]) -> Option<Items<'_>> {
+        match reply::read(reply) {
+            Reply::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    fn pick(&self, out: &mut Vec<u8>, order: &[u16]) {
+        let mut sources: Vec<Option<Items<'_>>> = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Came(reply) => Self::items(reply),
+                _ => None,
+            })
+            .collect();
+        encode::array(out, order.len());
+        for from in order {
+            let from = usize::from(*from);
+            match (sources.get_mut(from).and_then(|items| items.as_mut()?.next()), self.parts.get(from)) {
+                (Some(value), _) => out.extend_from_slice(value),
+                (None, Some(Part::Came(error) | Part::Lost(Some(error)))) if error.starts_with(b"-") => {
+                    out.extend_from_slice(error);
+                }
+                _ => encode::null(out, self.version()),
+            }
+        }
+    }
+
+    fn least(&self, out: &mut Vec<u8>) {
+        if self.numbers().next().is_some() {
+            return encode::integer(out, self.numbers().min().unwrap_or(0));
+        }
+        let mut least: Vec<i64> = Vec::new();
+        for (index, items) in self.good().filter_map(Self::items).enumerate() {
+            let values = items.map(|value| match reply::read(value) {
+                Reply::Integer(value) => value,
+                _ => 0,
+            });
+            if index == 0 {
+                least = values.collect();
+            } else {
+                least.iter_mut().zip(values).for_each(|(least, value)| *least = (*least).min(value));
+            }
+        }
+        encode::array(out, least.len());
+        least.into_iter().for_each(|value| encode::integer(out, value));
+    }
+
+    fn join(&self, out: &mut Vec<u8>) {
+        let lists: Vec<_> = self.good().filter_map(Self::items).collect();
+        let is_map = self.good().any(|reply| reply.first() == Some(&b'%'));
+        let count = lists.iter().map(Items::len).sum::<usize>();
+        if is_map {
+            encode::map(out, count / 2, self.version());
+        } else {
+            encode::array(out, count);
+        }
+        lists.iter().for_each(|items| out.extend_from_slice(items.bytes()));
+    }
+
+    fn pairs(&self, out: &mut Vec<u8>) {
+        let mut sums: Vec<(&[u8], i64)> = Vec::new();
+        for (index, mut items) in self.good().filter_map(Self::items).enumerate() {
+            let mut place = 0;
+            while let (Some(name), Some(value)) = (items.next(), items.next()) {
+                let Reply::Integer(value) = reply::read(value) else { continue };
+                if index == 0 {
+                    sums.push((name, value));
+                } else if let Some(sum) = sums.get_mut(place) {
+                    sum.1 += value;
+                }
+                place += 1;
+            }
+        }
+        encode::array(out, sums.len() * 2);
+        for (name, sum) in sums {
+            out.extend_from_slice(name);
+            encode::integer(out, sum);
+        }
+    }
+
+    fn any(&self, out: &mut Vec<u8>, from: usize) {
+        let good: Vec<_> = self.good().collect();
+        let is_there = |reply: &&&[u8]| reply::read(reply) != Reply::Null;
+        let from = from % good.len().max(1);
+        match good[from..].iter().chain(&good[..from]).find(is_there) {
+            Some(reply) => out.extend_from_slice(reply),
+            None => encode::null(out, self.version()),
+        }
+    }
+
+    /// A pool's cursor is the server's times the number of servers, plus the server's place; a server that is through
+    /// hands over to the next.
+    fn scan(&self, out: &mut Vec<u8>, server: u64, servers: u64) {
+        let next_server = if server + 1 < servers { server + 1 } else { 0 };
+        let reply = match self.parts.first() {
+            Some(Part::Came(reply)) => reply.as_slice(),
+            Some(Part::Lost(Some(error))) => return out.extend_from_slice(error),
+            _ => b"*2\r\n$1\r\n0\r\n*0\r\n",
+        };
+        let Some(mut items) = Self::items(reply) else { return out.extend_from_slice(reply) };
+        let cursor = items.next().map(reply::read);
+        let cursor = match cursor {
+            Some(Reply::Bulk(text)) => std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok()),
+            _ => None,
+        };
+        let next = match cursor {
+            Some(0) | None => next_server,
+            Some(cursor) => cursor.wrapping_mul(servers).wrapping_add(server),
+        };
+        encode::array(out, 2);
+        encode::bulk(out, next.to_string().as_bytes());
+        out.extend_from_slice(items.bytes());
+    }
+}
+
+/// The error that a server answered.
+fn refusal(part: &Part) -> Option<&[u8]> {
+    match part {
+        Part::Came(reply) if reply.first() == Some(&b'-') => Some(reply),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! What is agreed on with a server before a connection is of use: password, version of the protocol, database.
+//!
+//! In this order, and each answer is checked: a server that refuses one of them counts as failed, and nothing is ever
+//! sent to it that would end up in another database. Until then the connection counts as being opened, so all that is
+//! true of a server that does not accept connections is true of one that does not agree.
+
+use super::Flavor;
+use crate::config::model::RedisSettings;
+use crate::engine::link::{LinkId, LinkState};
+use crate::engine::stall::Often;
+use crate::engine::{Engine, Notice};
+use crate::failure::Failure;
+use crate::proto::resp::reply::{Scan, Scanned, end};
+use crate::proto::resp::{Version, encode};
+use crate::time::Instant;
+
+/// What a server is asked to agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Term {
+    /// `AUTH`.
+    Password,
+    /// `HELLO`.
+    Protocol,
+    /// `SELECT`.
+    Database,
+}
+
+impl Term {
+    /// A word for the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Protocol => "protocol",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// Longest greeting answer that is put into the log, in bytes.
+const TOLD: usize = 120;
+
+/// A greeting under way.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    request: Vec<u8>,
+    written: usize,
+    /// What has not been answered.
+    terms: Vec<Term>,
+    answer: Vec<u8>,
+}
+
+impl Greeting {
+    /// What has to be said on a fresh connection; `None` when there is nothing.
+    fn new(settings: &RedisSettings, flavor: Flavor) -> Option<Self> {
+        let mut greeting = Self { request: Vec::new(), written: 0, terms: Vec::new(), answer: Vec::new() };
+        let request = &mut greeting.request;
+        if let Some(password) = &settings.auth {
+            match &settings.user {
+                Some(user) => encode::words(request, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
+                None => encode::words(request, &[b"AUTH", password.as_bytes()]),
+            }
+            greeting.terms.push(Term::Password);
+        }
+        if flavor.version == Version::Resp3 {
+            encode::words(request, &[b"HELLO", b"3"]);
+            greeting.terms.push(Term::Protocol);
+        }
+        if flavor.database != 0 {
+            encode::words(request, &[b"SELECT", flavor.database.to_string().as_bytes()]);
+            greeting.terms.push(Term::Database);
+        }
+        (!greeting.terms.is_empty()).then_some(greeting)
+    }
+
+    /// What is left to be written of it.
+    pub(crate) fn unwritten(&self) -> &[u8] {
+        &self.request[self.written..]
+    }
+
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.written += count;
+    }
+
+    /// Takes bytes of the server. `Ok(true)` when it has agreed to everything.
+    fn hear(&mut self, data: &[u8]) -> Result<bool, (Term, Vec<u8>)> {
+        self.answer.extend_from_slice(data);
+        while let Some(term) = self.terms.first().copied() {
+            match Scan::new(1).advance(&self.answer) {
+                Scanned::Complete { len } if self.answer[0] != b'-' => {
+                    self.answer.drain(..len);
+                    self.terms.remove(0);
+                }
+                Scanned::Incomplete { .. } if self.answer.len() < 64 << 10 => return Ok(false),
+                Scanned::Incomplete { .. } | Scanned::Broken | Scanned::Complete { .. } => {
+                    let text = self.answer[..end(&self.answer).min(TOLD)].to_vec();
+                    return Err((term, text));
+                }
+            }
+        }
+        // Nothing else was asked yet.
+        if self.answer.is_empty() { Ok(true) } else { Err((Term::Protocol, std::mem::take(&mut self.answer))) }
+    }
+}
+
+impl Engine {
+    /// A connection to a Redis server has been opened: greets the server. `false` when there is nothing to agree on.
+    pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
+        let link = &mut self.links[id.index()];
+        let settings = &self.config.pools[link.pool.index()].redis;
+        link.greeting = Greeting::new(settings, link.flavor).map(Box::new);
+        link.heard = now;
+        if link.greeting.is_none() {
+            return false;
+        }
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty_links.push(id);
+        }
+        true
+    }
+
+    /// A server has said something before its connection is of use.
+    pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let Some(greeting) = &mut link.greeting else { return };
+        match greeting.hear(data) {
+            Ok(false) => {}
+            Ok(true) => {
+                link.greeting = None;
+                self.link_opened(id, now);
+            }
+            Err((term, text)) => {
+                let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
+                self.tell_seldom(Often::Denied, Notice::Denied { pool, server, term, text }, now);
+                self.fail_link(id, Failure::Denied, now);
+            }
+        }
+    }
+
+    /// Whether a link is talking to its server about the terms.
+    pub(in crate::engine) fn is_greeting(&self, id: LinkId) -> bool {
+        let link = &self.links[id.index()];
+        link.state == LinkState::Connecting && link.greeting.is_some()
+    }
+}

@@ -1,0 +1,144 @@
+//! `INFO` of several servers as one listing.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
+use std::collections::BTreeMap;
+
+use crate::proto::resp::reply::{self, Reply};
+use crate::proto::resp::{Version, encode};
+
+/// Fields that are added up. Whatever is not listed is the first server's.
+const SUMMED: [&str; 36] = [
+    "connected_clients",
+    "cluster_connections",
+    "blocked_clients",
+    "tracking_clients",
+    "clients_in_timeout_table",
+    "used_memory",
+    "used_memory_rss",
+    "used_memory_peak",
+    "used_memory_overhead",
+    "used_memory_startup",
+    "used_memory_dataset",
+    "used_memory_lua",
+    "used_memory_scripts",
+    "maxmemory",
+    "total_connections_received",
+    "total_commands_processed",
+    "instantaneous_ops_per_sec",
+    "total_net_input_bytes",
+    "total_net_output_bytes",
+    "rejected_connections",
+    "expired_keys",
+    "evicted_keys",
+    "evicted_clients",
+    "keyspace_hits",
+    "keyspace_misses",
+    "pubsub_channels",
+    "pubsub_patterns",
+    "total_error_replies",
+    "total_reads_processed",
+    "total_writes_processed",
+    "rdb_changes_since_last_save",
+    "number_of_cached_scripts",
+    "number_of_functions",
+    "number_of_libraries",
+    "connected_slaves",
+    "mem_clients_normal",
+];
+
+/// Fields of one `dbN:keys=1,expires=0,avg_ttl=0` line: the first two are added up.
+fn database(line: &str) -> Option<(&str, [u64; 3])> {
+    let (name, rest) = line.split_once(':')?;
+    let number = name.strip_prefix("db")?;
+    number.parse::<u32>().ok()?;
+    let mut values = [0; 3];
+    for (value, field) in values.iter_mut().zip(rest.split(',')) {
+        *value = field.split_once('=')?.1.parse().ok()?;
+    }
+    Some((name, values))
+}
+
+/// Appends one listing made of those of several servers: the first one's, with counts added up.
+pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8]>, version: Version) {
+    let texts: Vec<String> = replies
+        .map(|reply| match reply::read(reply) {
+            Reply::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
+            _ => String::new(),
+        })
+        .collect();
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut databases: Vec<(&str, [u64; 3])> = Vec::new();
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        if let Some((name, values)) = database(line) {
+            match databases.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => {
+                    sum[0] += values[0];
+                    sum[1] += values[1];
+                }
+                None => databases.push((name, values)),
+            }
+        } else if let Some((name, value)) = line.split_once(':')
+            && SUMMED.contains(&name)
+            && let Ok(value) = value.parse::<u64>()
+        {
+            *sums.entry(name).or_default() += value;
+        }
+    }
+    databases.sort_by_key(|(name, _)| (name.len(), *name));
+    let mut text = String::new();
+    let mut line = |one: &str| {
+        text.push_str(one);
+        text.push_str("\r\n");
+    };
+    for one in texts.first().map(String::as_str).unwrap_or_default().lines() {
+        match one.split_once(':') {
+            _ if database(one).is_some() => {}
+            Some((name, _)) if sums.contains_key(name) => line(&format!("{name}:{}", sums[name])),
+            _ => line(one),
+        }
+        if one == "# Keyspace" {
+            for (name, [keys, expires, ttl]) in &databases {
+                line(&format!("{name}:keys={keys},expires={expires},avg_ttl={ttl}"));
+            }
+        }
+    }
+    match version {
+        Version::Resp2 => encode::bulk(out, text.as_bytes()),
+        Version::Resp3 => {
+            out.push(b'=');
+            encode::number(out, i64::try_from(text.len() + 4).unwrap_or(i64::MAX));
+            out.extend_from_slice(b"\r\ntxt:");
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_added_and_the_rest_is_the_first_servers() {
+        let one = |text: &str| {
+            let mut reply = Vec::new();
+            encode::bulk(&mut reply, text.as_bytes());
+            reply
+        };
+        let first = one(
+            "# Server\r\nredis_version:7.0.15\r\n\r\n# Stats\r\nkeyspace_hits:3\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=1,avg_ttl=9\r\n",
+        );
+        let second = one(
+            "# Server\r\nredis_version:7.0.14\r\n\r\n# Stats\r\nkeyspace_hits:4\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=0,avg_ttl=0\r\ndb11:keys=5,expires=0,avg_ttl=0\r\n",
+        );
+        let mut out = Vec::new();
+        merge(&mut out, [first.as_slice(), &second].into_iter(), Version::Resp2);
+        let Reply::Bulk(text) = reply::read(&out) else { panic!("no text") };
+        assert_eq!(
+            String::from_utf8_lossy(text),
+            "# Server\r\nredis_version:7.0.15\r\n\r\n# Stats\r\nkeyspace_hits:7\r\n\r\n# Keyspace\r\n\
+             db0:keys=3,expires=1,avg_ttl=9\r\ndb11:keys=5,expires=0,avg_ttl=0\r\n"
+        );
+    }
+}

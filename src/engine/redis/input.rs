@@ -1,0 +1,292 @@
+//! A Redis client's bytes become requests, and each goes its command's way.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
+use super::{Client, Replies};
+use crate::engine::Engine;
+use crate::engine::session::{Barrier, SessionId};
+use crate::proto::resp::args::Args;
+use crate::proto::resp::command::{self, Command, errors};
+use crate::proto::resp::plan::{self, Class, Local, Plan, Transaction};
+use crate::proto::resp::request::{self, Limits, Parsed};
+use crate::proto::resp::{Version, encode};
+use crate::time::Instant;
+
+/// What became of the bytes at the front of a client's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Turn {
+    /// So many of them are used.
+    Used(usize),
+    /// More are needed.
+    Incomplete,
+    /// The request has to wait until those before it are answered.
+    Alone,
+    /// The request has to wait for a server's queue to drain.
+    Stalled,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is done with.
+    Done,
+    /// It has to be alone: see [`Turn::Alone`].
+    Alone,
+    /// See [`Turn::Stalled`].
+    Stalled,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// Its bytes as they came.
+    pub(super) raw: &'a [u8],
+    pub(super) args: Args<'a>,
+    /// The command, or the subcommand.
+    pub(super) command: &'static Command,
+    pub(super) plan: Plan,
+    /// When it was read.
+    pub(super) started: Instant,
+}
+
+impl Engine {
+    /// Carries out what stands at the front of a client's input, which is not empty.
+    pub(in crate::engine) fn redis_turn(
+        &mut self,
+        id: SessionId,
+        input: &[u8],
+        value_limit: usize,
+        started: Instant,
+        now: Instant,
+    ) -> Turn {
+        let Some(session) = self.session(id) else { return Turn::Used(input.len()) };
+        if session.slots.is_empty() {
+            session.barrier = Barrier::None;
+        }
+        let Some(client) = session.redis.as_deref_mut() else { return Turn::Used(input.len()) };
+        if !client.swallow.is_none() {
+            return match client.swallow.apply(input) {
+                Ok(0) => {
+                    session.need = input.len() + 1;
+                    Turn::Incomplete
+                }
+                Ok(used) => Turn::Used(used),
+                Err(text) => self.break_off(id, &text),
+            };
+        }
+        let limits = Limits { value: value_limit, trusted: client.trusted };
+        let mut spans = std::mem::take(&mut self.spans);
+        let Some(client) = self.redis(id) else { return Turn::Used(input.len()) };
+        let parsed = request::parse(input, &mut client.progress, limits, &mut spans);
+        let turn = match parsed {
+            Parsed::Complete { len } => {
+                let raw = &input[..len];
+                self.redis_request(id, raw, Args::new(raw, &spans), started, now).turn(len)
+            }
+            Parsed::Incomplete { need } => {
+                if let Some(session) = self.session(id) {
+                    session.need = need;
+                }
+                Turn::Incomplete
+            }
+            Parsed::Nothing { len } => Turn::Used(len),
+            Parsed::Inline { len, array } => {
+                let args = request::args(&array, &mut spans);
+                self.redis_request(id, &array, args, started, now).turn(len)
+            }
+            Parsed::TooLarge { len, rest } => {
+                if let Some(client) = self.redis(id) {
+                    client.swallow = rest;
+                    client.spoil();
+                }
+                self.refuse_request(id, b"ERR an argument of the request is larger than this proxy takes");
+                Turn::Used(len)
+            }
+            Parsed::Broken(text) => self.break_off(id, &text),
+        };
+        spans.clear();
+        self.spans = spans;
+        turn
+    }
+
+    /// The stream can no longer be followed: says so, as Redis does, and ends the connection.
+    fn break_off(&mut self, id: SessionId, text: &str) -> Turn {
+        let mut body = Vec::new();
+        encode::error(&mut body, format!("ERR Protocol error: {text}").as_bytes());
+        self.answer(id, &body);
+        if let Some(session) = self.session(id) {
+            session.closing = true;
+            let pool = session.pool;
+            self.counters.pool(pool).client_err.add(1);
+            self.counters.pool(pool).refused_requests.add(1);
+        }
+        self.touch_session(id);
+        Turn::Used(0)
+    }
+
+    /// Answers a request with an error of this program's own making. A transaction that is being queued is spoiled.
+    pub(super) fn refuse_request(&mut self, id: SessionId, text: &[u8]) {
+        if let Some(session) = self.session(id) {
+            let pool = session.pool;
+            self.counters.pool(pool).refused_requests.add(1);
+        }
+        if let Some(client) = self.redis(id) {
+            client.spoil();
+        }
+        self.say_error(id, text);
+    }
+
+    fn redis_request(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
+        let Some(session) = self.session(id) else { return Outcome::Done };
+        let pool = session.pool;
+        let idle = session.slots.is_empty();
+        let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
+        client.since.get_or_insert(now);
+        if client.replies != Replies::On {
+            client.replies = match client.replies {
+                Replies::SkipNext => Replies::SkipThis,
+                Replies::SkipThis => Replies::On,
+                other => other,
+            };
+        }
+        self.counters.pool(pool).requests.add(1);
+        let found = match find(args) {
+            Ok(found) => found,
+            // The server knows whether there is such a command.
+            Err(Unfound::Command) if args.len() > 1 && self.config.pools[pool.index()].redis.routes_unknown => {
+                plan::unknown()
+            }
+            Err(unfound) => {
+                self.refuse_request(id, &unfound.text(args));
+                return Outcome::Done;
+            }
+        };
+        let (command, plan) = found;
+        if !command.accepts(args.len()) {
+            self.refuse_request(id, &errors::wrong_arity(command.name));
+            return Outcome::Done;
+        }
+        let call = Call { raw, args, command, plan, started };
+        let Some(client) = self.redis(id) else { return Outcome::Done };
+        if !client.trusted
+            && !matches!(plan.class, Class::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
+        {
+            self.refuse_request(id, b"NOAUTH Authentication required.");
+            return Outcome::Done;
+        }
+        if client.version == Version::Resp2
+            && client.is_subscribed()
+            && !matches!(plan.class, Class::Subscribe(_) | Class::Local(Local::Ping | Local::Quit | Local::Reset))
+        {
+            self.refuse_request(id, &errors::subscribed(command.name));
+            return Outcome::Done;
+        }
+        if client.queue.is_some()
+            && !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset))
+        {
+            self.queue(id, call);
+            return Outcome::Done;
+        }
+        if plan.alone && !idle {
+            self.counters.pool(pool).requests.sub(1); // it will be counted when it is carried out
+            self.undo_skip(id);
+            return Outcome::Alone;
+        }
+        let outcome = self.redis_perform(id, call, now);
+        if outcome != Outcome::Done {
+            self.counters.pool(pool).requests.sub(1);
+            self.undo_skip(id);
+        }
+        outcome
+    }
+
+    /// A request will be looked at again: so will what it has to do with `CLIENT REPLY SKIP`.
+    fn undo_skip(&mut self, id: SessionId) {
+        if let Some(client) = self.redis(id)
+            && client.replies == Replies::SkipThis
+        {
+            client.replies = Replies::SkipNext;
+        }
+    }
+
+    fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+        match call.plan.class {
+            Class::Keyed => return self.keyed(id, call, now),
+            Class::Split(split) => return self.split(id, call, split, now),
+            Class::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
+            Class::Anywhere => return self.anywhere(id, call, now),
+            Class::Local(local) => self.local(id, call, local, now),
+            Class::Transaction(transaction) => match transaction {
+                Transaction::Multi => self.multi(id),
+                Transaction::Exec => self.exec(id, call, now),
+                Transaction::Discard => self.discard(id, now),
+                Transaction::Watch => return self.watch(id, call, now),
+                Transaction::Unwatch => self.unwatch(id, now),
+            },
+            Class::Script => return self.script(id, call, now),
+            Class::Blocking(blocking) => return self.blocking(id, call, blocking, now),
+            Class::Subscribe(subscribe) => return self.subscribe(id, call, subscribe, now),
+            Class::Publish => return self.publish(id, call, now),
+            Class::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
+        }
+        Outcome::Done
+    }
+}
+
+impl From<crate::engine::input::Outcome> for Outcome {
+    fn from(outcome: crate::engine::input::Outcome) -> Self {
+        match outcome {
+            crate::engine::input::Outcome::Stalled => Self::Stalled,
+            _ => Self::Done,
+        }
+    }
+}
+
+impl Outcome {
+    const fn turn(self, len: usize) -> Turn {
+        match self {
+            Self::Done => Turn::Used(len),
+            Self::Alone => Turn::Alone,
+            Self::Stalled => Turn::Stalled,
+        }
+    }
+}
+
+impl Client {
+    /// A request was refused: if it was to be part of a transaction, there will be none.
+    pub(super) fn spoil(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.spoiled = true;
+        }
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscriptions.as_ref().is_some_and(|subscriptions| !subscriptions.is_empty())
+    }
+}
+
+/// Why a request's command is not to be had.
+pub(super) enum Unfound {
+    Command,
+    Subcommand(&'static Command),
+}
+
+impl Unfound {
+    pub(super) fn text(&self, args: Args<'_>) -> Vec<u8> {
+        match self {
+            Self::Command => errors::unknown_command(args),
+            Self::Subcommand(command) => errors::unknown_subcommand(command, args.get(1)),
+        }
+    }
+}
+
+/// The command that a request names, or its subcommand, and what is done about it.
+pub(super) fn find(args: Args<'_>) -> Result<(&'static Command, Plan), Unfound> {
+    let command = command::find(args.get(0)).ok_or(Unfound::Command)?;
+    let command = if command.subcommands.is_empty() || args.len() < 2 {
+        command
+    } else {
+        command.subcommand(args.get(1)).ok_or(Unfound::Subcommand(command))?
+    };
+    Ok((command, plan::of(command)))
+}

@@ -1,0 +1,104 @@
+//! Requests for one server: the one that all their keys belong to, or any.
+
+use super::input::{Call, Outcome};
+use super::{InPlace, Replies};
+use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::engine::degrade::Asked;
+use crate::engine::link::Ticket;
+use crate::engine::session::SessionId;
+use crate::engine::{Engine, server_id};
+use crate::failure::Failure;
+use crate::proto::resp::Version;
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::command::{Flags, errors};
+use crate::proto::verb::Verb;
+use crate::time::Instant;
+
+/// What Redis Cluster says of keys that no single server holds.
+pub(super) const CROSS_SLOT: &[u8] = b"CROSSSLOT Keys in request don't hash to the same slot";
+
+impl Engine {
+    /// What is answered in a server's place, and how the request is to be treated on its way.
+    pub(super) fn asked<'a>(&mut self, id: SessionId, call: Call<'a>) -> (Asked<'a>, u8) {
+        let pool = self.session_ref(id).map_or(PoolId(0), |session| session.pool);
+        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        let (version, replies) =
+            self.redis(id).map_or_else(|| (Version::Resp2, Replies::On), |client| (client.version, client.replies));
+        let reads = call.command.flags.has(Flags::READONLY);
+        let asked = Asked {
+            verb: if reads { Verb::Query } else { Verb::Command },
+            noreply: replies != Replies::On,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            echo: b"",
+            in_place: Some(InPlace { version, fallback: call.plan.rule.fallback(call.args, absorbs) }),
+            started: call.started,
+        };
+        (asked, if reads { 0 } else { Ticket::ONCE })
+    }
+
+    /// Sends a request to the server of its keys.
+    pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        let mut list = KeyList::default();
+        if keys::keys(call.command, call.args, &mut list).is_err() {
+            // Only the server knows what to say of it; any of them says the same.
+            return self.anywhere(id, call, now);
+        }
+        let mut places = list.iter();
+        let Some(first) = places.next() else { return self.anywhere(id, call, now) };
+        let key = call.args.get(first);
+        if let Some(second) = places.next()
+            && !self.same_server(pool, key, std::iter::once(second).chain(places).map(|place| call.args.get(place)))
+        {
+            self.refuse_request(id, CROSS_SLOT);
+            return Outcome::Done;
+        }
+        self.send_keyed(id, call, key, now)
+    }
+
+    /// Sends a request to the server of a key, as it is.
+    pub(super) fn send_keyed(&mut self, id: SessionId, call: Call<'_>, key: &[u8], now: Instant) -> Outcome {
+        let (mut asked, marks) = self.asked(id, call);
+        asked.key = key;
+        let raw = call.raw;
+        self.send_one(id, asked, marks, key, now, |out, _| out.extend_from_slice(raw)).into()
+    }
+
+    /// Whether a server of the pool owns all of some keys.
+    pub(super) fn same_server<'k>(&self, pool: PoolId, key: &[u8], others: impl Iterator<Item = &'k [u8]>) -> bool {
+        let ring = &self.pools[pool.index()].ring;
+        let server = ring.route(key, 0);
+        let mut others = others;
+        others.all(|other| ring.route(other, 0) == server)
+    }
+
+    /// Sends a request to any server that is well.
+    pub(super) fn anywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+        let (asked, marks) = self.asked(id, call);
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        match self.any_server(pool) {
+            Some(server) => {
+                let raw = call.raw;
+                self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()
+            }
+            None => {
+                self.answer_degraded(id, asked, Failure::Ejected);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// A server that is in the ring.
+    pub(super) fn any_server(&self, pool: PoolId) -> Option<ServerId> {
+        self.pools[pool.index()].live.iter().position(|live| *live).map(server_id)
+    }
+
+    /// Answers a request whose keys no known rule finds.
+    pub(super) fn wrong_keys(&mut self, id: SessionId) {
+        self.refuse_request(id, errors::SYNTAX);
+    }
+}

@@ -1,0 +1,193 @@
+//! Redis pools: what a client has set up on its connection, and what becomes of its requests.
+//!
+//! A request's command decides its way ([`plan`](crate::proto::resp::plan)): to the server of its keys
+//! ([`keyed`]), in parts to the servers of its keys ([`split`]), to all servers ([`everywhere`]), or it is answered here
+//! ([`local`]). What comes from several servers is put together in [`gather`].
+//!
+//! Server connections are shared as in memcached pools, but only by clients that speak the same version of the
+//! protocol and have selected the same database ([`Flavor`]); each kind is opened when it is first needed. Requests that
+//! block, subscribe or watch have connections of their own ([`dedicated`]).
+
+pub(super) mod dedicated;
+mod deliver;
+mod everywhere;
+pub(super) mod gather;
+pub(super) mod greeting;
+mod info;
+mod input;
+mod keyed;
+mod local;
+mod local_client;
+pub(super) mod pubsub;
+mod script;
+mod split;
+mod transaction;
+
+use super::Engine;
+use super::link::LinkId;
+use super::session::SessionId;
+use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::failure::Failure;
+use crate::proto::memcache::reply;
+use crate::proto::resp::fallback::Fallback;
+use crate::proto::resp::request::{Progress, Swallow};
+use crate::proto::resp::{Version, encode};
+use crate::time::Instant;
+pub(super) use input::Turn;
+use pubsub::Subscriptions;
+pub use script::Scripts;
+use transaction::{Queue, Watch};
+
+/// What a server connection is set to before its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Flavor {
+    pub(crate) version: Version,
+    pub(crate) database: u32,
+}
+
+/// What a request is answered if a server fails it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InPlace {
+    pub(crate) version: Version,
+    pub(crate) fallback: Fallback,
+}
+
+/// Which of its requests a client wants answered (`CLIENT REPLY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replies {
+    On,
+    Off,
+    /// Not this one; `SKIP` was said in it.
+    SkipThis,
+    /// Not the next one.
+    SkipNext,
+}
+
+/// What a Redis client has set up.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) number: u64,
+    pub(crate) version: Version,
+    /// It has given the password, or need not.
+    pub(crate) trusted: bool,
+    pub(crate) database: u32,
+    pub(crate) name: Vec<u8>,
+    /// Name and version of its library (`CLIENT SETINFO`).
+    pub(crate) library: [Vec<u8>; 2],
+    /// When its first request was read.
+    pub(crate) since: Option<Instant>,
+    pub(crate) replies: Replies,
+    pub(crate) progress: Progress,
+    pub(crate) swallow: Swallow,
+    /// What it has queued since `MULTI`.
+    pub(crate) queue: Option<Box<Queue>>,
+    pub(crate) watch: Option<Box<Watch>>,
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    /// Server connections of its own.
+    pub(crate) dedicated: Vec<LinkId>,
+}
+
+impl Client {
+    fn new(number: u64, trusted: bool, database: u32) -> Self {
+        Self {
+            number,
+            version: Version::Resp2,
+            trusted,
+            database,
+            name: Vec::new(),
+            library: [Vec::new(), Vec::new()],
+            since: None,
+            replies: Replies::On,
+            progress: Progress::default(),
+            swallow: Swallow::default(),
+            queue: None,
+            watch: None,
+            subscriptions: None,
+            dedicated: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn flavor(&self) -> Flavor {
+        Flavor { version: self.version, database: self.database }
+    }
+
+    /// Memory that it holds beyond its own size.
+    pub(crate) fn footprint(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.footprint())
+    }
+}
+
+impl Engine {
+    /// A client of a Redis pool has connected.
+    pub(super) fn redis_connected(&mut self, pool: PoolId) -> Box<Client> {
+        let settings = &self.config.pools[pool.index()].redis;
+        let (trusted, database) = (settings.auth.is_none(), settings.db);
+        self.client_numbers += self.all_counters.len() as u64; // each worker numbers its own, and none twice
+        Box::new(Client::new(self.client_numbers, trusted, database))
+    }
+
+    fn redis(&mut self, id: SessionId) -> Option<&mut Client> {
+        self.session(id)?.redis.as_deref_mut()
+    }
+
+    fn version(&self, id: SessionId) -> Version {
+        self.session_ref(id).and_then(|session| session.redis.as_ref()).map_or(Version::Resp2, |client| client.version)
+    }
+
+    /// Answers the request at hand, unless the client wants no answer.
+    fn say(&mut self, id: SessionId, body: &[u8]) {
+        if self.redis(id).is_some_and(|client| client.replies == Replies::On) {
+            self.answer(id, body);
+        }
+    }
+
+    fn say_error(&mut self, id: SessionId, text: &[u8]) {
+        let mut body = Vec::with_capacity(text.len() + 3);
+        encode::error(&mut body, text);
+        self.say(id, &body);
+    }
+
+    fn say_ok(&mut self, id: SessionId) {
+        self.say(id, b"+OK\r\n");
+    }
+
+    fn say_integer(&mut self, id: SessionId, value: i64) {
+        let mut body = Vec::new();
+        encode::integer(&mut body, value);
+        self.say(id, &body);
+    }
+
+    /// Appends the answer to a request that a server failed, by the pool's policy.
+    pub(super) fn write_in_place(
+        &self,
+        out: &mut Vec<u8>,
+        pool: PoolId,
+        server: Option<ServerId>,
+        in_place: InPlace,
+        failure: Failure,
+    ) {
+        let counters = self.counters.pool(pool);
+        if self.policy(pool) != OnFailure::Error && in_place.fallback.write(out, in_place.version) {
+            return;
+        }
+        counters.forward_error.add(1);
+        self.write_failure(out, pool, server, failure);
+    }
+
+    /// Appends the error line for a failure: twemproxy's words where failures are told, and where they are hidden, and
+    /// this one cannot be, what the matter is and with whom.
+    pub(super) fn write_failure(&self, out: &mut Vec<u8>, pool: PoolId, server: Option<ServerId>, failure: Failure) {
+        let config = &self.config.pools[pool.index()];
+        if config.on_failure == OnFailure::Error {
+            out.extend_from_slice(b"-ERR ");
+            out.extend_from_slice(reply::reason(failure));
+            out.extend_from_slice(b"\r\n");
+            return;
+        }
+        let text = match server {
+            Some(server) => format!("ERR server {}: {failure}", config.servers[server.index()].name),
+            None => format!("ERR {failure}"),
+        };
+        encode::error(out, text.as_bytes());
+    }
+}

@@ -1,0 +1,136 @@
+//! Scripts and functions: routed by their keys.
+//!
+//! A server that does not know a script by its hash says `NOSCRIPT`. When the script has passed through this program
+//! before, the request is sent again with the script itself, which the server then knows; the client notices nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha1::{Digest, Sha1};
+
+use super::input::{Call, Outcome};
+use crate::config::model::KeylessScripts;
+use crate::engine::Engine;
+use crate::engine::link::{LinkId, Ticket};
+use crate::engine::session::SessionId;
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::{encode, request};
+use crate::time::Instant;
+
+/// Scripts that are remembered at most, and bytes of one.
+const COUNT_LIMIT: usize = 1000;
+const BYTES_LIMIT: usize = 64 << 10;
+
+/// The scripts that have passed through this process, by the hash of their text. Looked at when a server does not know
+/// one, and written when a worker sees one for the first time.
+#[derive(Debug, Clone, Default)]
+pub struct Scripts(Arc<Mutex<Texts>>);
+
+type Texts = BTreeMap<[u8; 40], Arc<[u8]>>;
+
+impl Scripts {
+    fn remember(&self, text: &[u8]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < COUNT_LIMIT {
+            known.insert(hash(text), text.into());
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<Arc<[u8]>> {
+        let name: [u8; 40] = name.to_ascii_lowercase().try_into().ok()?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+}
+
+/// The name that Redis gives a script: the SHA-1 of its text, in hexadecimal digits.
+fn hash(text: &[u8]) -> [u8; 40] {
+    let mut name = [0; 40];
+    for (two, byte) in name.chunks_mut(2).zip(Sha1::digest(text)) {
+        two[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        two[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    name
+}
+
+impl Engine {
+    pub(super) fn script(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        if call.command.name.starts_with("eval") && !call.command.name.starts_with("evalsha") {
+            self.remember_script(id, call.args.get(1));
+        }
+        let mut list = KeyList::default();
+        let found = keys::keys(call.command, call.args, &mut list);
+        if found.is_ok() && list.iter().next().is_none() {
+            return match self.config.pools[pool.index()].redis.keyless_scripts {
+                KeylessScripts::Any => self.anywhere(id, call, now),
+                KeylessScripts::Refuse => {
+                    let text = b"ERR a script without keys could run on any server: this pool refuses it";
+                    self.refuse_request(id, text);
+                    Outcome::Done
+                }
+            };
+        }
+        self.keyed(id, call, now)
+    }
+
+    /// Notes the text of a script.
+    pub(super) fn remember_script(&mut self, _id: SessionId, text: &[u8]) {
+        if text.len() > BYTES_LIMIT {
+            return;
+        }
+        let mark = fnv_of(text);
+        if self.known_scripts.len() < COUNT_LIMIT && self.known_scripts.insert(mark) {
+            self.scripts.remember(text);
+        }
+    }
+
+    /// A server does not know a script: sends the request again with the script in it, if it is known here.
+    pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket) -> bool {
+        let link = &self.links[id.index()];
+        if ticket.session == Ticket::NOBODY || ticket.is(Ticket::RESENT) || ticket.replies != 1 {
+            return false;
+        }
+        let mut spans = Vec::new();
+        let args = request::args(link.outbox.between(ticket.start, link.front_end()), &mut spans);
+        let name: &[u8] = match args.get(0).to_ascii_lowercase().as_slice() {
+            b"evalsha" => b"EVAL",
+            b"evalsha_ro" => b"EVAL_RO",
+            _ => return false,
+        };
+        let Some(text) = self.scripts.find(args.get(1)) else { return false };
+        let mut words: Vec<&[u8]> = args.iter().collect();
+        (words[0], words[1]) = (name, &text);
+        let mut request = Vec::new();
+        encode::command(&mut request, words.into_iter());
+        let now = link.heard;
+        self.links[id.index()].pop();
+        self.leave_link(id, ticket);
+        let outbox = &mut self.links[id.index()].outbox;
+        let start = outbox.end();
+        outbox.tail().extend_from_slice(&request);
+        self.push_ticket(id, Ticket { start, marks: ticket.marks | Ticket::RESENT, ..ticket }, now);
+        true
+    }
+}
+
+fn fnv_of(text: &[u8]) -> u64 {
+    use std::hash::Hasher;
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(text);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_known_by_the_name_that_redis_gives_them() {
+        let scripts = Scripts::default();
+        scripts.remember(b"return 1");
+        let name = b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
+        assert_eq!(scripts.find(name).as_deref(), Some(&b"return 1"[..]));
+        assert!(scripts.find(b"nothing").is_none());
+    }
+}

@@ -1,0 +1,205 @@
+//! Where a request's keys stand, by the key specifications of its command.
+
+use super::{Begin, Command, Find, KeySpec};
+use crate::proto::resp::args::Args;
+use crate::proto::resp::request::integer;
+
+/// Places of keys that are held without an allocation.
+const FEW: usize = 4;
+
+/// Places of keys in a request.
+#[derive(Debug, Default)]
+pub struct KeyList {
+    few: [u32; FEW],
+    count: usize,
+    more: Vec<u32>,
+}
+
+impl KeyList {
+    fn push(&mut self, place: usize) {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        if self.count < FEW {
+            self.few[self.count] = place;
+        } else {
+            self.more.push(place);
+        }
+        self.count += 1;
+    }
+
+    /// The places, in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.few[..self.count.min(FEW)].iter().chain(&self.more).map(|place| *place as usize)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// The request contradicts itself, so its keys cannot be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoKeys;
+
+/// Finds the keys of a request, as `COMMAND GETKEYS` does.
+///
+/// # Errors
+///
+/// A count of keys that is no number, or does not fit the request.
+pub fn keys(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
+    match command.name {
+        "sort" => sort(args, found),
+        _ => specified(command.keys, args, found),
+    }
+}
+
+fn specified(specs: &[KeySpec], args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
+    let count = i64::try_from(args.len()).unwrap_or(i64::MAX);
+    for spec in specs {
+        let start = match spec.begin {
+            Begin::Index(place) => i64::from(place),
+            Begin::Keyword(word, from) => match keyword(word, from, args) {
+                Some(place) => place,
+                None => continue,
+            },
+            Begin::Unknown => continue,
+        };
+        let (first, last, step) = match spec.find {
+            Find::Range { last, step, limit } => {
+                let last = match i64::from(last) {
+                    last if last >= 0 => start + last,
+                    last if limit <= 1 => count + last,
+                    last => start + (count - start) / i64::from(limit) + last,
+                };
+                (start, last, i64::from(step))
+            }
+            Find::Count { at, first, step } => {
+                let place = usize::try_from(start + i64::from(at)).map_err(|_| NoKeys)?;
+                if place >= args.len() {
+                    return Err(NoKeys);
+                }
+                let keys = integer(args.get(place)).filter(|keys| *keys >= 0).ok_or(NoKeys)?;
+                let first = start + i64::from(first);
+                let span = keys.checked_sub(1).and_then(|keys| keys.checked_mul(i64::from(step))).ok_or(NoKeys)?;
+                (first, first.checked_add(span).ok_or(NoKeys)?, i64::from(step))
+            }
+            Find::Unknown => continue,
+        };
+        if last >= count {
+            return Err(NoKeys);
+        }
+        let mut place = first;
+        while place <= last {
+            found.push(usize::try_from(place).map_err(|_| NoKeys)?);
+            place += step.max(1);
+        }
+    }
+    Ok(())
+}
+
+/// The place behind a word, which is looked for from a place on, or from the end.
+fn keyword(word: &str, from: i32, args: Args<'_>) -> Option<i64> {
+    let matches = |place: &usize| args.get(*place).eq_ignore_ascii_case(word.as_bytes());
+    let count = args.len();
+    let place = if from >= 0 {
+        (usize::try_from(from).ok()?..count.saturating_sub(1)).find(matches)?
+    } else {
+        let last = count.checked_sub(usize::try_from(from.unsigned_abs()).ok()?)?;
+        (1..=last).rev().find(matches)?
+    };
+    i64::try_from(place + 1).ok()
+}
+
+/// `SORT key ... [STORE destination]`: the last `STORE` counts.
+fn sort(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
+    found.push(1);
+    let mut destination = None;
+    let mut place = 2;
+    while place < args.len() {
+        let word = args.get(place);
+        let values = match () {
+            () if word.eq_ignore_ascii_case(b"limit") => 2,
+            () if word.eq_ignore_ascii_case(b"get") || word.eq_ignore_ascii_case(b"by") => 1,
+            () if word.eq_ignore_ascii_case(b"store") && place + 1 < args.len() => {
+                destination = Some(place + 1);
+                1
+            }
+            () => 0,
+        };
+        place += 1 + values;
+    }
+    if let Some(destination) = destination {
+        found.push(destination);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::resp::{command::find, encode, request};
+
+    fn of(line: &str) -> Result<Vec<String>, NoKeys> {
+        let mut out = Vec::new();
+        encode::command(&mut out, line.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter());
+        let mut spans = Vec::new();
+        let args = request::args(&out, &mut spans);
+        let command = find(args.get(0)).expect("a command");
+        let command = command.subcommand(args.get(1)).unwrap_or(command);
+        let mut list = KeyList::default();
+        keys(command, args, &mut list)?;
+        Ok(list.iter().map(|place| String::from_utf8_lossy(args.get(place)).into_owned()).collect())
+    }
+
+    #[test]
+    fn keys_are_found_where_they_stand() {
+        for (line, expected) in [
+            ("GET a", "a"),
+            ("mget a b c d e f", "a b c d e f"),
+            ("MSET a 1 b 2", "a b"),
+            ("EVAL script 2 a b c", "a b"),
+            ("EVAL script 0 a", ""),
+            ("XREAD COUNT 1 STREAMS a b 0 0", "a b"),
+            ("XREADGROUP GROUP g c STREAMS a >", "a"),
+            ("ZUNION 2 a b WEIGHTS 1 2", "a b"),
+            ("ZUNIONSTORE d 2 a b", "d a b"),
+            ("BLPOP a b 0", "a b"),
+            ("BLMPOP 0 2 a b LEFT", "a b"),
+            ("OBJECT ENCODING a", "a"),
+            ("GEORADIUS a 1 1 1 km STORE d", "a d"),
+            ("SORT a BY x STORE d", "a d"),
+            ("SORT a GET store", "a"),
+            ("RENAME a b", "a b"),
+            ("SMOVE a b m", "a b"),
+            ("LMPOP 2 a b LEFT", "a b"),
+            ("BITOP AND d a b", "d a b"),
+            ("MEMORY USAGE a", "a"),
+            ("FCALL f 1 a b", "a"),
+            ("PFCOUNT a b", "a b"),
+            ("XGROUP CREATE a g $", "a"),
+            ("PING", ""),
+        ] {
+            assert_eq!(of(line).map(|keys| keys.join(" ")), Ok(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_are_told() {
+        for line in [
+            "EVAL s 3 a b",
+            "EVAL s x a",
+            "EVAL s -1 a",
+            "ZUNION 9223372036854775807 a",
+            "LMPOP 99999999999999999999 a LEFT",
+        ] {
+            assert_eq!(of(line), Err(NoKeys), "{line}");
+        }
+    }
+}

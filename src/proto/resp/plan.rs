@@ -1,0 +1,276 @@
+//! What is done about a command: which way its request goes.
+
+use std::sync::LazyLock;
+
+use super::command::{self, Begin, Command, Find, Flags, KeySpec};
+use super::fallback::{self, Rule};
+
+/// The way of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// To the server that all its keys belong to.
+    Keyed,
+    /// In parts to the servers that its keys belong to.
+    Split(Split),
+    /// To all servers.
+    Everywhere(Everywhere),
+    /// To any server: they all know the answer.
+    Anywhere,
+    /// Nowhere: it is answered here.
+    Local(Local),
+    /// It begins, ends or guards a transaction.
+    Transaction(Transaction),
+    /// A script or a function, which may have keys or none.
+    Script,
+    /// To the server of its keys, on a connection of its own if it is going to wait.
+    Blocking(Blocking),
+    /// To the servers of its channels, on a connection of its own.
+    Subscribe(Subscribe),
+    /// To the server of its channel.
+    Publish,
+    /// Nowhere: it is about one server, or does what a proxy cannot do.
+    Refused,
+}
+
+/// How the parts of a split request are answered as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// `MGET`: the values in the order of the keys.
+    Values,
+    /// `MSET`: one word; its arguments are pairs.
+    Pairs,
+    /// `DEL` and its like: the sum.
+    Count,
+}
+
+/// What becomes of the answers of all servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say which commands")]
+pub enum Everywhere {
+    Flush,
+    Dbsize,
+    Keys,
+    Scan,
+    RandomKey,
+    Info,
+    Wait,
+    /// The first answer: they should all be alike. It changes all servers.
+    Load,
+    ScriptExists,
+    ConfigGet,
+    ConfigHarmless,
+    FunctionList,
+    PubsubChannels,
+    PubsubNumsub,
+    PubsubNumpat,
+}
+
+/// What is answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are command names")]
+pub enum Local {
+    Ping,
+    Echo,
+    Hello,
+    Auth,
+    Select,
+    Quit,
+    Reset,
+    Time,
+    CommandCount,
+    CommandList,
+    CommandGetKeys,
+    ClusterOnly,
+    ClientId,
+    ClientGetName,
+    ClientSetName,
+    ClientSetInfo,
+    ClientInfo,
+    ClientList,
+    ClientKill,
+    ClientReply,
+    ClientHarmless,
+    ClientTracking,
+    ClientUnblock,
+}
+
+/// What has to do with transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are command names")]
+pub enum Transaction {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+}
+
+/// Where a command that waits says for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocking {
+    /// The last argument, in seconds.
+    Last,
+    /// The first argument, in seconds.
+    First,
+    /// Behind the word `BLOCK`, in milliseconds; without it the command does not wait.
+    Option,
+}
+
+/// Changes of what a client is subscribed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are command names")]
+pub enum Subscribe {
+    Channels,
+    Patterns,
+    Shards,
+    NoChannels,
+    NoPatterns,
+    NoShards,
+}
+
+/// What is done about a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// The way of its requests.
+    pub class: Class,
+    /// What they are answered if a server fails them.
+    pub rule: Rule,
+    /// It changes what follows, or waits: all requests before it are answered first.
+    pub alone: bool,
+}
+
+static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
+    let mut plans = vec![plan("", false); command::count()];
+    for command in command::all() {
+        let keyed = !command.keys.is_empty() || command.flags.has(Flags::MOVABLE_KEYS);
+        plans[usize::from(command.id)] = plan(command.name, keyed);
+    }
+    plans
+});
+
+/// What is done about a command of the table.
+#[must_use]
+pub fn of(command: &Command) -> Plan {
+    if command.id == UNKNOWN.id {
+        return unknown().1;
+    }
+    PLANS[usize::from(command.id)]
+}
+
+/// A command that the table does not have.
+static UNKNOWN: Command = Command {
+    id: u16::MAX,
+    name: "unknown",
+    arity: -2,
+    flags: Flags::WRITE,
+    keys: &[KeySpec {
+        begin: Begin::Index(1),
+        find: Find::Range { last: 0, step: 1, limit: 0 },
+        incomplete: true,
+        not_key: false,
+    }],
+    subcommands: &[],
+};
+
+/// What is done about a command that the table does not have, where that is allowed: its first argument is taken for
+/// its key.
+#[must_use]
+pub fn unknown() -> (&'static Command, Plan) {
+    (&UNKNOWN, Plan { class: Class::Keyed, rule: fallback::shape(UNKNOWN.name), alone: false })
+}
+
+fn plan(name: &str, keyed: bool) -> Plan {
+    let class = class(name, keyed);
+    let alone = matches!(
+        class,
+        Class::Subscribe(_)
+            | Class::Blocking(_)
+            | Class::Transaction(Transaction::Watch)
+            | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
+    );
+    Plan { class, rule: fallback::shape(name), alone }
+}
+
+fn class(name: &str, keyed: bool) -> Class {
+    use Class::{Anywhere, Blocking as Block, Everywhere as All, Local as Here, Transaction as Tx};
+    match name {
+        "mget" => Class::Split(Split::Values),
+        "mset" => Class::Split(Split::Pairs),
+        "del" | "unlink" | "exists" | "touch" => Class::Split(Split::Count),
+        "flushdb" | "flushall" => All(Everywhere::Flush),
+        "dbsize" => All(Everywhere::Dbsize),
+        "keys" => All(Everywhere::Keys),
+        "scan" => All(Everywhere::Scan),
+        "randomkey" => All(Everywhere::RandomKey),
+        "info" => All(Everywhere::Info),
+        "wait" => All(Everywhere::Wait),
+        "script|load" | "script|flush" | "script|kill" | "function|load" | "function|delete" | "function|flush"
+        | "function|kill" | "function|restore" => All(Everywhere::Load),
+        "script|exists" => All(Everywhere::ScriptExists),
+        "function|list" | "function|stats" | "function|dump" => Anywhere,
+        "config|get" => All(Everywhere::ConfigGet),
+        "config|resetstat" => All(Everywhere::ConfigHarmless),
+        "pubsub|channels" | "pubsub|shardchannels" => All(Everywhere::PubsubChannels),
+        "pubsub|numsub" | "pubsub|shardnumsub" => All(Everywhere::PubsubNumsub),
+        "pubsub|numpat" => All(Everywhere::PubsubNumpat),
+        "ping" => Here(Local::Ping),
+        "echo" => Here(Local::Echo),
+        "hello" => Here(Local::Hello),
+        "auth" => Here(Local::Auth),
+        "select" => Here(Local::Select),
+        "quit" => Here(Local::Quit),
+        "reset" => Here(Local::Reset),
+        "time" => Here(Local::Time),
+        "command|count" => Here(Local::CommandCount),
+        "command|list" => Here(Local::CommandList),
+        "command|getkeys" => Here(Local::CommandGetKeys),
+        "readonly" | "readwrite" | "asking" => Here(Local::ClusterOnly),
+        "client|id" => Here(Local::ClientId),
+        "client|getname" => Here(Local::ClientGetName),
+        "client|setname" => Here(Local::ClientSetName),
+        "client|setinfo" => Here(Local::ClientSetInfo),
+        "client|info" => Here(Local::ClientInfo),
+        "client|list" => Here(Local::ClientList),
+        "client|kill" => Here(Local::ClientKill),
+        "client|reply" => Here(Local::ClientReply),
+        "client|no-evict" | "client|no-touch" => Here(Local::ClientHarmless),
+        "client|tracking" | "client|caching" | "client|trackinginfo" | "client|getredir" => Here(Local::ClientTracking),
+        "client|unblock" => Here(Local::ClientUnblock),
+        "multi" => Tx(Transaction::Multi),
+        "exec" => Tx(Transaction::Exec),
+        "discard" => Tx(Transaction::Discard),
+        "watch" => Tx(Transaction::Watch),
+        "unwatch" => Tx(Transaction::Unwatch),
+        "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => Class::Script,
+        "blpop" | "brpop" | "brpoplpush" | "blmove" | "bzpopmin" | "bzpopmax" => Block(Blocking::Last),
+        "blmpop" | "bzmpop" => Block(Blocking::First),
+        "xread" | "xreadgroup" => Block(Blocking::Option),
+        "subscribe" => Class::Subscribe(Subscribe::Channels),
+        "psubscribe" => Class::Subscribe(Subscribe::Patterns),
+        "ssubscribe" => Class::Subscribe(Subscribe::Shards),
+        "unsubscribe" => Class::Subscribe(Subscribe::NoChannels),
+        "punsubscribe" => Class::Subscribe(Subscribe::NoPatterns),
+        "sunsubscribe" => Class::Subscribe(Subscribe::NoShards),
+        "publish" | "spublish" => Class::Publish,
+        "lolwut"
+        | "command"
+        | "command|info"
+        | "command|docs"
+        | "command|getkeysandflags"
+        | "script"
+        | "function"
+        | "object|help"
+        | "xgroup|help"
+        | "xinfo|help"
+        | "client|help"
+        | "command|help"
+        | "config|help"
+        | "memory|help"
+        | "pubsub|help"
+        | "script|help"
+        | "function|help" => Anywhere,
+        "migrate" | "restore-asking" | "pfselftest" | "pfdebug" => Class::Refused,
+        _ if keyed => Class::Keyed,
+        _ => Class::Refused,
+    }
+}
