@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, once: memcached, redis-server, nutcracker and their friends from Debian, and a Python
-# environment with the clients in target/venv. Says nothing when all is there.
+# environment with the clients in target/venv, older versions of redis-py beside it, and the clients for Node in
+# target/node. Says nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,8 @@ need nutcracker nutcracker
 need ip iproute2
 need iptables iptables
 need gcc gcc
+need node nodejs
+need npm npm
 [ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-dev)
@@ -41,4 +44,24 @@ if ! cmp -s tests/requirements.txt "$stamp"; then
         target/venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt; } \
         >target/setup-venv.log 2>&1 </dev/null || fail "could not set up the Python clients; see target/setup-venv.log"
     cp tests/requirements.txt "$stamp"
+fi
+
+for version in 5.2.1 7.4.0; do
+    place=target/redis-py-$version
+    if [ ! -e "$place/done" ]; then
+        rm -rf "$place"
+        target/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --target "$place" \
+            "redis==$version" async-timeout PyJWT >"target/setup-redis-py-$version.log" 2>&1 </dev/null ||
+            fail "could not install redis-py $version; see target/setup-redis-py-$version.log"
+        touch "$place/done"
+    fi
+done
+
+if ! cmp -s tests/node/package.json target/node/installed.json; then
+    rm -rf target/node
+    mkdir -p target/node
+    cp tests/node/package.json target/node/
+    (cd target/node && npm install --silent --no-audit --no-fund >../setup-node.log 2>&1 </dev/null) ||
+        fail "could not set up the Node clients; see target/setup-node.log"
+    cp tests/node/package.json target/node/installed.json
 fi

@@ -72,6 +72,19 @@ impl Process {
         Self::start(command, port)
     }
 
+    /// A Redis server of its own, which keeps nothing on disk.
+    pub(crate) fn redis() -> Self {
+        Self::redis_with(free_port(), &[])
+    }
+
+    /// A Redis server with further arguments.
+    pub(crate) fn redis_with(port: u16, more: &[&str]) -> Self {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start(command, port)
+    }
+
     /// A memcached on a unix socket; its `address` is of no use.
     pub(crate) fn memcached_at(path: &std::path::Path) -> Self {
         let mut command = Command::new("memcached");
