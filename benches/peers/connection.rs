@@ -73,12 +73,7 @@ impl Connection {
             Kind::Set
         } else {
             let count = workload.keys_per_get;
-            self.output.extend_from_slice(b"get");
-            for place in 0..count {
-                self.output.push(b' ');
-                Content::push_key(&mut self.output, key_at(first, place, content));
-            }
-            self.output.extend_from_slice(b"\r\n");
+            content.push_get(&mut self.output, (0..count).map(|place| key_at(first, place, content)));
             Kind::Get { first, count }
         };
         self.asked.push_back(Asked { kind, at });
@@ -166,12 +161,13 @@ fn check_reply(kind: Kind, input: &[u8], content: &Content) -> Result<Option<Out
     match kind {
         Kind::Set => {
             let Some(line) = line(input) else { return Ok(None) };
-            let error = line != b"STORED\r\n";
+            let error = line != content.stored();
             if error && !is_refusal(line) {
                 bail!("a set was answered with {:?}", start(line));
             }
             Ok(Some(Outcome { bytes: line.len(), misses: 0, error }))
         }
+        Kind::Get { first, count } if content.is_redis() => check_bulks(first, count, input, content),
         Kind::Get { first, count } => check_values(first, count, input, content),
     }
 }
@@ -210,6 +206,43 @@ fn check_values(first: u32, count: u32, input: &[u8], content: &Content) -> Resu
     }
 }
 
+/// Checks the reply to `GET` or `MGET`: the values stand in the order of the keys.
+fn check_bulks(first: u32, count: u32, input: &[u8], content: &Content) -> Result<Option<Outcome>> {
+    let (mut at, mut misses) = (0, 0);
+    if count > 1 || input.first() == Some(&b'-') {
+        let Some(head) = line(input) else { return Ok(None) };
+        if is_refusal(head) {
+            return Ok(Some(Outcome { bytes: head.len(), misses: 0, error: true }));
+        }
+        if head != format!("*{count}\r\n").as_bytes() {
+            bail!("an MGET was answered with {:?}", start(head));
+        }
+        at = head.len();
+    }
+    for place in 0..count {
+        let Some(head) = line(&input[at..]) else { return Ok(None) };
+        at += head.len();
+        if head == b"$-1\r\n" {
+            misses += 1;
+            continue;
+        }
+        if head != content.value_header() {
+            bail!("a value starts with {:?}", start(head));
+        }
+        let number = key_at(first, place, content);
+        let value = content.value(number);
+        let end = at + value.len() + 2;
+        if input.len() < end {
+            return Ok(None);
+        }
+        if &input[at..end - 2] != value || &input[end - 2..end] != b"\r\n" {
+            bail!("WRONG VALUE for key {number}");
+        }
+        at = end;
+    }
+    Ok(Some(Outcome { bytes: at, misses, error: false }))
+}
+
 fn key_at(first: u32, place: u32, content: &Content) -> u32 {
     (first + place * STRIDE) % content.keys()
 }
@@ -220,7 +253,9 @@ fn line(input: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_refusal(line: &[u8]) -> bool {
-    [b"SERVER_ERROR".as_slice(), b"CLIENT_ERROR", b"ERROR", b"NOT_STORED"].iter().any(|word| line.starts_with(word))
+    [b"-".as_slice(), b"SERVER_ERROR", b"CLIENT_ERROR", b"ERROR", b"NOT_STORED"]
+        .iter()
+        .any(|word| line.starts_with(word))
 }
 
 fn start(bytes: &[u8]) -> String {

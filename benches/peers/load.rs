@@ -146,9 +146,9 @@ fn fill(address: &str, content: &Content) -> Result<()> {
             content.push_set(&mut request, key);
         }
         stream.write_all(&request)?;
-        let mut reply = vec![0; b"STORED\r\n".len() * batch.len()];
+        let mut reply = vec![0; content.stored().len() * batch.len()];
         stream.read_exact(&mut reply).context("filling the caches")?;
-        if reply != b"STORED\r\n".repeat(batch.len()) {
+        if reply != content.stored().repeat(batch.len()) {
             bail!("filling the caches was answered with {:?}", String::from_utf8_lossy(&reply));
         }
     }

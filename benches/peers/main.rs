@@ -145,8 +145,13 @@ fn compare(options: &Options) -> Result<()> {
     let mut flaws = Vec::new();
     for &placement in &options.placement {
         for workload in &workloads {
-            let stage =
-                Stage { memcached: memcached.clone(), placement, unix: workload.unix, directory: directory.0.clone() };
+            let stage = Stage {
+                memcached: memcached.clone(),
+                redis: workload.redis,
+                placement,
+                unix: workload.unix,
+                directory: directory.0.clone(),
+            };
             let block = run_workload(options, &stage, &targets, workload)
                 .with_context(|| format!("workload {}, placement {}", workload.name, placement.name()))?;
             let mut text = String::new();

@@ -142,6 +142,8 @@ pub(crate) struct Servers {
 pub(crate) struct Stage {
     /// Binary of memcached.
     pub(crate) memcached: PathBuf,
+    /// The servers are Redis.
+    pub(crate) redis: bool,
     /// Which CPU runs what.
     pub(crate) placement: Placement,
     /// Clients use a unix socket.
@@ -189,10 +191,25 @@ impl Stage {
 
     /// One worker thread, as the proxies have; UDP off; memory for every key of every workload.
     fn memcached(&self, name: &str, cpu: Option<&str>, listen: &Listen) -> Result<Process> {
+        if self.redis {
+            return self.redis_server(name, cpu, listen);
+        }
         let mut command = pinned(&self.memcached, cpu);
         // `-u root` is what it demands of root; others may not switch, and there it has no effect.
         command.args(["-t", "1", "-m", "256", "-c", "4096", "-u", "root", "-U", "0"]);
         listen.memcached_arguments(&mut command);
+        self.spawn(name, command, listen)
+    }
+
+    /// One that keeps nothing on disk.
+    fn redis_server(&self, name: &str, cpu: Option<&str>, listen: &Listen) -> Result<Process> {
+        let program = find_program("redis-server").context("no redis-server here")?;
+        let mut command = pinned(&program, cpu);
+        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&self.directory);
+        match listen {
+            Listen::Port(port) => command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]),
+            Listen::Path(path) => command.args(["--port", "0", "--unixsocket"]).arg(path),
+        };
         self.spawn(name, command, listen)
     }
 
@@ -207,6 +224,9 @@ impl Stage {
             "peers:\n  listen: {address}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 400\n  \
              preconnect: true\n  server_connections: 1\n  servers:\n"
         );
+        if self.redis {
+            text = text.replace("  servers:\n", "  redis: true\n  servers:\n");
+        }
         for (number, port) in servers.ports.iter().enumerate() {
             writeln!(text, "   - 127.0.0.1:{port}:1 node-{number}")?;
         }

@@ -44,6 +44,8 @@ pub(crate) struct Workload {
     pub(crate) keys: u32,
     /// Clients reach the proxy through a unix socket, not TCP.
     pub(crate) unix: bool,
+    /// Clients and servers speak Redis's protocol, not memcached's.
+    pub(crate) redis: bool,
     /// Most system calls per request that ours may make when all share one CPU (`--guard`).
     pub(crate) calls_limit: Option<f64>,
 }
@@ -61,8 +63,12 @@ const W1: Workload = Workload {
     value_bytes: 100,
     keys: 10_000,
     unix: false,
+    redis: false,
     calls_limit: None,
 };
+
+/// The same clients of a Redis pool.
+const R1: Workload = Workload { name: "r1", redis: true, ..W1 };
 
 /// A lone request costs a wait, a read and a write on each of two sockets; the rest is the connect. Not so exact with
 /// a unix socket: there each read by the client may wake the proxy to say that there is room to write.
@@ -71,7 +77,7 @@ const LONE_CALLS: Option<f64> = Some(6.1);
 const BUSY_CALLS: Option<f64> = Some(2.5);
 
 /// Every workload, in the order of the report.
-pub(crate) const ALL: [Workload; 12] = [
+pub(crate) const ALL: [Workload; 17] = [
     Workload { calls_limit: BUSY_CALLS, ..W1 },
     Workload { name: "w2", about: "50 connections, 16 in flight (sliding), else as w1", in_flight: 16, ..W1 },
     Workload {
@@ -112,6 +118,11 @@ pub(crate) const ALL: [Workload; 12] = [
         gets_per_set: 0,
         ..W1
     },
+    Workload { name: "r1", about: "as w1 in Redis's protocol", calls_limit: BUSY_CALLS, ..R1 },
+    Workload { name: "r2", about: "as r1 with 16 in flight (sliding)", in_flight: 16, ..R1 },
+    Workload { name: "r3", about: "as r1 with 1 connection", connections: 1, calls_limit: LONE_CALLS, ..R1 },
+    Workload { name: "r4", about: "as r1 with 20-key MGETs", keys_per_get: 20, gets_per_set: 0, ..R1 },
+    Workload { name: "r5", about: "as r1 with 10,000 B values", value_bytes: 10_000, keys: 2_000, ..R1 },
     Workload { name: "w1u", about: "as w1 through a unix socket", unix: true, ..W1 },
     Workload { name: "w3u", about: "as w3 through a unix socket", unix: true, connections: 1, ..W1 },
     Workload {
@@ -139,6 +150,7 @@ pub(crate) struct Content {
     keys: u32,
     value_header: Vec<u8>,
     set_header: Vec<u8>,
+    redis: bool,
 }
 
 impl Content {
@@ -152,8 +164,11 @@ impl Content {
             block,
             value_bytes: length,
             keys: workload.keys,
-            value_header: format!(" 0 {length}\r\n").into_bytes(),
-            set_header: format!(" 0 0 {length}\r\n").into_bytes(),
+            value_header: if workload.redis { format!("${length}\r\n") } else { format!(" 0 {length}\r\n") }
+                .into_bytes(),
+            set_header: if workload.redis { format!("\r\n${length}\r\n") } else { format!(" 0 0 {length}\r\n") }
+                .into_bytes(),
+            redis: workload.redis,
         }
     }
 
@@ -188,14 +203,50 @@ impl Content {
 
     /// Appends a set of key `number`.
     pub(crate) fn push_set(&self, out: &mut Vec<u8>, number: u32) {
-        out.extend_from_slice(b"set ");
+        let start = if self.redis { format!("*3\r\n$3\r\nSET\r\n${KEY_BYTES}\r\n") } else { "set ".to_owned() };
+        out.extend_from_slice(start.as_bytes());
         Self::push_key(out, number);
         out.extend_from_slice(&self.set_header);
         out.extend_from_slice(self.value(number));
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What follows the key in a `VALUE` line, its line end included.
+    /// Appends a get of keys.
+    pub(crate) fn push_get(&self, out: &mut Vec<u8>, keys: impl ExactSizeIterator<Item = u32>) {
+        if !self.redis {
+            out.extend_from_slice(b"get");
+            for key in keys {
+                out.push(b' ');
+                Self::push_key(out, key);
+            }
+            return out.extend_from_slice(b"\r\n");
+        }
+        match keys.len() {
+            1 => out.extend_from_slice(b"*2\r\n$3\r\nGET"),
+            count => {
+                out.push(b'*');
+                out.extend_from_slice((count + 1).to_string().as_bytes());
+                out.extend_from_slice(b"\r\n$4\r\nMGET");
+            }
+        }
+        for key in keys {
+            out.extend_from_slice(b"\r\n$16\r\n");
+            Self::push_key(out, key);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// What the answer to a set is.
+    pub(crate) fn stored(&self) -> &'static [u8] {
+        if self.redis { b"+OK\r\n" } else { b"STORED\r\n" }
+    }
+
+    /// Whether requests are Redis's.
+    pub(crate) fn is_redis(&self) -> bool {
+        self.redis
+    }
+
+    /// What follows the key in a `VALUE` line, its line end included; of Redis, what stands before a value.
     pub(crate) fn value_header(&self) -> &[u8] {
         &self.value_header
     }
