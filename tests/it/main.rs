@@ -20,7 +20,7 @@ mod layering;
 mod limits;
 mod memory;
 mod proxying;
-mod redis_clients;
+mod redis;
 mod rejoin;
 mod sessions;
 mod sim;

@@ -70,23 +70,24 @@ impl Engine {
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
         let places: Vec<usize> = if found.is_ok() { list.iter().collect() } else { Vec::new() };
-        let Some(first) = places.first() else {
-            self.wrong_keys(id);
-            return Outcome::Done;
+        let mut keys = places.iter().map(|place| call.args.get(*place));
+        let server = match keys.next() {
+            Some(key) => {
+                if !self.same_server(pool, key, keys) {
+                    self.refuse_request(id, CROSS_SLOT);
+                    return Outcome::Done;
+                }
+                self.pools[pool.index()].ring.route(key, 0)
+            }
+            None => self.any_server(pool), // it contradicts itself: let a server say how
         };
-        let key = call.args.get(*first);
-        if !self.same_server(pool, key, places[1..].iter().map(|place| call.args.get(*place))) {
-            self.refuse_request(id, CROSS_SLOT);
-            return Outcome::Done;
-        }
         let (mut asked, marks) = self.asked(id, call);
         asked.started = match patience {
             Patience::Absent | Patience::None => now,
             Patience::Bounded(span) => now + span,
             Patience::Endless => Instant::NEVER,
         };
-        let server = self.pools[pool.index()].ring.route(key, 0).ok_or(Failure::Ejected);
-        match server.and_then(|server| self.dedicate(id, pool, server, now)) {
+        match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, now)) {
             Ok(link) => {
                 let raw = call.raw;
                 self.enqueue(id, asked, marks | Ticket::ONCE, link, now, |out| out.extend_from_slice(raw));

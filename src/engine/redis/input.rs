@@ -163,7 +163,12 @@ impl Engine {
         };
         let (command, plan) = found;
         if !command.accepts(args.len()) {
-            self.refuse_request(id, &errors::wrong_arity(command.name));
+            let text = errors::wrong_arity(command.name);
+            if command.name == "exec" {
+                self.abort(id, &text, now);
+            } else {
+                self.refuse_request(id, &text);
+            }
             return Outcome::Done;
         }
         let call = Call { raw, args, command, plan, started };

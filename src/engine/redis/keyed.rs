@@ -9,8 +9,8 @@ use crate::engine::session::SessionId;
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::Version;
+use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::command::{Flags, errors};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -95,10 +95,5 @@ impl Engine {
     /// A server that is in the ring.
     pub(super) fn any_server(&self, pool: PoolId) -> Option<ServerId> {
         self.pools[pool.index()].live.iter().position(|live| *live).map(server_id)
-    }
-
-    /// Answers a request whose keys no known rule finds.
-    pub(super) fn wrong_keys(&mut self, id: SessionId) {
-        self.refuse_request(id, errors::SYNTAX);
     }
 }

@@ -320,6 +320,17 @@ impl Engine {
         self.charge_session(id);
     }
 
+    /// An `EXEC` that cannot be one ends the transaction all the same.
+    pub(super) fn abort(&mut self, id: SessionId, text: &[u8], now: Instant) {
+        if let Some(client) = self.redis(id) {
+            client.queue = None;
+        }
+        let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
+        self.refuse_request(id, &[b"EXECABORT Transaction discarded because of: ", reason].concat());
+        self.end_watch(id, now);
+        self.charge_session(id);
+    }
+
     pub(super) fn unwatch(&mut self, id: SessionId, now: Instant) {
         self.say_ok(id);
         self.end_watch(id, now);

@@ -1,0 +1,4 @@
+//! Redis pools.
+
+mod clients;
+mod differential;
