@@ -14,12 +14,15 @@ mod hang;
 mod ledger;
 mod load;
 mod namespace;
+mod redis;
+mod redis_load;
 mod row;
 mod soak;
 mod tap;
 
 use std::time::{Duration, Instant};
 
+use book::Speaks;
 use fault::{Fault, Server};
 use ledger::Outcome;
 use load::Load;
@@ -50,16 +53,20 @@ const FLAPPING: Duration = Duration::from_millis(3000);
 
 /// A fault of one server.
 fn one(fault: Fault, span: Duration, ejects: bool) {
-    play(Row { fault, all: false, span, ejects, rate: 800 });
+    play(Row { speaks: Speaks::Memcached, fault, all: false, span, ejects, rate: 800 });
 }
 
 /// Faults of all four servers at once, each with a proxy and a load of its own. There are no healthy servers whose
 /// percentiles they could disturb, so several of these rows can run at the same time.
 fn all(faults: &[(Fault, Duration, bool)]) {
+    all_of(Speaks::Memcached, faults);
+}
+
+fn all_of(speaks: Speaks, faults: &[(Fault, Duration, bool)]) {
     let rows: Vec<_> = faults
         .iter()
         .map(|(fault, span, ejects)| {
-            let row = Row { fault: *fault, all: true, span: *span, ejects: *ejects, rate: 200 };
+            let row = Row { speaks, fault: *fault, all: true, span: *span, ejects: *ejects, rate: 200 };
             std::thread::spawn(move || play(row))
         })
         .collect();
@@ -166,7 +173,7 @@ fn all_unreachable() {
 #[test]
 fn connections_that_servers_close_while_idle_cost_nothing() {
     row::go_first();
-    let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(&["-o", "idle_timeout=1"])).collect();
+    let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(Speaks::Memcached, &["-o", "idle_timeout=1"])).collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
     let closed = || {
         let statistics = proxy.statistics();

@@ -3,6 +3,7 @@
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use super::book::Speaks;
 use super::fault::{Fault, Server};
 use super::{SERVERS, row};
 use crate::support::Hiccups;
@@ -19,8 +20,8 @@ type Asked = (Instant, Instant);
 #[test]
 fn all_workers_agree_on_a_server_that_hangs() {
     row::go_first();
-    let mut servers = vec![Server::before(Fault::Stopped)];
-    servers.extend((1..SERVERS).map(|_| Server::plain(&[])));
+    let mut servers = vec![Server::before(Speaks::Memcached, Fault::Stopped)];
+    servers.extend((1..SERVERS).map(|_| Server::plain(Speaks::Memcached, &[])));
     let (proxy, book) = row::set_up("softmiss:\n  workers: 2\n", &servers, 1);
     let keys: Vec<_> = book.keys.iter().filter(|key| key.home == 0).map(|key| key.name.clone()).collect();
     assert!(!keys.is_empty());

@@ -15,8 +15,19 @@ pub(super) struct Key {
     pub(super) written: AtomicU64,
 }
 
+/// What clients and servers speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Memcached,
+    Redis {
+        /// The pool tells failures as errors.
+        errors: bool,
+    },
+}
+
 /// What all clients know.
 pub(super) struct Book {
+    pub(super) speaks: Speaks,
     pub(super) keys: Vec<Key>,
     /// For each server: something has happened to it, so nobody knows what it holds.
     suspect: Vec<AtomicBool>,
@@ -29,13 +40,13 @@ impl Book {
     }
 
     /// Keys with their homes.
-    pub(super) fn new(homes: Vec<(String, usize)>, servers: usize) -> Self {
+    pub(super) fn new(speaks: Speaks, homes: Vec<(String, usize)>, servers: usize) -> Self {
         let keys = homes.into_iter().enumerate();
         let keys = keys.map(|(number, (name, home))| {
             let owner = number / KEYS_PER_CLIENT;
             Key { name, home, owner, written: AtomicU64::new(0) }
         });
-        Self { keys: keys.collect(), suspect: (0..servers).map(|_| AtomicBool::new(false)).collect() }
+        Self { speaks, keys: keys.collect(), suspect: (0..servers).map(|_| AtomicBool::new(false)).collect() }
     }
 
     /// From here on, nobody can know what this server holds.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::book::Speaks;
 use super::tap::{Record, Tap, Trouble, transcribe};
 use crate::support::process::{Process, free_port};
 
@@ -28,7 +29,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Whether it is seen on a wire; else the server itself tells what it hears, so that a dead one is really dead.
-    fn is_tapped(self) -> bool {
+    pub(super) fn is_tapped(self) -> bool {
         !matches!(self, Self::Killed | Self::Flapping)
     }
 
@@ -38,8 +39,9 @@ impl Fault {
     }
 }
 
-/// A memcached, and how the proxy reaches it.
+/// A memcached or a Redis, and how the proxy reaches it.
 pub(super) struct Server {
+    pub(super) speaks: Speaks,
     process: Process,
     tap: Option<Tap>,
     /// As the proxy knows it.
@@ -53,6 +55,13 @@ const TELLING: &[&str] = &["-vv"];
 /// Arguments of one that is soon full, with few sizes of chunks.
 const SMALL: &[&str] = &["-m", "8", "-M", "-f", "2"];
 
+fn start(speaks: Speaks, port: u16, more: &[&str]) -> Process {
+    match speaks {
+        Speaks::Memcached => Process::memcached_with(port, more, Stdio::null()),
+        Speaks::Redis { .. } => Process::redis_with(port, more),
+    }
+}
+
 fn telling(port: u16, heard: &Record) -> Process {
     let mut process = Process::memcached_with(port, TELLING, Stdio::piped());
     transcribe(process.take_stderr().expect("stderr"), heard);
@@ -61,26 +70,37 @@ fn telling(port: u16, heard: &Record) -> Process {
 
 impl Server {
     /// One that nothing will happen to, with further arguments.
-    pub(super) fn plain(more: &[&str]) -> Self {
-        let process = Process::memcached_with(free_port(), more, Stdio::null());
-        Self { address: process.address, process, tap: None, heard: Record::default() }
+    pub(super) fn plain(speaks: Speaks, more: &[&str]) -> Self {
+        let process = start(speaks, free_port(), more);
+        Self { speaks, address: process.address, process, tap: None, heard: Record::default() }
     }
 
     /// One that this will happen to.
-    pub(super) fn before(fault: Fault) -> Self {
+    pub(super) fn before(speaks: Speaks, fault: Fault) -> Self {
         let heard = Record::default();
         if !fault.is_tapped() {
-            let process = telling(free_port(), &heard);
-            return Self { address: process.address, process, tap: None, heard };
+            let process = match speaks {
+                Speaks::Memcached => telling(free_port(), &heard),
+                Speaks::Redis { .. } => start(speaks, free_port(), &[]),
+            };
+            return Self { speaks, address: process.address, process, tap: None, heard };
         }
-        let arguments = if fault == Fault::Full { SMALL } else { &[] };
-        let process = Process::memcached_with(free_port(), arguments, Stdio::null());
-        let tap = Tap::to(process.address, Record::clone(&heard));
-        Self { address: tap.address, process, tap: Some(tap), heard }
+        let arguments = match (fault, speaks) {
+            (Fault::Full, Speaks::Memcached) => SMALL,
+            _ => &[],
+        };
+        let process = start(speaks, free_port(), arguments);
+        let tap = Tap::to(process.address, Record::clone(&heard), speaks != Speaks::Memcached);
+        Self { speaks, address: tap.address, process, tap: Some(tap), heard }
     }
 
     fn wire(&self, trouble: Trouble) {
         self.tap.as_ref().expect("a tapped server").set(trouble);
+    }
+
+    /// Gives a Redis so much memory; it evicts nothing by default.
+    fn set_memory(&self, size: &str) {
+        assert_eq!(self.process.client().ask(format!("CONFIG SET maxmemory {size}\r\n")), "+OK");
     }
 
     pub(super) fn break_down(&self, fault: Fault) {
@@ -95,7 +115,8 @@ impl Server {
                     self.tap.as_ref().expect("a tapped server").hang_up();
                 }
             }
-            Fault::Full => fill(self.process.address),
+            Fault::Full if self.speaks == Speaks::Memcached => fill(self.process.address),
+            Fault::Full => self.set_memory("1mb"),
         }
     }
 
@@ -104,13 +125,21 @@ impl Server {
             Fault::Killed | Fault::Flapping => {
                 self.process.kill(); // sees its end
                 let port = self.process.address.port();
-                self.process =
-                    if self.tap.is_none() { telling(port, &self.heard) } else { Process::memcached_on(port) };
+                self.process = if self.speaks != Speaks::Memcached {
+                    start(self.speaks, port, &[])
+                } else if self.tap.is_none() {
+                    telling(port, &self.heard)
+                } else {
+                    Process::memcached_on(port)
+                };
             }
             Fault::Stopped => self.process.signal("CONT"),
             Fault::Wire(_) => self.wire(Trouble::None),
             Fault::SynDropped | Fault::Dropped => filter("-D", fault, self.address.port()),
-            Fault::Full => assert_eq!(self.process.client().ask("flush_all\r\n"), "OK"),
+            Fault::Full if self.speaks == Speaks::Memcached => {
+                assert_eq!(self.process.client().ask("flush_all\r\n"), "OK");
+            }
+            Fault::Full => self.set_memory("0"),
         }
     }
 }

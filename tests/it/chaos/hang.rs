@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use super::book::Speaks;
 use super::fault::{Fault, Server};
 use super::{RETRY, SERVERS, TIMEOUT, row};
 use crate::support::Random;
@@ -94,8 +95,8 @@ fn ask_all(address: SocketAddr, keys: &[String], start: Instant) -> impl FnOnce(
 #[test]
 fn a_hang_keeps_a_tenth_of_the_requests_waiting_that_wait_with_twemproxy() {
     row::go_first();
-    let mut servers = vec![Server::before(Fault::Stopped)];
-    servers.extend((1..SERVERS).map(|_| Server::plain(&[])));
+    let mut servers = vec![Server::before(Speaks::Memcached, Fault::Stopped)];
+    servers.extend((1..SERVERS).map(|_| Server::plain(Speaks::Memcached, &[])));
     let (proxy, book) = row::set_up("", &servers, 8);
     let keys: Vec<_> = book.keys.iter().map(|key| key.name.clone()).collect();
     let mut client = proxy.client();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::book::{Book, KEYS_PER_CLIENT};
+use super::book::{Book, KEYS_PER_CLIENT, Speaks};
 use super::ledger::{Ledger, Outcome, Sample};
 use crate::support::Random;
 
@@ -70,7 +70,7 @@ enum Known {
 }
 
 /// An answer that cannot be right, in words; or the connection's end.
-enum Trouble {
+pub(super) enum Trouble {
     Io(io::Error),
     Error(String),
     Lapse(String),
@@ -83,14 +83,14 @@ impl From<io::Error> for Trouble {
     }
 }
 
-struct Asker {
+pub(super) struct Asker {
     address: SocketAddr,
     number: usize,
-    book: Arc<Book>,
-    stream: BufReader<TcpStream>,
+    pub(super) book: Arc<Book>,
+    pub(super) stream: BufReader<TcpStream>,
     /// Of its own keys, as long as it can be known.
     known: HashMap<usize, Known>,
-    random: Random,
+    pub(super) random: Random,
     requests: u64,
     ledger: Ledger,
 }
@@ -110,17 +110,20 @@ impl Asker {
         Self { address, number, book, stream: connect(address), known, random, requests: 0, ledger: Ledger::default() }
     }
 
-    fn own_key(&mut self) -> usize {
+    pub(super) fn own_key(&mut self) -> usize {
         self.number * KEYS_PER_CLIENT + self.random.below(KEYS_PER_CLIENT as u64) as usize
     }
 
-    fn any_key(&mut self) -> usize {
+    pub(super) fn any_key(&mut self) -> usize {
         self.random.below(self.book.keys.len() as u64) as usize
     }
 
     fn write_all_keys(&mut self) {
         for key in self.number * KEYS_PER_CLIENT..(self.number + 1) * KEYS_PER_CLIENT {
-            self.timed(&[key], |client| client.set(key));
+            self.timed(&[key], |client| match client.book.speaks {
+                Speaks::Memcached => client.set(key),
+                Speaks::Redis { .. } => client.redis_set(key),
+            });
         }
     }
 
@@ -130,7 +133,10 @@ impl Asker {
         let mut next = Instant::now() + every * self.random.below(100) as u32 / 100;
         while !over.load(Ordering::SeqCst) {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            self.ask();
+            match self.book.speaks {
+                Speaks::Memcached => self.ask(),
+                Speaks::Redis { .. } => self.ask_redis(),
+            }
             while next <= Instant::now() {
                 next += every;
             }
@@ -168,7 +174,7 @@ impl Asker {
         }
     }
 
-    fn timed(&mut self, keys: &[usize], request: impl FnOnce(&mut Self) -> Result<Outcome, Trouble>) {
+    pub(super) fn timed(&mut self, keys: &[usize], request: impl FnOnce(&mut Self) -> Result<Outcome, Trouble>) {
         self.requests += 1;
         let start = Instant::now();
         let result = request(self);
@@ -182,6 +188,15 @@ impl Asker {
             Err(Trouble::Wrong(what)) => (Outcome::Wrong, Some(what)),
         };
         self.ledger.samples.push(Sample { start, took, homes, outcome });
+        if outcome == Outcome::Error && self.book.speaks == (Speaks::Redis { errors: true }) {
+            for key in keys {
+                self.known.remove(key);
+            }
+            if self.redis_is_in_step() {
+                return; // what the pool was asked to tell
+            }
+            self.ledger.samples.push(Sample { start, took, homes, outcome: Outcome::Disconnect });
+        }
         if let Some(problem) = problem {
             let name = &self.book.keys[keys[0]].name;
             self.ledger.problems.push(format!("{outcome:?} for {name} after {took:?}: {problem}"));
@@ -193,25 +208,25 @@ impl Asker {
         }
     }
 
-    fn send(&self, request: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&self, request: &[u8]) -> io::Result<()> {
         self.stream.get_ref().write_all(request)
     }
 
-    fn line(&mut self) -> Result<String, Trouble> {
+    pub(super) fn line(&mut self) -> Result<String, Trouble> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if ["ERROR", "CLIENT_ERROR", "SERVER_ERROR"].iter().any(|error| line.starts_with(error)) {
+        if ["ERROR", "CLIENT_ERROR", "SERVER_ERROR", "-"].iter().any(|error| line.starts_with(error)) {
             return Err(Trouble::Error(line));
         }
         Ok(line)
     }
 
     /// Reads a value and its line end; it must be one of this key.
-    fn value(&mut self, key: usize, length: &str) -> Result<u64, Trouble> {
+    pub(super) fn value(&mut self, key: usize, length: &str) -> Result<u64, Trouble> {
         let length: usize = length.parse().map_err(|_| Trouble::Wrong(format!("a length of {length:?}")))?;
         let mut value = vec![0; length + 2];
         self.stream.read_exact(&mut value)?;
@@ -223,7 +238,7 @@ impl Asker {
     }
 
     /// Compares what was found with what the owner knows, if it knows.
-    fn check(&mut self, key: usize, found: Option<u64>) -> Result<(), Trouble> {
+    pub(super) fn check(&mut self, key: usize, found: Option<u64>) -> Result<(), Trouble> {
         if self.book.is_suspect(key) {
             self.known.remove(&key);
         }
@@ -237,13 +252,13 @@ impl Asker {
         }
     }
 
-    fn next_value(&self, key: usize) -> (u64, Vec<u8>) {
+    pub(super) fn next_value(&self, key: usize) -> (u64, Vec<u8>) {
         let version = self.book.keys[key].written.fetch_add(1, Ordering::SeqCst) + 1;
         (version, self.book.value(key, version))
     }
 
     /// Notes what came of a write; one to a server that nothing has happened to must be carried out.
-    fn wrote(&mut self, key: usize, version: u64, stored: bool) -> Result<Outcome, Trouble> {
+    pub(super) fn wrote(&mut self, key: usize, version: u64, stored: bool) -> Result<Outcome, Trouble> {
         if stored {
             self.known.insert(key, Known::Version(version));
         } else if !self.book.is_suspect(key) {
@@ -344,6 +359,11 @@ impl Asker {
             "NOT_FOUND" => false,
             other => return Err(Trouble::Wrong(format!("{other:?} to a delete"))),
         };
+        self.deleted(key, found)
+    }
+
+    /// Notes what came of a delete.
+    pub(super) fn deleted(&mut self, key: usize, found: bool) -> Result<Outcome, Trouble> {
         if self.book.is_suspect(key) {
             self.known.remove(&key);
             return Ok(if found { Outcome::Deleted } else { Outcome::NotFound });

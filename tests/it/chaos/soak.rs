@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::book::Speaks;
 use super::fault::{Fault, Server, inflict};
 use super::ledger::Outcome;
 use super::load::Load;
@@ -42,8 +43,10 @@ fn chaos_soak() {
     let span = Duration::from_secs(setting("SOFTMISS_SOAK_SECONDS", 600));
     let seed = setting("SOFTMISS_SOAK_SEED", 1);
     row::go_first();
-    let mut servers: Vec<_> =
-        [Fault::Killed, Fault::Killed, Fault::Full, Fault::Full].into_iter().map(Server::before).collect();
+    let mut servers: Vec<_> = [Fault::Killed, Fault::Killed, Fault::Full, Fault::Full]
+        .into_iter()
+        .map(|fault| Server::before(Speaks::Memcached, fault))
+        .collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
     let proxy = proxy.expect_log("server is well but flapping");
     let hiccups = Hiccups::watch();

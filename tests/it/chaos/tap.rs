@@ -67,6 +67,8 @@ struct Shared {
     over: AtomicBool,
     connections: Mutex<Vec<Weak<TcpStream>>>,
     record: Record,
+    /// It carries Redis's protocol.
+    redis: bool,
 }
 
 impl Shared {
@@ -83,7 +85,7 @@ pub(super) struct Tap {
 
 impl Tap {
     /// A good wire.
-    pub(super) fn to(server: SocketAddr, record: Record) -> Self {
+    pub(super) fn to(server: SocketAddr, record: Record, redis: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
@@ -91,6 +93,7 @@ impl Tap {
             over: AtomicBool::new(false),
             connections: Mutex::default(),
             record,
+            redis,
         });
         let tap = Self { address, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
@@ -148,7 +151,7 @@ fn join(shared: &Arc<Shared>, near: TcpStream, far: TcpStream) {
     {
         let (near, shared, lossy) = (Arc::clone(&near), Arc::clone(shared), Arc::clone(&lossy));
         std::thread::spawn(move || {
-            let mut lines = Lines::new();
+            let mut lines = Lines::new(shared.redis);
             each_chunk(&near, |chunk| {
                 lines.note(chunk, &shared.record);
                 let lost = lossy.load(Ordering::Relaxed) || shared.trouble() == Trouble::Silent;
@@ -243,11 +246,20 @@ struct Lines {
     line: Vec<u8>,
     /// Bytes of a data block that are still to come.
     block: usize,
+    /// Of Redis requests the names are written down: the next line is one, or the one behind the next length.
+    redis: Option<Next>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Array,
+    NameLength,
+    Name,
 }
 
 impl Lines {
-    fn new() -> Self {
-        Self { opened: Instant::now(), line: Vec::new(), block: 0 }
+    fn new(redis: bool) -> Self {
+        Self { opened: Instant::now(), line: Vec::new(), block: 0, redis: redis.then_some(Next::Array) }
     }
 
     fn note(&mut self, chunk: &[u8], record: &Record) {
@@ -268,6 +280,22 @@ impl Lines {
             rest = &rest[end + 1..];
             let line = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
             self.line.clear();
+            if let Some(next) = self.redis {
+                let length = line.strip_prefix('$').and_then(|length| length.parse::<usize>().ok());
+                self.redis = Some(match (next, length) {
+                    (Next::NameLength, Some(_)) => Next::Name,
+                    (Next::Name, _) => {
+                        record.lock().expect("record").push(Heard { at, opened: self.opened, line });
+                        Next::Array
+                    }
+                    (Next::Array, Some(length)) => {
+                        self.block = length + 2;
+                        Next::Array
+                    }
+                    _ => Next::NameLength,
+                });
+                continue;
+            }
             let word = |number: usize| line.split(' ').nth(number).and_then(|word| word.parse::<usize>().ok());
             let length = match line.split(' ').next() {
                 Some("set" | "add" | "replace" | "append" | "prepend" | "cas") => word(4),
