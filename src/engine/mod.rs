@@ -59,7 +59,10 @@ use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use link::{Link, LinkId, LinkState, Purpose};
 pub use redis::{Scripts, greeting::Term};
-use session::{Session, SessionId};
+use session::{Barrier, Session, SessionId};
+
+/// Bytes that are read of a client while what it asked before waits for as long as it likes.
+const LISTEN_LIMIT: usize = 64 << 10;
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,8 +273,11 @@ impl Engine {
     pub fn client_ended(&mut self, id: SessionId, now: Instant) {
         if let Some(session) = self.session(id) {
             session.ended = true;
-            let pool = session.pool;
+            let (pool, waits) = (session.pool, session.barrier == Barrier::Behind && !session.slots.is_empty());
             self.counters.pool(pool).client_eof.add(1);
+            if waits {
+                self.give_up_waiting(id);
+            }
             self.touch_session(id);
         }
         self.settle(now);
@@ -328,7 +334,9 @@ impl Engine {
         };
         session.dirty = false;
         let over = session.ended || session.closing || draining;
-        ClientStatus { reads: session.paused.is_none() && !over, finished: over && session.is_idle() }
+        // One that waits on and on is listened to all the same, so that its end is noticed.
+        let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
+        ClientStatus { reads: (session.paused.is_none() || listens) && !over, finished: over && session.is_idle() }
     }
 
     /// A client that has something to write or is to be looked at again.

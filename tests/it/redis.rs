@@ -1,4 +1,6 @@
 //! Redis pools.
 
 mod clients;
+mod conformance;
+mod connections;
 mod differential;

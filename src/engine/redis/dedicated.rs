@@ -146,6 +146,19 @@ impl Engine {
         Ok(link)
     }
 
+    /// A client has left that waits for something to happen: nothing is to happen for it any more.
+    pub(in crate::engine) fn give_up_waiting(&mut self, id: SessionId) {
+        self.release_dedicated(id);
+        let Some(session) = self.session(id) else { return };
+        session.base = session.next_number();
+        session.slots.clear();
+        (session.keys_in_flight, session.held) = (0, 0);
+        session.paused = None;
+        session.partial = Vec::new();
+        session.closing = true;
+        self.charge_session(id);
+    }
+
     /// Closes all of a client's own connections.
     pub(in crate::engine) fn release_dedicated(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| std::mem::take(&mut client.dedicated)).unwrap_or_default();

@@ -223,7 +223,7 @@ impl Engine {
             Class::Local(local) => self.local(id, call, local, now),
             Class::Transaction(transaction) => match transaction {
                 Transaction::Multi => self.multi(id),
-                Transaction::Exec => self.exec(id, call, now),
+                Transaction::Exec => return self.exec(id, call, now),
                 Transaction::Discard => self.discard(id, now),
                 Transaction::Watch => return self.watch(id, call, now),
                 Transaction::Unwatch => self.unwatch(id, now),

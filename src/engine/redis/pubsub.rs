@@ -17,7 +17,7 @@ use crate::config::model::ServerId;
 use crate::engine::deadline::Timer;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::link::{LinkId, LinkState, Ticket};
-use crate::engine::session::SessionId;
+use crate::engine::session::{Barrier, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -220,6 +220,9 @@ impl Engine {
         asked.verb = Verb::Subscribe;
         asked.noreply = false;
         self.gather(id, asked, Ticket::ONCE, How::Said(body), pieces, now);
+        if let Some(session) = self.session(id) {
+            session.barrier = Barrier::Before; // what is published next must be heard
+        }
     }
 
     fn drop_subscriptions(&mut self, id: SessionId, call: Call<'_>, kind: Kind, mut names: Vec<Vec<u8>>, now: Instant) {

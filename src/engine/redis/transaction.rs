@@ -18,7 +18,7 @@ use super::split::Piece;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
 use crate::engine::link::{LinkId, Ticket};
-use crate::engine::session::SessionId;
+use crate::engine::session::{Barrier, SessionId};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::Command;
@@ -379,6 +379,9 @@ impl Engine {
                 }
                 let raw = call.raw;
                 self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(raw));
+                if let Some(session) = self.session(id) {
+                    session.barrier = Barrier::Before; // what follows goes another way, and must not overtake it
+                }
             }
             (Err(failure), _) => self.answer_degraded(id, asked, failure),
             (Ok(_), None) => {}
@@ -386,11 +389,18 @@ impl Engine {
         Outcome::Done
     }
 
-    pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session(id) else { return };
+    pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+        let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;
-        let Some(client) = session.redis.as_deref_mut() else { return };
-        let Some(queue) = client.queue.take() else { return self.say_error(id, b"ERR EXEC without MULTI") };
+        let idle = session.slots.is_empty();
+        let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
+        if client.watch.is_some() && !idle {
+            return Outcome::Alone; // what was asked before it may change what is watched
+        }
+        let Some(queue) = client.queue.take() else {
+            self.say_error(id, b"ERR EXEC without MULTI");
+            return Outcome::Done;
+        };
         let watch = client.watch.take();
         let version = client.version;
         self.charge_session(id);
@@ -399,12 +409,14 @@ impl Engine {
             if let Some(client) = self.redis(id) {
                 client.watch = watch;
             }
-            return self.end_watch(id, now);
+            self.end_watch(id, now);
+            return Outcome::Done;
         }
         if watch.as_ref().is_some_and(|watch| watch.broken) {
             let mut body = Vec::new();
             encode::null_array(&mut body, version);
-            return self.say(id, &body);
+            self.say(id, &body);
+            return Outcome::Done;
         }
         let mut pieces: Vec<Piece> = Vec::new();
         let mut commands = Vec::with_capacity(queue.requests.len());
@@ -421,10 +433,14 @@ impl Engine {
                 if let Some(client) = self.redis(id) {
                     client.watch = Some(watch);
                 }
-                return self.end_watch(id, now);
+                self.end_watch(id, now);
+                return Outcome::Done;
             }
             if let Some(piece) = pieces.first_mut() {
                 piece.link = Some(watch.link);
+                if let Some(session) = self.session(id) {
+                    session.barrier = Barrier::Before;
+                }
             } else if let Some(client) = self.redis(id) {
                 client.watch = Some(watch);
                 self.end_watch(id, now);
@@ -436,6 +452,7 @@ impl Engine {
         }
         let (asked, _) = self.asked(id, call);
         self.gather(id, asked, Ticket::ONCE, How::Exec(Box::new(Plan { commands })), pieces, now);
+        Outcome::Done
     }
 
     /// Appends one command of a transaction to the pieces of the servers that it concerns.
