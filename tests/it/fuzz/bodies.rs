@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use softmiss::config::model::{Address, Config, Listen, Pool, PoolId, Server, Settings};
+use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, Protocol, Server, Settings};
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Board;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
 use softmiss::proto::memcache::{Verb, encode, meta, stats};
+use softmiss::proto::resp::args::Args;
+use softmiss::proto::resp::command::keys::KeyList;
+use softmiss::proto::resp::reply::{Scan, Scanned};
+use softmiss::proto::resp::{self, Version};
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
 
@@ -148,6 +152,84 @@ pub(crate) fn response(data: &[u8]) {
     }
 }
 
+/// A Redis request is the same whether it comes at once or in pieces, its arguments lie within it, and nothing is kept of
+/// a length that was merely announced.
+pub(crate) fn redis_request(data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    let limits = resp::request::Limits { value: VALUE_LIMIT, trusted: true };
+    let (mut progress, mut spans) = (resp::request::Progress::default(), Vec::new());
+    let whole = resp::request::parse(data, &mut progress, limits, &mut spans);
+    match &whole {
+        resp::request::Parsed::Complete { len } => {
+            assert!((1..=data.len()).contains(len) && !spans.is_empty());
+            let args = Args::new(&data[..*len], &spans);
+            let words: Vec<_> = args.iter().collect();
+            let mut again = Vec::new();
+            resp::encode::words(&mut again, &words);
+            let mut places = Vec::new();
+            assert!(
+                resp::request::args(&again, &mut places).iter().eq(words.iter().copied()),
+                "it means another thing"
+            );
+            if let Some(command) = resp::command::find(args.get(0)) {
+                let mut keys = KeyList::default();
+                if resp::command::keys::keys(command, args, &mut keys).is_ok() {
+                    assert!(keys.iter().all(|place| place < args.len()));
+                }
+                let _ = resp::fallback::shape(command.name).fallback(args, true).write(&mut Vec::new(), Version::Resp3);
+            }
+        }
+        resp::request::Parsed::Inline { len, array } => {
+            assert!((1..=data.len()).contains(len));
+            assert!(resp::request::spans_of(array, &mut spans), "an inline command is no request");
+        }
+        resp::request::Parsed::Incomplete { need } => assert!(*need > data.len()),
+        resp::request::Parsed::Nothing { len } => assert!((1..=data.len()).contains(len)),
+        resp::request::Parsed::TooLarge { len, .. } => assert!(*len <= data.len()),
+        resp::request::Parsed::Broken(text) => assert!(!text.is_empty()),
+    }
+    let mut progress = resp::request::Progress::default();
+    let mut found = None;
+    for cut in 1..=data.len() {
+        match resp::request::parse(&data[..cut], &mut progress, limits, &mut spans) {
+            resp::request::Parsed::Incomplete { .. } => {}
+            other => {
+                found = Some(other);
+                break;
+            }
+        }
+    }
+    if let Some(found) = found
+        && !matches!(found, resp::request::Parsed::Broken(_))
+    {
+        assert_eq!(found, whole, "it depends on how it comes");
+    }
+}
+
+/// The end of a Redis reply is the same whether it comes at once or in pieces; what was found can be taken apart.
+pub(crate) fn redis_reply(data: &[u8]) {
+    let whole = Scan::new(1).advance(data);
+    let mut scan = Scan::new(1);
+    for cut in 0..=data.len() {
+        match scan.advance(&data[..cut]) {
+            Scanned::Incomplete { need } => assert!(need > cut),
+            other => {
+                assert_eq!(other, whole, "it depends on how it comes");
+                break;
+            }
+        }
+    }
+    if let Scanned::Complete { len } = whole {
+        assert_eq!(resp::reply::end(data), len);
+        if let resp::reply::Reply::List(items) = resp::reply::read(&data[..len]) {
+            assert!(items.map(<[u8]>::len).sum::<usize>() <= len);
+        }
+        let _ = resp::reply::trouble(&data[..len]);
+    }
+}
+
 /// Whatever is wrong with a file can be told; what is right with it holds together.
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -169,7 +251,16 @@ pub(crate) fn config(data: &[u8]) {
 
 /// Bytes for two clients and two servers of an engine, in any order, with failures in between: its rules hold.
 pub(crate) fn engine(data: &[u8]) {
-    let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool()] });
+    drive(data, pool());
+}
+
+/// The same of a Redis pool.
+pub(crate) fn redis_engine(data: &[u8]) {
+    drive(data, Pool { protocol: Protocol::Redis, on_failure: OnFailure::Miss, ..pool() });
+}
+
+fn drive(data: &[u8], pool: Pool) {
+    let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool] });
     let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
     let board = Arc::new(Board::new(&config, 1));
     let mut engine = Engine::new(Setup {
@@ -194,7 +285,8 @@ pub(crate) fn engine(data: &[u8]) {
         if engine.next_timeout().is_some_and(|next| next <= at) {
             engine.handle_timeout(at);
         }
-        match (operation % 8, links.last().copied()) {
+        let link = links.get(links.len().wrapping_sub(1 + usize::from(operation >> 6))).copied();
+        match (operation % 8, link.or(links.last().copied())) {
             (0..3, _) => engine.client_data(clients[usize::from(operation % 2)], bytes, at),
             (3 | 4, Some((link, epoch))) => engine.link_data(link, epoch, bytes, at, &mut ()),
             (5, Some((link, epoch))) => engine.link_failed(link, epoch, Failure::Closed, at),
