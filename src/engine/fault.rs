@@ -327,7 +327,7 @@ impl Engine {
             self.fail_part(id, number, fragment, Failure::TimedOut);
         }
         if self.session_ref(id).is_some_and(|session| session.barrier == Barrier::Behind) {
-            self.release_dedicated(id); // what it waited on is of no use any more
+            self.release_waiting(id);
         }
     }
 
@@ -343,8 +343,8 @@ impl Engine {
         let state = link.state;
         self.pay_open(id, now);
         let link = &self.links[id.index()];
-        if state == LinkState::Up && matches!(link.purpose, Purpose::Dedicated(_)) {
-            return; // what is asked there takes as long as it takes
+        if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
+            return; // what is asked there takes as long as it takes, and nobody else needs it
         }
         let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
         if waits && self.look(id, now) {

@@ -244,7 +244,12 @@ impl Engine {
     /// Sets the client's timer to the deadline of what started at `since`, unless it is set already.
     pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
         let Some(session) = self.session(id) else { return };
-        if !std::mem::replace(&mut session.timed, true) {
+        if session.barrier == Barrier::Behind && !session.slots.is_empty() {
+            // Far off, perhaps; what comes after it may have to be looked at sooner, so this one is not the client's only.
+            let pool = session.pool;
+            let at = self.deadline(pool, since);
+            self.timers.set(at, Timer::Session(id));
+        } else if !std::mem::replace(&mut session.timed, true) {
             let pool = session.pool;
             let at = self.deadline(pool, since);
             self.timers.set(at, Timer::Session(id));

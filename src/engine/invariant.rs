@@ -2,7 +2,8 @@
 
 use super::Engine;
 use super::fault::{down_is_empty, front_is_waiting};
-use super::link::{LinkState, Ticket};
+use super::link::{LinkState, Purpose, Ticket};
+use super::session::Barrier;
 
 impl Engine {
     /// Checks everything that must hold between two calls.
@@ -61,7 +62,7 @@ impl Engine {
                     latest = slot.started;
                 }
             }
-            if !session.slots.is_empty() && !session.timed {
+            if !session.slots.is_empty() && !session.timed && session.barrier != Barrier::Behind {
                 return say("requests wait without a timer");
             }
         }
@@ -71,7 +72,8 @@ impl Engine {
             if !down_is_empty(link) {
                 return say("is down and holds requests");
             }
-            if !link.in_flight.is_empty() && link.timed.is_none() {
+            let may_wait = matches!(link.purpose, Purpose::Dedicated(_)) && link.state == LinkState::Up;
+            if !link.in_flight.is_empty() && link.timed.is_none() && !may_wait {
                 return say("requests are in flight without a timer");
             }
             if link.state == LinkState::Up && !link.outbox.unwritten().is_empty() && !link.dirty {

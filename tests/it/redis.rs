@@ -4,3 +4,4 @@ mod clients;
 mod conformance;
 mod connections;
 mod differential;
+mod sim;

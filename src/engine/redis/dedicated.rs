@@ -165,6 +165,18 @@ impl Engine {
         links.into_iter().for_each(|link| self.close_dedicated(link));
     }
 
+    /// Closes those on which an answer is awaited; it is not wanted any more, and what a server might give is not to be
+    /// given to nobody.
+    pub(in crate::engine) fn release_waiting(&mut self, id: SessionId) {
+        let links = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
+        for link in links {
+            let state = &self.links[link.index()];
+            if !state.listens && !state.in_flight.is_empty() {
+                self.close_dedicated(link);
+            }
+        }
+    }
+
     /// Closes one of them.
     pub(super) fn close_dedicated(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
@@ -188,6 +200,7 @@ impl Engine {
     fn recycle(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         let pool = link.pool;
+        debug_assert_ne!(link.purpose, Purpose::Dedicated(NOBODY), "freed twice");
         link.purpose = Purpose::Dedicated(NOBODY);
         link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
         link.in_flight = VecDeque::new();

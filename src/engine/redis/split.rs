@@ -116,7 +116,7 @@ impl Engine {
         // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
         for piece in pieces {
             let link = match piece.server {
-                _ if expired => Err(Failure::TimedOut),
+                _ if expired && piece.link.is_none() => Err(Failure::TimedOut),
                 Ok(server) => piece.link.map_or_else(|| self.link_to(pool, id, server, now), Ok),
                 Err(failure) => Err(failure),
             };
