@@ -89,15 +89,31 @@ fn route_says_where_and_why_and_what_if() {
         let output = softmiss(arguments);
         serde_json::from_str(&out(&output)).unwrap_or_else(|_| panic!("{}{}", out(&output), err(&output)))
     };
-    let home = json(&["route", "-c", file, "--json", "user:42"]);
+    let home = json(&["route", "-c", file, "--pool", "web_cache", "--json", "user:42"]);
     let server = home["server"].as_str().expect("a server");
-    let moved = json(&["route", "-c", file, "--json", "--dead", server, "user:42"]);
+    let moved = json(&["route", "-c", file, "--pool", "web_cache", "--json", "--dead", server, "user:42"]);
     assert_ne!(moved["server"], home["server"]);
     assert_eq!(moved["home"], home["server"]);
-    let nowhere =
-        json(&["route", "-c", file, "--json", "--dead", "cache-a", "--dead", "cache-b", "--dead", "cache-c", "k"]);
+    let nowhere = json(&[
+        "route",
+        "-c",
+        file,
+        "--pool",
+        "web_cache",
+        "--json",
+        "--dead",
+        "cache-a",
+        "--dead",
+        "cache-b",
+        "--dead",
+        "cache-c",
+        "k",
+    ]);
     assert!(nowhere["server"].is_null());
-    assert_eq!(json(&["route", "-c", file, "--json", "--hex", "757365723a3432"])["server"], home["server"]);
+    assert_eq!(
+        json(&["route", "-c", file, "--pool", "web_cache", "--json", "--hex", "757365723a3432"])["server"],
+        home["server"]
+    );
     let wrong = softmiss(&["route", "-c", file, "--dead", "cache-x", "k"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(err(&wrong).contains("there is no server `cache-x`"));

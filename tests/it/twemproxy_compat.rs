@@ -281,3 +281,50 @@ fn what_one_program_stores_the_other_finds_around_a_dead_server() {
     }
     let _ = std::fs::remove_dir_all(directory);
 }
+
+/// A Redis pool of twemproxy's works from its old file: the same keys on the same servers, the same answers and errors.
+#[test]
+fn redis_pools_work_from_their_old_file() {
+    let mut servers: Vec<_> = (0..3).map(|_| Process::redis()).collect();
+    let lines: Vec<_> =
+        servers.iter().zip(["a", "b", "c"]).map(|(server, name)| format!("{}:1 {name}", server.address)).collect();
+    let (theirs, ours) = (free_port(), free_port());
+    let directory = scratch_dir();
+    let file = directory.join("nutcracker.yml");
+    let settings = ["redis: true", "timeout: 1000", "preconnect: true"];
+    std::fs::write(&file, pool(theirs, &lines, &settings)).expect("write");
+    let nutcracker = Process::nutcracker(&file, theirs);
+    let proxy = Proxy::with_file(&pool(ours, &lines, &settings), ours);
+    let (mut old, mut new) = (nutcracker.client(), proxy.client());
+    let command = |words: &[&str]| {
+        let mut out = format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| out.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+        out
+    };
+    let keys: Vec<_> = (0..300).map(crate::support::scattered_key).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let (writer, reader) = if number % 2 == 0 { (&mut old, &mut new) } else { (&mut new, &mut old) };
+        assert_eq!(writer.ask(command(&["SET", key, "value"])), "+OK");
+        assert_eq!(reader.ask(command(&["STRLEN", key])), ":5", "{key} is on another server");
+    }
+    let some: Vec<&str> = keys[..20].iter().map(String::as_str).collect();
+    let with = |verb: &str| command(&[&[verb], &some[..]].concat());
+    for request in [with("MGET"), with("TOUCH"), command(&["GETSET", &keys[0], "x"])] {
+        let mark = command(&["GET", "no such key"]);
+        old.send(format!("{request}{mark}"));
+        new.send(format!("{request}{mark}"));
+        let expected = old.read_through(b"$-1\r\n");
+        assert_eq!(new.read_through(b"$-1\r\n"), expected, "{request:?}");
+    }
+    assert_eq!(old.ask(with("DEL")), ":20");
+    assert_eq!(new.ask(with("DEL")), ":0");
+    servers.iter_mut().for_each(Process::kill);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    // The first request of each meets the closed connection.
+    old = nutcracker.client();
+    let _ = (old.ask(command(&["SET", "k", "v"])), new.ask(command(&["SET", "k", "v"])));
+    let expected = old.ask(command(&["SET", "k", "v"]));
+    assert_eq!(expected, "-ERR Connection refused");
+    assert_eq!(new.ask(command(&["SET", "k", "v"])), expected);
+    let _ = std::fs::remove_dir_all(directory);
+}

@@ -1,5 +1,7 @@
 //! What must hold of any bytes whatever: the bodies of the fuzz targets. The ordinary tests run them over the corpus.
 
+#![allow(clippy::wildcard_enum_match_arm)] // shared with crates that do not know this lint as an expectation
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -286,7 +288,7 @@ fn drive(data: &[u8], pool: Pool) {
             engine.handle_timeout(at);
         }
         let link = links.get(links.len().wrapping_sub(1 + usize::from(operation >> 6))).copied();
-        match (operation % 8, link.or(links.last().copied())) {
+        match (operation % 8, link.or_else(|| links.last().copied())) {
             (0..3, _) => engine.client_data(clients[usize::from(operation % 2)], bytes, at),
             (3 | 4, Some((link, epoch))) => engine.link_data(link, epoch, bytes, at, &mut ()),
             (5, Some((link, epoch))) => engine.link_failed(link, epoch, Failure::Closed, at),

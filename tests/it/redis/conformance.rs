@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
     (b"RESET\r\n", b"+RESET\r\n"),
     (b"SUBSCRIBE c d\r\nPING\r\nPING x\r\nGET a\r\nUNSUBSCRIBE c d\r\nPING\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nd\r\n:2\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n*2\r\n$4\r\npong\r\n$1\r\nx\r\n-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nd\r\n:0\r\n+PONG\r\n"),
     (b"UNSUBSCRIBE\r\nPUNSUBSCRIBE\r\n", b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n"),
-    (b"PSUBSCRIBE c*\r\nRESET\r\nPUBLISH c x\r\n", b"*3\r\n$10\r\npsubscribe\r\n$2\r\nc*\r\n:1\r\n+RESET\r\n:0\r\n"),
+    (b"PSUBSCRIBE c*\r\nRESET\r\nGET c\r\n", b"*3\r\n$10\r\npsubscribe\r\n$2\r\nc*\r\n:1\r\n+RESET\r\n$-1\r\n"),
     (b"READONLY\r\n", b"-ERR This instance has cluster support disabled\r\n"),
     (b"BLPOP a x\r\n", b"-ERR timeout is not a float or out of range\r\n"),
     (b"RPUSH a 1\r\nBLPOP a 0\r\nGET a\r\n", b":1\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n$-1\r\n"),

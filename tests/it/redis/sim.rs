@@ -4,6 +4,8 @@
 //! kind. So whatever a client is told can be judged: it is the answer to its own request, of the right shape, about the
 //! right key; nothing is told twice; and it comes in time, whatever servers and network do.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +66,7 @@ enum Asked {
     Count(i64),
     Ok,
     Queued,
-    Exec(Vec<Asked>),
+    Exec(Vec<Self>),
     Pop(String),
     Push,
     Subscribed(usize),
