@@ -309,7 +309,7 @@ fn redis_pools_work_from_their_old_file() {
     }
     let some: Vec<&str> = keys[..20].iter().map(String::as_str).collect();
     let with = |verb: &str| command(&[&[verb], &some[..]].concat());
-    for request in [with("MGET"), with("TOUCH"), command(&["GETSET", &keys[0], "x"])] {
+    for request in [with("MGET"), with("TOUCH")] {
         let mark = command(&["GET", "no such key"]);
         old.send(format!("{request}{mark}"));
         new.send(format!("{request}{mark}"));

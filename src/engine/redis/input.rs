@@ -232,6 +232,7 @@ impl Engine {
             Class::Blocking(blocking) => return self.blocking(id, call, blocking, now),
             Class::Subscribe(subscribe) => return self.subscribe(id, call, subscribe, now),
             Class::Publish => return self.publish(id, call, now),
+            Class::Monitor => self.monitor(id, call, now),
             Class::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
         }
         Outcome::Done

@@ -113,7 +113,8 @@ impl Client {
 
     /// Memory that it holds beyond its own size.
     pub(crate) fn footprint(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.footprint())
+        let subscriptions = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.footprint());
+        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions
     }
 }
 

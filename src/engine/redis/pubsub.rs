@@ -78,6 +78,11 @@ impl Subscriptions {
         self.names.is_empty()
     }
 
+    /// Memory that it holds, about.
+    pub(crate) fn footprint(&self) -> usize {
+        self.bytes + self.names.len() * 64
+    }
+
     fn count(&self, kind: Kind) -> usize {
         self.names.keys().filter(|(known, _)| *known == kind).count()
     }
@@ -269,6 +274,25 @@ impl Engine {
         self.confirm(id, call, body, pieces, now);
     }
 
+    /// `MONITOR`: all servers that are there, until the client leaves. One that fails is not heard any more.
+    pub(super) fn monitor(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let mut pieces = Vec::new();
+        for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
+            let link = self.dedicate(id, pool, server, now);
+            if let Ok(link) = link {
+                self.links[link.index()].listens = true;
+            }
+            let request = call.raw.to_vec();
+            let server = link.map(|_| server);
+            pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: link.ok() });
+        }
+        let (mut asked, _) = self.asked(id, call);
+        asked.verb = Verb::Subscribe;
+        self.gather(id, asked, Ticket::ONCE, How::First, pieces, now);
+    }
+
     /// What a server says on a connection that hears it: a message, or a confirmation.
     pub(in crate::engine) fn take_message(&mut self, id: LinkId, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
@@ -293,7 +317,15 @@ impl Engine {
             }
             return Step::Used(len);
         }
-        let Some(&ticket) = link.in_flight.front() else { return Step::Used(len) };
+        let Some(&ticket) = link.in_flight.front() else {
+            // What a server that is monitored says of its requests.
+            if let crate::engine::link::Purpose::Dedicated(owner) = link.purpose
+                && message.first() == Some(&b'+')
+            {
+                self.pushed(id, owner, message);
+            }
+            return Step::Used(len);
+        };
         if word.ends_with(b"subscribe") {
             link.cursor.key += 1;
             if link.cursor.key < ticket.replies {

@@ -28,6 +28,8 @@ pub enum Class {
     Subscribe(Subscribe),
     /// To the server of its channel.
     Publish,
+    /// To all servers, on connections of its own, for as long as the client is there.
+    Monitor,
     /// Nowhere: it is about one server, or does what a proxy cannot do.
     Refused,
 }
@@ -184,6 +186,7 @@ fn plan(name: &str, keyed: bool) -> Plan {
     let alone = matches!(
         class,
         Class::Subscribe(_)
+            | Class::Monitor
             | Class::Blocking(_)
             | Class::Transaction(Transaction::Watch)
             | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
@@ -252,6 +255,7 @@ fn class(name: &str, keyed: bool) -> Class {
         "punsubscribe" => Class::Subscribe(Subscribe::NoPatterns),
         "sunsubscribe" => Class::Subscribe(Subscribe::NoShards),
         "publish" | "spublish" => Class::Publish,
+        "monitor" => Class::Monitor,
         "lolwut"
         | "command"
         | "command|info"

@@ -194,6 +194,21 @@ fn subscriptions_outlive_their_server() {
 }
 
 #[test]
+fn a_monitor_hears_all_servers() {
+    let servers: Vec<_> = (0..3).map(|_| Process::redis()).collect();
+    let proxy = pool(&servers.iter().collect::<Vec<_>>(), &["timeout: 1000"]);
+    let mut monitor = proxy.client();
+    assert_eq!(monitor.ask("MONITOR\r\n"), "+OK");
+    let mut client = proxy.client();
+    for number in 0..20 {
+        let key = scattered_key(number);
+        assert_eq!(client.ask(format!("EXISTS {key}\r\n")), ":0");
+        let line = monitor.line();
+        assert!(line.contains(&format!("\"EXISTS\" \"{key}\"")), "{line}");
+    }
+}
+
+#[test]
 fn transactions_over_several_servers_can_be_refused() {
     let servers: Vec<_> = (0..3).map(|_| Process::redis()).collect();
     let servers: Vec<_> = servers.iter().collect();
