@@ -172,8 +172,13 @@ fn all_unreachable() {
 
 #[test]
 fn connections_that_servers_close_while_idle_cost_nothing() {
+    idle_closes(Speaks::Memcached, &["-o", "idle_timeout=1"]);
+}
+
+/// Servers started with these arguments close connections that are idle for a second.
+fn idle_closes(speaks: Speaks, arguments: &[&str]) {
     row::go_first();
-    let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(Speaks::Memcached, &["-o", "idle_timeout=1"])).collect();
+    let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(speaks, arguments)).collect();
     let (proxy, book) = row::set_up("", &servers, CLIENTS);
     let closed = || {
         let statistics = proxy.statistics();

@@ -4,7 +4,7 @@
     command_table.py HOST:PORT [HOST:PORT ...] >src/proto/resp/command/table.rs
 
 Asks each server for `COMMAND`. Where servers know the same command, the first one's word counts; later ones only add
-what the first does not know. The order is that of the names, so the same servers give the same file.
+the commands and subcommands that it does not know. The order is that of the names, so the same servers give the same file.
 """
 
 import socket
@@ -13,7 +13,7 @@ import sys
 FLAGS = [
     "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading", "stale", "fast",
     "no_auth", "movablekeys", "no_multi", "allow_busy", "skip_monitor", "no_async_loading", "no_mandatory_keys",
-    "asking", "skip_slowlog", "may_replicate", "sentinel", "only_sentinel",
+    "asking", "skip_slowlog", "may_replicate", "sentinel", "only_sentinel", "module", "touches_arbitrary_keys", "internal",
 ]
 
 
@@ -93,7 +93,9 @@ def main():
         info = dict(line.split(":", 1) for line in server.ask("INFO", "server").splitlines() if ":" in line)
         versions.append(info.get("valkey_version") and f"Valkey {info['valkey_version']}" or f"Redis {info['redis_version']}")
         for command in server.ask("COMMAND"):
-            commands.setdefault(command[0].lower(), command)
+            known = commands.setdefault(command[0].lower(), command)
+            names = {one[0].lower() for one in known[9]}
+            known[9].extend(one for one in command[9] if one[0].lower() not in names)
     if not commands:
         raise SystemExit(__doc__)
     number = iter(range(1 << 16))

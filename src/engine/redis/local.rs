@@ -248,6 +248,9 @@ impl Engine {
                 return self.refuse_request(id, b"ERR Invalid command specified");
             }
         };
+        if found.0.keys.iter().all(|spec| spec.not_key) && !found.0.flags.has(command::Flags::MOVABLE_KEYS) {
+            return self.refuse_request(id, b"ERR The command has no key arguments");
+        }
         if !found.0.accepts(inner.len()) {
             return self.refuse_request(id, b"ERR Invalid number of arguments specified for command");
         }

@@ -145,7 +145,11 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
     let mut plans = vec![plan("", false); command::count()];
     for command in command::all() {
         let keyed = !command.keys.is_empty() || command.flags.has(Flags::MOVABLE_KEYS);
-        plans[usize::from(command.id)] = plan(command.name, keyed);
+        let plan = plan(command.name, keyed);
+        // A read that no table knows of finds nothing, as all others do.
+        let reads = command.flags.has(Flags::READONLY) && plan.class == Class::Keyed;
+        let rule = if reads { plan.rule.or_null() } else { plan.rule };
+        plans[usize::from(command.id)] = Plan { rule, ..plan };
     }
     plans
 });

@@ -7,7 +7,7 @@ use super::book::Speaks;
 use super::fault::Fault;
 use super::row::{Row, play};
 use super::tap::Trouble;
-use super::{FLAPPING, LONG, SHORT, all_of, namespace};
+use super::{FLAPPING, LONG, SHORT, all_of, idle_closes, namespace};
 
 const MISS: Speaks = Speaks::Redis { errors: false };
 
@@ -90,5 +90,12 @@ fn all_at_once() {
                 (Fault::Flapping, FLAPPING, false),
             ],
         );
+    }
+}
+
+#[test]
+fn connections_that_servers_close_while_idle_cost_nothing() {
+    for speaks in [MISS, ERROR] {
+        idle_closes(speaks, &["--timeout", "1"]);
     }
 }

@@ -137,6 +137,16 @@ impl Generator {
                 drop(words.pop());
             }
             1 if !waits_by_name(&words[0]) && !self.single_keys => words.push(b"7".to_vec()),
+            // Which of its words are keys is told here, by the table. Of scripts with a wrong number of keys Redis says so,
+            // or that there are none.
+            10 | 11
+                if self.queued.is_none()
+                    && !["MULTI", "EXEC", "DISCARD", "EVAL", "FCALL"]
+                        .iter()
+                        .any(|name| words[0].starts_with(name.as_bytes())) =>
+            {
+                words.splice(0..0, [b"COMMAND".to_vec(), b"GETKEYS".to_vec()]);
+            }
             2..8 => words[0].make_ascii_lowercase(),
             8 => {
                 let nothing: [&[u8]; 3] = [b"\r\n", b"*0\r\n", b"*-1\r\n"];

@@ -62,7 +62,7 @@ pub fn keys(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<()
 
 fn specified(specs: &[KeySpec], args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
     let count = i64::try_from(args.len()).unwrap_or(i64::MAX);
-    for spec in specs {
+    for spec in specs.iter().filter(|spec| !spec.not_key) {
         let start = match spec.begin {
             Begin::Index(place) => i64::from(place),
             Begin::Keyword(word, from) => match keyword(word, from, args) {

@@ -1,15 +1,15 @@
-//! The commands of Redis 7.0.15, as these servers describe them.
+//! The commands of Redis 7.0.15, Redis 8.0.2, Valkey 8.1.1, as these servers describe them.
 //!
 //! Written by `tests/tools/command_table.py`: change that, not this.
 
 use super::{Begin, Command, Find, Flags, KeySpec};
 
 /// How many there are, subcommands included.
-pub(super) const COUNT: usize = 366;
+pub(super) const COUNT: usize = 403;
 
 /// All commands, ordered by name.
 #[rustfmt::skip]
-pub(super) static COMMANDS: [Command; 240] = [
+pub(super) static COMMANDS: [Command; 266] = [
     Command {
         id: 0,
         name: "acl",
@@ -315,6 +315,14 @@ pub(super) static COMMANDS: [Command; 240] = [
             },
             Command {
                 id: 34,
+                name: "client|capa",
+                arity: -3,
+                flags: Flags(0x1a0),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 35,
                 name: "client|getname",
                 arity: 2,
                 flags: Flags(0x1a0),
@@ -322,7 +330,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 35,
+                id: 36,
                 name: "client|getredir",
                 arity: 2,
                 flags: Flags(0x1a0),
@@ -330,7 +338,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 36,
+                id: 37,
                 name: "client|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -338,7 +346,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 37,
+                id: 38,
                 name: "client|id",
                 arity: 2,
                 flags: Flags(0x1a0),
@@ -346,7 +354,15 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 38,
+                id: 39,
+                name: "client|import-source",
+                arity: 3,
+                flags: Flags(0x1a0),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 40,
                 name: "client|info",
                 arity: 2,
                 flags: Flags(0x1a0),
@@ -354,7 +370,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 39,
+                id: 41,
                 name: "client|kill",
                 arity: -3,
                 flags: Flags(0x1a8),
@@ -362,7 +378,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 40,
+                id: 42,
                 name: "client|list",
                 arity: -2,
                 flags: Flags(0x1a8),
@@ -370,7 +386,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 41,
+                id: 43,
                 name: "client|no-evict",
                 arity: 3,
                 flags: Flags(0x1a8),
@@ -378,24 +394,8 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 42,
-                name: "client|pause",
-                arity: -3,
-                flags: Flags(0x1a8),
-                keys: &[],
-                subcommands: &[],
-            },
-            Command {
-                id: 43,
-                name: "client|reply",
-                arity: 3,
-                flags: Flags(0x1a0),
-                keys: &[],
-                subcommands: &[],
-            },
-            Command {
                 id: 44,
-                name: "client|setname",
+                name: "client|no-touch",
                 arity: 3,
                 flags: Flags(0x1a0),
                 keys: &[],
@@ -403,6 +403,38 @@ pub(super) static COMMANDS: [Command; 240] = [
             },
             Command {
                 id: 45,
+                name: "client|pause",
+                arity: -3,
+                flags: Flags(0x1a8),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 46,
+                name: "client|reply",
+                arity: 3,
+                flags: Flags(0x1a0),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 47,
+                name: "client|setinfo",
+                arity: 4,
+                flags: Flags(0x1a0),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 48,
+                name: "client|setname",
+                arity: 3,
+                flags: Flags(0x1a0),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 49,
                 name: "client|tracking",
                 arity: -3,
                 flags: Flags(0x1a0),
@@ -410,7 +442,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 46,
+                id: 50,
                 name: "client|trackinginfo",
                 arity: 2,
                 flags: Flags(0x1a0),
@@ -418,7 +450,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 47,
+                id: 51,
                 name: "client|unblock",
                 arity: -3,
                 flags: Flags(0x1a8),
@@ -426,7 +458,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 48,
+                id: 52,
                 name: "client|unpause",
                 arity: 2,
                 flags: Flags(0x1a8),
@@ -436,14 +468,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 49,
+        id: 53,
         name: "cluster",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 50,
+                id: 54,
                 name: "cluster|addslots",
                 arity: -3,
                 flags: Flags(0x8108),
@@ -451,7 +483,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 51,
+                id: 55,
                 name: "cluster|addslotsrange",
                 arity: -4,
                 flags: Flags(0x8108),
@@ -459,7 +491,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 52,
+                id: 56,
                 name: "cluster|bumpepoch",
                 arity: 2,
                 flags: Flags(0x8108),
@@ -467,7 +499,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 53,
+                id: 57,
                 name: "cluster|count-failure-reports",
                 arity: 3,
                 flags: Flags(0x108),
@@ -475,7 +507,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 54,
+                id: 58,
                 name: "cluster|countkeysinslot",
                 arity: 3,
                 flags: Flags(0x100),
@@ -483,7 +515,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 55,
+                id: 59,
                 name: "cluster|delslots",
                 arity: -3,
                 flags: Flags(0x8108),
@@ -491,7 +523,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 56,
+                id: 60,
                 name: "cluster|delslotsrange",
                 arity: -4,
                 flags: Flags(0x8108),
@@ -499,7 +531,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 57,
+                id: 61,
                 name: "cluster|failover",
                 arity: -2,
                 flags: Flags(0x8108),
@@ -507,7 +539,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 58,
+                id: 62,
                 name: "cluster|flushslots",
                 arity: 2,
                 flags: Flags(0x8108),
@@ -515,7 +547,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 59,
+                id: 63,
                 name: "cluster|forget",
                 arity: 3,
                 flags: Flags(0x8108),
@@ -523,7 +555,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 60,
+                id: 64,
                 name: "cluster|getkeysinslot",
                 arity: 4,
                 flags: Flags(0x100),
@@ -531,7 +563,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 61,
+                id: 65,
                 name: "cluster|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -539,7 +571,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 62,
+                id: 66,
                 name: "cluster|info",
                 arity: 2,
                 flags: Flags(0x100),
@@ -547,7 +579,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 63,
+                id: 67,
                 name: "cluster|keyslot",
                 arity: 3,
                 flags: Flags(0x100),
@@ -555,7 +587,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 64,
+                id: 68,
                 name: "cluster|links",
                 arity: 2,
                 flags: Flags(0x100),
@@ -563,7 +595,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 65,
+                id: 69,
                 name: "cluster|meet",
                 arity: -4,
                 flags: Flags(0x8108),
@@ -571,7 +603,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 66,
+                id: 70,
                 name: "cluster|myid",
                 arity: 2,
                 flags: Flags(0x100),
@@ -579,7 +611,15 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 67,
+                id: 71,
+                name: "cluster|myshardid",
+                arity: 2,
+                flags: Flags(0x100),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 72,
                 name: "cluster|nodes",
                 arity: 2,
                 flags: Flags(0x100),
@@ -587,7 +627,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 68,
+                id: 73,
                 name: "cluster|replicas",
                 arity: 3,
                 flags: Flags(0x108),
@@ -595,7 +635,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 69,
+                id: 74,
                 name: "cluster|replicate",
                 arity: 3,
                 flags: Flags(0x8108),
@@ -603,7 +643,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 70,
+                id: 75,
                 name: "cluster|reset",
                 arity: -2,
                 flags: Flags(0x128),
@@ -611,7 +651,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 71,
+                id: 76,
                 name: "cluster|saveconfig",
                 arity: 2,
                 flags: Flags(0x8108),
@@ -619,7 +659,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 72,
+                id: 77,
                 name: "cluster|set-config-epoch",
                 arity: 3,
                 flags: Flags(0x8108),
@@ -627,7 +667,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 73,
+                id: 78,
                 name: "cluster|setslot",
                 arity: -4,
                 flags: Flags(0x8108),
@@ -635,7 +675,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 74,
+                id: 79,
                 name: "cluster|shards",
                 arity: 2,
                 flags: Flags(0x100),
@@ -643,7 +683,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 75,
+                id: 80,
                 name: "cluster|slaves",
                 arity: 3,
                 flags: Flags(0x108),
@@ -651,7 +691,15 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 76,
+                id: 81,
+                name: "cluster|slot-stats",
+                arity: -4,
+                flags: Flags(0x180),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 82,
                 name: "cluster|slots",
                 arity: 2,
                 flags: Flags(0x100),
@@ -661,14 +709,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 77,
+        id: 83,
         name: "command",
         arity: -1,
         flags: Flags(0x180),
         keys: &[],
         subcommands: &[
             Command {
-                id: 78,
+                id: 84,
                 name: "command|count",
                 arity: 2,
                 flags: Flags(0x180),
@@ -676,7 +724,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 79,
+                id: 85,
                 name: "command|docs",
                 arity: -2,
                 flags: Flags(0x180),
@@ -684,7 +732,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 80,
+                id: 86,
                 name: "command|getkeys",
                 arity: -4,
                 flags: Flags(0x180),
@@ -692,7 +740,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 81,
+                id: 87,
                 name: "command|getkeysandflags",
                 arity: -4,
                 flags: Flags(0x180),
@@ -700,7 +748,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 82,
+                id: 88,
                 name: "command|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -708,7 +756,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 83,
+                id: 89,
                 name: "command|info",
                 arity: -2,
                 flags: Flags(0x180),
@@ -716,7 +764,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 84,
+                id: 90,
                 name: "command|list",
                 arity: -2,
                 flags: Flags(0x180),
@@ -726,14 +774,55 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 85,
+        id: 91,
+        name: "commandlog",
+        arity: -2,
+        flags: Flags(0x0),
+        keys: &[],
+        subcommands: &[
+            Command {
+                id: 92,
+                name: "commandlog|get",
+                arity: 4,
+                flags: Flags(0x188),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 93,
+                name: "commandlog|help",
+                arity: 2,
+                flags: Flags(0x180),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 94,
+                name: "commandlog|len",
+                arity: 3,
+                flags: Flags(0x188),
+                keys: &[],
+                subcommands: &[],
+            },
+            Command {
+                id: 95,
+                name: "commandlog|reset",
+                arity: 3,
+                flags: Flags(0x188),
+                keys: &[],
+                subcommands: &[],
+            },
+        ],
+    },
+    Command {
+        id: 96,
         name: "config",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 86,
+                id: 97,
                 name: "config|get",
                 arity: -3,
                 flags: Flags(0x1a8),
@@ -741,7 +830,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 87,
+                id: 98,
                 name: "config|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -749,7 +838,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 88,
+                id: 99,
                 name: "config|resetstat",
                 arity: 2,
                 flags: Flags(0x1a8),
@@ -757,7 +846,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 89,
+                id: 100,
                 name: "config|rewrite",
                 arity: 2,
                 flags: Flags(0x1a8),
@@ -765,7 +854,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 90,
+                id: 101,
                 name: "config|set",
                 arity: -4,
                 flags: Flags(0x1a8),
@@ -775,7 +864,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 91,
+        id: 102,
         name: "copy",
         arity: -3,
         flags: Flags(0x5),
@@ -786,7 +875,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 92,
+        id: 103,
         name: "dbsize",
         arity: 1,
         flags: Flags(0x202),
@@ -794,7 +883,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 93,
+        id: 104,
         name: "debug",
         arity: -2,
         flags: Flags(0x1a8),
@@ -802,7 +891,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 94,
+        id: 105,
         name: "decr",
         arity: 2,
         flags: Flags(0x205),
@@ -812,7 +901,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 95,
+        id: 106,
         name: "decrby",
         arity: 3,
         flags: Flags(0x205),
@@ -822,7 +911,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 96,
+        id: 107,
         name: "del",
         arity: -2,
         flags: Flags(0x1),
@@ -832,7 +921,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 97,
+        id: 108,
         name: "discard",
         arity: 1,
         flags: Flags(0x23a0),
@@ -840,7 +929,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 98,
+        id: 109,
         name: "dump",
         arity: 2,
         flags: Flags(0x2),
@@ -850,7 +939,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 99,
+        id: 110,
         name: "echo",
         arity: 2,
         flags: Flags(0x380),
@@ -858,7 +947,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 100,
+        id: 111,
         name: "eval",
         arity: -3,
         flags: Flags(0x14920),
@@ -868,7 +957,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 101,
+        id: 112,
         name: "eval_ro",
         arity: -3,
         flags: Flags(0x14922),
@@ -878,7 +967,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 102,
+        id: 113,
         name: "evalsha",
         arity: -3,
         flags: Flags(0x14920),
@@ -888,7 +977,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 103,
+        id: 114,
         name: "evalsha_ro",
         arity: -3,
         flags: Flags(0x14922),
@@ -898,7 +987,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 104,
+        id: 115,
         name: "exec",
         arity: 1,
         flags: Flags(0x401a0),
@@ -906,7 +995,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 105,
+        id: 116,
         name: "exists",
         arity: -2,
         flags: Flags(0x202),
@@ -916,7 +1005,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 106,
+        id: 117,
         name: "expire",
         arity: -3,
         flags: Flags(0x201),
@@ -926,7 +1015,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 107,
+        id: 118,
         name: "expireat",
         arity: -3,
         flags: Flags(0x201),
@@ -936,7 +1025,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 108,
+        id: 119,
         name: "expiretime",
         arity: 2,
         flags: Flags(0x202),
@@ -946,7 +1035,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 109,
+        id: 120,
         name: "failover",
         arity: -1,
         flags: Flags(0x128),
@@ -954,7 +1043,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 110,
+        id: 121,
         name: "fcall",
         arity: -3,
         flags: Flags(0x14920),
@@ -964,7 +1053,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 111,
+        id: 122,
         name: "fcall_ro",
         arity: -3,
         flags: Flags(0x14922),
@@ -974,7 +1063,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 112,
+        id: 123,
         name: "flushall",
         arity: -1,
         flags: Flags(0x1),
@@ -982,7 +1071,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 113,
+        id: 124,
         name: "flushdb",
         arity: -1,
         flags: Flags(0x1),
@@ -990,14 +1079,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 114,
+        id: 125,
         name: "function",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 115,
+                id: 126,
                 name: "function|delete",
                 arity: 3,
                 flags: Flags(0x21),
@@ -1005,7 +1094,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 116,
+                id: 127,
                 name: "function|dump",
                 arity: 2,
                 flags: Flags(0x20),
@@ -1013,7 +1102,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 117,
+                id: 128,
                 name: "function|flush",
                 arity: -2,
                 flags: Flags(0x21),
@@ -1021,7 +1110,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 118,
+                id: 129,
                 name: "function|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -1029,7 +1118,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 119,
+                id: 130,
                 name: "function|kill",
                 arity: 2,
                 flags: Flags(0x2020),
@@ -1037,7 +1126,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 120,
+                id: 131,
                 name: "function|list",
                 arity: -2,
                 flags: Flags(0x20),
@@ -1045,7 +1134,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 121,
+                id: 132,
                 name: "function|load",
                 arity: -3,
                 flags: Flags(0x25),
@@ -1053,7 +1142,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 122,
+                id: 133,
                 name: "function|restore",
                 arity: -3,
                 flags: Flags(0x25),
@@ -1061,7 +1150,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 123,
+                id: 134,
                 name: "function|stats",
                 arity: 2,
                 flags: Flags(0x2020),
@@ -1071,7 +1160,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 124,
+        id: 135,
         name: "geoadd",
         arity: -5,
         flags: Flags(0x5),
@@ -1081,7 +1170,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 125,
+        id: 136,
         name: "geodist",
         arity: -4,
         flags: Flags(0x2),
@@ -1091,7 +1180,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 126,
+        id: 137,
         name: "geohash",
         arity: -2,
         flags: Flags(0x2),
@@ -1101,7 +1190,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 127,
+        id: 138,
         name: "geopos",
         arity: -2,
         flags: Flags(0x2),
@@ -1111,7 +1200,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 128,
+        id: 139,
         name: "georadius",
         arity: -6,
         flags: Flags(0x805),
@@ -1123,7 +1212,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 129,
+        id: 140,
         name: "georadius_ro",
         arity: -6,
         flags: Flags(0x2),
@@ -1133,7 +1222,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 130,
+        id: 141,
         name: "georadiusbymember",
         arity: -5,
         flags: Flags(0x805),
@@ -1145,7 +1234,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 131,
+        id: 142,
         name: "georadiusbymember_ro",
         arity: -5,
         flags: Flags(0x2),
@@ -1155,7 +1244,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 132,
+        id: 143,
         name: "geosearch",
         arity: -7,
         flags: Flags(0x2),
@@ -1165,7 +1254,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 133,
+        id: 144,
         name: "geosearchstore",
         arity: -8,
         flags: Flags(0x5),
@@ -1176,7 +1265,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 134,
+        id: 145,
         name: "get",
         arity: 2,
         flags: Flags(0x202),
@@ -1186,7 +1275,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 135,
+        id: 146,
         name: "getbit",
         arity: 3,
         flags: Flags(0x202),
@@ -1196,7 +1285,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 136,
+        id: 147,
         name: "getdel",
         arity: 2,
         flags: Flags(0x201),
@@ -1206,7 +1295,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 137,
+        id: 148,
         name: "getex",
         arity: -2,
         flags: Flags(0x201),
@@ -1216,7 +1305,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 138,
+        id: 149,
         name: "getrange",
         arity: 4,
         flags: Flags(0x2),
@@ -1226,7 +1315,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 139,
+        id: 150,
         name: "getset",
         arity: 3,
         flags: Flags(0x205),
@@ -1236,7 +1325,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 140,
+        id: 151,
         name: "hdel",
         arity: -3,
         flags: Flags(0x201),
@@ -1246,7 +1335,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 141,
+        id: 152,
         name: "hello",
         arity: -1,
         flags: Flags(0x27a0),
@@ -1254,7 +1343,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 142,
+        id: 153,
         name: "hexists",
         arity: 3,
         flags: Flags(0x202),
@@ -1264,7 +1353,37 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 143,
+        id: 154,
+        name: "hexpire",
+        arity: -6,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 155,
+        name: "hexpireat",
+        arity: -6,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 156,
+        name: "hexpiretime",
+        arity: -5,
+        flags: Flags(0x202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 157,
         name: "hget",
         arity: 3,
         flags: Flags(0x202),
@@ -1274,7 +1393,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 144,
+        id: 158,
         name: "hgetall",
         arity: 2,
         flags: Flags(0x2),
@@ -1284,7 +1403,27 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 145,
+        id: 159,
+        name: "hgetdel",
+        arity: -5,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 160,
+        name: "hgetex",
+        arity: -5,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 161,
         name: "hincrby",
         arity: 4,
         flags: Flags(0x205),
@@ -1294,7 +1433,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 146,
+        id: 162,
         name: "hincrbyfloat",
         arity: 4,
         flags: Flags(0x205),
@@ -1304,7 +1443,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 147,
+        id: 163,
         name: "hkeys",
         arity: 2,
         flags: Flags(0x2),
@@ -1314,7 +1453,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 148,
+        id: 164,
         name: "hlen",
         arity: 2,
         flags: Flags(0x202),
@@ -1324,7 +1463,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 149,
+        id: 165,
         name: "hmget",
         arity: -3,
         flags: Flags(0x202),
@@ -1334,7 +1473,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 150,
+        id: 166,
         name: "hmset",
         arity: -4,
         flags: Flags(0x205),
@@ -1344,7 +1483,57 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 151,
+        id: 167,
+        name: "hpersist",
+        arity: -5,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 168,
+        name: "hpexpire",
+        arity: -6,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 169,
+        name: "hpexpireat",
+        arity: -6,
+        flags: Flags(0x201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 170,
+        name: "hpexpiretime",
+        arity: -5,
+        flags: Flags(0x202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 171,
+        name: "hpttl",
+        arity: -5,
+        flags: Flags(0x202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 172,
         name: "hrandfield",
         arity: -2,
         flags: Flags(0x2),
@@ -1354,7 +1543,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 152,
+        id: 173,
         name: "hscan",
         arity: -3,
         flags: Flags(0x2),
@@ -1364,7 +1553,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 153,
+        id: 174,
         name: "hset",
         arity: -4,
         flags: Flags(0x205),
@@ -1374,7 +1563,17 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 154,
+        id: 175,
+        name: "hsetex",
+        arity: -6,
+        flags: Flags(0x205),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 176,
         name: "hsetnx",
         arity: 4,
         flags: Flags(0x205),
@@ -1384,7 +1583,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 155,
+        id: 177,
         name: "hstrlen",
         arity: 3,
         flags: Flags(0x202),
@@ -1394,7 +1593,17 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 156,
+        id: 178,
+        name: "httl",
+        arity: -5,
+        flags: Flags(0x202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 179,
         name: "hvals",
         arity: 2,
         flags: Flags(0x2),
@@ -1404,7 +1613,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 157,
+        id: 180,
         name: "incr",
         arity: 2,
         flags: Flags(0x205),
@@ -1414,7 +1623,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 158,
+        id: 181,
         name: "incrby",
         arity: 3,
         flags: Flags(0x205),
@@ -1424,7 +1633,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 159,
+        id: 182,
         name: "incrbyfloat",
         arity: 3,
         flags: Flags(0x205),
@@ -1434,7 +1643,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 160,
+        id: 183,
         name: "info",
         arity: -1,
         flags: Flags(0x180),
@@ -1442,7 +1651,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 161,
+        id: 184,
         name: "keys",
         arity: 2,
         flags: Flags(0x2),
@@ -1450,7 +1659,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 162,
+        id: 185,
         name: "lastsave",
         arity: 1,
         flags: Flags(0x380),
@@ -1458,14 +1667,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 163,
+        id: 186,
         name: "latency",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 164,
+                id: 187,
                 name: "latency|doctor",
                 arity: 2,
                 flags: Flags(0x1a8),
@@ -1473,7 +1682,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 165,
+                id: 188,
                 name: "latency|graph",
                 arity: 3,
                 flags: Flags(0x1a8),
@@ -1481,7 +1690,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 166,
+                id: 189,
                 name: "latency|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -1489,7 +1698,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 167,
+                id: 190,
                 name: "latency|histogram",
                 arity: -2,
                 flags: Flags(0x1a8),
@@ -1497,7 +1706,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 168,
+                id: 191,
                 name: "latency|history",
                 arity: 3,
                 flags: Flags(0x1a8),
@@ -1505,7 +1714,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 169,
+                id: 192,
                 name: "latency|latest",
                 arity: 2,
                 flags: Flags(0x1a8),
@@ -1513,7 +1722,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 170,
+                id: 193,
                 name: "latency|reset",
                 arity: -2,
                 flags: Flags(0x1a8),
@@ -1523,7 +1732,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 171,
+        id: 194,
         name: "lcs",
         arity: -3,
         flags: Flags(0x2),
@@ -1533,7 +1742,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 172,
+        id: 195,
         name: "lindex",
         arity: 3,
         flags: Flags(0x2),
@@ -1543,7 +1752,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 173,
+        id: 196,
         name: "linsert",
         arity: 5,
         flags: Flags(0x5),
@@ -1553,7 +1762,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 174,
+        id: 197,
         name: "llen",
         arity: 2,
         flags: Flags(0x202),
@@ -1563,7 +1772,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 175,
+        id: 198,
         name: "lmove",
         arity: 5,
         flags: Flags(0x5),
@@ -1574,7 +1783,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 176,
+        id: 199,
         name: "lmpop",
         arity: -4,
         flags: Flags(0x801),
@@ -1584,7 +1793,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 177,
+        id: 200,
         name: "lolwut",
         arity: -1,
         flags: Flags(0x202),
@@ -1592,7 +1801,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 178,
+        id: 201,
         name: "lpop",
         arity: -2,
         flags: Flags(0x201),
@@ -1602,7 +1811,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 179,
+        id: 202,
         name: "lpos",
         arity: -3,
         flags: Flags(0x2),
@@ -1612,7 +1821,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 180,
+        id: 203,
         name: "lpush",
         arity: -3,
         flags: Flags(0x205),
@@ -1622,7 +1831,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 181,
+        id: 204,
         name: "lpushx",
         arity: -3,
         flags: Flags(0x205),
@@ -1632,7 +1841,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 182,
+        id: 205,
         name: "lrange",
         arity: 4,
         flags: Flags(0x2),
@@ -1642,7 +1851,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 183,
+        id: 206,
         name: "lrem",
         arity: 4,
         flags: Flags(0x1),
@@ -1652,7 +1861,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 184,
+        id: 207,
         name: "lset",
         arity: 4,
         flags: Flags(0x5),
@@ -1662,7 +1871,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 185,
+        id: 208,
         name: "ltrim",
         arity: 4,
         flags: Flags(0x1),
@@ -1672,14 +1881,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 186,
+        id: 209,
         name: "memory",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 187,
+                id: 210,
                 name: "memory|doctor",
                 arity: 2,
                 flags: Flags(0x0),
@@ -1687,7 +1896,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 188,
+                id: 211,
                 name: "memory|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -1695,7 +1904,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 189,
+                id: 212,
                 name: "memory|malloc-stats",
                 arity: 2,
                 flags: Flags(0x0),
@@ -1703,7 +1912,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 190,
+                id: 213,
                 name: "memory|purge",
                 arity: 2,
                 flags: Flags(0x0),
@@ -1711,7 +1920,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 191,
+                id: 214,
                 name: "memory|stats",
                 arity: 2,
                 flags: Flags(0x0),
@@ -1719,7 +1928,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 192,
+                id: 215,
                 name: "memory|usage",
                 arity: -3,
                 flags: Flags(0x2),
@@ -1731,7 +1940,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 193,
+        id: 216,
         name: "mget",
         arity: -2,
         flags: Flags(0x202),
@@ -1741,7 +1950,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 194,
+        id: 217,
         name: "migrate",
         arity: -6,
         flags: Flags(0x801),
@@ -1752,14 +1961,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 195,
+        id: 218,
         name: "module",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 196,
+                id: 219,
                 name: "module|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -1767,7 +1976,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 197,
+                id: 220,
                 name: "module|list",
                 arity: 2,
                 flags: Flags(0x28),
@@ -1775,7 +1984,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 198,
+                id: 221,
                 name: "module|load",
                 arity: -3,
                 flags: Flags(0x8028),
@@ -1783,7 +1992,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 199,
+                id: 222,
                 name: "module|loadex",
                 arity: -3,
                 flags: Flags(0x8028),
@@ -1791,7 +2000,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 200,
+                id: 223,
                 name: "module|unload",
                 arity: 3,
                 flags: Flags(0x8028),
@@ -1801,7 +2010,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 201,
+        id: 224,
         name: "monitor",
         arity: 1,
         flags: Flags(0x1a8),
@@ -1809,7 +2018,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 202,
+        id: 225,
         name: "move",
         arity: 3,
         flags: Flags(0x201),
@@ -1819,7 +2028,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 203,
+        id: 226,
         name: "mset",
         arity: -3,
         flags: Flags(0x5),
@@ -1829,7 +2038,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 204,
+        id: 227,
         name: "msetnx",
         arity: -3,
         flags: Flags(0x5),
@@ -1839,7 +2048,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 205,
+        id: 228,
         name: "multi",
         arity: 1,
         flags: Flags(0x23a0),
@@ -1847,14 +2056,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 206,
+        id: 229,
         name: "object",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 207,
+                id: 230,
                 name: "object|encoding",
                 arity: 3,
                 flags: Flags(0x2),
@@ -1864,7 +2073,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 208,
+                id: 231,
                 name: "object|freq",
                 arity: 3,
                 flags: Flags(0x2),
@@ -1874,7 +2083,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 209,
+                id: 232,
                 name: "object|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -1882,7 +2091,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 210,
+                id: 233,
                 name: "object|idletime",
                 arity: 3,
                 flags: Flags(0x2),
@@ -1892,7 +2101,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 211,
+                id: 234,
                 name: "object|refcount",
                 arity: 3,
                 flags: Flags(0x2),
@@ -1904,7 +2113,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 212,
+        id: 235,
         name: "persist",
         arity: 2,
         flags: Flags(0x201),
@@ -1914,7 +2123,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 213,
+        id: 236,
         name: "pexpire",
         arity: -3,
         flags: Flags(0x201),
@@ -1924,7 +2133,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 214,
+        id: 237,
         name: "pexpireat",
         arity: -3,
         flags: Flags(0x201),
@@ -1934,7 +2143,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 215,
+        id: 238,
         name: "pexpiretime",
         arity: 2,
         flags: Flags(0x202),
@@ -1944,7 +2153,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 216,
+        id: 239,
         name: "pfadd",
         arity: -2,
         flags: Flags(0x205),
@@ -1954,7 +2163,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 217,
+        id: 240,
         name: "pfcount",
         arity: -2,
         flags: Flags(0x2),
@@ -1964,7 +2173,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 218,
+        id: 241,
         name: "pfdebug",
         arity: 3,
         flags: Flags(0xd),
@@ -1974,7 +2183,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 219,
+        id: 242,
         name: "pfmerge",
         arity: -2,
         flags: Flags(0x5),
@@ -1985,7 +2194,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 220,
+        id: 243,
         name: "pfselftest",
         arity: 1,
         flags: Flags(0x8),
@@ -1993,7 +2202,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 221,
+        id: 244,
         name: "ping",
         arity: -1,
         flags: Flags(0x200),
@@ -2001,7 +2210,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 222,
+        id: 245,
         name: "psetex",
         arity: 4,
         flags: Flags(0x5),
@@ -2011,7 +2220,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 223,
+        id: 246,
         name: "psubscribe",
         arity: -2,
         flags: Flags(0x1b0),
@@ -2019,7 +2228,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 224,
+        id: 247,
         name: "psync",
         arity: -3,
         flags: Flags(0x9028),
@@ -2027,7 +2236,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 225,
+        id: 248,
         name: "pttl",
         arity: 2,
         flags: Flags(0x202),
@@ -2037,7 +2246,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 226,
+        id: 249,
         name: "publish",
         arity: 3,
         flags: Flags(0x390),
@@ -2045,14 +2254,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 227,
+        id: 250,
         name: "pubsub",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 228,
+                id: 251,
                 name: "pubsub|channels",
                 arity: -2,
                 flags: Flags(0x190),
@@ -2060,7 +2269,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 229,
+                id: 252,
                 name: "pubsub|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -2068,7 +2277,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 230,
+                id: 253,
                 name: "pubsub|numpat",
                 arity: 2,
                 flags: Flags(0x190),
@@ -2076,7 +2285,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 231,
+                id: 254,
                 name: "pubsub|numsub",
                 arity: -2,
                 flags: Flags(0x190),
@@ -2084,7 +2293,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 232,
+                id: 255,
                 name: "pubsub|shardchannels",
                 arity: -2,
                 flags: Flags(0x190),
@@ -2092,7 +2301,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 233,
+                id: 256,
                 name: "pubsub|shardnumsub",
                 arity: -2,
                 flags: Flags(0x190),
@@ -2102,7 +2311,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 234,
+        id: 257,
         name: "punsubscribe",
         arity: -1,
         flags: Flags(0x1b0),
@@ -2110,7 +2319,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 235,
+        id: 258,
         name: "quit",
         arity: -1,
         flags: Flags(0x27a0),
@@ -2118,7 +2327,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 236,
+        id: 259,
         name: "randomkey",
         arity: 1,
         flags: Flags(0x2),
@@ -2126,7 +2335,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 237,
+        id: 260,
         name: "readonly",
         arity: 1,
         flags: Flags(0x380),
@@ -2134,7 +2343,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 238,
+        id: 261,
         name: "readwrite",
         arity: 1,
         flags: Flags(0x380),
@@ -2142,7 +2351,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 239,
+        id: 262,
         name: "rename",
         arity: 3,
         flags: Flags(0x1),
@@ -2153,7 +2362,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 240,
+        id: 263,
         name: "renamenx",
         arity: 3,
         flags: Flags(0x201),
@@ -2164,7 +2373,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 241,
+        id: 264,
         name: "replconf",
         arity: -1,
         flags: Flags(0x21a8),
@@ -2172,7 +2381,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 242,
+        id: 265,
         name: "replicaof",
         arity: 3,
         flags: Flags(0x8128),
@@ -2180,7 +2389,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 243,
+        id: 266,
         name: "reset",
         arity: 1,
         flags: Flags(0x27a0),
@@ -2188,7 +2397,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 244,
+        id: 267,
         name: "restore",
         arity: -4,
         flags: Flags(0x5),
@@ -2198,7 +2407,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 245,
+        id: 268,
         name: "restore-asking",
         arity: -4,
         flags: Flags(0x20005),
@@ -2208,7 +2417,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 246,
+        id: 269,
         name: "role",
         arity: 1,
         flags: Flags(0x3a0),
@@ -2216,7 +2425,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 247,
+        id: 270,
         name: "rpop",
         arity: -2,
         flags: Flags(0x201),
@@ -2226,7 +2435,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 248,
+        id: 271,
         name: "rpoplpush",
         arity: 3,
         flags: Flags(0x5),
@@ -2237,7 +2446,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 249,
+        id: 272,
         name: "rpush",
         arity: -3,
         flags: Flags(0x205),
@@ -2247,7 +2456,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 250,
+        id: 273,
         name: "rpushx",
         arity: -3,
         flags: Flags(0x205),
@@ -2257,7 +2466,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 251,
+        id: 274,
         name: "sadd",
         arity: -3,
         flags: Flags(0x205),
@@ -2267,7 +2476,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 252,
+        id: 275,
         name: "save",
         arity: 1,
         flags: Flags(0x9028),
@@ -2275,7 +2484,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 253,
+        id: 276,
         name: "scan",
         arity: -2,
         flags: Flags(0x2),
@@ -2283,7 +2492,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 254,
+        id: 277,
         name: "scard",
         arity: 2,
         flags: Flags(0x202),
@@ -2293,14 +2502,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 255,
+        id: 278,
         name: "script",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 256,
+                id: 279,
                 name: "script|debug",
                 arity: 3,
                 flags: Flags(0x20),
@@ -2308,7 +2517,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 257,
+                id: 280,
                 name: "script|exists",
                 arity: -3,
                 flags: Flags(0x20),
@@ -2316,7 +2525,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 258,
+                id: 281,
                 name: "script|flush",
                 arity: -2,
                 flags: Flags(0x20),
@@ -2324,7 +2533,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 259,
+                id: 282,
                 name: "script|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -2332,7 +2541,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 260,
+                id: 283,
                 name: "script|kill",
                 arity: 2,
                 flags: Flags(0x2020),
@@ -2340,17 +2549,25 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 261,
+                id: 284,
                 name: "script|load",
                 arity: 3,
                 flags: Flags(0x120),
                 keys: &[],
                 subcommands: &[],
             },
+            Command {
+                id: 285,
+                name: "script|show",
+                arity: 3,
+                flags: Flags(0x20),
+                keys: &[],
+                subcommands: &[],
+            },
         ],
     },
     Command {
-        id: 262,
+        id: 286,
         name: "sdiff",
         arity: -2,
         flags: Flags(0x2),
@@ -2360,7 +2577,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 263,
+        id: 287,
         name: "sdiffstore",
         arity: -3,
         flags: Flags(0x5),
@@ -2371,7 +2588,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 264,
+        id: 288,
         name: "select",
         arity: 2,
         flags: Flags(0x380),
@@ -2379,7 +2596,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 265,
+        id: 289,
         name: "set",
         arity: -3,
         flags: Flags(0x5),
@@ -2389,7 +2606,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 266,
+        id: 290,
         name: "setbit",
         arity: 4,
         flags: Flags(0x5),
@@ -2399,7 +2616,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 267,
+        id: 291,
         name: "setex",
         arity: 4,
         flags: Flags(0x5),
@@ -2409,7 +2626,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 268,
+        id: 292,
         name: "setnx",
         arity: 3,
         flags: Flags(0x205),
@@ -2419,7 +2636,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 269,
+        id: 293,
         name: "setrange",
         arity: 4,
         flags: Flags(0x5),
@@ -2429,7 +2646,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 270,
+        id: 294,
         name: "shutdown",
         arity: -1,
         flags: Flags(0x31a8),
@@ -2437,7 +2654,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 271,
+        id: 295,
         name: "sinter",
         arity: -2,
         flags: Flags(0x2),
@@ -2447,7 +2664,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 272,
+        id: 296,
         name: "sintercard",
         arity: -3,
         flags: Flags(0x802),
@@ -2457,7 +2674,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 273,
+        id: 297,
         name: "sinterstore",
         arity: -3,
         flags: Flags(0x5),
@@ -2468,7 +2685,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 274,
+        id: 298,
         name: "sismember",
         arity: 3,
         flags: Flags(0x202),
@@ -2478,7 +2695,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 275,
+        id: 299,
         name: "slaveof",
         arity: 3,
         flags: Flags(0x8128),
@@ -2486,14 +2703,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 276,
+        id: 300,
         name: "slowlog",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 277,
+                id: 301,
                 name: "slowlog|get",
                 arity: -2,
                 flags: Flags(0x188),
@@ -2501,7 +2718,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 278,
+                id: 302,
                 name: "slowlog|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -2509,7 +2726,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 279,
+                id: 303,
                 name: "slowlog|len",
                 arity: 2,
                 flags: Flags(0x188),
@@ -2517,7 +2734,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 280,
+                id: 304,
                 name: "slowlog|reset",
                 arity: 2,
                 flags: Flags(0x188),
@@ -2527,7 +2744,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 281,
+        id: 305,
         name: "smembers",
         arity: 2,
         flags: Flags(0x2),
@@ -2537,7 +2754,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 282,
+        id: 306,
         name: "smismember",
         arity: -3,
         flags: Flags(0x202),
@@ -2547,7 +2764,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 283,
+        id: 307,
         name: "smove",
         arity: 4,
         flags: Flags(0x201),
@@ -2558,7 +2775,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 284,
+        id: 308,
         name: "sort",
         arity: -2,
         flags: Flags(0x805),
@@ -2570,7 +2787,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 285,
+        id: 309,
         name: "sort_ro",
         arity: -2,
         flags: Flags(0x802),
@@ -2581,7 +2798,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 286,
+        id: 310,
         name: "spop",
         arity: -2,
         flags: Flags(0x201),
@@ -2591,7 +2808,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 287,
+        id: 311,
         name: "spublish",
         arity: 3,
         flags: Flags(0x390),
@@ -2601,7 +2818,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 288,
+        id: 312,
         name: "srandmember",
         arity: -2,
         flags: Flags(0x2),
@@ -2611,7 +2828,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 289,
+        id: 313,
         name: "srem",
         arity: -3,
         flags: Flags(0x201),
@@ -2621,7 +2838,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 290,
+        id: 314,
         name: "sscan",
         arity: -3,
         flags: Flags(0x2),
@@ -2631,7 +2848,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 291,
+        id: 315,
         name: "ssubscribe",
         arity: -2,
         flags: Flags(0x1b0),
@@ -2641,7 +2858,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 292,
+        id: 316,
         name: "strlen",
         arity: 2,
         flags: Flags(0x202),
@@ -2651,7 +2868,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 293,
+        id: 317,
         name: "subscribe",
         arity: -2,
         flags: Flags(0x1b0),
@@ -2659,7 +2876,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 294,
+        id: 318,
         name: "substr",
         arity: 4,
         flags: Flags(0x2),
@@ -2669,7 +2886,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 295,
+        id: 319,
         name: "sunion",
         arity: -2,
         flags: Flags(0x2),
@@ -2679,7 +2896,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 296,
+        id: 320,
         name: "sunionstore",
         arity: -3,
         flags: Flags(0x5),
@@ -2690,7 +2907,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 297,
+        id: 321,
         name: "sunsubscribe",
         arity: -1,
         flags: Flags(0x1b0),
@@ -2700,7 +2917,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 298,
+        id: 322,
         name: "swapdb",
         arity: 3,
         flags: Flags(0x201),
@@ -2708,7 +2925,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 299,
+        id: 323,
         name: "sync",
         arity: 1,
         flags: Flags(0x9028),
@@ -2716,7 +2933,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 300,
+        id: 324,
         name: "time",
         arity: 1,
         flags: Flags(0x380),
@@ -2724,7 +2941,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 301,
+        id: 325,
         name: "touch",
         arity: -2,
         flags: Flags(0x202),
@@ -2734,7 +2951,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 302,
+        id: 326,
         name: "ttl",
         arity: 2,
         flags: Flags(0x202),
@@ -2744,7 +2961,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 303,
+        id: 327,
         name: "type",
         arity: 2,
         flags: Flags(0x202),
@@ -2754,7 +2971,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 304,
+        id: 328,
         name: "unlink",
         arity: -2,
         flags: Flags(0x201),
@@ -2764,7 +2981,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 305,
+        id: 329,
         name: "unsubscribe",
         arity: -1,
         flags: Flags(0x1b0),
@@ -2772,7 +2989,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 306,
+        id: 330,
         name: "unwatch",
         arity: 1,
         flags: Flags(0x23a0),
@@ -2780,7 +2997,127 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 307,
+        id: 331,
+        name: "vadd",
+        arity: -1,
+        flags: Flags(0x400005),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 332,
+        name: "vcard",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 333,
+        name: "vdim",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 334,
+        name: "vemb",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 335,
+        name: "vgetattr",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 336,
+        name: "vinfo",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 337,
+        name: "vismember",
+        arity: -1,
+        flags: Flags(0x400002),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 338,
+        name: "vlinks",
+        arity: -1,
+        flags: Flags(0x400202),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 339,
+        name: "vrandmember",
+        arity: -1,
+        flags: Flags(0x400002),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 340,
+        name: "vrem",
+        arity: -1,
+        flags: Flags(0x400001),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 341,
+        name: "vsetattr",
+        arity: -1,
+        flags: Flags(0x400201),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 342,
+        name: "vsim",
+        arity: -1,
+        flags: Flags(0x400002),
+        keys: &[
+            KeySpec { begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 }, incomplete: false, not_key: false },
+        ],
+        subcommands: &[],
+    },
+    Command {
+        id: 343,
         name: "wait",
         arity: 3,
         flags: Flags(0x20),
@@ -2788,7 +3125,15 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 308,
+        id: 344,
+        name: "waitaof",
+        arity: 4,
+        flags: Flags(0x40),
+        keys: &[],
+        subcommands: &[],
+    },
+    Command {
+        id: 345,
         name: "watch",
         arity: -2,
         flags: Flags(0x23a0),
@@ -2798,7 +3143,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 309,
+        id: 346,
         name: "xack",
         arity: -4,
         flags: Flags(0x201),
@@ -2808,7 +3153,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 310,
+        id: 347,
         name: "xadd",
         arity: -5,
         flags: Flags(0x205),
@@ -2818,7 +3163,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 311,
+        id: 348,
         name: "xautoclaim",
         arity: -6,
         flags: Flags(0x201),
@@ -2828,7 +3173,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 312,
+        id: 349,
         name: "xclaim",
         arity: -6,
         flags: Flags(0x201),
@@ -2838,7 +3183,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 313,
+        id: 350,
         name: "xdel",
         arity: -3,
         flags: Flags(0x201),
@@ -2848,14 +3193,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 314,
+        id: 351,
         name: "xgroup",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 315,
+                id: 352,
                 name: "xgroup|create",
                 arity: -5,
                 flags: Flags(0x5),
@@ -2865,7 +3210,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 316,
+                id: 353,
                 name: "xgroup|createconsumer",
                 arity: 5,
                 flags: Flags(0x5),
@@ -2875,7 +3220,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 317,
+                id: 354,
                 name: "xgroup|delconsumer",
                 arity: 5,
                 flags: Flags(0x1),
@@ -2885,7 +3230,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 318,
+                id: 355,
                 name: "xgroup|destroy",
                 arity: 4,
                 flags: Flags(0x1),
@@ -2895,7 +3240,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 319,
+                id: 356,
                 name: "xgroup|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -2903,7 +3248,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 320,
+                id: 357,
                 name: "xgroup|setid",
                 arity: -5,
                 flags: Flags(0x1),
@@ -2915,14 +3260,14 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 321,
+        id: 358,
         name: "xinfo",
         arity: -2,
         flags: Flags(0x0),
         keys: &[],
         subcommands: &[
             Command {
-                id: 322,
+                id: 359,
                 name: "xinfo|consumers",
                 arity: 4,
                 flags: Flags(0x2),
@@ -2932,7 +3277,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 323,
+                id: 360,
                 name: "xinfo|groups",
                 arity: 3,
                 flags: Flags(0x2),
@@ -2942,7 +3287,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 324,
+                id: 361,
                 name: "xinfo|help",
                 arity: 2,
                 flags: Flags(0x180),
@@ -2950,7 +3295,7 @@ pub(super) static COMMANDS: [Command; 240] = [
                 subcommands: &[],
             },
             Command {
-                id: 325,
+                id: 362,
                 name: "xinfo|stream",
                 arity: -3,
                 flags: Flags(0x2),
@@ -2962,7 +3307,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         ],
     },
     Command {
-        id: 326,
+        id: 363,
         name: "xlen",
         arity: 2,
         flags: Flags(0x202),
@@ -2972,7 +3317,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 327,
+        id: 364,
         name: "xpending",
         arity: -3,
         flags: Flags(0x2),
@@ -2982,7 +3327,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 328,
+        id: 365,
         name: "xrange",
         arity: -4,
         flags: Flags(0x2),
@@ -2992,7 +3337,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 329,
+        id: 366,
         name: "xread",
         arity: -4,
         flags: Flags(0x842),
@@ -3002,7 +3347,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 330,
+        id: 367,
         name: "xreadgroup",
         arity: -7,
         flags: Flags(0x841),
@@ -3012,7 +3357,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 331,
+        id: 368,
         name: "xrevrange",
         arity: -4,
         flags: Flags(0x2),
@@ -3022,7 +3367,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 332,
+        id: 369,
         name: "xsetid",
         arity: -3,
         flags: Flags(0x205),
@@ -3032,7 +3377,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 333,
+        id: 370,
         name: "xtrim",
         arity: -4,
         flags: Flags(0x1),
@@ -3042,7 +3387,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 334,
+        id: 371,
         name: "zadd",
         arity: -4,
         flags: Flags(0x205),
@@ -3052,7 +3397,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 335,
+        id: 372,
         name: "zcard",
         arity: 2,
         flags: Flags(0x202),
@@ -3062,7 +3407,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 336,
+        id: 373,
         name: "zcount",
         arity: 4,
         flags: Flags(0x202),
@@ -3072,7 +3417,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 337,
+        id: 374,
         name: "zdiff",
         arity: -3,
         flags: Flags(0x802),
@@ -3082,7 +3427,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 338,
+        id: 375,
         name: "zdiffstore",
         arity: -4,
         flags: Flags(0x805),
@@ -3093,7 +3438,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 339,
+        id: 376,
         name: "zincrby",
         arity: 4,
         flags: Flags(0x205),
@@ -3103,7 +3448,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 340,
+        id: 377,
         name: "zinter",
         arity: -3,
         flags: Flags(0x802),
@@ -3113,7 +3458,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 341,
+        id: 378,
         name: "zintercard",
         arity: -3,
         flags: Flags(0x802),
@@ -3123,7 +3468,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 342,
+        id: 379,
         name: "zinterstore",
         arity: -4,
         flags: Flags(0x805),
@@ -3134,7 +3479,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 343,
+        id: 380,
         name: "zlexcount",
         arity: 4,
         flags: Flags(0x202),
@@ -3144,7 +3489,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 344,
+        id: 381,
         name: "zmpop",
         arity: -4,
         flags: Flags(0x801),
@@ -3154,7 +3499,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 345,
+        id: 382,
         name: "zmscore",
         arity: -3,
         flags: Flags(0x202),
@@ -3164,7 +3509,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 346,
+        id: 383,
         name: "zpopmax",
         arity: -2,
         flags: Flags(0x201),
@@ -3174,7 +3519,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 347,
+        id: 384,
         name: "zpopmin",
         arity: -2,
         flags: Flags(0x201),
@@ -3184,7 +3529,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 348,
+        id: 385,
         name: "zrandmember",
         arity: -2,
         flags: Flags(0x2),
@@ -3194,7 +3539,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 349,
+        id: 386,
         name: "zrange",
         arity: -4,
         flags: Flags(0x2),
@@ -3204,7 +3549,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 350,
+        id: 387,
         name: "zrangebylex",
         arity: -4,
         flags: Flags(0x2),
@@ -3214,7 +3559,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 351,
+        id: 388,
         name: "zrangebyscore",
         arity: -4,
         flags: Flags(0x2),
@@ -3224,7 +3569,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 352,
+        id: 389,
         name: "zrangestore",
         arity: -5,
         flags: Flags(0x5),
@@ -3235,7 +3580,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 353,
+        id: 390,
         name: "zrank",
         arity: 3,
         flags: Flags(0x202),
@@ -3245,7 +3590,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 354,
+        id: 391,
         name: "zrem",
         arity: -3,
         flags: Flags(0x201),
@@ -3255,7 +3600,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 355,
+        id: 392,
         name: "zremrangebylex",
         arity: 4,
         flags: Flags(0x1),
@@ -3265,7 +3610,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 356,
+        id: 393,
         name: "zremrangebyrank",
         arity: 4,
         flags: Flags(0x1),
@@ -3275,7 +3620,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 357,
+        id: 394,
         name: "zremrangebyscore",
         arity: 4,
         flags: Flags(0x1),
@@ -3285,7 +3630,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 358,
+        id: 395,
         name: "zrevrange",
         arity: -4,
         flags: Flags(0x2),
@@ -3295,7 +3640,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 359,
+        id: 396,
         name: "zrevrangebylex",
         arity: -4,
         flags: Flags(0x2),
@@ -3305,7 +3650,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 360,
+        id: 397,
         name: "zrevrangebyscore",
         arity: -4,
         flags: Flags(0x2),
@@ -3315,7 +3660,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 361,
+        id: 398,
         name: "zrevrank",
         arity: 3,
         flags: Flags(0x202),
@@ -3325,7 +3670,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 362,
+        id: 399,
         name: "zscan",
         arity: -3,
         flags: Flags(0x2),
@@ -3335,7 +3680,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 363,
+        id: 400,
         name: "zscore",
         arity: 3,
         flags: Flags(0x202),
@@ -3345,7 +3690,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 364,
+        id: 401,
         name: "zunion",
         arity: -3,
         flags: Flags(0x802),
@@ -3355,7 +3700,7 @@ pub(super) static COMMANDS: [Command; 240] = [
         subcommands: &[],
     },
     Command {
-        id: 365,
+        id: 402,
         name: "zunionstore",
         arity: -4,
         flags: Flags(0x805),

@@ -38,6 +38,8 @@ pub(super) enum Form {
     NullArrays(u8),
     /// A zero for each argument from this place on.
     Zeros(u8),
+    /// `-2` for each argument from this place on.
+    MinusTwos(u8),
     /// A zero for each three arguments from this place on.
     ZerosOfThree(u8),
     /// One answer without a count (the argument at this place), another with it.
@@ -101,10 +103,18 @@ enum Answer {
     Nulls,
     NullArrays,
     Zeros,
+    MinusTwos,
     Score,
 }
 
 impl Rule {
+    /// The same, with a missing value where there would be no answer.
+    #[must_use]
+    pub fn or_null(self) -> Self {
+        let or_null = |form| if form == Form::None { Form::Null } else { form };
+        Self { miss: or_null(self.miss), absorb: or_null(self.absorb) }
+    }
+
     /// What one request would be answered. `absorb` is whether its pool says that writes were made.
     #[must_use]
     pub fn fallback(self, args: Args<'_>, absorb: bool) -> Fallback {
@@ -138,6 +148,7 @@ impl Form {
             Self::Nulls(place) => number(Answer::Nulls, behind(place)),
             Self::NullArrays(place) => number(Answer::NullArrays, behind(place)),
             Self::Zeros(place) => number(Answer::Zeros, behind(place)),
+            Self::MinusTwos(place) => number(Answer::MinusTwos, behind(place)),
             Self::ZerosOfThree(place) => number(Answer::Zeros, behind(place) / 3),
             Self::Counted(place, forms) => forms[usize::from(args.len() > usize::from(place))].fallback(args),
             Self::Count(place, group) => number(Answer::Integer, behind(place) / i64::from(group.max(1))),
@@ -206,6 +217,7 @@ impl Fallback {
             Answer::Nulls => repeat(encode::null),
             Answer::NullArrays => repeat(encode::null_array),
             Answer::Zeros => repeat(|out, _| encode::integer(out, 0)),
+            Answer::MinusTwos => repeat(|out, _| encode::integer(out, -2)),
             Answer::Null => encode::null(out, version),
             Answer::NullArray => encode::null_array(out, version),
             Answer::Integer => encode::integer(out, number.into()),

@@ -23,6 +23,7 @@ fn read(name: &str) -> Option<Form> {
         | "sismember" | "sintercard" | "zcard" | "zcount" | "zlexcount" | "zintercard" | "xlen" | "dbsize"
         | "touch" | "pubsub|numpat" => Form::Integer(0),
         "ttl" | "pttl" | "expiretime" | "pexpiretime" => Form::Integer(-2),
+        "httl" | "hpttl" | "hexpiretime" | "hpexpiretime" => Form::MinusTwos(4),
         "getrange" | "substr" => Form::EmptyText,
         "type" => Form::NoType,
         "hgetall" => Form::EmptyMap,
@@ -73,6 +74,9 @@ fn missed(name: &str) -> Option<Form> {
         | "msetnx" | "hsetnx" | "hdel" | "srem" | "smove" | "zrem" | "lrem" | "lpushx" | "rpushx" | "linsert"
         | "zremrangebyrank" | "zremrangebyscore" | "zremrangebylex" | "xdel" | "xtrim" | "xack" | "publish"
         | "spublish" => Form::Integer(0),
+        "hpersist" => Form::MinusTwos(4),
+        "hgetdel" => Form::Nulls(4),
+        "hsetex" => Form::Integer(0),
         "ltrim" | "flushdb" | "flushall" | "watch" => Form::Ok,
         "lpop" | "rpop" => Form::Counted(2, &[Form::Null, Form::NullArray]),
         "spop" => Form::Counted(2, &[Form::Null, Form::EmptySet]),
