@@ -4,4 +4,5 @@ mod clients;
 mod conformance;
 mod connections;
 mod differential;
+mod fallback;
 mod sim;
