@@ -6,3 +6,4 @@ mod connections;
 mod differential;
 mod fallback;
 mod sim;
+mod table;

@@ -9,12 +9,17 @@ pub const SYNTAX: &[u8] = b"ERR syntax error";
 /// Bytes of a request's words that are repeated in an error.
 const REPEATED: usize = 128;
 
+/// What is repeated of a word: Redis prints it as a C string, which ends at a zero byte.
+fn repeated(word: &[u8], room: usize) -> &[u8] {
+    let word = &word[..word.len().min(room)];
+    &word[..memchr::memchr(0, word).unwrap_or(word.len())]
+}
+
 /// A command of no known name. Words are repeated until 128 bytes are full.
 #[must_use]
 pub fn unknown_command(args: Args<'_>) -> Vec<u8> {
-    let name = args.get(0);
-    let mut text =
-        [b"ERR unknown command '", &name[..name.len().min(REPEATED)], b"', with args beginning with: "].concat();
+    let name = repeated(args.get(0), REPEATED);
+    let mut text = [b"ERR unknown command '", name, b"', with args beginning with: "].concat();
     let before = text.len();
     for word in args.iter().skip(1) {
         let used = text.len() - before;
@@ -22,7 +27,7 @@ pub fn unknown_command(args: Args<'_>) -> Vec<u8> {
             break;
         }
         text.push(b'\'');
-        text.extend_from_slice(&word[..word.len().min(REPEATED - used)]);
+        text.extend_from_slice(repeated(word, REPEATED - used));
         text.extend_from_slice(b"' ");
     }
     text
@@ -32,7 +37,7 @@ pub fn unknown_command(args: Args<'_>) -> Vec<u8> {
 #[must_use]
 pub fn unknown_subcommand(command: &Command, name: &[u8]) -> Vec<u8> {
     let help = command.name.to_ascii_uppercase();
-    [b"ERR unknown subcommand '", &name[..name.len().min(REPEATED)], b"'. Try ", help.as_bytes(), b" HELP."].concat()
+    [b"ERR unknown subcommand '", repeated(name, REPEATED), b"'. Try ", help.as_bytes(), b" HELP."].concat()
 }
 
 /// Too few words or too many.

@@ -48,7 +48,7 @@ impl KeyList {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoKeys;
 
-/// Finds the keys of a request, as `COMMAND GETKEYS` does.
+/// Finds the keys of a request, as `COMMAND GETKEYS` does; where that differs from what the command does, as the command.
 ///
 /// # Errors
 ///
@@ -56,6 +56,8 @@ pub struct NoKeys;
 pub fn keys(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
     match command.name {
         "sort" => sort(args, found),
+        "migrate" => migrate(args, found),
+        "xreadgroup" => xreadgroup(command, args, found),
         _ => specified(command.keys, args, found),
     }
 }
@@ -141,6 +143,53 @@ fn sort(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
     Ok(())
 }
 
+/// `MIGRATE host port key|"" database timeout ... [KEYS key ...]`: one key in its place or, if that is empty, all behind
+/// `KEYS`. A password may be any word, `KEYS` too.
+fn migrate(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
+    let mut place = 6;
+    while place < args.len() {
+        let word = args.get(place);
+        if word.eq_ignore_ascii_case(b"keys") {
+            if !args.get(3).is_empty() {
+                return Err(NoKeys);
+            }
+            (place + 1..args.len()).for_each(|key| found.push(key));
+            return Ok(());
+        }
+        place += match () {
+            () if word.eq_ignore_ascii_case(b"auth") => 2,
+            () if word.eq_ignore_ascii_case(b"auth2") => 3,
+            () => 1,
+        };
+    }
+    found.push(3);
+    Ok(())
+}
+
+/// `XREADGROUP [options] GROUP group consumer [options] STREAMS key ... id ...`. The specification looks for `STREAMS`
+/// from a fixed place on, so that options in front make it, and `COMMAND GETKEYS`, take a group or a consumer of that
+/// name for it; the command does not.
+fn xreadgroup(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
+    let (mut place, mut has_group) = (1, false);
+    while place < args.len() {
+        let word = args.get(place);
+        let is = |option: &[u8]| word.eq_ignore_ascii_case(option);
+        if is(b"streams") && has_group {
+            let first = place + 1;
+            (first..first + (args.len() - first) / 2).for_each(|key| found.push(key));
+            return Ok(());
+        }
+        has_group |= is(b"group");
+        place += match () {
+            () if is(b"group") => 3,
+            () if is(b"count") || is(b"block") => 2,
+            () if is(b"noack") => 1,
+            () => break,
+        };
+    }
+    specified(command.keys, args, found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +233,13 @@ mod tests {
             ("FCALL f 1 a b", "a"),
             ("PFCOUNT a b", "a b"),
             ("XGROUP CREATE a g $", "a"),
+            ("SORT a STORE store LIMIT 0 1", "a store"),
+            ("XREADGROUP COUNT 1 GROUP g streams STREAMS a b > >", "a b"),
+            ("XREADGROUP NOACK BLOCK 1 GROUP streams streams COUNT 1 streams a >", "a"),
+            ("MIGRATE h 1 a 0 9", "a"),
+            ("MIGRATE h 1 a 0 9 AUTH keys", "a"),
+            ("MIGRATE h 1  0 9 COPY AUTH2 keys keys KEYS a b", "a b"),
+            ("HGETEX a PERSIST FIELDS 1 f", "a"),
             ("PING", ""),
         ] {
             assert_eq!(of(line).map(|keys| keys.join(" ")), Ok(expected.to_owned()), "{line}");
@@ -198,6 +254,9 @@ mod tests {
             "EVAL s -1 a",
             "ZUNION 9223372036854775807 a",
             "LMPOP 99999999999999999999 a LEFT",
+            "LMPOP 4294967297 a LEFT",
+            "LMPOP 01 a LEFT",
+            "MIGRATE h 1 a 0 9 KEYS b",
         ] {
             assert_eq!(of(line), Err(NoKeys), "{line}");
         }

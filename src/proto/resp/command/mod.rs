@@ -23,7 +23,7 @@ pub struct Command {
     pub subcommands: &'static [Self],
 }
 
-/// Facts about a command, as bits.
+/// Facts about a command, as bits: each at its place among the names in `tests/tools/command_table.py`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags(pub(super) u32);
 
@@ -32,10 +32,52 @@ impl Flags {
     pub const WRITE: Self = Self(1);
     /// It only reads keys.
     pub const READONLY: Self = Self(1 << 1);
+    /// It may need memory that a full server does not have.
+    pub const DENYOOM: Self = Self(1 << 2);
+    /// It is for whoever runs the server.
+    pub const ADMIN: Self = Self(1 << 3);
+    /// It has to do with channels.
+    pub const PUBSUB: Self = Self(1 << 4);
+    /// Scripts may not call it.
+    pub const NOSCRIPT: Self = Self(1 << 5);
     /// It may wait.
     pub const BLOCKING: Self = Self(1 << 6);
+    /// It is answered while the server still loads its data.
+    pub const LOADING: Self = Self(1 << 7);
+    /// It is answered by a replica that has lost its primary.
+    pub const STALE: Self = Self(1 << 8);
+    /// It takes the same short time, however much there is.
+    pub const FAST: Self = Self(1 << 9);
+    /// It is answered before a password is given.
+    pub const NO_AUTH: Self = Self(1 << 10);
     /// Its keys stand where only looking at all of its words tells.
     pub const MOVABLE_KEYS: Self = Self(1 << 11);
+    /// It may not stand in a transaction.
+    pub const NO_MULTI: Self = Self(1 << 12);
+    /// It is answered while a script takes its time.
+    pub const ALLOW_BUSY: Self = Self(1 << 13);
+    /// `MONITOR` does not show it.
+    pub const SKIP_MONITOR: Self = Self(1 << 14);
+    /// It is refused while a replica takes over new data.
+    pub const NO_ASYNC_LOADING: Self = Self(1 << 15);
+    /// It may have keys, or none.
+    pub const NO_MANDATORY_KEYS: Self = Self(1 << 16);
+    /// In a cluster it goes to slots on their way here.
+    pub const ASKING: Self = Self(1 << 17);
+    /// The slow log does not have it.
+    pub const SKIP_SLOWLOG: Self = Self(1 << 18);
+    /// Replicas may get something because of it.
+    pub const MAY_REPLICATE: Self = Self(1 << 19);
+    /// A sentinel has it.
+    pub const SENTINEL: Self = Self(1 << 20);
+    /// Only a sentinel has it.
+    pub const ONLY_SENTINEL: Self = Self(1 << 21);
+    /// It comes from a module.
+    pub const MODULE: Self = Self(1 << 22);
+    /// It may touch keys that it does not name.
+    pub const TOUCHES_ARBITRARY_KEYS: Self = Self(1 << 23);
+    /// Servers tell it to each other.
+    pub const INTERNAL: Self = Self(1 << 24);
 
     /// Whether all of `others` are among them.
     #[must_use]
