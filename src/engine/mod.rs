@@ -41,6 +41,7 @@ mod probe;
 pub(crate) mod redis;
 pub mod session;
 mod stall;
+mod values;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
