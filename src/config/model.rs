@@ -129,6 +129,8 @@ pub struct Pool {
     pub flap_limit: Option<u32>,
     /// When a silent server counts as stalled; `None` when nothing but `timeout` tells.
     pub stall: Option<Stall>,
+    /// Gets that wait for the same server go out in one line.
+    pub join_gets: bool,
     /// Largest value that is passed on, in bytes.
     pub value_limit: usize,
     /// Password and database of Redis pools.
@@ -169,6 +171,7 @@ impl Pool {
             rise: 1,
             flap_limit: Some(6),
             stall: None,
+            join_gets: true,
             value_limit: 64 << 20,
             redis: RedisSettings::default(),
             servers,

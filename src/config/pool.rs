@@ -16,7 +16,7 @@ use super::value;
 use crate::ring::ketama;
 
 /// Every key of a pool.
-pub(super) const KEYS: [&str; 37] = [
+pub(super) const KEYS: [&str; 38] = [
     "listen",
     "servers",
     "hash",
@@ -53,6 +53,7 @@ pub(super) const KEYS: [&str; 37] = [
     "on_eject",
     "failover_ttl",
     "rejoin",
+    "join_gets",
     "value_limit",
 ];
 
@@ -171,6 +172,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
             Some(limit) => Some(limit),
         },
         stall: stall(&keys, timeout, findings),
+        join_gets: keys.read("join_gets", findings, value::boolean).unwrap_or(default.join_gets),
         value_limit: keys
             .read("value_limit", findings, |text| value::size(text, 1 << 10, 1 << 30))
             .unwrap_or(default.value_limit),
@@ -286,6 +288,10 @@ fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
             let message = "`rejoin: safe` is for memcached pools: a Redis write is more than what a delete undoes";
             let help = "write `rejoin: flush`, or leave it at `keep`";
             findings.push(Diagnostic::error(keys.span("rejoin"), message).help(help));
+        }
+        if keys.find("join_gets").is_some() {
+            let message = "`join_gets` is for memcached pools: Redis answers many requests with one write anyway";
+            findings.push(Diagnostic::error(keys.span("join_gets"), message).help("leave it out"));
         }
         if pool.failover_ttl.is_some() {
             let message = "`failover_ttl` is for memcached pools: not every Redis write has a lifetime";

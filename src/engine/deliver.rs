@@ -2,8 +2,6 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
-use std::ops::Range;
-
 use super::degrade::Lost;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::Merge;
@@ -218,9 +216,6 @@ impl Engine {
             Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe => {
                 self.take_reply(id, ticket, input, to)
             }
-            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if ticket.is(Ticket::SPLIT) => {
-                self.take_piece(id, ticket, input, to)
-            }
             Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, input, to),
             Verb::FlushAll | Verb::Version | Verb::Delete if self.is_redis(id) => {
                 self.take_reply(id, ticket, input, to)
@@ -244,19 +239,17 @@ impl Engine {
         match response {
             Response::Incomplete { need } => Step::Need(need),
             Response::Broken(violation) => Step::Broken(violation),
-            Response::Complete { len, status, strip } => self.finish(id, &input[..len], status, strip, to),
+            Response::Complete { len, status, strip } if strip.is_empty() => {
+                self.finish(id, [&input[..len], b""], status, to).using(len)
+            }
+            Response::Complete { len, status, strip } => {
+                self.finish(id, [&input[..strip.start], &input[strip.end..len]], status, to).using(len)
+            }
         }
     }
 
-    /// Gives a whole response to whoever waits for it, and takes the ticket.
-    pub(super) fn finish(
-        &mut self,
-        id: LinkId,
-        response: &[u8],
-        status: Status,
-        strip: Range<usize>,
-        to: &mut Delivery<'_>,
-    ) -> Step {
+    /// Gives a whole response, in two pieces that belong together, to whoever waits for it, and takes the ticket.
+    pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
@@ -267,15 +260,15 @@ impl Engine {
             to.succeeded = true;
         } else if ticket.session == Ticket::NOBODY {
             self.counters.server(pool, server).own_responses.add(1);
-            self.own_response(id, ticket, response, status);
-        } else if let Some(started) = self.hand_over(pool, ticket, response, status, strip, to.outlet) {
+            self.own_response(id, ticket, response[0], status);
+        } else if let Some(started) = self.hand_over(pool, ticket, response, status, to.outlet) {
             let link = &mut self.links[id.index()];
             link.observe_latency(link.heard - started);
             to.succeeded = true;
         } else {
             self.counters.server(pool, server).late_responses.add(1);
         }
-        Step::Used(response.len())
+        Step::Used(response[0].len() + response[1].len())
     }
 
     /// Whether there is no memory to keep so many bytes for a client. What is small is kept all the same: the answer in
@@ -289,18 +282,18 @@ impl Engine {
         &mut self,
         pool: PoolId,
         ticket: Ticket,
-        response: &[u8],
+        response: [&[u8]; 2],
         status: Status,
-        strip: Range<usize>,
         outlet: &mut dyn Outlet,
     ) -> Option<Instant> {
+        let len = response[0].len() + response[1].len();
         let forgiven = match status {
             Status::OutOfMemory => Some(Failure::ServerMemory),
             Status::Unwilling(failure) => Some(failure),
             _ => None,
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
-        let overflows = self.overflows(response.len());
+        let overflows = self.overflows(len);
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         let session = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(ticket.number);
@@ -318,14 +311,14 @@ impl Engine {
                         self.counters.pool(pool).degraded[failure as usize].add(1);
                         gather.lost(ticket.fragment, None);
                     }
-                    None => gather.came(ticket.fragment, response),
+                    None => gather.came(ticket.fragment, response[0]),
                 },
                 (Merge::Listing(listing), Status::Done) => {
-                    listing.summed.add(response, listing.keep_first);
+                    listing.summed.add(response[0], listing.keep_first);
                     listing.answered = true;
                 }
                 _ if forgiven.is_some() => {}
-                (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
+                (merge, Status::Error | Status::OutOfMemory) => merge.error(response[0]),
                 _ => {}
             }
             let done = slot.waiting == 0;
@@ -339,9 +332,7 @@ impl Engine {
         slot.waiting = 0;
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
         let mut degraded = Vec::new();
-        let (head, tail) =
-            if strip.is_empty() { (response, &b""[..]) } else { (&response[..strip.start], &response[strip.end..]) };
-        let mut parts: [&[u8]; 2] = [head, tail];
+        let mut parts = response;
         if forgiven.is_some() || overflows {
             let echo = std::mem::take(&mut slot.body);
             let failure = forgiven.unwrap_or(Failure::NoMemory);
@@ -351,7 +342,7 @@ impl Engine {
         }
         let session = self.sessions.get_mut(id.index())?;
         if verb.is_read() && status == Status::Done {
-            session.observe_response(response.len());
+            session.observe_response(len);
         }
         let slot = session.slot_mut(ticket.number)?;
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
@@ -363,18 +354,19 @@ impl Engine {
                 session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
-                if alone && parts[1].is_empty() {
+                if alone {
                     // Nothing to share a write with: straight to the client, with no copy in between.
-                    let written = outlet.offer(id, parts[0]);
-                    parts[0] = &parts[0][written..];
-                    if parts[0].is_empty() && session.is_content() && !self.draining {
+                    let written = outlet.offer(id, parts);
+                    let (head, tail) = (written.min(parts[0].len()), written.saturating_sub(parts[0].len()));
+                    parts = [&parts[0][head..], &parts[1][tail..]];
+                    if parts[0].is_empty() && parts[1].is_empty() && session.is_content() && !self.draining {
                         return Some(started);
                     }
                 }
                 session.output.append(parts[0]);
                 session.output.append(parts[1]);
             }
-            if response.len() > SMALL {
+            if len > SMALL {
                 self.charge_session(id);
             }
             self.advance(id);

@@ -122,7 +122,17 @@ impl Engine {
             let start = outbox.end();
             write(outbox.tail());
             let SessionId { index: session, generation } = id;
-            let ticket = Ticket { session, generation, number, start, fragment, replies: 1, verb: asked.verb, marks };
+            let ticket = Ticket {
+                session,
+                generation,
+                number,
+                start,
+                fragment,
+                replies: 1,
+                verb: asked.verb,
+                marks,
+                joined: false,
+            };
             self.push_ticket(link, ticket, now);
         }
     }

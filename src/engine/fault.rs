@@ -100,6 +100,7 @@ impl Engine {
         let may_resend = was_up
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
+        let joins = self.config.pools[pool.index()].join_gets;
         let mut lost = Vec::new();
         for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
             let unsent = outbox.is_unwritten(ticket.start);
@@ -107,11 +108,10 @@ impl Engine {
                 unsent || (ticket.verb.is_repeatable() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
-                let mut again = ticket;
-                again.start = link.outbox.end();
-                again.marks |= Ticket::RESENT;
-                link.outbox.tail().extend_from_slice(request);
-                link.push(again, now);
+                let start = link.outbox.end();
+                link.append_again(ticket, request);
+                let again = Ticket { start, marks: ticket.marks | Ticket::RESENT, joined: false, ..ticket };
+                link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
                 self.owe_lost(pool, server, ticket, request, now);

@@ -450,6 +450,7 @@ impl Engine {
             replies: 1,
             verb: asked.verb,
             marks,
+            joined: false,
         };
         write(link.outbox.tail());
         if asked.noreply {
@@ -475,14 +476,16 @@ impl Engine {
     /// Queues a ticket for what has just been appended to its link.
     pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
         let link = &mut self.links[id.index()];
+        let joins = self.config.pools[link.pool.index()].join_gets;
+        let ticket = link.push(ticket, joins, now);
         let bytes = link.outbox.from(ticket.start).len() as u64;
-        link.push(ticket, now);
         let first = link.in_flight.len() == 1;
         let (pool, heard) = (link.pool, link.heard);
         let is_dedicated = matches!(link.purpose, Purpose::Dedicated(_));
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);
+        server.joined.add(u64::from(ticket.joined));
         if first && !is_dedicated {
             let at = self.first_look(id, heard);
             self.arm_link(id, at);

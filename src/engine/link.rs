@@ -25,6 +25,10 @@ pub(crate) const QUEUE_HARD_LIMIT: usize = 2 * QUEUE_LIMIT;
 /// Most requests in flight to a server on one connection.
 pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 
+/// Longest line of gets that were joined. memcached looks at a line that is longer than its first look at a connection's
+/// input, 2,048 bytes, once more from its start.
+const JOINED_LIMIT: usize = 2_000;
+
 /// Names a link of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub(crate) u32);
@@ -54,6 +58,8 @@ pub(crate) struct Ticket {
     pub(crate) verb: Verb,
     /// Facts about it, as bits.
     pub(crate) marks: u8,
+    /// It goes on with the line of the ticket in front of it.
+    pub(crate) joined: bool,
 }
 
 impl Ticket {
@@ -153,6 +159,8 @@ pub(crate) struct Link {
     pub(crate) epoch: u32,
     pub(crate) outbox: Outbox,
     pub(crate) in_flight: VecDeque<Ticket>,
+    /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
+    pub(crate) open_line: usize,
     pub(crate) cursor: Cursor,
     /// The server has answered something on this connection.
     pub(crate) answered: bool,
@@ -201,6 +209,7 @@ impl Link {
             epoch: 0,
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
+            open_line: 0,
             cursor: Cursor::default(),
             answered: false,
             partial: Vec::new(),
@@ -223,12 +232,46 @@ impl Link {
         }
     }
 
-    /// Queues a request that has just been appended to the outbox from `ticket.start` on.
-    pub(crate) fn push(&mut self, ticket: Ticket, now: Instant) {
+    /// Queues a request that has just been appended to the outbox from `ticket.start` on. Returns its ticket as it is now.
+    ///
+    /// A get goes on with the line in front of it, if that is a get too and has not left: a server answers the keys of
+    /// one line with one write, and takes a write for each line.
+    pub(crate) fn push(&mut self, mut ticket: Ticket, joins: bool, now: Instant) -> Ticket {
         if self.in_flight.is_empty() {
             self.heard = self.heard.max(now);
         }
+        let len = self.outbox.from(ticket.start).len();
+        let open = std::mem::take(&mut self.open_line);
+        if joins && matches!(ticket.verb, Verb::Get | Verb::Gets) {
+            self.open_line = len;
+            if open > 0
+                && open + len <= JOINED_LIMIT
+                && self.in_flight.back().is_some_and(|front| front.verb == ticket.verb)
+                && let Some(start) = self.outbox.join(ticket.start, ticket.verb.name().len())
+            {
+                (ticket.start, ticket.joined) = (start, true);
+                self.open_line = open + len;
+            }
+        }
         self.in_flight.push_back(ticket);
+        ticket
+    }
+
+    /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.
+    pub(crate) fn front_is_joined(&self) -> bool {
+        self.in_flight.get(1).is_some_and(|next| next.joined)
+    }
+
+    /// Appends once more a request that was on its way. Joined ones come apart.
+    pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
+        let out = self.outbox.tail();
+        if ticket.joined {
+            out.extend_from_slice(ticket.verb.name().as_bytes());
+        }
+        out.extend_from_slice(request);
+        if !request.ends_with(b"\r\n") {
+            out.extend_from_slice(b"\r\n"); // the next one went on with its line
+        }
     }
 
     /// A response came that took so long.

@@ -77,13 +77,14 @@ pub struct ClientStatus {
 /// The short way for a response: into the client's socket from where it was read, when nothing waits before it and
 /// nothing is to come that could share the write. It saves a copy and a wake-up of the client's task.
 pub trait Outlet {
-    /// Writes what the client's connection takes at once, and says how many bytes that was; the engine keeps the rest.
-    fn offer(&mut self, client: SessionId, bytes: &[u8]) -> usize;
+    /// Writes what the client's connection takes at once of two pieces, of which the second may be empty, and says how
+    /// many bytes that was; the engine keeps the rest.
+    fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize;
 }
 
 /// No short way: every response is kept until the shell asks for it.
 impl Outlet for () {
-    fn offer(&mut self, _client: SessionId, _bytes: &[u8]) -> usize {
+    fn offer(&mut self, _client: SessionId, _pieces: [&[u8]; 2]) -> usize {
         0
     }
 }

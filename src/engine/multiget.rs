@@ -114,6 +114,7 @@ impl Engine {
                 replies: 1,
                 verb: asked.verb,
                 marks: Ticket::SPLIT,
+                joined: false,
             };
             self.push_ticket(link, ticket, now);
         }

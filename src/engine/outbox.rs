@@ -49,6 +49,16 @@ impl Outbox {
         &self.bytes[self.index(start)..self.index(end)]
     }
 
+    /// Makes the line that starts at `start`, the last one, go on with the line in front of it: without the first `word`
+    /// bytes. Returns where it starts then; `None` when the end of the line in front has begun to leave.
+    pub(crate) fn join(&mut self, start: Offset, word: usize) -> Option<Offset> {
+        let (at, ending) = (self.index(start), b"\r\n".len());
+        let joined = at.checked_sub(ending).filter(|joined| *joined >= self.written)?;
+        self.bytes.copy_within(at + word.., joined);
+        self.bytes.truncate(self.bytes.len() - ending - word);
+        Some(Offset(start.0.wrapping_sub(ending as u32)))
+    }
+
     fn index(&self, offset: Offset) -> usize {
         offset.0.wrapping_sub(self.base) as usize
     }
@@ -124,6 +134,31 @@ mod tests {
         outbox.wrote(4);
         outbox.release(outbox.end());
         assert!(outbox.unwritten().is_empty());
+    }
+
+    #[test]
+    fn lines_are_joined_while_the_end_of_the_first_is_here() {
+        let mut outbox = Outbox::default();
+        let first = outbox.end();
+        outbox.tail().extend_from_slice(b"get a\r\n");
+        outbox.wrote(3);
+        let second = outbox.end();
+        outbox.tail().extend_from_slice(b"get bc\r\n");
+        let joined = outbox.join(second, 3).unwrap();
+        assert_eq!(outbox.between(first, joined), b"get a");
+        assert_eq!(outbox.between(joined, outbox.end()), b" bc\r\n");
+        assert_eq!(outbox.unwritten(), b" a bc\r\n");
+        outbox.wrote(6);
+        let third = outbox.end();
+        outbox.tail().extend_from_slice(b"get d\r\n");
+        assert_eq!(outbox.join(third, 3), None, "half of the line's end is written");
+        assert_eq!(outbox.unwritten(), b"\nget d\r\n");
+        outbox.release(joined);
+        outbox.release(third);
+        let fourth = outbox.end();
+        outbox.tail().extend_from_slice(b"get e\r\n");
+        assert!(outbox.join(fourth, 3).is_some());
+        assert_eq!(outbox.unwritten(), b"\nget d e\r\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::deliver::{Delivery, LARGE, SMALL, Step};
-use super::link::{LinkId, Ticket};
+use super::link::{Link, LinkId, Ticket};
 use super::merge::{Merge, NO_KEY, Values};
 use super::session::{Session, SessionId};
 use crate::config::model::OnFailure;
@@ -12,108 +12,147 @@ use crate::proto::memcache::response::{self, Piece, Status, Violation};
 use crate::proto::memcache::{Verb, reply};
 
 impl Engine {
-    /// The whole response to a get of one key.
+    /// The next value, or the end, of the response to a line of gets.
+    ///
+    /// Values come in the order of the keys, misses left out. So a value is for the first request of the line that still
+    /// waits for its key, and says of the keys before it that they are not there.
     pub(super) fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
         let value_limit = self.config.pools[link.pool.index()].value_limit;
-        let (len, status) = match response::piece(input, ticket.verb, value_limit) {
+        let is_split = ticket.is(Ticket::SPLIT);
+        let is_joined = link.front_is_joined();
+        match response::piece(input, ticket.verb, value_limit) {
             // Once the length is known, the end that must follow is waited for as well.
-            Piece::Incomplete { need } if need > input.len() + LARGE => return Step::Need(need + reply::END.len()),
-            Piece::Incomplete { need } => return Step::Need(need),
-            Piece::Broken(violation) => return Step::Broken(violation),
-            Piece::End { len } => (len, Status::Absent),
-            Piece::Error { len, status } => (len, status),
+            Piece::Incomplete { need } if need > input.len() + LARGE && !is_split && !is_joined => {
+                Step::Need(need + reply::END.len())
+            }
+            Piece::Incomplete { need } => Step::Need(need),
+            Piece::Broken(violation) => Step::Broken(violation),
+            Piece::End { len } => self.end_get(id, &input[..len], Status::Absent, to),
+            Piece::Error { len, status } => self.end_get(id, &input[..len], status, to),
+            Piece::Value { key, len } if is_split => {
+                if self.place_value(id, ticket, key, &input[..len]) {
+                    return Step::Used(len);
+                }
+                self.skip_to(id, key, to)
+            }
             Piece::Value { key, len } => {
-                if key != asked_key(link.outbox.between(ticket.start, link.front_end()), ticket.verb) {
-                    return Step::Broken(Violation::WrongKey);
+                if key != only_key(link.outbox.between(ticket.start, link.front_end()), ticket.verb) {
+                    return self.skip_to(id, key, to);
+                }
+                if is_joined {
+                    return self.finish(id, [&input[..len], reply::END], Status::Done, to).using(len);
                 }
                 match response::piece(&input[len..], ticket.verb, value_limit) {
-                    Piece::End { len: end } => (len + end, Status::Done),
-                    Piece::Incomplete { need } => return Step::Need(len + need),
+                    Piece::End { len: end } => self.finish(id, [&input[..len + end], b""], Status::Done, to),
+                    Piece::Incomplete { need } => Step::Need(len + need),
                     // An error line in place of END: the value is whole, but the server says it is not well.
                     Piece::Error { len: end, status } => {
-                        return self.finish(id, &input[len..len + end], status, 0..0, to).after(len);
+                        self.finish(id, [&input[len..len + end], b""], status, to).using(len + end)
                     }
-                    Piece::Value { .. } => return Step::Broken(Violation::WrongKey),
-                    Piece::Broken(violation) => return Step::Broken(violation),
+                    Piece::Value { .. } => Step::Broken(Violation::WrongKey),
+                    Piece::Broken(violation) => Step::Broken(violation),
                 }
             }
-        };
-        self.finish(id, &input[..len], status, 0..0, to)
+        }
     }
 
-    /// The next value, or the end, of the response to a part of a multi-get.
-    pub(super) fn take_piece(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
+    /// The response to a line of gets is over: `line` ends it for each of its requests that has not been answered.
+    fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
+        while self.links[id.index()].front_is_joined() {
+            if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
+                return Step::Broken(violation);
+            }
+        }
+        self.finish(id, [line, b""], status, to)
+    }
+
+    /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
+    fn skip_to(&mut self, id: LinkId, key: &[u8], to: &mut Delivery<'_>) -> Step {
+        let Some(skipped) = self.links[id.index()].joined_request(key) else {
+            return Step::Broken(Violation::WrongKey);
+        };
+        for _ in 0..skipped {
+            if let Step::Broken(violation) = self.finish(id, [reply::END, b""], Status::Absent, to) {
+                return Step::Broken(violation);
+            }
+        }
+        Step::Used(0)
+    }
+
+    /// Keeps a value for the part of a multi-get that the front ticket stands for. Returns whether the part still waits
+    /// for that key.
+    fn place_value(&mut self, id: LinkId, ticket: Ticket, key: &[u8], block: &[u8]) -> bool {
         let free = self.memory_limit.saturating_sub(self.memory);
         let Self { links, sessions, config, counters, .. } = self;
         let link = &mut links[id.index()];
-        let value_limit = config.pools[link.pool.index()].value_limit;
-        match response::piece(input, ticket.verb, value_limit) {
-            Piece::Incomplete { need } => Step::Need(need),
-            Piece::Broken(violation) => Step::Broken(violation),
-            Piece::End { len } => self.finish(id, &input[..len], Status::Absent, 0..0, to),
-            Piece::Error { len, status } => self.finish(id, &input[..len], status, 0..0, to),
-            Piece::Value { key, len } => {
-                let line = link.outbox.between(ticket.start, link.front_end());
-                let mut session =
-                    sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
-                let mut values = session.as_deref_mut().and_then(|session| waiting_values(session, ticket));
-                let mut cursor = link.cursor;
-                if !cursor.started {
-                    cursor.started = true;
-                    cursor.line_at = keys_at(line, ticket.verb);
-                    cursor.key = values.as_ref().map_or(NO_KEY, |values| {
-                        values.fragments.get(usize::from(ticket.fragment)).map_or(NO_KEY, |fragment| fragment.first)
-                    });
-                }
-                // Values come in the order of the keys, misses left out; so the key must be one that is still ahead.
-                let line = &line[..line.len() - 2];
-                let mut words = Words::new(&line[cursor.line_at..]);
-                loop {
-                    let Some(asked) = words.next() else {
-                        return Step::Broken(Violation::WrongKey);
-                    };
-                    let index = cursor.key;
-                    if let Some(values) = &values {
-                        cursor.key = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
-                    }
-                    if asked == key {
-                        cursor.line_at = line.len() - words.rest().len();
-                        let kept = len <= SMALL || len <= free;
-                        if !kept && let Some(values) = values.as_deref_mut() {
-                            counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
-                            if config.pools[link.pool.index()].on_failure == OnFailure::Error {
-                                values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
-                            }
-                        }
-                        if let Some(values) = values.as_deref_mut().filter(|values| kept && values.fits(len)) {
-                            values.found(index, &input[..len]);
-                            if let Some(session) = session {
-                                session.held += len;
-                                session.observe_response(len);
-                            }
-                        }
-                        break;
-                    }
-                }
-                link.cursor = cursor;
-                if len > SMALL {
-                    self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
-                }
-                Step::Used(len)
+        let len = block.len();
+        let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let mut session = sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
+        let mut values = session.as_deref_mut().and_then(|session| waiting_values(session, ticket));
+        let mut cursor = link.cursor;
+        if !cursor.started {
+            cursor.started = true;
+            cursor.key = values.as_ref().map_or(NO_KEY, |values| {
+                values.fragments.get(usize::from(ticket.fragment)).map_or(NO_KEY, |fragment| fragment.first)
+            });
+        }
+        // The key must be one that is still ahead.
+        let mut words = Words::new(&keys[cursor.line_at..]);
+        let index = loop {
+            let Some(asked) = words.next() else { return false };
+            let index = cursor.key;
+            if let Some(values) = &values {
+                cursor.key = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
+            }
+            if asked == key {
+                break index;
+            }
+        };
+        cursor.line_at = keys.len() - words.rest().len();
+        link.cursor = cursor;
+        let kept = len <= SMALL || len <= free;
+        if !kept && let Some(values) = values.as_deref_mut() {
+            counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+            if config.pools[link.pool.index()].on_failure == OnFailure::Error {
+                values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
             }
         }
+        if let Some(values) = values.filter(|values| kept && values.fits(len)) {
+            values.found(index, block);
+            if let Some(session) = session {
+                session.held += len;
+                session.observe_response(len);
+            }
+        }
+        if len > SMALL {
+            self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
+        }
+        true
+    }
+}
+
+impl Link {
+    /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
+    fn joined_request(&self, key: &[u8]) -> Option<usize> {
+        for (index, ticket) in self.in_flight.iter().enumerate().skip(1) {
+            if !ticket.joined {
+                return None;
+            }
+            let end = self.in_flight.get(index + 1).map_or_else(|| self.outbox.end(), |next| next.start);
+            let keys = asked_keys(self.outbox.between(ticket.start, end), ticket.verb);
+            if Words::new(keys).any(|asked| asked == key) {
+                return Some(index);
+            }
+        }
+        None
     }
 }
 
 impl Step {
-    /// The same step, `more` bytes further on.
-    fn after(self, more: usize) -> Self {
-        match self {
-            Self::Used(used) => Self::Used(used + more),
-            Self::Need(need) => Self::Need(need + more),
-            Self::Broken(violation) => Self::Broken(violation),
-        }
+    /// The same step, with so many bytes used for it.
+    pub(super) fn using(self, bytes: usize) -> Self {
+        if matches!(self, Self::Used(_)) { Self::Used(bytes) } else { self }
     }
 }
 
@@ -126,17 +165,20 @@ fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut Values> 
     }
 }
 
-/// Where, in a request line as [`crate::proto::memcache::encode`] writes it, the keys start.
-fn keys_at(line: &[u8], verb: Verb) -> usize {
-    let mut words = Words::new(line);
-    words.next();
-    if matches!(verb, Verb::Gat | Verb::Gats) {
-        words.next();
+/// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Link::push`] joins it to another, each
+/// behind a blank.
+fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
+    let request = request.strip_suffix(b"\r\n").unwrap_or(request);
+    let keys = if request.first() == Some(&b' ') { request } else { &request[verb.name().len()..] };
+    match verb {
+        Verb::Gat | Verb::Gats => {
+            keys.get(1..).and_then(|rest| memchr::memchr(b' ', rest)).map_or(keys, |at| &keys[at + 1..])
+        }
+        _ => keys,
     }
-    line.len() - words.rest().len()
 }
 
-/// The only key of a get line.
-fn asked_key(line: &[u8], verb: Verb) -> &[u8] {
-    line.get(keys_at(line, verb) + 1..line.len() - 2).unwrap_or_default()
+/// The only key of a request.
+fn only_key(request: &[u8], verb: Verb) -> &[u8] {
+    asked_keys(request, verb).get(1..).unwrap_or_default()
 }

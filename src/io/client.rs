@@ -49,9 +49,9 @@ impl Clients {
 
 /// The engine names a client only as long as it is served, so the place of its session is its own.
 impl Outlet for Clients {
-    fn offer(&mut self, client: SessionId, bytes: &[u8]) -> usize {
+    fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
         match self.0.get(client.index()) {
-            Some(Some(client)) => client.stream.try_write(bytes),
+            Some(Some(client)) => client.stream.try_write(pieces),
             _ => 0,
         }
     }

@@ -67,10 +67,13 @@ impl Stream {
     }
 
     /// Writes what fits at once; an error shows at the next [`Stream::poll_write`].
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> usize {
+    pub(crate) fn try_write(&self, pieces: [&[u8]; 2]) -> usize {
+        let both = pieces.map(io::IoSlice::new);
         let written = match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) if pieces[1].is_empty() => stream.try_write(pieces[0]),
+            Self::Unix(stream) if pieces[1].is_empty() => stream.try_write(pieces[0]),
+            Self::Tcp(stream) => stream.try_write_vectored(&both),
+            Self::Unix(stream) => stream.try_write_vectored(&both),
         };
         written.unwrap_or(0)
     }

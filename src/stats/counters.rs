@@ -92,6 +92,8 @@ pub struct ServerCounters {
     pub requests: Cell,
     /// Bytes of them.
     pub request_bytes: Cell,
+    /// Gets that went on with the line of another.
+    pub joined: Cell,
     /// Responses received.
     pub responses: Cell,
     /// Bytes of them.

@@ -72,6 +72,7 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     server_connections Gauge "connections open"
     requests Counter "requests sent"
     request_bytes Counter "bytes of requests sent"
+    joined Counter "gets that went out in one line with others"
     responses Counter "responses received"
     response_bytes Counter "bytes of responses received"
     in_queue Gauge "requests waiting to be written"

@@ -16,6 +16,7 @@ mod drain;
 mod fuzz;
 mod golden;
 mod health;
+mod joined;
 mod layering;
 mod limits;
 mod memory;

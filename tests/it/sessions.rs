@@ -52,7 +52,8 @@ fn answers_to_a_client_that_left_go_to_nobody_else() {
     for requests in ["get <gold>1\r\nget <gold>2 <gold>3\r\n", "mg <gold>4 v k\r\n", "set <gold>5 0 0 1\r\nx\r\n"] {
         let mut leaver = stage.proxy.client();
         leaver.send(requests);
-        stage.servers[0].receive(requests);
+        // Gets leave in one line.
+        stage.servers[0].receive(requests.replace("\r\nget ", " "));
         // A plain close might mean that the client still reads.
         super::support::bad::reset(&leaver.stream);
         drop(leaver);
@@ -64,7 +65,7 @@ fn answers_to_a_client_that_left_go_to_nobody_else() {
         next.send("get <gold>9\r\n");
         stage.servers[0].receive("get <gold>9\r\n");
         stage.servers[0].answer(match &requests[..2] {
-            "ge" => "VALUE <gold>1 0 1\r\n1\r\nEND\r\nVALUE <gold>3 0 1\r\n3\r\nEND\r\n",
+            "ge" => "VALUE <gold>1 0 1\r\n1\r\nVALUE <gold>3 0 1\r\n3\r\nEND\r\n",
             "mg" => "VA 1 k<gold>4\r\n4\r\n",
             _ => "STORED\r\n",
         });

@@ -62,7 +62,7 @@ impl Engine {
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket) {
             return Step::Used(len);
         }
-        self.finish(id, response, status, 0..0, to)
+        self.finish(id, [response, b""], status, to)
     }
 
     /// A message that is no response.

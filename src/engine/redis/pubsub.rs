@@ -333,7 +333,7 @@ impl Engine {
             }
         }
         let status = if message.first() == Some(&b'-') { Status::Error } else { Status::Done };
-        self.finish(id, message, status, 0..0, to)
+        self.finish(id, [message, b""], status, to)
     }
 
     /// A message for a subscriber.
@@ -459,6 +459,7 @@ impl Engine {
             replies,
             verb: Verb::Subscribe,
             marks: 0,
+            joined: false,
         };
         self.push_ticket(id, ticket, now);
     }

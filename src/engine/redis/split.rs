@@ -171,7 +171,17 @@ impl Engine {
             outbox.tail().extend_from_slice(&piece.request);
             let SessionId { index: session, generation } = id;
             let replies = piece.replies;
-            let ticket = Ticket { session, generation, number, start, fragment, replies, verb: asked.verb, marks };
+            let ticket = Ticket {
+                session,
+                generation,
+                number,
+                start,
+                fragment,
+                replies,
+                verb: asked.verb,
+                marks,
+                joined: false,
+            };
             self.push_ticket(link, ticket, now);
         }
     }

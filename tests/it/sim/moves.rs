@@ -290,7 +290,8 @@ struct Sockets<'a> {
 }
 
 impl Outlet for Sockets<'_> {
-    fn offer(&mut self, id: SessionId, bytes: &[u8]) -> usize {
+    fn offer(&mut self, id: SessionId, pieces: [&[u8]; 2]) -> usize {
+        let bytes = pieces.concat();
         let found = self.clients.iter_mut().find(|client| client.worker == self.worker && client.id == id);
         let client = found.expect("only a client that is served is offered anything");
         let count = match self.random.below(4) {

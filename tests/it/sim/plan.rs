@@ -43,6 +43,7 @@ pub(super) struct Plan {
     pub(super) slow_readers: bool,
     /// Now and then the process stands still for long.
     pub(super) jumps: bool,
+    pub(super) joins: bool,
     pub(super) value_limit: usize,
     /// The engine's invariants are checked once in so many steps.
     pub(super) check_every: u64,
@@ -93,6 +94,7 @@ impl Plan {
             memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 64 << (10 + random.below(3))),
             slow_readers: random.one_in(2),
             jumps: random.one_in(4),
+            joins: !random.one_in(4),
             value_limit: 48_000,
             // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
@@ -130,6 +132,7 @@ impl Plan {
                 least: Duration::from_nanos(2 * super::judge::PATIENCE),
                 most: Duration::from_nanos(self.timeout()),
             }),
+            join_gets: self.joins,
             value_limit: self.value_limit,
             ..Pool::new("pool", listen, servers.collect())
         };

@@ -99,10 +99,15 @@ pub(crate) fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
 }
 
-/// The response to a get of one key, with this value.
+/// The response to a get, with this value for each key.
 pub(crate) fn value_of(line: &[u8], value: &str) -> Vec<u8> {
-    let key = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    [b"VALUE ", key, format!(" 0 {}\r\n{value}\r\nEND\r\n", value.len()).as_bytes()].concat()
+    let mut response = Vec::new();
+    for key in line.split(|byte| *byte == b' ').skip(1) {
+        response.extend_from_slice(&[b"VALUE ", key].concat());
+        response.extend_from_slice(format!(" 0 {}\r\n{value}\r\n", value.len()).as_bytes());
+    }
+    response.extend_from_slice(b"END\r\n");
+    response
 }
 
 /// A line without its end; `None` at the end of the stream.
