@@ -32,6 +32,7 @@ pub(super) struct Sums {
     responses: u64,
     pub(super) late: u64,
     own: u64,
+    pub(super) joined: u64,
 }
 
 impl World {
@@ -55,6 +56,7 @@ impl World {
                 let server = worker.server(PoolId(0), ServerId(index as u16));
                 sums.responses += server.responses.value();
                 sums.late += server.late_responses.value();
+                sums.joined += server.joined.value();
                 sums.own += server.own_responses.value();
             }
         }

@@ -131,6 +131,7 @@ impl World {
         self.check_balance()?;
         let total = self.sums();
         self.tally.more(Thing::LateReply, total.late);
+        self.tally.more(Thing::Joined, total.joined);
         self.tally.more(Thing::Degraded, total.degraded);
         self.tally.more(Thing::MemoryLimit, total.no_memory);
         Ok(())

@@ -59,6 +59,7 @@ things! {
     Zombie = "fault: command executed after its connection died",
     TimeJump = "fault: the process stands still",
     LateReply = "late response",
+    Joined = "get that went out in one line with others",
     Degraded = "request answered by policy",
     Ejected = "server ejected",
     Restored = "server restored",
