@@ -52,11 +52,11 @@ impl Outbox {
     /// Makes the line that starts at `start`, the last one, go on with the line in front of it: without the first `word`
     /// bytes. Returns where it starts then; `None` when the end of the line in front has begun to leave.
     pub(crate) fn join(&mut self, start: Offset, word: usize) -> Option<Offset> {
-        let (at, ending) = (self.index(start), b"\r\n".len());
-        let joined = at.checked_sub(ending).filter(|joined| *joined >= self.written)?;
+        let at = self.index(start);
+        let joined = at.checked_sub(2).filter(|joined| *joined >= self.written)?;
         self.bytes.copy_within(at + word.., joined);
-        self.bytes.truncate(self.bytes.len() - ending - word);
-        Some(Offset(start.0.wrapping_sub(ending as u32)))
+        self.bytes.truncate(self.bytes.len() - 2 - word);
+        Some(Offset(start.0.wrapping_sub(2)))
     }
 
     fn index(&self, offset: Offset) -> usize {

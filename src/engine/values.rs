@@ -170,12 +170,11 @@ fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut Values> 
 fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
     let request = request.strip_suffix(b"\r\n").unwrap_or(request);
     let keys = if request.first() == Some(&b' ') { request } else { &request[verb.name().len()..] };
-    match verb {
-        Verb::Gat | Verb::Gats => {
-            keys.get(1..).and_then(|rest| memchr::memchr(b' ', rest)).map_or(keys, |at| &keys[at + 1..])
-        }
-        _ => keys,
+    if !matches!(verb, Verb::Gat | Verb::Gats) {
+        return keys;
     }
+    let lifetime = memchr::memchr(b' ', keys.get(1..).unwrap_or_default());
+    lifetime.map_or(keys, |end| &keys[1 + end..])
 }
 
 /// The only key of a request.
