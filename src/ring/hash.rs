@@ -39,7 +39,10 @@ const fn signed(byte: u8) -> u32 {
 
 #[inline]
 fn fnv1a(key: &[u8], basis: u32, prime: u32) -> u32 {
-    key.iter().fold(basis, |hash, &byte| (hash ^ signed(byte)).wrapping_mul(prime))
+    let step = |hash: u32, byte: &u8| (hash ^ signed(*byte)).wrapping_mul(prime);
+    let (words, rest) = key.as_chunks::<8>(); // so that eight steps are a straight line
+    let hash = words.iter().fold(basis, |hash, word| word.iter().fold(hash, step));
+    rest.iter().fold(hash, step)
 }
 
 fn fnv1(key: &[u8], basis: u32, prime: u32) -> u32 {

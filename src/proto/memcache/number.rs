@@ -25,23 +25,41 @@ pub fn unsigned(token: &[u8]) -> Option<u64> {
 
 /// Reads digits and nothing else.
 #[must_use]
+#[inline]
 pub fn digits_only(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+    match leading(digits) {
+        Some((value, len)) if len == digits.len() => Some(value),
+        _ => None,
     }
-    let mut value: u64 = 0;
-    for &byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
-    }
-    Some(value)
 }
 
+/// Reads the digits at the front of some bytes, at least one; returns the number and how many digits it has.
+#[must_use]
+#[inline]
+pub fn leading(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value: u64 = 0;
+    let mut len = 0;
+    while let Some(digit) = bytes.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
+        value = if len < SAFE_DIGITS {
+            value * 10 + u64::from(digit)
+        } else {
+            value.checked_mul(10)?.checked_add(u64::from(digit))?
+        };
+        len += 1;
+    }
+    (len > 0).then_some((value, len))
+}
+
+/// So many digits fit a `u64` whatever they are.
+const SAFE_DIGITS: usize = 19;
+
 /// Appends `value` in decimal.
+#[inline]
 pub fn push(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        out.push(b'0' + value as u8);
+        return;
+    }
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
