@@ -122,7 +122,8 @@ impl Engine {
             Some(first) => first,
             None => {
                 self.add_links(pool, server, flavor.unwrap_or_default());
-                self.fit_link(pool, server, flavor).unwrap_or(self.pools[pool.index()].links[server.index()][0])
+                let link = self.fit_link(pool, server, flavor);
+                link.unwrap_or_else(|| self.pools[pool.index()].links[server.index()][0])
             }
         };
         if self.pools[pool.index()].single { first } else { self.least_busy(pool, id, server, flavor, first, now) }

@@ -327,8 +327,7 @@ impl Engine {
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
-                let key = Words::new(get.keys).next().unwrap_or_default();
-                let (verb, exptime) = (get.verb, get.exptime);
+                let (verb, exptime, key) = (get.verb, get.exptime, get.first);
                 return self.send_one(id, asked, 0, key, now, |out, cap| encode::get_one(out, verb, exptime, key, cap));
             }
             count => {

@@ -65,13 +65,13 @@ impl KeySlot {
 const RESERVED: usize = 4 << 10;
 
 impl Values {
-    /// No values yet, of so many keys.
+    /// No values yet, of so many keys, which belong to no fragment yet.
     pub(crate) fn new(count: usize, unfinished: bool) -> Self {
-        let (keys, fragments) = (Vec::with_capacity(count), Vec::new());
+        let (keys, fragments) = (vec![KeySlot::MISSING; count], Vec::new());
         Self { keys, fragments, blocks: Vec::new(), error: None, unfinished }
     }
 
-    /// Puts the newest key behind the others of its fragment.
+    /// Puts a key behind the others of its fragment.
     #[inline]
     pub(crate) fn link(&mut self, fragment: usize, index: u32) {
         let fragment = &mut self.fragments[fragment];

@@ -165,6 +165,10 @@ pub struct Engine {
     spans: Vec<Span>,
     /// The links that take part in the multi-get at hand; kept for its room.
     parts: Vec<multiget::Part>,
+    /// The same of the Redis request at hand that is split: its shares, the share of each key, links and fragments.
+    shares: Vec<redis::Share>,
+    order: Vec<u16>,
+    ways: Vec<(LinkId, u16)>,
     /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
     spare: Vec<u8>,
     /// Bytes held in buffers, and how many may be.
@@ -237,6 +241,9 @@ impl Engine {
             client_numbers: worker as u64,
             spans: Vec::new(),
             parts: Vec::new(),
+            shares: Vec::new(),
+            order: Vec::new(),
+            ways: Vec::new(),
             spare: Vec::new(),
             memory: 0,
             memory_limit,

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::degrade::Asked;
 use super::link::{LinkId, Ticket};
-use super::merge::{Fragment, KeySlot, Merge, NO_KEY, Values};
+use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
 use super::session::{SessionId, Slot};
 use crate::config::model::{OnFailure, PoolId, ServerId};
@@ -37,7 +37,7 @@ impl Engine {
         id: SessionId,
         asked: Asked<'_>,
         exptime: Option<i32>,
-        words: Words<'_>,
+        mut words: Words<'_>,
         count: usize,
         continued: Option<Continued>,
         now: Instant,
@@ -51,8 +51,9 @@ impl Engine {
         let mut values = Values::new(count, unfinished);
         let mut parts = std::mem::take(&mut self.parts);
         let mut lost = None;
-        for (index, key) in (0u32..).zip(words.take(count)) {
-            values.keys.push(KeySlot::MISSING);
+        for index in (0u32..).take(count) {
+            let Some(word) = words.next_with_blank() else { break };
+            let key = word.strip_prefix(b" ").unwrap_or(word);
             let part = if expired { Err(Failure::TimedOut) } else { self.server_of(pool, key) };
             let part = part.and_then(|server| match parts.iter().position(|part| part.server == server) {
                 Some(known) => Ok(known),
@@ -76,7 +77,7 @@ impl Engine {
                 }
             };
             values.link(part, index);
-            encode::get_key(self.links[parts[part].link.index()].outbox.tail(), key);
+            encode::get_key_with_blank(self.links[parts[part].link.index()].outbox.tail(), word);
         }
         if let Some(failure) = lost {
             self.count_degraded(id, failure);

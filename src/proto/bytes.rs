@@ -86,6 +86,61 @@ pub(super) fn has_control(bytes: &[u8]) -> bool {
     all != 0 || last
 }
 
+/// The place of the first byte that cannot be in a key: a blank or a control byte.
+#[inline]
+pub(super) fn find_key_end(bytes: &[u8]) -> Option<usize> {
+    let marks = |word: u64| below(word, b' ' + 1) | zeros(word ^ each(0x7f));
+    first(bytes, marks, |byte| byte <= b' ' || byte == 0x7f)
+}
+
+/// How many words stand between the blanks, if there is no control byte.
+///
+/// A blank and another byte behind it are the start of a word. They are counted sixteen at a time, in loops that a
+/// compiler turns into a few vector instructions.
+#[inline(never)]
+pub(super) fn count_words(bytes: &[u8]) -> Option<usize> {
+    const LANES: usize = 16;
+    let Some((first, behind)) = bytes.split_first() else { return Some(0) };
+    let mut count = usize::from(*first != b' ');
+    let mut bad = [u8::from(is_control(*first)); LANES];
+    let mut look = |before: &[u8; LANES], at: &[u8; LANES], starts: &mut [u8; LANES]| {
+        for lane in 0..LANES {
+            starts[lane] += u8::from(before[lane] == b' ') & u8::from(at[lane] != b' ');
+            bad[lane] |= u8::from(at[lane] < 0x20) | u8::from(at[lane] == 0x7f);
+        }
+    };
+    let (whole, _) = behind.as_chunks::<LANES>();
+    let (before, _) = bytes.as_chunks::<LANES>();
+    for (befores, ats) in before.chunks(200).zip(whole.chunks(200)) {
+        let mut starts = [0; LANES]; // too few for an overflow
+        befores.iter().zip(ats).for_each(|(before, at)| look(before, at, &mut starts));
+        count += starts.iter().map(|lane| usize::from(*lane)).sum::<usize>();
+    }
+    // What is left, and blanks behind it.
+    let rest = &bytes[whole.len() * LANES..];
+    let mut padded = [b' '; LANES + 1];
+    padded[..rest.len()].copy_from_slice(rest);
+    if let (Some(before), Some(at)) = (padded.first_chunk(), padded.last_chunk()) {
+        let mut starts = [0; LANES];
+        look(before, at, &mut starts);
+        count += starts.iter().map(|lane| usize::from(*lane)).sum::<usize>();
+    }
+    (bad == [0; LANES]).then_some(count)
+}
+
+/// Whether there is a word of more than `limit` bytes.
+#[inline(never)]
+pub(super) fn has_word_beyond(limit: usize, bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(stretch) = bytes.get(at..=at + limit) {
+        match stretch.iter().rposition(|byte| *byte == b' ') {
+            Some(blank) => at += blank + 1, // all words before it fit
+            None => return true,
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -113,7 +168,29 @@ mod tests {
                 prop_assert_eq!(find_far(wanted, &bytes), expected);
             }
             prop_assert_eq!(find_blank(&bytes), bytes.iter().position(|byte| *byte <= b' '));
-            prop_assert_eq!(has_control(&bytes), bytes.iter().any(|byte| is_control(*byte)));
+            let is_bad = bytes.iter().any(|byte| is_control(*byte));
+            prop_assert_eq!(has_control(&bytes), is_bad);
+            let end = bytes.iter().position(|byte| *byte == b' ' || is_control(*byte));
+            prop_assert_eq!(find_key_end(&bytes), end);
+        }
+
+        #[test]
+        fn words_are_counted_and_measured(
+            words in proptest::collection::vec("[a-z]{0,30}", 0..400),
+            control in proptest::option::weighted(0.2, (any::<usize>(), prop_oneof![Just(0x7f), Just(0), Just(0x1f)])),
+        ) {
+            let mut bytes = words.join(" ").into_bytes();
+            let words = || words.iter().filter(|word| !word.is_empty());
+            for limit in [1, 10, 29, 30] {
+                prop_assert_eq!(has_word_beyond(limit, &bytes), words().any(|word| word.len() > limit));
+            }
+            let mut expected = Some(words().count());
+            if let Some((at, byte)) = control && !bytes.is_empty() {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+                expected = None;
+            }
+            prop_assert_eq!(count_words(&bytes), expected);
         }
     }
 }

@@ -96,11 +96,20 @@ impl Ring {
     #[inline]
     pub fn route(&self, key: &[u8], random: u32) -> Option<ServerId> {
         match &self.placement {
-            Placement::Nowhere => None,
-            Placement::Only(server) => Some(*server),
             Placement::Ketama { points, starts, shift } => {
                 Some(first_at_or_after(points, starts, *shift, self.hash_of(key)).server)
             }
+            Placement::Nowhere | Placement::Only(_) | Placement::Modula(_) | Placement::Random(_) => {
+                self.route_otherwise(key, random)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn route_otherwise(&self, key: &[u8], random: u32) -> Option<ServerId> {
+        match &self.placement {
+            Placement::Ketama { .. } | Placement::Nowhere => None,
+            Placement::Only(server) => Some(*server),
             Placement::Modula(slots) => Some(slots[self.hash_of(key) as usize % slots.len()]),
             Placement::Random(servers) => Some(servers[random as usize % servers.len()]),
         }
@@ -108,8 +117,15 @@ impl Ring {
 
     #[inline]
     fn hash_of(&self, key: &[u8]) -> u32 {
-        let hashed = if self.tag.is_none() { key } else { &key[tag::hashed_range(self.tag, key)] };
-        hash::hash(self.hash, hashed)
+        if self.hash == HashKind::Fnv1a_64 && self.tag.is_none() && !key.is_empty() {
+            return hash::fnv1a_64(key); // what almost all have
+        }
+        self.hash_otherwise(key)
+    }
+
+    #[inline(never)]
+    fn hash_otherwise(&self, key: &[u8]) -> u32 {
+        hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)])
     }
 
     /// Whether the number that is drawn for a key decides where it goes.

@@ -102,6 +102,7 @@ pub enum Piece<'a> {
 
 /// Reads the next piece of the response to `get gets gat gats`.
 #[must_use]
+#[inline]
 pub fn piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
     plain_piece(input, verb, value_limit).unwrap_or_else(|| any_piece(input, verb, value_limit))
 }
@@ -114,14 +115,10 @@ fn plain_piece(input: &[u8], verb: Verb, value_limit: usize) -> Option<Piece<'_>
         return input.starts_with(b"END\r\n").then_some(Piece::End { len: b"END\r\n".len() });
     };
     let key = &rest[..find_blank(rest.get(..=KEY_LIMIT).unwrap_or(rest))?];
-    let number = |at: usize| match rest.get(at) {
-        Some(b' ') => number::leading(&rest[at + 1..]).map(|(value, len)| (value, at + 1 + len)),
-        _ => None,
-    };
-    let (_, at) = number(key.len())?;
-    let (bytes, mut at) = number(at)?;
+    let (_, at) = number::behind_blank(rest, key.len())?;
+    let (bytes, mut at) = number::behind_blank(rest, at)?;
     if matches!(verb, Verb::Gets | Verb::Gats) {
-        (_, at) = number(at)?;
+        (_, at) = number::behind_blank(rest, at)?;
     }
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= value_limit)?;
     if rest.get(at..at + 2)? != b"\r\n" {
@@ -132,6 +129,7 @@ fn plain_piece(input: &[u8], verb: Verb, value_limit: usize) -> Option<Piece<'_>
 }
 
 /// As [`piece`], whatever it is.
+#[inline(never)]
 fn any_piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
     let (line, len) = match line(input) {
         Line::Whole(line, len) => (line, len),
