@@ -30,8 +30,8 @@ impl Instant {
 
     /// The point `duration` earlier, or the start of time.
     #[must_use]
-    pub fn before(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    pub const fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
     }
 
     /// Time passed since `earlier`, zero when `earlier` is later.
@@ -41,12 +41,18 @@ impl Instant {
     }
 }
 
+/// A duration in nanoseconds, at most what a `u64` holds: 584 years.
+#[inline]
+const fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos() as u64)
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 
     /// Saturates at [`Instant::NEVER`].
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(duration)))
     }
 }
 

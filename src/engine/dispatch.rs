@@ -4,8 +4,8 @@ use super::Engine;
 use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, Ticket};
 use super::redis::Flavor;
-use super::session::{Route, Session, SessionId};
-use crate::config::model::{PoolId, Protocol, ServerId};
+use super::session::{Route, SessionId};
+use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
 use crate::time::Instant;
@@ -22,7 +22,23 @@ impl Engine {
         key: &[u8],
         now: Instant,
     ) -> Result<(ServerId, Option<Cap>), Failure> {
-        let random = self.next_random();
+        let random = self.draw(pool);
+        let state = &self.pools[pool.index()];
+        let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
+        if state.all_live { Ok((server, None)) } else { self.target_among(pool, asked, marks, key, random, now) }
+    }
+
+    /// As [`Engine::target`], while servers are out.
+    #[cold]
+    fn target_among(
+        &mut self,
+        pool: PoolId,
+        asked: Asked<'_>,
+        marks: u8,
+        key: &[u8],
+        random: u32,
+        now: Instant,
+    ) -> Result<(ServerId, Option<Cap>), Failure> {
         loop {
             let state = &self.pools[pool.index()];
             let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
@@ -37,22 +53,16 @@ impl Engine {
         }
     }
 
-    /// The link that a key's requests of a client go through, opened if need be.
-    pub(super) fn link_for(
-        &mut self,
-        pool: PoolId,
-        id: SessionId,
-        key: &[u8],
-        now: Instant,
-    ) -> Result<(LinkId, ServerId), Failure> {
-        let random = self.next_random();
-        let server = self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)?;
-        Ok((self.link_to(pool, id, server, now)?, server))
+    /// A number for [`Ring::route`](crate::ring::Ring::route), where that needs one.
+    #[inline]
+    pub(super) fn draw(&mut self, pool: PoolId) -> u32 {
+        if self.pools[pool.index()].ring.is_random() { self.next_random() } else { 0 }
     }
 
     /// The link to a server that a client's requests go through, opened if need be.
     ///
     /// All requests of one client for one server use the same link: on two, they could overtake each other.
+    #[inline]
     pub(super) fn link_to(
         &mut self,
         pool: PoolId,
@@ -63,10 +73,23 @@ impl Engine {
         if self.memory > self.memory_limit {
             return Err(Failure::NoMemory);
         }
-        if !self.pools[pool.index()].live[server.index()] {
+        let state = &self.pools[pool.index()];
+        if !state.live[server.index()] {
             return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
         }
-        let id = self.pick_link(pool, id, server, now);
+        let links = &state.links[server.index()];
+        let id = if state.plain { links[0] } else { self.pick_link(pool, id, server, now) };
+        let link = &self.links[id.index()];
+        let full = link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
+        if link.state == LinkState::Up && !link.suspect && !full {
+            return Ok(id);
+        }
+        self.unready_link(id, full, now)
+    }
+
+    /// What can be done with a link that is not simply to be used.
+    #[cold]
+    fn unready_link(&mut self, id: LinkId, full: bool, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
         if link.suspect {
             if matches!(link.state, LinkState::Down { not_before, .. } if not_before <= now) {
@@ -74,7 +97,7 @@ impl Engine {
             }
             return Err(Failure::Stalled);
         }
-        if link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT {
+        if full {
             return Err(Failure::QueueFull);
         }
         match link.state {
@@ -91,23 +114,39 @@ impl Engine {
 
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
-        let links = &self.pools[pool.index()].links[server.index()];
-        if self.config.pools[pool.index()].protocol == Protocol::Redis {
-            let flavor = self.session_ref(id).map(Session::flavor).unwrap_or_default();
-            if !links.iter().any(|link| self.links[link.index()].flavor == flavor) {
-                self.add_links(pool, server, flavor);
-            }
-        }
-        let Some(session) = self.sessions.get_mut(id.index()) else {
+        let Some(flavor) = self.sessions.get(id.index()).map(|session| session.redis.as_ref().map(|it| it.flavor()))
+        else {
             return self.pools[pool.index()].links[server.index()][0];
         };
-        let flavor = session.flavor();
-        let is_fit = |link: &&LinkId| session.redis.is_none() || self.links[link.index()].flavor == flavor;
+        let first = match self.fit_link(pool, server, flavor) {
+            Some(first) => first,
+            None => {
+                self.add_links(pool, server, flavor.unwrap_or_default());
+                let link = self.fit_link(pool, server, flavor);
+                link.unwrap_or_else(|| self.pools[pool.index()].links[server.index()][0])
+            }
+        };
+        if self.pools[pool.index()].single { first } else { self.least_busy(pool, id, server, flavor, first, now) }
+    }
+
+    /// A server's first link that is set as needed; any is where it does not matter.
+    #[inline]
+    fn fit_link(&self, pool: PoolId, server: ServerId, flavor: Option<Flavor>) -> Option<LinkId> {
         let links = &self.pools[pool.index()].links[server.index()];
-        let first = links.iter().find(is_fit).copied().unwrap_or(links[0]);
-        if self.config.pools[pool.index()].server_connections == 1 {
-            return first;
-        }
+        links.iter().copied().find(|link| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor))
+    }
+
+    /// The link that a client uses for a server while it has something in flight there, else the least busy.
+    fn least_busy(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        server: ServerId,
+        flavor: Option<Flavor>,
+        first: LinkId,
+        now: Instant,
+    ) -> LinkId {
+        let Some(session) = self.sessions.get_mut(id.index()) else { return first };
         let known = session.routes.iter().position(|route| route.server == server);
         if let Some(known) = known
             && session.routes[known].in_flight > 0
@@ -125,7 +164,9 @@ impl Engine {
                 LinkState::Down { .. } => usize::MAX,
             }
         };
-        let link = links.iter().filter(is_fit).copied().min_by_key(|link| cost(*link)).unwrap_or(first);
+        let is_fit = |link: &LinkId| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor);
+        let links = self.pools[pool.index()].links[server.index()].iter().copied();
+        let link = links.filter(is_fit).min_by_key(|link| cost(*link)).unwrap_or(first);
         let route = Route { server, link, in_flight: 0 };
         match known {
             Some(known) => session.routes[known] = route,
@@ -144,27 +185,27 @@ impl Engine {
     }
 
     /// What a ticket's session has in flight on a link, where a server has several.
+    #[inline]
     fn route_mut(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Route> {
+        if self.pools[self.links[link.index()].pool.index()].single {
+            return None;
+        }
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         self.session(id)?.routes.iter_mut().find(|route| route.link == link)
     }
 
     /// A ticket goes out on a link.
+    #[inline]
     pub(super) fn enter_link(&mut self, link: LinkId, ticket: Ticket) {
-        let pool = self.links[link.index()].pool;
-        if self.config.pools[pool.index()].server_connections > 1
-            && let Some(route) = self.route_mut(link, ticket)
-        {
+        if let Some(route) = self.route_mut(link, ticket) {
             route.in_flight += 1;
         }
     }
 
     /// A ticket has left its link.
+    #[inline]
     pub(super) fn leave_link(&mut self, link: LinkId, ticket: Ticket) {
-        let pool = self.links[link.index()].pool;
-        if self.config.pools[pool.index()].server_connections > 1
-            && let Some(route) = self.route_mut(link, ticket)
-        {
+        if let Some(route) = self.route_mut(link, ticket) {
             route.in_flight = route.in_flight.saturating_sub(1);
         }
     }

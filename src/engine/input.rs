@@ -5,7 +5,7 @@ use super::link::{LinkId, Purpose, QUEUE_LIMIT, Ticket};
 use super::redis::Turn;
 use super::session::{Barrier, LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
-use crate::config::model::{PoolId, Protocol, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
@@ -41,8 +41,11 @@ impl Engine {
             if session.partial.is_empty() && session.paused.is_none() {
                 // The usual case: everything is parsed where it was read, nothing is copied.
                 let used = self.parse(id, rest, now);
-                if let Some(session) = self.session(id) {
-                    session.partial.extend_from_slice(&rest[used..]);
+                let unused = &rest[used..];
+                if !unused.is_empty()
+                    && let Some(session) = self.session(id)
+                {
+                    session.partial.extend_from_slice(unused);
                 }
                 break;
             }
@@ -97,6 +100,7 @@ impl Engine {
     fn parse(&mut self, id: SessionId, input: &[u8], now: Instant) -> usize {
         let mut at = 0;
         let mut asked = false;
+        let mut carried_out = false;
         let Some(session) = self.session(id) else { return input.len() };
         let pool = session.pool;
         let paused = session.paused.take();
@@ -104,6 +108,9 @@ impl Engine {
         let pause = |session: &mut Session| session.paused = Some(paused.unwrap_or(now));
         while let Some(session) = self.session(id) {
             session.need = 0;
+            if std::mem::take(&mut carried_out) {
+                session.stalled = false;
+            }
             if session.closing {
                 at = input.len(); // behind a `quit` nothing is read
                 break;
@@ -117,7 +124,7 @@ impl Engine {
             if !session.skip.is_none() {
                 continue;
             }
-            if session.room() == 0 {
+            if !session.has_room() {
                 pause(session);
                 break;
             }
@@ -132,7 +139,7 @@ impl Engine {
                 continue;
             }
             let value_limit = self.value_limit(pool);
-            if self.config.pools[pool.index()].protocol == Protocol::Redis {
+            if self.pools[pool.index()].redis {
                 match self.redis_turn(id, &input[at..], value_limit, started, now) {
                     Turn::Used(used) => {
                         at += used;
@@ -181,9 +188,7 @@ impl Engine {
                             break;
                         }
                     }
-                    if let Some(session) = self.session(id) {
-                        session.stalled = false;
-                    }
+                    carried_out = true;
                 }
                 Parsed::Refused { len, refusal, silent, skip } => {
                     at += len;
@@ -235,6 +240,9 @@ impl Engine {
     /// Sets the client's timer, if it has a request in flight and no timer yet.
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
+        if session.timed && session.barrier != Barrier::Behind {
+            return;
+        }
         let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
         if let Some(since) = since {
             self.time_session(id, since);
@@ -319,8 +327,7 @@ impl Engine {
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
-                let key = Words::new(get.keys).next().unwrap_or_default();
-                let (verb, exptime) = (get.verb, get.exptime);
+                let (verb, exptime, key) = (get.verb, get.exptime, get.first);
                 return self.send_one(id, asked, 0, key, now, |out, cap| encode::get_one(out, verb, exptime, key, cap));
             }
             count => {

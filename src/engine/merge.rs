@@ -56,11 +56,40 @@ pub(crate) struct Fragment {
     pub(crate) done: bool,
 }
 
+impl KeySlot {
+    /// A key that nothing is known of.
+    pub(crate) const MISSING: Self = Self { next: NO_KEY, offset: 0, len: 0 };
+}
+
+/// Most bytes that are reserved for the values of a multi-get before they come.
+const RESERVED: usize = 4 << 10;
+
 impl Values {
+    /// No values yet, of so many keys, which belong to no fragment yet.
+    pub(crate) fn new(count: usize, unfinished: bool) -> Self {
+        let (keys, fragments) = (vec![KeySlot::MISSING; count], Vec::new());
+        Self { keys, fragments, blocks: Vec::new(), error: None, unfinished }
+    }
+
+    /// Puts a key behind the others of its fragment.
+    #[inline]
+    pub(crate) fn link(&mut self, fragment: usize, index: u32) {
+        let fragment = &mut self.fragments[fragment];
+        if let Some(last) = self.keys.get_mut(fragment.last as usize) {
+            last.next = index;
+        }
+        fragment.last = index;
+    }
+
     /// Takes the block of a key.
     #[expect(clippy::cast_possible_truncation, reason = "the blocks of one part stay below 4 GiB: see `fits`")]
     pub(crate) fn found(&mut self, key: u32, block: &[u8]) {
+        let count = self.keys.len();
         if let Some(slot) = self.keys.get_mut(key as usize) {
+            if self.blocks.capacity() == 0 {
+                // The others are taken to be like the first.
+                self.blocks.reserve(block.len().max((block.len() * count).min(RESERVED)));
+            }
             (slot.offset, slot.len) = (self.blocks.len() as u32, block.len() as u32);
             self.blocks.extend_from_slice(block);
         }

@@ -92,6 +92,12 @@ impl Outlet for () {
 /// One worker's part of a pool.
 #[derive(Debug)]
 struct PoolState {
+    /// The pool speaks Redis's protocol.
+    redis: bool,
+    /// Each server has one link for requests, in Redis pools one for each [`redis::Flavor`].
+    single: bool,
+    /// Each server has one link for requests, whoever asks.
+    plain: bool,
     ring: Ring,
     live: Vec<bool>,
     all_live: bool,
@@ -159,6 +165,12 @@ pub struct Engine {
     client_numbers: u64,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
+    /// The links that take part in the multi-get at hand; kept for its room.
+    parts: Vec<multiget::Part>,
+    /// The same of the Redis request at hand that is split: its shares, the share of each key, links and fragments.
+    shares: Vec<redis::Share>,
+    order: Vec<u16>,
+    ways: Vec<(LinkId, u16)>,
     /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
     spare: Vec<u8>,
     /// Bytes held in buffers, and how many may be.
@@ -182,7 +194,12 @@ impl Engine {
         let mut pools = Vec::new();
         for (index, pool) in config.pools.iter().enumerate() {
             let id = pool_id(index);
+            let redis = pool.protocol == Protocol::Redis;
+            let single = pool.server_connections == 1;
             let mut state = PoolState {
+                redis,
+                single,
+                plain: single && !redis,
                 ring: Ring::new(pool, &vec![true; pool.servers.len()]),
                 home: Ring::new(pool, &vec![true; pool.servers.len()]),
                 without: Vec::new(),
@@ -225,6 +242,10 @@ impl Engine {
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
             spans: Vec::new(),
+            parts: Vec::new(),
+            shares: Vec::new(),
+            order: Vec::new(),
+            ways: Vec::new(),
             spare: Vec::new(),
             memory: 0,
             memory_limit,
@@ -252,7 +273,7 @@ impl Engine {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let mut session = Session::new(pool, generation);
-        if self.config.pools[pool.index()].protocol == Protocol::Redis {
+        if self.pools[pool.index()].redis {
             session.redis = Some(self.redis_connected(pool));
         }
         let index = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
@@ -265,9 +286,7 @@ impl Engine {
     /// Bytes were read from a client.
     pub fn client_data(&mut self, id: SessionId, data: &[u8], now: Instant) {
         self.refresh(now);
-        if self.session(id).is_some() {
-            self.feed(id, data, now);
-        }
+        self.feed(id, data, now);
         self.settle(now);
     }
 
@@ -311,9 +330,9 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let choked = session.is_choked();
-        session.output.wrote(count);
         if session.paused.is_some() {
+            let choked = session.is_choked();
+            session.output.wrote(count);
             if choked {
                 session.paused = Some(now);
                 if let Some(long) = &mut session.long_get {
@@ -322,7 +341,10 @@ impl Engine {
             }
             self.resumable.push(id);
             self.settle(now);
-        } else if session.pending_output() == 0 {
+            return;
+        }
+        session.output.wrote(count);
+        if session.pending_output() == 0 {
             self.charge_session(id);
         }
     }
@@ -503,6 +525,7 @@ impl Engine {
     }
 
     /// Takes note of what other workers found out about the servers.
+    #[inline]
     pub fn refresh(&mut self, now: Instant) {
         while self.version != self.board.version() {
             self.apply_news(now);
@@ -533,6 +556,7 @@ impl Engine {
     // --- Common to all parts ------------------------------------------------------------------------------------
 
     /// Finishes what a call has set off, until nothing more follows from it.
+    #[inline]
     fn settle(&mut self, now: Instant) {
         loop {
             self.refresh(now);
@@ -541,10 +565,12 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
     }
 
+    #[inline]
     fn session_ref(&self, id: SessionId) -> Option<&Session> {
         self.sessions.get(id.index()).filter(|session| session.generation == id.generation)
     }

@@ -3,9 +3,10 @@
 use super::Engine;
 use super::degrade::Asked;
 use super::link::{LinkId, Ticket};
-use super::merge::{Fragment, KeySlot, Merge, NO_KEY, Values};
+use super::merge::{Fragment, Merge, NO_KEY, Values};
+use super::outbox::Offset;
 use super::session::{SessionId, Slot};
-use crate::config::model::{OnFailure, ServerId};
+use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::{encode, reply};
@@ -19,6 +20,15 @@ pub(super) struct Continued {
     pub(super) late: bool,
 }
 
+/// A link that takes part in a multi-get.
+#[derive(Debug)]
+pub(super) struct Part {
+    server: ServerId,
+    link: LinkId,
+    /// Where in its outbox the request starts.
+    start: Offset,
+}
+
 impl Engine {
     /// Sends the next `count` keys of `words` as one request of the client.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
@@ -27,7 +37,7 @@ impl Engine {
         id: SessionId,
         asked: Asked<'_>,
         exptime: Option<i32>,
-        words: Words<'_>,
+        mut words: Words<'_>,
         count: usize,
         continued: Option<Continued>,
         now: Instant,
@@ -38,44 +48,36 @@ impl Engine {
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
-        let mut values = Values {
-            keys: Vec::with_capacity(count),
-            fragments: Vec::new(),
-            blocks: Vec::new(),
-            error: None,
-            unfinished,
-        };
-        // The links that take part, with the place in the outbox where their fragment starts.
-        let mut parts: Vec<(LinkId, super::outbox::Offset)> = Vec::new();
+        let mut values = Values::new(count, unfinished);
+        let mut parts = std::mem::take(&mut self.parts);
         let mut lost = None;
-        for (index, key) in (0u32..).zip(words.take(count)) {
-            values.keys.push(KeySlot { next: NO_KEY, offset: 0, len: 0 });
-            let target = if expired { Err(Failure::TimedOut) } else { self.link_for(pool, id, key, now) };
-            let target = target.and_then(|(link, server)| {
-                let silent = late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default());
-                if silent { Err(Failure::TimedOut) } else { Ok((link, server)) }
+        for index in (0u32..).take(count) {
+            let Some(word) = words.next_with_blank() else { break };
+            let key = word.strip_prefix(b" ").unwrap_or(word);
+            let part = if expired { Err(Failure::TimedOut) } else { self.server_of(pool, key) };
+            let part = part.and_then(|server| match parts.iter().position(|part| part.server == server) {
+                Some(known) => Ok(known),
+                None => {
+                    let link = self.link_to(pool, id, server, now)?;
+                    if late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default()) {
+                        return Err(Failure::TimedOut);
+                    }
+                    let outbox = &mut self.links[link.index()].outbox;
+                    parts.push(Part { server, link, start: outbox.end() });
+                    encode::get_start(outbox.tail(), asked.verb, exptime, cap);
+                    values.fragments.push(Fragment { server, first: index, last: NO_KEY, done: false });
+                    Ok(parts.len() - 1)
+                }
             });
-            let (link_id, server) = match target {
-                Ok(target) => target,
+            let part = match part {
+                Ok(part) => part,
                 Err(failure) => {
                     lost = Some(failure);
                     continue;
                 }
             };
-            let link = &mut self.links[link_id.index()];
-            match parts.iter().position(|(part, _)| *part == link_id) {
-                Some(at) => {
-                    let fragment = &mut values.fragments[at];
-                    values.keys[fragment.last as usize].next = index;
-                    fragment.last = index;
-                }
-                None => {
-                    parts.push((link_id, link.outbox.end()));
-                    encode::get_start(link.outbox.tail(), asked.verb, exptime, cap);
-                    values.fragments.push(Fragment { server, first: index, last: index, done: false });
-                }
-            }
-            encode::get_key(link.outbox.tail(), key);
+            values.link(part, index);
+            encode::get_key_with_blank(self.links[parts[part].link.index()].outbox.tail(), word);
         }
         if let Some(failure) = lost {
             self.count_degraded(id, failure);
@@ -103,7 +105,7 @@ impl Engine {
         if parts.is_empty() {
             self.advance(id); // no key could be sent anywhere
         }
-        for (fragment, (link, start)) in (0u16..).zip(parts) {
+        for (fragment, Part { link, start, .. }) in (0u16..).zip(parts.drain(..)) {
             encode::line_end(self.links[link.index()].outbox.tail());
             let ticket = Ticket {
                 session: id.index,
@@ -118,6 +120,14 @@ impl Engine {
             };
             self.push_ticket(link, ticket, now);
         }
+        self.parts = parts;
+    }
+
+    /// The server in the ring that a key belongs to.
+    #[inline]
+    fn server_of(&mut self, pool: PoolId, key: &[u8]) -> Result<ServerId, Failure> {
+        let random = self.draw(pool);
+        self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)
     }
 
     /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when

@@ -201,6 +201,15 @@ impl Session {
         self.held + self.pending_output() > OUTPUT_LIMIT
     }
 
+    /// Whether one more key may be in flight.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        // The window is a division, and most clients have fewer in flight than the smallest.
+        !self.is_choked()
+            && (self.barrier == Barrier::None || self.slots.is_empty())
+            && (self.keys_in_flight < WINDOW_FLOOR || self.keys_in_flight < self.window())
+    }
+
     /// How many more keys may be in flight.
     pub(crate) fn room(&self) -> usize {
         if self.is_choked() || (self.barrier != Barrier::None && !self.slots.is_empty()) {

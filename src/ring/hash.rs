@@ -16,7 +16,7 @@ pub fn hash(kind: HashKind, key: &[u8]) -> u32 {
     }
     match kind {
         // twemproxy's 64-bit variants are computed so that the upper half never reaches the lower one.
-        HashKind::Fnv1a_64 => fnv1a(key, 0x8422_2325, 0x1b3),
+        HashKind::Fnv1a_64 => fnv1a_64(key),
         HashKind::Fnv1_64 => fnv1(key, 0x8422_2325, 0x1b3),
         HashKind::Fnv1a_32 => fnv1a(key, 0x811c_9dc5, 0x0100_0193),
         HashKind::Fnv1_32 => fnv1(key, 0x811c_9dc5, 0x0100_0193),
@@ -37,9 +37,18 @@ const fn signed(byte: u8) -> u32 {
     byte.cast_signed() as i32 as u32
 }
 
+/// The default of twemproxy, of a key that is not empty.
+#[inline]
+pub(super) fn fnv1a_64(key: &[u8]) -> u32 {
+    fnv1a(key, 0x8422_2325, 0x1b3)
+}
+
 #[inline]
 fn fnv1a(key: &[u8], basis: u32, prime: u32) -> u32 {
-    key.iter().fold(basis, |hash, &byte| (hash ^ signed(byte)).wrapping_mul(prime))
+    let step = |hash: u32, byte: &u8| (hash ^ signed(*byte)).wrapping_mul(prime);
+    let (words, rest) = key.as_chunks::<8>(); // so that eight steps are a straight line
+    let hash = words.iter().fold(basis, |hash, word| word.iter().fold(hash, step));
+    rest.iter().fold(hash, step)
 }
 
 fn fnv1(key: &[u8], basis: u32, prime: u32) -> u32 {

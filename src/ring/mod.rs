@@ -96,18 +96,43 @@ impl Ring {
     #[inline]
     pub fn route(&self, key: &[u8], random: u32) -> Option<ServerId> {
         match &self.placement {
-            Placement::Nowhere => None,
-            Placement::Only(server) => Some(*server),
             Placement::Ketama { points, starts, shift } => {
-                let hash = hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)]);
-                Some(first_at_or_after(points, starts, *shift, hash).server)
+                Some(first_at_or_after(points, starts, *shift, self.hash_of(key)).server)
             }
-            Placement::Modula(slots) => {
-                let hash = hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)]);
-                Some(slots[hash as usize % slots.len()])
+            Placement::Nowhere | Placement::Only(_) | Placement::Modula(_) | Placement::Random(_) => {
+                self.route_otherwise(key, random)
             }
+        }
+    }
+
+    #[inline(never)]
+    fn route_otherwise(&self, key: &[u8], random: u32) -> Option<ServerId> {
+        match &self.placement {
+            Placement::Ketama { .. } | Placement::Nowhere => None,
+            Placement::Only(server) => Some(*server),
+            Placement::Modula(slots) => Some(slots[self.hash_of(key) as usize % slots.len()]),
             Placement::Random(servers) => Some(servers[random as usize % servers.len()]),
         }
+    }
+
+    #[inline]
+    fn hash_of(&self, key: &[u8]) -> u32 {
+        if self.hash == HashKind::Fnv1a_64 && self.tag.is_none() && !key.is_empty() {
+            return hash::fnv1a_64(key); // what almost all have
+        }
+        self.hash_otherwise(key)
+    }
+
+    #[inline(never)]
+    fn hash_otherwise(&self, key: &[u8]) -> u32 {
+        hash::hash(self.hash, &key[tag::hashed_range(self.tag, key)])
+    }
+
+    /// Whether the number that is drawn for a key decides where it goes.
+    #[must_use]
+    #[inline]
+    pub const fn is_random(&self) -> bool {
+        matches!(self.placement, Placement::Random(_))
     }
 
     /// Why a key belongs where [`Ring::route`] sends it.
@@ -175,8 +200,14 @@ fn ketama(points: Vec<Slot>) -> Placement {
 
 #[inline]
 fn first_at_or_after(points: &[Slot], starts: &[u32], shift: u32, hash: u32) -> Slot {
-    let start = starts[(hash >> shift) as usize] as usize;
-    points[start..].iter().find(|slot| slot.point >= hash).copied().unwrap_or(points[0])
+    let mut at = starts[(hash >> shift) as usize] as usize;
+    while let Some(slot) = points.get(at) {
+        if slot.point >= hash {
+            return *slot;
+        }
+        at += 1;
+    }
+    points[0]
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use crate::engine::output::Output;
 use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
 
+/// Bytes of answers below which values are passed on one by one; above, they are put together first.
+const PIECEMEAL: usize = 16 << 10;
+
 /// The answers that a request waits for, and what is made of them.
 #[derive(Debug)]
 pub(crate) struct Gather {
@@ -72,8 +75,9 @@ pub(crate) enum How {
 }
 
 impl Gather {
-    pub(crate) fn new(how: How, in_place: InPlace) -> Self {
-        Self { how, in_place, servers: Vec::new(), parts: Vec::new(), bytes: 0 }
+    pub(crate) fn new(how: How, in_place: InPlace, servers: usize) -> Self {
+        let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));
+        Self { how, in_place, servers, parts, bytes: 0 }
     }
 
     /// A server has answered.
@@ -121,15 +125,20 @@ impl Gather {
 
     /// Appends what the client gets.
     pub(crate) fn write(&self, out: &mut Output) {
-        let mut body = Vec::new();
-        self.put(&mut body);
-        out.push(body);
+        match &self.how {
+            How::Pick(order) if self.bytes < PIECEMEAL => self.pick(order, |bytes| out.append(bytes)),
+            _ => {
+                let mut body = Vec::with_capacity(self.bytes);
+                self.put(&mut body);
+                out.push(body);
+            }
+        }
     }
 
     /// Appends the answer.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         match &self.how {
-            How::Pick(order) => self.pick(out, order),
+            How::Pick(order) => self.pick(order, |bytes| out.extend_from_slice(bytes)),
             How::Exec(plan) => plan.put(out, &self.parts, self.in_place),
             How::Said(body) => match self.parts.iter().find_map(refusal) {
                 Some(error) => out.extend_from_slice(error),
@@ -172,7 +181,7 @@ impl Gather {
         }
     }
 
-    fn pick(&self, out: &mut Vec<u8>, order: &[u16]) {
+    fn pick(&self, order: &[u16], mut put: impl FnMut(&[u8])) {
         let mut sources: Vec<Option<Items<'_>>> = self
             .parts
             .iter()
@@ -181,15 +190,19 @@ impl Gather {
                 _ => None,
             })
             .collect();
-        encode::array(out, order.len());
+        let mut text = Vec::with_capacity(16);
+        encode::array(&mut text, order.len());
+        put(&text);
         for from in order {
             let from = usize::from(*from);
             match (sources.get_mut(from).and_then(|items| items.as_mut()?.next()), self.parts.get(from)) {
-                (Some(value), _) => out.extend_from_slice(value),
-                (None, Some(Part::Came(error) | Part::Lost(Some(error)))) if error.starts_with(b"-") => {
-                    out.extend_from_slice(error);
+                (Some(value), _) => put(value),
+                (None, Some(Part::Came(error) | Part::Lost(Some(error)))) if error.starts_with(b"-") => put(error),
+                _ => {
+                    text.clear();
+                    encode::null(&mut text, self.version());
+                    put(&text);
                 }
-                _ => encode::null(out, self.version()),
             }
         }
     }

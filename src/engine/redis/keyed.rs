@@ -42,6 +42,10 @@ impl Engine {
     pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let pool = session.pool;
+        let only = usize::from(call.plan.key);
+        if only > 0 && only < call.args.len() {
+            return self.send_keyed(id, call, call.args.get(only), now);
+        }
         let mut list = KeyList::default();
         if keys::keys(call.command, call.args, &mut list).is_err() {
             // Only the server knows what to say of it; any of them says the same.

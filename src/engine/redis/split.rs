@@ -10,6 +10,7 @@ use crate::engine::link::{LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
 use crate::failure::Failure;
+use crate::proto::resp::args::Args;
 use crate::proto::resp::command::errors;
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
@@ -26,6 +27,34 @@ pub(super) struct Piece {
     pub(super) replies: u32,
     /// A connection to use in place of the shared one.
     pub(super) link: Option<LinkId>,
+}
+
+/// What belongs to one server of a request's keys.
+#[derive(Debug)]
+pub(in crate::engine) struct Share {
+    server: Option<ServerId>,
+    number: u16,
+    /// Arguments of it.
+    words: usize,
+}
+
+impl Share {
+    fn piece(&self, request: Vec<u8>) -> Piece {
+        let server = self.server.ok_or(Failure::Ejected);
+        Piece { server, owner: self.server, request, replies: 1, link: None }
+    }
+
+    /// Appends the share as a request of its own; `order` is for each key which share it is in.
+    fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, order: &[u16]) {
+        encode::array(out, self.words + 1);
+        args.push(0, out);
+        for (key, share) in order.iter().enumerate() {
+            if *share == self.number {
+                let place = 1 + key * stride;
+                (place..place + stride).for_each(|place| args.push(place, out));
+            }
+        }
+    }
 }
 
 impl Split {
@@ -47,54 +76,58 @@ impl Engine {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
             return Outcome::Done;
         }
-        let others = (1 + stride..args.len()).step_by(stride).map(|place| args.get(place));
-        if self.same_server(pool, args.get(1), others) {
+        if args.len() == 1 + stride {
             return self.send_keyed(id, call, args.get(1), now);
         }
-        let (pieces, order) = self.pieces(pool, call, split);
-        let how = match split {
-            Split::Values => How::Pick(order),
-            Split::Pairs => How::Word,
-            Split::Count => How::Sum,
+        let (mut shares, mut order) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.order));
+        self.share_out(pool, args, stride, &mut shares, &mut order);
+        let outcome = if shares.len() <= 1 {
+            self.send_keyed(id, call, args.get(1), now)
+        } else {
+            let pieces: Vec<Piece> = shares.iter().map(|share| share.piece(Vec::new())).collect();
+            let how = match split {
+                Split::Values => How::Pick(order.clone()),
+                Split::Pairs => How::Word,
+                Split::Count => How::Sum,
+            };
+            let (asked, marks) = self.asked(id, call);
+            self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
+                shares[piece].write(out, args, stride, &order);
+            });
+            Outcome::Done
         };
-        let (asked, marks) = self.asked(id, call);
-        self.gather(id, asked, marks, how, pieces, now);
-        Outcome::Done
+        (self.shares, self.order) = (shares, order);
+        outcome
+    }
+
+    /// Finds out which servers the keys of a request belong to: the share of each, and for each key which share it is in.
+    fn share_out(&self, pool: PoolId, args: Args<'_>, stride: usize, shares: &mut Vec<Share>, order: &mut Vec<u16>) {
+        let ring = &self.pools[pool.index()].ring;
+        shares.clear();
+        order.clear();
+        for place in (1..args.len()).step_by(stride) {
+            let server = ring.route(args.get(place), 0);
+            let share = shares.iter().position(|share| share.server == server).unwrap_or_else(|| {
+                let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
+                shares.push(Share { server, number, words: 0 });
+                shares.len() - 1
+            });
+            shares[share].words += stride;
+            order.push(shares[share].number);
+        }
     }
 
     /// Takes a request apart: the pieces, and for each of its keys which piece it is in.
     pub(super) fn pieces(&self, pool: PoolId, call: Call<'_>, split: Split) -> (Vec<Piece>, Vec<u16>) {
         let (args, stride) = (call.args, split.stride());
-        let ring = &self.pools[pool.index()].ring;
-        let mut servers: Vec<(Option<ServerId>, usize)> = Vec::new();
-        let mut order = Vec::with_capacity(args.len() / stride);
-        for place in (1..args.len()).step_by(stride) {
-            let server = ring.route(args.get(place), 0);
-            let piece = servers.iter().position(|(known, _)| *known == server).unwrap_or_else(|| {
-                servers.push((server, 0));
-                servers.len() - 1
-            });
-            servers[piece].1 += stride;
-            order.push(u16::try_from(piece).unwrap_or(u16::MAX));
-        }
-        let mut pieces: Vec<Piece> = Vec::with_capacity(servers.len());
-        for (server, words) in servers {
+        let (mut shares, mut order) = (Vec::new(), Vec::new());
+        self.share_out(pool, args, stride, &mut shares, &mut order);
+        let piece = |share: &Share| {
             let mut request = Vec::new();
-            encode::array(&mut request, words + 1);
-            encode::bulk(&mut request, args.get(0));
-            pieces.push(Piece {
-                server: server.ok_or(Failure::Ejected),
-                owner: server,
-                request,
-                replies: 1,
-                link: None,
-            });
-        }
-        for (place, piece) in (1..args.len()).step_by(stride).zip(&order) {
-            let request = &mut pieces[usize::from(*piece)].request;
-            (place..place + stride).for_each(|place| encode::bulk(request, args.get(place)));
-        }
-        (pieces, order)
+            share.write(&mut request, args, stride, &order);
+            share.piece(request)
+        };
+        (shares.iter().map(piece).collect(), order)
     }
 
     /// Sends a request's pieces, and has the answers put together.
@@ -107,14 +140,31 @@ impl Engine {
         pieces: Vec<Piece>,
         now: Instant,
     ) {
+        self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
+            out.extend_from_slice(&pieces[piece].request);
+        });
+    }
+
+    /// As [`Engine::gather`]; `write` appends the request of the piece of a number.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
+    fn gather_with(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        how: How,
+        pieces: &[Piece],
+        now: Instant,
+        write: impl Fn(&mut Vec<u8>, usize),
+    ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
         let Some(in_place) = asked.in_place else { return };
         let expired = self.deadline(pool, asked.started) <= now;
-        let mut gather = Gather::new(how, in_place);
-        let mut ways: Vec<(LinkId, Piece)> = Vec::new();
+        let mut gather = Gather::new(how, in_place, pieces.len());
+        let mut ways = std::mem::take(&mut self.ways);
         // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
-        for piece in pieces {
+        for (fragment, piece) in (0u16..).zip(pieces) {
             let link = match piece.server {
                 _ if expired && piece.link.is_none() => Err(Failure::TimedOut),
                 Ok(server) => piece.link.map_or_else(|| self.link_to(pool, id, server, now), Ok),
@@ -126,7 +176,7 @@ impl Engine {
             match link {
                 Ok(link) => {
                     gather.parts.push(Part::Awaited);
-                    ways.push((link, piece));
+                    ways.push((link, fragment));
                 }
                 Err(failure) => {
                     self.count_degraded(id, failure);
@@ -145,8 +195,6 @@ impl Engine {
             gather.put(&mut body);
             return self.answer(id, &body);
         }
-        let fragments: Vec<u16> =
-            (0u16..).zip(&gather.servers).filter(|(_, fragment)| !fragment.done).map(|(index, _)| index).collect();
         if !asked.noreply
             && let Some(session) = self.session(id)
         {
@@ -165,12 +213,13 @@ impl Engine {
             });
         }
         let marks = if asked.noreply { marks | Ticket::NOREPLY } else { marks };
-        for ((link, piece), fragment) in ways.into_iter().zip(fragments) {
+        for (link, fragment) in ways.drain(..) {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
-            outbox.tail().extend_from_slice(&piece.request);
+            let piece = usize::from(fragment);
+            write(outbox.tail(), piece);
             let SessionId { index: session, generation } = id;
-            let replies = piece.replies;
+            let replies = pieces[piece].replies;
             let ticket = Ticket {
                 session,
                 generation,
@@ -184,6 +233,7 @@ impl Engine {
             };
             self.push_ticket(link, ticket, now);
         }
+        self.ways = ways;
     }
 
     /// The error line for a part that a server failed, if the pool tells errors.

@@ -31,6 +31,15 @@ pub fn get_key(out: &mut Vec<u8>, key: &[u8]) {
     out.extend_from_slice(key);
 }
 
+/// As [`get_key`], of a key that has a blank before it where it was read, or none.
+#[inline]
+pub fn get_key_with_blank(out: &mut Vec<u8>, key: &[u8]) {
+    if key.first() != Some(&b' ') {
+        out.push(b' ');
+    }
+    out.extend_from_slice(key);
+}
+
 fn capped(exptime: i64, cap: Option<Cap>) -> i64 {
     cap.map_or(exptime, |cap| cap.apply(exptime))
 }

@@ -25,23 +25,46 @@ pub fn unsigned(token: &[u8]) -> Option<u64> {
 
 /// Reads digits and nothing else.
 #[must_use]
+#[inline]
 pub fn digits_only(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+    // So many fit a `u64` whatever they are; most numbers have a few.
+    let (safe, more) = digits.split_at_checked(19).unwrap_or((digits, &[]));
+    let digit = |byte: &u8| Some(u64::from(byte.wrapping_sub(b'0'))).filter(|digit| *digit <= 9);
+    let mut value = digit(safe.first()?)?;
+    for byte in &safe[1..] {
+        value = value * 10 + digit(byte)?;
     }
-    let mut value: u64 = 0;
-    for &byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    for byte in more {
+        value = value.checked_mul(10)?.checked_add(digit(byte)?)?;
     }
     Some(value)
 }
 
+/// The number of at most 19 digits that stands behind a blank at `at`, and where it ends.
+#[must_use]
+#[inline(always)]
+pub fn behind_blank(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let &[b' ', first, ref behind @ ..] = bytes.get(at..)? else { return None };
+    let mut value = u64::from(first.wrapping_sub(b'0'));
+    if value > 9 {
+        return None;
+    }
+    for (index, byte) in behind.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 || index > 17 {
+            return (digit > 9).then_some((value, at + 2 + index));
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    None
+}
+
 /// Appends `value` in decimal.
+#[inline]
 pub fn push(out: &mut Vec<u8>, mut value: u64) {
+    if let Ok(digit @ 0..=9) = u8::try_from(value) {
+        return out.push(b'0' + digit);
+    }
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {

@@ -8,6 +8,8 @@ use memchr::memchr;
 
 use super::meta::{self, Meta};
 use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
+pub(super) use crate::proto::bytes::is_control;
+use crate::proto::bytes::{count_words, find, find_far, find_key_end, has_control, has_word_beyond};
 
 /// What stands at the front of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,6 +140,8 @@ pub struct Get<'a> {
     pub exptime: Option<i32>,
     /// The rest of the line: keys, all of them valid, between spaces.
     pub keys: &'a [u8],
+    /// The first of them, empty when there is none.
+    pub first: &'a [u8],
     /// How many keys there are.
     pub count: usize,
     /// Bytes of the line's end: 1 for a bare LF, 2 for CRLF.
@@ -238,7 +242,7 @@ impl Refusal {
 /// `value_limit` is the largest value that is passed on; a larger one is refused and swallowed.
 #[must_use]
 pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
-    let Some(end) = memchr(b'\n', input) else {
+    let Some(end) = find_far(b'\n', input) else {
         return unfinished_line(input);
     };
     if input[0] == 0x80 {
@@ -250,6 +254,20 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
         body => body,
     };
     let len = end + 1;
+    // What is asked most, written as almost everybody writes it.
+    match line {
+        [b'g', b'e', b't', keys @ ..] if keys.first() == Some(&b' ') => {
+            get_keys(len, len - line.len(), Verb::Get, None, keys)
+        }
+        [b's', b'e', b't', words @ ..] if words.first() == Some(&b' ') => plain_set(input, len, words, value_limit)
+            .unwrap_or_else(|| store(input, len, Verb::Set, Words::new(words), value_limit)),
+        _ => parse_other(input, line, len, value_limit),
+    }
+}
+
+/// As [`parse`], of a `line` that takes `len` bytes with its end, whatever it asks.
+#[inline(never)]
+fn parse_other<'a>(input: &'a [u8], line: &'a [u8], len: usize, value_limit: usize) -> Parsed<'a> {
     let mut words = Words::new(line);
     let Some(name) = words.next() else {
         return refused(len, Refusal::Unknown);
@@ -276,6 +294,7 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
 }
 
 /// What to make of bytes that hold no line end yet.
+#[inline(never)]
 fn unfinished_line(input: &[u8]) -> Parsed<'_> {
     let need = input.len() + 1;
     if input.first() == Some(&0x80) {
@@ -305,27 +324,54 @@ fn gat<'a>(len: usize, line_end: usize, verb: Verb, mut words: Words<'a>) -> Par
     get_keys(len, line_end, verb, Some(cut(exptime)), words.rest())
 }
 
+#[inline]
 fn get_keys(len: usize, line_end: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed<'_> {
-    let mut count = 0;
-    let mut length = 0;
-    for &byte in keys {
-        if byte == b' ' {
-            count += usize::from(length > 0);
-            length = 0;
-        } else {
-            length += 1;
-            if length > KEY_LIMIT || is_control(byte) {
-                return refused(len, Refusal::BadFormat);
-            }
-        }
+    if let [b' ', key @ ..] = keys
+        && (1..=KEY_LIMIT).contains(&key.len())
+        && find_key_end(key).is_none()
+    {
+        return complete(len, Request::Get(Get { verb, exptime, keys, first: key, count: 1, line_end }));
     }
-    count += usize::from(length > 0);
+    get_many(len, line_end, verb, exptime, keys)
+}
+
+#[inline(never)]
+fn get_many(len: usize, line_end: usize, verb: Verb, exptime: Option<i32>, keys: &[u8]) -> Parsed<'_> {
+    let Some(count) = count_words(keys).filter(|_| !has_word_beyond(KEY_LIMIT, keys)) else {
+        return refused(len, Refusal::BadFormat);
+    };
     if count == 0 && exptime.is_none() {
         return refused(len, Refusal::Unknown);
     }
-    complete(len, Request::Get(Get { verb, exptime, keys, count, line_end }))
+    let first = Words::new(keys).next().unwrap_or_default();
+    complete(len, Request::Get(Get { verb, exptime, keys, first, count, line_end }))
 }
 
+/// As [`store`], of a `set` that has come whole and is written as almost everybody writes it, with one blank before each
+/// of its `words`. `None` when it is anything else.
+#[inline]
+fn plain_set<'a>(input: &'a [u8], len: usize, words: &[u8], limit: usize) -> Option<Parsed<'a>> {
+    let rest = &input[b"set ".len()..len]; // with the line's end, where the last number ends
+    let key = &rest[..find_key_end(rest.get(..=KEY_LIMIT).unwrap_or(rest))?];
+    let (flags, at) = number::behind_blank(rest, key.len())?;
+    let (exptime, at) = number::behind_blank(rest, at)?;
+    let (bytes, at) = number::behind_blank(rest, at)?;
+    let (flags, exptime) = (u32::try_from(flags).ok()?, i64::try_from(exptime).ok()?);
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= limit)?;
+    if at + 1 != words.len() || key.is_empty() || i64::try_from(bytes).is_ok_and(|bytes| bytes > MAX_BLOCK) {
+        return None;
+    }
+    match block(&input[len..], bytes) {
+        Block::Whole(block) => {
+            let exptime = cut(exptime);
+            let store = Store { verb: Verb::Set, key, flags, exptime, cas: 0, block, noreply: false };
+            Some(complete(len + block.len(), Request::Store(store)))
+        }
+        Block::Partial | Block::Bad => None,
+    }
+}
+
+#[inline(never)]
 fn store<'a>(input: &'a [u8], len: usize, verb: Verb, words: Words<'a>, value_limit: usize) -> Parsed<'a> {
     let wanted = if verb == Verb::Cas { 5 } else { 4 };
     let (tokens, count) = words.take::<6>();
@@ -494,11 +540,7 @@ fn cut(value: i64) -> i32 {
 /// shifts every later response on the shared connection.
 #[must_use]
 pub fn is_key(key: &[u8]) -> bool {
-    !key.is_empty() && key.len() <= KEY_LIMIT && !key.iter().any(|&byte| is_control(byte))
-}
-
-pub(super) const fn is_control(byte: u8) -> bool {
-    byte < 0x20 || byte == 0x7f
+    !key.is_empty() && key.len() <= KEY_LIMIT && !has_control(key)
 }
 
 /// The words of a line: what stands between spaces.
@@ -520,6 +562,25 @@ impl<'a> Words<'a> {
         self.rest
     }
 
+    /// The next word with the blank that stands before it, if one does.
+    #[inline]
+    pub fn next_with_blank(&mut self) -> Option<&'a [u8]> {
+        let mut rest = self.rest;
+        while let [b' ', behind @ ..] = rest
+            && behind.first() == Some(&b' ')
+        {
+            rest = behind;
+        }
+        let word = rest.strip_prefix(b" ").unwrap_or(rest);
+        if word.is_empty() {
+            return None;
+        }
+        let blank = rest.len() - word.len();
+        let (word, rest) = rest.split_at(blank + find(b' ', word).unwrap_or(word.len()));
+        self.rest = rest;
+        Some(word)
+    }
+
     /// Up to `N` words and how many there are in all (counted to `N + 1` at most).
     fn take<const N: usize>(mut self) -> ([&'a [u8]; N], usize) {
         let mut tokens = [&b""[..]; N];
@@ -537,12 +598,64 @@ impl<'a> Words<'a> {
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.rest.iter().position(|&byte| byte != b' ')?;
-        let rest = &self.rest[start..];
-        // A loop, not memchr: words are short, and the call costs more than it saves below some 30 bytes.
-        let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
-        self.rest = &rest[end..];
-        Some(&rest[..end])
+        let mut rest = self.rest;
+        while let [b' ', behind @ ..] = rest {
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return None;
+        }
+        let (word, rest) = rest.split_at(find(b' ', rest).unwrap_or(rest.len()));
+        self.rest = rest;
+        Some(word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_read_as_everything_is(
+            name in "get|set",
+            key in "[a-z]{1,3}|[a-z]{249,251}",
+            words in proptest::collection::vec("0|3|00003|4294967296|18446744073709551616|[0-9]{1,2}|-1|noreply|[a-z]{1,3}", 0..6),
+            gaps in "[ ]{0,2}",
+            end in "\r\n|\n",
+            value in "[a-z]{3}\r\n|[a-z\r\n]{0,6}",
+            damage in proptest::option::of((0usize..30, any::<u8>())),
+            cut in 0usize..400,
+        ) {
+            let mut input = format!("{name}{gaps} {key}{gaps} {}{end}{value}", words.join(" ")).into_bytes();
+            if words.is_empty() {
+                input = format!("{name} {key}{gaps}{end}{value}").into_bytes();
+            }
+            if let Some((at, byte)) = damage && let Some(place) = input.get_mut(at) {
+                *place = byte;
+            }
+            input.truncate(cut);
+            let Some(feed) = memchr(b'\n', &input) else { return Ok(()) };
+            if input[0] == 0x80 {
+                return Ok(());
+            }
+            let line = match &input[..feed] {
+                [body @ .., b'\r'] if !body.is_empty() => body,
+                body => body,
+            };
+            for limit in [4, 1 << 20] {
+                let (plain, any) = (parse(&input, limit), parse_other(&input, line, feed + 1, limit));
+                prop_assert_eq!(plain, any);
+            }
+            // The ways of `get` are told apart by its keys.
+            if let Some(keys) = line.strip_prefix(b"get") && keys.first() == Some(&b' ') {
+                let (one, many) = (get_keys(9, 2, Verb::Get, None, keys), get_many(9, 2, Verb::Get, None, keys));
+                prop_assert_eq!(one, many);
+            }
+        }
     }
 }

@@ -7,8 +7,9 @@ use memchr::memchr;
 
 use super::meta::{Flags, decode_key};
 use super::request::Words;
-use super::{Verb, number};
+use super::{KEY_LIMIT, Verb, number};
 use crate::failure::Failure;
+use crate::proto::bytes::find_blank;
 
 /// Longest response line, in bytes.
 pub const LINE_LIMIT: usize = 8 << 10;
@@ -101,7 +102,35 @@ pub enum Piece<'a> {
 
 /// Reads the next piece of the response to `get gets gat gats`.
 #[must_use]
+#[inline]
 pub fn piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
+    plain_piece(input, verb, value_limit).unwrap_or_else(|| any_piece(input, verb, value_limit))
+}
+
+/// A value that has come whole or the end, on a line as every server writes it: in one pass over the line. `None` when
+/// it is anything else, which [`any_piece`] finds out.
+#[inline]
+fn plain_piece(input: &[u8], verb: Verb, value_limit: usize) -> Option<Piece<'_>> {
+    let Some(rest) = input.strip_prefix(b"VALUE ") else {
+        return input.starts_with(b"END\r\n").then_some(Piece::End { len: b"END\r\n".len() });
+    };
+    let key = &rest[..find_blank(rest.get(..=KEY_LIMIT).unwrap_or(rest))?];
+    let (_, at) = number::behind_blank(rest, key.len())?;
+    let (bytes, mut at) = number::behind_blank(rest, at)?;
+    if matches!(verb, Verb::Gets | Verb::Gats) {
+        (_, at) = number::behind_blank(rest, at)?;
+    }
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= value_limit)?;
+    if rest.get(at..at + 2)? != b"\r\n" {
+        return None;
+    }
+    let end = at + 2 + bytes;
+    (rest.get(end..end + 2)? == b"\r\n").then(|| Piece::Value { key, len: b"VALUE ".len() + end + 2 })
+}
+
+/// As [`piece`], whatever it is.
+#[inline(never)]
+fn any_piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
     let (line, len) = match line(input) {
         Line::Whole(line, len) => (line, len),
         Line::Partial => return Piece::Incomplete { need: input.len() + 1 },
@@ -350,5 +379,38 @@ fn block(input: &[u8], line_len: usize, bytes: usize, value_limit: usize) -> Res
         Some(b"\r\n") => Ok(end + 2),
         Some(_) => Err(Stop::Broken(Violation::BadBlock)),
         None => Err(Stop::Need(end + 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_read_as_everything_is(
+            key in "[a-z]{0,3}|[a-z]{249,252}",
+            numbers in proptest::collection::vec("0|1|5|00005|4294967296|18446744073709551616|x?[0-9]{0,2}|-1", 1..5),
+            value in "[a-z\r\n]{0,6}",
+            damage in proptest::option::of((0usize..30, any::<u8>())),
+            cut in 0usize..400,
+            verb in prop_oneof![Just(Verb::Get), Just(Verb::Gets)],
+        ) {
+            let mut input = format!("VALUE {key} {}\r\n{value}\r\nEND\r\n", numbers.join(" ")).into_bytes();
+            if let Some((at, byte)) = damage
+                && let Some(place) = input.get_mut(at)
+            {
+                *place = byte;
+            }
+            input.truncate(cut);
+            for start in [0, input.len().saturating_sub(5)] {
+                for limit in [4, 1 << 20] {
+                    let expected = any_piece(&input[start..], verb, limit);
+                    prop_assert_eq!(piece(&input[start..], verb, limit), expected);
+                }
+            }
+        }
     }
 }

@@ -41,6 +41,32 @@ impl<'a> Args<'a> {
         self.spans.get(index).map_or(&[], |span| &self.bytes[span.start as usize..][..span.len as usize])
     }
 
+    /// Appends an argument as [`encode::bulk`](super::encode::bulk) does: copied with the length in front of it, if it
+    /// is written that way.
+    #[inline]
+    pub fn push(self, index: usize, out: &mut Vec<u8>) {
+        match self.spans.get(index).and_then(|span| self.written(*span)) {
+            Some(bytes) => out.extend_from_slice(bytes),
+            None => super::encode::bulk(out, self.get(index)),
+        }
+    }
+
+    /// An argument with its header and its end, if these are as they should be. The parser has seen the mark and the
+    /// number, but not what stands in the place of line feeds and of the end.
+    #[inline]
+    fn written(self, span: Span) -> Option<&'a [u8]> {
+        let digits = match span.len {
+            0..10 => 1,
+            10..100 => 2,
+            100..1000 => 3,
+            _ => return None,
+        };
+        let (start, end) = (span.start as usize, span.start as usize + span.len as usize);
+        let bytes = self.bytes.get(start.checked_sub(3 + digits)?..end + 2)?;
+        let plain = bytes[0] == b'$' && bytes[1 + digits..3 + digits] == *b"\r\n" && bytes.ends_with(b"\r\n");
+        plain.then_some(bytes)
+    }
+
     /// Where they lie.
     #[must_use]
     pub const fn spans(self) -> &'a [Span] {
@@ -56,5 +82,24 @@ impl<'a> Args<'a> {
     /// All of them, from the name on.
     pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         self.spans.iter().map(move |span| &self.bytes[span.start as usize..][..span.len as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request;
+
+    #[test]
+    fn arguments_are_passed_on_in_their_plain_form() {
+        let long = "x".repeat(1000);
+        let plain = format!("*4\r\n$3\r\nGET\r\n$0\r\n\r\n$12\r\nabcdefghijkl\r\n$1000\r\n{long}\r\n");
+        let odd = format!("*4\r\n$3\rxGET\r\n$0\r\n!!$12\r\nabcdefghijkl\r\r$1000\r\n{long}\r\n");
+        for input in [&plain, &odd] {
+            let mut spans = Vec::new();
+            let args = request::args(input.as_bytes(), &mut spans);
+            let mut out = b"*4\r\n".to_vec();
+            (0..args.len()).for_each(|index| args.push(index, &mut out));
+            assert_eq!(String::from_utf8(out).unwrap(), plain);
+        }
     }
 }

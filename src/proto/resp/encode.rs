@@ -4,6 +4,9 @@ use super::Version;
 
 /// Appends a decimal number.
 pub fn number(out: &mut Vec<u8>, value: i64) {
+    if let Ok(digit @ 0..=9) = u8::try_from(value) {
+        return out.push(b'0' + digit);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::command::{self, Begin, Command, Find, Flags, KeySpec};
+use super::command::{self, Begin, Command, Find, Flags, KeySpec, keys};
 use super::fallback::{self, Rule};
 
 /// The way of a request.
@@ -139,6 +139,8 @@ pub struct Plan {
     pub rule: Rule,
     /// It changes what follows, or waits: all requests before it are answered first.
     pub alone: bool,
+    /// Where its key stands, if it has just one that is always at the same place; else 0.
+    pub key: u8,
 }
 
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
@@ -149,7 +151,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         // A read that no table knows of finds nothing, as all others do.
         let reads = command.flags.has(Flags::READONLY) && plan.class == Class::Keyed;
         let rule = if reads { plan.rule.or_null() } else { plan.rule };
-        plans[usize::from(command.id)] = Plan { rule, ..plan };
+        plans[usize::from(command.id)] = Plan { rule, key: keys::only(command), ..plan };
     }
     plans
 });
@@ -182,7 +184,7 @@ static UNKNOWN: Command = Command {
 /// its key.
 #[must_use]
 pub fn unknown() -> (&'static Command, Plan) {
-    (&UNKNOWN, Plan { class: Class::Keyed, rule: fallback::shape(UNKNOWN.name), alone: false })
+    (&UNKNOWN, Plan { class: Class::Keyed, rule: fallback::shape(UNKNOWN.name), alone: false, key: 0 })
 }
 
 fn plan(name: &str, keyed: bool) -> Plan {
@@ -195,7 +197,7 @@ fn plan(name: &str, keyed: bool) -> Plan {
             | Class::Transaction(Transaction::Watch)
             | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
     );
-    Plan { class, rule: fallback::shape(name), alone }
+    Plan { class, rule: fallback::shape(name), alone, key: 0 }
 }
 
 fn class(name: &str, keyed: bool) -> Class {

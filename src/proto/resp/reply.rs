@@ -6,7 +6,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::request::integer;
+use super::request::{integer, plain_header};
 
 /// Longest line, in bytes.
 const LINE_LIMIT: usize = 1 << 20;
@@ -54,6 +54,11 @@ impl Scan {
     /// Goes on in `input`, which starts with what earlier calls were given.
     pub fn advance(&mut self, input: &[u8]) -> Scanned {
         while self.left > 0 {
+            if let Some(len) = plain_bulk(&input[self.at..]) {
+                self.at += len;
+                self.left -= 1;
+                continue;
+            }
             match value(&input[self.at..]) {
                 Value::Whole { len, within, counts } => {
                     self.at += len;
@@ -85,6 +90,17 @@ enum Value {
     Broken,
 }
 
+/// The length of a whole bulk string at the front of `input`, if one is there and has a plain header: most of what
+/// servers say. `None` when it is anything else, which [`value`] finds out.
+#[inline]
+fn plain_bulk(input: &[u8]) -> Option<usize> {
+    let (length, line) = plain_header(input, b'$')?;
+    let end = line + usize::try_from(length).ok()?;
+    let is_end = |at: usize| input.get(at..at + 2) == Some(b"\r\n");
+    (is_end(line - 2) && is_end(end)).then_some(end + 2)
+}
+
+#[inline(never)]
 fn value(input: &[u8]) -> Value {
     let Some(mark) = input.first() else { return Value::Needs(3) };
     let Some(end) = memchr::memchr(b'\r', &input[..input.len().min(LINE_LIMIT)]) else {
@@ -125,6 +141,7 @@ fn value(input: &[u8]) -> Value {
 
 /// The end of the first value of `input`, which is known to be whole.
 #[must_use]
+#[inline(never)]
 pub fn end(input: &[u8]) -> usize {
     match Scan::new(1).advance(input) {
         Scanned::Complete { len } => len,
@@ -185,7 +202,8 @@ impl<'a> Iterator for Items<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         self.left = self.left.checked_sub(1)?;
-        let (value, rest) = self.rest.split_at(end(self.rest));
+        let len = plain_bulk(self.rest).unwrap_or_else(|| end(self.rest));
+        let (value, rest) = self.rest.split_at(len);
         self.rest = rest;
         Some(value)
     }
@@ -288,6 +306,21 @@ mod tests {
             let more = [reply, b"+next\r\n"].concat();
             assert_eq!(scan.advance(&more), Scanned::Complete { len: reply.len() });
         }
+    }
+
+    #[test]
+    fn a_plain_string_is_read_as_any_value_is() {
+        for text in ["$0\r\n\r\n", "$3\r\nabc\r\n", "$12\r\nabcdefghijkl\r\n", "$3\rxabc\r\n", "$3\r\nabcd\r\n"] {
+            for cut in 0..=text.len() {
+                let input = &text.as_bytes()[..cut];
+                let whole = match value(input) {
+                    Value::Whole { len, .. } => Some(len),
+                    _ => None,
+                };
+                assert_eq!(plain_bulk(input), whole, "{text:?} {cut}");
+            }
+        }
+        assert_eq!(plain_bulk(b"$-1\r\n"), None);
     }
 
     #[test]

@@ -133,7 +133,11 @@ fn array(
     let keeps = known.at == 0;
     let (mut at, mut left) = (known.at, known.left);
     if keeps {
-        let Some((count, used)) = header(input, b'*', "mbulk")? else {
+        let header = match plain_header(input, b'*') {
+            Some((count, used)) => Some((Some(count), used)),
+            None => header(input, b'*', "mbulk")?,
+        };
+        let Some((count, used)) = header else {
             return Ok(Parsed::Incomplete { need: input.len() + 1 });
         };
         let Some(count) = count.filter(|count| *count <= COUNT_LIMIT) else {
@@ -149,7 +153,12 @@ fn array(
         left = u32::try_from(count).unwrap_or(u32::MAX);
     }
     while left > 0 {
-        let Some((length, used)) = header(&input[at..], b'$', "bulk")? else {
+        let rest = &input[at..];
+        let header = match plain_header(rest, b'$') {
+            Some((length, used)) => Some((Some(length), used)),
+            None => header(rest, b'$', "bulk")?,
+        };
+        let Some((length, used)) = header else {
             *progress = Progress { at, left };
             return Ok(Parsed::Incomplete { need: input.len() + 1 });
         };
@@ -178,8 +187,31 @@ const fn span(start: usize, len: usize) -> Span {
     Span { start: start as u32, len: len as u32 }
 }
 
+/// As [`header`], of what nearly all are: a mark, one to three digits and the line's end, with something behind it.
+/// `None` when it is anything else.
+#[inline]
+pub(super) fn plain_header(input: &[u8], mark: u8) -> Option<(i64, usize)> {
+    let [first, a, b, c, d, _] = *input.first_chunk::<6>()?;
+    let digit = |byte: u8| i64::from(byte.wrapping_sub(b'0'));
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    if first != mark || !is_digit(a) {
+        return None;
+    }
+    if b == b'\r' {
+        return Some((digit(a), 4));
+    }
+    if a == b'0' || !is_digit(b) {
+        return None;
+    }
+    if c == b'\r' {
+        return Some((digit(a) * 10 + digit(b), 5));
+    }
+    (is_digit(c) && d == b'\r').then(|| ((digit(a) * 10 + digit(b)) * 10 + digit(c), 6))
+}
+
 /// The number behind a mark, `None` when it is none, and the bytes up to the end of its line. `Ok(None)` when the line
 /// has not come whole.
+#[inline(never)]
 fn header(input: &[u8], mark: u8, what: &str) -> Result<Option<(Option<i64>, usize)>, String> {
     let Some(end) = memchr::memchr(b'\r', &input[..input.len().min(LINE_LIMIT + 1)]) else {
         return if input.len() > LINE_LIMIT { Err(format!("too big {what} count string")) } else { Ok(None) };
@@ -423,6 +455,40 @@ mod tests {
         let parse = |input: &[u8]| parse(input, &mut Progress::default(), limits, &mut Vec::new());
         assert_eq!(parse(b"*11\r\n"), Parsed::Broken("unauthenticated multibulk length".to_owned()));
         assert_eq!(parse(b"*1\r\n$16385\r\n"), Parsed::Broken("unauthenticated bulk length".to_owned()));
+    }
+
+    #[test]
+    fn a_plain_header_is_read_as_any_header_is() {
+        for line in [
+            "$0",
+            "$1",
+            "$9",
+            "$10",
+            "$123456789",
+            "$1234567890",
+            "$4294967296",
+            "$01",
+            "$00",
+            "$-1",
+            "$",
+            "$x",
+            "$1x",
+            "*3",
+            "",
+            "$+1",
+        ] {
+            for end in ["\r\n", "\r\nrest", "\rx", "\r", "\n", ""] {
+                let input = format!("{line}{end}").into_bytes();
+                if let Some((value, used)) = plain_header(&input, b'$') {
+                    assert_eq!(header(&input, b'$', ""), Ok(Some((Some(value), used))), "{line:?} {end:?}");
+                } else {
+                    let digits = line.strip_prefix('$').unwrap_or_default();
+                    let plain = digits.parse::<u32>().is_ok_and(|value| value.to_string() == digits);
+                    let whole = end.len() > 5 && end.starts_with('\r');
+                    assert!(!(plain && whole && digits.len() < 4), "{line:?} {end:?} is plain");
+                }
+            }
+        }
     }
 
     #[test]

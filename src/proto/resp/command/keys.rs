@@ -62,6 +62,16 @@ pub fn keys(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<()
     }
 }
 
+/// Where the key of a command stands that has one key, at the same place in every request; else 0.
+#[must_use]
+pub fn only(command: &Command) -> u8 {
+    let [KeySpec { begin: Begin::Index(place), find: Find::Range { last: 0, .. }, not_key: false, .. }] = command.keys
+    else {
+        return 0;
+    };
+    if matches!(command.name, "sort" | "migrate" | "xreadgroup") { 0 } else { u8::try_from(*place).unwrap_or(0) }
+}
+
 fn specified(specs: &[KeySpec], args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
     let count = i64::try_from(args.len()).unwrap_or(i64::MAX);
     for spec in specs.iter().filter(|spec| !spec.not_key) {
@@ -243,6 +253,9 @@ mod tests {
             ("PING", ""),
         ] {
             assert_eq!(of(line).map(|keys| keys.join(" ")), Ok(expected.to_owned()), "{line}");
+            let words: Vec<&str> = line.split(' ').collect();
+            let place = usize::from(find(words[0].as_bytes()).map_or(0, only));
+            assert!(place == 0 || words[place] == expected, "{line}");
         }
     }
 
