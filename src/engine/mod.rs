@@ -31,6 +31,7 @@ mod fanout;
 mod fault;
 mod input;
 mod invariant;
+mod large;
 pub mod link;
 mod merge;
 mod multiget;
@@ -57,6 +58,7 @@ use crate::stats::counters::Counters;
 use crate::time::Instant;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
+pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 pub use redis::{Scripts, greeting::Term};
 use session::{Barrier, Session, SessionId};
@@ -157,8 +159,7 @@ pub struct Engine {
     client_numbers: u64,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
-    /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
-    spare: Vec<u8>,
+    stock: large::Stock,
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
@@ -223,7 +224,7 @@ impl Engine {
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
             spans: Vec::new(),
-            spare: Vec::new(),
+            stock: large::Stock::new(memory_limit),
             memory: 0,
             memory_limit,
             draining: false,
@@ -265,6 +266,7 @@ impl Engine {
         self.refresh(now);
         if self.session(id).is_some() {
             self.feed(id, data, now);
+            self.client_read(id, data.len());
         }
         self.settle(now);
     }
@@ -310,7 +312,7 @@ impl Engine {
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let choked = session.is_choked();
-        session.output.wrote(count);
+        let written_out = session.output.wrote(count);
         if session.paused.is_some() {
             if choked {
                 session.paused = Some(now);
@@ -322,6 +324,10 @@ impl Engine {
             self.settle(now);
         } else if session.pending_output() == 0 {
             self.charge_session(id);
+        }
+        if let Some(buffer) = written_out {
+            self.charge_session(id);
+            self.restock(buffer);
         }
     }
 
@@ -407,25 +413,6 @@ impl Engine {
             self.greeted(id, data, now);
         } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
             self.deliver(id, data, now, outlet);
-        }
-        self.settle(now);
-    }
-
-    /// Where a server's next bytes are best read to: into the large response that they belong to. `None` when any buffer
-    /// will do. Report with [`Engine::link_filled`].
-    pub fn link_space(&mut self, id: LinkId, epoch: u32) -> Option<&mut [u8]> {
-        let link = &self.links[id.index()];
-        if link.epoch != epoch || link.state != LinkState::Up {
-            return None;
-        }
-        self.space(id)
-    }
-
-    /// `count` bytes were read into [`Engine::link_space`]. `outlet` leads straight to the clients.
-    pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
-        self.refresh(now);
-        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
-            self.filled(id, count, now, outlet);
         }
         self.settle(now);
     }
