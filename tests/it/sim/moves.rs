@@ -52,7 +52,7 @@ impl World {
         client.outgoing.consume(count);
         // As the shell does, but for a shell that reads elsewhere: that must do no harm.
         match engine.client_room(client.id) {
-            Room::Here(mut room) if count % 8 != 0 => {
+            Room::Here(mut room) if !count.is_multiple_of(8) => {
                 let fits = count.min(room.remaining_mut());
                 room.put_slice(&bytes[..fits]);
                 self.tally.add(Thing::LargeRead);
@@ -61,7 +61,7 @@ impl World {
                     engine.client_data(client.id, &bytes[fits..], now);
                 }
             }
-            _ => engine.client_data(client.id, &bytes, now),
+            Room::Here(_) | Room::Anywhere(_) => engine.client_data(client.id, &bytes, now),
         }
         let paused = !engine.client_status(client.id).reads;
         client.gave(self.now, paused, &mut self.ledger, &mut self.totals);
@@ -230,7 +230,7 @@ impl World {
         let engine = &mut self.engines[worker];
         // As the shell does, but for a shell that reads elsewhere: that must do no harm.
         match engine.link_room(link, epoch) {
-            Room::Here(mut room) if count % 8 != 0 => {
+            Room::Here(mut room) if !count.is_multiple_of(8) => {
                 let fits = count.min(room.remaining_mut());
                 room.put_slice(&bytes[..fits]);
                 outlet.tally.add(Thing::LargeRead);
@@ -239,7 +239,7 @@ impl World {
                     engine.link_data(link, epoch, &bytes[fits..], now, &mut outlet);
                 }
             }
-            _ => engine.link_data(link, epoch, &bytes, now, &mut outlet),
+            Room::Here(_) | Room::Anywhere(_) => engine.link_data(link, epoch, &bytes, now, &mut outlet),
         }
     }
 
