@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
 use super::degrade::Lost;
+use super::large;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::Merge;
 use super::session::SessionId;
@@ -18,12 +19,6 @@ use crate::time::Instant;
 
 /// Responses of up to this many bytes are passed on even when the memory limit is reached.
 pub(super) const SMALL: usize = 1 << 10;
-
-/// A response of which so many bytes are missing is read into a buffer of its own.
-pub(super) const LARGE: usize = 16 << 10;
-
-/// The largest buffer that a worker keeps for the next large response.
-const SPARE: usize = 1 << 20;
 
 /// Capacity that a link keeps for the beginning of a response.
 const KEPT_PARTIAL: usize = 64 << 10;
@@ -48,14 +43,7 @@ pub(super) struct Delivery<'a> {
 impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
-        self.keep_large(id);
-        let link = &mut self.links[id.index()];
-        link.heard = now;
-        let (pool, server) = (link.pool, link.server);
-        if std::mem::take(&mut link.suspect) {
-            self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
-        }
-        self.counters.server(pool, server).response_bytes.add(data.len() as u64);
+        self.hear(id, data.len(), now);
         let outcome = self.consume_partial(id, data, outlet).and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
@@ -63,14 +51,26 @@ impl Engine {
             let link = &mut self.links[id.index()];
             if link.state == LinkState::Up {
                 link.partial.extend_from_slice(&rest[used..]);
+                link.huge &= data.len() < large::BEHIND || (!link.partial.is_empty() && link.need >= large::HUGE);
             }
             Ok(())
         });
         self.judge(id, outcome, now);
     }
 
+    /// So many bytes came from a server.
+    pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.heard = now;
+        let (pool, server) = (link.pool, link.server);
+        if std::mem::take(&mut link.suspect) {
+            self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
+        }
+        self.counters.server(pool, server).response_bytes.add(count as u64);
+    }
+
     /// A server's bytes have been used, or it broke the protocol.
-    fn judge(&mut self, id: LinkId, outcome: Result<(), Violation>, now: Instant) {
+    pub(super) fn judge(&mut self, id: LinkId, outcome: Result<(), Violation>, now: Instant) {
         match outcome {
             Ok(()) => self.charge_link(id),
             Err(violation) => {
@@ -79,70 +79,6 @@ impl Engine {
                 self.tell_seldom(Often::Violation, Notice::Violation { pool, server, violation }, now);
                 self.fail_link(id, Failure::Protocol, now);
             }
-        }
-    }
-
-    /// Room for what is missing of a large response, if that is what comes next. It grows with what has come, not with
-    /// what was announced.
-    pub(super) fn space(&mut self, id: LinkId) -> Option<&mut [u8]> {
-        let link = &mut self.links[id.index()];
-        if link.large_filled == 0 {
-            if link.partial.is_empty() || link.need - link.partial.len().min(link.need) < LARGE {
-                return None;
-            }
-            // The buffer of an earlier one, if there is one: its pages are there, and need not be cleared.
-            link.large = std::mem::take(&mut self.spare);
-            link.large_filled = link.partial.len();
-            if link.large.len() < link.large_filled {
-                link.large.resize(link.large_filled, 0);
-            }
-            link.large[..link.large_filled].copy_from_slice(&link.partial);
-            link.partial = Vec::new();
-        }
-        let (filled, need) = (link.large_filled, link.need);
-        let wanted = need.min(filled + filled.max(LARGE));
-        if link.large.len() < wanted {
-            link.large.resize(wanted, 0);
-            self.charge_link(id);
-        }
-        Some(&mut self.links[id.index()].large[filled..wanted])
-    }
-
-    /// So many bytes have come into [`Engine::space`].
-    pub(super) fn filled(&mut self, id: LinkId, count: usize, now: Instant, outlet: &mut dyn Outlet) {
-        let link = &mut self.links[id.index()];
-        link.heard = now;
-        link.large_filled += count;
-        let (pool, server) = (link.pool, link.server);
-        if std::mem::take(&mut link.suspect) {
-            self.pay_open(id, now);
-        }
-        self.counters.server(pool, server).response_bytes.add(count as u64);
-        let link = &mut self.links[id.index()];
-        if link.large_filled < link.need {
-            return;
-        }
-        let buffer = std::mem::take(&mut link.large);
-        let filled = std::mem::take(&mut link.large_filled);
-        let outcome = self.consume(id, &buffer[..filled], outlet).map(|used| {
-            let link = &mut self.links[id.index()];
-            if link.state == LinkState::Up {
-                link.partial.extend_from_slice(&buffer[used..filled]);
-            }
-        });
-        if buffer.len() <= SPARE {
-            self.spare = buffer;
-        }
-        self.judge(id, outcome, now);
-    }
-
-    /// Goes back from a large response to the ordinary way.
-    fn keep_large(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
-        if link.large_filled > 0 {
-            link.large.truncate(link.large_filled);
-            link.partial = std::mem::take(&mut link.large);
-            link.large_filled = 0;
         }
     }
 
@@ -167,12 +103,14 @@ impl Engine {
             buffer.drain(..consumed);
             if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
                 self.links[id.index()].partial = buffer;
+            } else {
+                self.restock(buffer);
             }
         }
     }
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
-    fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
+    pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut at = 0;
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());

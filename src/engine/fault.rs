@@ -62,13 +62,11 @@ impl Engine {
         }
         let (pool, server, purpose, was_up) = (link.pool, link.server, link.purpose, link.state == LinkState::Up);
         let answered = link.answered;
-        let responding = link.cursor.started || link.holds_partial();
+        let responding = link.cursor.started || !link.partial.is_empty();
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: now, failure };
         link.greeting = None;
         link.partial = Vec::new();
-        link.large = Vec::new();
-        link.large_filled = 0;
         link.need = 0;
         link.paying = 0;
         link.cursor = Default::default();
@@ -457,7 +455,7 @@ pub(super) fn front_is_waiting(session: &Session) -> bool {
 
 /// Whether a link that is down holds nothing.
 pub(super) fn down_is_empty(link: &Link) -> bool {
-    !matches!(link.state, LinkState::Down { .. }) || (link.in_flight.is_empty() && !link.holds_partial())
+    !matches!(link.state, LinkState::Down { .. }) || (link.in_flight.is_empty() && link.partial.is_empty())
 }
 
 impl Merge {

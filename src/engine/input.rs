@@ -86,7 +86,7 @@ impl Engine {
         self.touch_session(id);
     }
 
-    fn parse_partial(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn parse_partial(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let mut buffer = std::mem::take(&mut session.partial);
         let used = self.parse(id, &buffer, now);

@@ -166,11 +166,10 @@ pub(crate) struct Link {
     pub(crate) answered: bool,
     /// Response bytes that are not a whole response yet.
     pub(crate) partial: Vec<u8>,
+    /// Length of `partial` below which looking at it is useless.
     pub(crate) need: usize,
-    /// A response of which much is missing, in place of `partial`: it is read straight into here. All of it is
-    /// initialized; the first `large_filled` bytes have come.
-    pub(crate) large: Vec<u8>,
-    pub(crate) large_filled: usize,
+    /// The last large response was very large.
+    pub(crate) huge: bool,
     /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
     pub(crate) heard: Instant,
     /// What its responses take at most, of late, in nanoseconds: a peak that fades.
@@ -214,8 +213,7 @@ impl Link {
             answered: false,
             partial: Vec::new(),
             need: 0,
-            large: Vec::new(),
-            large_filled: 0,
+            huge: false,
             heard: Instant::ZERO,
             usual: 0,
             suspect: false,
@@ -290,11 +288,6 @@ impl Link {
         Some(ticket)
     }
 
-    /// Whether the beginning of a response is kept.
-    pub(crate) fn holds_partial(&self) -> bool {
-        !self.partial.is_empty() || self.large_filled > 0
-    }
-
     /// Where the request of the front ticket ends.
     pub(crate) fn front_end(&self) -> Offset {
         self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
@@ -307,9 +300,6 @@ impl Link {
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.outbox.footprint()
-            + self.partial.capacity()
-            + self.large.capacity()
-            + self.in_flight.capacity() * size_of::<Ticket>()
+        self.outbox.footprint() + self.partial.capacity() + self.in_flight.capacity() * size_of::<Ticket>()
     }
 }

@@ -31,6 +31,7 @@ mod fanout;
 mod fault;
 mod input;
 mod invariant;
+mod large;
 pub mod link;
 mod merge;
 mod multiget;
@@ -58,6 +59,7 @@ use crate::stats::counters::Counters;
 use crate::time::Instant;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
+pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 pub use redis::{Scripts, greeting::Term};
 use session::{Barrier, Session, SessionId};
@@ -171,8 +173,8 @@ pub struct Engine {
     shares: Vec<redis::Share>,
     order: Vec<u16>,
     ways: Vec<(LinkId, u16)>,
-    /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
-    spare: Vec<u8>,
+    /// Buffers for the next large responses.
+    stock: large::Stock,
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
@@ -246,7 +248,7 @@ impl Engine {
             shares: Vec::new(),
             order: Vec::new(),
             ways: Vec::new(),
-            spare: Vec::new(),
+            stock: large::Stock::new(memory_limit),
             memory: 0,
             memory_limit,
             draining: false,
@@ -287,6 +289,7 @@ impl Engine {
     pub fn client_data(&mut self, id: SessionId, data: &[u8], now: Instant) {
         self.refresh(now);
         self.feed(id, data, now);
+        self.client_read(id, data.len());
         self.settle(now);
     }
 
@@ -330,9 +333,9 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
+        let choked = session.paused.is_some() && session.is_choked();
+        let written_out = session.output.wrote(count);
         if session.paused.is_some() {
-            let choked = session.is_choked();
-            session.output.wrote(count);
             if choked {
                 session.paused = Some(now);
                 if let Some(long) = &mut session.long_get {
@@ -341,11 +344,11 @@ impl Engine {
             }
             self.resumable.push(id);
             self.settle(now);
-            return;
-        }
-        session.output.wrote(count);
-        if session.pending_output() == 0 {
+        } else if session.pending_output() == 0 || written_out.is_some() {
             self.charge_session(id);
+        }
+        if let Some(buffer) = written_out {
+            self.restock(buffer);
         }
     }
 
@@ -431,25 +434,6 @@ impl Engine {
             self.greeted(id, data, now);
         } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
             self.deliver(id, data, now, outlet);
-        }
-        self.settle(now);
-    }
-
-    /// Where a server's next bytes are best read to: into the large response that they belong to. `None` when any buffer
-    /// will do. Report with [`Engine::link_filled`].
-    pub fn link_space(&mut self, id: LinkId, epoch: u32) -> Option<&mut [u8]> {
-        let link = &self.links[id.index()];
-        if link.epoch != epoch || link.state != LinkState::Up {
-            return None;
-        }
-        self.space(id)
-    }
-
-    /// `count` bytes were read into [`Engine::link_space`]. `outlet` leads straight to the clients.
-    pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
-        self.refresh(now);
-        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
-            self.filled(id, count, now, outlet);
         }
         self.settle(now);
     }

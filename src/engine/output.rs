@@ -52,6 +52,16 @@ impl Output {
         self.pieces.push_back(bytes);
     }
 
+    /// Appends what follows the first `written` bytes, which have been written already.
+    pub(crate) fn push_rest(&mut self, bytes: Vec<u8>, written: usize) {
+        if self.len > 0 {
+            return self.append(&bytes[written..]);
+        }
+        self.len = bytes.len() - written;
+        self.written = written;
+        self.pieces.push_back(bytes);
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push_back(std::mem::take(&mut self.tail));
@@ -63,26 +73,25 @@ impl Output {
         &self.pieces.front().unwrap_or(&self.tail)[self.written..]
     }
 
-    /// The first `count` bytes of [`Output::front`] were written.
-    pub(crate) fn wrote(&mut self, count: usize) {
+    /// The first `count` bytes of [`Output::front`] were written. Returns the buffer of a piece that is done with.
+    pub(crate) fn wrote(&mut self, count: usize) -> Option<Vec<u8>> {
         self.written += count;
         self.len -= count;
         match self.pieces.front() {
             Some(piece) if self.written >= piece.len() => {
-                self.pieces.pop_front();
+                let done = self.pieces.pop_front();
                 self.written = 0;
                 if self.pieces.is_empty() {
                     self.pieces = VecDeque::new();
                 }
+                done
             }
             None if self.written >= self.tail.len() => {
                 self.written = 0;
                 self.tail.clear();
-                if self.tail.capacity() > FULL {
-                    self.tail = Vec::new();
-                }
+                (self.tail.capacity() > FULL).then(|| std::mem::take(&mut self.tail))
             }
-            _ => {}
+            _ => None,
         }
     }
 

@@ -121,6 +121,8 @@ pub(crate) struct Session {
     pub(crate) partial: Vec<u8>,
     /// Length of `partial` below which parsing it is useless.
     pub(crate) need: usize,
+    /// The last large request was very large.
+    pub(crate) huge: bool,
     pub(crate) skip: Skip,
     pub(crate) long_get: Option<Box<LongGet>>,
     /// An error that a part of a long multi-get met; its last part tells it.
@@ -159,6 +161,7 @@ impl Session {
             output: Output::default(),
             partial: Vec::new(),
             need: 0,
+            huge: false,
             skip: Skip::NONE,
             long_get: None,
             part_error: None,

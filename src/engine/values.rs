@@ -1,7 +1,8 @@
 //! The responses to gets: values one by one, each for the request that asked for it.
 
 use super::Engine;
-use super::deliver::{Delivery, LARGE, SMALL, Step};
+use super::deliver::{Delivery, SMALL, Step};
+use super::large::LARGE;
 use super::link::{Link, LinkId, Ticket};
 use super::merge::{Merge, NO_KEY, Values};
 use super::session::{Session, SessionId};

@@ -4,10 +4,12 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::BufMut;
+
 use super::stream::Stream;
 use super::worker::{Shared, Worker};
-use crate::engine::Outlet;
 use crate::engine::session::SessionId;
+use crate::engine::{Outlet, Room};
 
 /// Reads of a full buffer in one poll, after which other connections get their turn.
 const READS_PER_POLL: usize = 4;
@@ -99,13 +101,27 @@ fn poll(worker: &mut Worker, id: SessionId, context: &mut Context<'_>) -> Poll<b
         if !status.reads {
             return Poll::Pending;
         }
-        match stream.poll_read(context, &mut worker.scratch) {
+        let (read, most, is_large) = match worker.engine.client_room(id) {
+            Room::Here(mut room) => {
+                let most = room.remaining_mut();
+                (stream.poll_append(context, &mut room), most, true)
+            }
+            Room::Anywhere(most) => {
+                let most = most.min(worker.scratch.len());
+                (stream.poll_read(context, &mut worker.scratch[..most]), most, false)
+            }
+        };
+        match read {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(true),
             Poll::Ready(Ok(0)) => worker.engine.client_ended(id, now),
             Poll::Ready(Ok(count)) => {
-                worker.engine.client_data(id, &worker.scratch[..count], now);
-                if count == worker.scratch.len() {
+                if is_large {
+                    worker.engine.client_filled(id, now);
+                } else {
+                    worker.engine.client_data(id, &worker.scratch[..count], now);
+                }
+                if count == most {
                     full_reads += 1;
                     if full_reads == READS_PER_POLL {
                         context.waker().wake_by_ref();

@@ -7,7 +7,7 @@ use crate::time::Instant;
 /// A clock that all workers share: its instants can be compared between them.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    start: tokio::time::Instant,
+    start: std::time::Instant,
     /// Wall-clock time of the start, since the Unix epoch.
     started_at: Duration,
 }
@@ -18,7 +18,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn start() -> Self {
         Self {
-            start: tokio::time::Instant::now(),
+            start: std::time::Instant::now(),
             started_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         }
     }
@@ -27,12 +27,6 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// An instant as the runtime's timers take it.
-    #[must_use]
-    pub fn to_runtime(&self, at: Instant) -> tokio::time::Instant {
-        self.start + Duration::from_nanos(at.as_nanos())
     }
 
     /// The wall-clock time of an instant, since the Unix epoch.

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
+use super::alarm::pause;
 use super::stream::Stream;
 use super::worker::{Accepted, Handle, Message, Shared, serve};
 use crate::config::model::{Config, Listen, Pool, PoolId};
@@ -125,7 +126,7 @@ pub(crate) async fn accept(acceptor: Acceptor, bound: Bound) {
                 if !std::mem::replace(&mut complained, true) {
                     warn!(pool = name, %error, "cannot accept a client (is the limit on open files high enough?)");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                pause(&acceptor.shared, ACCEPT_PAUSE).await;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! its socket: [`client`] and [`server`] are two short poll functions between a socket and the engine. [`listener`]
 //! accepts, [`proxy`] puts the parts together, [`signal`] tells them when to stop.
 
+mod alarm;
 mod client;
 pub mod clock;
 mod listener;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::listener::{self, Acceptor, Bound};
 use super::worker::{self, Handle, Message, Worker};
@@ -172,7 +173,7 @@ impl Part {
     fn run(self) {
         let Self { setup, workers, clock, listeners, inbox } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
+            .enable_io()
             .max_blocking_threads(8)
             .build_local(Default::default());
         let runtime = match runtime {
@@ -209,7 +210,11 @@ impl Part {
             }
             let stop_accepting = acceptors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
             shared.borrow_mut().accepting = stop_accepting;
-            worker::control(shared, inbox).await;
+            let alarm = match Alarm::new() {
+                Ok(alarm) => alarm,
+                Err(error) => return tracing::error!(%error, "cannot set timers"),
+            };
+            worker::control(shared, inbox, alarm).await;
         });
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::stream::{Stream, failure_of};
 use super::worker::{Shared, Worker};
 use crate::config::model::Address;
+use crate::engine::Room;
 use crate::engine::link::LinkId;
 use crate::failure::Failure;
 
@@ -74,9 +75,14 @@ fn poll(
         if !worker.engine.link_is_current(link, epoch) {
             return Poll::Ready(Failure::Closed); // the engine has given it up and will not listen
         }
-        let space = worker.engine.link_space(link, epoch);
-        let is_large = space.is_some();
-        match stream.poll_read(context, space.unwrap_or(&mut worker.scratch)) {
+        let (read, is_large) = match worker.engine.link_room(link, epoch) {
+            Room::Here(mut room) => (stream.poll_append(context, &mut room), true),
+            Room::Anywhere(most) => {
+                let most = most.min(worker.scratch.len());
+                (stream.poll_read(context, &mut worker.scratch[..most]), false)
+            }
+        };
+        match read {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
             Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),

@@ -2,12 +2,14 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open-ended")]
 
+use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::Address;
@@ -64,6 +66,19 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream).poll_read(context, &mut buffer),
         };
         read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Reads what there is, to the end of `buffer`.
+    pub(crate) fn poll_append(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
+        // Nothing is lost with a future that is dropped while it waits.
+        match self {
+            Self::Tcp(stream) => pin!(stream.read_buf(buffer)).poll(context),
+            Self::Unix(stream) => pin!(stream.read_buf(buffer)).poll(context),
+        }
     }
 
     /// Writes what fits at once; an error shows at the next [`Stream::poll_write`].

@@ -6,18 +6,17 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::Sleep;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::alarm::{Alarm, Pauses};
 use super::client::{self, Clients};
 use super::clock::Clock;
 use super::server;
@@ -71,6 +70,8 @@ pub(crate) struct Worker {
     control: Option<Waker>,
     /// When the control task will look at the timers.
     wakes_at: Option<Instant>,
+    /// Tasks that wait for a while.
+    pub(crate) pauses: Pauses,
     others: Vec<Handle>,
     load: Arc<AtomicUsize>,
     /// The tasks that accept clients, to be ended when draining starts.
@@ -99,6 +100,7 @@ impl Worker {
             links: Vec::new(),
             control: None,
             wakes_at: None,
+            pauses: Pauses::default(),
             others,
             load: Arc::clone(&own.load),
             accepting: Vec::new(),
@@ -120,9 +122,14 @@ impl Worker {
             (next, None) => next.is_some(),
             (None, Some(_)) => false,
         };
-        if (sooner || self.engine.has_effects())
-            && let Some(control) = &self.control
-        {
+        if sooner || self.engine.has_effects() {
+            self.wake_control();
+        }
+    }
+
+    /// Has the control task look again at what it waits for.
+    pub(crate) fn wake_control(&self) {
+        if let Some(control) = &self.control {
             control.wake_by_ref();
         }
     }
@@ -131,9 +138,7 @@ impl Worker {
     pub(crate) fn forget_client(&mut self, id: SessionId) {
         self.clients.remove(id);
         self.load.fetch_sub(1, Ordering::Relaxed);
-        if let Some(control) = &self.control {
-            control.wake_by_ref(); // it may wait for the last one
-        }
+        self.wake_control(); // it may wait for the last one
     }
 
     /// Has a link's task woken when there is something to write.
@@ -226,8 +231,7 @@ pub(crate) fn serve(shared: &Shared, pool: PoolId, stream: Stream) {
 }
 
 /// The worker's main task: timers, effects, messages. Ends when the worker is drained.
-pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceiver<Message>) {
-    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceiver<Message>, mut alarm: Alarm) {
     let mut drain_until: Option<Instant> = None;
     poll_fn(|context| {
         shared.borrow_mut().control = Some(context.waker().clone());
@@ -267,9 +271,17 @@ pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceive
                 (Some(next), Some(until)) => Some(next.min(until)),
                 (next, until) => next.or(until),
             };
-            match poll_sleep(&shared, sleep.as_mut(), next, context) {
-                Poll::Ready(()) => {}
-                Poll::Pending => return Poll::Pending,
+            let worker = &mut *shared.borrow_mut();
+            match alarm.poll(next, worker.clock.now(), context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    error!(%error, "cannot set timers");
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    worker.wakes_at = alarm.at();
+                    return Poll::Pending;
+                }
             }
         }
     })
@@ -310,20 +322,11 @@ fn turn(shared: &Shared) -> Option<Instant> {
     }
     worker.wakes_at = None;
     worker.after_without_control();
-    worker.engine.next_timeout()
-}
-
-fn poll_sleep(
-    shared: &Shared,
-    mut sleep: std::pin::Pin<&mut Sleep>,
-    next: Option<Instant>,
-    context: &mut Context<'_>,
-) -> Poll<()> {
-    let Some(next) = next else { return Poll::Pending };
-    let worker = &mut *shared.borrow_mut();
-    worker.wakes_at = Some(next);
-    sleep.as_mut().reset(worker.clock.to_runtime(next));
-    sleep.poll(context)
+    worker.pauses.wake(now);
+    match (worker.engine.next_timeout(), worker.pauses.earliest()) {
+        (Some(timeout), Some(pause)) => Some(timeout.min(pause)),
+        (timeout, pause) => timeout.or(pause),
+    }
 }
 
 impl Worker {

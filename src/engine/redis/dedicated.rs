@@ -206,8 +206,6 @@ impl Engine {
         link.in_flight = VecDeque::new();
         link.outbox = Default::default();
         link.partial = Vec::new();
-        link.large = Vec::new();
-        link.large_filled = 0;
         link.need = 0;
         link.cursor = Default::default();
         link.greeting = None;

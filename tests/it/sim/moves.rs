@@ -1,7 +1,8 @@
 //! Bytes move: from clients to the engine, to the servers, and back.
 
-use softmiss::engine::Outlet;
+use bytes::BufMut;
 use softmiss::engine::session::SessionId;
+use softmiss::engine::{Outlet, Room};
 use softmiss::failure::Failure;
 
 use super::client::{Client, Reader};
@@ -49,7 +50,19 @@ impl World {
         // The tick of the sending comes first: what the engine does with it is not earlier.
         let bytes = client.outgoing.as_slice()[..count].to_vec();
         client.outgoing.consume(count);
-        engine.client_data(client.id, &bytes, now);
+        // As the shell does, but for a shell that reads elsewhere: that must do no harm.
+        match engine.client_room(client.id) {
+            Room::Here(mut room) if !count.is_multiple_of(8) => {
+                let fits = count.min(room.remaining_mut());
+                room.put_slice(&bytes[..fits]);
+                self.tally.add(Thing::LargeRead);
+                engine.client_filled(client.id, now);
+                if fits < count {
+                    engine.client_data(client.id, &bytes[fits..], now);
+                }
+            }
+            Room::Here(_) | Room::Anywhere(_) => engine.client_data(client.id, &bytes, now),
+        }
         let paused = !engine.client_status(client.id).reads;
         client.gave(self.now, paused, &mut self.ledger, &mut self.totals);
         self.note(|| format!("client {index} > {:?}{}", short(&bytes), if paused { " (paused)" } else { "" }));
@@ -216,17 +229,17 @@ impl World {
             Sockets { clients: &mut self.clients, worker, random: &mut self.random, tally: &mut self.tally };
         let engine = &mut self.engines[worker];
         // As the shell does, but for a shell that reads elsewhere: that must do no harm.
-        match engine.link_space(link, epoch) {
-            Some(space) if count % 8 != 0 => {
-                let fits = count.min(space.len());
-                space[..fits].copy_from_slice(&bytes[..fits]);
+        match engine.link_room(link, epoch) {
+            Room::Here(mut room) if !count.is_multiple_of(8) => {
+                let fits = count.min(room.remaining_mut());
+                room.put_slice(&bytes[..fits]);
                 outlet.tally.add(Thing::LargeRead);
                 engine.link_filled(link, epoch, fits, now, &mut outlet);
                 if fits < count {
                     engine.link_data(link, epoch, &bytes[fits..], now, &mut outlet);
                 }
             }
-            _ => engine.link_data(link, epoch, &bytes, now, &mut outlet),
+            Room::Here(_) | Room::Anywhere(_) => engine.link_data(link, epoch, &bytes, now, &mut outlet),
         }
     }
 

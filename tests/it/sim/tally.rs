@@ -34,7 +34,7 @@ things! {
     PartialGive = "client bytes cut inside a request",
     PartialWrite = "server-bound bytes cut",
     PartialHear = "response bytes cut",
-    LargeRead = "response read straight into its buffer",
+    LargeRead = "message read straight into its buffer",
     PartialRead = "client takes a part of its response",
     BackPressure = "client is not read from for a while",
     SlowReader = "slow reader joins",

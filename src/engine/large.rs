@@ -1,0 +1,324 @@
+//! Large values: read straight into a buffer of their own, handed on in it, and the buffer used again.
+//!
+//! A value is collected whole before any of it is passed on, so that a server which dies in the middle of it costs a miss
+//! and never half a value. What can be saved is the copying around it. Once the length of a message is known and much of
+//! it is missing, the shell reads into the very buffer that holds its beginning ([`Room::Here`]). What the client's
+//! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
+//! goes to the [`Stock`] for the next one: fresh pages cost as much as a copy.
+
+use bytes::BufMut;
+use bytes::buf::Limit;
+
+use super::link::{LinkId, LinkState};
+use super::session::SessionId;
+use super::{Engine, Outlet};
+use crate::proto::memcache::response::Violation;
+use crate::time::Instant;
+
+/// A message of which so many bytes are missing is read into a buffer of its own.
+pub(super) const LARGE: usize = 16 << 10;
+
+/// Bytes of what follows that are read along with the end of a large message. Reading no further than its end would need
+/// another call to learn that nothing follows, and one more for the beginning of the next.
+pub(super) const BEHIND: usize = 4 << 10;
+
+/// Where messages of this size come, more of them may: what is read of the next before its length is known has to be
+/// copied, so it is no more than [`BEHIND`].
+pub(super) const HUGE: usize = 128 << 10;
+
+/// The most that is read at a time, so that other connections get their turn.
+const READ_LIMIT: usize = 1 << 20;
+
+/// What is left of a response, and smaller than this, is copied.
+const WORTH_KEEPING: usize = 16 << 10;
+
+/// The sizes of buffers that are kept for later.
+const STOCKED: std::ops::RangeInclusive<usize> = 64 << 10..=2 << 20;
+
+/// The most that all of them take.
+const STOCK_LIMIT: usize = 4 << 20;
+
+/// Where the next bytes of a connection are best read to.
+#[derive(Debug)]
+pub enum Room<'a> {
+    /// Anywhere, but no more than this at a time. Report with `client_data` or `link_data`.
+    Anywhere(usize),
+    /// To the end of the message that they belong to. Report with `client_filled` or `link_filled`.
+    Here(Limit<&'a mut Vec<u8>>),
+}
+
+/// Buffers that large values have been in, for the next ones: their pages are there.
+#[derive(Debug)]
+pub(super) struct Stock {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Stock {
+    /// An empty one, of a worker with so much memory.
+    pub(super) fn new(memory_limit: usize) -> Self {
+        Self { buffers: Vec::new(), bytes: 0, limit: STOCK_LIMIT.min(memory_limit / 16) }
+    }
+
+    /// Memory that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes a buffer that nobody needs any more.
+    fn put(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if !STOCKED.contains(&capacity) || capacity > self.limit {
+            return;
+        }
+        buffer.clear();
+        while self.bytes + capacity > self.limit {
+            // The smaller ones give way; when there are none, the new one does.
+            let smaller = (0..self.buffers.len())
+                .min_by_key(|index| self.buffers[*index].capacity())
+                .filter(|index| self.buffers[*index].capacity() < capacity);
+            let Some(index) = smaller else { return };
+            self.bytes -= self.buffers.swap_remove(index).capacity();
+        }
+        self.bytes += capacity;
+        self.buffers.push(buffer);
+    }
+
+    /// The smallest that has room for `wanted` bytes; if none has, the largest that has room for more than `least`.
+    fn take(&mut self, wanted: usize, least: usize) -> Option<Vec<u8>> {
+        let capacity = |index: &usize| self.buffers[*index].capacity();
+        // Of equal ones the last that came: its pages are still in the caches.
+        let index = (0..self.buffers.len())
+            .rev()
+            .filter(|index| capacity(index) >= wanted)
+            .min_by_key(capacity)
+            .or_else(|| (0..self.buffers.len()).max_by_key(capacity).filter(|index| capacity(index) > least))?;
+        let buffer = self.buffers.remove(index);
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    /// Makes room behind the beginning of a message of which so much is missing; says for how many bytes. Room grows with
+    /// what has come, not with what was announced.
+    fn make_room(&mut self, message: &mut Vec<u8>, missing: usize) -> usize {
+        let wanted = missing + BEHIND;
+        if message.capacity() - message.len() < missing.min(LARGE) {
+            let grown = wanted.min(message.len().max(LARGE));
+            match self.take(message.len() + wanted, message.len() + grown) {
+                Some(mut larger) => {
+                    larger.extend_from_slice(message);
+                    self.put(std::mem::replace(message, larger));
+                }
+                None => message.reserve_exact(grown),
+            }
+        }
+        wanted.min(message.capacity() - message.len()).min(READ_LIMIT)
+    }
+}
+
+/// An outlet for the response that is all of a buffer: it claims to have written what the buffer can be kept for.
+struct Keeping<'a> {
+    outlet: &'a mut dyn Outlet,
+    len: usize,
+    /// What is left has to be this much.
+    least: usize,
+    rest: Option<Rest>,
+}
+
+/// What a client is still to get of a buffer.
+struct Rest {
+    client: SessionId,
+    /// Bytes that have been written.
+    written: usize,
+    /// What follows on the buffer.
+    tail: Vec<u8>,
+}
+
+impl Outlet for Keeping<'_> {
+    fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
+        let written = self.outlet.offer(client, pieces);
+        let len = pieces[0].len() + pieces[1].len();
+        if pieces[0].len() < self.len || len - written < self.least {
+            return written;
+        }
+        self.rest = Some(Rest { client, written, tail: pieces[1].to_vec() });
+        len
+    }
+}
+
+impl Engine {
+    /// Where a client's next bytes are best read to.
+    pub fn client_room(&mut self, id: SessionId) -> Room<'_> {
+        let scarce = self.memory > self.memory_limit;
+        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
+        else {
+            return Room::Anywhere(usize::MAX);
+        };
+        if session.paused.is_some() || session.partial.is_empty() {
+            return Room::Anywhere(if session.huge { BEHIND } else { usize::MAX });
+        }
+        let missing = session.need.saturating_sub(session.partial.len());
+        if missing < LARGE || scarce {
+            return Room::Anywhere(usize::MAX);
+        }
+        let room = self.with_stock(|stock, engine| {
+            engine.session(id).map_or(0, |session| stock.make_room(&mut session.partial, missing))
+        });
+        self.charge_session(id);
+        match self.session(id) {
+            Some(session) => Room::Here((&mut session.partial).limit(room)),
+            None => Room::Anywhere(usize::MAX),
+        }
+    }
+
+    /// Bytes of a client were read into [`Engine::client_room`].
+    pub fn client_filled(&mut self, id: SessionId, now: Instant) {
+        self.refresh(now);
+        let scarce = self.memory > self.memory_limit;
+        if let Some(session) = self.session(id)
+            && (session.partial.len() >= session.need || scarce)
+        {
+            session.huge = session.need >= HUGE;
+            self.parse_partial(id, now);
+            if let Some(session) = self.session(id).filter(|session| session.partial.is_empty()) {
+                let buffer = std::mem::take(&mut session.partial);
+                self.restock(buffer);
+            }
+            self.charge_session(id);
+        }
+        self.settle(now);
+    }
+
+    /// So many bytes came from a client that is known for large values, and were read elsewhere.
+    pub(super) fn client_read(&mut self, id: SessionId, count: usize) {
+        if let Some(session) = self.session(id) {
+            session.huge &= count < BEHIND || session.need >= HUGE;
+        }
+    }
+
+    /// Where a server's next bytes are best read to.
+    pub fn link_room(&mut self, id: LinkId, epoch: u32) -> Room<'_> {
+        let link = &self.links[id.index()];
+        if link.epoch != epoch || link.state != LinkState::Up {
+            return Room::Anywhere(usize::MAX);
+        }
+        if link.partial.is_empty() {
+            return Room::Anywhere(if link.huge { BEHIND } else { usize::MAX });
+        }
+        let missing = link.need.saturating_sub(link.partial.len());
+        if missing < LARGE {
+            return Room::Anywhere(usize::MAX);
+        }
+        let room = self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
+        self.charge_link(id);
+        Room::Here((&mut self.links[id.index()].partial).limit(room))
+    }
+
+    /// `count` bytes of a server were read into [`Engine::link_room`]. `outlet` leads straight to the clients.
+    pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+            self.hear(id, count, now);
+            let link = &self.links[id.index()];
+            if link.partial.len() >= link.need {
+                let outcome = self.deliver_large(id, outlet);
+                self.judge(id, outcome, now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Passes on the large response that has become whole, and what was read along with its end.
+    fn deliver_large(&mut self, id: LinkId, outlet: &mut dyn Outlet) -> Result<(), Violation> {
+        let link = &mut self.links[id.index()];
+        link.huge = link.need >= HUGE;
+        let mut buffer = std::mem::take(&mut link.partial);
+        let mut behind = buffer.split_off(link.need);
+        let least = WORTH_KEEPING.max(buffer.capacity() / 4);
+        let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
+        let used = self.consume(id, &buffer, &mut keeping)?;
+        if used < buffer.len() {
+            // It is longer than it said.
+            buffer.drain(..used);
+            buffer.append(&mut behind);
+            self.keep_partial(id, buffer);
+            return Ok(());
+        }
+        match keeping.rest {
+            Some(Rest { client, written, tail }) => {
+                buffer.extend_from_slice(&tail);
+                if let Some(session) = self.session(client) {
+                    session.output.push_rest(buffer, written);
+                }
+                self.charge_session(client);
+                self.touch_session(client);
+            }
+            None => self.restock(buffer),
+        }
+        if !behind.is_empty() {
+            let used = self.consume(id, &behind, outlet)?;
+            behind.drain(..used);
+            self.keep_partial(id, behind);
+        }
+        Ok(())
+    }
+
+    /// Keeps the beginning of a response, unless its connection is over.
+    fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
+        let link = &mut self.links[id.index()];
+        if link.state == LinkState::Up {
+            link.partial = partial;
+        }
+    }
+
+    /// Takes a buffer that nobody needs any more.
+    pub(super) fn restock(&mut self, buffer: Vec<u8>) {
+        self.with_stock(|stock, _| stock.put(buffer));
+    }
+
+    fn with_stock<T>(&mut self, change: impl FnOnce(&mut Stock, &mut Self) -> T) -> T {
+        let mut stock = std::mem::replace(&mut self.stock, Stock::new(0));
+        let before = stock.bytes();
+        let result = change(&mut stock, self);
+        self.memory = self.memory - before + stock.bytes();
+        self.stock = stock;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_grows_with_what_has_come() {
+        let mut stock = Stock::new(512 << 20);
+        let mut message = vec![0; 100];
+        let mut most = 0;
+        while message.len() < 3 << 20 {
+            let missing = (60 << 20) - message.len();
+            let room = stock.make_room(&mut message, missing);
+            assert!(room > 0 && room <= READ_LIMIT);
+            assert!(message.capacity() <= 2 * message.len() + 2 * LARGE, "of {}", message.len());
+            message.resize(message.len() + room.min(70_000), 0);
+            most = most.max(room);
+        }
+        assert!(most > 500_000, "{most}");
+    }
+
+    #[test]
+    fn buffers_are_used_again_and_the_stock_stays_small() {
+        let mut stock = Stock::new(512 << 20);
+        for size in [64 << 10, 1 << 20, 1 << 20, 2 << 20, 300_000, 10, 3 << 20] {
+            stock.put(Vec::with_capacity(size));
+            assert!(stock.bytes() <= STOCK_LIMIT);
+        }
+        assert_eq!(stock.bytes(), 4 << 20, "the small one had to go");
+        let mut message = b"VALUE key 0 900000\r\n".to_vec();
+        assert_eq!(stock.make_room(&mut message, 900_000), 900_000 + BEHIND);
+        assert_eq!((message.capacity(), &message[..]), (1 << 20, &b"VALUE key 0 900000\r\n"[..]));
+        assert_eq!(stock.bytes(), 3 << 20);
+        assert_eq!(Stock::new(1 << 20).limit, 64 << 10, "a worker with little memory keeps little");
+    }
+}
