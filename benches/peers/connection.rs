@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workload::{Content, KEY_BYTES, Random, Workload};
+use crate::content::{Content, KEY_BYTES, Random};
+use crate::workload::Workload;
 
 /// Keys of one multi-get lie this far apart; a prime, so that they are all different.
 const STRIDE: u32 = 7_919;
