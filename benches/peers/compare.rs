@@ -9,12 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::Options;
 use crate::driver::Load;
 use crate::load::{LoadResult, lossy};
+use crate::machine::Circumstances;
+use crate::markdown;
 use crate::measure::CallCounter;
 use crate::process::{Placement, find_program};
 use crate::report::Block;
 use crate::stage::{Running, Servers, Stage};
 use crate::target::{Target, TargetKind, targets};
-use crate::workload::{self, Pace, Workload, by_name};
+use crate::workload::{self, Workload, by_name};
 
 /// How often a run of one workload may break and be repeated; each time is part of the report.
 const REPEATS: usize = 3;
@@ -29,38 +31,32 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
     };
     let memcached = (options.memcached.clone()).or_else(|| find_program("memcached")).context("no memcached here")?;
     let targets = targets(options, &memcached)?;
-    let labels: Vec<&str> = targets.iter().map(|target| target.label.as_str()).collect();
-    eprintln!("targets: {}", labels.join(", "));
+    let circumstances = Circumstances::new(options, &targets, &workloads);
+    println!("{}", circumstances.lines().join("\n"));
 
     let directory = Directory::new()?;
     let mut blocks = Vec::new();
     let mut flaws = Vec::new();
     for &placement in &options.placement {
         for workload in &workloads {
-            let stage = Stage {
-                memcached: memcached.clone(),
-                redis: workload.redis,
-                placement,
-                unix: workload.unix,
-                directory: directory.0.clone(),
-            };
-            let block = run_workload(options, &stage, &targets, workload)
+            let stage =
+                Stage { memcached: memcached.clone(), workload: *workload, placement, directory: directory.0.clone() };
+            let block = run_workload(options, &stage, &targets)
                 .with_context(|| format!("workload {}, placement {}", workload.name, placement.name()))?;
             let mut text = String::new();
             block.render(&options.reference, &mut text);
             print!("{text}");
-            // What a peer does wrong is a note in its table; what ours does wrong is a failure.
-            let ours = targets.iter().filter(|target| target.kind == TargetKind::Softmiss);
-            let limit = workload.calls_limit.filter(|_| options.guard && placement == Placement::One);
-            for Target { label, .. } in ours {
-                flaws.extend(block.wrong_answers(label));
-                flaws.extend(limit.and_then(|limit| block.excess_calls(label, limit)));
-            }
+            flaws.extend(targets.iter().flat_map(|target| flaws_of(options, &stage, &block, target)));
             blocks.push(block);
         }
     }
     if let Some(file) = &options.json {
-        fs::write(file, serde_json::to_vec_pretty(&blocks)?).with_context(|| format!("writing {}", file.display()))?;
+        let report = serde_json::json!({ "circumstances": circumstances, "blocks": blocks });
+        fs::write(file, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", file.display()))?;
+    }
+    if let Some(file) = &options.markdown {
+        let text = markdown::render(&circumstances, &blocks, &options.reference);
+        fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
     }
     if !flaws.is_empty() {
         bail!("{}", flaws.join("; "));
@@ -68,16 +64,34 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: &Workload) -> Result<Block> {
+/// What fails the run: what a peer does wrong is a note in its table, what ours does wrong is a failure.
+fn flaws_of(options: &Options, stage: &Stage, block: &Block, target: &Target) -> Vec<String> {
+    if !target.kind.is_ours() {
+        return Vec::new();
+    }
+    let mut flaws = Vec::new();
+    flaws.extend(block.wrong_answers(&target.label));
+    // Limits are meant for one worker, whose batches do not depend on how another is scheduled.
+    let guarded = options.guard && stage.placement == Placement::One;
+    if guarded && target.kind == (TargetKind::Softmiss { workers: 1 }) {
+        flaws.extend(stage.workload.limit.and_then(|limit| block.excess(&target.label, limit)));
+    }
+    flaws
+}
+
+fn run_workload(options: &Options, stage: &Stage, targets: &[Target]) -> Result<Block> {
+    let workload = &stage.workload;
+    let (targets, left_out): (Vec<&Target>, Vec<&Target>) =
+        targets.iter().partition(|target| target.kind.speaks(workload));
     let mut runs: BTreeMap<String, Vec<LoadResult>> = BTreeMap::new();
     let mut calls = BTreeMap::new();
     let mut broken = Vec::new();
-    let mut running = start_all(stage, targets, workload)?;
+    let mut running = start_all(stage, &targets)?;
     for round in 0..options.rounds {
         // Memory that earlier clients have left behind would be used again and hide what new ones need.
-        if workload.pace == Pace::Idle && round > 0 {
+        if workload.measures_memory() && round > 0 {
             drop(running);
-            running = start_all(stage, targets, workload)?;
+            running = start_all(stage, &targets)?;
         }
         let mut order: Vec<usize> = (0..targets.len()).collect();
         if round % 2 == 1 {
@@ -87,7 +101,7 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: 
             let run = loop {
                 let target = &running.1[place];
                 eprintln!("{} {} round {} {}", workload.name, stage.placement.name(), round + 1, target.label);
-                match Load::start(options, stage, workload, target).and_then(Load::finish) {
+                match Load::start(options, stage, target).and_then(Load::finish) {
                     Ok(run) => break run,
                     Err(reason) if broken.len() < REPEATS => {
                         let words = stage.last_words(&target.label);
@@ -97,21 +111,25 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: 
                 }
                 // What broke one run must not linger in the next.
                 drop(running);
-                running = start_all(stage, targets, workload)?;
+                running = start_all(stage, &targets)?;
             };
             runs.entry(targets[place].label.clone()).or_default().push(run);
         }
     }
-    if !options.no_calls && workload.pace != Pace::Idle {
+    if !options.no_calls && !workload.measures_memory() {
         for target in &running.1 {
-            calls.insert(target.label.clone(), count_calls(options, stage, workload, target)?);
+            calls.insert(target.label.clone(), count_calls(options, stage, target)?);
         }
     }
+    let labels = |targets: &[&Target]| targets.iter().map(|target| target.label.clone()).collect();
     Ok(Block {
         workload: workload.name.to_owned(),
         about: workload.about.to_owned(),
+        lone: workload.is_lone(),
         placement: stage.placement.name().to_owned(),
-        targets: targets.iter().map(|target| target.label.clone()).collect(),
+        placement_words: stage.placement.words().to_owned(),
+        targets: labels(&targets),
+        left_out: labels(&left_out),
         runs,
         calls,
         broken,
@@ -119,20 +137,25 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target], workload: 
 }
 
 /// Starts servers and targets and stores every key through each target.
-fn start_all(stage: &Stage, targets: &[Target], workload: &Workload) -> Result<(Servers, Vec<Running>)> {
+fn start_all(stage: &Stage, targets: &[&Target]) -> Result<(Servers, Vec<Running>)> {
     let servers = stage.servers()?;
-    let mut running = Vec::new();
+    let mut all = Vec::new();
     for target in targets {
-        let target = stage.start(target, &servers)?;
-        Load::fill(stage, workload, &target)?;
-        running.push(target);
+        let mut running = stage.start(target, &servers)?;
+        Load::fill(stage, &running)?;
+        // Nor may filling leave memory behind; a server keeps its, for it holds the keys.
+        if stage.workload.measures_memory() && target.kind != TargetKind::Direct {
+            drop(running);
+            running = stage.start(target, &servers)?;
+        }
+        all.push(running);
     }
-    Ok((servers, running))
+    Ok((servers, all))
 }
 
 /// One more run with perf attached; the reason when perf cannot be used is part of the report, not a failure.
-fn count_calls(options: &Options, stage: &Stage, workload: &Workload, target: &Running) -> Result<Result<f64, String>> {
-    let load = Load::start(options, stage, workload, target)?;
+fn count_calls(options: &Options, stage: &Stage, target: &Running) -> Result<Result<f64, String>> {
+    let load = Load::start(options, stage, target)?;
     let counter = match CallCounter::start(target.pid()) {
         Ok(counter) => counter,
         Err(reason) => return Ok(Err(format!("{reason:#}"))),

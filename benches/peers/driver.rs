@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::Options;
 use crate::load::{LoadResult, Phase};
 use crate::stage::{Running, Stage};
-use crate::workload::Workload;
 
 /// A load process that is connected and waits for the word.
 pub(crate) struct Load {
@@ -18,9 +17,9 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts a load and waits until its clients are connected.
-    pub(crate) fn start(options: &Options, stage: &Stage, workload: &Workload, target: &Running) -> Result<Self> {
+    pub(crate) fn start(options: &Options, stage: &Stage, target: &Running) -> Result<Self> {
         let warm_up = if options.quick { 0.1 } else { 0.3 };
-        let mut load = Self::spawn(stage, workload, target, Phase::Run, options.seconds, warm_up)?;
+        let mut load = Self::spawn(stage, target, Phase::Run, options.seconds, warm_up)?;
         let mut line = String::new();
         load.output.read_line(&mut line)?;
         if line.trim() != "ready" {
@@ -30,25 +29,21 @@ impl Load {
     }
 
     /// Stores every key of the workload through a target.
-    pub(crate) fn fill(stage: &Stage, workload: &Workload, target: &Running) -> Result<()> {
-        let mut load = Self::spawn(stage, workload, target, Phase::Fill, 0.0, 0.0)?;
+    pub(crate) fn fill(stage: &Stage, target: &Running) -> Result<()> {
+        let mut load = Self::spawn(stage, target, Phase::Fill, 0.0, 0.0)?;
         if !load.child.wait()?.success() {
             bail!("could not fill the caches through {}", target.label);
         }
         Ok(())
     }
 
-    fn spawn(
-        stage: &Stage,
-        workload: &Workload,
-        target: &Running,
-        phase: Phase,
-        seconds: f64,
-        warm_up: f64,
-    ) -> Result<Self> {
+    fn spawn(stage: &Stage, target: &Running, phase: Phase, seconds: f64, warm_up: f64) -> Result<Self> {
         let mut command = stage.placement.load_command(&std::env::current_exe()?);
-        command.args(["load", "--workload", workload.name, "--address", &target.address]);
+        command.args(["load", "--workload", stage.workload.name, "--address", &target.address]);
         command.args(["--pid", &target.pid().to_string()]);
+        for pid in &target.server_pids {
+            command.args(["--servers", &pid.to_string()]);
+        }
         command.args(["--seconds", &seconds.to_string(), "--warm-up-seconds", &warm_up.to_string()]);
         command.args(["--phase", if phase == Phase::Fill { "fill" } else { "run" }]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the load")?;

@@ -6,30 +6,39 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
-use crate::connection::{Connection, Tally};
+use crate::connection::{Connection, Socket, Tally};
 use crate::content::{Content, Random};
-use crate::load::{Address, LoadOptions, LoadResult, lossy, parse_address};
+use crate::load::{Address, LoadOptions, LoadResult, Quantiles, parse_address};
 use crate::measure;
+use crate::window::Window;
 use crate::workload::{Pace, Workload};
 
 /// How long the replies still in flight may take when the window has closed.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Without any reply for this long the proxy is taken for hung.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+/// Room for one read: large values need few of them, and what was read is compared while the cache still holds it.
+const READ_BYTES: usize = 128 << 10;
 
 /// The connections of one load process and what came back on them.
 pub(crate) struct Generator {
     poll: Poll,
     events: Events,
-    address: String,
-    workload: Workload,
+    address: Address,
+    /// What every connection reads into.
+    buffer: Vec<u8>,
+    /// The list that [`Generator::turn`] fills, between two turns.
+    answered: Vec<usize>,
+    /// What all connections do.
+    pub(crate) workload: Workload,
     content: Content,
     random: Random,
     /// A slot is empty between two connections of the reconnecting workload.
     connections: Vec<Option<Connection>>,
-    tally: Tally,
+    /// What came back.
+    pub(crate) tally: Tally,
 }
 
 impl Generator {
@@ -38,7 +47,9 @@ impl Generator {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
-            address: address.to_owned(),
+            address: parse_address(address)?,
+            buffer: vec![0; READ_BYTES],
+            answered: Vec::new(),
             workload,
             content,
             random: Random::new(0xcafe),
@@ -56,7 +67,8 @@ impl Generator {
             if ask {
                 self.ask(slot, 1)?;
                 while self.pending(slot) > 0 {
-                    self.turn(SILENCE)?;
+                    let answered = self.turn(SILENCE)?;
+                    self.give_back(answered);
                 }
             }
         }
@@ -64,21 +76,20 @@ impl Generator {
     }
 
     fn open(&mut self, slot: usize) -> Result<()> {
-        let mut connection = match parse_address(&self.address)? {
+        let socket = match &self.address {
             Address::Tcp(address) => {
-                let stream = mio::net::TcpStream::connect(address)?;
+                let stream = mio::net::TcpStream::connect(*address)?;
                 stream.set_nodelay(true)?;
-                Connection::new(Box::new(stream))
+                Socket::Tcp(stream)
             }
             // A full backlog makes a non-blocking connect fail at once, so a unix socket is connected in step.
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_nonblocking(true)?;
-                Connection::new(Box::new(mio::net::UnixStream::from_std(stream)))
+                Socket::Unix(mio::net::UnixStream::from_std(stream))
             }
         };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut connection.socket, Token(slot), interest)?;
+        let connection = Connection::new(socket, Token(slot), self.poll.registry())?;
         self.connections[slot] = Some(connection);
         Ok(())
     }
@@ -88,34 +99,40 @@ impl Generator {
     }
 
     /// Sends `count` requests on one connection with one write.
-    fn ask(&mut self, slot: usize, count: usize) -> Result<()> {
+    pub(crate) fn ask(&mut self, slot: usize, count: usize) -> Result<()> {
         let Some(connection) = self.connections[slot].as_mut() else { return Ok(()) };
         let now = Instant::now();
         for _ in 0..count {
             connection.ask(&self.workload, &self.content, &mut self.random, now);
         }
-        connection.flush()
+        connection.flush(self.poll.registry())
     }
 
-    /// Waits for events and takes all replies; returns the slots that got some.
-    fn turn(&mut self, longest: Duration) -> Result<Vec<usize>> {
+    /// Waits for events and takes all replies; returns the slots that got some, in a list to be given back.
+    pub(crate) fn turn(&mut self, longest: Duration) -> Result<Vec<usize>> {
         if let Err(error) = self.poll.poll(&mut self.events, Some(longest))
             && error.kind() != io::ErrorKind::Interrupted
         {
             return Err(error).context("waiting for events");
         }
-        let mut answered = Vec::new();
+        let mut answered = std::mem::take(&mut self.answered);
         for event in &self.events {
             let slot = event.token().0;
             let Some(connection) = self.connections[slot].as_mut() else { continue };
             if event.is_writable() {
-                connection.flush()?;
+                connection.flush(self.poll.registry())?;
             }
-            if event.is_readable() && connection.receive(&self.content, &mut self.tally)? > 0 {
+            if event.is_readable() && connection.receive(&mut self.buffer, &self.content, &mut self.tally)? > 0 {
                 answered.push(slot);
             }
         }
         Ok(answered)
+    }
+
+    /// Takes back the list of a turn, so that the next one need not allocate.
+    pub(crate) fn give_back(&mut self, mut answered: Vec<usize>) {
+        answered.clear();
+        self.answered = answered;
     }
 
     /// The closed loop: warm up, measure, drain.
@@ -132,30 +149,19 @@ impl Generator {
         let lifetime_base = self.tally.requests;
         self.tally.requests = 0;
         self.tally.latencies_ns.clear();
-        let (cpu_before, opened) = (measure::cpu_ns(options.pid)?, Instant::now());
-        self.until(opened + Duration::from_secs_f64(options.seconds), &mut pacer)?;
-        let (cpu_after, seconds) = (measure::cpu_ns(options.pid)?, opened.elapsed().as_secs_f64());
-        let requests = self.tally.requests;
+        let window = Window::open(options)?;
+        self.until(window.opened() + Duration::from_secs_f64(options.seconds), &mut pacer)?;
+        let result = window.close(self.tally.requests)?;
         let resident_bytes = measure::resident_bytes(options.pid)?;
         let mut latencies = std::mem::take(&mut self.tally.latencies_ns);
         self.drain()?;
-        latencies.sort_unstable();
-        let quantile = |per_mille: usize| {
-            let place = latencies.len() * per_mille / 1000;
-            latencies.get(place.min(latencies.len().saturating_sub(1))).copied().unwrap_or(0)
-        };
         Ok(LoadResult {
-            requests,
             lifetime_requests: lifetime_base + self.tally.requests,
-            seconds,
-            cpu_ns: cpu_after - cpu_before,
-            p50_ns: quantile(500),
-            p99_ns: quantile(990),
-            p999_ns: quantile(999),
+            quantiles: Quantiles::of(&mut latencies),
             resident_bytes,
-            bytes_per_client: None,
             misses: self.tally.misses,
             errors: self.tally.errors,
+            ..result
         })
     }
 
@@ -176,7 +182,7 @@ impl Generator {
             } else if now.saturating_duration_since(last_reply) > SILENCE {
                 bail!("no reply for {SILENCE:?}");
             }
-            for slot in answered {
+            for &slot in &answered {
                 match self.workload.pace {
                     Pace::Reconnect(_) => {
                         self.connections[slot] = None;
@@ -184,9 +190,10 @@ impl Generator {
                     }
                     Pace::Batch if self.pending(slot) > 0 => {}
                     Pace::Sliding | Pace::Batch => self.ask(slot, self.workload.in_flight - self.pending(slot))?,
-                    Pace::Idle => {}
+                    Pace::Idle | Pace::Burst(_) => {}
                 }
             }
+            self.give_back(answered);
         }
     }
 
@@ -198,29 +205,10 @@ impl Generator {
             if now >= end {
                 bail!("replies are still missing {DRAIN:?} after the last request");
             }
-            self.turn(end - now)?;
+            let answered = self.turn(end - now)?;
+            self.give_back(answered);
         }
         Ok(())
-    }
-
-    /// Opens all connections, one get on each, and reads how much memory they took.
-    pub(crate) fn idle(&mut self, pid: u32) -> Result<LoadResult> {
-        // The first client pays for what every proxy sets up once.
-        self.connect(1, true)?;
-        let before = measure::resident_bytes(pid)?;
-        self.connect(self.workload.connections, true)?;
-        let after = measure::resident_bytes(pid)?;
-        let growth = after.saturating_sub(before);
-        let clients = u32::try_from(self.workload.connections)?;
-        Ok(LoadResult {
-            requests: self.tally.requests,
-            lifetime_requests: self.tally.requests,
-            resident_bytes: after,
-            bytes_per_client: Some(lossy(growth) / f64::from(clients)),
-            misses: self.tally.misses,
-            errors: self.tally.errors,
-            ..LoadResult::default()
-        })
     }
 }
 
@@ -235,7 +223,7 @@ impl Pacer {
     fn new(workload: &Workload) -> Self {
         let interval = match workload.pace {
             Pace::Reconnect(per_second) => Some(Duration::from_secs(1) / per_second),
-            Pace::Sliding | Pace::Batch | Pace::Idle => None,
+            Pace::Sliding | Pace::Batch | Pace::Idle | Pace::Burst(_) => None,
         };
         Self { interval, due: Instant::now(), free: (0..workload.connections).collect() }
     }

@@ -15,7 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::Content;
 use crate::generator::Generator;
+use crate::memory;
 use crate::workload::{Pace, by_name};
+
+/// Values that are stored with one write when the caches are filled.
+const FILL_BYTES: usize = 256 << 10;
 
 /// What one load process is told on its command line.
 #[derive(Args, Clone, Debug)]
@@ -29,6 +33,9 @@ pub(crate) struct LoadOptions {
     /// The process whose CPU time and memory count.
     #[arg(long)]
     pub(crate) pid: u32,
+    /// The servers behind it, whose CPU time is told apart.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) servers: Vec<u32>,
     /// Length of the window.
     #[arg(long)]
     pub(crate) seconds: f64,
@@ -60,18 +67,44 @@ pub(crate) struct LoadResult {
     pub(crate) seconds: f64,
     /// CPU time of the measured process inside the window, in nanoseconds.
     pub(crate) cpu_ns: u64,
-    /// Latency quantiles inside the window, in nanoseconds.
-    pub(crate) p50_ns: u32,
-    pub(crate) p99_ns: u32,
-    pub(crate) p999_ns: u32,
+    /// CPU time of the servers behind it, all together.
+    pub(crate) servers_cpu_ns: Option<u64>,
+    /// CPU time of the load process itself.
+    pub(crate) load_cpu_ns: u64,
+    /// Latency inside the window.
+    #[serde(flatten)]
+    pub(crate) quantiles: Quantiles,
     /// Resident memory of the measured process at the end of the window, connections still open.
     pub(crate) resident_bytes: u64,
     /// Growth of resident memory for each idle client; only of the idle workload.
     pub(crate) bytes_per_client: Option<f64>,
+    /// Resident memory before the first client and the most of it meanwhile; only of a burst.
+    pub(crate) before_bytes: Option<u64>,
+    pub(crate) peak_bytes: Option<u64>,
     /// Keys that were not found although every key was stored.
     pub(crate) misses: u64,
     /// Requests that were answered with an error.
     pub(crate) errors: u64,
+}
+
+/// Latency in nanoseconds, exact.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Quantiles {
+    pub(crate) p50_ns: u32,
+    pub(crate) p99_ns: u32,
+    pub(crate) p999_ns: u32,
+}
+
+impl Quantiles {
+    /// The quantiles of some latencies, which are sorted for it.
+    pub(crate) fn of(latencies: &mut [u32]) -> Self {
+        latencies.sort_unstable();
+        let quantile = |per_mille: usize| {
+            let place = latencies.len() * per_mille / 1000;
+            latencies.get(place.min(latencies.len().saturating_sub(1))).copied().unwrap_or(0)
+        };
+        Self { p50_ns: quantile(500), p99_ns: quantile(990), p999_ns: quantile(999) }
+    }
 }
 
 /// Runs one load process: prints `ready`, waits for a line on standard input, loads, prints the result.
@@ -85,7 +118,11 @@ pub(crate) fn main(options: &LoadOptions) -> Result<()> {
     let result = match workload.pace {
         Pace::Idle => {
             wait_for_go()?;
-            generator.idle(options.pid)?
+            memory::idle(&mut generator, options)?
+        }
+        Pace::Burst(times) => {
+            wait_for_go()?;
+            memory::burst(&mut generator, options, times)?
         }
         Pace::Reconnect(_) => {
             wait_for_go()?;
@@ -122,8 +159,10 @@ fn fill(address: &str, content: &Content) -> Result<()> {
         Address::Unix(path) => Box::new(UnixStream::connect(path)?),
     };
     let keys: Vec<u32> = (0..content.keys()).collect();
+    // Large values go one at a time: what is under way must not depend on how much a proxy can hold.
+    let batch = (FILL_BYTES / content.value(0).len()).clamp(1, 16);
     let mut request = Vec::new();
-    for batch in keys.chunks(16) {
+    for batch in keys.chunks(batch) {
         request.clear();
         for &key in batch {
             content.push_set(&mut request, key);

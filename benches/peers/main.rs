@@ -13,11 +13,17 @@ mod content;
 mod driver;
 mod generator;
 mod load;
+mod machine;
+mod markdown;
 mod measure;
+mod memory;
 mod process;
+mod reply;
 mod report;
+mod settings;
 mod stage;
 mod target;
+mod window;
 mod workload;
 
 use std::path::PathBuf;
@@ -29,7 +35,7 @@ use clap::{Parser, Subcommand};
 use crate::load::LoadOptions;
 use crate::process::Placement;
 
-/// Compare softmiss with other memcached proxies: CPU time, system calls, latency and memory.
+/// Compare softmiss with other proxies for memcached and Redis: CPU time, system calls, latency and memory.
 #[derive(Parser, Debug)]
 #[command(name = "peers")]
 pub(crate) struct Options {
@@ -39,9 +45,18 @@ pub(crate) struct Options {
     /// Binary of nutcracker [default: from PATH].
     #[arg(long, value_name = "PATH")]
     pub(crate) nutcracker: Option<PathBuf>,
-    /// A memcached that was built with its proxy.
+    /// Worker threads of softmiss; each number is a target of its own, `softmiss-2w` for two.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) workers: Vec<u32>,
+    /// A memcached that was built with its proxy, for workloads of memcached.
     #[arg(long, value_name = "PATH")]
     pub(crate) memcached_proxy: Option<PathBuf>,
+    /// Binary of Predixy, for workloads of Redis.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) predixy: Option<PathBuf>,
+    /// Binary of Envoy, for workloads of Redis.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) envoy: Option<PathBuf>,
     /// Binary of memcached, for the servers [default: from PATH].
     #[arg(long, value_name = "PATH")]
     pub(crate) memcached: Option<PathBuf>,
@@ -66,15 +81,18 @@ pub(crate) struct Options {
     /// Leave out the round that counts system calls.
     #[arg(long)]
     pub(crate) no_calls: bool,
-    /// Fail when a build of softmiss makes more system calls per request than it should (placement one).
+    /// Fail when softmiss with one worker exceeds a limit of a workload: system calls, memory (placement one).
     #[arg(long, conflicts_with = "no_calls")]
     pub(crate) guard: bool,
-    /// A smoke run of a few seconds: one short round of w1, w3, w4, w3u and w8.
+    /// A smoke run of some 20 seconds: one short round of w1, w3, w4, w3u, w8 and idle.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Write every single run to this file.
+    /// Write every single run to this file, with the machine and the programs.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the tables to this file as docs/performance.md shows them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
     /// Cargo adds it.
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
@@ -118,7 +136,7 @@ fn run(mut options: Options) -> Result<()> {
         return load::main(load).inspect_err(|error| println!("{error:#}"));
     }
     if options.quick {
-        options.workloads = ["w1", "w3", "w4", "w3u", "w8"].map(str::to_owned).into();
+        options.workloads = ["w1", "w3", "w4", "w3u", "w8", "idle"].map(str::to_owned).into();
         options.rounds = 1;
         options.seconds = 0.3;
     }

@@ -37,6 +37,15 @@ impl Placement {
         }
     }
 
+    /// The words for readers.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::One => "everything on one CPU",
+            Self::Two => "the proxy alone on CPU 0, servers and load on CPU 1",
+            Self::Free => "free, the scheduler decides",
+        }
+    }
+
     /// Where the proxy runs.
     pub(crate) fn proxy_cpu(self) -> Option<&'static str> {
         match self {
@@ -125,14 +134,6 @@ impl Listen {
             Self::Port(port) => format!("127.0.0.1:{port}"),
             Self::Path(path) => path.display().to_string(),
         }
-    }
-
-    /// The flags that say it to memcached.
-    pub(crate) fn memcached_arguments(&self, command: &mut Command) {
-        match self {
-            Self::Port(port) => command.args(["-l", "127.0.0.1", "-p", &port.to_string()]),
-            Self::Path(path) => command.arg("-s").arg(path).args(["-a", "666"]),
-        };
     }
 
     fn answers(&self) -> bool {

@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use crate::process::{Listen, Placement, Process, find_program, free_port, pinned, spawn};
+use crate::settings;
 use crate::target::{Target, TargetKind};
+use crate::workload::Workload;
+
+/// Values from here on need servers that are started for large ones.
+const LARGE_VALUE: usize = 1_000_000;
 
 /// A target that runs and listens.
 pub(crate) struct Running {
@@ -14,6 +20,8 @@ pub(crate) struct Running {
     pub(crate) label: String,
     /// Where clients connect: `host:port`, or a path.
     pub(crate) address: String,
+    /// The servers behind it.
+    pub(crate) server_pids: Vec<u32>,
     process: Process,
 }
 
@@ -27,50 +35,48 @@ impl Running {
 /// The cache servers behind all proxies of one workload.
 pub(crate) struct Servers {
     ports: Vec<u16>,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 /// Starts processes for one workload at one placement.
 pub(crate) struct Stage {
     /// Binary of memcached.
     pub(crate) memcached: PathBuf,
-    /// The servers are Redis.
-    pub(crate) redis: bool,
+    /// What clients will do.
+    pub(crate) workload: Workload,
     /// Which CPU runs what.
     pub(crate) placement: Placement,
-    /// Clients use a unix socket.
-    pub(crate) unix: bool,
     /// Where configurations, logs and sockets go.
     pub(crate) directory: PathBuf,
 }
 
 impl Stage {
-    /// Starts three memcached servers.
+    /// Starts three servers.
     pub(crate) fn servers(&self) -> Result<Servers> {
-        let mut servers = Servers { ports: Vec::new(), _processes: Vec::new() };
+        let mut servers = Servers { ports: Vec::new(), processes: Vec::new() };
         for number in 0..3 {
             let port = free_port()?;
-            let name = format!("memcached-{number}");
-            let process = self.memcached(&name, self.placement.rest_cpu(), &Listen::Port(port))?;
+            let name = format!("server-{number}");
+            let command = self.server(self.placement.rest_cpu(), port)?;
+            servers.processes.push(self.spawn(&name, command, &Listen::Port(port))?);
             servers.ports.push(port);
-            servers._processes.push(process);
         }
         Ok(servers)
     }
 
     /// Starts one target and waits until it listens.
     pub(crate) fn start(&self, target: &Target, servers: &Servers) -> Result<Running> {
-        let listen = if self.unix {
+        let port = free_port()?;
+        let listen = if self.workload.unix && target.kind.is_ours() {
             Listen::Path(self.directory.join(format!("{}.sock", target.label)))
         } else {
-            Listen::Port(free_port()?)
+            Listen::Port(port)
         };
-        let process = match target.kind {
-            TargetKind::Direct => self.memcached("direct", self.placement.proxy_cpu(), &listen)?,
-            TargetKind::Nutcracker | TargetKind::Softmiss => self.twemproxy_like(target, servers, &listen)?,
-            TargetKind::MemcachedProxy => self.memcached_proxy(target, servers, &listen)?,
-        };
-        Ok(Running { label: target.label.clone(), address: listen.address(), process })
+        let command = self.command(target, servers, port, &listen)?;
+        let process = self.spawn(&target.label, command, &listen)?;
+        let behind = servers.processes.iter().filter(|_| target.kind != TargetKind::Direct);
+        let server_pids = behind.map(Process::pid).collect();
+        Ok(Running { label: target.label.clone(), address: listen.address(), server_pids, process })
     }
 
     /// The end of what a target has written to its log.
@@ -81,73 +87,72 @@ impl Stage {
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// One worker thread, as the proxies have; UDP off; memory for every key of every workload.
-    fn memcached(&self, name: &str, cpu: Option<&str>, listen: &Listen) -> Result<Process> {
-        if self.redis {
-            return self.redis_server(name, cpu, listen);
-        }
+    fn server(&self, cpu: Option<&str>, port: u16) -> Result<Command> {
+        if self.workload.redis { self.redis_server(cpu, port) } else { Ok(self.memcached(cpu, port)) }
+    }
+
+    /// One worker thread, as the proxies have; UDP off; memory for every key of the workload.
+    fn memcached(&self, cpu: Option<&str>, port: u16) -> Command {
         let mut command = pinned(&self.memcached, cpu);
-        // `-u root` is what it demands of root; others may not switch, and there it has no effect.
-        command.args(["-t", "1", "-m", "256", "-c", "4096", "-u", "root", "-U", "0"]);
-        listen.memcached_arguments(&mut command);
-        self.spawn(name, command, listen)
+        memcached_arguments(&mut command, port);
+        if self.workload.value_bytes < LARGE_VALUE {
+            command.args(["-m", "256"]);
+        } else {
+            command.args(["-m", "1024", "-I", "2m"]);
+        }
+        command
     }
 
     /// One that keeps nothing on disk.
-    fn redis_server(&self, name: &str, cpu: Option<&str>, listen: &Listen) -> Result<Process> {
+    fn redis_server(&self, cpu: Option<&str>, port: u16) -> Result<Command> {
         let program = find_program("redis-server").context("no redis-server here")?;
         let mut command = pinned(&program, cpu);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&self.directory);
-        match listen {
-            Listen::Port(port) => command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]),
-            Listen::Path(path) => command.args(["--port", "0", "--unixsocket"]).arg(path),
-        };
-        self.spawn(name, command, listen)
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+        Ok(command)
     }
 
-    /// Both read the same file, which is the point of the comparison.
-    fn twemproxy_like(&self, target: &Target, servers: &Servers, listen: &Listen) -> Result<Process> {
-        use std::fmt::Write as _;
-        let address = match listen {
-            Listen::Port(port) => format!("127.0.0.1:{port}"),
-            Listen::Path(path) => format!("{} 0666", path.display()),
-        };
-        let mut text = format!(
-            "peers:\n  listen: {address}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: 400\n  \
-             preconnect: true\n  server_connections: 1\n  servers:\n"
-        );
-        if self.redis {
-            text = text.replace("  servers:\n", "  redis: true\n  servers:\n");
-        }
-        for (number, port) in servers.ports.iter().enumerate() {
-            writeln!(text, "   - 127.0.0.1:{port}:1 node-{number}")?;
-        }
+    /// Writes what the target is told and says how it is started.
+    fn command(&self, target: &Target, servers: &Servers, port: u16, listen: &Listen) -> Result<Command> {
+        let cpu = self.placement.proxy_cpu();
+        let ports = &servers.ports;
+        // Envoy tells the language of its file by the ending; the others take any.
         let file = self.directory.join(format!("{}.yml", target.label));
+        let mut command = pinned(&target.program, cpu);
+        let text = match target.kind {
+            TargetKind::Direct => return self.server(cpu, port),
+            TargetKind::Nutcracker | TargetKind::Softmiss { .. } => {
+                command.arg("-c").arg(&file).args(["-a", "127.0.0.1", "-s", &free_port()?.to_string()]);
+                let workers = if let TargetKind::Softmiss { workers } = target.kind { workers } else { 1 };
+                let mode = if matches!(listen, Listen::Path(_)) { " 0666" } else { "" };
+                let address = format!("{}{mode}", listen.address());
+                settings::twemproxy(&address, ports, &self.workload, workers)
+            }
+            TargetKind::MemcachedProxy => {
+                memcached_arguments(&mut command, port);
+                command.args(["-I", "2m", "-o"]).arg(format!("proxy_config={}", file.display()));
+                settings::memcached_proxy(ports, &self.workload)
+            }
+            TargetKind::Predixy => {
+                command.arg(&file);
+                settings::predixy(&listen.address(), ports, &self.workload)
+            }
+            TargetKind::Envoy => {
+                command.arg("-c").arg(&file).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warn"]);
+                settings::envoy(port, ports, &self.workload)
+            }
+        };
         fs::write(&file, text)?;
-        let mut command = pinned(&target.program, self.placement.proxy_cpu());
-        command.arg("-c").arg(&file).args(["-a", "127.0.0.1", "-s", &free_port()?.to_string()]);
-        self.spawn(&target.label, command, listen)
+        Ok(command)
     }
 
-    /// Its own ketama and one thread; it differs from twemproxy's in the placement of keys, which costs the same.
-    fn memcached_proxy(&self, target: &Target, servers: &Servers, listen: &Listen) -> Result<Process> {
-        let nodes: Vec<String> =
-            (servers.ports.iter()).map(|port| format!("mcp.backend(\"node-{port}\", \"127.0.0.1\", {port})")).collect();
-        let text = format!(
-            "function mcp_config_pools()\n  return mcp.pool({{ {} }})\nend\n\
-             function mcp_config_routes(pool)\n  mcp.attach(mcp.CMD_ANY_STORAGE, function(r) return pool(r) end)\nend\n",
-            nodes.join(", ")
-        );
-        let file = self.directory.join(format!("{}.lua", target.label));
-        fs::write(&file, text)?;
-        let mut command = pinned(&target.program, self.placement.proxy_cpu());
-        command.args(["-t", "1", "-c", "4096", "-u", "root", "-U", "0"]);
-        command.arg("-o").arg(format!("proxy_config={}", file.display()));
-        listen.memcached_arguments(&mut command);
-        self.spawn(&target.label, command, listen)
-    }
-
-    fn spawn(&self, name: &str, command: std::process::Command, listen: &Listen) -> Result<Process> {
+    fn spawn(&self, name: &str, command: Command, listen: &Listen) -> Result<Process> {
         spawn(name, command, &self.directory.join(format!("{name}.log")), listen)
     }
+}
+
+/// What memcached is told as a server and as a proxy.
+fn memcached_arguments(command: &mut Command, port: u16) {
+    // `-u root` is what it demands of root; others may not switch, and there it has no effect.
+    command.args(["-t", "1", "-c", "4096", "-u", "root", "-U", "0", "-l", "127.0.0.1", "-p", &port.to_string()]);
 }
