@@ -41,6 +41,7 @@ pub(crate) struct Reply {
     /// The array's header has come.
     array: bool,
     misses: u32,
+    error: bool,
 }
 
 /// The value whose bytes come next, with its line end.
@@ -152,10 +153,14 @@ impl Reply {
             self.value = Some(Value { number: content.key_at(first, self.bulks), at: 0 });
             return Ok(None);
         }
-        if line != b"$-1\r\n" {
+        // An array may keep the values of servers that are well beside the error of one that is not.
+        if is_refusal(line) {
+            self.error = true;
+        } else if line == b"$-1\r\n" {
+            self.misses += 1;
+        } else {
             bail!("a value starts with {:?}", start(line));
         }
-        self.misses += 1;
         Ok(self.bulk_came(count))
     }
 
@@ -169,11 +174,11 @@ impl Reply {
 
     fn bulk_came(&mut self, count: u32) -> Option<Outcome> {
         self.bulks += 1;
-        (self.bulks == count).then(|| self.complete(self.misses, false))
+        (self.bulks == count).then(|| self.complete(self.misses, self.error))
     }
 
     fn complete(&mut self, misses: u32, error: bool) -> Outcome {
-        (self.seen, self.bulks, self.array, self.misses) = (0, 0, false, 0);
+        (self.seen, self.bulks, self.array, self.misses, self.error) = (0, 0, false, 0, false);
         Outcome { misses, error }
     }
 }
