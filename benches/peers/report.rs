@@ -171,8 +171,8 @@ impl Block {
         let pairs = mine.into_iter().zip(theirs).filter_map(|(mine, theirs)| {
             let (mine, theirs) = (mine?, theirs?);
             let ratio = if row.more_is_better { mine / theirs } else { theirs / mine };
-            // A figure of nothing, or less, has no ratio.
-            (ratio.is_finite() && ratio > 0.0).then_some(ratio)
+            // Nothing, or less than nothing (where a neighbour disturbed the direct run), has no ratio.
+            (mine > 0.0 && theirs > 0.0).then_some(ratio)
         });
         Spread::of(pairs.collect())
     }
