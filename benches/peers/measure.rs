@@ -29,10 +29,27 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
 /// `VmRSS` in `/proc/PID/status` is cheaper, but may lag by hundreds of kilobytes, more than a thousand idle clients
 /// of a lean proxy take.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss in smaps_rollup")?;
-    let kilobytes = line.trim().trim_end_matches(" kB").trim();
-    Ok(kilobytes.parse::<u64>().context("Rss is not a number")? * 1024)
+    kilobytes(&format!("/proc/{pid}/smaps_rollup"), "Rss:")
+}
+
+/// The most memory that process `pid` has had resident since [`restart_peak`], in bytes.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
+    kilobytes(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+/// Begins the peak of process `pid` anew.
+///
+/// Where that is not allowed the peak counts from the start of the process, which takes little else before a burst.
+pub(crate) fn restart_peak(pid: u32) {
+    drop(fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+}
+
+fn kilobytes(file: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("no {name} in {file}"))?;
+    let number = line.trim().trim_end_matches(" kB").trim();
+    Ok(number.parse::<u64>().with_context(|| format!("{name} in {file} is no number"))? * 1024)
 }
 
 /// Counts the system calls of one process through perf, from `start` until `finish`.
