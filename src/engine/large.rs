@@ -239,9 +239,11 @@ impl Engine {
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
         let used = self.consume(id, &buffer, &mut keeping)?;
         if used < buffer.len() {
-            // It is longer than it said.
+            // It is longer than it said, as when the request that it turns out to be for is the last one of its line.
             buffer.drain(..used);
             buffer.append(&mut behind);
+            let used = self.consume(id, &buffer, outlet)?;
+            buffer.drain(..used);
             self.keep_partial(id, buffer);
             return Ok(());
         }
