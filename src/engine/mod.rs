@@ -163,6 +163,7 @@ pub struct Engine {
     client_numbers: u64,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
+    recent: redis::Recent,
     /// The links that take part in the multi-get at hand; kept for its room.
     parts: Vec<multiget::Part>,
     /// The same of the Redis request at hand that is split: its shares, the share of each key, links and fragments.
@@ -240,6 +241,7 @@ impl Engine {
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
             spans: Vec::new(),
+            recent: redis::Recent::default(),
             parts: Vec::new(),
             shares: Vec::new(),
             order: Vec::new(),
@@ -629,14 +631,14 @@ impl Engine {
     fn deadline(&self, pool: PoolId, started: Instant) -> Instant {
         self.timeout(pool).map_or(Instant::NEVER, |timeout| started + timeout)
     }
+}
 
-    /// The next number for the `random` distribution (xorshift64).
-    fn next_random(&mut self) -> u32 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 32) as u32
-    }
+/// The next number for the `random` distribution (xorshift64).
+fn next_random(state: &mut u64) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 32) as u32
 }
 
 fn session_id(index: usize, session: &Session) -> SessionId {

@@ -33,7 +33,7 @@ use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
-pub(super) use input::Turn;
+pub(super) use input::{Recent, Turn};
 use pubsub::Subscriptions;
 pub use script::Scripts;
 pub(super) use split::Share;
