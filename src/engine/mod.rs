@@ -166,8 +166,10 @@ pub struct Engine {
     recent: redis::Recent,
     /// The links that take part in the multi-get at hand; kept for its room.
     parts: Vec<multiget::Part>,
-    /// The same of the Redis request at hand that is split: its shares, the share of each key, links and fragments.
+    /// The same of the Redis request at hand that is split: its shares and their pieces, the share of each key, links and
+    /// fragments.
     shares: Vec<redis::Share>,
+    share_pieces: Vec<redis::Piece>,
     order: Vec<u16>,
     ways: Vec<(LinkId, u16)>,
     /// A buffer for the next large response, all of it initialized; no larger than one megabyte.
@@ -244,6 +246,7 @@ impl Engine {
             recent: redis::Recent::default(),
             parts: Vec::new(),
             shares: Vec::new(),
+            share_pieces: Vec::new(),
             order: Vec::new(),
             ways: Vec::new(),
             spare: Vec::new(),
@@ -351,16 +354,20 @@ impl Engine {
 
     /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
     pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
-        self.charge_session(id);
         let draining = self.draining;
         let Some(session) = self.session(id) else {
             return ClientStatus { reads: false, finished: true };
         };
-        session.dirty = false;
         let over = session.ended || session.closing || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
-        ClientStatus { reads: (session.paused.is_none() || listens) && !over, finished: over && session.is_idle() }
+        let reads = (session.paused.is_none() || listens) && !over;
+        let status = ClientStatus { reads, finished: over && session.is_idle() };
+        // What it holds has changed only if something came for it, or it waits for something.
+        if std::mem::take(&mut session.dirty) || session.paused.is_some() {
+            self.charge_session(id);
+        }
+        status
     }
 
     /// A client that has something to write or is to be looked at again.

@@ -36,7 +36,7 @@ use crate::time::Instant;
 pub(super) use input::{Recent, Turn};
 use pubsub::Subscriptions;
 pub use script::Scripts;
-pub(super) use split::Share;
+pub(super) use split::{Piece, Share};
 use transaction::{Queue, Watch};
 
 /// What a server connection is set to before its first request.
