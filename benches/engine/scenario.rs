@@ -50,7 +50,7 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         about: "50 clients, one get of 20 keys each, 100 B",
         keys_per_get: 20,
         counted_turns: 20,
-        instructions: 25_176,
+        instructions: 25_175,
         ..BUSY
     },
     Scenario {
@@ -58,11 +58,11 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         about: "50 clients, 1 get each, 10,000 B",
         value_bytes: 10_000,
         counted_turns: 20,
-        instructions: 18_789,
+        instructions: 18_811,
         ..BUSY
     },
     Scenario { name: "set", about: "50 clients, 1 set each, 100 B", kind: Kind::Set, instructions: 2_224, ..BUSY },
-    Scenario { name: "set-16", about: "50 clients, 16 sets each, 100 B", kind: Kind::Set, instructions: 2_297, ..DEEP },
+    Scenario { name: "set-16", about: "50 clients, 16 sets each, 100 B", kind: Kind::Set, instructions: 2_239, ..DEEP },
     Scenario {
         name: "redis-get",
         about: "Redis: 50 clients, 1 GET each, 100 B",
@@ -83,7 +83,7 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         kind: Kind::RedisGet,
         keys_per_get: 20,
         counted_turns: 20,
-        instructions: 18_836,
+        instructions: 18_827,
         ..BUSY
     },
     Scenario {
