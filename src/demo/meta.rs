@@ -74,6 +74,7 @@ fn stored<'a>(meta: &Meta<'a>, key: &'a [u8]) -> Store<'a> {
         cas: figure(b'C'),
         block: meta.block.unwrap_or(b"\r\n"),
         noreply: false,
+        canonical: None,
     }
 }
 
@@ -97,7 +98,16 @@ fn count(storage: &impl Storage, meta: &Meta<'_>, key: &[u8], answer: &mut Vec<u
     if storage.find(key).is_none() && token(meta, b'N').is_some() {
         let mut block = token(meta, b'J').unwrap_or(b"0").to_vec();
         block.extend_from_slice(b"\r\n");
-        let first = Store { verb: Verb::Add, key, flags: 0, exptime: 0, cas: 0, block: &block, noreply: false };
+        let first = Store {
+            verb: Verb::Add,
+            key,
+            flags: 0,
+            exptime: 0,
+            cas: 0,
+            block: &block,
+            noreply: false,
+            canonical: None,
+        };
         storage.store(&first);
     } else {
         let argument = token(meta, b'D').unwrap_or(b"1");

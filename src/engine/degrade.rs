@@ -26,6 +26,13 @@ pub(super) struct Asked<'a> {
     pub(super) started: Instant,
 }
 
+impl Asked<'_> {
+    /// One of memcached's four gets.
+    pub(super) const fn get(verb: Verb, started: Instant) -> Self {
+        Self { verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", in_place: None, started }
+    }
+}
+
 /// What has to be known of a request to answer it in a server's place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lost<'a> {

@@ -1,10 +1,10 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
-use super::Engine;
 use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, Ticket};
 use super::redis::Flavor;
 use super::session::{Route, SessionId};
+use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
@@ -22,8 +22,8 @@ impl Engine {
         key: &[u8],
         now: Instant,
     ) -> Result<(ServerId, Option<Cap>), Failure> {
-        let random = self.draw(pool);
         let state = &self.pools[pool.index()];
+        let random = if state.ring.is_random() { next_random(&mut self.random) } else { 0 };
         let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
         if state.all_live { Ok((server, None)) } else { self.target_among(pool, asked, marks, key, random, now) }
     }
@@ -51,12 +51,6 @@ impl Engine {
             }
             self.refresh(now); // one of them has come back in this very moment
         }
-    }
-
-    /// A number for [`Ring::route`](crate::ring::Ring::route), where that needs one.
-    #[inline]
-    pub(super) fn draw(&mut self, pool: PoolId) -> u32 {
-        if self.pools[pool.index()].ring.is_random() { self.next_random() } else { 0 }
     }
 
     /// The link to a server that a client's requests go through, opened if need be.

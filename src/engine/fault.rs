@@ -279,7 +279,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         session.timed = false;
         if session.slots.is_empty() {
-            session.output.relax(); // idle for a while: the next response can wait for a buffer
+            session.rest(); // the next response can wait for a buffer
         }
         let pool = session.pool;
         while let Some(session) = self.session(id)

@@ -71,12 +71,14 @@ impl Values {
         Self { keys, fragments, blocks: Vec::new(), error: None, unfinished }
     }
 
-    /// Puts a key behind the others of its fragment.
+    /// Puts the key at a place behind the others of its fragment.
     #[inline]
-    pub(crate) fn link(&mut self, fragment: usize, index: u32) {
+    pub(crate) fn link(&mut self, fragment: usize, key: usize) {
         let fragment = &mut self.fragments[fragment];
-        if let Some(last) = self.keys.get_mut(fragment.last as usize) {
-            last.next = index;
+        let index = u32::try_from(key).unwrap_or(NO_KEY); // a part of a request has fewer keys
+        match self.keys.get_mut(fragment.last as usize) {
+            Some(last) => last.next = index,
+            None => fragment.first = index,
         }
         fragment.last = index;
     }

@@ -167,10 +167,13 @@ pub struct Engine {
     client_numbers: u64,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
+    recent: redis::Recent,
     /// The links that take part in the multi-get at hand; kept for its room.
     parts: Vec<multiget::Part>,
-    /// The same of the Redis request at hand that is split: its shares, the share of each key, links and fragments.
+    /// The same of the Redis request at hand that is split: its shares and their pieces, the share of each key, links and
+    /// fragments.
     shares: Vec<redis::Share>,
+    share_pieces: Vec<redis::Piece>,
     order: Vec<u16>,
     ways: Vec<(LinkId, u16)>,
     /// Buffers for the next large responses.
@@ -244,8 +247,10 @@ impl Engine {
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
             spans: Vec::new(),
+            recent: redis::Recent::default(),
             parts: Vec::new(),
             shares: Vec::new(),
+            share_pieces: Vec::new(),
             order: Vec::new(),
             ways: Vec::new(),
             stock: large::Stock::new(memory_limit),
@@ -354,16 +359,20 @@ impl Engine {
 
     /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
     pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
-        self.charge_session(id);
         let draining = self.draining;
         let Some(session) = self.session(id) else {
             return ClientStatus { reads: false, finished: true };
         };
-        session.dirty = false;
         let over = session.ended || session.closing || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
-        ClientStatus { reads: (session.paused.is_none() || listens) && !over, finished: over && session.is_idle() }
+        let reads = (session.paused.is_none() || listens) && !over;
+        let status = ClientStatus { reads, finished: over && session.is_idle() };
+        // What it holds has changed only if something came for it, or it waits for something.
+        if std::mem::take(&mut session.dirty) || session.paused.is_some() {
+            self.charge_session(id);
+        }
+        status
     }
 
     /// A client that has something to write or is to be looked at again.
@@ -615,14 +624,14 @@ impl Engine {
     fn deadline(&self, pool: PoolId, started: Instant) -> Instant {
         self.timeout(pool).map_or(Instant::NEVER, |timeout| started + timeout)
     }
+}
 
-    /// The next number for the `random` distribution (xorshift64).
-    fn next_random(&mut self) -> u32 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 32) as u32
-    }
+/// The next number for the `random` distribution (xorshift64).
+fn next_random(state: &mut u64) -> u32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 32) as u32
 }
 
 fn session_id(index: usize, session: &Session) -> SessionId {

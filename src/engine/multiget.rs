@@ -1,11 +1,11 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::Engine;
 use super::degrade::Asked;
 use super::link::{LinkId, Ticket};
 use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
 use super::session::{SessionId, Slot};
+use super::{Engine, next_random};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::request::Words;
@@ -50,34 +50,32 @@ impl Engine {
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
         let mut values = Values::new(count, unfinished);
         let mut parts = std::mem::take(&mut self.parts);
-        let mut lost = None;
-        for index in (0u32..).take(count) {
-            let Some(word) = words.next_with_blank() else { break };
-            let key = word.strip_prefix(b" ").unwrap_or(word);
-            let part = if expired { Err(Failure::TimedOut) } else { self.server_of(pool, key) };
-            let part = part.and_then(|server| match parts.iter().position(|part| part.server == server) {
-                Some(known) => Ok(known),
-                None => {
-                    let link = self.link_to(pool, id, server, now)?;
-                    if late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default()) {
-                        return Err(Failure::TimedOut);
-                    }
+        let mut lost = expired.then_some(Failure::TimedOut);
+        let mut index = 0;
+        while !expired && index < count {
+            // As far as the keys belong to servers that take part already.
+            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &parts, &mut values) else {
+                break;
+            };
+            let joined = server.and_then(|server| {
+                let link = self.link_to(pool, id, server, now)?;
+                if late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default()) {
+                    return Err(Failure::TimedOut);
+                }
+                Ok((server, link))
+            });
+            match joined {
+                Ok((server, link)) => {
                     let outbox = &mut self.links[link.index()].outbox;
                     parts.push(Part { server, link, start: outbox.end() });
                     encode::get_start(outbox.tail(), asked.verb, exptime, cap);
-                    values.fragments.push(Fragment { server, first: index, last: NO_KEY, done: false });
-                    Ok(parts.len() - 1)
+                    encode::get_key_with_blank(outbox.tail(), word);
+                    values.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
+                    values.link(parts.len() - 1, index);
                 }
-            });
-            let part = match part {
-                Ok(part) => part,
-                Err(failure) => {
-                    lost = Some(failure);
-                    continue;
-                }
-            };
-            values.link(part, index);
-            encode::get_key_with_blank(self.links[parts[part].link.index()].outbox.tail(), word);
+                Err(failure) => lost = Some(failure),
+            }
+            index += 1;
         }
         if let Some(failure) = lost {
             self.count_degraded(id, failure);
@@ -123,11 +121,32 @@ impl Engine {
         self.parts = parts;
     }
 
-    /// The server in the ring that a key belongs to.
-    #[inline]
-    fn server_of(&mut self, pool: PoolId, key: &[u8]) -> Result<ServerId, Failure> {
-        let random = self.draw(pool);
-        self.pools[pool.index()].ring.route(key, random).ok_or(Failure::Ejected)
+    /// Appends keys to the requests of the servers that they belong to, from the key number `index` on, up to the first
+    /// whose server takes no part yet: returns that key, the blank before it included, and where it belongs.
+    fn take_keys<'w>(
+        &mut self,
+        pool: PoolId,
+        words: &mut Words<'w>,
+        count: usize,
+        index: &mut usize,
+        parts: &[Part],
+        values: &mut Values,
+    ) -> Option<(&'w [u8], Result<ServerId, Failure>)> {
+        let Self { pools, links, random, .. } = self;
+        let ring = &pools[pool.index()].ring;
+        while *index < count {
+            let word = words.next_with_blank()?;
+            let key = word.strip_prefix(b" ").unwrap_or(word);
+            let drawn = if ring.is_random() { next_random(random) } else { 0 };
+            let Some(server) = ring.route(key, drawn) else { return Some((word, Err(Failure::Ejected))) };
+            let Some(part) = parts.iter().position(|part| part.server == server) else {
+                return Some((word, Ok(server)));
+            };
+            values.link(part, *index);
+            encode::get_key_with_blank(links[parts[part].link.index()].outbox.tail(), word);
+            *index += 1;
+        }
+        None
     }
 
     /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when
@@ -150,16 +169,7 @@ impl Engine {
         long.keys -= wanted;
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
-        let asked = Asked {
-            verb: long.verb,
-            noreply: false,
-            quiet: false,
-            conditional: false,
-            key: b"",
-            echo: b"",
-            in_place: None,
-            started,
-        };
+        let asked = Asked::get(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
         self.arm_session(id);

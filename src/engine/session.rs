@@ -23,6 +23,11 @@ const WINDOW_FLOOR: usize = 16;
 /// Bytes of responses that one client's requests in flight may be expected to bring.
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// Room for requests in flight that is kept while there are none: between two of them, and when there have been none for
+/// a while.
+const KEPT_SLOTS: usize = 32;
+const IDLE_SLOTS: usize = 8;
+
 /// What a response is taken to be before any was seen. A client starts with few requests in flight, and gets its full
 /// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
 /// its values is known.
@@ -241,9 +246,18 @@ impl Session {
         self.output.len()
     }
 
-    /// Gives back what an idle client does not need.
+    /// Gives back what a client does not need that has been idle for a while.
+    pub(crate) fn rest(&mut self) {
+        self.output.relax();
+        if self.slots.capacity() > IDLE_SLOTS {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// Gives back what a client does not need at the moment.
+    #[inline]
     pub(crate) fn relax(&mut self) {
-        if self.slots.is_empty() && self.slots.capacity() > 8 {
+        if self.slots.is_empty() && self.slots.capacity() > KEPT_SLOTS {
             self.slots = VecDeque::new();
         }
         if self.partial.is_empty() && self.partial.capacity() > 0 {

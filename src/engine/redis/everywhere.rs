@@ -5,7 +5,7 @@ use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
 use crate::engine::session::SessionId;
-use crate::engine::{Engine, server_id};
+use crate::engine::{Engine, next_random, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::plan::Everywhere;
 use crate::proto::resp::{encode, request};
@@ -21,7 +21,7 @@ impl Engine {
             Everywhere::Flush => How::Word,
             Everywhere::Dbsize => How::Sum,
             Everywhere::Keys | Everywhere::PubsubChannels => How::Join,
-            Everywhere::RandomKey => How::Any(self.next_random() as usize),
+            Everywhere::RandomKey => How::Any(next_random(&mut self.random) as usize),
             Everywhere::Wait | Everywhere::ScriptExists => How::Least,
             Everywhere::Load => How::First,
             Everywhere::ConfigGet | Everywhere::FunctionList => How::First,

@@ -13,6 +13,9 @@ use crate::proto::resp::{Version, encode};
 /// Bytes of answers below which values are passed on one by one; above, they are put together first.
 const PIECEMEAL: usize = 16 << 10;
 
+/// Parts of an answer that are taken apart without an allocation.
+const FEW: usize = 8;
+
 /// The answers that a request waits for, and what is made of them.
 #[derive(Debug)]
 pub(crate) struct Gather {
@@ -174,35 +177,29 @@ impl Gather {
         }
     }
 
-    fn items(reply: &[u8]) -> Option<Items<'_>> {
-        match reply::read(reply) {
-            Reply::List(items) => Some(items),
-            _ => None,
-        }
-    }
-
     fn pick(&self, order: &[u16], mut put: impl FnMut(&[u8])) {
-        let mut sources: Vec<Option<Items<'_>>> = self
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Came(reply) => Self::items(reply),
-                _ => None,
-            })
-            .collect();
-        let mut text = Vec::with_capacity(16);
-        encode::array(&mut text, order.len());
-        put(&text);
+        // What there is of each part: few are kept without an allocation.
+        let (mut few, mut many) = ([const { None }; FEW], Vec::new());
+        let sources = match few.get_mut(..self.parts.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(self.parts.len(), None);
+                &mut many[..]
+            }
+        };
+        for (source, part) in sources.iter_mut().zip(&self.parts) {
+            if let Part::Came(reply) = part {
+                *source = reply::items(reply);
+            }
+        }
+        let mut head = [0; encode::HEAD];
+        put(encode::array_in(&mut head, order.len()));
         for from in order {
             let from = usize::from(*from);
             match (sources.get_mut(from).and_then(|items| items.as_mut()?.next()), self.parts.get(from)) {
                 (Some(value), _) => put(value),
                 (None, Some(Part::Came(error) | Part::Lost(Some(error)))) if error.starts_with(b"-") => put(error),
-                _ => {
-                    text.clear();
-                    encode::null(&mut text, self.version());
-                    put(&text);
-                }
+                _ => put(encode::null_of(self.version())),
             }
         }
     }
@@ -212,7 +209,7 @@ impl Gather {
             return encode::integer(out, self.numbers().min().unwrap_or(0));
         }
         let mut least: Vec<i64> = Vec::new();
-        for (index, items) in self.good().filter_map(Self::items).enumerate() {
+        for (index, items) in self.good().filter_map(reply::items).enumerate() {
             let values = items.map(|value| match reply::read(value) {
                 Reply::Integer(value) => value,
                 _ => 0,
@@ -228,7 +225,7 @@ impl Gather {
     }
 
     fn join(&self, out: &mut Vec<u8>) {
-        let lists: Vec<_> = self.good().filter_map(Self::items).collect();
+        let lists: Vec<_> = self.good().filter_map(reply::items).collect();
         let is_map = self.good().any(|reply| reply.first() == Some(&b'%'));
         let count = lists.iter().map(Items::len).sum::<usize>();
         if is_map {
@@ -241,7 +238,7 @@ impl Gather {
 
     fn pairs(&self, out: &mut Vec<u8>) {
         let mut sums: Vec<(&[u8], i64)> = Vec::new();
-        for (index, mut items) in self.good().filter_map(Self::items).enumerate() {
+        for (index, mut items) in self.good().filter_map(reply::items).enumerate() {
             let mut place = 0;
             while let (Some(name), Some(value)) = (items.next(), items.next()) {
                 let Reply::Integer(value) = reply::read(value) else { continue };
@@ -279,7 +276,7 @@ impl Gather {
             Some(Part::Lost(Some(error))) => return out.extend_from_slice(error),
             _ => b"*2\r\n$1\r\n0\r\n*0\r\n",
         };
-        let Some(mut items) = Self::items(reply) else { return out.extend_from_slice(reply) };
+        let Some(mut items) = reply::items(reply) else { return out.extend_from_slice(reply) };
         let cursor = items.next().map(reply::read);
         let cursor = match cursor {
             Some(Reply::Bulk(text)) => std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok()),

@@ -59,7 +59,9 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> Turn {
-        let Some(session) = self.session(id) else { return Turn::Used(input.len()) };
+        let Self { sessions, spans, .. } = self;
+        let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+        let Some(session) = session else { return Turn::Used(input.len()) };
         if session.slots.is_empty() {
             session.barrier = Barrier::None;
         }
@@ -75,8 +77,7 @@ impl Engine {
             };
         }
         let limits = Limits { value: value_limit, trusted: client.trusted };
-        let mut spans = std::mem::take(&mut self.spans);
-        let Some(client) = self.redis(id) else { return Turn::Used(input.len()) };
+        let mut spans = std::mem::take(spans);
         let parsed = request::parse(input, &mut client.progress, limits, &mut spans);
         let turn = match parsed {
             Parsed::Complete { len } => {
@@ -149,8 +150,10 @@ impl Engine {
                 other => other,
             };
         }
+        let trusted = client.trusted;
+        let bare = client.queue.is_none() && client.subscriptions.is_none();
         self.counters.pool(pool).requests.add(1);
-        let found = match find(args) {
+        let found = match self.recent.find(args) {
             Ok(found) => found,
             // The server knows whether there is such a command.
             Err(Unfound::Command) if args.len() > 1 && self.config.pools[pool.index()].redis.routes_unknown => {
@@ -172,25 +175,25 @@ impl Engine {
             return Outcome::Done;
         }
         let call = Call { raw, args, command, plan, started };
-        let Some(client) = self.redis(id) else { return Outcome::Done };
-        if !client.trusted
-            && !matches!(plan.class, Class::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
-        {
+        if !trusted && !matches!(plan.class, Class::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
             self.refuse_request(id, b"NOAUTH Authentication required.");
             return Outcome::Done;
         }
-        if client.version == Version::Resp2
-            && client.is_subscribed()
-            && !matches!(plan.class, Class::Subscribe(_) | Class::Local(Local::Ping | Local::Quit | Local::Reset))
-        {
-            self.refuse_request(id, &errors::subscribed(command.name));
-            return Outcome::Done;
-        }
-        if client.queue.is_some()
-            && !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset))
-        {
-            self.queue(id, call);
-            return Outcome::Done;
+        if !bare {
+            let Some(client) = self.redis(id) else { return Outcome::Done };
+            if client.version == Version::Resp2
+                && client.is_subscribed()
+                && !matches!(plan.class, Class::Subscribe(_) | Class::Local(Local::Ping | Local::Quit | Local::Reset))
+            {
+                self.refuse_request(id, &errors::subscribed(command.name));
+                return Outcome::Done;
+            }
+            if client.queue.is_some()
+                && !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset))
+            {
+                self.queue(id, call);
+                return Outcome::Done;
+            }
         }
         if plan.alone && !idle {
             self.counters.pool(pool).requests.sub(1); // it will be counted when it is carried out
@@ -283,6 +286,37 @@ impl Unfound {
             Self::Command => errors::unknown_command(args),
             Self::Subcommand(command) => errors::unknown_subcommand(command, args.get(1)),
         }
+    }
+}
+
+/// Commands that were found lately, by their names as clients wrote them: most requests are of a few.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Recent([Option<(u64, &'static Command, Plan)>; Self::PLACES]);
+
+impl Recent {
+    const PLACES: usize = 8;
+
+    /// As [`find`].
+    #[inline]
+    fn find(&mut self, args: Args<'_>) -> Result<(&'static Command, Plan), Unfound> {
+        let name = args.get(0);
+        if name.len() >= 8 {
+            return find(args);
+        }
+        // The bytes and how many they are: different for different names.
+        let word = name.iter().fold(name.len() as u64, |word, byte| word << 8 | u64::from(*byte));
+        let place = (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as usize % Self::PLACES;
+        if let Some((known, command, plan)) = self.0[place]
+            && known == word
+        {
+            return Ok((command, plan));
+        }
+        let found = find(args)?;
+        // A subcommand is told from its command by more than the first word.
+        if command::find(name).is_some_and(|command| command.subcommands.is_empty()) {
+            self.0[place] = Some((word, found.0, found.1));
+        }
+        Ok(found)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{InPlace, Replies};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::engine::degrade::Asked;
 use crate::engine::link::Ticket;
-use crate::engine::session::SessionId;
+use crate::engine::session::{Session, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::Version;
@@ -19,11 +19,12 @@ pub(super) const CROSS_SLOT: &[u8] = b"CROSSSLOT Keys in request don't hash to t
 
 impl Engine {
     /// What is answered in a server's place, and how the request is to be treated on its way.
-    pub(super) fn asked<'a>(&mut self, id: SessionId, call: Call<'a>) -> (Asked<'a>, u8) {
-        let pool = self.session_ref(id).map_or(PoolId(0), |session| session.pool);
+    pub(super) fn asked<'a>(&self, id: SessionId, call: Call<'a>) -> (Asked<'a>, u8) {
+        let (pool, version, replies) = match self.session_ref(id) {
+            Some(Session { pool, redis: Some(client), .. }) => (*pool, client.version, client.replies),
+            other => (other.map_or(PoolId(0), |session| session.pool), Version::Resp2, Replies::On),
+        };
         let absorbs = self.policy(pool) == OnFailure::Absorb;
-        let (version, replies) =
-            self.redis(id).map_or_else(|| (Version::Resp2, Replies::On), |client| (client.version, client.replies));
         let reads = call.command.flags.has(Flags::READONLY);
         let asked = Asked {
             verb: if reads { Verb::Query } else { Verb::Command },

@@ -33,10 +33,10 @@ use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
-pub(super) use input::Turn;
+pub(super) use input::{Recent, Turn};
 use pubsub::Subscriptions;
 pub use script::Scripts;
-pub(super) use split::Share;
+pub(super) use split::{Piece, Share};
 use transaction::{Queue, Watch};
 
 /// What a server connection is set to before its first request.

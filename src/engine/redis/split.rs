@@ -18,7 +18,7 @@ use crate::time::Instant;
 
 /// What goes to one server.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(in crate::engine) struct Piece {
     pub(super) server: Result<ServerId, Failure>,
     /// The server that it is for, be it there or not.
     pub(super) owner: Option<ServerId>,
@@ -84,7 +84,8 @@ impl Engine {
         let outcome = if shares.len() <= 1 {
             self.send_keyed(id, call, args.get(1), now)
         } else {
-            let pieces: Vec<Piece> = shares.iter().map(|share| share.piece(Vec::new())).collect();
+            let mut pieces = std::mem::take(&mut self.share_pieces);
+            pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
             let how = match split {
                 Split::Values => How::Pick(order.clone()),
                 Split::Pairs => How::Word,
@@ -94,6 +95,8 @@ impl Engine {
             self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
                 shares[piece].write(out, args, stride, &order);
             });
+            pieces.clear();
+            self.share_pieces = pieces;
             Outcome::Done
         };
         (self.shares, self.order) = (shares, order);

@@ -58,6 +58,9 @@ pub fn line_end(out: &mut Vec<u8>) {
 
 /// Appends a storage command with its data block.
 pub fn store(out: &mut Vec<u8>, store: &Store<'_>, cap: Option<Cap>) {
+    if let (Some(canonical), None) = (store.canonical, cap) {
+        return out.extend_from_slice(canonical);
+    }
     out.extend_from_slice(store.verb.name().as_bytes());
     out.push(b' ');
     out.extend_from_slice(store.key);

@@ -165,6 +165,8 @@ pub struct Store<'a> {
     pub block: &'a [u8],
     /// No answer is wanted.
     pub noreply: bool,
+    /// All of it as it came, if that is known to be the canonical form.
+    pub canonical: Option<&'a [u8]>,
 }
 
 /// A request that changes an item without a data block.
@@ -265,6 +267,16 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
     }
 }
 
+/// A `get` of one key at the front of `input`, as almost everybody writes it: the key and the bytes that it takes, which
+/// are the canonical form. `None` when it is anything else, which [`parse`] finds out.
+#[must_use]
+#[inline]
+pub fn lone_get(input: &[u8]) -> Option<(&[u8], usize)> {
+    let rest = input.strip_prefix(b"get ")?;
+    let (key, end) = rest.split_at(find_key_end(rest.get(..=KEY_LIMIT).unwrap_or(rest))?);
+    (!key.is_empty() && end.starts_with(b"\r\n")).then_some((key, b"get \r\n".len() + key.len()))
+}
+
 /// As [`parse`], of a `line` that takes `len` bytes with its end, whatever it asks.
 #[inline(never)]
 fn parse_other<'a>(input: &'a [u8], line: &'a [u8], len: usize, value_limit: usize) -> Parsed<'a> {
@@ -353,22 +365,21 @@ fn get_many(len: usize, line_end: usize, verb: Verb, exptime: Option<i32>, keys:
 fn plain_set<'a>(input: &'a [u8], len: usize, words: &[u8], limit: usize) -> Option<Parsed<'a>> {
     let rest = &input[b"set ".len()..len]; // with the line's end, where the last number ends
     let key = &rest[..find_key_end(rest.get(..=KEY_LIMIT).unwrap_or(rest))?];
-    let (flags, at) = number::behind_blank(rest, key.len())?;
-    let (exptime, at) = number::behind_blank(rest, at)?;
-    let (bytes, at) = number::behind_blank(rest, at)?;
-    let (flags, exptime) = (u32::try_from(flags).ok()?, i64::try_from(exptime).ok()?);
+    let (flags, flags_end) = number::behind_blank(rest, key.len())?;
+    let (exptime, exptime_end) = number::behind_blank(rest, flags_end)?;
+    let (bytes, end) = number::behind_blank(rest, exptime_end)?;
+    let (flags, exptime) = (u32::try_from(flags).ok()?, i32::try_from(exptime).ok()?);
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= limit)?;
-    if at + 1 != words.len() || key.is_empty() || i64::try_from(bytes).is_ok_and(|bytes| bytes > MAX_BLOCK) {
+    if end + 1 != words.len() || key.is_empty() || i64::try_from(bytes).is_ok_and(|bytes| bytes > MAX_BLOCK) {
         return None;
     }
-    match block(&input[len..], bytes) {
-        Block::Whole(block) => {
-            let exptime = cut(exptime);
-            let store = Store { verb: Verb::Set, key, flags, exptime, cas: 0, block, noreply: false };
-            Some(complete(len + block.len(), Request::Store(store)))
-        }
-        Block::Partial | Block::Bad => None,
-    }
+    let Block::Whole(block) = block(&input[len..], bytes) else { return None };
+    let whole = len + block.len();
+    let no_zeros = |from: usize, to: usize| rest[from + 1] != b'0' || to == from + 2;
+    let plain = no_zeros(key.len(), flags_end) && no_zeros(flags_end, exptime_end) && no_zeros(exptime_end, end);
+    let canonical = (plain && rest[end] == b'\r').then(|| &input[..whole]);
+    let store = Store { verb: Verb::Set, key, flags, exptime, cas: 0, block, noreply: false, canonical };
+    Some(complete(whole, Request::Store(store)))
 }
 
 #[inline(never)]
@@ -395,7 +406,8 @@ fn store<'a>(input: &'a [u8], len: usize, verb: Verb, words: Words<'a>, value_li
     }
     match block(&input[len..], bytes) {
         Block::Whole(block) => {
-            let store = Store { verb, key: tokens[0], flags, exptime: cut(exptime), cas, block, noreply };
+            let store =
+                Store { verb, key: tokens[0], flags, exptime: cut(exptime), cas, block, noreply, canonical: None };
             complete(len + block.len(), Request::Store(store))
         }
         Block::Partial => Parsed::Incomplete { need: len + bytes + 2 },
@@ -617,6 +629,7 @@ impl<'a> Iterator for Words<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::encode;
     use super::*;
 
     proptest! {
@@ -648,7 +661,22 @@ mod tests {
                 body => body,
             };
             for limit in [4, 1 << 20] {
-                let (plain, any) = (parse(&input, limit), parse_other(&input, line, feed + 1, limit));
+                let (mut plain, any) = (parse(&input, limit), parse_other(&input, line, feed + 1, limit));
+                if let Parsed::Complete { len, request: Request::Store(store) } = &mut plain
+                    && let Some(canonical) = store.canonical.take()
+                {
+                    let mut written = Vec::new();
+                    encode::store(&mut written, store, None);
+                    prop_assert_eq!((canonical, &written[..]), (&input[..*len], canonical));
+                }
+                if let Some((key, len)) = lone_get(&input) {
+                    let mut written = Vec::new();
+                    encode::get_one(&mut written, Verb::Get, None, key, None);
+                    prop_assert_eq!(&written[..], &input[..len]);
+                    let (verb, exptime, keys, line_end) = (Verb::Get, None, &input[3..len - 2], 2);
+                    let get = Get { verb, exptime, keys, first: key, count: 1, line_end };
+                    prop_assert_eq!(&any, &Parsed::Complete { len, request: Request::Get(get) });
+                }
                 prop_assert_eq!(plain, any);
             }
             // The ways of `get` are told apart by its keys.

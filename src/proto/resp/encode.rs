@@ -2,26 +2,42 @@
 
 use super::Version;
 
+/// Longest head of an array.
+pub const HEAD: usize = 24;
+
+/// The head of an array, written to the end of `room`.
+#[must_use]
+pub fn array_in(room: &mut [u8; HEAD], count: usize) -> &[u8] {
+    room[HEAD - 2..].copy_from_slice(b"\r\n");
+    let at = digits(&mut room[..HEAD - 2], count as u64) - 1;
+    room[at] = b'*';
+    &room[at..]
+}
+
+/// Writes a decimal number to the end of `room`, which is large enough; returns where it starts.
+fn digits(room: &mut [u8], mut value: u64) -> usize {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
+        if value == 0 {
+            return at;
+        }
+    }
+}
+
 /// Appends a decimal number.
 pub fn number(out: &mut Vec<u8>, value: i64) {
     if let Ok(digit @ 0..=9) = u8::try_from(value) {
         return out.push(b'0' + digit);
     }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
+    let mut room = [0; 20];
+    let at = digits(&mut room, value.unsigned_abs());
     if value < 0 {
         out.push(b'-');
     }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(&room[at..]);
 }
 
 /// Appends a line of a mark and a number.
@@ -86,7 +102,16 @@ pub fn push(out: &mut Vec<u8>, count: usize, version: Version) {
 
 /// Appends the null that stands for a missing value.
 pub fn null(out: &mut Vec<u8>, version: Version) {
-    out.extend_from_slice(if version == Version::Resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    out.extend_from_slice(null_of(version));
+}
+
+/// The null that stands for a missing value.
+#[must_use]
+pub const fn null_of(version: Version) -> &'static [u8] {
+    match version {
+        Version::Resp2 => b"$-1\r\n",
+        Version::Resp3 => b"_\r\n",
+    }
 }
 
 /// Appends the null that stands for a missing array.
@@ -113,6 +138,13 @@ mod tests {
     fn numbers_and_words() {
         let mut out = Vec::new();
         [0, -1, 42, i64::MIN, i64::MAX].into_iter().for_each(|value| integer(&mut out, value));
+        for count in [0, 7, 20, usize::MAX] {
+            let mut appended = Vec::new();
+            array(&mut appended, count);
+            let expected = format!("*{count}\r\n").into_bytes();
+            assert_eq!(array_in(&mut [0; HEAD], count), expected);
+            assert!(appended == expected || count == usize::MAX);
+        }
         error(&mut out, b"ERR two\r\nlines");
         words(&mut out, &[b"GET", b""]);
         assert_eq!(

@@ -59,6 +59,15 @@ impl Scan {
                 self.left -= 1;
                 continue;
             }
+            if let Some((count, len)) = plain_array(&input[self.at..]) {
+                self.at += len;
+                self.left += count;
+                self.left -= 1;
+                if self.left > VALUES_LIMIT {
+                    return Scanned::Broken;
+                }
+                continue;
+            }
             match value(&input[self.at..]) {
                 Value::Whole { len, within, counts } => {
                     self.at += len;
@@ -98,6 +107,13 @@ fn plain_bulk(input: &[u8]) -> Option<usize> {
     let end = line + usize::try_from(length).ok()?;
     let is_end = |at: usize| input.get(at..at + 2) == Some(b"\r\n");
     (is_end(line - 2) && is_end(end)).then_some(end + 2)
+}
+
+/// As [`plain_bulk`], of the head of an array: how many values it holds, and its length.
+#[inline]
+fn plain_array(input: &[u8]) -> Option<(u64, usize)> {
+    let (count, line) = plain_header(input, b'*')?;
+    (input[line - 1] == b'\n').then_some((count.unsigned_abs(), line))
 }
 
 #[inline(never)]
@@ -206,6 +222,18 @@ impl<'a> Iterator for Items<'a> {
         let (value, rest) = self.rest.split_at(len);
         self.rest = rest;
         Some(value)
+    }
+}
+
+/// What is in a reply that is a list.
+#[must_use]
+pub fn items(reply: &[u8]) -> Option<Items<'_>> {
+    if let Some((count, line)) = plain_array(reply) {
+        return Some(Items { rest: &reply[line..], left: usize::try_from(count).ok()? });
+    }
+    match read(reply) {
+        Reply::List(items) => Some(items),
+        _ => None,
     }
 }
 
@@ -321,6 +349,22 @@ mod tests {
             }
         }
         assert_eq!(plain_bulk(b"$-1\r\n"), None);
+        for text in
+            ["*0\r\n+OK\r\n", "*2\r\n:1\r\n:2\r\n", "*12\r\n:1\r\n", "*3\rxabc\r\n", "*-1\r\n+OK\r\n", "*01\r\n"]
+        {
+            let whole = match value(text.as_bytes()) {
+                Value::Whole { len, within, .. } if !text.starts_with("*-") => Some((within, len)),
+                _ => None,
+            };
+            assert_eq!(plain_array(text.as_bytes()), whole, "{text:?}");
+            let list = match read(text.as_bytes()) {
+                Reply::List(items) => Some(items),
+                _ => None,
+            };
+            if whole.is_some() {
+                assert_eq!(items(text.as_bytes()), list, "{text:?}");
+            }
+        }
     }
 
     #[test]
