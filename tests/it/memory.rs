@@ -123,6 +123,49 @@ fn a_crowd_of_greedy_readers_stays_within_the_limit() {
 }
 
 #[test]
+fn memory_is_given_back_after_a_burst_of_large_values() {
+    let server = Process::memcached_with(free_port(), &["-I", "2m"], std::process::Stdio::null());
+    let proxy = limited(&[server.address], "512mb", 5000);
+    let value = "v".repeat(1 << 20);
+    let mut first = proxy.client();
+    for number in 0..10 {
+        assert_eq!(first.ask(format!("set big{number} 0 0 {}\r\n{value}\r\n", value.len())), "STORED");
+    }
+    let before = proxy.resident();
+    let mut crowd: Vec<_> = (0..200).map(|_| proxy.client()).collect();
+    for client in &mut crowd {
+        client.send((0..10).map(|number| format!("get big{number}\r\n")).collect::<String>());
+    }
+    let most = most_over(&proxy, before, Duration::from_millis(1000));
+    let (mut hits, mut misses) = (0, 0);
+    for client in &mut crowd {
+        for number in 0..10 {
+            let line = client.line();
+            if line == "END" {
+                misses += 1; // above the limit
+                continue;
+            }
+            assert_eq!(line, format!("VALUE big{number} 0 {}", value.len()));
+            assert!(client.read(value.len() + 7).ends_with(b"v\r\nEND\r\n"));
+            hits += 1;
+        }
+    }
+    println!("{hits} hits, {misses} misses; {} MB at most", most >> 20);
+    let over = || proxy.resident().saturating_sub(before);
+    let start = std::time::Instant::now();
+    let given_back = |over: &dyn Fn() -> usize| {
+        while over() > 16 << 20 && start.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        println!("{} KB more than before, after {:?}", over() >> 10, start.elapsed());
+        over() <= 16 << 20
+    };
+    assert!(given_back(&over), "with idle clients");
+    drop(crowd);
+    assert!(given_back(&over), "without clients");
+}
+
+#[test]
 fn a_crowd_of_slow_writers_stays_within_the_limit() {
     let server = Process::memcached();
     let proxy = limited(&[server.address], "64mb", 3000);
