@@ -9,16 +9,20 @@ use super::merge::Merge;
 use super::session::SessionId;
 use super::stall::Often;
 use super::{Engine, Notice, Outlet};
-use crate::config::model::{PoolId, Protocol};
+use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::meta::Flags;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Response, Status, Violation};
 use crate::proto::memcache::{Verb, reply, stats};
 use crate::time::Instant;
+use std::time::Duration;
 
 /// Responses of up to this many bytes are passed on even when the memory limit is reached.
 pub(super) const SMALL: usize = 1 << 10;
+
+/// Multi-gets whose buffers are kept for the next ones.
+const SPARE_VALUES: usize = 64;
 
 /// Capacity that a link keeps for the beginning of a response.
 const KEPT_PARTIAL: usize = 64 << 10;
@@ -31,6 +35,23 @@ pub(super) enum Step {
     Need(usize),
     /// The server broke the protocol.
     Broken(Violation),
+}
+
+/// What became of a response that somebody waited for.
+struct Handed {
+    /// When its request was read.
+    started: Instant,
+    /// It was the last part of its request's answer.
+    is_whole: bool,
+}
+
+/// A response, as far as it is counted.
+struct Answer {
+    status: Status,
+    /// Keys of a get that were there, and that were not.
+    found: (u64, u64),
+    latency: Duration,
+    is_whole: bool,
 }
 
 /// What comes of the responses in the bytes of one read.
@@ -190,6 +211,7 @@ impl Engine {
     pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
+        let found = link.front_found(status);
         let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         let counters = self.counters.server(pool, server);
         counters.responses.add(1);
@@ -199,14 +221,37 @@ impl Engine {
         } else if ticket.session == Ticket::NOBODY {
             self.counters.server(pool, server).own_responses.add(1);
             self.own_response(id, ticket, response[0], status);
-        } else if let Some(started) = self.hand_over(pool, ticket, response, status, to.outlet) {
+        } else if let Some(Handed { started, is_whole }) = self.hand_over(pool, ticket, response, status, to.outlet) {
             let link = &mut self.links[id.index()];
-            link.observe_latency(link.heard - started);
+            let latency = link.heard - started;
+            link.observe_latency(latency);
             to.succeeded = true;
+            self.count_answer(pool, server, Answer { status, found, latency, is_whole });
         } else {
             self.counters.server(pool, server).late_responses.add(1);
         }
         Step::Used(response[0].len() + response[1].len())
+    }
+
+    /// Counts a response that somebody waited for.
+    fn count_answer(&self, pool: PoolId, server: ServerId, answer: Answer) {
+        let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
+        let (of_pool, of_server) = (self.counters.pool(pool), self.counters.server(pool, server));
+        of_server.latency.record(nanos);
+        if answer.is_whole {
+            of_pool.latency.record(nanos);
+        }
+        let (hits, misses) = answer.found;
+        of_pool.hits.add(hits);
+        of_server.hits.add(hits);
+        of_pool.misses.add(misses);
+        of_server.misses.add(misses);
+        if matches!(answer.status, Status::Error | Status::OutOfMemory | Status::Unwilling(_)) {
+            of_server.errors.add(1);
+            if answer.status == Status::Error || !self.forgives(pool) {
+                of_pool.server_errors.add(1);
+            }
+        }
     }
 
     /// Whether there is no memory to keep so many bytes for a client. What is small is kept all the same: the answer in
@@ -215,7 +260,7 @@ impl Engine {
         len > SMALL && self.memory + len > self.memory_limit
     }
 
-    /// Puts a response into its slot. Returns when its request was read; `None` when nobody waits for it any more.
+    /// Puts a response into its slot. `None` when nobody waits for it any more.
     fn hand_over(
         &mut self,
         pool: PoolId,
@@ -223,7 +268,7 @@ impl Engine {
         response: [&[u8]; 2],
         status: Status,
         outlet: &mut dyn Outlet,
-    ) -> Option<Instant> {
+    ) -> Option<Handed> {
         let len = response[0].len() + response[1].len();
         let forgiven = match status {
             Status::OutOfMemory => Some(Failure::ServerMemory),
@@ -265,7 +310,7 @@ impl Engine {
             if done {
                 self.advance(id);
             }
-            return Some(started);
+            return Some(Handed { started, is_whole: done });
         }
         slot.waiting = 0;
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
@@ -298,7 +343,7 @@ impl Engine {
                     let (head, tail) = (written.min(parts[0].len()), written.saturating_sub(parts[0].len()));
                     parts = [&parts[0][head..], &parts[1][tail..]];
                     if parts[0].is_empty() && parts[1].is_empty() && session.is_content() && !self.draining {
-                        return Some(started);
+                        return Some(Handed { started, is_whole: true });
                     }
                 }
                 session.output.append(parts[0]);
@@ -309,18 +354,22 @@ impl Engine {
             }
             self.advance(id);
         } else if !hidden {
+            slot.body.reserve(parts[0].len() + parts[1].len());
             slot.body.extend_from_slice(parts[0]);
             slot.body.extend_from_slice(parts[1]);
             let held = slot.body.len();
             session.held += held;
             self.charge_session(id);
         }
-        Some(started)
+        Some(Handed { started, is_whole: true })
     }
 
     /// Moves the finished responses at the front of a session to its output.
     pub(super) fn advance(&mut self, id: SessionId) {
-        let Some(session) = self.session(id) else { return };
+        let Self { sessions, spare_values, .. } = self;
+        let Some(session) = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation) else {
+            return;
+        };
         while let Some(front) = session.slots.front()
             && front.waiting == 0
         {
@@ -329,16 +378,20 @@ impl Engine {
             session.keys_in_flight -= slot.keys as usize;
             session.held -= slot.body.len();
             session.output.push(slot.body);
-            if let Some(mut merge) = slot.merge {
-                session.held -= merge.footprint();
-                if let Merge::Values(values) = merge.as_mut() {
-                    let earlier = session.part_error.take();
-                    values.error = values.error.take().or(earlier);
-                    if values.unfinished {
-                        session.part_error = values.error.take();
-                    }
+            let Some(mut merge) = slot.merge else { continue };
+            session.held -= merge.footprint();
+            if let Merge::Values(values) = merge.as_mut() {
+                let earlier = session.part_error.take();
+                values.error = values.error.take().or(earlier);
+                if values.unfinished {
+                    session.part_error = values.error.take();
                 }
-                merge.write(&mut session.output);
+            }
+            merge.write(&mut session.output);
+            if spare_values.len() < SPARE_VALUES
+                && matches!(merge.as_ref(), Merge::Values(values) if values.is_worth_keeping())
+            {
+                spare_values.push(merge);
             }
         }
         if session.paused.is_some() && session.has_room_again() {

@@ -173,6 +173,7 @@ impl Engine {
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, failure, now);
         }
+        self.charge_link(id);
     }
 
     pub(super) fn count_closed(&self, pool: PoolId, server: ServerId, failure: Failure, was_up: bool) {
@@ -397,6 +398,7 @@ impl Engine {
     pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
         if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, at) {
             self.counters.pool(pool).server_ejects.add(1);
+            self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
                 self.board.owe_flush(pool, server, at);
             }

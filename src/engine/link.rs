@@ -25,9 +25,9 @@ pub(crate) const QUEUE_HARD_LIMIT: usize = 2 * QUEUE_LIMIT;
 /// Most requests in flight to a server on one connection.
 pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 
-/// Longest line of gets that were joined. memcached looks at a line that is longer than its first look at a connection's
-/// input, 2,048 bytes, once more from its start.
-const JOINED_LIMIT: usize = 2_000;
+/// Longest line of gets that were joined. memcached reads 16 KiB at a time, and looks at a line that is longer than what it
+/// has read once more from its start.
+const JOINED_LIMIT: usize = 7_000;
 
 /// Names a link of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,8 +138,21 @@ pub(crate) struct Cursor {
     pub(crate) key: u32,
     /// A piece of the response has been used.
     pub(crate) started: bool,
+    /// Values that came.
+    pub(crate) found: u32,
     /// For Redis: how far the response has been looked at.
     pub(crate) scan: Option<Scan>,
+}
+
+/// What is on its way to a server, as the statistics have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Queues {
+    /// Requests not written, and their bytes.
+    pub(crate) waiting: u64,
+    pub(crate) waiting_bytes: u64,
+    /// Requests written and not answered, and their bytes.
+    pub(crate) asked: u64,
+    pub(crate) asked_bytes: u64,
 }
 
 /// A connection to a server.
@@ -159,6 +172,10 @@ pub(crate) struct Link {
     pub(crate) epoch: u32,
     pub(crate) outbox: Outbox,
     pub(crate) in_flight: VecDeque<Ticket>,
+    /// Requests of those that were queued since everything had been written.
+    pub(crate) queued: usize,
+    /// What the statistics say of it.
+    pub(crate) told: Queues,
     /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
     pub(crate) open_line: usize,
     pub(crate) cursor: Cursor,
@@ -208,6 +225,8 @@ impl Link {
             epoch: 0,
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
+            queued: 0,
+            told: Queues::default(),
             open_line: 0,
             cursor: Cursor::default(),
             answered: false,
@@ -252,7 +271,20 @@ impl Link {
             }
         }
         self.in_flight.push_back(ticket);
+        self.queued += 1;
         ticket
+    }
+
+    /// What waits to be written, and what has been written and waits for its response.
+    pub(crate) fn queues(&self) -> Queues {
+        let unwritten = self.outbox.unwritten().len();
+        let waiting = if unwritten == 0 { 0 } else { self.queued.min(self.in_flight.len()) };
+        Queues {
+            waiting: waiting as u64,
+            waiting_bytes: unwritten as u64,
+            asked: (self.in_flight.len() - waiting) as u64,
+            asked_bytes: self.outbox.unanswered() as u64,
+        }
     }
 
     /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.

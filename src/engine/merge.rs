@@ -64,11 +64,29 @@ impl KeySlot {
 /// Most bytes that are reserved for the values of a multi-get before they come.
 const RESERVED: usize = 4 << 10;
 
+/// Values up to so many bytes are put together at once, and the buffer that they were in is used again.
+const KEPT_BLOCKS: usize = 8 << 10;
+
+/// Keys up to so many are kept room for.
+const KEPT_KEYS: usize = 128;
+
 impl Values {
-    /// No values yet, of so many keys, which belong to no fragment yet.
-    pub(crate) fn new(count: usize, unfinished: bool) -> Self {
-        let (keys, fragments) = (vec![KeySlot::MISSING; count], Vec::new());
-        Self { keys, fragments, blocks: Vec::new(), error: None, unfinished }
+    /// No values at all.
+    pub(crate) const EMPTY: Self =
+        Self { keys: Vec::new(), fragments: Vec::new(), blocks: Vec::new(), error: None, unfinished: false };
+
+    /// Has no values yet, of so many keys, which belong to no fragment yet.
+    pub(crate) fn reset(&mut self, count: usize, unfinished: bool) {
+        self.keys.clear();
+        self.keys.resize(count, KeySlot::MISSING);
+        self.fragments.clear();
+        self.blocks.clear();
+        (self.error, self.unfinished) = (None, unfinished);
+    }
+
+    /// Whether its buffers are worth keeping for another request.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.blocks.capacity() <= KEPT_BLOCKS && self.keys.capacity() <= KEPT_KEYS
     }
 
     /// Puts the key at a place behind the others of its fragment.
@@ -104,10 +122,11 @@ impl Values {
 
     /// Appends what the client gets.
     fn write(&self, out: &mut Output) {
-        for key in &self.keys {
-            if key.len > 0 {
-                out.append(&self.blocks[key.offset as usize..(key.offset + key.len) as usize]);
-            }
+        let block = |key: &KeySlot| &self.blocks[key.offset as usize..(key.offset + key.len) as usize];
+        if self.blocks.len() <= KEPT_BLOCKS {
+            out.append_all(self.blocks.len(), self.keys.iter().map(block));
+        } else {
+            self.keys.iter().for_each(|key| out.append(block(key)));
         }
         if !self.unfinished {
             out.append(self.error.as_deref().unwrap_or(reply::END));

@@ -61,6 +61,7 @@ use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
+use merge::Merge;
 pub use redis::{Scripts, greeting::Term};
 use session::{Barrier, Session, SessionId};
 
@@ -176,6 +177,9 @@ pub struct Engine {
     share_pieces: Vec<redis::Piece>,
     order: Vec<u16>,
     ways: Vec<(LinkId, u16)>,
+    /// What answers of multi-gets were put together in, for the next ones.
+    #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
+    spare_values: Vec<Box<Merge>>,
     /// Buffers for the next large responses.
     stock: large::Stock,
     /// Bytes held in buffers, and how many may be.
@@ -253,6 +257,7 @@ impl Engine {
             share_pieces: Vec::new(),
             order: Vec::new(),
             ways: Vec::new(),
+            spare_values: Vec::new(),
             stock: large::Stock::new(memory_limit),
             memory: 0,
             memory_limit,
@@ -472,6 +477,9 @@ impl Engine {
             return greeting.wrote(count);
         }
         link.outbox.wrote(count);
+        if link.outbox.unwritten().is_empty() {
+            link.queued = 0;
+        }
         if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
             self.resumable.append(&mut link.stalled);
             self.settle(now);
@@ -611,9 +619,16 @@ impl Engine {
             link.charged = footprint;
             self.counters.buffered_bytes.set(self.memory as u64);
         }
-        let server = self.counters.server(link.pool, link.server);
-        let waiting = link.outbox.unwritten().len();
-        server.in_queue_bytes.set(waiting as u64);
+        let queues = link.queues();
+        if queues != link.told {
+            // Several connections share a server's gauges, so each tells by how much it has changed.
+            let told = std::mem::replace(&mut link.told, queues);
+            let server = self.counters.server(link.pool, link.server);
+            server.in_queue.add(queues.waiting.wrapping_sub(told.waiting));
+            server.in_queue_bytes.add(queues.waiting_bytes.wrapping_sub(told.waiting_bytes));
+            server.out_queue.add(queues.asked.wrapping_sub(told.asked));
+            server.out_queue_bytes.add(queues.asked_bytes.wrapping_sub(told.asked_bytes));
+        }
     }
 
     fn timeout(&self, pool: PoolId) -> Option<Duration> {

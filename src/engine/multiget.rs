@@ -48,13 +48,15 @@ impl Engine {
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
-        let mut values = Values::new(count, unfinished);
+        let mut values = self.spare_values.pop().unwrap_or_else(|| Box::new(Merge::Values(Values::EMPTY)));
+        let Merge::Values(merged) = values.as_mut() else { return };
+        merged.reset(count, unfinished);
         let mut parts = std::mem::take(&mut self.parts);
         let mut lost = expired.then_some(Failure::TimedOut);
         let mut index = 0;
         while !expired && index < count {
             // As far as the keys belong to servers that take part already.
-            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &parts, &mut values) else {
+            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &parts, merged) else {
                 break;
             };
             let joined = server.and_then(|server| {
@@ -70,8 +72,8 @@ impl Engine {
                     parts.push(Part { server, link, start: outbox.end() });
                     encode::get_start(outbox.tail(), asked.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
-                    values.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
-                    values.link(parts.len() - 1, index);
+                    merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
+                    merged.link(parts.len() - 1, index);
                 }
                 Err(failure) => lost = Some(failure),
             }
@@ -79,15 +81,14 @@ impl Engine {
         }
         if let Some(failure) = lost {
             self.count_degraded(id, failure);
-            if self.policy(pool) == OnFailure::Error && values.error.is_none() {
-                values.error = Some(reply::error(failure).to_vec());
+            if self.policy(pool) == OnFailure::Error && merged.error.is_none() {
+                merged.error = Some(reply::error(failure).to_vec());
             }
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
         let Some(session) = self.session(id) else { return };
-        let merge = Merge::Values(values);
         session.keys_in_flight += count;
-        session.held += merge.footprint();
+        session.held += values.footprint();
         session.slots.push_back(Slot {
             started: asked.started,
             waiting: u32::try_from(parts.len()).unwrap_or(u32::MAX),
@@ -98,7 +99,7 @@ impl Engine {
             in_place: None,
             server: ServerId(0),
             body: Vec::new(),
-            merge: Some(Box::new(merge)),
+            merge: Some(values),
         });
         if parts.is_empty() {
             self.advance(id); // no key could be sent anywhere

@@ -68,6 +68,11 @@ impl Outbox {
         &self.bytes[self.written..]
     }
 
+    /// Bytes that have been written and are kept until they are answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.written - self.head
+    }
+
     /// Whether no byte from `start` on has been written.
     pub(crate) fn is_unwritten(&self, start: Offset) -> bool {
         self.index(start) >= self.written

@@ -41,6 +41,16 @@ impl Output {
         self.len += bytes.len();
     }
 
+    /// Appends copies of several slices, `len` bytes in all.
+    pub(crate) fn append_all<'a>(&mut self, len: usize, slices: impl Iterator<Item = &'a [u8]>) {
+        if self.tail.len() >= FULL {
+            self.seal();
+        }
+        self.tail.reserve(len);
+        slices.for_each(|slice| self.tail.extend_from_slice(slice));
+        self.len += len;
+    }
+
     /// Appends bytes that nobody else needs.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
         if bytes.len() < LARGE {

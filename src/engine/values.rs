@@ -20,23 +20,19 @@ impl Engine {
     pub(super) fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
         let value_limit = self.config.pools[link.pool.index()].value_limit;
-        let is_split = ticket.is(Ticket::SPLIT);
         let is_joined = link.front_is_joined();
+        if ticket.is(Ticket::SPLIT) {
+            return self.take_part(id, ticket, input, to);
+        }
         match response::piece(input, ticket.verb, value_limit) {
             // Once the length is known, the end that must follow is waited for as well.
-            Piece::Incomplete { need } if need > input.len() + LARGE && !is_split && !is_joined => {
+            Piece::Incomplete { need } if need > input.len() + LARGE && !is_joined => {
                 Step::Need(need + reply::END.len())
             }
             Piece::Incomplete { need } => Step::Need(need),
             Piece::Broken(violation) => Step::Broken(violation),
             Piece::End { len } => self.end_get(id, &input[..len], Status::Absent, to),
             Piece::Error { len, status } => self.end_get(id, &input[..len], status, to),
-            Piece::Value { key, len } if is_split => {
-                if self.place_value(id, ticket, key, &input[..len]) {
-                    return Step::Used(len);
-                }
-                self.skip_to(id, key, to)
-            }
             Piece::Value { key, len } => {
                 if key != only_key(link.outbox.between(ticket.start, link.front_end()), ticket.verb) {
                     return self.skip_to(id, key, to);
@@ -55,6 +51,24 @@ impl Engine {
                     Piece::Broken(violation) => Step::Broken(violation),
                 }
             }
+        }
+    }
+
+    /// The same for a part of a multi-get: all of its values that have come, and what follows them.
+    fn take_part(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
+        let (used, next) = self.place_values(id, ticket, input);
+        match next {
+            Some(Piece::End { len }) => {
+                self.end_get(id, &input[used..used + len], Status::Absent, to).using(used + len)
+            }
+            Some(Piece::Error { len, status }) => {
+                self.end_get(id, &input[used..used + len], status, to).using(used + len)
+            }
+            Some(Piece::Broken(violation)) => Step::Broken(violation),
+            _ if used > 0 => Step::Used(used),
+            Some(Piece::Value { key, .. }) => self.skip_to(id, key, to),
+            Some(Piece::Incomplete { need }) => Step::Need(need),
+            None => Step::Used(0),
         }
     }
 
@@ -81,16 +95,20 @@ impl Engine {
         Step::Used(0)
     }
 
-    /// Keeps a value for the part of a multi-get that the front ticket stands for. Returns whether the part still waits
-    /// for that key.
-    fn place_value(&mut self, id: LinkId, ticket: Ticket, key: &[u8], block: &[u8]) -> bool {
+    /// Keeps the values at the front of `input` that are for the part of a multi-get that the front ticket stands for.
+    /// Returns how many bytes they are, and the piece behind them that is no such value, if it has been looked at.
+    fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Option<Piece<'i>>) {
         let free = self.memory_limit.saturating_sub(self.memory);
         let Self { links, sessions, config, counters, .. } = self;
         let link = &mut links[id.index()];
-        let len = block.len();
+        let config = &config.pools[link.pool.index()];
         let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
         let mut session = sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
-        let mut values = session.as_deref_mut().and_then(|session| waiting_values(session, ticket));
+        let mut values = match &mut session {
+            // What is counted of the session is put down at the end, so that only one of the two is borrowed.
+            Some(session) => waiting_values(session, ticket),
+            None => None,
+        };
         let mut cursor = link.cursor;
         if !cursor.started {
             cursor.started = true;
@@ -98,42 +116,77 @@ impl Engine {
                 values.fragments.get(usize::from(ticket.fragment)).map_or(NO_KEY, |fragment| fragment.first)
             });
         }
-        // The key must be one that is still ahead.
         let mut words = Words::new(&keys[cursor.line_at..]);
-        let index = loop {
-            let Some(asked) = words.next() else { return false };
-            let index = cursor.key;
-            if let Some(values) = &values {
-                cursor.key = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
+        let (mut at, mut held, mut largest) = (0, 0, 0);
+        let next = loop {
+            let piece = response::piece(&input[at..], ticket.verb, config.value_limit);
+            let Piece::Value { key, len } = piece else { break Some(piece) };
+            // The key must be one that is still ahead.
+            let mut ahead = words.clone();
+            let mut slot = cursor.key;
+            let found = loop {
+                let Some(asked) = ahead.next() else { break None };
+                let index = slot;
+                if let Some(values) = &values {
+                    slot = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
+                }
+                if asked == key {
+                    break Some(index);
+                }
+            };
+            let Some(index) = found else { break Some(piece) };
+            (words, cursor.key) = (ahead, slot);
+            cursor.found += 1;
+            if let Some(values) = values.as_deref_mut() {
+                if len > SMALL && len > free {
+                    counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+                    if config.on_failure == OnFailure::Error {
+                        values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
+                    }
+                } else if values.fits(len) {
+                    values.found(index, &input[at..at + len]);
+                    held += len;
+                    largest = largest.max(len);
+                }
             }
-            if asked == key {
-                break index;
+            at += len;
+            if len > SMALL {
+                break None; // it is charged before the next one is looked at
             }
         };
         cursor.line_at = keys.len() - words.rest().len();
         link.cursor = cursor;
-        let kept = len <= SMALL || len <= free;
-        if !kept && let Some(values) = values.as_deref_mut() {
-            counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
-            if config.pools[link.pool.index()].on_failure == OnFailure::Error {
-                values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
-            }
+        if let Some(session) = session.filter(|_| held > 0) {
+            session.held += held;
+            session.observe_response(largest);
         }
-        if let Some(values) = values.filter(|values| kept && values.fits(len)) {
-            values.found(index, block);
-            if let Some(session) = session {
-                session.held += len;
-                session.observe_response(len);
-            }
-        }
-        if len > SMALL {
+        if largest > SMALL {
             self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
         }
-        true
+        (at, next)
     }
 }
 
 impl Link {
+    /// How many keys of the front request were there and how many were not, now that its response is over.
+    pub(super) fn front_found(&self, status: Status) -> (u64, u64) {
+        let Some(ticket) = self.in_flight.front() else { return (0, 0) };
+        if !matches!(ticket.verb, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats | Verb::MetaGet) {
+            return (0, 0);
+        }
+        if ticket.is(Ticket::SPLIT) {
+            let keys = asked_keys(self.outbox.between(ticket.start, self.front_end()), ticket.verb);
+            let keys = memchr::memchr_iter(b' ', keys).count() as u64;
+            let found = u64::from(self.cursor.found);
+            return (found, keys.saturating_sub(found));
+        }
+        match status {
+            Status::Done => (1, 0),
+            Status::Absent => (0, 1),
+            Status::Conflict | Status::OutOfMemory | Status::Unwilling(_) | Status::Error => (0, 0),
+        }
+    }
+
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
     fn joined_request(&self, key: &[u8]) -> Option<usize> {
         for (index, ticket) in self.in_flight.iter().enumerate().skip(1) {

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::histogram::Histogram;
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 
@@ -13,6 +14,12 @@ use crate::failure::Failure;
 pub struct Cell(AtomicU64);
 
 impl Cell {
+    /// A zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds to it. Only the worker that owns the cell may call this.
     #[inline]
     pub fn add(&self, more: u64) {
@@ -72,8 +79,16 @@ pub struct PoolCounters {
     pub requests: Cell,
     /// Requests refused as malformed.
     pub refused_requests: Cell,
+    /// Keys of gets whose value was there.
+    pub hits: Cell,
+    /// Keys of gets that their server did not have.
+    pub misses: Cell,
+    /// Error lines of servers that were passed on.
+    pub server_errors: Cell,
     /// Requests answered without a server because it failed, by cause.
     pub degraded: [Cell; Failure::ALL.len()],
+    /// How long requests took.
+    pub latency: Histogram,
     servers: Vec<ServerCounters>,
 }
 
@@ -106,6 +121,12 @@ pub struct ServerCounters {
     pub out_queue: Cell,
     /// Bytes of them.
     pub out_queue_bytes: Cell,
+    /// Keys of gets whose value was there.
+    pub hits: Cell,
+    /// Keys of gets that were not there.
+    pub misses: Cell,
+    /// Error lines that it answered.
+    pub errors: Cell,
     /// Responses that came after their request had been answered otherwise.
     pub late_responses: Cell,
     /// Requests sent again on a new connection.
@@ -118,8 +139,12 @@ pub struct ServerCounters {
     pub reconnects_limited: Cell,
     /// Probes sent.
     pub probes: Cell,
+    /// Times that it was put out of the ring.
+    pub ejections: Cell,
     /// Returns to the ring.
     pub restores: Cell,
+    /// How long its responses took.
+    pub latency: Histogram,
 }
 
 impl Counters {

@@ -1,5 +1,7 @@
 //! Counting: plain cells that workers write and anyone may read.
 
 pub mod counters;
+pub mod histogram;
 pub mod json;
+pub mod prometheus;
 pub mod table;

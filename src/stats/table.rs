@@ -2,7 +2,7 @@
 //!
 //! Names of twemproxy's statistics are twemproxy's; collectors made for it go on working.
 
-use super::counters::{Cell, PoolCounters, ServerCounters};
+use super::counters::{Cell, Counters, PoolCounters, ServerCounters};
 
 /// What a number means over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,13 @@ macro_rules! metrics {
     };
 }
 
+/// The statistics of the process.
+pub const PROCESS: &[Metric<Counters>] = metrics! { Counters:
+    total_connections Counter "connections opened: clients and servers"
+    current_connections Gauge "connections open: clients and servers"
+    buffered_bytes Gauge "bytes held in buffers"
+};
+
 /// The statistics of a pool.
 pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     client_eof Counter "client connections closed by the client"
@@ -62,6 +69,9 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     client_rejected Counter "clients turned away because client_connections was reached"
     requests Counter "requests read from clients"
     refused_requests Counter "requests refused as malformed"
+    hits Counter "keys of gets whose value was there"
+    misses Counter "keys of gets that their server did not have"
+    server_errors Counter "error lines of servers that were passed on"
 };
 
 /// The statistics of a server.
@@ -79,12 +89,16 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     in_queue_bytes Gauge "bytes waiting to be written"
     out_queue Gauge "requests written and not answered yet"
     out_queue_bytes Gauge "bytes written and not answered yet"
+    hits Counter "keys of gets whose value was there"
+    misses Counter "keys of gets that were not there"
+    errors Counter "error lines that it answered"
     late_responses Counter "responses that came after their request had been given up"
     resends Counter "requests sent again on a new connection"
     own_responses Counter "responses to requests of the proxy's own"
     stalls Counter "times it was silent for so long that requests were answered in its place"
     reconnects_limited Counter "connects put off because of server_reconnect_limit"
     probes Counter "probes sent while the server was ejected"
+    ejections Counter "times it was put out of the ring"
     restores Counter "returns to the ring"
 };
 

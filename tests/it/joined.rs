@@ -127,13 +127,13 @@ fn what_a_server_did_not_live_to_answer_is_asked_again() {
 #[test]
 fn a_line_has_a_limit() {
     let mut stage = Stage::start(1, PATIENT);
-    let keys: Vec<String> = (0..30).map(|number| format!("{number:0>200}")).collect();
+    let keys: Vec<String> = (0..80).map(|number| format!("{number:0>200}")).collect();
     let send: String = keys.iter().map(|key| format!("get {key}\r\n")).collect();
     stage.client.send(&send);
-    // Nine keys of 200 bytes and their blanks are a line.
-    let lines: String = keys.chunks(9).map(|keys| format!("get {}\r\n", keys.join(" "))).collect();
+    // Thirty-four keys of 200 bytes and their blanks are a line.
+    let lines: String = keys.chunks(34).map(|keys| format!("get {}\r\n", keys.join(" "))).collect();
     stage.servers[0].receive(&lines);
-    stage.servers[0].answer("END\r\n".repeat(4).as_str());
-    assert_eq!(stage.client.read(5 * 30), "END\r\n".repeat(30).into_bytes());
+    stage.servers[0].answer("END\r\n".repeat(3).as_str());
+    assert_eq!(stage.client.read(5 * 80), "END\r\n".repeat(80).into_bytes());
     stage.check_silence("after long lines");
 }

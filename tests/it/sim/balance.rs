@@ -63,6 +63,21 @@ impl World {
         sums
     }
 
+    /// With everything answered, the gauges of the servers' queues are back at zero.
+    pub(super) fn check_queues(&self) -> Result<(), String> {
+        for index in 0..self.servers.len() {
+            for worker in self.counters.iter() {
+                let server = worker.server(PoolId(0), ServerId(index as u16));
+                let queues = [&server.in_queue, &server.in_queue_bytes, &server.out_queue, &server.out_queue_bytes];
+                let queues = queues.map(softmiss::stats::counters::Cell::value);
+                if queues != [0; 4] {
+                    return Err(format!("server {index}: the gauges of its queues stand at {queues:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn check_balance(&self) -> Result<(), String> {
         let sums = self.sums();
         let totals = self.totals;

@@ -129,6 +129,7 @@ impl World {
             }
         }
         self.check_balance()?;
+        self.check_queues()?;
         let total = self.sums();
         self.tally.more(Thing::LateReply, total.late);
         self.tally.more(Thing::Joined, total.joined);
