@@ -13,10 +13,12 @@
 //! - [`stats`]: what is counted, and how it is told.
 //! - [`engine`]: the heart. Bytes and events in, bytes and events out; no I/O, no clock.
 //! - [`io`]: the shell. Sockets, threads, the clock, signals.
+//! - [`admin`]: what the operator sees over HTTP.
 //! - [`cli`], [`demo`]: the program's face.
 //!
 //! Dependencies point downwards only; a test sees to it. Start reading at [`engine::Engine`].
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -6,11 +6,13 @@ mod check;
 pub mod daemon;
 mod route;
 mod run;
+mod top;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::config::model::Port;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Where a configuration is looked for when no flag names one (twemproxy's default).
@@ -26,9 +28,28 @@ Examples:
   softmiss route -c FILE user:42         which server a key belongs to, and why
   softmiss route -c FILE --dead cache-a user:42
                                          where it would go if cache-a were gone
+  softmiss top 127.0.0.1:22223           watch it run, by its admin port
 
 Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT answer what has been read and end;
 SIGHUP reopens the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
+
+/// `--admin`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdminFlag(pub(crate) Port);
+
+impl std::str::FromStr for AdminFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(Port::Off)),
+            address => address
+                .parse()
+                .map(|address| Self(Port::At(address)))
+                .map_err(|_| "write an address with a port, such as 127.0.0.1:22223, or none".to_owned()),
+        }
+    }
+}
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -76,6 +97,10 @@ pub(crate) struct Flags {
     #[arg(short = 'a', long = "stats-addr", value_name = "ADDR")]
     pub(crate) stats_addr: Option<IpAddr>,
 
+    /// Address of the admin port (default 127.0.0.1:22223), or none
+    #[arg(long = "admin", value_name = "ADDR")]
+    pub(crate) admin: Option<AdminFlag>,
+
     /// Accepted for twemproxy's sake: statistics are always live
     #[arg(short = 'i', long = "stats-interval", value_name = "MS")]
     pub(crate) stats_interval: Option<u32>,
@@ -103,6 +128,8 @@ enum Command {
     },
     /// Say which pool and server keys belong to, and why
     Route(route::Arguments),
+    /// Watch a running proxy: pools, servers, events, rates and latencies, live
+    Top(top::Arguments),
     /// Show the proxy at work: nodes, load and faults inside this one process
     Demo(crate::demo::Options),
     /// Print a completion script for a shell
@@ -141,6 +168,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Some(Command::Check { files }) => Ok(check::run(&files)),
         Some(Command::Route(arguments)) => route::run(&file, &arguments),
+        Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "softmiss", &mut std::io::stdout());

@@ -8,6 +8,7 @@ pub mod model;
 mod pool;
 mod raw;
 mod resolve;
+mod settings;
 mod value;
 
 use std::path::Path;

@@ -25,16 +25,51 @@ pub struct Settings {
     pub workers: usize,
     /// Bound on all buffers of the process together, in bytes.
     pub memory_limit: usize,
-    /// Where twemproxy's JSON statistics are served; `None` when switched off.
-    pub stats: Option<SocketAddr>,
+    /// Where twemproxy's JSON statistics are served.
+    pub stats: Port,
+    /// Where the admin port is served.
+    pub admin: Port,
+    /// The statsd server that is told what is counted.
+    pub statsd: Option<StatsdSettings>,
     /// How much is logged, and in which form.
     pub log: LogSettings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { workers: 1, memory_limit: 512 << 20, stats: None, log: LogSettings::default() }
+        Self {
+            workers: 1,
+            memory_limit: 512 << 20,
+            stats: Port::Unsaid,
+            admin: Port::Unsaid,
+            statsd: None,
+            log: LogSettings::default(),
+        }
     }
+}
+
+/// Where the process serves something of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The file does not say: at the usual address, if nobody else is there.
+    Unsaid,
+    /// Nowhere.
+    Off,
+    /// Here, or the process does not start.
+    At(SocketAddr),
+}
+
+/// `softmiss: statsd:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatsdSettings {
+    /// Name or address of the host.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// First step of every name.
+    pub prefix: String,
+    /// Time between two reports.
+    pub interval: Duration,
 }
 
 /// `softmiss: log:`.
@@ -260,6 +295,18 @@ pub enum OnFailure {
     Miss,
     /// As [`OnFailure::Miss`], but a write is told what a server would say that forgets at once.
     Absorb,
+}
+
+impl OnFailure {
+    /// The word for it in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Miss => "miss",
+            Self::Absorb => "absorb",
+        }
+    }
 }
 
 /// What becomes of an ejected server's keys.

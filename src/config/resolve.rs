@@ -5,20 +5,13 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
-use std::net::SocketAddr;
-
 use super::diagnostic::{Diagnostic, Severity, Span, nearest};
-use super::model::{Config, LogFormat, LogLevel, LogSettings, Pool, Settings};
+use super::model::{Config, Pool, Settings};
 use super::raw::{Content, Node};
-use super::{pool, value};
+use super::{pool, settings, value};
 
 /// The name that is not a pool's.
-const SETTINGS_NAME: &str = "softmiss";
-
-const SETTINGS_KEYS: [&str; 4] = ["workers", "memory_limit", "stats", "log"];
-
-/// Keys of settings that have a meaning in the plan of this program and none in this version.
-const SETTINGS_LATER: [&str; 2] = ["admin", "statsd"];
+pub(super) const SETTINGS_NAME: &str = "softmiss";
 
 /// Most pools and servers that can be told apart.
 pub(super) const COUNT_LIMIT: usize = 65_535;
@@ -174,7 +167,7 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
         }
         names.push(key);
         if name == SETTINGS_NAME {
-            settings = resolve_settings(key, node, findings);
+            settings = settings::resolve(key, node, findings);
         } else if let Some(pool) = pool::resolve(key, name, node, findings) {
             pools.push((key, pool));
         }
@@ -237,64 +230,6 @@ fn same_listen(pools: &[(&Node, Pool)], findings: &mut Findings) {
             findings.push(clash);
         }
     }
-}
-
-fn resolve_settings(key: &Node, node: &Node, findings: &mut Findings) -> Settings {
-    let mut settings = Settings::default();
-    let pairs = match &node.content {
-        Content::Mapping(pairs) => pairs,
-        Content::Empty => return settings,
-        other => {
-            let message = format!("`{SETTINGS_NAME}` holds the settings of the process, not {}", other.kind());
-            findings.push(Diagnostic::error(Some(key.span.clone()), message));
-            return settings;
-        }
-    };
-    let keys = Keys::new(pairs, &SETTINGS_KEYS, &SETTINGS_LATER, "the `softmiss` section", findings);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = keys.read("workers", findings, |text| match text {
-        "auto" => Ok(cores as u64),
-        number => value::number(number, 1, 64),
-    });
-    settings.workers = workers.map_or(settings.workers, |workers| usize::try_from(workers).unwrap_or(1));
-    let memory = keys.read("memory_limit", findings, |text| value::size(text, 16 << 20, 1 << 40));
-    settings.memory_limit = memory.unwrap_or(settings.memory_limit);
-    let stats = keys.read("stats", findings, stats_address);
-    settings.stats = stats.unwrap_or(settings.stats);
-    if let Some((key, node)) = keys.find("log") {
-        settings.log = resolve_log(key, node, findings);
-    }
-    settings
-}
-
-/// The address of the statistics port, or `none`.
-fn stats_address(text: &str) -> Result<Option<SocketAddr>, value::Wrong> {
-    match text {
-        "none" => Ok(None),
-        address => value::socket_address(address, "write `host:port`, or `none` to switch the port off").map(Some),
-    }
-}
-
-fn resolve_log(key: &Node, node: &Node, findings: &mut Findings) -> LogSettings {
-    let mut log = LogSettings::default();
-    let Content::Mapping(pairs) = &node.content else {
-        let message = format!("`log` takes `level` and `format`, not {}", node.content.kind());
-        findings
-            .push(Diagnostic::error(Some(key.span.clone()), message).help("write `log: {level: info, format: text}`"));
-        return log;
-    };
-    let keys = Keys::new(pairs, &["level", "format"], &[], "`log`", findings);
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    log.level = keys.read("level", findings, |text| choice(text, &levels)).unwrap_or(log.level);
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    log.format = keys.read("format", findings, |text| choice(text, &formats)).unwrap_or(log.format);
-    log
 }
 
 /// One of several words.

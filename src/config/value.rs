@@ -116,6 +116,19 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
 
 /// An address to listen on.
 pub(super) fn socket_address(text: &str, help: &str) -> Result<SocketAddr, Wrong> {
+    let (host, port) = split_address(text, help)?;
+    match (host, port).to_socket_addrs().ok().and_then(|mut found| found.next()) {
+        Some(address) => Ok(address),
+        None => wrong(format!("`{host}` is not an address of this host and does not resolve"), help),
+    }
+}
+
+/// The host and the port of another program, to be looked up when it is needed.
+pub(super) fn host_and_port(text: &str) -> Result<(String, u16), Wrong> {
+    split_address(text, "write `host:port`").map(|(host, port)| (host.to_owned(), port))
+}
+
+fn split_address<'a>(text: &'a str, help: &str) -> Result<(&'a str, u16), Wrong> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return wrong(format!("`{text}` is not an address with a port"), help);
     };
@@ -124,10 +137,7 @@ pub(super) fn socket_address(text: &str, help: &str) -> Result<SocketAddr, Wrong
     if host.is_empty() {
         return wrong(format!("`{text}` has no host"), help);
     }
-    match (host, port).to_socket_addrs().ok().and_then(|mut found| found.next()) {
-        Some(address) => Ok(address),
-        None => wrong(format!("`{host}` is not an address of this host and does not resolve"), help),
-    }
+    Ok((host, port))
 }
 
 fn unbracketed(host: &str) -> &str {

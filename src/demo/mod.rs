@@ -18,8 +18,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::admin::{self, Admin};
 use crate::cli::say;
-use crate::config::model::{Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Server, Settings, Stall};
+use crate::config::model::{
+    Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, Settings, Stall,
+};
 use crate::io::{Proxy, log, signal};
 use load::Seen;
 use node::Node;
@@ -67,7 +70,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         anyhow::Error::new(error).context(taken)
     })?;
     let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
-    say(&opening(address, options));
+    let watched = Admin::start(admin::USUAL, proxy.observed()).ok(); // another process may be there; then not
+    say(&opening(address, watched, options));
     let board = proxy.shared_board();
     let seen = Arc::new(Seen::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -107,16 +111,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn opening(address: SocketAddr, options: &Options) -> String {
+fn opening(address: SocketAddr, watched: Option<SocketAddr>, options: &Options) -> String {
     let mut text = format!(
         "\nA memcached proxy is running at {address}, in front of three cache nodes inside this process.\n\n\
          \x20 try it      telnet {} {}        then: set a 0 0 5 / hello / get a\n\
          \x20 Django      CACHES = {{\"default\": {{\"LOCATION\": \"{address}\",\n\
-         \x20             \"BACKEND\": \"django.core.cache.backends.memcached.PyMemcacheCache\"}}}}\n\
-         \x20 end it      Ctrl-C\n\n",
+         \x20             \"BACKEND\": \"django.core.cache.backends.memcached.PyMemcacheCache\"}}}}\n",
         address.ip(),
         address.port()
     );
+    if let Some(watched) = watched {
+        text.push_str(&format!("  watch it    http://{watched}/ in a browser, or: softmiss top {watched}\n"));
+    }
+    text.push_str("  end it      Ctrl-C\n\n");
     if !options.no_chaos {
         text.push_str("A monkey kills, hangs and revives the nodes. Watch the errors: they stay at 0.\n\n");
     }
@@ -141,5 +148,5 @@ fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
         flap_limit: None, // the monkey would soon be without prey
         ..Pool::new("demo", listen, servers.collect())
     };
-    Config { settings: Settings { stats: None, ..Settings::default() }, pools: vec![pool] }
+    Config { settings: Settings { stats: Port::Off, ..Settings::default() }, pools: vec![pool] }
 }

@@ -7,7 +7,8 @@
 mod alarm;
 mod client;
 pub mod clock;
-mod listener;
+pub mod events;
+pub(crate) mod listener;
 pub mod log;
 pub mod proxy;
 mod server;
@@ -16,4 +17,4 @@ mod stats;
 mod stream;
 mod worker;
 
-pub use proxy::{Proxy, StartError};
+pub use proxy::{Observed, Proxy, StartError};

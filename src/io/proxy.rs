@@ -13,12 +13,14 @@ use tracing::info;
 
 use super::alarm::Alarm;
 use super::clock::Clock;
+use super::events::Events;
 use super::listener::{self, Acceptor, Bound};
 use super::worker::{self, Handle, Message, Worker};
-use crate::config::model::{Config, PoolId};
+use crate::config::model::{Config, PoolId, Port};
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Board;
 use crate::stats::counters::Counters;
+use crate::stats::prometheus::Sources;
 
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
@@ -48,11 +50,19 @@ pub enum StartError {
 
 /// What the statistics are made of.
 #[derive(Debug, Clone)]
-pub(crate) struct Observed {
+pub struct Observed {
     pub(crate) config: Arc<Config>,
     pub(crate) board: Arc<Board>,
     pub(crate) counters: Arc<[Arc<Counters>]>,
     pub(crate) clock: Clock,
+    pub(crate) events: Arc<Events>,
+}
+
+impl Observed {
+    /// What statistics are taken from.
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources { config: &self.config, board: &self.board, workers: &self.counters }
+    }
 }
 
 /// A running proxy. Dropping it leaves it running; [`Proxy::shutdown`] ends it.
@@ -83,8 +93,8 @@ impl Proxy {
             bound.push(listener);
         }
         let stats = match config.settings.stats {
-            None => None,
-            Some(address) => {
+            Port::Unsaid | Port::Off => None,
+            Port::At(address) => {
                 Some(listener::bind_tcp(address, 128, false).map_err(|source| StartError::Stats { address, source })?)
             }
         };
@@ -102,6 +112,7 @@ impl Proxy {
             .unzip();
         let workers: Arc<[Handle]> = workers.into();
         let scripts = Scripts::default();
+        let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
         let mut bound = Some(bound);
         let mut threads = Vec::new();
@@ -118,6 +129,7 @@ impl Proxy {
                 },
                 workers: Arc::clone(&workers),
                 clock,
+                events: Arc::clone(&events),
                 listeners: bound.take().unwrap_or_default(),
                 inbox,
             };
@@ -127,7 +139,7 @@ impl Proxy {
         for pool in &config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
         }
-        let observed = Observed { config, board, counters, clock };
+        let observed = Observed { config, board, counters, clock, events };
         Ok(Self { workers, threads, addresses, observed, stats })
     }
 
@@ -135,6 +147,12 @@ impl Proxy {
     #[must_use]
     pub fn addresses(&self) -> &[Option<SocketAddr>] {
         &self.addresses
+    }
+
+    /// What there is to be seen of it.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     /// The health of the servers.
@@ -164,6 +182,7 @@ struct Part {
     setup: Setup,
     workers: Arc<[Handle]>,
     clock: Clock,
+    events: Arc<Events>,
     /// Only the first worker has any.
     listeners: Vec<Bound>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -171,7 +190,7 @@ struct Part {
 
 impl Part {
     fn run(self) {
-        let Self { setup, workers, clock, listeners, inbox } = self;
+        let Self { setup, workers, clock, events, listeners, inbox } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .max_blocking_threads(8)
@@ -190,7 +209,7 @@ impl Part {
             let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
             let others = others.cloned().collect();
             let engine = Engine::new(setup);
-            let worker = Worker::new(engine, Arc::clone(&config), clock, others, &workers[index]);
+            let worker = Worker::new(engine, Arc::clone(&config), clock, others, &workers[index], events);
             let shared = Rc::new(RefCell::new(worker));
             {
                 let worker = &mut *shared.borrow_mut();

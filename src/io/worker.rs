@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::alarm::{Alarm, Pauses};
 use super::client::{self, Clients};
 use super::clock::Clock;
+use super::events::Events;
 use super::server;
 use super::stream::Stream;
 use crate::config::model::{Config, PoolId};
@@ -74,6 +75,7 @@ pub(crate) struct Worker {
     pub(crate) pauses: Pauses,
     others: Vec<Handle>,
     load: Arc<AtomicUsize>,
+    events: Arc<Events>,
     /// The tasks that accept clients, to be ended when draining starts.
     pub(crate) accepting: Vec<AbortHandle>,
 }
@@ -90,7 +92,14 @@ pub(crate) struct LinkTask {
 pub(crate) type Shared = Rc<RefCell<Worker>>;
 
 impl Worker {
-    pub(crate) fn new(engine: Engine, config: Arc<Config>, clock: Clock, others: Vec<Handle>, own: &Handle) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        config: Arc<Config>,
+        clock: Clock,
+        others: Vec<Handle>,
+        own: &Handle,
+        events: Arc<Events>,
+    ) -> Self {
         Self {
             engine,
             clock,
@@ -103,6 +112,7 @@ impl Worker {
             pauses: Pauses::default(),
             others,
             load: Arc::clone(&own.load),
+            events,
             accepting: Vec::new(),
         }
     }
@@ -163,6 +173,7 @@ impl Worker {
     }
 
     fn tell_operator(&self, notice: Notice) {
+        self.events.note(&self.config, &notice, self.clock.now());
         let name = |pool: PoolId, server: crate::config::model::ServerId| {
             let pool = &self.config.pools[pool.index()];
             let server = &pool.servers[server.index()];

@@ -40,8 +40,13 @@ fn a_wrong_file_is_refused_with_the_reason_and_exit_status_1() {
     let file = directory.join("wrong.yml");
     std::fs::write(&file, "p:\n  listen: 127.0.0.1:1\n  hsah: md5\n  servers:\n    - 1.2.3.4:1:1\n").expect("write");
     let file = file.display().to_string();
-    for arguments in [vec!["-t", "-c", &file], vec!["check", &file], vec!["-c", &file], vec!["route", "-c", &file, "k"]]
-    {
+    for arguments in [
+        vec!["-t", "-c", &file],
+        vec!["check", &file],
+        vec!["-c", &file],
+        vec!["route", "-c", &file, "k"],
+        vec!["top", "-c", &file],
+    ] {
         let output = softmiss(&arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(err(&output).contains("did you mean `hash`?"), "{arguments:?}: {}", err(&output));
@@ -55,9 +60,17 @@ fn a_wrong_file_is_refused_with_the_reason_and_exit_status_1() {
 
 #[test]
 fn bad_options_are_told_and_exit_with_status_1() {
-    for arguments in
-        [&["-z"][..], &["-s", "0"], &["-s", "x"], &["-m", "100"], &["-c"], &["route"], &["check"], &["nonsense"]]
-    {
+    for arguments in [
+        &["-z"][..],
+        &["-s", "0"],
+        &["-s", "x"],
+        &["-m", "100"],
+        &["-c"],
+        &["route"],
+        &["check"],
+        &["top", "a:1", "b:1"],
+        &["nonsense"],
+    ] {
         let output = softmiss(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(err(&output).starts_with("error: "), "{arguments:?}: {}", err(&output));
@@ -68,7 +81,7 @@ fn bad_options_are_told_and_exit_with_status_1() {
 fn help_version_and_statistics_are_described() {
     let help = softmiss(&["-h"]);
     assert!(help.status.success());
-    for word in ["-c, --conf-file", "check", "route", "demo", "Examples:"] {
+    for word in ["-c, --conf-file", "check", "route", "top", "demo", "Examples:"] {
         assert!(out(&help).contains(word), "{word} is missing in {}", out(&help));
     }
     assert_eq!(out(&softmiss(&["-V"])), format!("This is softmiss-{}\n", env!("CARGO_PKG_VERSION")));

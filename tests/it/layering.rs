@@ -9,7 +9,16 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("failure.rs", &["crate::"]),
     (
         "config",
-        &["crate::proto", "crate::health", "crate::engine", "crate::stats", "crate::io", "crate::cli", "crate::demo"],
+        &[
+            "crate::proto",
+            "crate::health",
+            "crate::engine",
+            "crate::stats",
+            "crate::io",
+            "crate::admin",
+            "crate::cli",
+            "crate::demo",
+        ],
     ),
     (
         "proto",
@@ -20,21 +29,57 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "crate::engine",
             "crate::stats",
             "crate::io",
+            "crate::admin",
             "crate::cli",
             "crate::demo",
         ],
     ),
     (
         "ring",
-        &["crate::proto", "crate::health", "crate::engine", "crate::stats", "crate::io", "crate::cli", "crate::demo"],
+        &[
+            "crate::proto",
+            "crate::health",
+            "crate::engine",
+            "crate::stats",
+            "crate::io",
+            "crate::admin",
+            "crate::cli",
+            "crate::demo",
+        ],
     ),
     (
         "health",
-        &["crate::proto", "crate::ring", "crate::engine", "crate::stats", "crate::io", "crate::cli", "crate::demo"],
+        &[
+            "crate::proto",
+            "crate::ring",
+            "crate::engine",
+            "crate::stats",
+            "crate::io",
+            "crate::admin",
+            "crate::cli",
+            "crate::demo",
+        ],
     ),
-    ("stats", &["crate::proto", "crate::ring", "crate::engine", "crate::io", "crate::cli", "crate::demo"]),
-    ("engine", &["crate::io", "crate::cli", "crate::demo"]),
-    ("io", &["crate::cli", "crate::demo"]),
+    (
+        "stats",
+        &["crate::proto", "crate::ring", "crate::engine", "crate::io", "crate::admin", "crate::cli", "crate::demo"],
+    ),
+    ("engine", &["crate::io", "crate::admin", "crate::cli", "crate::demo"]),
+    ("io", &["crate::admin", "crate::cli", "crate::demo"]),
+    ("admin", &["crate::engine", "crate::cli", "crate::demo"]),
+    // It knows a proxy by what its admin port answers.
+    (
+        "cli/top",
+        &[
+            "crate::admin",
+            "crate::engine",
+            "crate::health",
+            "crate::ring",
+            "crate::stats",
+            "crate::proto",
+            "crate::demo",
+        ],
+    ),
 ];
 
 /// What only the shell may name.

@@ -183,7 +183,7 @@ fn unix_sockets_work_on_both_sides() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_softmiss"))
         .arg("-c")
         .arg(&file)
-        .args(["-s", &stats.to_string()])
+        .args(["-s", &stats.to_string(), "--admin", "none"])
         .stderr(Stdio::null())
         .spawn()
         .expect("softmiss");

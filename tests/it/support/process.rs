@@ -193,6 +193,7 @@ impl Proxy {
             .arg("-c")
             .arg(&file)
             .args(["-s", &stats.to_string()])
+            .args(if text.contains("admin:") { &[][..] } else { &["--admin", "none"] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,0 +1,101 @@
+//! The last seconds: figures are kept once a second, so that rates and quantiles are those of the moment and not of the
+//! whole life of the process.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::config::model::{PoolId, ServerId};
+use crate::stats::histogram::Snapshot;
+use crate::stats::prometheus::Sources;
+
+/// Seconds that rates and quantiles are taken over.
+const WINDOW: usize = 5;
+
+/// The figures of one pool or server at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    pub(super) requests: u64,
+    pub(super) degraded: u64,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+    pub(super) bytes: u64,
+    pub(super) latency: Snapshot,
+}
+
+impl Figures {
+    /// What has come since `earlier`.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests.wrapping_sub(earlier.requests),
+            degraded: self.degraded.wrapping_sub(earlier.degraded),
+            hits: self.hits.wrapping_sub(earlier.hits),
+            misses: self.misses.wrapping_sub(earlier.misses),
+            bytes: self.bytes.wrapping_sub(earlier.bytes),
+            latency: self.latency.since(&earlier.latency),
+        }
+    }
+
+    fn of_pool(sources: &Sources<'_>, pool: PoolId) -> Self {
+        let degraded = |index: usize| sources.sum(|worker| &worker.pool(pool).degraded[index]);
+        Self {
+            requests: sources.sum(|worker| &worker.pool(pool).requests),
+            degraded: (0..crate::failure::Failure::ALL.len()).map(degraded).sum(),
+            hits: sources.sum(|worker| &worker.pool(pool).hits),
+            misses: sources.sum(|worker| &worker.pool(pool).misses),
+            bytes: 0,
+            latency: sources.pool_latency(pool),
+        }
+    }
+
+    fn of_server(sources: &Sources<'_>, pool: PoolId, server: ServerId) -> Self {
+        let cell = |cell: fn(&crate::stats::counters::ServerCounters) -> &crate::stats::counters::Cell| {
+            sources.sum(|worker| cell(worker.server(pool, server)))
+        };
+        Self {
+            requests: cell(|server| &server.requests),
+            degraded: 0,
+            hits: cell(|server| &server.hits),
+            misses: cell(|server| &server.misses),
+            bytes: cell(|server| &server.request_bytes) + cell(|server| &server.response_bytes),
+            latency: sources.server_latency(pool, server),
+        }
+    }
+}
+
+/// The figures of everything at one moment: pools in the order of the file, each with its servers.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) at: Duration,
+    pub(super) pools: Vec<(Figures, Vec<Figures>)>,
+}
+
+impl Sample {
+    pub(super) fn take(sources: &Sources<'_>, at: Duration) -> Self {
+        let pools = sources.pools().map(|(id, pool)| {
+            let servers = (0u16..).map(ServerId).take(pool.servers.len());
+            (Figures::of_pool(sources, id), servers.map(|server| Figures::of_server(sources, id, server)).collect())
+        });
+        Self { at, pools: pools.collect() }
+    }
+}
+
+/// The samples of the last seconds.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    samples: VecDeque<Sample>,
+}
+
+impl Recent {
+    /// Keeps one more.
+    pub(super) fn push(&mut self, sample: Sample) {
+        if self.samples.len() == WINDOW {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The oldest one kept.
+    pub(super) fn oldest(&self) -> Option<&Sample> {
+        self.samples.front()
+    }
+}

@@ -1,0 +1,220 @@
+//! statsd: once an interval, what has been added since the last one goes out over UDP.
+//!
+//! `metrics-exporter-statsd` formats and sends each call's line by itself, which costs more than a request; so it is
+//! called here only, with the differences of an interval. Counters go first: what still waits for its packet to fill up
+//! when the interval is over are gauges, which the next interval says again.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Key, Level, Metadata, Recorder as _};
+use metrics_exporter_statsd::{StatsdBuilder, StatsdRecorder};
+use tracing::{info, warn};
+
+use crate::config::model::{PoolId, ServerId, StatsdSettings};
+use crate::failure::Failure;
+use crate::health::tracker::State;
+use crate::io::Observed;
+use crate::stats::histogram::Snapshot;
+use crate::stats::prometheus::Sources;
+use crate::stats::table::{self, Kind};
+
+/// Bytes of a packet: what an Ethernet frame takes.
+const PACKET: usize = 1432;
+
+/// A counter, and what was told of it.
+struct Told {
+    counter: Counter,
+    value: Box<dyn Fn(&Sources<'_>) -> u64 + Send>,
+    last: u64,
+}
+
+/// Something that goes up and down.
+struct Standing {
+    gauge: Gauge,
+    value: Box<dyn Fn(&Sources<'_>) -> f64 + Send>,
+}
+
+/// The latencies of a pool or a server: told as quantiles of the interval.
+struct Latency {
+    quantiles: [(f64, Gauge); 3],
+    take: Box<dyn Fn(&Sources<'_>) -> Snapshot + Send>,
+    last: Snapshot,
+}
+
+/// Everything that is told.
+struct Series {
+    counters: Vec<Told>,
+    gauges: Vec<Standing>,
+    latencies: Vec<Latency>,
+}
+
+/// Starts a thread that tells statsd, until the process ends.
+///
+/// # Errors
+///
+/// When the thread cannot be started.
+pub fn start(settings: StatsdSettings, observed: Observed) -> std::io::Result<()> {
+    std::thread::Builder::new().name("statsd".to_owned()).spawn(move || run(&settings, &observed))?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, that does nothing but wait and tell")]
+fn run(settings: &StatsdSettings, observed: &Observed) {
+    let mut series: Option<Series> = None;
+    let mut complained = false;
+    loop {
+        std::thread::sleep(settings.interval);
+        let sources = observed.sources();
+        let told = match &mut series {
+            Some(series) => series,
+            empty => match connect(settings, &sources) {
+                Ok(fresh) => {
+                    info!(host = settings.host, port = settings.port, "statsd is told");
+                    empty.insert(fresh)
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut complained, true) {
+                        warn!(host = settings.host, port = settings.port, %error, "cannot tell statsd, trying on");
+                    }
+                    continue;
+                }
+            },
+        };
+        told.tell(&sources);
+    }
+}
+
+fn connect(settings: &StatsdSettings, sources: &Sources<'_>) -> anyhow::Result<Series> {
+    // More than everything that is told in one interval: what does not fit is dropped.
+    let servers: usize = sources.config.pools.iter().map(|pool| pool.servers.len()).sum();
+    let room = 64 + sources.config.pools.len() * 64 + servers * 64;
+    let recorder = StatsdBuilder::from(settings.host.clone(), settings.port)
+        .with_queue_size(room)
+        .with_buffer_size(PACKET)
+        .build(Some(&settings.prefix))?;
+    Ok(Series::new(&recorder, sources))
+}
+
+impl Series {
+    fn new(recorder: &StatsdRecorder, sources: &Sources<'_>) -> Self {
+        let mut series = Self { counters: Vec::new(), gauges: Vec::new(), latencies: Vec::new() };
+        for metric in table::PROCESS {
+            let cell = metric.cell;
+            series.add(recorder, metric.name.to_owned(), metric.kind, move |of| of.sum(|worker| cell(worker)));
+        }
+        for (id, pool) in sources.pools() {
+            let path = word(&pool.name);
+            for metric in table::POOL {
+                let (name, cell) = (format!("{path}.{}", metric.name), metric.cell);
+                series.add(recorder, name, metric.kind, move |of| of.sum(|worker| cell(worker.pool(id))));
+            }
+            for failure in Failure::ALL {
+                let name = format!("{path}.degraded.{}", failure.name());
+                series.add(recorder, name, Kind::Counter, move |of| {
+                    of.sum(|worker| &worker.pool(id).degraded[failure as usize])
+                });
+            }
+            series.add_latency(recorder, &path, move |of| of.pool_latency(id));
+            for (server, of) in (0u16..).map(ServerId).zip(&pool.servers) {
+                series.add_server(recorder, id, server, &format!("{path}.{}", word(&of.name)));
+            }
+        }
+        series
+    }
+
+    fn add_server(&mut self, recorder: &StatsdRecorder, id: PoolId, server: ServerId, path: &str) {
+        for metric in table::SERVER {
+            let (name, cell) = (format!("{path}.{}", metric.name), metric.cell);
+            self.add(recorder, name, metric.kind, move |of| of.sum(|worker| cell(worker.server(id, server))));
+        }
+        let gauge = gauge(recorder, format!("{path}.up"));
+        let up = move |of: &Sources<'_>| f64::from(u8::from(matches!(of.board.state(id, server), State::Up { .. })));
+        self.gauges.push(Standing { gauge, value: Box::new(up) });
+        self.add_latency(recorder, path, move |of| of.server_latency(id, server));
+    }
+
+    fn add(
+        &mut self,
+        recorder: &StatsdRecorder,
+        name: String,
+        kind: Kind,
+        value: impl Fn(&Sources<'_>) -> u64 + Send + 'static,
+    ) {
+        match kind {
+            Kind::Counter => {
+                let counter = recorder.register_counter(&Key::from_name(name), &metadata());
+                self.counters.push(Told { counter, value: Box::new(value), last: 0 });
+            }
+            Kind::Gauge | Kind::Timestamp => {
+                let gauge = gauge(recorder, name);
+                #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
+                let value = move |of: &Sources<'_>| value(of) as f64;
+                self.gauges.push(Standing { gauge, value: Box::new(value) });
+            }
+        }
+    }
+
+    fn add_latency(
+        &mut self,
+        recorder: &StatsdRecorder,
+        path: &str,
+        take: impl Fn(&Sources<'_>) -> Snapshot + Send + 'static,
+    ) {
+        let quantiles = [(0.5, "p50"), (0.99, "p99"), (0.999, "p999")]
+            .map(|(quantile, name)| (quantile, gauge(recorder, format!("{path}.latency_{name}_us"))));
+        self.latencies.push(Latency { quantiles, take: Box::new(take), last: Snapshot::default() });
+    }
+
+    /// Tells what has been added since the last time, and how things stand.
+    fn tell(&mut self, sources: &Sources<'_>) {
+        for Told { counter, value, last } in &mut self.counters {
+            let now = value(sources);
+            let more = now.wrapping_sub(std::mem::replace(last, now));
+            if more > 0 {
+                counter.increment(more);
+            }
+        }
+        for Standing { gauge, value } in &self.gauges {
+            gauge.set(value(sources));
+        }
+        for Latency { quantiles, take, last } in &mut self.latencies {
+            let now = take(sources);
+            let fresh = now.since(&std::mem::replace(last, now.clone()));
+            for (quantile, gauge) in quantiles {
+                if let Some(latency) = fresh.quantile(*quantile) {
+                    gauge.set(micros(latency));
+                }
+            }
+        }
+    }
+}
+
+fn micros(latency: Duration) -> f64 {
+    latency.as_secs_f64() * 1e6
+}
+
+fn gauge(recorder: &StatsdRecorder, name: String) -> Gauge {
+    recorder.register_gauge(&Key::from_name(name), &metadata())
+}
+
+const fn metadata() -> Metadata<'static> {
+    Metadata::new("softmiss", Level::INFO, None)
+}
+
+/// A name as one step of a path: dots and what else means something to statsd or Graphite become underscores.
+fn word(name: &str) -> String {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    name.chars().map(|character| if fits(character) { character } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_step_of_a_path() {
+        assert_eq!(word("10.0.0.1:11211"), "10_0_0_1_11211");
+        assert_eq!(word("cache-a_1"), "cache-a_1");
+        assert_eq!(word("a|b c:ü"), "a_b_c__");
+    }
+}

@@ -1,0 +1,229 @@
+//! What there is to see, as data: the answer to `/servers`, and what the dashboard and `softmiss top` are drawn from.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::recent::{Figures, Recent, Sample};
+use crate::config::model::{OnEject, Pool, PoolId, Protocol, ServerId};
+use crate::failure::Failure;
+use crate::health::tracker::State;
+use crate::io::events::Events;
+use crate::ring::Ring;
+use crate::stats::histogram::Snapshot;
+use crate::stats::json::Moment;
+use crate::stats::prometheus::Sources;
+use crate::time::Instant;
+
+/// Events that are told.
+const EVENTS: usize = 30;
+
+/// The process and all of its pools.
+#[derive(Debug, Serialize)]
+pub(super) struct Overview {
+    version: &'static str,
+    host: String,
+    uptime_s: f64,
+    workers: usize,
+    buffered_bytes: u64,
+    memory_limit_bytes: usize,
+    /// Seconds that rates and latencies are taken over.
+    window_s: f64,
+    pools: Vec<PoolView>,
+    /// The newest first.
+    events: Vec<EventView>,
+}
+
+#[derive(Debug, Serialize)]
+struct EventView {
+    ago_ms: u128,
+    pool: String,
+    server: String,
+    trouble: bool,
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct PoolView {
+    name: String,
+    protocol: &'static str,
+    listen: String,
+    on_failure: &'static str,
+    clients: u64,
+    requests: u64,
+    requests_per_s: f64,
+    hits: u64,
+    misses: u64,
+    /// Part of the keys of gets of the last seconds that were there; nothing when there were none.
+    hit_rate: Option<f64>,
+    /// Error lines of servers that clients were told.
+    server_errors: u64,
+    /// Error lines that clients were told because a server failed.
+    forward_errors: u64,
+    /// Requests answered in a server's place, by cause; only causes that occurred.
+    degraded: Vec<(&'static str, u64)>,
+    degraded_per_s: f64,
+    latency: Latency,
+    servers: Vec<ServerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerView {
+    name: String,
+    address: String,
+    weight: u32,
+    /// `up`, `ejected` or `probing`.
+    state: &'static str,
+    /// Milliseconds since it left the ring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    out_for_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Milliseconds until it is probed next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_probe_ms: Option<u128>,
+    failures_in_a_row: u32,
+    /// Part of all keys that are its own now.
+    share: f64,
+    connections: u64,
+    requests: u64,
+    requests_per_s: f64,
+    bytes_per_s: f64,
+    hit_rate: Option<f64>,
+    errors: u64,
+    ejections: u64,
+    restores: u64,
+    in_queue_bytes: u64,
+    latency: Latency,
+}
+
+/// Of the last seconds, in microseconds; nothing when there was no request.
+#[derive(Debug, Serialize)]
+struct Latency {
+    p50_us: Option<u128>,
+    p99_us: Option<u128>,
+    p999_us: Option<u128>,
+}
+
+impl Latency {
+    fn of(snapshot: &Snapshot) -> Self {
+        let at = |quantile| snapshot.quantile(quantile).map(|latency| latency.as_micros());
+        Self { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
+    }
+}
+
+/// Everything, now.
+pub(super) fn overview(sources: &Sources<'_>, recent: &Recent, events: &Events, moment: &Moment<'_>) -> Overview {
+    let events = events.newest(EVENTS).into_iter().map(|event| EventView {
+        ago_ms: (instant(moment) - event.at).as_millis(),
+        pool: event.pool,
+        server: event.server,
+        trouble: event.is_trouble,
+        text: event.text,
+    });
+    let now = Sample::take(sources, moment.uptime);
+    let window = recent.oldest().map_or(moment.uptime, |oldest| moment.uptime.saturating_sub(oldest.at));
+    let pools = sources.pools().enumerate().map(|(index, (id, pool))| {
+        let empty = (Figures::default(), vec![Figures::default(); pool.servers.len()]);
+        let before = recent.oldest().and_then(|sample| sample.pools.get(index)).unwrap_or(&empty);
+        pool_view(sources, (id, pool), &now.pools[index], before, window, moment)
+    });
+    Overview {
+        version: env!("CARGO_PKG_VERSION"),
+        host: moment.host.to_owned(),
+        uptime_s: moment.uptime.as_secs_f64(),
+        workers: sources.workers.len(),
+        buffered_bytes: sources.sum(|worker| &worker.buffered_bytes),
+        memory_limit_bytes: sources.config.settings.memory_limit,
+        window_s: window.as_secs_f64(),
+        pools: pools.collect(),
+        events: events.collect(),
+    }
+}
+
+fn instant(moment: &Moment<'_>) -> Instant {
+    Instant::from_nanos(u64::try_from(moment.uptime.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn hit_rate(fresh: &Figures) -> Option<f64> {
+    let all = fresh.hits + fresh.misses;
+    (all > 0).then(|| (fresh.hits as f64 / all as f64 * 10_000.0).round() / 10_000.0)
+}
+
+fn per_second(count: u64, window: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let count = count as f64;
+    if window.is_zero() { 0.0 } else { (count / window.as_secs_f64() * 10.0).round() / 10.0 }
+}
+
+fn pool_view(
+    sources: &Sources<'_>,
+    (id, pool): (PoolId, &Pool),
+    now: &(Figures, Vec<Figures>),
+    before: &(Figures, Vec<Figures>),
+    window: Duration,
+    moment: &Moment<'_>,
+) -> PoolView {
+    let fresh = now.0.since(&before.0);
+    let live = sources.board.live(id);
+    let held = vec![true; live.len()];
+    let shares = Ring::new(pool, if pool.on_eject == OnEject::Hold { &held } else { &live }).shares(pool.servers.len());
+    let degraded = Failure::ALL.iter().filter_map(|failure| {
+        let count = sources.sum(|worker| &worker.pool(id).degraded[*failure as usize]);
+        (count > 0).then_some((failure.name(), count))
+    });
+    let servers = pool.servers.iter().enumerate().map(|(index, server)| {
+        let server_id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
+        let fresh = now.1[index].since(&before.1[index]);
+        let state = sources.board.state(id, server_id);
+        let (word, since, failure) = match state {
+            State::Up { .. } => ("up", None, None),
+            State::Ejected { since, failure, .. } => ("ejected", Some(since), Some(failure)),
+            State::Probing { since, failure } => ("probing", Some(since), Some(failure)),
+        };
+        let now = instant(moment);
+        let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> &crate::stats::counters::Cell| {
+            sources.sum(|worker| cell(worker.server(id, server_id)))
+        };
+        ServerView {
+            name: server.name.clone(),
+            address: server.address.to_string(),
+            weight: server.weight,
+            state: word,
+            out_for_ms: since.map(|since| (now - since).as_millis()),
+            reason: failure.map(|failure| failure.to_string()),
+            next_probe_ms: sources.board.probe_at(id, server_id).map(|at| (at - now).as_millis()),
+            failures_in_a_row: sources.board.failures(id, server_id),
+            share: (shares[index] * 10_000.0).round() / 10_000.0,
+            connections: counters(|server| &server.server_connections),
+            requests: counters(|server| &server.requests),
+            requests_per_s: per_second(fresh.requests, window),
+            bytes_per_s: per_second(fresh.bytes, window),
+            hit_rate: hit_rate(&fresh),
+            errors: counters(|server| &server.errors),
+            ejections: counters(|server| &server.ejections),
+            restores: counters(|server| &server.restores),
+            in_queue_bytes: counters(|server| &server.in_queue_bytes),
+            latency: Latency::of(&fresh.latency),
+        }
+    });
+    PoolView {
+        name: pool.name.clone(),
+        protocol: if pool.protocol == Protocol::Redis { "redis" } else { "memcached" },
+        listen: pool.listen.to_string(),
+        on_failure: pool.on_failure.name(),
+        clients: sources.sum(|worker| &worker.pool(id).client_connections),
+        requests: now.0.requests,
+        requests_per_s: per_second(fresh.requests, window),
+        hits: now.0.hits,
+        misses: now.0.misses,
+        hit_rate: hit_rate(&fresh),
+        server_errors: sources.sum(|worker| &worker.pool(id).server_errors),
+        forward_errors: sources.sum(|worker| &worker.pool(id).forward_error),
+        degraded: degraded.collect(),
+        degraded_per_s: per_second(fresh.degraded, window),
+        latency: Latency::of(&fresh.latency),
+        servers: servers.collect(),
+    }
+}

@@ -1,0 +1,121 @@
+//! The settings of the process: the file's `softmiss:` section.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
+
+use std::time::Duration;
+
+use super::diagnostic::Diagnostic;
+use super::model::{LogFormat, LogLevel, LogSettings, Port, Settings, StatsdSettings};
+use super::raw::{Content, Node};
+use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
+use super::value;
+
+const KEYS: [&str; 6] = ["workers", "memory_limit", "stats", "admin", "statsd", "log"];
+
+const STATSD_EXAMPLE: &str = "write `statsd: {address: 127.0.0.1:8125, prefix: softmiss, interval: 10s}`";
+
+/// The shortest and the longest time between two reports to statsd.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+
+pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Settings {
+    let mut settings = Settings::default();
+    let pairs = match &node.content {
+        Content::Mapping(pairs) => pairs,
+        Content::Empty => return settings,
+        other => {
+            let message = format!("`{SETTINGS_NAME}` holds the settings of the process, not {}", other.kind());
+            findings.push(Diagnostic::error(Some(key.span.clone()), message));
+            return settings;
+        }
+    };
+    let keys = Keys::new(pairs, &KEYS, &[], "the `softmiss` section", findings);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = keys.read("workers", findings, |text| match text {
+        "auto" => Ok(cores as u64),
+        number => value::number(number, 1, 64),
+    });
+    settings.workers = workers.map_or(settings.workers, |workers| usize::try_from(workers).unwrap_or(1));
+    let memory = keys.read("memory_limit", findings, |text| value::size(text, 16 << 20, 1 << 40));
+    settings.memory_limit = memory.unwrap_or(settings.memory_limit);
+    let stats = keys.read("stats", findings, port_address);
+    settings.stats = stats.unwrap_or(settings.stats);
+    let admin = keys.read("admin", findings, port_address);
+    settings.admin = admin.unwrap_or(settings.admin);
+    if let Some((key, node)) = keys.find("statsd") {
+        settings.statsd = statsd(key, node, findings);
+    }
+    if let Some((key, node)) = keys.find("log") {
+        settings.log = log(key, node, findings);
+    }
+    settings
+}
+
+/// The address of a port that can be switched off with `none`.
+fn port_address(text: &str) -> Result<Port, value::Wrong> {
+    match text {
+        "none" => Ok(Port::Off),
+        address => value::socket_address(address, "write `host:port`, or `none` to switch the port off").map(Port::At),
+    }
+}
+
+/// `None` when something is wrong with it, or it is `none`.
+fn statsd(key: &Node, node: &Node, findings: &mut Findings) -> Option<StatsdSettings> {
+    let pairs = match &node.content {
+        Content::Mapping(pairs) => pairs,
+        Content::Scalar(text) if text == "none" => return None,
+        other => {
+            let message = format!("`statsd` takes `address`, `prefix` and `interval`, not {}", other.kind());
+            findings.push(Diagnostic::error(Some(key.span.clone()), message).help(STATSD_EXAMPLE));
+            return None;
+        }
+    };
+    let keys = Keys::new(pairs, &["address", "prefix", "interval"], &[], "`statsd`", findings);
+    if keys.find("address").is_none() {
+        let message = "`statsd` has no `address`";
+        findings.push(Diagnostic::error(Some(key.span.clone()), message).help(STATSD_EXAMPLE));
+    }
+    let prefix = keys.read("prefix", findings, |text| {
+        let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+        if text.chars().all(fits) {
+            return Ok(text.to_owned());
+        }
+        let help = "letters, digits, dots, dashes and underscores";
+        Err(value::Wrong { message: format!("`{text}` is not the beginning of a name"), help: Some(help.to_owned()) })
+    });
+    let interval = keys.read("interval", findings, |text| match value::duration(text)? {
+        Some(span) if (INTERVALS.0..=INTERVALS.1).contains(&span) => Ok(span),
+        Some(_) | None => {
+            let help = "100ms to 10m; statsd itself works in steps of 10s".to_owned();
+            Err(value::Wrong { message: format!("`{text}` is no interval to report at"), help: Some(help) })
+        }
+    });
+    let (host, port) = keys.read("address", findings, value::host_and_port)?;
+    Some(StatsdSettings {
+        host,
+        port,
+        prefix: prefix.unwrap_or_else(|| "softmiss".to_owned()),
+        interval: interval.unwrap_or(Duration::from_secs(10)),
+    })
+}
+
+fn log(key: &Node, node: &Node, findings: &mut Findings) -> LogSettings {
+    let mut log = LogSettings::default();
+    let Content::Mapping(pairs) = &node.content else {
+        let message = format!("`log` takes `level` and `format`, not {}", node.content.kind());
+        findings
+            .push(Diagnostic::error(Some(key.span.clone()), message).help("write `log: {level: info, format: text}`"));
+        return log;
+    };
+    let keys = Keys::new(pairs, &["level", "format"], &[], "`log`", findings);
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    log.level = keys.read("level", findings, |text| choice(text, &levels)).unwrap_or(log.level);
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    log.format = keys.read("format", findings, |text| choice(text, &formats)).unwrap_or(log.format);
+    log
+}

@@ -1,0 +1,113 @@
+//! The last changes of state, for whoever looks: what the log says of servers, as short sentences.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::model::{Config, PoolId, ServerId};
+use crate::engine::Notice;
+use crate::time::Instant;
+
+/// Events that are kept.
+const KEPT: usize = 200;
+
+/// Silences of a server that are told as one.
+const TOGETHER: Duration = Duration::from_secs(300);
+
+/// What the text of a silence begins with.
+const SILENT: &str = "silent for";
+
+/// A change of state.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When it happened.
+    pub at: Instant,
+    /// The pool.
+    pub pool: String,
+    /// The server.
+    pub server: String,
+    /// Whether it is trouble, and not the end of it.
+    pub is_trouble: bool,
+    /// What happened.
+    pub text: String,
+    /// How often it has happened of late, where several are told as one.
+    pub times: u32,
+}
+
+impl Event {
+    fn is_silence(&self) -> bool {
+        self.text.starts_with(SILENT)
+    }
+}
+
+/// The last events, told by all workers.
+#[derive(Debug, Default)]
+pub struct Events(Mutex<VecDeque<Event>>);
+
+impl Events {
+    /// Keeps what the engine has to tell.
+    pub(crate) fn note(&self, config: &Config, notice: &Notice, at: Instant) {
+        let (pool, server, is_trouble, text) = sentence(notice);
+        let pool = &config.pools[pool.index()];
+        let (pool, server) = (pool.name.clone(), pool.servers[server.index()].name.clone());
+        let mut event = Event { at, pool, server, is_trouble, text, times: 1 };
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Short silences of a busy host would soon crowd out everything else.
+        let is_same = |old: &Event| (&old.pool, &old.server) == (&event.pool, &event.server) && old.is_silence();
+        if event.is_silence()
+            && let Some(index) = kept.iter().rposition(|old| is_same(old) && at - old.at < TOGETHER)
+            && let Some(old) = kept.remove(index)
+        {
+            event.times = old.times + 1;
+            event.text.push_str(&format!(", {} times of late", event.times));
+        }
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event);
+    }
+
+    /// The newest `most`, newest first.
+    #[must_use]
+    pub fn newest(&self, most: usize) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().take(most).cloned().collect()
+    }
+}
+
+/// Whom a notice is about, whether it is trouble, and what it says.
+fn sentence(notice: &Notice) -> (PoolId, ServerId, bool, String) {
+    match notice {
+        Notice::Ejected { pool, server, failure, failures } => {
+            let s = if *failures == 1 { "" } else { "s" };
+            (*pool, *server, true, format!("ejected after {failures} failure{s}: {failure}"))
+        }
+        Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
+            let s = if *probes == 1 { "" } else { "s" };
+            let mut text = format!("back after {:.1} s and {probes} probe{s}", away.as_secs_f64());
+            if *restarted {
+                text.push_str(", a new process");
+            }
+            if *flushed {
+                text.push_str(", flushed first");
+            } else if *repaid > 0 {
+                text.push_str(&format!(", {repaid} keys deleted first"));
+            }
+            (*pool, *server, false, text)
+        }
+        Notice::Stalled { pool, server, silent } => {
+            (*pool, *server, true, format!("{SILENT} {} ms, answered for", silent.as_millis()))
+        }
+        Notice::Unflushed { pool, server } => {
+            (*pool, *server, true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
+        }
+        Notice::HeldBack { pool, server, wait } => {
+            (*pool, *server, true, format!("well but flapping, kept out for {} s more", wait.as_secs()))
+        }
+        Notice::Denied { pool, server, term, text } => {
+            (*pool, *server, true, format!("refuses {}: {text}", term.name()))
+        }
+        Notice::Violation { pool, server, violation } => {
+            (*pool, *server, true, format!("broke the protocol ({violation:?}), connection closed"))
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The admin port and statsd: what the operator sees is what happened.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::support::process::{Process, Proxy, free_port};
+use super::support::wait_until;
+
+/// A proxy with an admin port, before these servers.
+struct Watched {
+    proxy: Proxy,
+    admin: SocketAddr,
+}
+
+impl Watched {
+    fn start(servers: &[&Process], settings: &str) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let mut file = format!("softmiss:\n  admin: 127.0.0.1:{admin}\n{settings}");
+        file.push_str(&format!("cache:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  auto_eject_hosts: true\n"));
+        file.push_str("  server_failure_limit: 2\n  server_retry_timeout: 500\n  servers:\n");
+        for (number, server) in servers.iter().enumerate() {
+            file.push_str(&format!("    - {}:1 node-{number}\n", server.address));
+        }
+        let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
+        Self { proxy, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
+    }
+
+    /// The status line and the body of an answer.
+    fn get(&self, path: &str) -> (String, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn ask(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin port");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+
+    fn overview(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/servers").1).expect("JSON")
+    }
+
+    /// Sets and gets many keys, some that are not there; returns the number of keys that were asked for.
+    fn use_it(&self) -> u64 {
+        let mut client = self.proxy.client();
+        for number in 0..200 {
+            client.ask(format!("set key:{number} 0 0 5\r\nvalue\r\n"));
+        }
+        for number in 0..300 {
+            client.send(format!("get key:{number}\r\n"));
+            client.read_through(b"END\r\n");
+        }
+        let keys: Vec<_> = (0..300).map(|number| format!("key:{number}")).collect();
+        client.send(format!("get {}\r\n", keys.join(" ")));
+        client.read_through(b"END\r\n");
+        600
+    }
+}
+
+/// The series of a scrape with their values, as Prometheus's own parser reads them.
+fn parsed(text: &str) -> BTreeMap<String, f64> {
+    let python = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
+    let script = "import sys, json\n\
+        from prometheus_client.parser import text_string_to_metric_families as read\n\
+        found = {}\n\
+        for family in read(sys.stdin.read()):\n\
+        \x20   assert family.documentation and family.type != 'unknown', family\n\
+        \x20   for one in family.samples:\n\
+        \x20       name = one.name + ''.join(sorted('{%s=%s}' % pair for pair in one.labels.items()))\n\
+        \x20       assert name not in found, name\n\
+        \x20       found[name] = one.value\n\
+        json.dump(found, sys.stdout)\n";
+    let mut child = Command::new(python)
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("python");
+    child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("the text");
+    let output = child.wait_with_output().expect("python");
+    assert!(output.status.success(), "Prometheus's parser refuses the text");
+    serde_json::from_slice(&output.stdout).expect("what was parsed")
+}
+
+#[test]
+fn a_scrape_is_valid_and_adds_up() {
+    let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
+    let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), "  workers: 2\n");
+    let keys = watched.use_it();
+    let series = parsed(&watched.get("/metrics").1);
+    let value = |name: &str| *series.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", series.keys()));
+    let of_servers = |name: &str| -> f64 {
+        series
+            .iter()
+            .filter(|(series, _)| series.starts_with(&format!("softmiss_server_{name}{{")))
+            .map(|(_, value)| value)
+            .sum()
+    };
+    assert_eq!(value("softmiss_pool_requests_total{pool=cache}"), 501.0);
+    assert_eq!(value("softmiss_pool_hits_total{pool=cache}"), 400.0);
+    assert_eq!(value("softmiss_pool_misses_total{pool=cache}"), keys as f64 - 400.0);
+    assert_eq!(of_servers("hits_total"), 400.0);
+    assert_eq!(of_servers("misses_total"), keys as f64 - 400.0);
+    assert_eq!(of_servers("requests_total"), of_servers("responses_total"));
+    // Every request that went to a server has a latency, the multi-get once for all of its parts.
+    assert_eq!(value("softmiss_pool_request_duration_seconds_count{pool=cache}"), 501.0);
+    assert_eq!(value("softmiss_pool_request_duration_seconds_bucket{le=+Inf}{pool=cache}"), 501.0);
+    assert_eq!(of_servers("response_duration_seconds_count"), of_servers("responses_total"));
+    assert!(value("softmiss_pool_request_duration_seconds_sum{pool=cache}") > 0.0);
+    assert_eq!(value("softmiss_server_up{pool=cache}{server=node-0}"), 1.0);
+    assert_eq!(value("softmiss_workers"), 2.0);
+}
+
+#[test]
+fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
+    let mut servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
+    let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), "");
+    watched.use_it();
+    let overview = watched.overview();
+    let pool = &overview["pools"][0];
+    assert_eq!((&pool["name"], &pool["hits"], &pool["misses"]), (&"cache".into(), &400.into(), &200.into()));
+    assert!(pool["latency"]["p99_us"].as_u64().is_some_and(|latency| latency > 0), "{pool}");
+    let shares: f64 = pool["servers"].as_array().expect("servers").iter().filter_map(|one| one["share"].as_f64()).sum();
+    assert!((shares - 1.0).abs() < 0.001, "{shares}");
+    assert_eq!(watched.get("/readyz").0, "HTTP/1.1 200 OK");
+
+    let port = servers[0].address.port();
+    servers.iter_mut().for_each(Process::kill);
+    let mut client = watched.proxy.client();
+    wait_until("both servers out", Duration::from_secs(5), || {
+        (0..20).for_each(|number| drop(client.ask(format!("get key:{number}\r\n"))));
+        watched.overview()["pools"][0]["servers"].as_array().expect("servers").iter().all(|one| one["state"] != "up")
+    });
+    let overview = watched.overview();
+    let server = &overview["pools"][0]["servers"][0];
+    assert_eq!(server["reason"], "connection refused", "{server}");
+    assert!(server["out_for_ms"].is_u64() && server["share"] == 0.0, "{server}");
+    let text = overview["events"].to_string();
+    assert!(text.contains("ejected after") && text.contains("node-0") && text.contains("node-1"), "{text}");
+    let (status, body) = watched.get("/readyz");
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.contains("cache"), "{body}");
+    assert_eq!(watched.get("/healthz").0, "HTTP/1.1 200 OK", "it runs all the same");
+
+    let _back = Process::memcached_on(port);
+    wait_until("node-0 back", Duration::from_secs(5), || watched.overview()["pools"][0]["servers"][0]["state"] == "up");
+    let text = watched.overview()["events"].to_string();
+    assert!(text.contains("back after 0."), "{text}");
+    assert_eq!(watched.get("/readyz").0, "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn what_is_not_there_is_answered_with_what_is() {
+    let server = Process::memcached();
+    let watched = Watched::start(&[&server], "");
+    let (status, body) = watched.get("/nothing");
+    assert_eq!(status, "HTTP/1.1 404 Not Found");
+    assert!(body.contains("/metrics") && body.contains("/servers"), "{body}");
+    let (status, _) =
+        watched.ask("POST /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(status, "HTTP/1.1 405 Method Not Allowed");
+    let (status, body) = watched.get("/");
+    assert!(status.ends_with("200 OK") && body.starts_with("<!doctype html>"), "{status}");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&watched.get("/stats").1).expect("JSON")["service"],
+        "softmiss"
+    );
+    // Nonsense and readers that say nothing harm nobody.
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(watched.admin).expect("the admin port")).collect();
+    TcpStream::connect(watched.admin).expect("the admin port").write_all(&[0, 255, 10, 13, 10]).expect("nonsense");
+    assert_eq!(watched.get("/healthz").1, "ok\n");
+    drop(silent);
+}
+
+#[test]
+fn what_a_statsd_adds_up_is_what_was_counted() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    statsd.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+    let address = statsd.local_addr().expect("address");
+    let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
+    let settings = format!("  statsd: {{address: '{address}', prefix: shop.cache, interval: 200ms}}\n");
+    let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), &settings);
+    watched.use_it();
+    let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+    let mut gauges: BTreeMap<String, f64> = BTreeMap::new();
+    let mut buffer = [0; 2048];
+    // One that counts goes on with what comes until everything has been told.
+    wait_until("everything to be told", Duration::from_secs(10), || {
+        let read = statsd.recv(&mut buffer).expect("a packet");
+        assert!(read <= 1432, "a packet of {read} bytes would be cut into pieces");
+        for line in std::str::from_utf8(&buffer[..read]).expect("text").lines() {
+            let (name, rest) = line.split_once(':').expect("a name and a value");
+            match rest.split_once('|').expect("a value and a kind") {
+                (value, "c") => {
+                    *counters.entry(name.to_owned()).or_default() += value.parse::<u64>().expect("a number")
+                }
+                (value, "g") => drop(gauges.insert(name.to_owned(), value.parse().expect("a number"))),
+                other => panic!("{other:?}"),
+            }
+        }
+        counters.get("shop.cache.cache.requests") == Some(&501)
+            && gauges.contains_key("shop.cache.cache.node-1.latency_p99_us")
+    });
+    assert_eq!(counters["shop.cache.cache.hits"], 400);
+    assert_eq!(counters["shop.cache.cache.misses"], 200);
+    let statistics = watched.proxy.statistics();
+    for server in ["node-0", "node-1"] {
+        for name in ["requests", "responses", "request_bytes", "response_bytes", "hits"] {
+            let told = counters.get(&format!("shop.cache.cache.{server}.{name}")).copied().unwrap_or(0);
+            assert_eq!(told, statistics["cache"][server][name].as_u64().expect("a number"), "{server} {name}");
+        }
+        assert_eq!(gauges[&format!("shop.cache.cache.{server}.up")], 1.0);
+    }
+}
