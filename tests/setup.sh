@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, once: memcached, redis-server, nutcracker and their friends from Debian, and a Python
-# environment with the clients in target/venv, older versions of redis-py beside it, and the clients for Node in
+# Installs what the tests need, once: memcached, redis-server, nutcracker, chromium and their friends from Debian, and a
+# Python environment with the clients in target/venv, older versions of redis-py beside it, and the clients for Node in
 # target/node. Says nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,9 +20,11 @@ need redis-server redis-server
 need nutcracker nutcracker
 need ip iproute2
 need iptables iptables
+need promtool prometheus
 need gcc gcc
 need node nodejs
 need npm npm
+need chromium chromium
 [ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-dev)
@@ -31,7 +33,9 @@ if [ "${#missing[@]}" -gt 0 ]; then
     command -v apt-get >/dev/null || fail "install these by hand: ${missing[*]}"
     mkdir -p target
     # Debian starts the services it installs; the tests use processes and ports of their own, so it is told not to.
-    install() { as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq "${missing[@]}"; }
+    install() {
+        as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    }
     { install || { as_root apt-get update -qq && install; }; } >target/setup.log 2>&1 </dev/null ||
         fail "could not install ${missing[*]}; see target/setup.log"
 fi

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::support::process::{Process, Proxy};
+use super::support::process::{Process, Proxy, free_port, scratch_dir};
 
 fn python(script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -57,6 +57,25 @@ fn django_with_pylibmc_works() {
 }
 
 /// Django sees neither an exception nor a wrong value nor a slow call while a server dies and comes back.
+/// As docs/performance.md advises: the application reaches its sidecar without TCP.
+#[test]
+fn django_works_over_a_unix_socket() {
+    let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
+    let (port, directory) = (free_port(), scratch_dir());
+    let socket = directory.join("cache.sock");
+    let list: String = servers.iter().map(|server| format!("    - {}:1\n", server.address)).collect();
+    let pool = |name: &str, listen: &str| format!("{name}:\n  listen: {listen}\n  timeout: 2000\n  servers:\n{list}");
+    let near = pool("near", &format!("{} 0660", socket.display()));
+    let _proxy = Proxy::with_file(&format!("{near}{}", pool("far", &format!("127.0.0.1:{port}"))), port);
+    for backend in ["django-pymemcache", "django-pylibmc"] {
+        let place = format!("unix:{}", socket.display());
+        let output = python("ordinary.py").args([&place, "0", backend]).output().expect("python");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && output.stdout == b"fine\n", "{backend}: {said}");
+    }
+    let _ = std::fs::remove_dir_all(directory);
+}
+
 fn outage(backend: &str, signal: &str) {
     let mut servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();

@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and logs belong to a test's report")]
 
+mod admin;
 mod chaos;
 mod cli;
 mod clients;
 mod config_errors;
 mod conformance;
+mod dashboard;
 mod degrade;
 mod differential;
 mod drain;
@@ -20,7 +22,9 @@ mod joined;
 mod layering;
 mod limits;
 mod memory;
+mod metrics_page;
 mod proxying;
+mod ready_made;
 mod redis;
 mod rejoin;
 mod sessions;
@@ -28,5 +32,6 @@ mod sim;
 mod stall;
 mod stats;
 mod support;
+mod top;
 mod twemproxy_compat;
 mod weather;

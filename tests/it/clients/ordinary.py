@@ -1,10 +1,10 @@
-"""Ordinary use of every memcached client, through the proxy. Arguments: host port, then what to run."""
+"""Ordinary use of every memcached client, through the proxy. Arguments: host port, or unix:PATH 0; then what to run."""
 
 import asyncio
 import sys
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
-WHERE = f"{HOST}:{PORT}"
+WHERE = HOST if HOST.startswith("unix:") else f"{HOST}:{PORT}"
 
 
 def refused_for_size(error):
