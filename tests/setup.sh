@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need, once: memcached, redis-server, nutcracker, chromium and their friends from Debian, and a
-# Python environment with the clients in target/venv, older versions of redis-py beside it, and the clients for Node in
-# target/node. Says nothing when all is there.
+# Installs what the tests need, once: memcached, redis-server, nutcracker, chromium, promtool, valgrind and their
+# friends from Debian, a Python environment with the clients in target/venv, older versions of redis-py beside it, and the
+# clients for Node in target/node. Says nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,7 @@ need nutcracker nutcracker
 need ip iproute2
 need iptables iptables
 need promtool prometheus
+need valgrind valgrind
 need gcc gcc
 need node nodejs
 need npm npm
