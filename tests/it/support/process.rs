@@ -1,6 +1,5 @@
 //! Real processes: memcached, nutcracker, and the program under test. Each is ended, by its id, when it is dropped.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -13,11 +12,16 @@ use super::client::Client;
 use super::wait_until;
 
 /// A free port of the loopback interface; never the same one twice.
+///
+/// It is below the ports that the system gives to connections, so that none of another test's takes it meanwhile; and each
+/// test, being a process of its own, starts to look somewhere else.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const USUAL: [u16; 3] = [11211, 22222, 22223];
     loop {
-        let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
-        if GIVEN.lock().expect("ports").insert(port) {
+        let number = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 22_000).expect("below 22,000");
+        if !USUAL.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
