@@ -64,6 +64,18 @@ impl Alarm {
         }
     }
 
+    /// Whether it has gone off, to be asked once each time. If it has not, the task is woken when it does.
+    pub(crate) fn has_gone_off(&mut self, context: &mut Context<'_>) -> bool {
+        match self.timer.poll_read_ready(context) {
+            Poll::Ready(Ok(mut ready)) => {
+                ready.clear_ready();
+                self.at = None;
+                true
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => false, // an error shows when it is set
+        }
+    }
+
     fn set(&self, span: Duration) -> io::Result<()> {
         // Zero would stop it.
         let span = span.max(Duration::from_nanos(1));

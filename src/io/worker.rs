@@ -246,6 +246,12 @@ pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceive
     let mut drain_until: Option<Instant> = None;
     poll_fn(|context| {
         shared.borrow_mut().control = Some(context.waker().clone());
+        if alarm.has_gone_off(context) {
+            // Sockets that became ready in the same moment are read first: after a pause of this process, what servers
+            // said meanwhile must be heard before they are found silent.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while let Poll::Ready(message) = messages.poll_recv(context) {
             match message {
                 Some(Message::Client(pool, accepted)) => accept(&shared, pool, accepted),

@@ -356,6 +356,7 @@ fn errors_have_the_servers_words() {
     let server = Process::redis();
     let mut client = server.client();
     let long = |byte: u8, count| vec![byte; count];
+    // No known name with a zero byte behind it: Redis finds the command or does not, by the bucket that its seed gives it.
     let mut cases: Vec<Vec<Vec<u8>>> = vec![
         vec![b"foo".to_vec()],
         vec![b"foo".to_vec(), b"a".to_vec(), b"b".to_vec()],
@@ -363,11 +364,9 @@ fn errors_have_the_servers_words() {
         vec![b"fo\0o".to_vec(), b"a\0b".to_vec(), b"\0".to_vec(), b"c".to_vec()],
         vec![Vec::new()],
         vec![b"\0get".to_vec()],
-        vec![b"get\0".to_vec(), b"a".to_vec()],
         vec![b"config".to_vec(), b"x".to_vec()],
         vec![b"CONFIG".to_vec(), b"a\r\nb\0c".to_vec()],
         vec![b"config".to_vec(), Vec::new()],
-        vec![b"config".to_vec(), b"get\0".to_vec()],
     ];
     for count in [1, 120, 123, 124, 125, 126, 127, 128, 129, 300] {
         cases.push(vec![long(b'n', count.max(40)), b"a".to_vec()]);
