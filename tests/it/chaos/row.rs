@@ -144,6 +144,13 @@ pub(super) struct Row {
     pub(super) rate: u32,
 }
 
+impl Row {
+    /// To how many servers it happens.
+    const fn stricken(self) -> usize {
+        if self.all { SERVERS } else { 1 }
+    }
+}
+
 /// What was seen.
 struct Figures {
     ledger: Ledger,
@@ -167,8 +174,14 @@ struct Figures {
 /// counts. If the machine stands still for a good part of the timeout, servers that are well do time out; then only what no
 /// delay excuses is asserted, and the row is played again. All else must hold each time.
 pub(super) fn play(row: Row) {
+    play_on(row, Stage::of(row));
+}
+
+/// As [`play`], on a stage that has been set already.
+pub(super) fn play_on(row: Row, stage: Stage) {
+    let mut stage = Some(stage);
     for attempt in 1.. {
-        let figures = observe(row);
+        let figures = observe(row, stage.take().unwrap_or_else(|| Stage::of(row)));
         println!("{}", figures.line(row));
         figures.check_answers(row);
         if figures.longest_hiccup > TIMEOUT / 2 {
@@ -184,18 +197,35 @@ pub(super) fn play(row: Row) {
     }
 }
 
-fn observe(row: Row) -> Figures {
+/// Servers, the proxy before them, and what is known of the keys.
+pub(super) struct Stage {
+    servers: Vec<Server>,
+    proxy: Proxy,
+    book: Arc<Book>,
+}
+
+impl Stage {
+    pub(super) fn of(row: Row) -> Self {
+        go_first();
+        // The first server, whatever its keys: the ring spreads them evenly enough.
+        let servers: Vec<_> = (0..SERVERS)
+            .map(|number| {
+                if number < row.stricken() {
+                    Server::before(row.speaks, row.fault)
+                } else {
+                    Server::plain(row.speaks, &[])
+                }
+            })
+            .collect();
+        let (proxy, book) = set_up("", &servers, CLIENTS);
+        Self { servers, proxy, book }
+    }
+}
+
+fn observe(row: Row, stage: Stage) -> Figures {
     go_first();
-    // The first server, whatever its keys: the ring spreads them evenly enough.
-    let stricken = if row.all { SERVERS } else { 1 };
-    let mut servers: Vec<_> = (0..SERVERS)
-        .map(
-            |number| {
-                if number < stricken { Server::before(row.speaks, row.fault) } else { Server::plain(row.speaks, &[]) }
-            },
-        )
-        .collect();
-    let (proxy, book) = set_up("", &servers, CLIENTS);
+    let Stage { mut servers, proxy, book } = stage;
+    let stricken = row.stricken();
     let hiccups = Hiccups::watch();
     let load = Load::start(proxy.address, &book, row.rate, 1);
     std::thread::sleep(Duration::from_millis(100));
@@ -211,7 +241,9 @@ fn observe(row: Row) -> Figures {
     while servers[..stricken].iter().any(|server| exiles(&proxy, server).last().is_some_and(|exile| exile.to.is_none()))
     {
         if well.elapsed() > RETRY * 5 {
-            break; // what was promised is asserted below, with the figures
+            // What was promised is asserted below, with the figures.
+            eprintln!("--- not all are back ---\n{}\n{}", proxy.statistics(), proxy.log().join("\n"));
+            break;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -219,6 +251,9 @@ fn observe(row: Row) -> Figures {
     std::thread::sleep(Duration::from_millis(200));
     let ledger = load.end();
     let longest_hiccup = hiccups.longest();
+    if !ledger.problems.is_empty() {
+        eprintln!("--- log of softmiss ---\n{}", proxy.log().join("\n"));
+    }
     let (mut stray, mut probes, mut all_exiles) = (Vec::new(), 0, Vec::new());
     for server in &servers[..stricken] {
         let exiles = exiles(&proxy, server);
