@@ -5,7 +5,7 @@
 //!
 //! # The map, from below
 //!
-//! - [`time`], [`failure`]: the words that everything shares.
+//! - [`time`], [`failure`], [`outcome`]: the words that everything shares.
 //! - [`config`]: from a file to checked values ([`config::model`]), every problem told at once.
 //! - [`proto`]: bytes to requests and responses, and the words in which a failure is told. Pure functions.
 //! - [`ring`]: from a key to a server.
@@ -26,6 +26,7 @@ pub mod engine;
 pub mod failure;
 pub mod health;
 pub mod io;
+pub mod outcome;
 pub mod proto;
 pub mod ring;
 pub mod stats;

@@ -5,6 +5,7 @@ use super::redis::InPlace;
 use super::session::{SessionId, Slot};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::proto::memcache::{Verb, reply};
 use crate::time::Instant;
 
@@ -56,24 +57,33 @@ impl Engine {
         self.policy(pool) != OnFailure::Error
     }
 
-    /// Appends the answer to a request that a server failed, and counts it.
-    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) {
-        let counters = self.counters.pool(pool);
-        counters.degraded[failure as usize].add(1);
+    /// Appends the answer to a request that a server failed, and counts it. Says what has become of the request.
+    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) -> Outcome {
+        self.count_failure(pool, lost.server, failure);
         let Lost { verb, conditional, echo, .. } = lost;
         match self.policy(pool) {
-            _ if let Some(in_place) = lost.in_place => self.write_in_place(out, pool, lost.server, in_place, failure),
+            _ if let Some(in_place) = lost.in_place => {
+                return self.write_in_place(out, pool, lost.server, in_place, failure);
+            }
             OnFailure::Miss => reply::miss(out, verb, echo),
             OnFailure::Absorb => reply::absorbed(out, verb, conditional, echo),
             OnFailure::Error => {
-                counters.forward_error.add(1);
+                self.counters.pool(pool).forward_error.add(1);
                 out.extend_from_slice(reply::error(failure));
+                return Outcome::Failed;
             }
         }
+        Outcome::Degraded
     }
 
-    /// Answers a request that cannot be sent anywhere.
-    pub(super) fn answer_degraded(&mut self, id: SessionId, asked: Asked<'_>, failure: Failure) {
+    /// Answers a request that cannot be sent anywhere; `server` is where it should have gone.
+    pub(super) fn answer_degraded(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        server: Option<ServerId>,
+        failure: Failure,
+    ) {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let mut body = Vec::new();
@@ -82,16 +92,18 @@ impl Engine {
             conditional: asked.conditional,
             echo: asked.echo,
             in_place: asked.in_place,
-            server: None,
+            server,
         };
-        self.write_degraded(&mut body, pool, lost, failure);
+        let outcome = self.write_degraded(&mut body, pool, lost, failure);
+        self.end_request(pool, outcome);
         if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
             body.clear();
         }
         self.answer(id, &body);
     }
 
-    /// Answers the newest request of a client at once, behind those that are still in flight.
+    /// Answers the newest request of a client at once, behind those that are still in flight. It is counted as what it
+    /// was said to have ended as, or else as one that needed no server.
     pub(super) fn answer(&mut self, id: SessionId, body: &[u8]) {
         let Some(session) = self.session(id) else { return };
         if body.is_empty() {
@@ -107,6 +119,8 @@ impl Engine {
             started: Instant::NEVER,
             waiting: 0,
             keys: 0,
+            class: None,
+            outcome: Outcome::Local,
             verb: Verb::Version,
             quiet: false,
             conditional: false,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
+use super::account::outcome_of;
 use super::degrade::Lost;
 use super::large;
 use super::link::{LinkId, LinkState, Ticket};
@@ -11,6 +12,7 @@ use super::stall::Often;
 use super::{Engine, Notice, Outlet};
 use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::proto::memcache::meta::Flags;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Response, Status, Violation};
@@ -211,25 +213,29 @@ impl Engine {
     pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let found = link.front_found(status);
+        let found = link.front_found(status, response[0]);
         let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
-        let counters = self.counters.server(pool, server);
-        counters.responses.add(1);
+        self.counters.server(pool, server).responses.add(1);
         self.leave_link(id, ticket);
+        let mut outcome = outcome_of(ticket.class, status, found.1);
         if ticket.is(Ticket::NOREPLY) {
             to.succeeded = true;
+            outcome = Outcome::Unheard;
         } else if ticket.session == Ticket::NOBODY {
-            self.counters.server(pool, server).own_responses.add(1);
+            outcome = Outcome::Own;
             self.own_response(id, ticket, response[0], status);
-        } else if let Some(Handed { started, is_whole }) = self.hand_over(pool, ticket, response, status, to.outlet) {
+        } else if let Some(Handed { started, is_whole }) =
+            self.hand_over(pool, ticket, response, status, outcome, to.outlet)
+        {
             let link = &mut self.links[id.index()];
             let latency = link.heard - started;
             link.observe_latency(latency);
             to.succeeded = true;
             self.count_answer(pool, server, Answer { status, found, latency, is_whole });
         } else {
-            self.counters.server(pool, server).late_responses.add(1);
+            outcome = Outcome::Late;
         }
+        self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         Step::Used(response[0].len() + response[1].len())
     }
 
@@ -267,6 +273,7 @@ impl Engine {
         ticket: Ticket,
         response: [&[u8]; 2],
         status: Status,
+        mut outcome: Outcome,
         outlet: &mut dyn Outlet,
     ) -> Option<Handed> {
         let len = response[0].len() + response[1].len();
@@ -277,8 +284,10 @@ impl Engine {
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
         let overflows = self.overflows(len);
+        let failed = self.failed_outcome(pool);
         let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let session = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
+        let Self { sessions, counters, .. } = &mut *self;
+        let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(ticket.number);
         let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
         let started = slot.started;
@@ -291,7 +300,12 @@ impl Engine {
             match (merge.as_mut(), status) {
                 (Merge::Gather(gather), _) => match forgiven {
                     Some(failure) => {
-                        self.counters.pool(pool).degraded[failure as usize].add(1);
+                        let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
+                        counters.pool(pool).degraded[failure as usize].add(1);
+                        if let Some(server) = server {
+                            counters.server(pool, server).degraded[failure as usize].add(1);
+                        }
+                        outcome = failed;
                         gather.lost(ticket.fragment, None);
                     }
                     None => gather.came(ticket.fragment, response[0]),
@@ -300,10 +314,11 @@ impl Engine {
                     listing.summed.add(response[0], listing.keep_first);
                     listing.answered = true;
                 }
-                _ if forgiven.is_some() => {}
+                _ if forgiven.is_some() => outcome = failed,
                 (merge, Status::Error | Status::OutOfMemory) => merge.error(response[0]),
                 _ => {}
             }
+            slot.outcome = slot.outcome.max(outcome);
             let done = slot.waiting == 0;
             let after = merge.footprint();
             session.held += after - before;
@@ -320,7 +335,7 @@ impl Engine {
             let echo = std::mem::take(&mut slot.body);
             let failure = forgiven.unwrap_or(Failure::NoMemory);
             let lost = Lost { verb, conditional, echo: &echo, in_place, server: Some(server) };
-            self.write_degraded(&mut degraded, pool, lost, failure);
+            outcome = self.write_degraded(&mut degraded, pool, lost, failure);
             parts = [&degraded, b""];
         }
         let session = self.sessions.get_mut(id.index())?;
@@ -330,9 +345,11 @@ impl Engine {
         let slot = session.slot_mut(ticket.number)?;
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
         slot.body.clear();
+        slot.outcome = outcome;
         if front {
             let alone = session.slots.len() == 1 && session.output.len() == 0;
             if let Some(slot) = session.slots.pop_front() {
+                slot.count(self.counters.pool(pool));
                 session.base = session.base.wrapping_add(1);
                 session.keys_in_flight -= slot.keys as usize;
             }
@@ -366,14 +383,21 @@ impl Engine {
 
     /// Moves the finished responses at the front of a session to its output.
     pub(super) fn advance(&mut self, id: SessionId) {
-        let Self { sessions, spare_values, .. } = self;
+        let Self { sessions, spare_values, counters, .. } = self;
         let Some(session) = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation) else {
             return;
         };
         while let Some(front) = session.slots.front()
             && front.waiting == 0
         {
-            let Some(slot) = session.slots.pop_front() else { break };
+            let Some(mut slot) = session.slots.pop_front() else { break };
+            if matches!(slot.merge.as_deref(), Some(Merge::Values(_))) {
+                slot.note(std::mem::replace(&mut session.part_outcome, Outcome::Hit));
+                if slot.class.is_none() {
+                    session.part_outcome = slot.outcome; // more parts follow
+                }
+            }
+            slot.count(counters.pool(session.pool));
             session.base = session.base.wrapping_add(1);
             session.keys_in_flight -= slot.keys as usize;
             session.held -= slot.body.len();

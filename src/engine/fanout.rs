@@ -7,6 +7,7 @@ use super::session::{SessionId, Slot};
 use super::{Engine, server_id};
 use crate::config::model::{OnFailure, ServerId};
 use crate::failure::Failure;
+use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::Summed;
 use crate::proto::memcache::{Verb, encode, number, reply};
@@ -75,6 +76,7 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
         let mut links = Vec::new();
+        let mut outcome = Outcome::Done;
         for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
             let live = self.pools[pool.index()].live[server.index()];
             let link = if live { self.link_to(pool, id, server, now) } else { Err(Failure::Ejected) };
@@ -82,7 +84,8 @@ impl Engine {
                 Ok(link) => links.push((link, server)),
                 Err(failure) => {
                     self.undelivered(pool, server, asked.verb, 0, now);
-                    self.count_degraded(id, failure);
+                    self.count_degraded(id, Some(server), failure);
+                    outcome = self.failed_outcome(pool);
                     if self.policy(pool) == OnFailure::Error {
                         merge.failed(failure);
                     }
@@ -97,14 +100,21 @@ impl Engine {
             Merge::Word(word) => word.servers = fragments.collect(),
             Merge::Listing(listing) => listing.servers = fragments.collect(),
         }
-        if asked.noreply || links.is_empty() {
+        if links.is_empty() {
+            self.end_request(pool, outcome);
             if !asked.noreply {
                 self.answer_merged(id, asked.verb, merge);
             }
-        } else if let Some(session) = self.session(id) {
+        } else if asked.noreply {
+            self.end_request(pool, Outcome::Unheard);
+        } else {
+            let class = self.at_hand.take();
+            let Some(session) = self.session(id) else { return };
             session.keys_in_flight += 1;
             session.slots.push_back(Slot {
                 started: asked.started,
+                class,
+                outcome,
                 waiting: u32::try_from(links.len()).unwrap_or(u32::MAX),
                 keys: 1,
                 verb: asked.verb,
@@ -121,18 +131,7 @@ impl Engine {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
             write(outbox.tail());
-            let SessionId { index: session, generation } = id;
-            let ticket = Ticket {
-                session,
-                generation,
-                number,
-                start,
-                fragment,
-                replies: 1,
-                verb: asked.verb,
-                marks,
-                joined: false,
-            };
+            let ticket = Ticket { fragment, marks, ..Ticket::of(id, number, start, asked.verb, Class::Other) };
             self.push_ticket(link, ticket, now);
         }
     }

@@ -12,6 +12,7 @@ use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
+use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
 use crate::ring::Ring;
 use crate::time::Instant;
@@ -83,10 +84,12 @@ impl Engine {
             if failure != Failure::Ejected && (!was_up || reset) {
                 self.report(pool, server, failure, now);
             }
+            self.count_lost(pool, server, tickets.len());
             self.dedicated_failed(id, owner, &tickets, failure, now);
             return;
         }
         if purpose == Purpose::Probe {
+            self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
                 self.undelivered(pool, server, ticket.verb, ticket.number, now);
                 self.owe_lost(pool, server, ticket, request, now);
@@ -129,6 +132,7 @@ impl Engine {
         if !was_up || (counts && !answered) {
             self.hold_back(id, failure, now);
         }
+        self.count_lost(pool, server, lost.len());
         for ticket in lost {
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, failure, now);
@@ -168,12 +172,17 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
+        self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
             self.owe_lost(pool, server, ticket, request, now);
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, failure, now);
         }
         self.charge_link(id);
+    }
+
+    fn count_lost(&self, pool: PoolId, server: ServerId, tickets: usize) {
+        self.counters.server(pool, server).outcomes[Outcome::Lost as usize].add(tickets as u64);
     }
 
     pub(super) fn count_closed(&self, pool: PoolId, server: ServerId, failure: Failure, was_up: bool) {
@@ -218,20 +227,21 @@ impl Engine {
         };
         self.undelivered(pool, server, ticket.verb, database, now);
         if ticket.is(Ticket::NOREPLY) {
-            self.counters.pool(pool).degraded[failure as usize].add(1);
+            self.count_failure(pool, Some(server), failure);
             return;
         }
         if ticket.session == Ticket::NOBODY {
             return;
         }
-        self.fail_part(id, ticket.number, ticket.fragment, failure);
+        self.fail_part(id, server, ticket.number, ticket.fragment, failure);
     }
 
     /// Fails one server's part of a request.
-    fn fail_part(&mut self, id: SessionId, number: u32, fragment: u16, failure: Failure) {
+    fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let errors = self.policy(pool) == OnFailure::Error;
+        let outcome = self.failed_outcome(pool);
         let told = self.told(pool, None, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         if slot.waiting == 0 {
@@ -243,27 +253,29 @@ impl Engine {
                     return;
                 }
                 slot.waiting -= 1;
+                slot.outcome = slot.outcome.max(outcome);
                 match merge.as_mut() {
                     Merge::Gather(gather) => gather.lost(fragment, told),
                     merge if errors => merge.failed(failure),
                     _ => {}
                 }
-                self.count_degraded(id, failure);
+                self.count_degraded(id, Some(server), failure);
             }
             None => {
                 slot.waiting = 0;
                 let (verb, quiet, conditional) = (slot.verb, slot.quiet, slot.conditional);
-                let (in_place, server) = (slot.in_place, Some(slot.server));
+                let (in_place, server) = (slot.in_place, Some(server));
                 let echo = std::mem::take(&mut slot.body);
                 let mut body = Vec::new();
                 let lost = Lost { verb, conditional, echo: &echo, in_place, server };
-                self.write_degraded(&mut body, pool, lost, failure);
+                let outcome = self.write_degraded(&mut body, pool, lost, failure);
                 if quiet && reply::is_hidden_when_quiet(verb, &body) {
                     body.clear();
                 }
                 if let Some(session) = self.session(id) {
                     session.held += body.len();
                     if let Some(slot) = session.slot_mut(number) {
+                        slot.outcome = outcome;
                         slot.body = body;
                     }
                 }
@@ -323,7 +335,7 @@ impl Engine {
             self.undelivered(pool, server, verb, database, now);
             self.counters.server(pool, server).server_timedout.add(1);
             self.report(pool, server, Failure::TimedOut, deadline);
-            self.fail_part(id, number, fragment, Failure::TimedOut);
+            self.fail_part(id, server, number, fragment, Failure::TimedOut);
         }
         if self.session_ref(id).is_some_and(|session| session.barrier == Barrier::Behind) {
             self.release_waiting(id);
@@ -413,6 +425,10 @@ impl Engine {
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
             let live = self.board.live(pool);
+            // One that was restored here may have been ejected by another worker since, which looks like nothing at all.
+            for server in (0..live.len()).map(server_id).filter(|server| !live[server.index()]) {
+                self.schedule_probe(pool, server);
+            }
             if live == self.pools[index].live {
                 continue;
             }
@@ -431,7 +447,6 @@ impl Engine {
                     for link in self.dedicated_to(pool, server) {
                         self.fail_link(link, Failure::Ejected, now);
                     }
-                    self.schedule_probe(pool, server);
                 }
             }
             self.move_subscriptions(now);

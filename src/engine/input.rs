@@ -7,6 +7,7 @@ use super::session::{Barrier, LongGet, Session, SessionId, Slot};
 use super::{Engine, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::{self, Class};
 use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
@@ -29,6 +30,17 @@ pub(super) enum Outcome {
     Stalled,
     /// So many of its bytes are used; the rest is the session's `long_get`.
     Begun(usize),
+}
+
+/// What kind of thing a request asks for.
+const fn class_of(request: &Request<'_>) -> Class {
+    match request {
+        Request::Get(get) => get.verb.class(),
+        Request::Store(store) => store.verb.class(),
+        Request::Change(change) => change.verb.class(),
+        Request::Meta(meta) => meta.verb.class(),
+        _ => Class::Other,
+    }
 }
 
 impl Engine {
@@ -178,16 +190,21 @@ impl Engine {
                 }
                 Parsed::Complete { len, request } => {
                     asked = true;
+                    self.begin_request(pool, class_of(&request));
                     match self.perform(id, request, started, now) {
-                        Outcome::Done => at += len,
+                        Outcome::Done => {
+                            at += len;
+                            self.end_request(pool, outcome::Outcome::Local);
+                        }
                         Outcome::Begun(left) => {
+                            self.at_hand = None; // its last part ends it
                             at += len - left;
                             if let Some(long) = self.session(id).and_then(|session| session.long_get.as_mut()) {
                                 long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
                             }
                         }
                         Outcome::Stalled => {
-                            self.counters.pool(pool).requests.sub(1); // it will be counted when it is carried out
+                            self.put_off_request(pool);
                             self.session(id).map(pause);
                             // Once only: when it has fired, the request is carried out or failed, and never waits again.
                             self.time_session(id, started);
@@ -271,9 +288,6 @@ impl Engine {
     }
 
     fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Outcome {
-        let Some(session) = self.session(id) else { return Outcome::Done };
-        let pool = session.pool;
-        self.counters.pool(pool).requests.add(1);
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),
             Request::Store(store) => {
@@ -324,7 +338,7 @@ impl Engine {
     #[inline]
     fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
-        self.counters.pool(session.pool).requests.add(1);
+        self.begin_request(session.pool, Class::Get);
         self.send_one(id, Asked::get(Verb::Get, started), 0, key, now, |out, _| out.extend_from_slice(line));
     }
 
@@ -395,7 +409,7 @@ impl Engine {
         let (pool, stalled) = (session.pool, session.stalled);
         let expired = self.deadline(pool, asked.started) <= now;
         if expired && !stalled {
-            self.answer_degraded(id, asked, Failure::TimedOut);
+            self.answer_degraded(id, asked, None, Failure::TimedOut);
             return Outcome::Done;
         }
         let target = self.target(pool, asked, marks, key, now);
@@ -403,10 +417,11 @@ impl Engine {
         let (link, server, cap) = match (link, target) {
             (Ok(link), Ok((server, cap))) => (link, server, cap),
             (Err(failure), target) | (_, target @ Err(failure)) => {
-                if let Ok((server, _)) = target {
+                let server = target.ok().map(|(server, _)| server);
+                if let Some(server) = server {
                     self.owe(pool, server, asked, marks, now);
                 }
-                self.answer_degraded(id, asked, failure);
+                self.answer_degraded(id, asked, server, failure);
                 return Outcome::Done;
             }
         };
@@ -416,7 +431,7 @@ impl Engine {
                 return Outcome::Stalled;
             }
             self.owe(pool, server, asked, marks, now);
-            self.answer_degraded(id, asked, Failure::QueueFull);
+            self.answer_degraded(id, asked, Some(server), Failure::QueueFull);
             return Outcome::Done;
         }
         self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
@@ -437,7 +452,7 @@ impl Engine {
         let pool = session.pool;
         match self.link_to(pool, id, server, now) {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
-            Err(failure) => self.answer_degraded(id, asked, failure),
+            Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
         }
         Outcome::Done
     }
@@ -453,27 +468,23 @@ impl Engine {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(session) = self.sessions.get_mut(id.index()) else { return };
+        let pool = session.pool;
         let link = &mut self.links[link_id.index()];
-        let mut ticket = Ticket {
-            session: id.index,
-            generation: id.generation,
-            number: session.next_number(),
-            start: link.outbox.end(),
-            fragment: 0,
-            replies: 1,
-            verb: asked.verb,
-            marks,
-            joined: false,
-        };
+        let class = self.at_hand.unwrap_or(Class::Other);
+        let start = link.outbox.end();
+        let mut ticket = Ticket { marks, ..Ticket::of(id, session.next_number(), start, asked.verb, class) };
         write(link.outbox.tail());
         if asked.noreply {
             ticket.marks |= Ticket::NOREPLY;
+            self.end_request(pool, outcome::Outcome::Unheard);
         } else {
             session.keys_in_flight += 1;
             session.slots.push_back(Slot {
                 started: asked.started,
                 waiting: 1,
                 keys: 1,
+                class: self.at_hand.take(),
+                outcome: outcome::Outcome::Hit,
                 verb: asked.verb,
                 quiet: asked.quiet,
                 conditional: asked.conditional,

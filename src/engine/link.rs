@@ -12,6 +12,7 @@ use super::redis::{Flavor, greeting::Greeting};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::Class;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
@@ -56,6 +57,8 @@ pub(crate) struct Ticket {
     /// Replies of the server that make up its response.
     pub(crate) replies: u32,
     pub(crate) verb: Verb,
+    /// What kind of thing it asks for.
+    pub(crate) class: Class,
     /// Facts about it, as bits.
     pub(crate) marks: u8,
     /// It goes on with the line of the ticket in front of it.
@@ -82,6 +85,17 @@ impl Ticket {
     pub(crate) const LISTING: u8 = 64;
     /// The client asked for no answer, so it has no slot for one. The ticket still names its session.
     pub(crate) const NOREPLY: u8 = 128;
+
+    /// Of a client's request that starts at a place in the outbox.
+    pub(crate) const fn of(id: SessionId, number: u32, start: Offset, verb: Verb, class: Class) -> Self {
+        let SessionId { index: session, generation } = id;
+        Self { session, generation, number, start, fragment: 0, replies: 1, verb, class, marks: 0, joined: false }
+    }
+
+    /// Of a request of the proxy's own.
+    pub(crate) const fn own(start: Offset, verb: Verb) -> Self {
+        Self::of(SessionId { index: Self::NOBODY, generation: 0 }, 0, start, verb, Class::Other)
+    }
 
     pub(crate) fn is(&self, mark: u8) -> bool {
         self.marks & mark != 0

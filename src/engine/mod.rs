@@ -21,6 +21,7 @@
 //!
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
+mod account;
 mod deadline;
 mod degrade;
 mod deliver;
@@ -53,6 +54,7 @@ use slab::Slab;
 use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::health::Board;
+use crate::outcome::Class;
 use crate::proto::resp::args::Span;
 use crate::ring::Ring;
 use crate::stats::counters::Counters;
@@ -166,6 +168,8 @@ pub struct Engine {
     known_scripts: HashSet<u64>,
     /// The number of the newest Redis client.
     client_numbers: u64,
+    /// The class of the request that is being carried out, until it ends or waits.
+    at_hand: Option<Class>,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
     recent: redis::Recent,
@@ -250,6 +254,7 @@ impl Engine {
             scripts,
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
+            at_hand: None,
             spans: Vec::new(),
             recent: redis::Recent::default(),
             parts: Vec::new(),
@@ -323,7 +328,8 @@ impl Engine {
             return;
         }
         self.release_dedicated(id);
-        let session = self.sessions.remove(id.index());
+        let mut session = self.sessions.remove(id.index());
+        session.abandon(self.counters.pool(session.pool));
         self.memory -= session.charged;
         self.counters.buffered_bytes.set(self.memory as u64);
         self.counters.current_connections.sub(1);

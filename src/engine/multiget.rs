@@ -8,6 +8,7 @@ use super::session::{SessionId, Slot};
 use super::{Engine, next_random};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::{encode, reply};
 use crate::time::Instant;
@@ -52,7 +53,7 @@ impl Engine {
         let Merge::Values(merged) = values.as_mut() else { return };
         merged.reset(count, unfinished);
         let mut parts = std::mem::take(&mut self.parts);
-        let mut lost = expired.then_some(Failure::TimedOut);
+        let mut lost = expired.then_some((None, Failure::TimedOut));
         let mut index = 0;
         while !expired && index < count {
             // As far as the keys belong to servers that take part already.
@@ -75,17 +76,20 @@ impl Engine {
                     merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
                     merged.link(parts.len() - 1, index);
                 }
-                Err(failure) => lost = Some(failure),
+                Err(failure) => lost = Some((server.ok(), failure)),
             }
             index += 1;
         }
-        if let Some(failure) = lost {
-            self.count_degraded(id, failure);
+        let mut outcome = Outcome::Hit;
+        if let Some((server, failure)) = lost {
+            self.count_degraded(id, server, failure);
+            outcome = self.failed_outcome(pool);
             if self.policy(pool) == OnFailure::Error && merged.error.is_none() {
                 merged.error = Some(reply::error(failure).to_vec());
             }
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
+        let class = if unfinished { None } else { self.at_hand.take() };
         let Some(session) = self.session(id) else { return };
         session.keys_in_flight += count;
         session.held += values.footprint();
@@ -93,6 +97,8 @@ impl Engine {
             started: asked.started,
             waiting: u32::try_from(parts.len()).unwrap_or(u32::MAX),
             keys: u32::try_from(count).unwrap_or(u32::MAX),
+            class,
+            outcome,
             verb: asked.verb,
             quiet: false,
             conditional: false,
@@ -106,17 +112,8 @@ impl Engine {
         }
         for (fragment, Part { link, start, .. }) in (0u16..).zip(parts.drain(..)) {
             encode::line_end(self.links[link.index()].outbox.tail());
-            let ticket = Ticket {
-                session: id.index,
-                generation: id.generation,
-                number,
-                start,
-                fragment,
-                replies: 1,
-                verb: asked.verb,
-                marks: Ticket::SPLIT,
-                joined: false,
-            };
+            let ticket =
+                Ticket { fragment, marks: Ticket::SPLIT, ..Ticket::of(id, number, start, asked.verb, Class::Get) };
             self.push_ticket(link, ticket, now);
         }
         self.parts = parts;
@@ -172,7 +169,9 @@ impl Engine {
         let started = self.restarted(session_pool, long.started, now);
         let asked = Asked::get(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
+        self.at_hand = Some(Class::Get);
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
+        self.at_hand = None;
         self.arm_session(id);
         if !unfinished {
             return Some(long.rest);
@@ -184,16 +183,5 @@ impl Engine {
             session.long_get = Some(long);
         }
         Some(used)
-    }
-
-    /// Counts a request, or a part of one, that a failure kept from its server.
-    pub(super) fn count_degraded(&self, id: SessionId, failure: Failure) {
-        if let Some(session) = self.session_ref(id) {
-            let pool = self.counters.pool(session.pool);
-            pool.degraded[failure as usize].add(1);
-            if self.policy(session.pool) == OnFailure::Error {
-                pool.forward_error.add(1);
-            }
-        }
     }
 }

@@ -107,17 +107,7 @@ impl Engine {
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
         write(outbox.tail());
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start,
-            fragment: 0,
-            replies: 1,
-            verb,
-            marks,
-            joined: false,
-        };
+        let ticket = Ticket { marks, ..Ticket::own(start, verb) };
         self.push_ticket(id, ticket, now);
     }
 

@@ -10,8 +10,10 @@ use super::merge::Merge;
 use super::output::Output;
 use super::redis::{Client, Flavor, InPlace};
 use crate::config::model::{PoolId, ServerId};
+use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::request::Skip;
+use crate::stats::counters::PoolCounters;
 use crate::time::Instant;
 
 /// Most keys that a client may have in flight.
@@ -60,6 +62,10 @@ pub(crate) struct Slot {
     pub(crate) waiting: u32,
     /// Its share of the window.
     pub(crate) keys: u32,
+    /// What it asks for, if it is to be counted when it leaves.
+    pub(crate) class: Option<Class>,
+    /// How it has ended, as far as is known.
+    pub(crate) outcome: Outcome,
     pub(crate) verb: Verb,
     /// Say nothing when nothing happened, as memcached's meta commands do with `q`.
     pub(crate) quiet: bool,
@@ -132,6 +138,8 @@ pub(crate) struct Session {
     pub(crate) long_get: Option<Box<LongGet>>,
     /// An error that a part of a long multi-get met; its last part tells it.
     pub(crate) part_error: Option<Vec<u8>>,
+    /// How the parts of a long multi-get that are over have ended.
+    pub(crate) part_outcome: Outcome,
     /// Redis: what the client has set up.
     pub(crate) redis: Option<Box<Client>>,
     /// The next request waits until all before it are answered.
@@ -170,6 +178,7 @@ impl Session {
             skip: Skip::NONE,
             long_get: None,
             part_error: None,
+            part_outcome: Outcome::Hit,
             redis: None,
             barrier: Barrier::None,
             stalled: false,
@@ -240,6 +249,14 @@ impl Session {
     /// What its server connections have to be set to.
     pub(crate) fn flavor(&self) -> Flavor {
         self.redis.as_ref().map_or_else(Flavor::default, |client| client.flavor())
+    }
+
+    /// The client has left, and what it asked with it.
+    pub(crate) fn abandon(&mut self, counters: &PoolCounters) {
+        self.slots.drain(..).for_each(|slot| slot.count(counters));
+        if self.long_get.take().is_some() {
+            counters.ended(Class::Get, Outcome::Abandoned);
+        }
     }
 
     pub(crate) fn pending_output(&self) -> usize {

@@ -8,9 +8,11 @@ use super::merge::{Merge, NO_KEY, Values};
 use super::session::{Session, SessionId};
 use crate::config::model::OnFailure;
 use crate::failure::Failure;
+use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, Piece, Status, Violation};
-use crate::proto::memcache::{Verb, reply};
+use crate::proto::memcache::{Verb, reply as memcache};
+use crate::proto::resp::reply;
 
 impl Engine {
     /// The next value, or the end, of the response to a line of gets.
@@ -27,7 +29,7 @@ impl Engine {
         match response::piece(input, ticket.verb, value_limit) {
             // Once the length is known, the end that must follow is waited for as well.
             Piece::Incomplete { need } if need > input.len() + LARGE && !is_joined => {
-                Step::Need(need + reply::END.len())
+                Step::Need(need + memcache::END.len())
             }
             Piece::Incomplete { need } => Step::Need(need),
             Piece::Broken(violation) => Step::Broken(violation),
@@ -38,7 +40,7 @@ impl Engine {
                     return self.skip_to(id, key, to);
                 }
                 if is_joined {
-                    return self.finish(id, [&input[..len], reply::END], Status::Done, to).using(len);
+                    return self.finish(id, [&input[..len], memcache::END], Status::Done, to).using(len);
                 }
                 match response::piece(&input[len..], ticket.verb, value_limit) {
                     Piece::End { len: end } => self.finish(id, [&input[..len + end], b""], Status::Done, to),
@@ -88,7 +90,7 @@ impl Engine {
             return Step::Broken(Violation::WrongKey);
         };
         for _ in 0..skipped {
-            if let Step::Broken(violation) = self.finish(id, [reply::END, b""], Status::Absent, to) {
+            if let Step::Broken(violation) = self.finish(id, [memcache::END, b""], Status::Absent, to) {
                 return Step::Broken(violation);
             }
         }
@@ -117,7 +119,7 @@ impl Engine {
             });
         }
         let mut words = Words::new(&keys[cursor.line_at..]);
-        let (mut at, mut held, mut largest) = (0, 0, 0);
+        let (mut at, mut held, mut largest, mut dropped) = (0, 0, 0, false);
         let next = loop {
             let piece = response::piece(&input[at..], ticket.verb, config.value_limit);
             let Piece::Value { key, len } = piece else { break Some(piece) };
@@ -140,8 +142,9 @@ impl Engine {
             if let Some(values) = values.as_deref_mut() {
                 if len > SMALL && len > free {
                     counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+                    dropped = true;
                     if config.on_failure == OnFailure::Error {
-                        values.error.get_or_insert_with(|| reply::error(Failure::NoMemory).to_vec());
+                        values.error.get_or_insert_with(|| memcache::error(Failure::NoMemory).to_vec());
                     }
                 } else if values.fits(len) {
                     values.found(index, &input[at..at + len]);
@@ -156,6 +159,9 @@ impl Engine {
         };
         cursor.line_at = keys.len() - words.rest().len();
         link.cursor = cursor;
+        if dropped && let Some(slot) = session.as_mut().and_then(|session| session.slot_mut(ticket.number)) {
+            slot.note(if config.on_failure == OnFailure::Error { Outcome::Failed } else { Outcome::Degraded });
+        }
         if let Some(session) = session.filter(|_| held > 0) {
             session.held += held;
             session.observe_response(largest);
@@ -169,22 +175,35 @@ impl Engine {
 
 impl Link {
     /// How many keys of the front request were there and how many were not, now that its response is over.
-    pub(super) fn front_found(&self, status: Status) -> (u64, u64) {
-        let Some(ticket) = self.in_flight.front() else { return (0, 0) };
-        if !matches!(ticket.verb, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats | Verb::MetaGet) {
-            return (0, 0);
-        }
-        if ticket.is(Ticket::SPLIT) {
-            let keys = asked_keys(self.outbox.between(ticket.start, self.front_end()), ticket.verb);
-            let keys = memchr::memchr_iter(b' ', keys).count() as u64;
-            let found = u64::from(self.cursor.found);
-            return (found, keys.saturating_sub(found));
-        }
+    #[inline]
+    pub(super) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
+        let Some(ticket) = self.in_flight.front().filter(|ticket| ticket.class == Class::Get) else { return (0, 0) };
         match status {
+            _ if ticket.is(Ticket::SPLIT) => self.front_found_of_many(ticket, status, response),
             Status::Done => (1, 0),
             Status::Absent => (0, 1),
             Status::Conflict | Status::OutOfMemory | Status::Unwilling(_) | Status::Error => (0, 0),
         }
+    }
+
+    fn front_found_of_many(&self, ticket: &Ticket, status: Status, response: &[u8]) -> (u64, u64) {
+        let is_error = matches!(status, Status::OutOfMemory | Status::Unwilling(_) | Status::Error);
+        if ticket.verb == Verb::Query {
+            let values = reply::items(response).filter(|_| !is_error).into_iter().flatten();
+            return values.fold(
+                (0, 0),
+                |(there, absent), value| {
+                    if reply::is_null(value) { (there, absent + 1) } else { (there + 1, absent) }
+                },
+            );
+        }
+        let found = u64::from(self.cursor.found);
+        if is_error {
+            return (found, 0);
+        }
+        let keys = asked_keys(self.outbox.between(ticket.start, self.front_end()), ticket.verb);
+        let keys = memchr::memchr_iter(b' ', keys).count() as u64;
+        (found, keys.saturating_sub(found))
     }
 
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.

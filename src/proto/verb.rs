@@ -1,5 +1,7 @@
 //! What is asked of a server, in either protocol, as far as the engine has to tell requests apart.
 
+use crate::outcome::Class;
+
 /// What is asked of a server, one name for each behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are memcached's command names, but for the last four")]
@@ -67,6 +69,28 @@ impl Verb {
             Self::Command => "command",
             Self::FlushDatabase => "flushdb",
             Self::Subscribe => "subscribe",
+        }
+    }
+
+    /// What kind of thing one of memcached's commands asks for.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Get | Self::Gets | Self::Gat | Self::Gats | Self::MetaGet => Class::Get,
+            Self::Set | Self::Add | Self::Replace | Self::Append | Self::Prepend | Self::Cas | Self::MetaSet => {
+                Class::Set
+            }
+            Self::Delete | Self::MetaDelete => Class::Delete,
+            Self::Incr | Self::Decr | Self::MetaArith => Class::Arithmetic,
+            Self::Touch => Class::Touch,
+            Self::MetaDebug
+            | Self::FlushAll
+            | Self::Stats
+            | Self::Version
+            | Self::Query
+            | Self::Command
+            | Self::FlushDatabase
+            | Self::Subscribe => Class::Other,
         }
     }
 

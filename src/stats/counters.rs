@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::histogram::Histogram;
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::{Class, Outcome};
 
 /// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -87,6 +88,8 @@ pub struct PoolCounters {
     pub server_errors: Cell,
     /// Requests answered without a server because it failed, by cause.
     pub degraded: [Cell; Failure::ALL.len()],
+    /// Requests, by what they asked for and how they ended. When none is under way, they add up to `requests`.
+    pub outcomes: [[Cell; Outcome::COUNT]; Class::ALL.len()],
     /// How long requests took.
     pub latency: Histogram,
     servers: Vec<ServerCounters>,
@@ -127,12 +130,8 @@ pub struct ServerCounters {
     pub misses: Cell,
     /// Error lines that it answered.
     pub errors: Cell,
-    /// Responses that came after their request had been answered otherwise.
-    pub late_responses: Cell,
     /// Requests sent again on a new connection.
     pub resends: Cell,
-    /// Responses to requests of the proxy's own: probes, debts, questions.
-    pub own_responses: Cell,
     /// Times that it was silent for so long that requests were answered in its place.
     pub stalls: Cell,
     /// Connects put off because of `server_reconnect_limit`.
@@ -143,6 +142,10 @@ pub struct ServerCounters {
     pub ejections: Cell,
     /// Returns to the ring.
     pub restores: Cell,
+    /// Requests, by how they ended. When none is under way, they add up to `requests`.
+    pub outcomes: [Cell; Outcome::COUNT],
+    /// Requests of clients, or parts of them, that were answered in its place, by cause.
+    pub degraded: [Cell; Failure::ALL.len()],
     /// How long its responses took.
     pub latency: Histogram,
 }
@@ -173,5 +176,13 @@ impl Counters {
     #[must_use]
     pub fn server(&self, pool: PoolId, server: ServerId) -> &ServerCounters {
         &self.pools[pool.index()].servers[server.index()]
+    }
+}
+
+impl PoolCounters {
+    /// A request has ended.
+    #[inline]
+    pub fn ended(&self, class: Class, outcome: Outcome) {
+        self.outcomes[class as usize][outcome as usize].add(1);
     }
 }

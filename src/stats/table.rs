@@ -3,6 +3,7 @@
 //! Names of twemproxy's statistics are twemproxy's; collectors made for it go on working.
 
 use super::counters::{Cell, Counters, PoolCounters, ServerCounters};
+use crate::outcome::Outcome;
 
 /// What a number means over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +42,16 @@ pub struct Metric<T: 'static> {
 }
 
 macro_rules! metrics {
-    ($owner:ty: $($name:ident $kind:ident $help:literal)*) => {
+    ($owner:ty: $($name:ident $(= $outcome:ident)? $kind:ident $help:literal)*) => {
         &[$(Metric::<$owner> {
             name: stringify!($name),
             kind: Kind::$kind,
             help: $help,
-            cell: |counters| &counters.$name,
+            cell: metrics!(@cell $name $($outcome)?),
         }),*]
     };
+    (@cell $name:ident) => { |counters| &counters.$name };
+    (@cell $name:ident $outcome:ident) => { |counters| &counters.outcomes[Outcome::$outcome as usize] };
 }
 
 /// The statistics of the process.
@@ -92,9 +95,9 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     hits Counter "keys of gets whose value was there"
     misses Counter "keys of gets that were not there"
     errors Counter "error lines that it answered"
-    late_responses Counter "responses that came after their request had been given up"
+    late_responses = Late Counter "responses that came after their request had been given up"
     resends Counter "requests sent again on a new connection"
-    own_responses Counter "responses to requests of the proxy's own"
+    own_responses = Own Counter "responses to requests of the proxy's own"
     stalls Counter "times it was silent for so long that requests were answered in its place"
     reconnects_limited Counter "connects put off because of server_reconnect_limit"
     probes Counter "probes sent while the server was ejected"

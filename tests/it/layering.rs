@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("time.rs", &["crate::"]),
     ("failure.rs", &["crate::"]),
+    ("outcome.rs", &["crate::"]),
     (
         "config",
         &[

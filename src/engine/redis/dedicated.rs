@@ -4,18 +4,20 @@
 //! They are opened when they are needed, kept while the client is there, and closed with it, so that nothing is ever
 //! popped from a list for a client that has gone. The request's own waiting time is added to its deadline.
 
-use super::input::{Call, Outcome};
+use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::plan::Blocking;
 use crate::time::Instant;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The owner of a connection that nobody owns.
@@ -60,12 +62,18 @@ enum Patience {
 
 impl Engine {
     /// Carries out a request that may wait; nothing else of the client is in flight.
-    pub(super) fn blocking(&mut self, id: SessionId, call: Call<'_>, blocking: Blocking, now: Instant) -> Outcome {
+    pub(super) fn blocking(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        blocking: Blocking,
+        now: Instant,
+    ) -> input::Outcome {
         let patience = patience(blocking, call.args);
         if patience == Patience::Absent {
             return self.keyed(id, call, now);
         }
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let Some(session) = self.session_ref(id) else { return input::Outcome::Done };
         let pool = session.pool;
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
@@ -75,7 +83,7 @@ impl Engine {
             Some(key) => {
                 if !self.same_server(pool, key, keys) {
                     self.refuse_request(id, CROSS_SLOT);
-                    return Outcome::Done;
+                    return input::Outcome::Done;
                 }
                 self.pools[pool.index()].ring.route(key, 0)
             }
@@ -97,10 +105,10 @@ impl Engine {
             }
             Err(failure) => {
                 asked.started = call.started;
-                self.answer_degraded(id, asked, failure);
+                self.answer_degraded(id, asked, server, failure);
             }
         }
-        Outcome::Done
+        input::Outcome::Done
     }
 
     /// A connection to a server that is the client's own: one that it has and does not use, or another.
@@ -149,9 +157,10 @@ impl Engine {
     /// A client has left that waits for something to happen: nothing is to happen for it any more.
     pub(in crate::engine) fn give_up_waiting(&mut self, id: SessionId) {
         self.release_dedicated(id);
+        let counters = Arc::clone(&self.counters);
         let Some(session) = self.session(id) else { return };
         session.base = session.next_number();
-        session.slots.clear();
+        session.abandon(counters.pool(session.pool));
         (session.keys_in_flight, session.held) = (0, 0);
         session.paused = None;
         session.partial = Vec::new();
@@ -201,6 +210,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let pool = link.pool;
         debug_assert_ne!(link.purpose, Purpose::Dedicated(NOBODY), "freed twice");
+        self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.in_flight.len() as u64);
         link.purpose = Purpose::Dedicated(NOBODY);
         link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
         link.in_flight = VecDeque::new();

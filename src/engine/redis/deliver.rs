@@ -20,7 +20,7 @@ const fn failure_of(trouble: Trouble) -> Failure {
 /// What a whole response says.
 fn status(response: &[u8]) -> Status {
     if response.first() != Some(&b'-') {
-        return Status::Done;
+        return if reply::is_null(response) { Status::Absent } else { Status::Done };
     }
     reply::trouble(response).map_or(Status::Error, |trouble| Status::Unwilling(failure_of(trouble)))
 }

@@ -5,6 +5,7 @@
 use super::{Client, Replies};
 use crate::engine::Engine;
 use crate::engine::session::{Barrier, SessionId};
+use crate::outcome;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{self, Command, errors};
 use crate::proto::resp::plan::{self, Class, Local, Plan, Transaction};
@@ -138,6 +139,20 @@ impl Engine {
     }
 
     fn redis_request(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let pool = session.pool;
+        self.begin_request(pool, outcome::Class::Other);
+        let outcome = self.carry_out(id, raw, args, started, now);
+        if outcome == Outcome::Done {
+            self.end_request(pool, outcome::Outcome::Local);
+        } else {
+            self.put_off_request(pool);
+            self.undo_skip(id);
+        }
+        outcome
+    }
+
+    fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
         let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;
         let idle = session.slots.is_empty();
@@ -152,7 +167,6 @@ impl Engine {
         }
         let trusted = client.trusted;
         let bare = client.queue.is_none() && client.subscriptions.is_none();
-        self.counters.pool(pool).requests.add(1);
         let found = match self.recent.find(args) {
             Ok(found) => found,
             // The server knows whether there is such a command.
@@ -165,6 +179,7 @@ impl Engine {
             }
         };
         let (command, plan) = found;
+        self.at_hand = Some(plan.asks);
         if !command.accepts(args.len()) {
             let text = errors::wrong_arity(command.name);
             if command.name == "exec" {
@@ -196,16 +211,9 @@ impl Engine {
             }
         }
         if plan.alone && !idle {
-            self.counters.pool(pool).requests.sub(1); // it will be counted when it is carried out
-            self.undo_skip(id);
             return Outcome::Alone;
         }
-        let outcome = self.redis_perform(id, call, now);
-        if outcome != Outcome::Done {
-            self.counters.pool(pool).requests.sub(1);
-            self.undo_skip(id);
-        }
-        outcome
+        self.redis_perform(id, call, now)
     }
 
     /// A request will be looked at again: so will what it has to do with `CLIENT REPLY SKIP`.

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::proto::resp::Version;
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::plan::{Class, Split};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -36,7 +37,11 @@ impl Engine {
             in_place: Some(InPlace { version, fallback: call.plan.rule.fallback(call.args, absorbs) }),
             started: call.started,
         };
-        (asked, if reads { 0 } else { Ticket::ONCE })
+        let mut marks = if reads { 0 } else { Ticket::ONCE };
+        if call.plan.class == Class::Split(Split::Values) {
+            marks |= Ticket::SPLIT;
+        }
+        (asked, marks)
     }
 
     /// Sends a request to the server of its keys.
@@ -91,7 +96,7 @@ impl Engine {
                 self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()
             }
             None => {
-                self.answer_degraded(id, asked, Failure::Ejected);
+                self.answer_degraded(id, asked, None, Failure::Ejected);
                 Outcome::Done
             }
         }

@@ -28,6 +28,7 @@ use super::link::LinkId;
 use super::session::SessionId;
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
 use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
@@ -143,7 +144,11 @@ impl Engine {
         }
     }
 
+    /// Refuses the request at hand.
     fn say_error(&mut self, id: SessionId, text: &[u8]) {
+        if let Some(session) = self.session_ref(id) {
+            self.end_request(session.pool, Outcome::Refused);
+        }
         let mut body = Vec::with_capacity(text.len() + 3);
         encode::error(&mut body, text);
         self.say(id, &body);
@@ -167,13 +172,13 @@ impl Engine {
         server: Option<ServerId>,
         in_place: InPlace,
         failure: Failure,
-    ) {
-        let counters = self.counters.pool(pool);
+    ) -> Outcome {
         if self.policy(pool) != OnFailure::Error && in_place.fallback.write(out, in_place.version) {
-            return;
+            return Outcome::Degraded;
         }
-        counters.forward_error.add(1);
+        self.counters.pool(pool).forward_error.add(1);
         self.write_failure(out, pool, server, failure);
+        Outcome::Failed
     }
 
     /// Appends the error line for a failure: twemproxy's words where failures are told, and where they are hidden, and

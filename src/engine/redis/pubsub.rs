@@ -450,17 +450,7 @@ impl Engine {
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
-        let ticket = Ticket {
-            session: Ticket::NOBODY,
-            generation: 0,
-            number: 0,
-            start,
-            fragment: 0,
-            replies,
-            verb: Verb::Subscribe,
-            marks: 0,
-            joined: false,
-        };
+        let ticket = Ticket { replies, ..Ticket::own(start, Verb::Subscribe) };
         self.push_ticket(id, ticket, now);
     }
 }

@@ -13,6 +13,7 @@ use crate::config::model::KeylessScripts;
 use crate::engine::Engine;
 use crate::engine::link::{LinkId, Ticket};
 use crate::engine::session::SessionId;
+use crate::outcome;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::{encode, request};
 use crate::time::Instant;
@@ -104,7 +105,10 @@ impl Engine {
         let mut request = Vec::new();
         encode::command(&mut request, words.into_iter());
         let now = link.heard;
-        self.links[id.index()].pop();
+        let link = &mut self.links[id.index()];
+        link.pop();
+        // What it said is for this program alone; the request goes on as another one.
+        self.counters.server(link.pool, link.server).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();

@@ -2,7 +2,7 @@
 
 use super::InPlace;
 use super::gather::{Gather, How, Part};
-use super::input::{Call, Outcome};
+use super::input::{self, Call};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
@@ -10,6 +10,7 @@ use crate::engine::link::{LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
 use crate::failure::Failure;
+use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::errors;
 use crate::proto::resp::encode;
@@ -68,13 +69,13 @@ impl Split {
 }
 
 impl Engine {
-    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> input::Outcome {
+        let Some(session) = self.session_ref(id) else { return input::Outcome::Done };
         let pool = session.pool;
         let (args, stride) = (call.args, split.stride());
         if !(args.len() - 1).is_multiple_of(stride) {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
-            return Outcome::Done;
+            return input::Outcome::Done;
         }
         if args.len() == 1 + stride {
             return self.send_keyed(id, call, args.get(1), now);
@@ -97,7 +98,7 @@ impl Engine {
             });
             pieces.clear();
             self.share_pieces = pieces;
-            Outcome::Done
+            input::Outcome::Done
         };
         (self.shares, self.order) = (shares, order);
         outcome
@@ -166,6 +167,7 @@ impl Engine {
         let expired = self.deadline(pool, asked.started) <= now;
         let mut gather = Gather::new(how, in_place, pieces.len());
         let mut ways = std::mem::take(&mut self.ways);
+        let mut outcome = None;
         // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
         for (fragment, piece) in (0u16..).zip(pieces) {
             let link = match piece.server {
@@ -182,7 +184,8 @@ impl Engine {
                     ways.push((link, fragment));
                 }
                 Err(failure) => {
-                    self.count_degraded(id, failure);
+                    self.count_degraded(id, piece.owner, failure);
+                    outcome = Some(self.failed_outcome(pool));
                     let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
                     if let Some(server) = piece.owner {
                         self.undelivered(pool, server, asked.verb, database, now);
@@ -193,17 +196,24 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(ways.len() as u64);
+        let class = self.at_hand.unwrap_or(Class::Other);
+        if ways.is_empty() || asked.noreply {
+            self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));
+        }
         if ways.is_empty() && !asked.noreply {
             let mut body = Vec::new();
             gather.put(&mut body);
             return self.answer(id, &body);
         }
+        let waits = self.at_hand.take();
         if !asked.noreply
             && let Some(session) = self.session(id)
         {
             session.keys_in_flight += 1;
             session.slots.push_back(Slot {
                 started: asked.started,
+                class: waits,
+                outcome: outcome.unwrap_or(Outcome::Hit),
                 waiting: u32::try_from(ways.len()).unwrap_or(u32::MAX),
                 keys: 1,
                 verb: asked.verb,
@@ -221,19 +231,8 @@ impl Engine {
             let start = outbox.end();
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);
-            let SessionId { index: session, generation } = id;
             let replies = pieces[piece].replies;
-            let ticket = Ticket {
-                session,
-                generation,
-                number,
-                start,
-                fragment,
-                replies,
-                verb: asked.verb,
-                marks,
-                joined: false,
-            };
+            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(id, number, start, asked.verb, class) };
             self.push_ticket(link, ticket, now);
         }
         self.ways = ways;

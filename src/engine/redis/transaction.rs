@@ -383,7 +383,7 @@ impl Engine {
                     session.barrier = Barrier::Before; // what follows goes another way, and must not overtake it
                 }
             }
-            (Err(failure), _) => self.answer_degraded(id, asked, failure),
+            (Err(failure), _) => self.answer_degraded(id, asked, server, failure),
             (Ok(_), None) => {}
         }
         Outcome::Done

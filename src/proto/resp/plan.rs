@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::command::{self, Begin, Command, Find, Flags, KeySpec, keys};
 use super::fallback::{self, Rule};
+use crate::outcome;
 
 /// The way of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +140,8 @@ pub struct Plan {
     pub rule: Rule,
     /// It changes what follows, or waits: all requests before it are answered first.
     pub alone: bool,
+    /// What kind of thing it asks for.
+    pub asks: outcome::Class,
     /// Where its key stands, if it has just one that is always at the same place; else 0.
     pub key: u8,
 }
@@ -151,7 +154,8 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         // A read that no table knows of finds nothing, as all others do.
         let reads = command.flags.has(Flags::READONLY) && plan.class == Class::Keyed;
         let rule = if reads { plan.rule.or_null() } else { plan.rule };
-        plans[usize::from(command.id)] = Plan { rule, key: keys::only(command), ..plan };
+        let asks = asks(command.name, command.flags, keyed);
+        plans[usize::from(command.id)] = Plan { rule, asks, key: keys::only(command), ..plan };
     }
     plans
 });
@@ -184,7 +188,8 @@ static UNKNOWN: Command = Command {
 /// its key.
 #[must_use]
 pub fn unknown() -> (&'static Command, Plan) {
-    (&UNKNOWN, Plan { class: Class::Keyed, rule: fallback::shape(UNKNOWN.name), alone: false, key: 0 })
+    let rule = fallback::shape(UNKNOWN.name);
+    (&UNKNOWN, Plan { class: Class::Keyed, rule, alone: false, asks: outcome::Class::Other, key: 0 })
 }
 
 fn plan(name: &str, keyed: bool) -> Plan {
@@ -197,7 +202,21 @@ fn plan(name: &str, keyed: bool) -> Plan {
             | Class::Transaction(Transaction::Watch)
             | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
     );
-    Plan { class, rule: fallback::shape(name), alone, key: 0 }
+    Plan { class, rule: fallback::shape(name), alone, asks: outcome::Class::Other, key: 0 }
+}
+
+/// What kind of thing a command asks for.
+fn asks(name: &str, flags: Flags, keyed: bool) -> outcome::Class {
+    match name {
+        "del" | "unlink" | "getdel" => outcome::Class::Delete,
+        "incr" | "decr" | "incrby" | "decrby" | "incrbyfloat" | "hincrby" | "hincrbyfloat" | "zincrby" => {
+            outcome::Class::Arithmetic
+        }
+        "expire" | "pexpire" | "expireat" | "pexpireat" | "persist" | "touch" => outcome::Class::Touch,
+        _ if keyed && flags.has(Flags::READONLY) => outcome::Class::Get,
+        _ if keyed && flags.has(Flags::WRITE) => outcome::Class::Set,
+        _ => outcome::Class::Other,
+    }
 }
 
 fn class(name: &str, keyed: bool) -> Class {

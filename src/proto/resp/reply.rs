@@ -155,6 +155,13 @@ fn value(input: &[u8]) -> Value {
     }
 }
 
+/// Whether a whole reply is a null of any kind.
+#[must_use]
+#[inline]
+pub fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, [b'_', ..] | [b'$' | b'*', b'-', ..])
+}
+
 /// The end of the first value of `input`, which is known to be whole.
 #[must_use]
 #[inline(never)]

@@ -97,7 +97,14 @@ impl Tap {
         });
         let tap = Self { address, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
-            for near in listener.incoming().map_while(Result::ok) {
+            for near in listener.incoming() {
+                let near = match near {
+                    Ok(near) => near,
+                    Err(error) => {
+                        eprintln!("the wire to {server} cannot take a connection: {error}");
+                        continue;
+                    }
+                };
                 if shared.over.load(Ordering::Relaxed) {
                     break;
                 }

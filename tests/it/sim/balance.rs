@@ -10,11 +10,14 @@
 //!   own_responses)`. A request that is degraded has no response that counts; if one comes, it is late. What a server refuses
 //!   for want of memory is a response and counts as degraded as well.
 //! - `forward_error` is 0 with `on_failure: miss`, and never more than `degraded`.
+//! - requests are the sum of their outcomes, per server and in total; [`Engine::check_invariants`] asserts that after
+//!   each step, with those that are under way.
 //! - gauges of connections name the connections that are there.
 
 use softmiss::config::model::{OnFailure, PoolId, ServerId};
 use softmiss::engine::Engine;
 use softmiss::failure::Failure;
+use softmiss::outcome::Outcome;
 use softmiss::stats::counters::PoolCounters;
 
 use super::plan::Plan;
@@ -55,9 +58,9 @@ impl World {
             for index in 0..self.servers.len() {
                 let server = worker.server(PoolId(0), ServerId(index as u16));
                 sums.responses += server.responses.value();
-                sums.late += server.late_responses.value();
+                sums.late += server.outcomes[Outcome::Late as usize].value();
                 sums.joined += server.joined.value();
-                sums.own += server.own_responses.value();
+                sums.own += server.outcomes[Outcome::Own as usize].value();
             }
         }
         sums
