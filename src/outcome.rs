@@ -33,6 +33,23 @@ impl Class {
             Self::Other => "other",
         }
     }
+
+    /// Whether requests of this class can end like this.
+    #[must_use]
+    pub const fn may_end(self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Hit | Outcome::Miss => matches!(self, Self::Get),
+            Outcome::Done | Outcome::NotFound | Outcome::NotStored => !matches!(self, Self::Get),
+            Outcome::Late | Outcome::Own | Outcome::Lost => false,
+            Outcome::Error
+            | Outcome::Degraded
+            | Outcome::Failed
+            | Outcome::Refused
+            | Outcome::Local
+            | Outcome::Unheard
+            | Outcome::Abandoned => true,
+        }
+    }
 }
 
 /// How a request ended. Of several parts of one request the last in this order decides.

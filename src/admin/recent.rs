@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::config::model::{PoolId, ServerId};
+use crate::outcome::{Class, Outcome};
 use crate::stats::histogram::Snapshot;
 use crate::stats::prometheus::Sources;
 
@@ -18,6 +19,9 @@ pub(super) struct Figures {
     pub(super) degraded: u64,
     pub(super) hits: u64,
     pub(super) misses: u64,
+    /// Gets, and those of them that got all they asked for.
+    pub(super) gets: u64,
+    pub(super) whole_gets: u64,
     pub(super) bytes: u64,
     pub(super) latency: Snapshot,
 }
@@ -30,18 +34,24 @@ impl Figures {
             degraded: self.degraded.wrapping_sub(earlier.degraded),
             hits: self.hits.wrapping_sub(earlier.hits),
             misses: self.misses.wrapping_sub(earlier.misses),
+            gets: self.gets.wrapping_sub(earlier.gets),
+            whole_gets: self.whole_gets.wrapping_sub(earlier.whole_gets),
             bytes: self.bytes.wrapping_sub(earlier.bytes),
             latency: self.latency.since(&earlier.latency),
         }
     }
 
     fn of_pool(sources: &Sources<'_>, pool: PoolId) -> Self {
+        let gets =
+            |outcome: Outcome| sources.sum(|worker| &worker.pool(pool).outcomes[Class::Get as usize][outcome as usize]);
         let degraded = |index: usize| sources.sum(|worker| &worker.pool(pool).degraded[index]);
         Self {
             requests: sources.sum(|worker| &worker.pool(pool).requests),
             degraded: (0..crate::failure::Failure::ALL.len()).map(degraded).sum(),
             hits: sources.sum(|worker| &worker.pool(pool).hits),
             misses: sources.sum(|worker| &worker.pool(pool).misses),
+            gets: Outcome::OF_REQUESTS.into_iter().map(gets).sum(),
+            whole_gets: gets(Outcome::Hit),
             bytes: 0,
             latency: sources.pool_latency(pool),
         }
@@ -56,6 +66,8 @@ impl Figures {
             degraded: 0,
             hits: cell(|server| &server.hits),
             misses: cell(|server| &server.misses),
+            gets: 0,
+            whole_gets: 0,
             bytes: cell(|server| &server.request_bytes) + cell(|server| &server.response_bytes),
             latency: sources.server_latency(pool, server),
         }

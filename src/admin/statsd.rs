@@ -14,6 +14,7 @@ use crate::config::model::{PoolId, ServerId, StatsdSettings};
 use crate::failure::Failure;
 use crate::health::tracker::State;
 use crate::io::Observed;
+use crate::outcome::{Class, Outcome};
 use crate::stats::histogram::Snapshot;
 use crate::stats::prometheus::Sources;
 use crate::stats::table::{self, Kind};
@@ -87,7 +88,7 @@ fn run(settings: &StatsdSettings, observed: &Observed) {
 fn connect(settings: &StatsdSettings, sources: &Sources<'_>) -> anyhow::Result<Series> {
     // More than everything that is told in one interval: what does not fit is dropped.
     let servers: usize = sources.config.pools.iter().map(|pool| pool.servers.len()).sum();
-    let room = 64 + sources.config.pools.len() * 64 + servers * 64;
+    let room = 64 + sources.config.pools.len() * 192 + servers * 96;
     let recorder = StatsdBuilder::from(settings.host.clone(), settings.port)
         .with_queue_size(room)
         .with_buffer_size(PACKET)
@@ -114,6 +115,14 @@ impl Series {
                     of.sum(|worker| &worker.pool(id).degraded[failure as usize])
                 });
             }
+            for class in Class::ALL {
+                for outcome in Outcome::OF_REQUESTS.into_iter().filter(|outcome| class.may_end(*outcome)) {
+                    let name = format!("{path}.outcomes.{}.{}", class.name(), outcome.name());
+                    series.add(recorder, name, Kind::Counter, move |of| {
+                        of.sum(|worker| &worker.pool(id).outcomes[class as usize][outcome as usize])
+                    });
+                }
+            }
             series.add_latency(recorder, &path, move |of| of.pool_latency(id));
             for (server, of) in (0u16..).map(ServerId).zip(&pool.servers) {
                 series.add_server(recorder, id, server, &format!("{path}.{}", word(&of.name)));
@@ -126,6 +135,11 @@ impl Series {
         for metric in table::SERVER {
             let (name, cell) = (format!("{path}.{}", metric.name), metric.cell);
             self.add(recorder, name, metric.kind, move |of| of.sum(|worker| cell(worker.server(id, server))));
+        }
+        for outcome in Outcome::OF_SERVERS {
+            self.add(recorder, format!("{path}.outcomes.{}", outcome.name()), Kind::Counter, move |of| {
+                of.sum(|worker| &worker.server(id, server).outcomes[outcome as usize])
+            });
         }
         let gauge = gauge(recorder, format!("{path}.up"));
         let up = move |of: &Sources<'_>| f64::from(u8::from(matches!(of.board.state(id, server), State::Up { .. })));

@@ -56,6 +56,9 @@ struct PoolView {
     misses: u64,
     /// Part of the keys of gets of the last seconds that were there; nothing when there were none.
     hit_rate: Option<f64>,
+    /// Part of the gets of the last seconds that got all they asked for: what clients see, requests that were answered in a
+    /// server's place included.
+    client_hit_rate: Option<f64>,
     /// Error lines of servers that clients were told.
     server_errors: u64,
     /// Error lines that clients were told because a server failed.
@@ -146,9 +149,12 @@ fn instant(moment: &Moment<'_>) -> Instant {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share")]
+fn part(of: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| (of as f64 / all as f64 * 10_000.0).round() / 10_000.0)
+}
+
 fn hit_rate(fresh: &Figures) -> Option<f64> {
-    let all = fresh.hits + fresh.misses;
-    (all > 0).then(|| (fresh.hits as f64 / all as f64 * 10_000.0).round() / 10_000.0)
+    part(fresh.hits, fresh.hits + fresh.misses)
 }
 
 fn per_second(count: u64, window: Duration) -> f64 {
@@ -219,6 +225,7 @@ fn pool_view(
         hits: now.0.hits,
         misses: now.0.misses,
         hit_rate: hit_rate(&fresh),
+        client_hit_rate: part(fresh.whole_gets, fresh.gets),
         server_errors: sources.sum(|worker| &worker.pool(id).server_errors),
         forward_errors: sources.sum(|worker| &worker.pool(id).forward_error),
         degraded: degraded.collect(),

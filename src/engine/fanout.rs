@@ -10,8 +10,7 @@ use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::Summed;
-use crate::proto::memcache::{Verb, encode, number, reply};
-use crate::stats::counters::{Cell, PoolCounters};
+use crate::proto::memcache::{Verb, encode, reply};
 use crate::time::Instant;
 
 impl Engine {
@@ -144,42 +143,6 @@ impl Engine {
             Merge::Listing(listing) => body.extend_from_slice(listing.error.as_deref().unwrap_or(reply::END)),
             Merge::Values(_) | Merge::Gather(_) => reply::miss(&mut body, verb, b""),
         }
-        self.answer(id, &body);
-    }
-
-    /// `stats proxy`: what this process counted for the pool.
-    fn stats_proxy(&mut self, id: SessionId) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
-        let total = |cell: fn(&PoolCounters) -> &Cell| {
-            self.all_counters.iter().map(|worker| cell(worker.pool(pool)).value()).fold(0, u64::wrapping_add)
-        };
-        let rows = [
-            ("client_connections", total(|pool| &pool.client_connections)),
-            ("client_eof", total(|pool| &pool.client_eof)),
-            ("client_err", total(|pool| &pool.client_err)),
-            ("requests", total(|pool| &pool.requests)),
-            ("refused_requests", total(|pool| &pool.refused_requests)),
-            ("fragments", total(|pool| &pool.fragments)),
-            ("server_ejects", total(|pool| &pool.server_ejects)),
-            ("forward_error", total(|pool| &pool.forward_error)),
-        ];
-        let mut body = Vec::new();
-        let mut row = |name: &str, value: u64| {
-            body.extend_from_slice(b"STAT ");
-            body.extend_from_slice(name.as_bytes());
-            body.push(b' ');
-            number::push(&mut body, value);
-            body.extend_from_slice(b"\r\n");
-        };
-        for (name, value) in rows {
-            row(name, value);
-        }
-        for failure in Failure::ALL {
-            let value = self.all_counters.iter().map(|worker| worker.pool(pool).degraded[failure as usize].value());
-            row(&format!("degraded_{}", failure.name()), value.fold(0, u64::wrapping_add));
-        }
-        body.extend_from_slice(reply::END);
         self.answer(id, &body);
     }
 }

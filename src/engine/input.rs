@@ -39,7 +39,12 @@ const fn class_of(request: &Request<'_>) -> Class {
         Request::Store(store) => store.verb.class(),
         Request::Change(change) => change.verb.class(),
         Request::Meta(meta) => meta.verb.class(),
-        _ => Class::Other,
+        Request::FlushAll { .. }
+        | Request::Stats(_)
+        | Request::Version
+        | Request::Verbosity { .. }
+        | Request::MetaNoop
+        | Request::Quit => Class::Other,
     }
 }
 

@@ -30,6 +30,7 @@ mod effect;
 mod failover;
 mod fanout;
 mod fault;
+mod figures;
 mod input;
 mod invariant;
 mod large;

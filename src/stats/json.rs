@@ -10,6 +10,7 @@ use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::Board;
 use crate::health::tracker::State;
+use crate::outcome::{Class, Outcome};
 
 /// When and where the statistics are taken.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,12 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
             let value = sum(&|worker| worker.pool(pool_id).degraded[failure as usize].value());
             let _ = write!(out, "\"degraded_{}\":{value}, ", failure.name());
         }
+        for class in Class::ALL {
+            for outcome in Outcome::OF_REQUESTS.into_iter().filter(|outcome| class.may_end(*outcome)) {
+                let value = sum(&|worker| worker.pool(pool_id).outcomes[class as usize][outcome as usize].value());
+                let _ = write!(out, "\"{}_{}\":{value}, ", class.name(), outcome.name());
+            }
+        }
         for (server_index, server) in (0u16..).zip(&pool.servers) {
             let server_id = ServerId(server_index);
             let separator = if server_index > 0 { "," } else { "" };
@@ -59,6 +66,10 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
             for metric in table::SERVER {
                 let value = sum(&|worker| (metric.cell)(worker.server(pool_id, server_id)).value());
                 let _ = write!(out, "\"{}\":{value}, ", metric.name);
+            }
+            for outcome in Outcome::OF_SERVERS {
+                let value = sum(&|worker| worker.server(pool_id, server_id).outcomes[outcome as usize].value());
+                let _ = write!(out, "\"outcome_{}\":{value}, ", outcome.name());
             }
             let state = board.state(pool_id, server_id);
             let ejected_at = board.ejected_at(pool_id, server_id).map_or(0, |at| {

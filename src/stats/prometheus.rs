@@ -14,6 +14,7 @@ use crate::config::model::{Config, Pool, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::Board;
 use crate::health::tracker::State;
+use crate::outcome::{Class, Outcome};
 
 /// What the names of the process's statistics begin with.
 pub const PROCESS: &str = "softmiss_";
@@ -130,6 +131,18 @@ impl Text {
                 self.line(name, &labels, sources.sum(|worker| &worker.pool(id).degraded[failure as usize]));
             }
         }
+        let name = "softmiss_pool_outcomes_total";
+        self.head(name, "counter", "requests that have ended, by what they asked for and how they ended");
+        for (id, pool) in sources.pools() {
+            for class in Class::ALL {
+                for outcome in Outcome::OF_REQUESTS.into_iter().filter(|outcome| class.may_end(*outcome)) {
+                    let pool = label("pool", &pool.name);
+                    let labels = format!("{pool},class=\"{}\",outcome=\"{}\"", class.name(), outcome.name());
+                    let cell = |worker| &Counters::pool(worker, id).outcomes[class as usize][outcome as usize];
+                    self.line(name, &labels, sources.sum(cell));
+                }
+            }
+        }
         let name = "softmiss_pool_request_duration_seconds";
         self.head(name, "histogram", "time from when a request was read until its response was there");
         for (id, pool) in sources.pools() {
@@ -151,6 +164,24 @@ impl Text {
             self.head(&name, kind.name(), help);
             for (pool, server, labels) in &servers {
                 self.line(&name, labels, sources.sum(|worker| cell(worker.server(*pool, *server))));
+            }
+        }
+        let name = "softmiss_server_outcomes_total";
+        self.head(name, "counter", "requests sent that have ended, by how they ended");
+        for (pool, server, labels) in &servers {
+            for outcome in Outcome::OF_SERVERS {
+                let labels = format!("{labels},outcome=\"{}\"", outcome.name());
+                self.line(name, &labels, sources.sum(|of| &of.server(*pool, *server).outcomes[outcome as usize]));
+            }
+        }
+        let name = "softmiss_server_degraded_total";
+        self.head(name, "counter", "requests answered in the server's place, by cause; causes that occurred");
+        for (pool, server, labels) in &servers {
+            for failure in Failure::ALL {
+                let value = sources.sum(|of| &of.server(*pool, *server).degraded[failure as usize]);
+                if value > 0 {
+                    self.line(name, &format!("{labels},cause=\"{}\"", failure.name()), value);
+                }
             }
         }
         let name = "softmiss_server_up";

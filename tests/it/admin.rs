@@ -114,6 +114,14 @@ fn a_scrape_is_valid_and_adds_up() {
     assert_eq!(value("softmiss_pool_request_duration_seconds_bucket{le=+Inf}{pool=cache}"), 501.0);
     assert_eq!(of_servers("response_duration_seconds_count"), of_servers("responses_total"));
     assert!(value("softmiss_pool_request_duration_seconds_sum{pool=cache}") > 0.0);
+    // By how they ended, requests add up again.
+    let of_pool = |name: &str| -> f64 {
+        let start = format!("softmiss_pool_{name}");
+        series.iter().filter(|(series, _)| series.starts_with(&start)).map(|(_, value)| value).sum()
+    };
+    assert_eq!(of_pool("outcomes_total{"), 501.0);
+    assert_eq!(value("softmiss_pool_outcomes_total{class=get}{outcome=hit}{pool=cache}"), 200.0);
+    assert_eq!(of_servers("outcomes_total"), of_servers("requests_total"));
     assert_eq!(value("softmiss_server_up{pool=cache}{server=node-0}"), 1.0);
     assert_eq!(value("softmiss_workers"), 2.0);
 }

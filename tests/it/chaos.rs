@@ -8,6 +8,7 @@
 //! Rows print one line each: `cargo nextest run --success-output immediate -E 'test(/^chaos::/)'`.
 
 mod agree;
+mod balance;
 mod book;
 mod fault;
 mod hang;

@@ -3,6 +3,7 @@
 mod clients;
 mod conformance;
 mod connections;
+mod counted;
 mod differential;
 mod fallback;
 mod sim;

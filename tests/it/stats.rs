@@ -94,6 +94,12 @@ fn stats_over_the_cache_port_add_up_the_servers() {
         let text = String::from_utf8(client.read_through(b"END\r\n")).expect("text");
         assert!(text.starts_with("STAT ") || text == "END\r\n", "stats {sub}: {text}");
     }
+    client.send("stats proxy\r\n");
+    let text = String::from_utf8(client.read_through(b"END\r\n")).expect("text");
+    for line in ["STAT requests 68\r\n", "STAT set_done 60\r\n", "STAT other_done 6\r\n", "STAT degraded_timeout 0\r\n"]
+    {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
     client.send("stats settings\r\n");
     let text = String::from_utf8(client.read_through(b"END\r\n")).expect("text");
     assert!(text.contains("STAT maxbytes 536870912\r\n"), "settings are told once, not added: {text}");

@@ -1,6 +1,7 @@
 //! Requests that go to every server of a pool.
 
 use super::gather::How;
+use super::info;
 use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
@@ -83,8 +84,15 @@ impl Engine {
         let pool = session.pool;
         let (asked, marks) = self.asked(id, call);
         let Some(name) = call.args.get(1).strip_prefix(b"@") else {
+            let sections = || call.args.iter().skip(1);
+            let own = if info::wants_own(sections()) { self.info_section(pool) } else { String::new() };
+            if call.args.len() > 1 && sections().all(|name| name.eq_ignore_ascii_case(b"softmiss")) {
+                let mut body = Vec::new();
+                info::verbatim(&mut body, &own, self.version(id));
+                return self.say(id, &body);
+            }
             let pieces = self.to_all(id, call.raw);
-            return self.gather(id, asked, marks, How::Info, pieces, now);
+            return self.gather(id, asked, marks, How::Info(own), pieces, now);
         };
         let servers = &self.config.pools[pool.index()].servers;
         let Some(server) = servers.iter().position(|server| server.name.as_bytes() == name).map(server_id) else {

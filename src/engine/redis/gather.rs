@@ -64,8 +64,8 @@ pub(crate) enum How {
     Any(usize),
     /// What has been prepared, once all servers have agreed.
     Said(Vec<u8>),
-    /// The listing of `INFO`.
-    Info,
+    /// The listing of `INFO`, and what this program adds to it.
+    Info(String),
     /// The next step of a `SCAN`: the cursor of the server's answer becomes one of the pool's.
     Scan {
         /// The server that was asked.
@@ -151,7 +151,7 @@ impl Gather {
             // What one server has to say is enough of an answer where they all know the same.
             How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
             How::Any(from) if self.good().next().is_some() => self.any(out, *from),
-            How::Info if self.good().next().is_some() => info::merge(out, self.good(), self.version()),
+            How::Info(own) if self.good().next().is_some() => info::merge(out, self.good(), own, self.version()),
             how => match self.error() {
                 Some(error) => out.extend_from_slice(error),
                 None => self.all_well(out, how),

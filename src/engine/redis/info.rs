@@ -59,8 +59,20 @@ fn database(line: &str) -> Option<(&str, [u64; 3])> {
     Some((name, values))
 }
 
-/// Appends one listing made of those of several servers: the first one's, with counts added up.
-pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8]>, version: Version) {
+/// Whether a request for these sections wants this program's own.
+pub(super) fn wants_own<'a>(sections: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut all = true;
+    for name in sections {
+        all = false;
+        if ["softmiss", "all", "everything", "default"].iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes())) {
+            return true;
+        }
+    }
+    all
+}
+
+/// Appends one listing made of those of several servers: the first one's, with counts added up; and behind it `own`.
+pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8]>, own: &str, version: Version) {
     let texts: Vec<String> = replies
         .map(|reply| match reply::read(reply) {
             Reply::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
@@ -103,6 +115,15 @@ pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8
             }
         }
     }
+    if !own.is_empty() && !text.is_empty() {
+        text.push_str("\r\n");
+    }
+    text.push_str(own);
+    verbatim(out, &text, version);
+}
+
+/// Appends a text as `INFO` is answered.
+pub(super) fn verbatim(out: &mut Vec<u8>, text: &str, version: Version) {
     match version {
         Version::Resp2 => encode::bulk(out, text.as_bytes()),
         Version::Resp3 => {
@@ -133,12 +154,20 @@ mod tests {
             "# Server\r\nredis_version:7.0.14\r\n\r\n# Stats\r\nkeyspace_hits:4\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=0,avg_ttl=0\r\ndb11:keys=5,expires=0,avg_ttl=0\r\n",
         );
         let mut out = Vec::new();
-        merge(&mut out, [first.as_slice(), &second].into_iter(), Version::Resp2);
+        merge(
+            &mut out,
+            [first.as_slice(), &second].into_iter(),
+            "# Softmiss\r\nsoftmiss_requests:1\r\n",
+            Version::Resp2,
+        );
         let Reply::Bulk(text) = reply::read(&out) else { panic!("no text") };
         assert_eq!(
             String::from_utf8_lossy(text),
             "# Server\r\nredis_version:7.0.15\r\n\r\n# Stats\r\nkeyspace_hits:7\r\n\r\n# Keyspace\r\n\
-             db0:keys=3,expires=1,avg_ttl=9\r\ndb11:keys=5,expires=0,avg_ttl=0\r\n"
+             db0:keys=3,expires=1,avg_ttl=9\r\ndb11:keys=5,expires=0,avg_ttl=0\r\n\r\n# Softmiss\r\nsoftmiss_requests:1\r\n"
         );
+        let wants = |words: &[&str]| wants_own(words.iter().map(|word| word.as_bytes()));
+        assert!(wants(&[]) && wants(&["memory", "Softmiss"]) && wants(&["ALL"]));
+        assert!(!wants(&["memory"]) && !wants(&["keyspace", "stats"]));
     }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::balance::check_balance;
 use super::book::{Book, Speaks};
 use super::fault::{Fault, Server, inflict};
 use super::ledger::{Ledger, Outcome, Sample};
@@ -250,6 +251,7 @@ fn observe(row: Row, stage: Stage) -> Figures {
     let back = Instant::now();
     std::thread::sleep(Duration::from_millis(200));
     let ledger = load.end();
+    check_balance(&proxy);
     let longest_hiccup = hiccups.longest();
     if !ledger.problems.is_empty() {
         eprintln!("--- log of softmiss ---\n{}", proxy.log().join("\n"));

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::balance::check_balance;
 use super::book::Speaks;
 use super::fault::{Fault, Server, inflict};
 use super::ledger::Outcome;
@@ -33,6 +34,9 @@ const WIRED: &[Fault] = &[
     Fault::Wire(Trouble::Closes),
 ];
 
+/// Resident memory that may be added between the first and the last third of a run: what one burst leaves behind.
+const GROWTH: usize = 4 << 20;
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -56,7 +60,11 @@ fn chaos_soak() {
     let mut faults: BTreeMap<String, u32> = BTreeMap::new();
     let (mut probes, mut stray) = (0, Vec::new());
     let start = Instant::now();
+    // Resident memory, by tenths of the run: the most that was seen in each.
+    let mut resident = [0; 10];
     while start.elapsed() < span {
+        let tenth = (start.elapsed().as_secs_f64() / span.as_secs_f64() * 10.0) as usize;
+        resident[tenth.min(9)] = resident[tenth.min(9)].max(proxy.resident());
         // Mostly one server, sometimes two, now and then all of them.
         let hit = match random.below(8) {
             0 => SERVERS,
@@ -91,6 +99,7 @@ fn chaos_soak() {
     let recovered = Instant::now();
     std::thread::sleep(Duration::from_millis(500));
     let ledger = load.end();
+    check_balance(&proxy);
     let count = |outcome| ledger.count(outcome);
     let slowest = ledger.slowest();
     let longest_hiccup = hiccups.longest();
@@ -114,6 +123,9 @@ fn chaos_soak() {
         stray.len(),
     );
     println!("faults: {faults:?}");
+    println!("resident memory by tenths, kB: {:?}", resident.map(|bytes| bytes >> 10));
+    let (early, late) = (resident[..3].iter().max(), resident[7..].iter().max());
+    assert!(late.copied() <= early.map(|early| early + GROWTH), "memory grows: {resident:?}");
     assert!(ledger.problems.is_empty(), "{:#?}", ledger.problems);
     assert!(stray.is_empty(), "sent to a server that is out of the ring: {stray:#?}");
     assert!(slowest.took <= TIMEOUT + SLACK + 2 * longest_hiccup, "{slowest:?}");
