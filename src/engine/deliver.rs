@@ -284,7 +284,6 @@ impl Engine {
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
         let overflows = self.overflows(len);
-        let failed = self.failed_outcome(pool);
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         let Self { sessions, counters, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
@@ -292,6 +291,9 @@ impl Engine {
         let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
         let started = slot.started;
         if let Some(merge) = &mut slot.merge {
+            if forgiven.is_some() {
+                outcome = Outcome::Degraded; // it is not, where failures are told
+            }
             let before = merge.footprint();
             if !merge.finish(ticket.fragment) {
                 return None;
@@ -305,7 +307,6 @@ impl Engine {
                         if let Some(server) = server {
                             counters.server(pool, server).degraded[failure as usize].add(1);
                         }
-                        outcome = failed;
                         gather.lost(ticket.fragment, None);
                     }
                     None => gather.came(ticket.fragment, response[0]),
@@ -314,7 +315,7 @@ impl Engine {
                     listing.summed.add(response[0], listing.keep_first);
                     listing.answered = true;
                 }
-                _ if forgiven.is_some() => outcome = failed,
+                _ if forgiven.is_some() => {}
                 (merge, Status::Error | Status::OutOfMemory) => merge.error(response[0]),
                 _ => {}
             }

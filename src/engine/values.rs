@@ -189,13 +189,10 @@ impl Link {
     fn front_found_of_many(&self, ticket: &Ticket, status: Status, response: &[u8]) -> (u64, u64) {
         let is_error = matches!(status, Status::OutOfMemory | Status::Unwilling(_) | Status::Error);
         if ticket.verb == Verb::Query {
-            let values = reply::items(response).filter(|_| !is_error).into_iter().flatten();
-            return values.fold(
-                (0, 0),
-                |(there, absent), value| {
-                    if reply::is_null(value) { (there, absent + 1) } else { (there + 1, absent) }
-                },
-            );
+            // All that is in the array are values and nulls.
+            let values = reply::items(response).filter(|_| !is_error).map_or(0, |items| items.len() as u64);
+            let nulls = u64::from(self.cursor.scan.map_or(0, |scan| scan.nulls()));
+            return (values.saturating_sub(nulls), nulls.min(values));
         }
         let found = u64::from(self.cursor.found);
         if is_error {

@@ -25,6 +25,7 @@ const VALUE_LEAST: u64 = 3;
 pub struct Scan {
     at: usize,
     left: u64,
+    nulls: u32,
 }
 
 /// What stands at the front of a server's bytes.
@@ -48,7 +49,13 @@ impl Scan {
     /// To find the end of so many replies.
     #[must_use]
     pub const fn new(replies: u32) -> Self {
-        Self { at: 0, left: replies as u64 }
+        Self { at: 0, left: replies as u64, nulls: 0 }
+    }
+
+    /// Nulls that have been passed.
+    #[must_use]
+    pub const fn nulls(&self) -> u32 {
+        self.nulls
     }
 
     /// Goes on in `input`, which starts with what earlier calls were given.
@@ -70,6 +77,7 @@ impl Scan {
             }
             match value(&input[self.at..]) {
                 Value::Whole { len, within, counts } => {
+                    self.nulls = self.nulls.wrapping_add(u32::from(is_null(&input[self.at..])));
                     self.at += len;
                     self.left += within;
                     self.left -= u64::from(counts);
@@ -155,7 +163,7 @@ fn value(input: &[u8]) -> Value {
     }
 }
 
-/// Whether a whole reply is a null of any kind.
+/// Whether a reply is a null of any kind.
 #[must_use]
 #[inline]
 pub fn is_null(reply: &[u8]) -> bool {
