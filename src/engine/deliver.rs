@@ -215,6 +215,9 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         let found = link.front_found(status, response[0]);
         let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        if let Some(spent) = link.outbox.take_spent() {
+            self.restock(spent);
+        }
         self.counters.server(pool, server).responses.add(1);
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);

@@ -249,7 +249,7 @@ impl Engine {
     }
 
     /// The largest value that is taken now.
-    fn value_limit(&self, pool: PoolId) -> usize {
+    pub(super) fn value_limit(&self, pool: PoolId) -> usize {
         let limit = self.config.pools[pool.index()].value_limit;
         if self.memory > self.memory_limit { limit.min(FRUGAL_VALUE_LIMIT) } else { limit }
     }

@@ -9,10 +9,15 @@
 use bytes::BufMut;
 use bytes::buf::Limit;
 
+use super::degrade::Asked;
+use super::input::Outcome;
 use super::link::{LinkId, LinkState};
 use super::session::SessionId;
 use super::{Engine, Outlet};
+use crate::outcome::{self, Class};
+use crate::proto::memcache::request::{self, Parsed, Request};
 use crate::proto::memcache::response::Violation;
+use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
 
 /// A message of which so many bytes are missing is read into a buffer of its own.
@@ -180,6 +185,7 @@ impl Engine {
             && (session.partial.len() >= session.need || scarce)
         {
             session.huge = session.need >= HUGE;
+            self.hand_on(id, now);
             self.parse_partial(id, now);
             if let Some(session) = self.session(id).filter(|session| session.partial.is_empty()) {
                 let buffer = std::mem::take(&mut session.partial);
@@ -188,6 +194,58 @@ impl Engine {
             self.charge_session(id);
         }
         self.settle(now);
+    }
+
+    /// A large `set` that is all that a client has sent goes out in the buffer that it came in, if nothing else is on its
+    /// way to its server. Otherwise it is left to be carried out like any other request.
+    fn hand_on(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let is_next = session.paused.is_none() && session.has_room() && session.skip.is_none() && !session.closing;
+        let pool = session.pool;
+        if !is_next || session.long_get.is_some() || session.redis.is_some() || session.partial.len() != session.need {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut session.partial);
+        let value_limit = self.value_limit(pool);
+        // The key is needed while the buffer changes hands.
+        let key: Box<[u8]> = match request::parse(&buffer, value_limit) {
+            Parsed::Complete { len, request: Request::Store(store) }
+                if len == buffer.len() && store.canonical.is_some() =>
+            {
+                store.key.into()
+            }
+            Parsed::Incomplete { .. } | Parsed::Complete { .. } | Parsed::Refused { .. } | Parsed::Foreign => {
+                return self.put_back(id, buffer);
+            }
+        };
+        self.begin_request(pool, Class::Set);
+        let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
+        let mut is_gone = false;
+        let outcome = self.send_one(id, asked, 0, &key, now, |out, cap| {
+            is_gone = true;
+            if out.is_empty() && cap.is_none() {
+                std::mem::swap(out, &mut buffer);
+            } else if let Parsed::Complete { request: Request::Store(store), .. } = request::parse(&buffer, value_limit)
+            {
+                encode::store(out, &store, cap);
+            }
+        });
+        if outcome == Outcome::Stalled && !is_gone {
+            self.put_off_request(pool);
+            return self.put_back(id, buffer);
+        }
+        self.end_request(pool, outcome::Outcome::Local);
+        if let Some(session) = self.session(id) {
+            session.need = 0;
+        }
+        self.restock(buffer);
+        self.arm_session(id);
+    }
+
+    fn put_back(&mut self, id: SessionId, buffer: Vec<u8>) {
+        if let Some(session) = self.session(id) {
+            session.partial = buffer;
+        }
     }
 
     /// So many bytes came from a client that is known for large values, and were read elsewhere.

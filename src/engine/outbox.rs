@@ -25,6 +25,8 @@ pub(crate) struct Outbox {
     written: usize,
     /// Offset in the stream of index 0.
     base: u32,
+    /// A large buffer that is done with.
+    spent: Vec<u8>,
 }
 
 impl Outbox {
@@ -37,6 +39,12 @@ impl Outbox {
     /// The buffer to append a request to.
     pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// A large buffer of its own that it does not need any more.
+    #[inline]
+    pub(crate) fn take_spent(&mut self) -> Option<Vec<u8>> {
+        (self.spent.capacity() > 0).then(|| std::mem::take(&mut self.spent))
     }
 
     /// The bytes from `start` on.
@@ -96,7 +104,7 @@ impl Outbox {
             self.advance_base(self.head);
             self.bytes.clear();
             if self.bytes.capacity() > KEPT_CAPACITY {
-                self.bytes = Vec::new();
+                self.spent = std::mem::take(&mut self.bytes);
             }
             (self.head, self.written) = (0, 0);
         } else if self.head >= SLACK && self.head >= self.bytes.len() - self.head {
@@ -114,7 +122,7 @@ impl Outbox {
 
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.capacity() + self.spent.capacity()
     }
 }
 

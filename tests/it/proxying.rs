@@ -1,5 +1,6 @@
 //! What servers get to see of a request, and what the client gets to see of their answers.
 
+use super::support::process::{Process, Proxy};
 use super::support::script::{Case, Stage, show};
 use std::time::{Duration, Instant};
 
@@ -313,4 +314,42 @@ fn a_shift_of_the_stream_is_noticed_before_anyone_gets_a_wrong_value() {
         answered += 1;
     }
     stage.check_silence("after a shift");
+}
+
+#[test]
+fn large_sets_arrive_whole_however_they_come() {
+    let server = Process::memcached();
+    let proxy = Proxy::start(&[server.address], &["timeout: 4000"]);
+    let value =
+        |seed: usize, length: usize| -> Vec<u8> { (0..length).map(|at| ((at * 31 + seed) >> 3) as u8).collect() };
+    let sizes = [16_000, 17_000, 40_000, 70_000, 300_000, 900_000];
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let mut client = proxy.client();
+            std::thread::spawn(move || {
+                for (round, length) in sizes.iter().cycle().take(30).enumerate() {
+                    let value = value(number * 100 + round, *length);
+                    let mut request = format!("set big:{number} {round} 0 {length}\r\n").into_bytes();
+                    request.extend_from_slice(&value);
+                    request.extend_from_slice(b"\r\n");
+                    // Alone and at once, in pieces, and with the next request on its heels.
+                    match round % 3 {
+                        0 => client.send(&request),
+                        1 => request.chunks(50_000).for_each(|piece| client.send(piece)),
+                        _ => client.send([&request[..], b"touch nothing 1\r\n"].concat()),
+                    }
+                    assert_eq!(client.line(), "STORED");
+                    if round % 3 == 2 {
+                        assert_eq!(client.line(), "NOT_FOUND");
+                    }
+                    client.send(format!("get big:{number}\r\n"));
+                    assert_eq!(client.line(), format!("VALUE big:{number} {round} {length}"));
+                    let mut got = client.read_through(b"\r\nEND\r\n");
+                    got.truncate(*length);
+                    assert!(got == value, "client {number}, round {round}");
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("a client"));
 }
