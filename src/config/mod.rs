@@ -10,12 +10,14 @@ mod raw;
 mod resolve;
 mod settings;
 mod value;
+mod written;
 
 use std::path::Path;
 
 use diagnostic::{Diagnostic, Report};
 use model::Config;
 use resolve::Findings;
+pub use written::write;
 
 /// Largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;

@@ -29,6 +29,8 @@ pub struct Settings {
     pub stats: Port,
     /// Where the admin port is served.
     pub admin: Port,
+    /// What must be said to change anything through it; `None`: only whoever is on this host may, without a word.
+    pub admin_token: Option<String>,
     /// The statsd server that is told what is counted.
     pub statsd: Option<StatsdSettings>,
     /// How much is logged, and in which form.
@@ -42,6 +44,7 @@ impl Default for Settings {
             memory_limit: 512 << 20,
             stats: Port::Unsaid,
             admin: Port::Unsaid,
+            admin_token: None,
             statsd: None,
             log: LogSettings::default(),
         }
@@ -100,6 +103,23 @@ pub enum LogLevel {
     Debug,
     /// Everything, requests included.
     Trace,
+}
+
+impl LogLevel {
+    /// Every level with the name it has in the file, from quiet to loud.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+
+    /// The name it has in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// Form of a log line.
@@ -318,6 +338,17 @@ pub enum OnEject {
     Hold,
 }
 
+impl OnEject {
+    /// The word for it in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rehash => "rehash",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// What becomes of the items of a server that comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejoin {
@@ -327,6 +358,18 @@ pub enum Rejoin {
     Flush,
     /// Those that were to be changed meanwhile are deleted first.
     Safe,
+}
+
+impl Rejoin {
+    /// The word for it in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Flush => "flush",
+            Self::Safe => "safe",
+        }
+    }
 }
 
 /// Where a pool listens.

@@ -10,9 +10,12 @@ use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
 use super::value;
 
-const KEYS: [&str; 6] = ["workers", "memory_limit", "stats", "admin", "statsd", "log"];
+const KEYS: [&str; 7] = ["workers", "memory_limit", "stats", "admin", "admin_token", "statsd", "log"];
 
 const STATSD_EXAMPLE: &str = "write `statsd: {address: 127.0.0.1:8125, prefix: softmiss, interval: 10s}`";
+
+/// The shortest and the longest word that protects the admin port.
+const TOKEN_LENGTHS: (usize, usize) = (16, 256);
 
 /// The shortest and the longest time between two reports to statsd.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
@@ -41,6 +44,7 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Setti
     settings.stats = stats.unwrap_or(settings.stats);
     let admin = keys.read("admin", findings, port_address);
     settings.admin = admin.unwrap_or(settings.admin);
+    settings.admin_token = keys.read("admin_token", findings, token);
     if let Some((key, node)) = keys.find("statsd") {
         settings.statsd = statsd(key, node, findings);
     }
@@ -56,6 +60,26 @@ fn port_address(text: &str) -> Result<Port, value::Wrong> {
         "none" => Ok(Port::Off),
         address => value::socket_address(address, "write `host:port`, or `none` to switch the port off").map(Port::At),
     }
+}
+
+/// A word that is not guessed, and that can stand in a header. What is wrong with it is said without repeating it.
+fn token(text: &str) -> Result<String, value::Wrong> {
+    let wrong = |message: &str| {
+        let help = "write what `openssl rand -hex 24` prints, or another word of letters and digits".to_owned();
+        Err(value::Wrong { message: message.to_owned(), help: Some(help) })
+    };
+    if text.len() < TOKEN_LENGTHS.0 || text.len() > TOKEN_LENGTHS.1 {
+        return wrong(&format!(
+            "it has {} characters; from {} to {} it can have",
+            text.len(),
+            TOKEN_LENGTHS.0,
+            TOKEN_LENGTHS.1
+        ));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)) {
+        return wrong("letters, digits and `-._~+/=` are what it can hold");
+    }
+    Ok(text.to_owned())
 }
 
 /// `None` when something is wrong with it, or it is `none`.
@@ -107,14 +131,7 @@ fn log(key: &Node, node: &Node, findings: &mut Findings) -> LogSettings {
         return log;
     };
     let keys = Keys::new(pairs, &["level", "format"], &[], "`log`", findings);
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    log.level = keys.read("level", findings, |text| choice(text, &levels)).unwrap_or(log.level);
+    log.level = keys.read("level", findings, |text| choice(text, &LogLevel::ALL)).unwrap_or(log.level);
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     log.format = keys.read("format", findings, |text| choice(text, &formats)).unwrap_or(log.format);
     log
