@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::recent::{Figures, Recent, Sample};
 use crate::config::model::{OnEject, Pool, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
+use crate::health::hold::Hold;
 use crate::health::tracker::State;
 use crate::io::events::Events;
 use crate::ring::Ring;
@@ -49,6 +50,7 @@ struct PoolView {
     protocol: &'static str,
     listen: String,
     on_failure: &'static str,
+    on_eject: &'static str,
     clients: u64,
     requests: u64,
     requests_per_s: f64,
@@ -75,8 +77,15 @@ struct ServerView {
     name: String,
     address: String,
     weight: u32,
-    /// `up`, `ejected` or `probing`.
+    /// `up`, `ejected`, `probing` or `draining`.
     state: &'static str,
+    /// The operator keeps it out.
+    held: bool,
+    /// It gets no more requests, and answers those that it has.
+    draining: bool,
+    /// Seconds that it has been in the ring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up_for_s: Option<f64>,
     /// Milliseconds since it left the ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     out_for_ms: Option<u128>,
@@ -86,6 +95,9 @@ struct ServerView {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_probe_ms: Option<u128>,
     failures_in_a_row: u32,
+    /// How it failed last, also of one that is well again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<LastFailure>,
     /// Part of all keys that are its own now.
     share: f64,
     connections: u64,
@@ -96,8 +108,16 @@ struct ServerView {
     errors: u64,
     ejections: u64,
     restores: u64,
+    /// Requests that it was sent, or is about to be, and has not answered.
+    in_flight: u64,
     in_queue_bytes: u64,
     latency: Latency,
+}
+
+#[derive(Debug, Serialize)]
+struct LastFailure {
+    reason: String,
+    ago_ms: u128,
 }
 
 /// Of the last seconds, in microseconds; nothing when there was no request.
@@ -163,6 +183,21 @@ fn per_second(count: u64, window: Duration) -> f64 {
     if window.is_zero() { 0.0 } else { (count / window.as_secs_f64() * 10.0).round() / 10.0 }
 }
 
+/// Why a server is out.
+fn reason(state: State) -> Option<String> {
+    Some(match state {
+        State::Up { .. } => return None,
+        State::Held { hold: Hold::Eject, .. } => "by the operator".to_owned(),
+        State::Held { hold: Hold::Drain, .. } => "drained by the operator".to_owned(),
+        State::Ejected { failure: None, .. } | State::Probing { failure: None, .. } => {
+            "let back by the operator, has to answer a probe first".to_owned()
+        }
+        State::Ejected { failure: Some(failure), .. } | State::Probing { failure: Some(failure), .. } => {
+            failure.to_string()
+        }
+    })
+}
+
 fn pool_view(
     sources: &Sources<'_>,
     (id, pool): (PoolId, &Pool),
@@ -183,10 +218,9 @@ fn pool_view(
         let server_id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
         let fresh = now.1[index].since(&before.1[index]);
         let state = sources.board.state(id, server_id);
-        let (word, since, failure) = match state {
-            State::Up { .. } => ("up", None, None),
-            State::Ejected { since, failure, .. } => ("ejected", Some(since), Some(failure)),
-            State::Probing { since, failure } => ("probing", Some(since), Some(failure)),
+        let since = match state {
+            State::Up { .. } => None,
+            State::Ejected { since, .. } | State::Probing { since, .. } | State::Held { since, .. } => Some(since),
         };
         let now = instant(moment);
         let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> &crate::stats::counters::Cell| {
@@ -196,11 +230,18 @@ fn pool_view(
             name: server.name.clone(),
             address: server.address.to_string(),
             weight: server.weight,
-            state: word,
+            state: state.name(),
+            held: matches!(state, State::Held { .. }),
+            draining: matches!(state, State::Held { hold: Hold::Drain, .. }),
+            up_for_s: sources.board.up_since(id, server_id).map(|since| (now - since).as_secs_f64()),
             out_for_ms: since.map(|since| (now - since).as_millis()),
-            reason: failure.map(|failure| failure.to_string()),
+            reason: reason(state),
             next_probe_ms: sources.board.probe_at(id, server_id).map(|at| (at - now).as_millis()),
             failures_in_a_row: sources.board.failures(id, server_id),
+            last_failure: sources
+                .board
+                .last_failure(id, server_id)
+                .map(|(failure, at)| LastFailure { reason: failure.to_string(), ago_ms: (now - at).as_millis() }),
             share: (shares[index] * 10_000.0).round() / 10_000.0,
             connections: counters(|server| &server.server_connections),
             requests: counters(|server| &server.requests),
@@ -210,6 +251,7 @@ fn pool_view(
             errors: counters(|server| &server.errors),
             ejections: counters(|server| &server.ejections),
             restores: counters(|server| &server.restores),
+            in_flight: counters(|server| &server.in_queue) + counters(|server| &server.out_queue),
             in_queue_bytes: counters(|server| &server.in_queue_bytes),
             latency: Latency::of(&fresh.latency),
         }
@@ -219,6 +261,7 @@ fn pool_view(
         protocol: if pool.protocol == Protocol::Redis { "redis" } else { "memcached" },
         listen: pool.listen.to_string(),
         on_failure: pool.on_failure.name(),
+        on_eject: pool.on_eject.name(),
         clients: sources.sum(|worker| &worker.pool(id).client_connections),
         requests: now.0.requests,
         requests_per_s: per_second(fresh.requests, window),

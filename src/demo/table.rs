@@ -80,11 +80,8 @@ impl Table {
                 Condition::Hung => ("33", "hung: answers nothing"),
                 Condition::Dead => ("31", "dead"),
             };
-            let state = match view.board.state(PoolId(0), ServerId(index)) {
-                State::Up { .. } => "yes",
-                State::Ejected { .. } => "ejected",
-                State::Probing { .. } => "probing",
-            };
+            let state = view.board.state(PoolId(0), ServerId(index));
+            let state = if let State::Up { .. } = state { "yes" } else { state.name() };
             line(format!("  {:<10} \x1b[{colour}m{is:<22}\x1b[0m {state:<12} {}", node.name, node.items()));
         }
         line(String::new());

@@ -95,7 +95,9 @@ impl Engine {
             return Err(Failure::QueueFull);
         }
         match link.state {
-            LinkState::Up | LinkState::Connecting => {}
+            LinkState::Up => {}
+            // Nothing is written yet, which is when it would be counted.
+            LinkState::Connecting => self.charge_link(id),
             LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
             LinkState::Down { failure, .. } => {
                 if !self.start_connect(id, now) {

@@ -12,6 +12,7 @@ use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
+use crate::health::hold::Standing;
 use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
 use crate::ring::Ring;
@@ -24,6 +25,14 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time in which a server that refuses connects is to be found out.
 const DETECTION_TIME: Duration = Duration::from_millis(80);
+
+/// Which of a server's connections are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    All,
+    /// Those on which nothing was sent yet: the server is drained, and what it was asked it may answer.
+    Unopened,
+}
 
 impl Engine {
     /// Opens a link's connection, unless too many were opened to its server of late. Returns whether there will be one.
@@ -424,32 +433,51 @@ impl Engine {
         self.version = self.board.version();
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
-            let live = self.board.live(pool);
-            // One that was restored here may have been ejected by another worker since, which looks like nothing at all.
-            for server in (0..live.len()).map(server_id).filter(|server| !live[server.index()]) {
-                self.schedule_probe(pool, server);
+            let standing = self.board.standing(pool);
+            // Also of one that was out before: the operator may have set an earlier date for its probe. And one that was
+            // restored here may have been ejected by another worker since, which looks like nothing at all.
+            for server in (0..standing.len()).map(server_id) {
+                if standing[server.index()] == Standing::Out {
+                    self.schedule_probe(pool, server);
+                }
             }
-            if live == self.pools[index].live {
+            if standing == self.pools[index].standing {
                 continue;
             }
+            let live: Vec<bool> = standing.iter().map(|standing| *standing == Standing::Up).collect();
             let held = vec![true; live.len()];
             let config = &self.config.pools[index];
             self.pools[index].ring = Ring::new(config, if config.on_eject == OnEject::Hold { &held } else { &live });
-            let before = std::mem::replace(&mut self.pools[index].live, live);
+            self.pools[index].live = live;
+            let before = std::mem::replace(&mut self.pools[index].standing, standing);
             self.prepare_failover(pool, now);
-            for server in (0..before.len()).map(server_id) {
-                if before[server.index()] && !self.pools[index].live[server.index()] {
-                    for link in self.pools[index].links[server.index()].clone() {
-                        self.fail_link(link, Failure::Ejected, now);
-                        self.abandon(link, Failure::Ejected, now);
-                        self.links[link.index()].suspect = false; // the probes are its test
+            for (server, before) in (0..before.len()).map(server_id).zip(before) {
+                match (before, self.pools[index].standing[server.index()]) {
+                    (Standing::Up, Standing::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
+                    (Standing::Up | Standing::Draining, Standing::Out | Standing::Held) => {
+                        self.cut_off(pool, server, Cut::All, now);
                     }
-                    for link in self.dedicated_to(pool, server) {
-                        self.fail_link(link, Failure::Ejected, now);
-                    }
+                    _ => {}
                 }
             }
             self.move_subscriptions(now);
+        }
+    }
+
+    /// A server is out of the ring: its connections are given up, and what waits on them is answered by policy.
+    fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
+        for link in self.pools[pool.index()].links[server.index()].clone() {
+            if cut == Cut::Unopened && self.links[link.index()].state == LinkState::Up {
+                continue;
+            }
+            self.fail_link(link, Failure::Ejected, now);
+            self.abandon(link, Failure::Ejected, now);
+            self.links[link.index()].suspect = false; // the probes are its test
+        }
+        if cut == Cut::All {
+            for link in self.dedicated_to(pool, server) {
+                self.fail_link(link, Failure::Ejected, now);
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ use slab::Slab;
 use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::health::Board;
+use crate::health::hold::Standing;
 use crate::outcome::Class;
 use crate::proto::resp::args::Span;
 use crate::ring::Ring;
@@ -106,6 +107,8 @@ struct PoolState {
     plain: bool,
     ring: Ring,
     live: Vec<bool>,
+    /// The board's word on each server that `live` comes from.
+    standing: Vec<Standing>,
     all_live: bool,
     /// The ring of all servers, live or not: where keys are at home.
     home: Ring,
@@ -218,6 +221,7 @@ impl Engine {
                 home: Ring::new(pool, &vec![true; pool.servers.len()]),
                 without: Vec::new(),
                 live: vec![true; pool.servers.len()],
+                standing: vec![Standing::Up; pool.servers.len()],
                 all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),

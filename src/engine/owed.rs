@@ -33,6 +33,8 @@ impl Engine {
         let outbox = std::mem::take(&mut link.outbox);
         self.pay(id, now);
         let link = &mut self.links[id.index()];
+        // What waits may be all that the memory limit has left: no room beyond it is taken.
+        link.outbox.tail().reserve_exact(outbox.unwritten().len());
         for (index, old) in waiting.iter().enumerate() {
             let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
             let start = link.outbox.end();
@@ -42,8 +44,13 @@ impl Engine {
     }
 
     /// Queues the next batch of what a server is owed. Returns whether there was anything.
+    ///
+    /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
     pub(super) fn pay(&mut self, id: LinkId, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
+        if self.links[id.index()].purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
+            return false;
+        }
         let Taken { flush, databases, keys } = self.board.take_debts(pool, server, BATCH);
         let is_redis = self.is_redis(id);
         if flush {

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod bucket;
 pub mod debts;
+pub mod hold;
 pub mod tracker;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -137,6 +138,18 @@ impl Board {
     #[must_use]
     pub fn ejected_at(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
         self.entry(pool, server).lock().ejected_at()
+    }
+
+    /// Since when a server has been in the ring, if it is.
+    #[must_use]
+    pub fn up_since(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        self.entry(pool, server).lock().up_since()
+    }
+
+    /// How a server failed last, and when.
+    #[must_use]
+    pub fn last_failure(&self, pool: PoolId, server: ServerId) -> Option<(Failure, Instant)> {
+        self.entry(pool, server).lock().last_failure()
     }
 
     /// A request was answered by the server: it has no failures in a row.

@@ -8,16 +8,23 @@
 //!      any success resets  |                        the probe failed: later again   |
 //!      the count           +--------------------------------------------------------+
 //!                                     `rise` probes in a row were answered well
+//!
+//!                          hold                        lift
+//!    any of them ------------------------> +------+ ----------> ejected, to be probed at once
+//!                                          | held |
+//!                                          +------+
 //! ```
 //!
 //! Only probes bring a server back; requests of clients are never used to find out. A server that has changed the ring
-//! too often of late stays out, however well it answers: see [`Rules::flap_limit`].
+//! too often of late stays out, however well it answers: see [`Rules::flap_limit`]. One that the operator holds is not
+//! probed, and when he lifts his hold it returns by way of a probe as well: that is what pays it what it missed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Verdict;
 use super::backoff::Backoff;
+use super::hold::Hold;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -79,8 +86,8 @@ pub enum State {
     Ejected {
         /// When it was ejected.
         since: Instant,
-        /// The failure that did it.
-        failure: Failure,
+        /// The failure that did it; `None` when it was the operator, who has let it back since.
+        failure: Option<Failure>,
         /// When it is probed next.
         probe_at: Instant,
     },
@@ -88,9 +95,31 @@ pub enum State {
     Probing {
         /// When it was ejected.
         since: Instant,
-        /// The failure that did it.
-        failure: Failure,
+        /// The failure that did it, as above.
+        failure: Option<Failure>,
     },
+    /// Out of the ring until the operator lets it back.
+    Held {
+        /// When it left the ring.
+        since: Instant,
+        /// The failure that had ejected it before; `None` when it was up.
+        failure: Option<Failure>,
+        /// How he took it out.
+        hold: Hold,
+    },
+}
+
+impl State {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up { .. } => "up",
+            Self::Ejected { .. } | Self::Held { hold: Hold::Eject, .. } => "ejected",
+            Self::Probing { .. } => "probing",
+            Self::Held { hold: Hold::Drain, .. } => "draining",
+        }
+    }
 }
 
 /// One server's state and what changes it.
@@ -101,6 +130,8 @@ pub struct Tracker {
     backoff: Backoff,
     timeout_counted: Option<Instant>,
     ejected_at: Option<Instant>,
+    up_since: Instant,
+    last_failure: Option<(Failure, Instant)>,
     /// Good probes in a row.
     passes: u32,
     /// Probes since it was ejected.
@@ -121,6 +152,8 @@ impl Tracker {
             backoff: Backoff::new(rules.retry_timeout, seed),
             timeout_counted: None,
             ejected_at: None,
+            up_since: Instant::ZERO,
+            last_failure: None,
             passes: 0,
             probes: 0,
             held_back: false,
@@ -146,12 +179,24 @@ impl Tracker {
         self.ejected_at
     }
 
+    /// Since when it has been in the ring, if it is.
+    #[must_use]
+    pub const fn up_since(&self) -> Option<Instant> {
+        if self.is_up() { Some(self.up_since) } else { None }
+    }
+
+    /// How it failed last, and when.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<(Failure, Instant)> {
+        self.last_failure
+    }
+
     /// When it is to be probed.
     #[must_use]
     pub const fn probe_at(&self) -> Option<Instant> {
         match self.state {
             State::Ejected { probe_at, .. } => Some(probe_at),
-            State::Up { .. } | State::Probing { .. } => None,
+            State::Up { .. } | State::Probing { .. } | State::Held { .. } => None,
         }
     }
 
@@ -174,6 +219,7 @@ impl Tracker {
         let State::Up { failures } = &mut self.state else {
             return Verdict::Ignored;
         };
+        self.last_failure = Some((failure, at));
         if failure == Failure::TimedOut {
             let period = self.rules.timeout.unwrap_or_default();
             if self.timeout_counted.is_some_and(|counted| at - counted < period * 19 / 20) {
@@ -192,7 +238,7 @@ impl Tracker {
         self.backoff.reset();
         self.timeout_counted = None;
         self.ejected_at = Some(at);
-        self.state = State::Ejected { since: at, failure, probe_at: at + self.backoff.next_delay() };
+        self.state = State::Ejected { since: at, failure: Some(failure), probe_at: at + self.backoff.next_delay() };
         Verdict::Ejected { failures }
     }
 
@@ -233,7 +279,39 @@ impl Tracker {
         }
         self.changed(now);
         self.state = State::Up { failures: 0 };
+        self.up_since = now;
         Passed::Restored { away: now - since, probes: self.probes }
+    }
+
+    /// The operator takes it out. Whether that changes anything.
+    pub fn hold(&mut self, hold: Hold, now: Instant) -> bool {
+        let (since, failure) = match self.state {
+            State::Up { .. } => {
+                self.timeout_counted = None;
+                self.ejected_at = Some(now);
+                (now, None)
+            }
+            State::Ejected { since, failure, .. } | State::Probing { since, failure } => (since, failure),
+            // One that is out altogether has nothing in flight that could be waited for.
+            State::Held { hold: held, .. } if held == hold || held == Hold::Eject => return false,
+            State::Held { since, failure, .. } => (since, failure),
+        };
+        self.state = State::Held { since, failure, hold };
+        true
+    }
+
+    /// The operator lets it back: it is probed now, whatever it did before. Whether that changes anything.
+    pub fn lift(&mut self, now: Instant) -> bool {
+        let (since, failure) = match self.state {
+            State::Up { .. } | State::Probing { .. } => return false,
+            State::Ejected { since, failure, .. } | State::Held { since, failure, .. } => (since, failure),
+        };
+        self.changes.clear();
+        self.backoff.reset();
+        (self.passes, self.probes) = (0, 0);
+        self.held_back = false;
+        self.state = State::Ejected { since, failure, probe_at: now };
+        true
     }
 
     /// Until when it must stay out, so that its return and its next ejection stay within the limit.

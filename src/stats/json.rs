@@ -76,15 +76,12 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
                 let since = moment.uptime.saturating_sub(Duration::from_nanos(at.as_nanos()));
                 moment.wall.saturating_sub(since).as_micros()
             });
-            let (word, failures) = match state {
-                State::Up { failures } => ("up", failures),
-                State::Ejected { .. } => ("ejected", 0),
-                State::Probing { .. } => ("probing", 0),
-            };
+            let failures = if let State::Up { failures } = state { failures } else { 0 };
             let _ = write!(
                 out,
-                "\"{}\":{ejected_at}, \"state\":\"{word}\", \"failures_in_a_row\":{failures}}}",
-                table::SERVER_EJECTED_AT.0
+                "\"{}\":{ejected_at}, \"state\":\"{}\", \"failures_in_a_row\":{failures}}}",
+                table::SERVER_EJECTED_AT.0,
+                state.name()
             );
         }
         out.push('}');

@@ -20,6 +20,7 @@ impl World {
         self.calm = true;
         for index in 0..self.servers.len() {
             self.servers[index].mend();
+            self.let_back(index);
             self.raise(index)?;
             self.servers[index].trouble = Some(self.now);
         }
@@ -32,6 +33,7 @@ impl World {
         for connection in &mut self.connections {
             connection.lies = None;
         }
+        self.hear_news();
         let back = self.now + RETRY_TIMEOUT + RETURN;
         self.rest_until(back)?;
         for index in 0..self.servers.len() {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "of all things, only some are faults")]
 
+use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
+use softmiss::health::hold::{Hold, Said};
 
 use super::servers::Lie;
 use super::tally::Thing;
@@ -15,6 +17,9 @@ impl World {
         if self.random.one_in(2) {
             self.tally.add(Thing::Start);
             self.servers[index].mend();
+            if self.random.one_in(2) {
+                self.let_back(index);
+            }
             self.note(|| format!("server {index} is mended"));
             return;
         }
@@ -34,6 +39,8 @@ impl World {
             Thing::Twice,
             Thing::ClientDeath,
             Thing::HalfClose,
+            Thing::Hold,
+            Thing::Drain,
         ]);
         self.note(|| format!("fault {thing:?} of server {index}"));
         self.tally.more(thing, u64::from(!matches!(thing, Thing::Twice | Thing::Trickle | Thing::ResetMidResponse)));
@@ -44,6 +51,8 @@ impl World {
             Thing::Unreachable => server.unreachable = true,
             Thing::NoRoute => server.no_route = true,
             Thing::Trickle => server.trickles = true,
+            Thing::Hold => self.hold(index, Hold::Eject),
+            Thing::Drain => self.hold(index, Hold::Drain),
             Thing::Flap => server.flaps = 2 + self.random.below(8) as u32,
             Thing::Reset => self.reset(index, false),
             Thing::ResetMidResponse => self.reset(index, true),
@@ -78,6 +87,28 @@ impl World {
         server.started = self.now;
         server.zombies.clear();
         self.reset(index, false);
+    }
+
+    /// The operator takes a server out.
+    fn hold(&mut self, index: usize, hold: Hold) {
+        let even_last = self.random.one_in(4);
+        if self.board.hold(PoolId(0), ServerId(index as u16), hold, even_last, self.instant()) == Said::Done {
+            self.has_news = true;
+        }
+    }
+
+    /// The operator lets a server back, whoever had taken it out.
+    pub(super) fn let_back(&mut self, index: usize) {
+        self.has_news |= self.board.lift(PoolId(0), ServerId(index as u16), self.instant()) == Said::Done;
+    }
+
+    /// Workers hear of what the operator did; some do something before, and find out.
+    pub(super) fn hear_news(&mut self) {
+        if self.has_news && (self.calm || self.random.one_in(8)) {
+            self.has_news = false;
+            let now = self.instant();
+            self.engines.iter_mut().for_each(|engine| engine.handle_timeout(now));
+        }
     }
 
     /// The connections of a server break, some of them in the middle of a response.
@@ -136,6 +167,7 @@ impl World {
 
     /// Servers that flap, and commands that outlive their connections.
     pub(super) fn haunt(&mut self) -> Result<(), String> {
+        self.hear_news();
         for index in 0..self.servers.len() {
             if self.servers[index].flaps > 0 && self.random.one_in(50) {
                 self.servers[index].flaps -= 1;

@@ -56,6 +56,8 @@ things! {
     Truncate = "fault: truncated response",
     Twice = "fault: response said twice",
     OutOfMemory = "fault: server out of memory",
+    Hold = "fault: the operator ejects a server",
+    Drain = "fault: the operator drains a server",
     Zombie = "fault: command executed after its connection died",
     TimeJump = "fault: the process stands still",
     LateReply = "late response",

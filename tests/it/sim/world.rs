@@ -54,6 +54,8 @@ pub(super) struct World {
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
     board_version: u64,
+    /// The operator has done something that the workers were not told yet.
+    pub(super) has_news: bool,
     steps: u64,
 }
 
@@ -101,6 +103,7 @@ impl World {
             calm: false,
             slow: None,
             board_version: 0,
+            has_news: false,
             steps: 0,
             plan,
         };
