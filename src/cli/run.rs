@@ -47,7 +47,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         statsd::start(settings, proxy.observed())?;
     }
     let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
-    signal::run(proxy, Some(&log))?;
+    signal::run(proxy, Some(log.control()))?;
     drop(pid_file);
     Ok(ExitCode::SUCCESS)
 }

@@ -45,8 +45,8 @@ pub fn run_until(mut proxy: Proxy, log: Option<&LogControl>, end: impl Future<Ou
                 () = &mut end => break,
                 _ = hang_up.recv() => reopen(log),
                 _ = user1.recv() => reopen(log),
-                _ = louder.recv() => if let Some(log) = log { log.shift(1) },
-                _ = quieter.recv() => if let Some(log) = log { log.shift(-1) },
+                _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
+                _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
             }
         }
         anyhow::Ok(())

@@ -56,6 +56,8 @@ pub struct Counters {
     pub current_connections: Cell,
     /// Bytes held in buffers.
     pub buffered_bytes: Cell,
+    /// Lines of the log that were not written. Only the first worker's set has any, and the log counts there.
+    pub log_lines_dropped: Cell,
     pools: Vec<PoolCounters>,
 }
 
@@ -162,6 +164,7 @@ impl Counters {
             total_connections: Cell::default(),
             current_connections: Cell::default(),
             buffered_bytes: Cell::default(),
+            log_lines_dropped: Cell::default(),
             pools: pools.collect(),
         }
     }

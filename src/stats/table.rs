@@ -59,6 +59,7 @@ pub const PROCESS: &[Metric<Counters>] = metrics! { Counters:
     total_connections Counter "connections opened: clients and servers"
     current_connections Gauge "connections open: clients and servers"
     buffered_bytes Gauge "bytes held in buffers"
+    log_lines_dropped Counter "lines of the log that were dropped, because they came faster than they could be written"
 };
 
 /// The statistics of a pool.

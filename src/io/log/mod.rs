@@ -1,0 +1,164 @@
+//! The log: to stderr, or to a file that can be reopened; its level can be changed while the program runs.
+//!
+//! Lines are formatted by whoever logs and written by a thread of their own ([`queue`]): nobody waits for the log.
+
+mod queue;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing::info;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::model::{LogFormat, LogLevel, LogSettings};
+use crate::stats::counters::Counters;
+use queue::Queue;
+
+/// How long the end of the program waits for lines to be written.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// A log that runs. When it is dropped, all that was logged is written out.
+pub struct Log(LogControl);
+
+/// Changes the log while it runs.
+#[derive(Clone)]
+pub struct LogControl {
+    level: reload::Handle<LevelFilter, Registry>,
+    /// The level, for whoever changes it.
+    current: Arc<Mutex<LogLevel>>,
+    queue: Arc<Queue>,
+    path: Option<Arc<PathBuf>>,
+}
+
+impl std::fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogControl").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Starts the log. `path` is appended to; without it, lines go to stderr.
+///
+/// # Errors
+///
+/// When the file cannot be opened, the thread cannot be started, or a log was started before.
+pub fn start(settings: LogSettings, path: Option<&Path>) -> anyhow::Result<Log> {
+    let output = match path {
+        Some(path) => append(path)?,
+        // Not through the library's handle: while a write blocks it is locked, and a panic could not be told.
+        None => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+    };
+    let queue = Queue::start(output)?;
+    let (level, handle) = reload::Layer::new(filter(settings.level));
+    let ansi = path.is_none() && io::IsTerminal::is_terminal(&io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(&queue)));
+    let lines = lines.with_ansi(ansi).with_target(false);
+    let lines = match settings.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    Registry::default().with(level).with(lines).try_init()?;
+    let path = path.map(|path| Arc::new(path.to_owned()));
+    Ok(Log(LogControl { level: handle, current: Arc::new(Mutex::new(settings.level)), queue, path }))
+}
+
+impl Log {
+    /// What it is changed with.
+    #[must_use]
+    pub const fn control(&self) -> &LogControl {
+        &self.0
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.queue.flush(FLUSH_LIMIT);
+    }
+}
+
+impl LogControl {
+    /// Makes the log louder or quieter by `steps` levels. `by` is who wants it.
+    pub fn shift(&self, steps: isize, by: &str) {
+        self.change(by, |level| {
+            let at = LogLevel::ALL.iter().position(|(_, known)| *known == level).unwrap_or(2);
+            LogLevel::ALL[at.saturating_add_signed(steps).min(LogLevel::ALL.len() - 1)].1
+        });
+    }
+
+    /// Sets the level. `by` is who wants it. Returns what it was.
+    pub fn set(&self, level: LogLevel, by: &str) -> LogLevel {
+        self.change(by, |_| level)
+    }
+
+    fn change(&self, by: &str, change: impl FnOnce(LogLevel) -> LogLevel) -> LogLevel {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *current;
+        *current = change(before);
+        // The line that tells it is to be seen, whatever the level was and will be.
+        let _ = self.level.modify(|level| *level = (*level).max(LevelFilter::INFO));
+        info!(level = current.name(), before = before.name(), by, "log level is changed");
+        let _ = self.level.modify(|level| *level = filter(*current));
+        before
+    }
+
+    /// Opens the file again, after it was moved away. Does nothing for stderr.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; the old file stays in use.
+    pub fn reopen(&self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            self.queue.turn_to(append(path)?);
+        }
+        Ok(())
+    }
+
+    /// Counts lines that are dropped in these counters.
+    pub fn count_in(&self, counters: Arc<Counters>) {
+        self.queue.count_in(counters);
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Where formatted lines go, each in one write.
+struct Lines(Arc<Queue>);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> &'a Self {
+        self
+    }
+}
+
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
