@@ -1,25 +1,30 @@
 //! The HTTP server of the admin port: a handful of routes over what [`super::view`] and the renderers give.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
+use super::operate::{self, Deed};
+use super::query::Query;
 use super::recent::{Recent, Sample};
-use super::view;
-use crate::io::{Observed, listener};
-use crate::stats::json::{self, Moment};
+use super::{guard, pools, route, view};
+use crate::config;
+use crate::io::{Observed, Operator, listener};
+use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
 
 /// Readers served at the same time; further ones wait.
@@ -34,15 +39,6 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const ROUTES: &str = "\
-GET /           the dashboard
-GET /metrics    Prometheus
-GET /servers    pools and servers, states, rates and latencies (JSON)
-GET /stats      twemproxy's statistics (JSON)
-GET /healthz    200 while the process runs
-GET /readyz     200 while every pool has a server in its ring, 503 otherwise
-";
-
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -50,10 +46,82 @@ const HTML: &str = "text/html; charset=utf-8";
 /// The page; it fetches `/servers`.
 const DASHBOARD: &str = include_str!("dashboard.html");
 
+/// What can be asked for, with whom it is asked of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    Dashboard,
+    Metrics,
+    Servers,
+    Pools,
+    Route,
+    Config,
+    Stats,
+    Health,
+    Readiness,
+    /// Something is to be changed.
+    Deed(Deed),
+}
+
+/// Everything that there is: the path, what it is, its parameters, what it gives.
+const PAGES: &[(&str, Page, &str, &str)] = &[
+    ("/", Page::Dashboard, "", "the dashboard"),
+    ("/metrics", Page::Metrics, "", "Prometheus"),
+    ("/servers", Page::Servers, "", "pools and servers, states, rates and latencies (JSON)"),
+    ("/pools", Page::Pools, "", "pools, their settings and what they counted (JSON)"),
+    ("/route", Page::Route, "?pool=&key=", "where a key goes now, and why (JSON)"),
+    ("/config", Page::Config, "", "the configuration in force, without secrets (YAML)"),
+    ("/stats", Page::Stats, "", "twemproxy's statistics (JSON)"),
+    ("/healthz", Page::Health, "", "200 while the process runs"),
+    ("/readyz", Page::Readiness, "", "200 while every pool has a server in its ring, 503 otherwise"),
+    ("/servers/eject", Page::Deed(Deed::Eject), "?pool=&server=", "take a server out of the ring at once"),
+    ("/servers/drain", Page::Deed(Deed::Drain), "?pool=&server=", "the same, but what it was asked it may answer"),
+    ("/servers/restore", Page::Deed(Deed::Restore), "?pool=&server=", "let a server back"),
+    ("/flush_all", Page::Deed(Deed::Flush), "?pool=", "flush every server of a memcached pool"),
+    ("/log", Page::Deed(Deed::Log), "?level=", "error, warn, info, debug or trace"),
+];
+
+impl Page {
+    const fn method(self) -> &'static str {
+        if let Self::Deed(_) = self { "POST" } else { "GET" }
+    }
+}
+
+/// What there is, for whoever asked for something else.
+fn pages() -> String {
+    PAGES.iter().fold(String::new(), |mut text, (path, page, parameters, gives)| {
+        let address = format!("{path}{parameters}");
+        let _ = writeln!(text, "{:<4} {address:<32} {gives}", page.method());
+        text
+    })
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+    /// The methods that would have been right.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// It cannot be understood.
+    pub(super) const fn bad(text: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text, allow: None }
+    }
+
+    /// It names what is not there.
+    pub(super) const fn missing(text: String) -> Self {
+        Self { status: StatusCode::NOT_FOUND, text, allow: None }
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
 /// The admin port.
 #[derive(Debug)]
 pub struct Admin {
-    observed: Observed,
+    operator: Operator,
     recent: Mutex<Recent>,
     host: String,
 }
@@ -64,12 +132,12 @@ impl Admin {
     /// # Errors
     ///
     /// When the address cannot be bound or the thread cannot be started.
-    pub fn start(address: SocketAddr, observed: Observed) -> std::io::Result<SocketAddr> {
+    pub fn start(address: SocketAddr, operator: Operator) -> std::io::Result<SocketAddr> {
         let listener = listener::bind_tcp(address, 128, false)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let admin = Arc::new(Self { observed, recent: Mutex::default(), host });
+        let admin = Arc::new(Self { operator, recent: Mutex::default(), host });
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::spawn(Arc::clone(&admin).sample());
@@ -85,7 +153,7 @@ impl Admin {
         let mut period = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_PERIOD, SAMPLE_PERIOD);
         loop {
             period.tick().await;
-            let sample = Sample::take(&self.observed.sources(), self.moment().uptime);
+            let sample = Sample::take(&self.operator.observed().sources(), self.moment().uptime);
             self.recent.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
         }
     }
@@ -99,12 +167,12 @@ impl Admin {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let admin = Arc::clone(&self);
                     tokio::spawn(async move {
                         let service = service_fn(|request| {
                             let admin = Arc::clone(&admin);
-                            async move { Ok::<_, Infallible>(admin.answer(&request)) }
+                            async move { Ok::<_, Infallible>(admin.answer(&request, peer.ip()).await) }
                         });
                         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                         // A reader that leaves early, or says what is not HTTP, has had what it can get.
@@ -121,43 +189,73 @@ impl Admin {
     }
 
     fn moment(&self) -> Moment<'_> {
-        let now = self.observed.clock.now();
-        Moment { host: &self.host, uptime: Duration::from_nanos(now.as_nanos()), wall: self.observed.clock.wall(now) }
+        let clock = self.operator.observed().clock;
+        let now = clock.now();
+        Moment { host: &self.host, uptime: Duration::from_nanos(now.as_nanos()), wall: clock.wall(now) }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, ROUTES.to_owned());
-        }
-        let moment = self.moment();
-        match request.uri().path() {
-            "/" => respond(StatusCode::OK, HTML, DASHBOARD.to_owned()),
-            "/metrics" => {
-                respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&self.observed.sources(), &moment))
-            }
-            "/servers" => {
-                let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-                let overview = view::overview(&self.observed.sources(), &recent, &self.observed.events, &moment);
-                match serde_json::to_string(&overview) {
-                    Ok(text) => respond(StatusCode::OK, JSON, text),
-                    Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Answer {
+        match self.page(request, peer).await {
+            Ok(answer) => answer,
+            Err(Refusal { status, text, allow }) => {
+                let mut answer = respond(status, TEXT, text + "\n");
+                if let Some(allow) = allow {
+                    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
                 }
+                if status == StatusCode::UNAUTHORIZED {
+                    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                answer
             }
-            "/stats" => {
-                let Observed { config, board, counters, .. } = &self.observed;
-                respond(StatusCode::OK, JSON, json::render(config, board, counters, &moment))
-            }
-            "/healthz" => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-            "/readyz" => self.ready(),
-            _ => respond(StatusCode::NOT_FOUND, TEXT, ROUTES.to_owned()),
         }
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
-        let sources = self.observed.sources();
+    async fn page(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<Answer, Refusal> {
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let Some((_, page, ..)) = PAGES.iter().find(|(known, ..)| *known == path) else {
+            return Err(Refusal::missing(format!("{path} is not there; there are:\n\n{}", pages().trim_end())));
+        };
+        let allow = if let Page::Deed(_) = page { "POST" } else { "GET, HEAD" };
+        if !allow.split(", ").any(|method| method == request.method().as_str()) {
+            let text = format!("{path} is for {allow}, not for {}", request.method());
+            return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text, allow: Some(allow) });
+        }
+        let observed = self.operator.observed();
+        let moment = self.moment();
+        Ok(match *page {
+            Page::Dashboard => respond(StatusCode::OK, HTML, DASHBOARD.to_owned()),
+            Page::Metrics => {
+                respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&observed.sources(), &moment))
+            }
+            Page::Servers => {
+                let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+                json(&view::overview(&observed.sources(), &recent, &observed.events, &moment))
+            }
+            Page::Pools => json(&pools::summaries(&observed.sources())),
+            Page::Route => json(&route::live(&Query::parse(query, &["pool", "key"])?, observed)?),
+            Page::Config => respond(StatusCode::OK, TEXT, config::write(&observed.config)),
+            Page::Stats => {
+                let Observed { config, board, counters, .. } = observed;
+                respond(StatusCode::OK, JSON, stats::render(config, board, counters, &moment))
+            }
+            Page::Health => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Page::Readiness => self.ready(),
+            Page::Deed(deed) => {
+                let token = observed.config.settings.admin_token.as_deref();
+                guard::check(peer, request.headers(), token)?;
+                let query = Query::parse(query, deed.parameters())?;
+                let (status, told) = operate::act(&self.operator, deed, &query, peer.to_canonical()).await?;
+                respond(status, JSON, format!("{told}\n"))
+            }
+        })
+    }
+
+    fn ready(&self) -> Answer {
+        let observed = self.operator.observed();
+        let sources = observed.sources();
         let bare: Vec<&str> = sources
             .pools()
-            .filter(|(id, _)| !self.observed.board.live(*id).contains(&true))
+            .filter(|(id, _)| !observed.board.live(*id).contains(&true))
             .map(|(_, pool)| pool.name.as_str())
             .collect();
         if bare.is_empty() {
@@ -168,7 +266,14 @@ impl Admin {
     }
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+fn json(value: &impl Serialize) -> Answer {
+    match serde_json::to_string(value) {
+        Ok(text) => respond(StatusCode::OK, JSON, text),
+        Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -1,12 +1,18 @@
 //! What the operator sees and does over HTTP, and what is told to statsd: metrics, states, the dashboard.
 //!
 //! It runs on a thread of its own and only reads what the workers publish, so that nobody who looks can slow a request
-//! down.
+//! down. What the operator changes goes the way that a worker's own findings go: onto the board that all share.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+mod flush;
+mod guard;
 mod http;
+mod operate;
+mod pools;
+mod query;
 mod recent;
+pub(crate) mod route;
 pub mod statsd;
 mod view;
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{colour, complain, say};
+use crate::admin::route;
 use crate::config;
 use crate::config::diagnostic::nearest;
 use crate::config::model::{Distribution, Pool};
@@ -117,19 +118,7 @@ fn explain(out: &mut String, rings: &[(&Pool, Ring, Ring)], key: &[u8], argument
         let hashed = &key[why.hashed.clone()];
         let tagged = pool.hash_tag.is_some() && why.hashed != (0..key.len());
         if arguments.json {
-            let object = serde_json::json!({
-                "key": shown,
-                "pool": pool.name,
-                "hash": pool.hash.name(),
-                "hash_value": why.hash,
-                "hashed": String::from_utf8_lossy(hashed),
-                "distribution": pool.distribution.name(),
-                "point": why.point,
-                "server": server.map(|server| &server.name),
-                "address": server.map(|server| server.address.to_string()),
-                "position": server.map(|server| server.position),
-                "home": home.map(|server| &server.name),
-            });
+            let object = route::answer(pool, ring, whole, key);
             let _ = writeln!(out, "{object}");
             continue;
         }

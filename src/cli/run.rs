@@ -39,9 +39,11 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let statsd = loaded.config.settings.statsd.clone();
     loaded.config.settings.stats = usual(loaded.config.settings.stats, USUAL_STATS, "stats");
     let admin = usual(loaded.config.settings.admin, admin::USUAL, "admin");
+    loaded.config.settings.admin = admin;
     let proxy = Proxy::start(loaded.config)?;
+    let operator = proxy.operator(Some(log.control()));
     if let Port::At(address) = admin {
-        Admin::start(address, proxy.observed()).with_context(|| format!("cannot serve the admin port on {address}"))?;
+        Admin::start(address, operator).with_context(|| format!("cannot serve the admin port on {address}"))?;
     }
     if let Some(settings) = statsd {
         statsd::start(settings, proxy.observed())?;

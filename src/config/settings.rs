@@ -69,15 +69,11 @@ fn token(text: &str) -> Result<String, value::Wrong> {
         Err(value::Wrong { message: message.to_owned(), help: Some(help) })
     };
     if text.len() < TOKEN_LENGTHS.0 || text.len() > TOKEN_LENGTHS.1 {
-        return wrong(&format!(
-            "it has {} characters; from {} to {} it can have",
-            text.len(),
-            TOKEN_LENGTHS.0,
-            TOKEN_LENGTHS.1
-        ));
+        let (least, most) = TOKEN_LENGTHS;
+        return wrong(&format!("a token of {} characters; it must have {least} to {most}", text.len()));
     }
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)) {
-        return wrong("letters, digits and `-._~+/=` are what it can hold");
+        return wrong("a token can hold nothing but letters, digits and `-._~+/=`");
     }
     Ok(text.to_owned())
 }

@@ -49,7 +49,12 @@ impl Events {
     pub(crate) fn note(&self, config: &Config, notice: &Notice, at: Instant) {
         let (pool, server, is_trouble, text) = sentence(notice);
         let pool = &config.pools[pool.index()];
-        let (pool, server) = (pool.name.clone(), pool.servers[server.index()].name.clone());
+        self.tell(&pool.name, &pool.servers[server.index()].name, is_trouble, text, at);
+    }
+
+    /// Keeps what there is to tell of a server.
+    pub(crate) fn tell(&self, pool: &str, server: &str, is_trouble: bool, text: String, at: Instant) {
+        let (pool, server) = (pool.to_owned(), server.to_owned());
         let mut event = Event { at, pool, server, is_trouble, text, times: 1 };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Short silences of a busy host would soon crowd out everything else.
@@ -109,5 +114,62 @@ fn sentence(notice: &Notice) -> (PoolId, ServerId, bool, String) {
         Notice::Violation { pool, server, violation } => {
             (*pool, *server, true, format!("broke the protocol ({violation:?}), connection closed"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Instant {
+        Instant::from_nanos(s * 1_000_000_000)
+    }
+
+    fn texts(events: &Events) -> Vec<String> {
+        events.newest(KEPT).into_iter().map(|event| format!("{} {}", event.server, event.text)).collect()
+    }
+
+    #[test]
+    fn silences_of_a_server_are_told_as_one() {
+        let events = Events::default();
+        let silent = |server: &str, ms: u64, s: u64| {
+            events.tell("pool", server, true, format!("{SILENT} {ms} ms, answered for"), at(s));
+        };
+        silent("a", 41, 0);
+        silent("b", 42, 1);
+        events.tell("pool", "a", true, "ejected after 2 failures: timed out".to_owned(), at(2));
+        silent("a", 43, 3);
+        silent("a", 44, 4);
+        let told = [
+            "a silent for 44 ms, answered for, 3 times of late",
+            "a ejected after 2 failures: timed out",
+            "b silent for 42 ms, answered for",
+        ];
+        assert_eq!(texts(&events), told, "the newest, at its time; what lies between is kept");
+        assert_eq!(events.newest(1)[0].times, 3);
+        // A server of that name in another pool is another one.
+        events.tell("other", "a", true, format!("{SILENT} 45 ms, answered for"), at(5));
+        assert_eq!(events.newest(KEPT).len(), 4);
+    }
+
+    #[test]
+    fn a_silence_long_after_another_is_told_by_itself() {
+        let events = Events::default();
+        let silent = |s: u64| events.tell("pool", "a", true, format!("{SILENT} 41 ms, answered for"), at(s));
+        silent(0);
+        silent(299);
+        silent(598);
+        assert_eq!(texts(&events), ["a silent for 41 ms, answered for, 3 times of late"], "each soon after the last");
+        silent(898);
+        assert_eq!(texts(&events).len(), 2);
+        assert_eq!(events.newest(1)[0].times, 1);
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let events = Events::default();
+        (0..KEPT as u64 + 5).for_each(|s| events.tell("pool", "a", false, format!("back after {s} s"), at(s)));
+        let kept = texts(&events);
+        assert_eq!((kept.len(), kept.last().map(String::as_str)), (KEPT, Some("a back after 5 s")));
     }
 }

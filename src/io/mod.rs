@@ -10,6 +10,7 @@ pub mod clock;
 pub mod events;
 pub(crate) mod listener;
 pub mod log;
+mod operator;
 pub mod proxy;
 mod server;
 pub mod signal;
@@ -17,4 +18,5 @@ mod stats;
 mod stream;
 mod worker;
 
+pub use operator::Operator;
 pub use proxy::{Observed, Proxy, StartError};

@@ -15,6 +15,8 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::events::Events;
 use super::listener::{self, Acceptor, Bound};
+use super::log::LogControl;
+use super::operator::Operator;
 use super::worker::{self, Handle, Message, Worker};
 use crate::config::model::{Config, PoolId, Port};
 use crate::engine::{Engine, Scripts, Setup};
@@ -153,6 +155,15 @@ impl Proxy {
     #[must_use]
     pub fn observed(&self) -> Observed {
         self.observed.clone()
+    }
+
+    /// What the operator changes it with. Lines that the log drops are counted among its statistics from here on.
+    #[must_use]
+    pub fn operator(&self, log: Option<&LogControl>) -> Operator {
+        if let (Some(log), Some(counters)) = (log, self.observed.counters.first()) {
+            log.count_in(Arc::clone(counters));
+        }
+        Operator { observed: self.observed(), workers: Arc::clone(&self.workers), log: log.cloned() }
     }
 
     /// The health of the servers.

@@ -190,6 +190,12 @@ impl Text {
             let up = matches!(sources.board.state(*pool, *server), State::Up { .. });
             self.line(name, labels, u8::from(up));
         }
+        let name = "softmiss_server_held";
+        self.head(name, "gauge", "1 while the operator keeps the server out of the ring");
+        for (pool, server, labels) in &servers {
+            let held = matches!(sources.board.state(*pool, *server), State::Held { .. });
+            self.line(name, labels, u8::from(held));
+        }
         let name = "softmiss_server_failures_in_a_row";
         self.head(name, "gauge", "failures since the last good response");
         for (pool, server, labels) in &servers {

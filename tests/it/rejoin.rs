@@ -6,11 +6,13 @@
 //!
 //! `SOFTMISS_PARTITION_SECONDS=20` makes the server be away for longer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::support::client::Client;
+use super::support::http::post;
 use super::support::process::{Process, Proxy, free_port};
 use super::support::relay::{Relay, Wire};
 use super::support::{Random, scattered_key, wait_until};
@@ -93,6 +95,10 @@ enum Away {
     Cut,
     /// Its process is stopped: what had reached it is carried out when it goes on.
     Stopped,
+    /// The operator ejects it.
+    Ejected,
+    /// The operator drains it.
+    Drained,
 }
 
 /// Takes one server of three away for a while; returns the number of stale reads.
@@ -106,9 +112,14 @@ fn absence_of_one_of(away: Away, weights: [u32; 3], settings: &str, more: &[&str
     let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let relay = Relay::to(servers[0].address);
     let victim = if away == Away::Cut { relay.address } else { servers[0].address };
-    let port = free_port();
+    let (port, admin) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let section = if settings.is_empty() { "softmiss:\n" } else { settings };
+    let operates = |word: &str| {
+        let answer = post(admin, &format!("/servers/{word}?server=a"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
     let mut file = format!(
-        "{settings}pool:\n  listen: 127.0.0.1:{port}\n  timeout: 200\n  auto_eject_hosts: true\n  \
+        "{section}  admin: {admin}\npool:\n  listen: 127.0.0.1:{port}\n  timeout: 200\n  auto_eject_hosts: true\n  \
          server_failure_limit: 3\n  server_retry_timeout: 1000\n"
     );
     more.iter().for_each(|line| file.push_str(&format!("  {line}\n")));
@@ -118,7 +129,7 @@ fn absence_of_one_of(away: Away, weights: [u32; 3], settings: &str, more: &[&str
         .zip(weights)
         .zip("abc".chars())
         .for_each(|((address, weight), name)| file.push_str(&format!("   - {address}:{weight} {name}\n")));
-    let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
+    let proxy = Proxy::with_file(&file, port).expect_log("server ejected").expect_log("server drained");
     let tally = Arc::new(Tally::default());
     let (back, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
@@ -132,8 +143,11 @@ fn absence_of_one_of(away: Away, weights: [u32; 3], settings: &str, more: &[&str
     match away {
         Away::Cut => relay.set(Wire::Silent),
         Away::Stopped => servers[0].signal("STOP"),
+        Away::Ejected => operates("eject"),
+        Away::Drained => operates("drain"),
     }
-    proxy.wait_for_log("server ejected", Duration::from_secs(3));
+    let told = if away == Away::Drained { "server drained" } else { "server ejected" };
+    proxy.wait_for_log(told, Duration::from_secs(3));
     std::thread::sleep(Duration::from_secs(span));
     let well = Instant::now();
     match away {
@@ -142,6 +156,7 @@ fn absence_of_one_of(away: Away, weights: [u32; 3], settings: &str, more: &[&str
             relay.set(Wire::Good);
         }
         Away::Stopped => servers[0].signal("CONT"),
+        Away::Ejected | Away::Drained => operates("restore"),
     }
     proxy.wait_for_log("server restored", Duration::from_secs(5));
     let took = well.elapsed();
@@ -189,6 +204,15 @@ fn with_safe_servers_of_different_weights_hand_over_their_keys() {
 #[test]
 fn with_flush_a_server_comes_back_empty() {
     assert_eq!(absence(Away::Stopped, "", &["rejoin: flush"]), 0);
+}
+
+#[test]
+fn with_safe_a_server_that_the_operator_took_out_serves_nothing_out_of_date() {
+    let more = ["rejoin: safe", "server_connections: 2"];
+    assert!(absence(Away::Drained, "", &["rejoin: keep"]) > 0, "this test would not see a stale value");
+    assert_eq!(absence(Away::Drained, "softmiss:\n  workers: 2\n", &more), 0);
+    assert_eq!(absence(Away::Ejected, "softmiss:\n  workers: 2\n", &more), 0);
+    assert_eq!(absence(Away::Drained, "", &["rejoin: safe", "on_eject: hold"]), 0);
 }
 
 const EJECTING: [&str; 4] =

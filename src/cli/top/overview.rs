@@ -50,8 +50,14 @@ pub(super) struct Pool {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Server {
     pub(super) name: String,
-    /// `up`, `ejected` or `probing`.
+    /// `up`, `ejected`, `probing` or `draining`.
     pub(super) state: String,
+    /// The operator keeps it out.
+    #[serde(default)]
+    pub(super) held: bool,
+    /// Requests that it was sent and has not answered.
+    #[serde(default)]
+    pub(super) in_flight: u64,
     pub(super) out_for_ms: Option<u64>,
     pub(super) reason: Option<String>,
     pub(super) next_probe_ms: Option<u64>,
@@ -83,12 +89,15 @@ pub(super) struct HotKey {
 pub(super) enum Condition {
     Out,
     Failing,
+    /// Out as well, but because the operator wants it so.
+    Held,
     Up,
 }
 
 impl Server {
     pub(super) fn condition(&self) -> Condition {
         match self.state.as_str() {
+            _ if self.held => Condition::Held,
             "up" if self.failures_in_a_row > 0 => Condition::Failing,
             "up" => Condition::Up,
             _ => Condition::Out,
@@ -99,7 +108,8 @@ impl Server {
 impl Pool {
     /// Servers that are in the ring.
     pub(super) fn in_ring(&self) -> usize {
-        self.servers.iter().filter(|server| server.condition() != Condition::Out).count()
+        let is_out = |server: &&Server| matches!(server.condition(), Condition::Out | Condition::Held);
+        self.servers.len() - self.servers.iter().filter(is_out).count()
     }
 
     /// The names of its servers in this condition.

@@ -115,6 +115,21 @@ fn errors_told() -> Seen {
     seen([before, now])
 }
 
+fn kept_out() -> Seen {
+    let mut held = out("cache-b");
+    set(&mut held, &json!({"held": true, "reason": "by the operator", "next_probe_ms": null, "in_flight": 0}));
+    let mut drained = out("cache-d");
+    let more = json!({"state": "draining", "held": true, "draining": true, "reason": "drained by the operator"});
+    set(&mut drained, &more);
+    set(&mut drained, &json!({"next_probe_ms": null, "in_flight": 3, "connections": 1, "out_for_ms": 800}));
+    let pools = [pool("web_cache", &[server("cache-a", 10_420.0), held, server("cache-c", 9870.0), drained])];
+    let events = [
+        event(0, "web_cache", "cache-d", true, "drained by the operator (127.0.0.1)"),
+        event(72, "web_cache", "cache-b", true, "ejected by the operator (127.0.0.1)"),
+    ];
+    seen([overview(7300.0, &pools, &events), overview(7305.0, &pools, &events)])
+}
+
 fn many_pools() -> Seen {
     let mut pools = Vec::new();
     for number in 1..=14 {
@@ -167,6 +182,7 @@ fn frames_are_as_they_were() {
     let cases = [
         ("all_well", all_well(), servers.clone()),
         ("server_out", server_out(), servers.clone()),
+        ("kept_out", kept_out(), servers.clone()),
         ("errors_told", errors_told(), servers.clone()),
         ("many_pools", many_pools(), servers.clone()),
         ("many_pools_one_chosen", many_pools(), one),

@@ -77,11 +77,15 @@ pub(super) fn verdict(seen: &Seen) -> (Level, Vec<String>) {
     if !failing.is_empty() {
         tell(Level::Warning, format!("failing: {}", listed(&failing)));
     }
+    let held = servers_that_are(overview, Condition::Held);
+    if !held.is_empty() {
+        tell(Level::Warning, format!("kept out by the operator: {}", listed(&held)));
+    }
     let degraded: f64 = overview.pools.iter().map(|pool| pool.degraded_per_s).sum();
     if degraded > 0.0 {
         let most = overview.pools.iter().max_by(|one, other| one.degraded_per_s.total_cmp(&other.degraded_per_s));
         let cause = most.and_then(|pool| seen.main_cause(pool)).unwrap_or("unknown");
-        let whom = match out.len() + failing.len() {
+        let whom = match out.len() + failing.len() + held.len() {
             0 => "servers",
             1 => "it",
             _ => "them",

@@ -97,7 +97,7 @@ fn row(page: &Page<'_>, seen: &Seen, pool: &Pool, is_chosen: bool) -> Vec<Piece>
     let ring = match pool.condition() {
         _ if pool.is_down() => page.bad(),
         Condition::Out => page.warning(),
-        Condition::Failing | Condition::Up => page.good(),
+        Condition::Failing | Condition::Held | Condition::Up => page.good(),
     };
     let errors = seen.errors_per_s(pool);
     let told = if errors.is_some_and(|rate| rate > 0.0) { page.bad() } else { Piece::default().style };

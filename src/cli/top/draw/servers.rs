@@ -127,10 +127,12 @@ fn row(page: &Page<'_>, table: &Table<'_>, pool: &Pool, server: &Server) -> Vec<
     let (word, state) = match server.condition() {
         Condition::Out if server.state == "probing" => ("PROBING", page.bad()),
         Condition::Out => ("EJECTED", page.bad()),
+        Condition::Held if server.state == "draining" => ("DRAINS", page.warning()),
+        Condition::Held => ("HELD", page.warning()),
         Condition::Failing => ("FAILING", page.warning()),
         Condition::Up => ("up", page.good()),
     };
-    let is_out = server.condition() == Condition::Out;
+    let is_out = matches!(server.condition(), Condition::Out | Condition::Held);
     let name = if is_out { page.strong() } else { Piece::default().style };
     let mut cells = Vec::new();
     if table.has_pools {
@@ -159,6 +161,14 @@ fn sentence(server: &Server) -> String {
     match server.condition() {
         Condition::Up => String::new(),
         Condition::Failing => text::counted(server.failures_in_a_row as usize, "failure") + " in a row",
+        Condition::Held => {
+            let span = text::span(ms(server.out_for_ms.unwrap_or_default()));
+            let reason = server.reason.as_deref().unwrap_or("by the operator");
+            match server.in_flight {
+                0 => format!("out for {span} {reason}"),
+                some => format!("out for {span} {reason}; {some} in flight"),
+            }
+        }
         Condition::Out => {
             let mut text = format!("out for {}", text::span(ms(server.out_for_ms.unwrap_or_default())));
             if let Some(reason) = &server.reason {

@@ -1,0 +1,88 @@
+//! `flush_all` to the servers of a pool, each asked on a connection of its own, so that each one's answer can be told.
+//!
+//! A server that is out of the ring, or does not answer well, is owed the flush: it is flushed before it is used again.
+
+use std::io;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::config::model::{Address, Pool, PoolId, ServerId};
+use crate::io::Operator;
+
+/// How long a server may take, in a pool without `timeout`.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest line that a server is heard out.
+const LINE_LIMIT: u64 = 1024;
+
+/// What became of one server.
+#[derive(Debug, Serialize)]
+pub(super) struct Flushed {
+    server: String,
+    address: String,
+    /// It holds nothing any more.
+    pub(super) flushed: bool,
+    /// It is flushed before it is used again.
+    pub(super) owed: bool,
+    said: String,
+}
+
+/// Flushes every server of a pool, in the order of the file.
+pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flushed> {
+    let live = operator.observed().board.live(id);
+    let timeout = pool.timeout.unwrap_or(TIMEOUT);
+    let mut asked = JoinSet::new();
+    for ((server, of), live) in (0u16..).map(ServerId).zip(&pool.servers).zip(live) {
+        if !live {
+            operator.owe_flush(id, server);
+        }
+        let address = of.address.clone();
+        asked.spawn(async move {
+            let said = if live { Some(ask(&address, timeout).await) } else { None };
+            (server, said)
+        });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(server, _)| pool.servers[server.index()].position);
+    let told = answers.into_iter().map(|(server, said)| {
+        let (flushed, owed, said) = match said {
+            None => (false, true, "out of the ring: it is flushed before it is back".to_owned()),
+            Some(Ok(line)) if line == "OK" => (true, false, line),
+            Some(Ok(line)) => (false, false, line), // `-F`: it would refuse the next one as well
+            Some(Err(error)) => {
+                operator.owe_flush(id, server);
+                (false, true, format!("{error}: it is flushed on its next connection"))
+            }
+        };
+        let of = &pool.servers[server.index()];
+        Flushed { server: of.name.clone(), address: of.address.to_string(), flushed, owed, said }
+    });
+    told.collect()
+}
+
+async fn ask(address: &Address, timeout: Duration) -> io::Result<String> {
+    let answer = async {
+        match address {
+            Address::Tcp { host, port } => flush(TcpStream::connect((host.as_str(), *port)).await?).await,
+            Address::Unix(path) => flush(UnixStream::connect(path).await?).await,
+        }
+    };
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
+}
+
+async fn flush(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
+    stream.write_all(b"flush_all\r\n").await?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LINE_LIMIT)).read_until(b'\n', &mut line).await?;
+    if !line.ends_with(b"\n") {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"));
+    }
+    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}

@@ -1,0 +1,127 @@
+//! The requests that change something. Each answers with what it did, as JSON; what it refuses, it says why.
+
+use std::net::IpAddr;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::flush;
+use super::http::Refusal;
+use super::query::Query;
+use crate::config::model::{LogLevel, Protocol};
+use crate::health::hold::{Hold, Said};
+use crate::io::Operator;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    Eject,
+    Drain,
+    Restore,
+    Flush,
+    Log,
+}
+
+impl Deed {
+    /// The parameters that it has.
+    pub(super) const fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Eject | Self::Drain => &["pool", "server", "force"],
+            Self::Restore => &["pool", "server"],
+            Self::Flush => &["pool"],
+            Self::Log => &["level"],
+        }
+    }
+}
+
+/// Does it. `by` is who wants it.
+pub(super) async fn act(
+    operator: &Operator,
+    deed: Deed,
+    query: &Query,
+    by: IpAddr,
+) -> Result<(StatusCode, Value), Refusal> {
+    match deed {
+        Deed::Eject => take_out(operator, Hold::Eject, query, by),
+        Deed::Drain => take_out(operator, Hold::Drain, query, by),
+        Deed::Restore => restore(operator, query, by),
+        Deed::Flush => flush(operator, query, by).await,
+        Deed::Log => log(operator, query, by),
+    }
+}
+
+fn take_out(operator: &Operator, hold: Hold, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let (pool, of) = query.pool(&operator.observed().config)?;
+    let (server, named) = query.server(of)?;
+    let said = operator.take_out(pool, server, hold, query.flag("force")?, by);
+    let name = &named.name;
+    let message = match (said, hold) {
+        (Said::Last, _) => {
+            let text = format!(
+                "{name} is the last server in the ring of pool {}: without it every request is answered by `on_failure: \
+                 {}`; with `force=1` it is taken out all the same",
+                of.name,
+                of.on_failure.name()
+            );
+            return Err(Refusal { status: StatusCode::CONFLICT, text, allow: None });
+        }
+        (Said::Already, _) => format!("{name} was taken out before, and stays out until POST /servers/restore"),
+        (Said::Done, Hold::Eject) => format!("{name} is out of the ring until POST /servers/restore"),
+        (Said::Done, Hold::Drain) => {
+            format!(
+                "{name} gets no more requests until POST /servers/restore; `in_flight` of /servers is what it still has"
+            )
+        }
+    };
+    let state = operator.observed().board.state(pool, server).name();
+    Ok((StatusCode::OK, told(&of.name, name, state, said, &message)))
+}
+
+fn restore(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let (pool, of) = query.pool(&operator.observed().config)?;
+    let (server, named) = query.server(of)?;
+    let said = operator.let_back(pool, server, by);
+    let (name, state) = (&named.name, operator.observed().board.state(pool, server).name());
+    let message = match (said, state) {
+        (Said::Done, _) => format!("{name} is probed now, and is back in the ring when it has answered well"),
+        (Said::Already | Said::Last, "up") => format!("{name} is in the ring"),
+        (Said::Already | Said::Last, _) => {
+            format!("{name} is being probed, and is back in the ring when it has answered well")
+        }
+    };
+    Ok((StatusCode::OK, told(&of.name, name, state, said, &message)))
+}
+
+fn told(pool: &str, server: &str, state: &str, said: Said, message: &str) -> Value {
+    json!({"pool": pool, "server": server, "state": state, "changed": said == Said::Done, "message": message})
+}
+
+async fn flush(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let (id, pool) = query.pool(&operator.observed().config)?;
+    if pool.protocol == Protocol::Redis {
+        let text = format!("pool {} speaks Redis: send it FLUSHALL or FLUSHDB", pool.name);
+        return Err(Refusal::bad(text));
+    }
+    operator.flushes(id, by);
+    let servers = flush::all(operator, id, pool).await;
+    let refused = servers.iter().filter(|server| !server.flushed && !server.owed).count();
+    let failed = servers.iter().filter(|server| !server.flushed).count();
+    // A script must notice that somebody still has what it wanted gone.
+    let status = if refused > 0 { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+    Ok((
+        status,
+        json!({"pool": pool.name, "flushed": servers.len() - failed, "not_flushed": failed, "servers": servers}),
+    ))
+}
+
+fn log(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let wanted = query.text("level").unwrap_or_default();
+    let Some((name, level)) = LogLevel::ALL.iter().find(|(name, _)| *name == wanted) else {
+        let names: Vec<_> = LogLevel::ALL.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::bad(format!("say which level: `level=` one of {}", names.join(", "))));
+    };
+    match operator.set_log_level(*level, by) {
+        Some(before) => Ok((StatusCode::OK, json!({"level": name, "before": before.name()}))),
+        None => Err(Refusal::missing("this process has no log whose level can be changed".to_owned())),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the operator does to a running proxy. Each of his words is told once, with who spoke it: in the log, and among
+//! the events.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::log::LogControl;
+use super::proxy::Observed;
+use super::worker::{Handle, Message};
+use crate::config::model::{LogLevel, Pool, PoolId, Rejoin, Server, ServerId};
+use crate::health::hold::{Hold, Said};
+
+/// The hands of the operator.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    pub(super) observed: Observed,
+    pub(super) workers: Arc<[Handle]>,
+    pub(super) log: Option<LogControl>,
+}
+
+impl Operator {
+    /// What there is to be seen.
+    #[must_use]
+    pub const fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Takes a server out of the ring until [`Operator::let_back`]; the last one only if that is meant (`even_last`).
+    #[must_use]
+    pub fn take_out(&self, pool: PoolId, server: ServerId, hold: Hold, even_last: bool, by: IpAddr) -> Said {
+        let now = self.observed.clock.now();
+        let (of, named) = self.names(pool, server);
+        let said = self.observed.board.hold(pool, server, hold, even_last, now);
+        if said == Said::Done {
+            if of.rejoin == Rejoin::Flush {
+                self.observed.board.owe_flush(pool, server, now);
+            }
+            self.wake();
+            let (name, address) = (&named.name, &named.address);
+            let text = match hold {
+                Hold::Eject => {
+                    warn!(pool = of.name, server = name, %address, %by, "server ejected by the operator");
+                    "ejected by the operator"
+                }
+                Hold::Drain => {
+                    warn!(pool = of.name, server = name, %address, %by, "server drained by the operator");
+                    "drained by the operator"
+                }
+            };
+            self.tell(&of.name, name, true, format!("{text} ({by})"));
+        }
+        said
+    }
+
+    /// Lets a server back, whoever put it out: it is probed now, and is back in the ring when that went well.
+    #[must_use]
+    pub fn let_back(&self, pool: PoolId, server: ServerId, by: IpAddr) -> Said {
+        let (of, named) = self.names(pool, server);
+        let said = self.observed.board.lift(pool, server, self.observed.clock.now());
+        if said == Said::Done {
+            self.wake();
+            let (name, address) = (&named.name, &named.address);
+            info!(pool = of.name, server = name, %address, %by, "server let back by the operator, probed now");
+            self.tell(&of.name, name, false, format!("let back by the operator ({by})"));
+        }
+        said
+    }
+
+    /// The operator has the servers of a pool flushed.
+    pub fn flushes(&self, pool: PoolId, by: IpAddr) {
+        let name = &self.observed.config.pools[pool.index()].name;
+        warn!(pool = name, %by, "servers flushed by the operator");
+        self.tell(name, "all servers", false, format!("flushed by the operator ({by})"));
+    }
+
+    /// A server could not be flushed now: it is before it is used again.
+    pub fn owe_flush(&self, pool: PoolId, server: ServerId) {
+        self.observed.board.owe_flush(pool, server, self.observed.clock.now());
+    }
+
+    /// Sets the level of the log. Returns what it was; `None` when this process has no log to be changed.
+    pub fn set_log_level(&self, level: LogLevel, by: IpAddr) -> Option<LogLevel> {
+        self.log.as_ref().map(|log| log.set(level, &by.to_string()))
+    }
+
+    fn names(&self, pool: PoolId, server: ServerId) -> (&Pool, &Server) {
+        let pool = &self.observed.config.pools[pool.index()];
+        (pool, &pool.servers[server.index()])
+    }
+
+    fn tell(&self, pool: &str, server: &str, is_trouble: bool, text: String) {
+        self.observed.events.tell(pool, server, is_trouble, text, self.observed.clock.now());
+    }
+
+    fn wake(&self) {
+        for worker in self.workers.iter() {
+            let _ = worker.messages.send(Message::News); // a worker that has ended needs no news
+        }
+    }
+}
