@@ -2,6 +2,7 @@
 
 pub mod counters;
 pub mod histogram;
+pub mod hot;
 pub mod json;
 pub mod prometheus;
 pub mod table;
