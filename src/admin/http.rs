@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::operate::{self, Deed};
 use super::query::Query;
 use super::recent::{Recent, Sample};
-use super::{guard, pools, route, view};
+use super::{guard, hot, pools, route, view};
 use crate::config;
 use crate::io::{Observed, Operator, listener};
 use crate::stats::json::{self as stats, Moment};
@@ -52,6 +52,7 @@ enum Page {
     Dashboard,
     Metrics,
     Servers,
+    HotKeys,
     Pools,
     Route,
     Config,
@@ -67,6 +68,7 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/", Page::Dashboard, "", "the dashboard"),
     ("/metrics", Page::Metrics, "", "Prometheus"),
     ("/servers", Page::Servers, "", "pools and servers, states, rates and latencies (JSON)"),
+    ("/hotkeys", Page::HotKeys, "", "keys that are asked for most, and the largest values (JSON)"),
     ("/pools", Page::Pools, "", "pools, their settings and what they counted (JSON)"),
     ("/route", Page::Route, "?pool=&key=", "where a key goes now, and why (JSON)"),
     ("/config", Page::Config, "", "the configuration in force, without secrets (YAML)"),
@@ -231,6 +233,7 @@ impl Admin {
                 let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
                 json(&view::overview(&observed.sources(), &recent, &observed.events, &moment))
             }
+            Page::HotKeys => json(&hot::hot_keys(&observed.sources(), view::instant(&moment))),
             Page::Pools => json(&pools::summaries(&observed.sources())),
             Page::Route => json(&route::live(&Query::parse(query, &["pool", "key"])?, observed)?),
             Page::Config => respond(StatusCode::OK, TEXT, config::write(&observed.config)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::hot::{self, HotKeyView};
 use super::recent::{Figures, Recent, Sample};
 use crate::config::model::{OnEject, Pool, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
@@ -70,6 +71,9 @@ struct PoolView {
     degraded_per_s: f64,
     latency: Latency,
     servers: Vec<ServerView>,
+    /// Only where keys are watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot_keys: Option<Vec<HotKeyView>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,7 +168,7 @@ pub(super) fn overview(sources: &Sources<'_>, recent: &Recent, events: &Events, 
     }
 }
 
-fn instant(moment: &Moment<'_>) -> Instant {
+pub(super) fn instant(moment: &Moment<'_>) -> Instant {
     Instant::from_nanos(u64::try_from(moment.uptime.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -275,5 +279,6 @@ fn pool_view(
         degraded_per_s: per_second(fresh.degraded, window),
         latency: Latency::of(&fresh.latency),
         servers: servers.collect(),
+        hot_keys: hot::standing_out(sources, id, instant(moment)),
     }
 }

@@ -33,6 +33,10 @@ pub struct Settings {
     pub admin_token: Option<String>,
     /// The statsd server that is told what is counted.
     pub statsd: Option<StatsdSettings>,
+    /// One in so many requests has its keys counted, to find out which are hot; `None` counts none.
+    pub hot_keys: Option<u32>,
+    /// Requests that take longer are logged, as are those that run out of time; `None` logs none.
+    pub slow_request: Option<Duration>,
     /// How much is logged, and in which form.
     pub log: LogSettings,
 }
@@ -46,6 +50,8 @@ impl Default for Settings {
             admin: Port::Unsaid,
             admin_token: None,
             statsd: None,
+            hot_keys: Some(128),
+            slow_request: Some(Duration::from_secs(1)),
             log: LogSettings::default(),
         }
     }

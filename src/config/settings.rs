@@ -10,7 +10,8 @@ use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
 use super::value;
 
-const KEYS: [&str; 7] = ["workers", "memory_limit", "stats", "admin", "admin_token", "statsd", "log"];
+const KEYS: [&str; 9] =
+    ["workers", "memory_limit", "stats", "admin", "admin_token", "statsd", "hot_keys", "slow_request", "log"];
 
 const STATSD_EXAMPLE: &str = "write `statsd: {address: 127.0.0.1:8125, prefix: softmiss, interval: 10s}`";
 
@@ -19,6 +20,9 @@ const TOKEN_LENGTHS: (usize, usize) = (16, 256);
 
 /// The shortest and the longest time between two reports to statsd.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+
+/// One in so many requests is the least that can be looked at for hot keys.
+const MOST_SPARING: u64 = 1_000_000;
 
 pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Settings {
     let mut settings = Settings::default();
@@ -48,6 +52,13 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Setti
     if let Some((key, node)) = keys.find("statsd") {
         settings.statsd = statsd(key, node, findings);
     }
+    let hot_keys = keys.read("hot_keys", findings, sampling);
+    settings.hot_keys = hot_keys.unwrap_or(settings.hot_keys);
+    let slow_request = keys.read("slow_request", findings, |text| match text {
+        "none" | "false" => Ok(None),
+        span => value::duration(span),
+    });
+    settings.slow_request = slow_request.unwrap_or(settings.slow_request);
     if let Some((key, node)) = keys.find("log") {
         settings.log = log(key, node, findings);
     }
@@ -76,6 +87,20 @@ fn token(text: &str) -> Result<String, value::Wrong> {
         return wrong("a token can hold nothing but letters, digits and `-._~+/=`");
     }
     Ok(text.to_owned())
+}
+
+/// One in how many requests is looked at; `None` for none of them.
+fn sampling(text: &str) -> Result<Option<u32>, value::Wrong> {
+    match text {
+        "none" | "false" => Ok(None),
+        "true" => Err(value::Wrong {
+            message: "`true` does not say how many requests are looked at".to_owned(),
+            help: Some("write `128` to count the keys of one in 128 requests, or `none` to count none".to_owned()),
+        }),
+        number => {
+            value::number(number, 0, MOST_SPARING).map(|number| u32::try_from(number).ok().filter(|one| *one > 0))
+        }
+    }
 }
 
 /// `None` when something is wrong with it, or it is `none`.

@@ -54,6 +54,8 @@ impl Lines {
             self.line("  prefix", quoted(&statsd.prefix));
             self.line("  interval", time(statsd.interval));
         }
+        self.line("hot_keys", settings.hot_keys.unwrap_or_default());
+        self.line("slow_request", time(settings.slow_request.unwrap_or_default()));
         self.line("log", "");
         self.line("  level", settings.log.level.name());
         self.line("  format", if settings.log.format == LogFormat::Json { "json" } else { "text" });
@@ -164,6 +166,8 @@ softmiss:
   stats: none
   admin: '[::1]:9'
   statsd: {address: '[::1]:8125', prefix: shop.cache, interval: 1500ms}
+  hot_keys: none
+  slow_request: 250ms
   log: {level: debug, format: json}
 'a: pool #1':
   listen: '/run/soft miss.sock 0660'

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::redis::InPlace;
 use super::session::{SessionId, Slot};
+use super::slow::Request;
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -100,6 +101,26 @@ impl Engine {
             body.clear();
         }
         self.answer(id, &body);
+    }
+
+    /// As [`Engine::answer_degraded`], of a request for one key, which may belong to a server.
+    #[cold]
+    pub(super) fn answer_unsent(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        (key, server): (&[u8], Option<ServerId>),
+        failure: Failure,
+        now: Instant,
+    ) {
+        if let Some(session) = self.session_ref(id) {
+            let pool = session.pool;
+            if let Some(server) = server {
+                self.sample_lost(pool, server, key, now);
+            }
+            self.slow_lost(pool, None, Request::unknown(asked.verb), asked.started, failure, now);
+        }
+        self.answer_degraded(id, asked, server, failure);
     }
 
     /// Answers the newest request of a client at once, behind those that are still in flight. It is counted as what it

@@ -7,6 +7,7 @@ use super::degrade::Lost;
 use super::large;
 use super::link::{LinkId, LinkState, Ticket};
 use super::merge::Merge;
+use super::outbox::Offset;
 use super::session::SessionId;
 use super::stall::Often;
 use super::{Engine, Notice, Outlet};
@@ -214,9 +215,11 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let found = link.front_found(status, response[0]);
-        let Some(ticket) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
-        if let Some(spent) = link.outbox.take_spent() {
-            self.restock(spent);
+        let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        // The request is in the outbox until it is released, for those who want to look at it.
+        let len = response[0].len() + response[1].len();
+        if self.hot.meets(end.since(ticket.start) + len) {
+            self.sample(id, ticket, end, response);
         }
         self.counters.server(pool, server).responses.add(1);
         self.leave_link(id, ticket);
@@ -225,8 +228,10 @@ impl Engine {
             to.succeeded = true;
             outcome = Outcome::Unheard;
         } else if ticket.session == Ticket::NOBODY {
-            outcome = Outcome::Own;
+            self.release(id, end);
             self.own_response(id, ticket, response[0], status);
+            self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
+            return Step::Used(len);
         } else if let Some(Handed { started, is_whole }) =
             self.hand_over(pool, ticket, response, status, outcome, to.outlet)
         {
@@ -234,12 +239,26 @@ impl Engine {
             let latency = link.heard - started;
             link.observe_latency(latency);
             to.succeeded = true;
+            if is_whole && self.slow.is_slow(started, link.heard) {
+                self.slow_answer(id, ticket, end, started);
+            }
             self.count_answer(pool, server, Answer { status, found, latency, is_whole });
         } else {
             outcome = Outcome::Late;
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
-        Step::Used(response[0].len() + response[1].len())
+        self.release(id, end);
+        Step::Used(len)
+    }
+
+    /// A link's requests up to `end` have been answered, and are not looked at any more.
+    #[inline]
+    pub(super) fn release(&mut self, id: LinkId, end: Offset) {
+        let outbox = &mut self.links[id.index()].outbox;
+        outbox.release(end);
+        if let Some(spent) = outbox.take_spent() {
+            self.restock(spent);
+        }
     }
 
     /// Counts a response that somebody waited for.

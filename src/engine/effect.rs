@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::link::LinkId;
 use super::redis::greeting::Term;
+use super::slow::Slow;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 
@@ -28,6 +29,8 @@ pub enum Effect {
     News,
     /// Something the operator wants to know.
     Notice(Notice),
+    /// A request took long.
+    Slow(Box<Slow>),
 }
 
 /// A change of state, told once.

@@ -8,6 +8,7 @@ use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
 use super::session::{Barrier, Session, SessionId};
+use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -125,7 +126,7 @@ impl Engine {
                 self.counters.server(pool, server).resends.add(1);
             } else {
                 self.owe_lost(pool, server, ticket, request, now);
-                lost.push(ticket);
+                lost.push((ticket, request));
             }
         }
         let resent = !self.links[id.index()].in_flight.is_empty();
@@ -142,9 +143,9 @@ impl Engine {
             self.hold_back(id, failure, now);
         }
         self.count_lost(pool, server, lost.len());
-        for ticket in lost {
+        for (ticket, request) in lost {
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, failure, now);
+            self.fail_ticket(pool, server, ticket, request, failure, now);
         }
         let live = self.pools[pool.index()].live[server.index()];
         if resent && !(live && self.start_connect(id, now)) {
@@ -185,7 +186,7 @@ impl Engine {
         for (ticket, request) in requests(&tickets, &outbox) {
             self.owe_lost(pool, server, ticket, request, now);
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, failure, now);
+            self.fail_ticket(pool, server, ticket, request, failure, now);
         }
         self.charge_link(id);
     }
@@ -226,6 +227,7 @@ impl Engine {
         pool: PoolId,
         server: ServerId,
         ticket: Ticket,
+        request: &[u8],
         failure: Failure,
         now: Instant,
     ) {
@@ -241,6 +243,12 @@ impl Engine {
         }
         if ticket.session == Ticket::NOBODY {
             return;
+        }
+        // The last part of a request decides how long it took.
+        let slot =
+            self.session(id).and_then(|session| session.slot_mut(ticket.number)).filter(|slot| slot.waiting == 1);
+        if let Some(started) = slot.map(|slot| slot.started) {
+            self.slow_lost(pool, Some(server), Request::of(ticket, request), started, failure, now);
         }
         self.fail_part(id, server, ticket.number, ticket.fragment, failure);
     }
@@ -338,6 +346,7 @@ impl Engine {
                 .map(|(index, fragment)| (index, fragment.server))
                 .collect(),
         };
+        self.slow_expired(id, number, &late, now);
         let deadline = self.deadline(pool, started);
         let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
         for (fragment, server) in late {

@@ -414,7 +414,7 @@ impl Engine {
         let (pool, stalled) = (session.pool, session.stalled);
         let expired = self.deadline(pool, asked.started) <= now;
         if expired && !stalled {
-            self.answer_degraded(id, asked, None, Failure::TimedOut);
+            self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
             return Outcome::Done;
         }
         let target = self.target(pool, asked, marks, key, now);
@@ -426,7 +426,7 @@ impl Engine {
                 if let Some(server) = server {
                     self.owe(pool, server, asked, marks, now);
                 }
-                self.answer_degraded(id, asked, server, failure);
+                self.answer_unsent(id, asked, (key, server), failure, now);
                 return Outcome::Done;
             }
         };
@@ -436,7 +436,7 @@ impl Engine {
                 return Outcome::Stalled;
             }
             self.owe(pool, server, asked, marks, now);
-            self.answer_degraded(id, asked, Some(server), Failure::QueueFull);
+            self.answer_unsent(id, asked, (key, Some(server)), Failure::QueueFull, now);
             return Outcome::Done;
         }
         self.enqueue(id, asked, marks, link, now, |out| write(out, cap));

@@ -325,13 +325,12 @@ impl Link {
         self.usual = if latency > self.usual { latency } else { self.usual - (self.usual - latency) / 256 };
     }
 
-    /// Takes the front ticket, whose response has been read or given up.
-    pub(crate) fn pop(&mut self) -> Option<Ticket> {
+    /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset
+    /// that comes with it, until that is told to [`Outbox::release`] it.
+    pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
         let ticket = self.in_flight.pop_front()?;
         self.cursor = Cursor::default();
-        let released = self.in_flight.front().map_or_else(|| self.outbox.end(), |next| next.start);
-        self.outbox.release(released);
-        Some(ticket)
+        Some((ticket, self.in_flight.front().map_or_else(|| self.outbox.end(), |next| next.start)))
     }
 
     /// Where the request of the front ticket ends.

@@ -31,8 +31,10 @@ mod failover;
 mod fanout;
 mod fault;
 mod figures;
+mod hot;
 mod input;
 mod invariant;
+mod keys;
 mod large;
 pub mod link;
 mod merge;
@@ -43,6 +45,7 @@ mod owed;
 mod probe;
 pub(crate) mod redis;
 pub mod session;
+mod slow;
 mod stall;
 mod values;
 
@@ -68,6 +71,7 @@ use link::{Link, LinkId, LinkState, Purpose};
 use merge::Merge;
 pub use redis::{Scripts, greeting::Term};
 use session::{Barrier, Session, SessionId};
+pub use slow::Slow;
 
 /// Bytes that are read of a client while what it asked before waits for as long as it likes.
 const LISTEN_LIMIT: usize = 64 << 10;
@@ -194,6 +198,9 @@ pub struct Engine {
     memory: usize,
     memory_limit: usize,
     draining: bool,
+    /// Which requests have their keys noted, and which are told as slow.
+    hot: hot::Sampler,
+    slow: slow::Log,
 }
 
 impl Engine {
@@ -236,6 +243,7 @@ impl Engine {
             }
             pools.push(state);
         }
+        let (hot_keys, slow_request) = (config.settings.hot_keys, config.settings.slow_request);
         let memory_limit = config.settings.memory_limit / counters.len().max(1);
         let mut engine = Self {
             counters: Arc::clone(&counters[worker]),
@@ -272,6 +280,8 @@ impl Engine {
             memory: 0,
             memory_limit,
             draining: false,
+            hot: hot::Sampler::new(hot_keys, seed),
+            slow: slow::Log::new(slow_request),
         };
         engine.refresh(Instant::ZERO);
         engine
@@ -488,6 +498,7 @@ impl Engine {
             return greeting.wrote(count);
         }
         link.outbox.wrote(count);
+        link.outbox.note_write(now);
         if link.outbox.unwritten().is_empty() {
             link.queued = 0;
         }

@@ -76,7 +76,12 @@ impl Engine {
                     merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
                     merged.link(parts.len() - 1, index);
                 }
-                Err(failure) => lost = Some((server.ok(), failure)),
+                Err(failure) => {
+                    lost = Some((server.ok(), failure));
+                    if let Ok(server) = server {
+                        self.sample_lost(pool, server, word.strip_prefix(b" ").unwrap_or(word), now);
+                    }
+                }
             }
             index += 1;
         }

@@ -5,15 +5,33 @@
 //! of its request. Keeping the written part serves two ends: a response is checked against the very request that it
 //! should answer, and a request can be sent again when its connection dies.
 
+use std::collections::VecDeque;
+
+use crate::time::Instant;
+
 /// Freed space in front that is not worth moving the rest for.
 const SLACK: usize = 16 << 10;
 
 /// Capacity that an empty outbox keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
+/// Times of writes that are closer together than so many nanoseconds are told as one.
+const WRITES_APART: u64 = 2_000_000;
+
+/// Times of writes that are kept. When there are more, every other one goes: the longer ago, the less exact.
+const WRITES_KEPT: usize = 64;
+
 /// A position in the stream to a server, modulo 2^32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Offset(u32);
+
+impl Offset {
+    /// Bytes from `start` up to here.
+    #[inline]
+    pub(crate) const fn since(self, start: Self) -> usize {
+        self.0.wrapping_sub(start.0) as usize
+    }
+}
 
 /// Requests on their way to a server.
 #[derive(Debug, Default)]
@@ -27,13 +45,26 @@ pub(crate) struct Outbox {
     base: u32,
     /// A large buffer that is done with.
     spent: Vec<u8>,
+    /// Up to where had been written when: the last time, and those before, oldest first.
+    last_write: (Offset, Instant),
+    writes: VecDeque<(Offset, Instant)>,
+}
+
+/// When the end of a request was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It was not.
+    Not,
+    /// Then, or [`WRITES_APART`] later.
+    At(Instant),
+    /// That is not known any more.
+    Unknown,
 }
 
 impl Outbox {
     /// Where the next byte goes.
-    #[expect(clippy::cast_possible_truncation, reason = "offsets count modulo 2^32")]
     pub(crate) fn end(&self) -> Offset {
-        Offset(self.base.wrapping_add(self.bytes.len() as u32))
+        Offset(self.base.wrapping_add(offset(self.bytes.len())))
     }
 
     /// The buffer to append a request to.
@@ -92,6 +123,48 @@ impl Outbox {
         debug_assert!(self.written <= self.bytes.len(), "wrote more than there was");
     }
 
+    /// What has been written by now was written at `now`.
+    #[inline]
+    pub(crate) fn note_write(&mut self, now: Instant) {
+        if now.as_nanos().saturating_sub(self.last_write.1.as_nanos()) >= WRITES_APART {
+            self.keep_write(now);
+        }
+        self.last_write.0 = self.written_end();
+    }
+
+    #[inline(never)]
+    fn keep_write(&mut self, now: Instant) {
+        let end = self.written_end();
+        let needed = offset(self.written - self.head);
+        while self.writes.front().is_some_and(|(known, _)| end.0.wrapping_sub(known.0) >= needed) {
+            self.writes.pop_front(); // everything that was written then has been answered
+        }
+        if self.writes.len() == WRITES_KEPT {
+            let mut is_odd = true;
+            self.writes.retain(|_| {
+                is_odd = !is_odd;
+                is_odd
+            });
+        }
+        self.writes.push_back(std::mem::replace(&mut self.last_write, (end, now)));
+    }
+
+    fn written_end(&self) -> Offset {
+        Offset(self.base.wrapping_add(offset(self.written)))
+    }
+
+    /// When what ends at `end` was written.
+    pub(crate) fn written(&self, end: Offset) -> Written {
+        if self.index(end) > self.written {
+            return Written::Not;
+        }
+        // How far back from where writing is now: offsets themselves go round.
+        let back = |offset: Offset| self.written_end().0.wrapping_sub(offset.0);
+        let mut writes = self.writes.iter().chain([&self.last_write]);
+        let write = writes.find(|(known, _)| back(*known) <= back(end));
+        write.map_or(Written::Unknown, |(_, at)| Written::At(*at))
+    }
+
     /// Everything before `start` has been answered.
     pub(crate) fn release(&mut self, start: Offset) {
         // An early refusal may answer a request of which the end has not been written yet.
@@ -115,15 +188,20 @@ impl Outbox {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "offsets count modulo 2^32")]
     fn advance_base(&mut self, by: usize) {
-        self.base = self.base.wrapping_add(by as u32);
+        self.base = self.base.wrapping_add(offset(by));
     }
 
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
         self.bytes.capacity() + self.spent.capacity()
     }
+}
+
+/// A number of bytes, as offsets count them.
+#[expect(clippy::cast_possible_truncation, reason = "offsets count modulo 2^32")]
+const fn offset(bytes: usize) -> u32 {
+    bytes as u32
 }
 
 #[cfg(test)]
@@ -177,7 +255,7 @@ mod tests {
     #[test]
     fn offsets_survive_compaction_and_wrapping() {
         let mut outbox = Outbox { base: u32::MAX - 100, ..Outbox::default() };
-        let mut starts = std::collections::VecDeque::new();
+        let mut starts = VecDeque::new();
         for round in 0u32..3000 {
             starts.push_back((outbox.end(), round));
             outbox.tail().extend_from_slice(format!("{round:0>40}\r\n").as_bytes());
@@ -197,5 +275,37 @@ mod tests {
         outbox.wrote(13);
         outbox.release(outbox.end());
         assert_eq!(outbox.unwritten(), b"hello\r\n");
+    }
+
+    #[test]
+    fn it_is_known_when_a_request_was_written() {
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let base = u32::MAX - 20;
+        let mut outbox = Outbox { base, last_write: (Offset(base), Instant::ZERO), ..Outbox::default() };
+        let mut ends = Vec::new();
+        for ms in 1..=2000 {
+            outbox.tail().extend_from_slice(b"get a\r\n");
+            assert_eq!(outbox.written(outbox.end()), Written::Not);
+            outbox.wrote(7);
+            outbox.note_write(at(10 * ms));
+            ends.push(outbox.end());
+        }
+        assert!(outbox.writes.len() <= WRITES_KEPT);
+        for (ms, end) in (1..).zip(&ends) {
+            let Written::At(told) = outbox.written(*end) else { panic!("the write at {ms} is forgotten") };
+            assert!(told >= at(10 * ms), "nothing is told as written before it was");
+            let late = (told - at(10 * ms)).as_millis();
+            assert!(late <= 64 * 10 + u128::from(2000 - ms) * 10, "{late} ms late for what was {ms}");
+        }
+        assert_eq!(outbox.written(ends[1999]), Written::At(at(20_000)));
+        outbox.release(ends[1999]);
+        outbox.tail().extend_from_slice(b"get bcd\r\n");
+        outbox.wrote(4);
+        outbox.note_write(at(20_001));
+        assert_eq!(outbox.written(outbox.end()), Written::Not, "half of it is written");
+        outbox.wrote(5);
+        outbox.note_write(at(20_300));
+        assert_eq!(outbox.written(outbox.end()), Written::At(at(20_300)));
+        assert!(outbox.writes.len() <= 2, "what has been answered is forgotten: {:?}", outbox.writes);
     }
 }

@@ -237,7 +237,7 @@ fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut Values> 
 
 /// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Link::push`] joins it to another, each
 /// behind a blank.
-fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
+pub(super) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
     let request = request.strip_suffix(b"\r\n").unwrap_or(request);
     let keys = if request.first() == Some(&b' ') { request } else { &request[verb.name().len()..] };
     if !matches!(verb, Verb::Gat | Verb::Gats) {

@@ -16,6 +16,7 @@ mod server;
 pub mod signal;
 mod stats;
 mod stream;
+mod tell;
 mod worker;
 
 pub use operator::Operator;

@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::events::Events;
 use super::server;
 use super::stream::Stream;
+use super::tell;
 use crate::config::model::{Config, PoolId};
 use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
@@ -335,6 +336,7 @@ fn turn(shared: &Shared) -> Option<Instant> {
             }
             Effect::News => worker.tell_others(),
             Effect::Notice(notice) => worker.tell_operator(notice),
+            Effect::Slow(slow) => tell::slow(&worker.config, &slow),
         }
     }
     worker.wakes_at = None;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::histogram::Histogram;
+use super::hot::HotKeys;
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -92,8 +93,12 @@ pub struct PoolCounters {
     pub degraded: [Cell; Failure::ALL.len()],
     /// Requests, by what they asked for and how they ended. When none is under way, they add up to `requests`.
     pub outcomes: [[Cell; Outcome::COUNT]; Class::ALL.len()],
+    /// Requests that took longer than `slow_request`, or ran out of time.
+    pub slow_requests: Cell,
     /// How long requests took.
     pub latency: Histogram,
+    /// Keys that are asked for most.
+    pub hot_keys: HotKeys,
     servers: Vec<ServerCounters>,
 }
 

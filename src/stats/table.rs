@@ -76,6 +76,7 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     hits Counter "keys of gets whose value was there"
     misses Counter "keys of gets that their server did not have"
     server_errors Counter "error lines of servers that were passed on"
+    slow_requests Counter "requests that took longer than slow_request, or ran out of time"
 };
 
 /// The statistics of a server.

@@ -251,7 +251,7 @@ impl Engine {
         }
         self.recycle(id);
         for ticket in lost {
-            self.fail_ticket(pool, server, *ticket, failure, now);
+            self.fail_ticket(pool, server, *ticket, b"", failure, now);
         }
     }
 

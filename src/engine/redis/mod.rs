@@ -18,6 +18,7 @@ mod input;
 mod keyed;
 mod local;
 mod local_client;
+pub(super) mod named;
 pub(super) mod pubsub;
 mod script;
 mod split;

@@ -93,7 +93,8 @@ impl Engine {
             return false;
         }
         let mut spans = Vec::new();
-        let args = request::args(link.outbox.between(ticket.start, link.front_end()), &mut spans);
+        let end = link.front_end();
+        let args = request::args(link.outbox.between(ticket.start, end), &mut spans);
         let name: &[u8] = match args.get(0).to_ascii_lowercase().as_slice() {
             b"evalsha" => b"EVAL",
             b"evalsha_ro" => b"EVAL_RO",
@@ -107,6 +108,7 @@ impl Engine {
         let now = link.heard;
         let link = &mut self.links[id.index()];
         link.pop();
+        link.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(link.pool, link.server).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);

@@ -262,7 +262,8 @@ pub(crate) fn redis_engine(data: &[u8]) {
 }
 
 fn drive(data: &[u8], pool: Pool) {
-    let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool] });
+    let settings = Settings { hot_keys: Some(2), slow_request: Some(Duration::from_millis(20)), ..Settings::default() };
+    let config = Arc::new(Config { settings, pools: vec![pool] });
     let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
     let board = Arc::new(Board::new(&config, 1));
     let mut engine = Engine::new(Setup {

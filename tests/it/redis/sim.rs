@@ -122,7 +122,9 @@ impl World {
             on_failure: if errors { OnFailure::Error } else { OnFailure::Miss },
             ..Pool::new("pool", listen, (0..SERVERS).map(server).collect())
         };
-        let config = Arc::new(Config { settings: Settings::default(), pools: vec![pool] });
+        let settings =
+            Settings { hot_keys: Some(2), slow_request: Some(Duration::from_millis(20)), ..Settings::default() };
+        let config = Arc::new(Config { settings, pools: vec![pool] });
         let mut engine = Engine::new(Setup {
             board: Arc::new(Board::new(&config, seed)),
             counters: Arc::new([Arc::new(Counters::new(&config))]),
@@ -187,7 +189,7 @@ impl World {
                     self.connections.retain(|connection| connection.id.0 != link);
                     self.connecting.retain(|((known, _), _)| *known != link);
                 }
-                Effect::News | Effect::Notice(_) => {}
+                Effect::News | Effect::Notice(_) | Effect::Slow(_) => {}
             }
         }
         while self.engine.poll_client().is_some() {}

@@ -136,7 +136,9 @@ impl Plan {
             value_limit: self.value_limit,
             ..Pool::new("pool", listen, servers.collect())
         };
-        let mut settings = Settings { workers: self.workers, ..Settings::default() };
+        // Far more is looked at than usual, so that faults meet it.
+        let slow_request = Some(Duration::from_millis(20));
+        let mut settings = Settings { workers: self.workers, hot_keys: Some(3), slow_request, ..Settings::default() };
         if let Some(limit) = self.memory_limit {
             settings.memory_limit = limit * self.workers;
         }

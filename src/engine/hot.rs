@@ -1,0 +1,186 @@
+//! Hot keys: one in so many requests has its keys noted when its response is there.
+//!
+//! A request that is not in the sample costs a subtraction. How many are passed over is drawn each time, so that a client
+//! with a rhythm of its own is not always met at the same place of it. A request with many bytes counts as several, in
+//! proportion to its size, and what is noted of it is divided by as many: a value of a megabyte once a second is found
+//! among fifty thousand small ones, and the rates are right all the same.
+
+use super::Engine;
+use super::keys::{Named, Replied, each_key};
+use super::link::{LinkId, Ticket};
+use super::merge::Merge;
+use super::outbox::Offset;
+use super::session::SessionId;
+use crate::config::model::{PoolId, ServerId};
+use crate::proto::memcache::{Verb, reply};
+use crate::proto::resp::reply as resp;
+use crate::stats::hot::{REQUEST, Touch};
+use crate::time::Instant;
+
+/// A request counts once more for each so many bytes that it moves, as a power of two.
+const SHARE_BITS: u32 = 14;
+
+/// Which requests are in the sample.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    /// What is passed over before the next one.
+    left: i64,
+    /// One in so many is in it; 0 for none.
+    rate: u32,
+    random: u64,
+}
+
+impl Sampler {
+    pub(super) fn new(rate: Option<u32>, seed: u64) -> Self {
+        let mut sampler = Self { left: 0, rate: rate.unwrap_or(0), random: seed ^ 0x9e37_79b9_7f4a_7c15 | 1 };
+        sampler.draw();
+        sampler
+    }
+
+    /// Passes over a request that moves so many bytes; returns whether it is in the sample.
+    #[inline]
+    pub(super) fn meets(&mut self, bytes: usize) -> bool {
+        self.left -= size_of(bytes);
+        self.left <= 0
+    }
+
+    /// Draws where the next ones are, until one is ahead: the mean gap is the rate, the least is one. Returns how many fell
+    /// on the request at hand.
+    fn draw(&mut self) -> u64 {
+        if self.rate == 0 {
+            self.left = i64::MAX;
+            return 0;
+        }
+        let mut met = 0;
+        while self.left <= 0 {
+            let drawn = u64::from(super::next_random(&mut self.random));
+            let gap = 1 + ((drawn * (2 * u64::from(self.rate) - 1)) >> 32);
+            self.left += i64::try_from(gap).unwrap_or(i64::MAX);
+            met += 1;
+        }
+        met
+    }
+}
+
+/// As how many requests one counts that moves so many bytes.
+#[inline]
+#[expect(clippy::cast_possible_wrap, reason = "a length, divided")]
+const fn size_of(bytes: usize) -> i64 {
+    1 + (bytes >> SHARE_BITS) as i64
+}
+
+/// How many requests one in the sample stands for, in parts of [`REQUEST`].
+#[derive(Debug, Clone, Copy)]
+struct Weight(u64);
+
+impl Weight {
+    fn of(met: u64, rate: u32, size: i64) -> Self {
+        Self((met * u64::from(rate) * REQUEST / size.unsigned_abs().max(1)).max(1))
+    }
+
+    fn touch(self, key: &[u8], server: ServerId, value: u64) -> Touch<'_> {
+        Touch { key, server, requests: self.0, bytes: value.saturating_mul(self.0) / REQUEST, value }
+    }
+}
+
+impl Engine {
+    /// Takes note of the keys of a request that is still in its link's outbox, up to `end`. Its response has come and is not
+    /// handed over.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn sample(&mut self, id: LinkId, ticket: Ticket, end: Offset, response: [&[u8]; 2]) {
+        let Self { hot, links, sessions, counters, spans, .. } = self;
+        let met = hot.draw();
+        if met == 0 || ticket.session == Ticket::NOBODY {
+            return;
+        }
+        let link = &links[id.index()];
+        let request = link.outbox.between(ticket.start, end);
+        let bytes = request.len() + response[0].len() + response[1].len();
+        let weight = Weight::of(met, hot.rate, size_of(bytes));
+        let session = SessionId { index: ticket.session, generation: ticket.generation };
+        let session = sessions.get_mut(session.index()).filter(|known| known.generation == session.generation);
+        let merge = session.and_then(|session| session.slot_mut(ticket.number)).and_then(|slot| slot.merge.as_deref());
+        let mut values = Values::of(ticket, merge, response);
+        counters.pool(link.pool).hot_keys.note(link.heard, |noted| {
+            each_key(request, ticket.verb, ticket.is(Ticket::BASE64), spans, &mut |named| {
+                let Named { key, stored, replied } = named;
+                noted.touch(weight.touch(key, link.server, (stored + values.next(replied)) as u64));
+            });
+        });
+    }
+
+    /// Takes note of the key of a request that is answered in its server's place, if it is in the sample.
+    #[cold]
+    pub(super) fn sample_lost(&mut self, pool: PoolId, server: ServerId, key: &[u8], now: Instant) {
+        if self.hot.meets(0) {
+            let met = self.hot.draw();
+            let weight = Weight::of(met, self.hot.rate, 1);
+            if met > 0 {
+                self.counters.pool(pool).hot_keys.note(now, |noted| noted.touch(weight.touch(key, server, 0)));
+            }
+        }
+    }
+}
+
+/// The sizes of the values in a response, in the order of the request's keys.
+enum Values<'a> {
+    /// Of a response for one key.
+    One(usize),
+    /// A part of a multi-get: the blocks that have been put down, and where the next key's is.
+    Blocks(&'a super::merge::Values, u32),
+    /// Redis: the values of a list, one for each key.
+    Items(resp::Items<'a>),
+}
+
+impl<'a> Values<'a> {
+    fn of(ticket: Ticket, merge: Option<&'a Merge>, response: [&'a [u8]; 2]) -> Self {
+        let payload = payload(response);
+        match (ticket.verb, merge) {
+            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Ticket::SPLIT) => match merge {
+                Some(Merge::Values(values)) => {
+                    let first = values.fragments.get(usize::from(ticket.fragment)).map(|fragment| fragment.first);
+                    Self::Blocks(values, first.unwrap_or(super::merge::NO_KEY))
+                }
+                _ => Self::One(0),
+            },
+            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, _) => {
+                Self::One(if response[0].starts_with(b"VALUE ") { payload.saturating_sub(reply::END.len()) } else { 0 })
+            }
+            (Verb::MetaGet, _) => Self::One(if response[0].starts_with(b"VA ") { payload } else { 0 }),
+            (Verb::Query | Verb::Command, _) => match (resp::items(response[0]), resp::read(response[0])) {
+                (Some(items), _) => Self::Items(items),
+                (None, resp::Reply::Bulk(value)) => Self::One(value.len()),
+                _ => Self::One(0),
+            },
+            _ => Self::One(0),
+        }
+    }
+
+    /// The size of what the response has for the next key.
+    fn next(&mut self, replied: Replied) -> usize {
+        match self {
+            _ if replied == Replied::Nothing => 0,
+            Self::Blocks(values, index) => {
+                let Some(key) = values.keys.get(*index as usize) else { return 0 };
+                *index = key.next;
+                let block = values.blocks.get(key.offset as usize..(key.offset + key.len) as usize).unwrap_or_default();
+                payload([block, b""])
+            }
+            Self::One(size) if replied == Replied::All => *size,
+            Self::Items(items) if replied == Replied::All => items.bytes().len(),
+            Self::One(_) => 0,
+            Self::Items(items) => match items.next().map(resp::read) {
+                Some(resp::Reply::Bulk(value)) => value.len(),
+                _ => 0,
+            },
+        }
+    }
+}
+
+/// Bytes of what follows the first line of a message, less the line end behind it.
+pub(super) fn payload(message: [&[u8]; 2]) -> usize {
+    let [first, second] = message;
+    let line = memchr::memchr(b'\n', first).or_else(|| memchr::memchr(b'\n', second).map(|at| first.len() + at));
+    line.map_or(0, |line| (first.len() + second.len()).saturating_sub(line + 1 + 2))
+}

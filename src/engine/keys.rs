@@ -1,0 +1,72 @@
+//! The keys that a request names which is in an outbox, for whoever watches requests go by and not for their way.
+
+use super::hot::payload;
+use super::redis::named;
+use super::values::asked_keys;
+use crate::proto::memcache::Verb;
+use crate::proto::memcache::meta::decode_key;
+use crate::proto::memcache::request::Words;
+use crate::proto::resp::args::Span;
+
+/// A key of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) key: &'a [u8],
+    /// Bytes of the value that the request has for it.
+    pub(super) stored: usize,
+    pub(super) replied: Replied,
+}
+
+/// What of a response is one key's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replied {
+    All,
+    /// The next of its values.
+    Next,
+    Nothing,
+}
+
+/// Shows every key of a request to `visit`, none of an empty one; returns the name of the command. `spans` is where a Redis request's arguments
+/// are put down.
+pub(super) fn each_key(
+    request: &[u8],
+    verb: Verb,
+    base64: bool,
+    spans: &mut Vec<Span>,
+    visit: &mut dyn FnMut(Named<'_>),
+) -> &'static str {
+    if request.is_empty() {
+        return verb.name(); // it is gone
+    }
+    match verb {
+        Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => {
+            let keys = Words::new(asked_keys(request, verb));
+            let replied = if keys.clone().nth(1).is_some() { Replied::Next } else { Replied::All };
+            keys.for_each(|key| visit(Named { key, stored: 0, replied }));
+        }
+        Verb::Query | Verb::Command => return named::each_key(request, spans, visit),
+        Verb::FlushAll | Verb::Stats | Verb::Version | Verb::FlushDatabase | Verb::Subscribe => {}
+        Verb::Set
+        | Verb::Add
+        | Verb::Replace
+        | Verb::Append
+        | Verb::Prepend
+        | Verb::Cas
+        | Verb::Delete
+        | Verb::Incr
+        | Verb::Decr
+        | Verb::Touch
+        | Verb::MetaGet
+        | Verb::MetaSet
+        | Verb::MetaDelete
+        | Verb::MetaArith
+        | Verb::MetaDebug => {
+            let end = memchr::memchr(b'\r', request).unwrap_or(request.len());
+            let Some(key) = Words::new(&request[..end]).nth(1) else { return verb.name() };
+            let decoded = if base64 { decode_key(key) } else { None };
+            let key = decoded.as_ref().map_or(key, |(key, len)| &key[..*len]);
+            visit(Named { key, stored: payload([request, b""]), replied: Replied::All });
+        }
+    }
+    verb.name()
+}

@@ -1,0 +1,52 @@
+//! The keys that a Redis request names, and the values that it has for them.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "requests that are split are named, the others are alike")]
+
+use super::input::find;
+use crate::engine::keys::{Named, Replied};
+use crate::proto::resp::args::{Args, Span};
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::plan::{self, Class, Split};
+use crate::proto::resp::request::{self, Limits, Parsed, Progress};
+
+/// Shows every key of a request to `visit`; returns the name of the command. A transaction is several requests, and has
+/// the name of the first, `multi`.
+pub(in crate::engine) fn each_key(
+    request: &[u8],
+    spans: &mut Vec<Span>,
+    visit: &mut dyn FnMut(Named<'_>),
+) -> &'static str {
+    let mut rest = request;
+    let mut name = None;
+    let limits = Limits { value: usize::MAX, trusted: true };
+    while !rest.is_empty()
+        && let Parsed::Complete { len } = request::parse(rest, &mut Progress::default(), limits, spans)
+    {
+        let args = Args::new(&rest[..len], spans);
+        let (command, plan) = find(args).unwrap_or_else(|_| plan::unknown());
+        let is_alone = len == request.len();
+        let mut list = KeyList::default();
+        if keys::keys(command, args, &mut list).is_ok() {
+            let sent = || args.iter().skip(1).map(<[u8]>::len).sum::<usize>();
+            for place in list.iter() {
+                let key = args.get(place);
+                let stored = match plan.class {
+                    Class::Split(Split::Pairs) => args.get(place + 1).len(),
+                    _ if list.len() == 1 => sent().saturating_sub(key.len()),
+                    _ => 0,
+                };
+                let replied = match plan.class {
+                    _ if !is_alone => Replied::Nothing,
+                    _ if list.len() == 1 => Replied::All,
+                    Class::Split(Split::Values) => Replied::Next,
+                    _ => Replied::Nothing,
+                };
+                visit(Named { key, stored, replied });
+            }
+        }
+        name.get_or_insert(command.name);
+        rest = &rest[len..];
+    }
+    spans.clear();
+    name.unwrap_or_default()
+}

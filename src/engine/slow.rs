@@ -1,0 +1,219 @@
+//! The log of slow requests: who was asked for what, and where the time went.
+//!
+//! A request that is fast enough costs a comparison. One that is not is counted, and told with what is still known of it: its
+//! bytes are in the outbox until its response has been used, and the outbox knows when they were written.
+
+use std::time::Duration;
+
+use super::keys::{Named, each_key};
+use super::link::{Link, LinkId, Ticket};
+use super::outbox::{Offset, Written};
+use super::session::SessionId;
+use super::{Effect, Engine};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::health::bucket::Bucket;
+use crate::proto::memcache::Verb;
+use crate::proto::resp::args::Span;
+use crate::ring;
+use crate::stats::hot::KEY_BYTES;
+use crate::time::Instant;
+
+/// Requests that each worker tells at once, and then each second. The others are counted in the next line.
+const BURST: u32 = 10;
+const PER_SECOND: u32 = 1;
+
+/// A request that took long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slow {
+    /// Its pool.
+    pub pool: PoolId,
+    /// The server that answered last, or did not; none if it never came to be sent.
+    pub server: Option<ServerId>,
+    /// Its command.
+    pub command: &'static str,
+    /// Keys that this server was asked for.
+    pub keys: usize,
+    /// The first of them, or as much of it as is told.
+    pub key: Box<[u8]>,
+    /// Its hash, which decided on the server.
+    pub hash: Option<u32>,
+    /// From when it was read.
+    pub took: Duration,
+    /// Of that, until it was written to the server, and from then on; as far as they are known.
+    pub waited: Option<Duration>,
+    /// See `waited`.
+    pub asked: Option<Duration>,
+    /// Why it was answered in its server's place.
+    pub failure: Option<Failure>,
+    /// Slow requests that were not told since the last one that was.
+    pub untold: u64,
+}
+
+/// Which requests are told.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// In nanoseconds; no request takes `u64::MAX` of them.
+    threshold: u64,
+    bucket: Bucket,
+    untold: u64,
+}
+
+impl Log {
+    pub(super) fn new(threshold: Option<Duration>) -> Self {
+        let threshold = threshold.map_or(u64::MAX, |span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        Self { threshold, bucket: Bucket::new(PER_SECOND, BURST), untold: 0 }
+    }
+
+    const fn is_on(&self) -> bool {
+        self.threshold != u64::MAX
+    }
+
+    /// Whether a request is slow that was read at `started` and is answered now.
+    #[inline]
+    pub(super) const fn is_slow(&self, started: Instant, now: Instant) -> bool {
+        now.as_nanos().saturating_sub(started.as_nanos()) >= self.threshold
+    }
+
+    /// Whether one more may be told; then how many were not.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.bucket.take(now).is_err() {
+            self.untold += 1;
+            return None;
+        }
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// A request, as far as it is still there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'a> {
+    verb: Verb,
+    base64: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn of(ticket: Ticket, bytes: &'a [u8]) -> Self {
+        Self { verb: ticket.verb, base64: ticket.is(Ticket::BASE64), bytes }
+    }
+
+    pub(super) const fn unknown(verb: Verb) -> Self {
+        Self { verb, base64: false, bytes: b"" }
+    }
+}
+
+/// What became of a slow request that is told.
+#[derive(Debug, Clone, Copy)]
+struct Fate {
+    started: Instant,
+    /// Why it was answered in its server's place, if it was.
+    failure: Option<Failure>,
+    /// Slow ones before it that were not told.
+    untold: u64,
+    now: Instant,
+}
+
+impl Engine {
+    /// A request that is still in its link's outbox, up to `end`, has been answered at last.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn slow_answer(&mut self, id: LinkId, ticket: Ticket, end: Offset, started: Instant) {
+        let link = &self.links[id.index()];
+        let (pool, now) = (link.pool, link.heard);
+        if let Some(untold) = self.admit_slow(pool, now) {
+            self.tell_slow(id, ticket, end, Fate { started, failure: None, untold, now });
+        }
+    }
+
+    /// The time of a client's request is up, and these of its servers have not answered.
+    pub(super) fn slow_expired(&mut self, id: SessionId, number: u32, late: &[(u16, ServerId)], now: Instant) {
+        let Some(&(fragment, server)) = late.first().filter(|_| self.slow.is_on()) else { return };
+        let Some(session) = self.session(id) else { return };
+        let pool = session.pool;
+        let Some(slot) = session.slot_mut(number) else { return };
+        let (started, verb) = (slot.started, slot.verb);
+        let Some(untold) = self.admit_slow(pool, now) else { return };
+        let fate = Fate { started, failure: Some(Failure::TimedOut), untold, now };
+        let asked = (id.index, id.generation, number, fragment);
+        let is_it = |it: &Ticket| (it.session, it.generation, it.number, it.fragment) == asked;
+        let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
+            let place = self.links[link.index()].in_flight.iter().position(is_it);
+            place.map(|place| (*link, place))
+        });
+        match place {
+            Some((link, place)) => {
+                let known = &self.links[link.index()];
+                let end = known.in_flight.get(place + 1).map_or_else(|| known.outbox.end(), |next| next.start);
+                self.tell_slow(link, known.in_flight[place], end, fate);
+            }
+            None => self.tell_lost(pool, Some(server), Request::unknown(verb), fate),
+        }
+    }
+
+    /// A request is answered in its server's place, and may have taken long before that. Without a server it was not sent.
+    pub(super) fn slow_lost(
+        &mut self,
+        pool: PoolId,
+        server: Option<ServerId>,
+        request: Request<'_>,
+        started: Instant,
+        failure: Failure,
+        now: Instant,
+    ) {
+        let is_late = failure == Failure::TimedOut && self.slow.is_on();
+        if (is_late || self.slow.is_slow(started, now))
+            && let Some(untold) = self.admit_slow(pool, now)
+        {
+            self.tell_lost(pool, server, request, Fate { started, failure: Some(failure), untold, now });
+        }
+    }
+
+    /// Counts a slow request; returns how many were not told before it, if it is to be told itself.
+    fn admit_slow(&mut self, pool: PoolId, now: Instant) -> Option<u64> {
+        self.counters.pool(pool).slow_requests.add(1);
+        self.slow.admit(now)
+    }
+
+    /// Tells of a request in an outbox.
+    fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
+        let mut spans = std::mem::take(&mut self.spans);
+        let Link { pool, server, outbox, .. } = &self.links[id.index()];
+        let request = Request::of(ticket, outbox.between(ticket.start, end));
+        let mut slow = self.describe(*pool, request, fate, &mut spans);
+        slow.server = Some(*server);
+        (slow.waited, slow.asked) = match outbox.written(end) {
+            Written::Not => (Some(slow.took), None),
+            Written::At(at) => (Some(at - fate.started), Some(fate.now - at.max(fate.started))),
+            Written::Unknown => (None, None),
+        };
+        self.spans = spans;
+        self.effects.push_back(Effect::Slow(Box::new(slow)));
+    }
+
+    /// Tells of a request that is no longer anywhere.
+    fn tell_lost(&mut self, pool: PoolId, server: Option<ServerId>, request: Request<'_>, fate: Fate) {
+        let mut spans = std::mem::take(&mut self.spans);
+        let mut slow = self.describe(pool, request, fate, &mut spans);
+        slow.server = server;
+        slow.waited = server.is_none().then_some(slow.took);
+        self.spans = spans;
+        self.effects.push_back(Effect::Slow(Box::new(slow)));
+    }
+
+    fn describe(&self, pool: PoolId, request: Request<'_>, fate: Fate, spans: &mut Vec<Span>) -> Slow {
+        let Request { verb, base64, bytes } = request;
+        let (mut keys, mut first, mut hash) = (0, Box::default(), None);
+        let command = each_key(bytes, verb, base64, spans, &mut |Named { key, .. }| {
+            if keys == 0 {
+                first = key[..key.len().min(KEY_BYTES)].into();
+                hash = Some(ring::hash_key(&self.config.pools[pool.index()], key));
+            }
+            keys += 1;
+        });
+        let command = if command.is_empty() { verb.name() } else { command };
+        let Fate { started, failure, untold, now } = fate;
+        let took = now - started;
+        Slow { pool, server: None, command, keys, key: first, hash, took, waited: None, asked: None, failure, untold }
+    }
+}
