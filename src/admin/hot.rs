@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::model::{Pool, PoolId, ServerId};
-use crate::stats::hot::{HotKey, Key, Seen};
+use crate::stats::hot::{HotKey, Seen};
 use crate::stats::prometheus::Sources;
 use crate::time::Instant;
 
@@ -65,6 +65,7 @@ struct ValueView {
 #[derive(Debug, Serialize)]
 pub(super) struct HotKeyView {
     key: String,
+    server: String,
     per_s: f64,
     bytes_per_s: f64,
 }
@@ -97,6 +98,7 @@ pub(super) fn hot_keys(sources: &Sources<'_>, now: Instant) -> HotKeys {
 /// The keys of a pool that stand out, the most asked for first; nothing where nobody watches.
 pub(super) fn standing_out(sources: &Sources<'_>, id: PoolId, now: Instant) -> Option<Vec<HotKeyView>> {
     sources.config.settings.hot_keys?;
+    let config = &sources.config.pools[id.index()];
     let seen = seen(sources, id, now);
     let asked = seen.by_requests.iter().take(MOST_ASKED).filter(|key| key.per_s >= LEAST_SHARE * seen.requests_per_s);
     let moved = seen.by_bytes.iter().take(MOST_BYTES).filter(|key| key.bytes_per_s >= LEAST_SHARE * seen.bytes_per_s);
@@ -109,6 +111,7 @@ pub(super) fn standing_out(sources: &Sources<'_>, id: PoolId, now: Instant) -> O
     keys.sort_by(|one, other| other.per_s.total_cmp(&one.per_s));
     let view = |key: &&HotKey| HotKeyView {
         key: key.key.text(),
+        server: server(config, key.server),
         per_s: rounded(key.per_s),
         bytes_per_s: rounded(key.bytes_per_s),
     };
@@ -121,7 +124,7 @@ fn seen(sources: &Sources<'_>, id: PoolId, now: Instant) -> Seen {
 
 fn views(pool: &Pool, keys: &[HotKey], weight: fn(&HotKey) -> f64, of_all: f64) -> Vec<KeyView> {
     let view = |key: &HotKey| KeyView {
-        key: Key::text(&key.key),
+        key: key.key.text(),
         server: server(pool, key.server),
         per_s: rounded(key.per_s),
         bytes_per_s: rounded(key.bytes_per_s),

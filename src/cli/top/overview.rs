@@ -79,6 +79,9 @@ pub(super) struct Latency {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct HotKey {
     pub(super) key: String,
+    /// Where it goes.
+    #[serde(default)]
+    pub(super) server: String,
     pub(super) per_s: f64,
     pub(super) bytes_per_s: f64,
 }

@@ -155,7 +155,7 @@ fn nobody_answers() -> Seen {
 fn hot_keys() -> Seen {
     let mut seen = server_out();
     let keys = json!([
-        {"key": "user:42:profile", "per_s": 1204.0, "bytes_per_s": 12_595_200.0},
+        {"key": "user:42:profile", "server": "cache-b", "per_s": 1204.0, "bytes_per_s": 12_595_200.0},
         {"key": "a key that is much too long for any screen there is, as keys may have 250 bytes, and this one has many",
          "per_s": 88.2, "bytes_per_s": 900.0},
     ]);

@@ -18,6 +18,10 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) -
     if has_pools {
         columns.push(word("pool", longest(pools.iter().map(|pool| pool.name.as_str()), 4, 16)));
     }
+    let has_servers = keys.iter().any(|(_, key)| !key.server.is_empty());
+    if has_servers {
+        columns.push(word("server", longest(keys.iter().map(|(_, key)| key.server.as_str()), 6, 16)));
+    }
     columns.push(word("key", page.width().saturating_sub(width(&columns) + 1)));
     page.titles(&columns);
     if keys.is_empty() {
@@ -31,6 +35,9 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) -
         let mut cells: Vec<Piece> = vec![text::count(key.per_s).into(), text::bytes(key.bytes_per_s).into()];
         if has_pools {
             cells.push(pool.name.clone().into());
+        }
+        if has_servers {
+            cells.push(key.server.clone().into());
         }
         cells.push(key.key.clone().into());
         page.cells(&columns, &cells);
