@@ -256,9 +256,16 @@ impl Engine {
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
         let outbox = &mut self.links[id.index()].outbox;
         outbox.release(end);
-        if let Some(spent) = outbox.take_spent() {
-            self.restock(spent);
+        if outbox.has_spent() {
+            self.restock_spent(id);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn restock_spent(&mut self, id: LinkId) {
+        let spent = self.links[id.index()].outbox.take_spent();
+        self.restock(spent);
     }
 
     /// Counts a response that somebody waited for.

@@ -73,9 +73,14 @@ impl Outbox {
     }
 
     /// A large buffer of its own that it does not need any more.
+    pub(crate) fn take_spent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spent)
+    }
+
+    /// Whether [`Outbox::take_spent`] has one.
     #[inline]
-    pub(crate) fn take_spent(&mut self) -> Option<Vec<u8>> {
-        (self.spent.capacity() > 0).then(|| std::mem::take(&mut self.spent))
+    pub(crate) const fn has_spent(&self) -> bool {
+        self.spent.capacity() > 0
     }
 
     /// The bytes from `start` on.
