@@ -63,6 +63,9 @@ impl Engine {
     /// an error.
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         self.counters.pool(pool).degraded[failure as usize].add(1);
+        if matches!(failure, Failure::NoMemory | Failure::QueueFull) {
+            self.limit_hit.set(Some((pool, server, failure)));
+        }
         if let Some(server) = server {
             self.counters.server(pool, server).degraded[failure as usize].add(1);
         }

@@ -100,7 +100,12 @@ impl Engine {
             Err(violation) => {
                 let link = &self.links[id.index()];
                 let (pool, server) = (link.pool, link.server);
-                self.tell_seldom(Often::Violation, Notice::Violation { pool, server, violation }, now);
+                self.tell_seldom(Often::Violation, (pool, server), now, |untold| Notice::Violation {
+                    pool,
+                    server,
+                    violation,
+                    untold,
+                });
                 self.fail_link(id, Failure::Protocol, now);
             }
         }

@@ -72,6 +72,8 @@ pub enum Notice {
         server: ServerId,
         /// For how long it has said nothing to what it was asked.
         silent: Duration,
+        /// Times that it happened since it was last told.
+        untold: u32,
     },
     /// A server would not be flushed of what it should have forgotten.
     Unflushed {
@@ -79,6 +81,8 @@ pub enum Notice {
         pool: PoolId,
         /// The server.
         server: ServerId,
+        /// Times that it happened since it was last told.
+        untold: u32,
     },
     /// A server is well, and stays out because it has changed the ring too often.
     HeldBack {
@@ -99,6 +103,8 @@ pub enum Notice {
         term: Term,
         /// What it says.
         text: Box<str>,
+        /// Times that it happened since it was last told.
+        untold: u32,
     },
     /// A server broke the protocol; its connection was closed.
     Violation {
@@ -108,5 +114,22 @@ pub enum Notice {
         server: ServerId,
         /// What it did.
         violation: crate::proto::memcache::response::Violation,
+        /// Times that it happened since it was last told.
+        untold: u32,
+    },
+    /// Requests were answered in their server's place because a limit was reached.
+    Limit {
+        /// Their pool.
+        pool: PoolId,
+        /// Their server, where it is the server's queue that is full.
+        server: Option<ServerId>,
+        /// Which limit: [`Failure::NoMemory`] or [`Failure::QueueFull`].
+        failure: Failure,
+        /// Bytes in the buffers of this worker, and how many may be.
+        held: usize,
+        /// See `held`.
+        most: usize,
+        /// Requests since it was last told.
+        requests: u64,
     },
 }

@@ -49,6 +49,7 @@ mod slow;
 mod stall;
 mod values;
 
+use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,9 @@ struct PoolState {
     /// Connections that belong to one client each.
     dedicated: usize,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
-    told: Vec<[Option<Instant>; stall::Often::COUNT]>,
+    told: Vec<[stall::Told; stall::Often::COUNT]>,
+    /// When the operator was last told that memory, or a server's queue, is full, and what was counted then.
+    limits: [(Option<Instant>, u64); 2],
 }
 
 /// What an engine is made from.
@@ -178,6 +181,8 @@ pub struct Engine {
     client_numbers: u64,
     /// The class of the request that is being carried out, until it ends or waits.
     at_hand: Option<Class>,
+    /// A limit that was reached, which the operator has not been told of.
+    limit_hit: Cell<Option<(PoolId, Option<ServerId>, Failure)>>,
     /// Where the arguments of the Redis request at hand lie; kept for its room.
     spans: Vec<Span>,
     recent: redis::Recent,
@@ -233,7 +238,8 @@ impl Engine {
                 links: Vec::new(),
                 probes: Vec::new(),
                 dedicated: 0,
-                told: vec![[None; stall::Often::COUNT]; pool.servers.len()],
+                told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
+                limits: [(None, 0); 2],
             };
             let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };
             for server in (0..pool.servers.len()).map(server_id) {
@@ -268,6 +274,7 @@ impl Engine {
             known_scripts: HashSet::new(),
             client_numbers: worker as u64,
             at_hand: None,
+            limit_hit: Cell::new(None),
             spans: Vec::new(),
             recent: redis::Recent::default(),
             parts: Vec::new(),
@@ -585,6 +592,9 @@ impl Engine {
             self.refresh(now);
             let Some(id) = self.resumable.pop() else { break };
             self.resume(id, now);
+        }
+        if self.limit_hit.get_mut().is_some() {
+            self.tell_limits(now);
         }
     }
 

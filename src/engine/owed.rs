@@ -126,7 +126,11 @@ impl Engine {
         match (verb, status) {
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
-                self.tell_seldom(Often::Unflushed, Notice::Unflushed { pool, server }, now);
+                self.tell_seldom(Often::Unflushed, (pool, server), now, |untold| Notice::Unflushed {
+                    pool,
+                    server,
+                    untold,
+                });
             }
             // It would not forget one thing, so it must forget all.
             (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),

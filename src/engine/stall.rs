@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use super::link::{LinkId, LinkState};
 use super::{Effect, Engine, Notice};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
 use crate::proto::memcache::{Verb, encode};
 use crate::proto::resp;
 use crate::time::Instant;
@@ -36,6 +38,13 @@ pub(super) enum Often {
 
 impl Often {
     pub(super) const COUNT: usize = 4;
+}
+
+/// When something was last told, and how often it has happened since.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    at: Option<Instant>,
+    untold: u32,
 }
 
 impl Engine {
@@ -77,24 +86,49 @@ impl Engine {
         link.suspect = true;
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).stalls.add(1);
-        self.tell_seldom(Often::Silence, Notice::Stalled { pool, server, silent: now - since }, now);
+        let silent = now - since;
+        self.tell_seldom(Often::Silence, (pool, server), now, |untold| Notice::Stalled {
+            pool,
+            server,
+            silent,
+            untold,
+        });
         false
     }
 
-    /// Tells the operator of something that may happen often, unless the same was told a moment ago.
-    pub(super) fn tell_seldom(&mut self, what: Often, notice: Notice, now: Instant) {
-        let (Notice::Stalled { pool, server, .. }
-        | Notice::Violation { pool, server, .. }
-        | Notice::Unflushed { pool, server }
-        | Notice::Ejected { pool, server, .. }
-        | Notice::Restored { pool, server, .. }
-        | Notice::Denied { pool, server, .. }
-        | Notice::HeldBack { pool, server, .. }) = notice;
+    /// Tells the operator of something that may happen often, unless the same was told a moment ago: then it is counted, and
+    /// the next notice says how often. `notice` is given that number.
+    pub(super) fn tell_seldom(
+        &mut self,
+        what: Often,
+        (pool, server): (PoolId, ServerId),
+        now: Instant,
+        notice: impl FnOnce(u32) -> Notice,
+    ) {
         let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
-        if told.is_none_or(|told| now - told >= TELL_PERIOD) {
-            *told = Some(now);
-            self.effects.push_back(Effect::Notice(notice));
+        if told.at.is_some_and(|at| now - at < TELL_PERIOD) {
+            told.untold = told.untold.saturating_add(1);
+            return;
         }
+        let untold = std::mem::take(&mut told.untold);
+        told.at = Some(now);
+        self.effects.push_back(Effect::Notice(notice(untold)));
+    }
+
+    /// Tells the operator that limits were reached, as far as that was not told a moment ago.
+    #[cold]
+    pub(super) fn tell_limits(&mut self, now: Instant) {
+        let Some((pool, server, failure)) = self.limit_hit.take() else { return };
+        let told = &mut self.pools[pool.index()].limits[usize::from(failure == Failure::QueueFull)];
+        if told.0.is_some_and(|at| now - at < TELL_PERIOD) {
+            return;
+        }
+        let all = self.counters.pool(pool).degraded[failure as usize].value();
+        let requests = all - std::mem::replace(&mut told.1, all);
+        told.0 = Some(now);
+        let (held, most) = (self.memory, self.memory_limit);
+        let server = server.filter(|_| failure == Failure::QueueFull);
+        self.effects.push_back(Effect::Notice(Notice::Limit { pool, server, failure, held, most, requests }));
     }
 
     /// Asks a server for its version, on a connection that is to show whether it is well.

@@ -101,7 +101,7 @@ impl Engine {
     /// Returns how many bytes they are, and the piece behind them that is no such value, if it has been looked at.
     fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Option<Piece<'i>>) {
         let free = self.memory_limit.saturating_sub(self.memory);
-        let Self { links, sessions, config, counters, .. } = self;
+        let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
         let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
@@ -142,6 +142,7 @@ impl Engine {
             if let Some(values) = values.as_deref_mut() {
                 if len > SMALL && len > free {
                     counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+                    limit_hit.set(Some((link.pool, None, Failure::NoMemory)));
                     dropped = true;
                     if config.on_failure == OnFailure::Error {
                         values.error.get_or_insert_with(|| memcache::error(Failure::NoMemory).to_vec());

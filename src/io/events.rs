@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::engine::Notice;
+use crate::failure::Failure;
 use crate::time::Instant;
 
 /// Events that are kept.
@@ -13,6 +14,9 @@ const KEPT: usize = 200;
 
 /// Silences of a server that are told as one.
 const TOGETHER: Duration = Duration::from_secs(300);
+
+/// Who is named where no server is the cause.
+const PROXY: &str = "proxy";
 
 /// What the text of a silence begins with.
 const SILENT: &str = "silent for";
@@ -49,7 +53,8 @@ impl Events {
     pub(crate) fn note(&self, config: &Config, notice: &Notice, at: Instant) {
         let (pool, server, is_trouble, text) = sentence(notice);
         let pool = &config.pools[pool.index()];
-        self.tell(&pool.name, &pool.servers[server.index()].name, is_trouble, text, at);
+        let server = server.map_or(PROXY, |server| &pool.servers[server.index()].name);
+        self.tell(&pool.name, server, is_trouble, text, at);
     }
 
     /// Keeps what there is to tell of a server.
@@ -80,11 +85,11 @@ impl Events {
 }
 
 /// Whom a notice is about, whether it is trouble, and what it says.
-fn sentence(notice: &Notice) -> (PoolId, ServerId, bool, String) {
+fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
     match notice {
         Notice::Ejected { pool, server, failure, failures } => {
             let s = if *failures == 1 { "" } else { "s" };
-            (*pool, *server, true, format!("ejected after {failures} failure{s}: {failure}"))
+            (*pool, Some(*server), true, format!("ejected after {failures} failure{s}: {failure}"))
         }
         Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
             let s = if *probes == 1 { "" } else { "s" };
@@ -97,22 +102,31 @@ fn sentence(notice: &Notice) -> (PoolId, ServerId, bool, String) {
             } else if *repaid > 0 {
                 text.push_str(&format!(", {repaid} keys deleted first"));
             }
-            (*pool, *server, false, text)
+            (*pool, Some(*server), false, text)
         }
-        Notice::Stalled { pool, server, silent } => {
-            (*pool, *server, true, format!("{SILENT} {} ms, answered for", silent.as_millis()))
+        Notice::Stalled { pool, server, silent, .. } => {
+            (*pool, Some(*server), true, format!("{SILENT} {} ms, answered for", silent.as_millis()))
         }
-        Notice::Unflushed { pool, server } => {
-            (*pool, *server, true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
+        Notice::Unflushed { pool, server, .. } => {
+            (*pool, Some(*server), true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
         }
         Notice::HeldBack { pool, server, wait } => {
-            (*pool, *server, true, format!("well but flapping, kept out for {} s more", wait.as_secs()))
+            (*pool, Some(*server), true, format!("well but flapping, kept out for {} s more", wait.as_secs()))
         }
-        Notice::Denied { pool, server, term, text } => {
-            (*pool, *server, true, format!("refuses {}: {text}", term.name()))
+        Notice::Denied { pool, server, term, text, .. } => {
+            (*pool, Some(*server), true, format!("refuses {}: {text}", term.name()))
         }
-        Notice::Violation { pool, server, violation } => {
-            (*pool, *server, true, format!("broke the protocol ({violation:?}), connection closed"))
+        Notice::Violation { pool, server, violation, .. } => {
+            (*pool, Some(*server), true, format!("broke the protocol ({violation:?}), connection closed"))
+        }
+        Notice::Limit { pool, failure: Failure::NoMemory, most, .. } => (
+            *pool,
+            None,
+            true,
+            format!("memory limit of {} MB a worker reached, requests answered as failed", most >> 20),
+        ),
+        Notice::Limit { pool, server, .. } => {
+            (*pool, *server, true, "too much queued, requests answered in its place".to_owned())
         }
     }
 }

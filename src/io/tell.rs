@@ -1,12 +1,75 @@
-//! Slow requests as lines of the log.
+//! What the engine has to tell, as lines of the log.
 
 use std::time::Duration;
 
-use tracing::{Level, enabled, info};
+use tracing::{Level, enabled, info, warn};
 
-use crate::config::model::Config;
-use crate::engine::Slow;
+use crate::config::model::{Config, PoolId, ServerId};
+use crate::engine::{Notice, Slow};
+use crate::failure::Failure;
 use crate::stats::hot::escaped;
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Tells of a change of state. `untold` is how often the same happened since it was last told, where that may be often.
+pub(super) fn notice(config: &Config, notice: &Notice) {
+    let name = |pool: PoolId, server: ServerId| {
+        let pool = &config.pools[pool.index()];
+        let server = &pool.servers[server.index()];
+        (pool.name.as_str(), server.name.as_str(), server.address.to_string())
+    };
+    match notice {
+        Notice::Ejected { pool: id, server, failure, failures } => {
+            let (pool, server, address) = name(*id, *server);
+            let probe_in_ms = millis(config.pools[id.index()].server_retry_timeout);
+            warn!(pool, server, address, failures, reason = %failure, probe_in_ms, "server ejected");
+        }
+        Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
+            let (pool, server, address) = name(*pool, *server);
+            let (away_ms, forgotten_keys) = (millis(*away), repaid);
+            info!(pool, server, address, away_ms, probes, restarted, forgotten_keys, flushed, "server restored");
+        }
+        Notice::Stalled { pool, server, silent, untold } => {
+            let (pool, server, address) = name(*pool, *server);
+            let silent_ms = millis(*silent);
+            info!(pool, server, address, silent_ms, untold, "server is silent, requests are answered in its place");
+        }
+        Notice::Unflushed { pool, server, untold } => {
+            let (pool, server, address) = name(*pool, *server);
+            warn!(pool, server, address, untold, "server refuses flush_all, and may hold what it was told to forget");
+        }
+        Notice::HeldBack { pool, server, wait } => {
+            let (pool, server, address) = name(*pool, *server);
+            warn!(pool, server, address, wait_ms = millis(*wait), "server is well but flapping, kept out of the ring");
+        }
+        Notice::Denied { pool, server, term, text, untold } => {
+            let (pool, server, address) = name(*pool, *server);
+            let (refused, reply) = (term.name(), &**text);
+            warn!(pool, server, address, refused, reply, untold, "server refuses what a connection needs");
+        }
+        Notice::Violation { pool, server, violation, untold } => {
+            let (pool, server, address) = name(*pool, *server);
+            warn!(pool, server, address, ?violation, untold, "server broke the protocol, connection closed");
+        }
+        Notice::Limit { pool, server, failure, held, most, requests } => {
+            let server = server.map(|server| name(*pool, server).1);
+            let pool = config.pools[pool.index()].name.as_str();
+            if *failure == Failure::NoMemory {
+                warn!(
+                    pool,
+                    held,
+                    limit = most,
+                    requests,
+                    "memory_limit reached, requests are answered in their servers' place"
+                );
+            } else {
+                warn!(pool, server, requests, "too much is queued for a server, requests are answered in its place");
+            }
+        }
+    }
+}
 
 /// Tells of a request that took long. The key is named only where the log may name keys.
 pub(super) fn slow(config: &Config, slow: &Slow) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::alarm::{Alarm, Pauses};
 use super::client::{self, Clients};
@@ -173,64 +173,9 @@ impl Worker {
         }
     }
 
-    fn tell_operator(&self, notice: Notice) {
-        self.events.note(&self.config, &notice, self.clock.now());
-        let name = |pool: PoolId, server: crate::config::model::ServerId| {
-            let pool = &self.config.pools[pool.index()];
-            let server = &pool.servers[server.index()];
-            (pool.name.clone(), server.name.clone(), server.address.to_string(), pool.server_retry_timeout)
-        };
-        match notice {
-            Notice::Ejected { pool, server, failure, failures } => {
-                let (pool, server, address, retry) = name(pool, server);
-                warn!(
-                    pool,
-                    server,
-                    address,
-                    failures,
-                    reason = %failure,
-                    probe_in_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX),
-                    "server ejected"
-                );
-            }
-            Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
-                let (pool, server, address, _) = name(pool, server);
-                info!(
-                    pool,
-                    server,
-                    address,
-                    away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX),
-                    probes,
-                    restarted,
-                    forgotten_keys = repaid,
-                    flushed,
-                    "server restored"
-                );
-            }
-            Notice::Stalled { pool, server, silent } => {
-                let (pool, server, address, _) = name(pool, server);
-                let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
-                info!(pool, server, address, silent_ms, "server is silent, requests are answered in its place");
-            }
-            Notice::Unflushed { pool, server } => {
-                let (pool, server, address, _) = name(pool, server);
-                warn!(pool, server, address, "server refuses flush_all, and may hold what it was told to forget");
-            }
-            Notice::HeldBack { pool, server, wait } => {
-                let (pool, server, address, _) = name(pool, server);
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                warn!(pool, server, address, wait_ms, "server is well but flapping, kept out of the ring");
-            }
-            Notice::Denied { pool, server, term, text } => {
-                let (pool, server, address, _) = name(pool, server);
-                let (refused, reply) = (term.name(), &*text);
-                warn!(pool, server, address, refused, reply, "server refuses what a connection needs");
-            }
-            Notice::Violation { pool, server, violation } => {
-                let (pool, server, address, _) = name(pool, server);
-                warn!(pool, server, address, ?violation, "server broke the protocol, connection closed");
-            }
-        }
+    fn tell_operator(&self, notice: &Notice) {
+        self.events.note(&self.config, notice, self.clock.now());
+        tell::notice(&self.config, notice);
     }
 }
 
@@ -335,7 +280,7 @@ fn turn(shared: &Shared) -> Option<Instant> {
                 }
             }
             Effect::News => worker.tell_others(),
-            Effect::Notice(notice) => worker.tell_operator(notice),
+            Effect::Notice(notice) => worker.tell_operator(&notice),
             Effect::Slow(slow) => tell::slow(&worker.config, &slow),
         }
     }

@@ -118,6 +118,9 @@ fn a_crowd_of_greedy_readers_stays_within_the_limit() {
     }
     println!("{hits} hits, {misses} misses");
     assert!(hits > 0);
+    // The operator is told, and not thousands of times.
+    let told = proxy.log().iter().filter(|line| line.contains("memory_limit reached")).count();
+    assert!(if misses > 0 { told > 0 } else { told == 0 } && told < 5, "{misses} misses, told {told} times");
     drop(crowd);
     still_serves(&proxy);
 }

@@ -133,7 +133,13 @@ impl Engine {
             }
             Err((term, text)) => {
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
-                self.tell_seldom(Often::Denied, Notice::Denied { pool, server, term, text }, now);
+                self.tell_seldom(Often::Denied, (pool, server), now, |untold| Notice::Denied {
+                    pool,
+                    server,
+                    term,
+                    text,
+                    untold,
+                });
                 self.fail_link(id, Failure::Denied, now);
             }
         }

@@ -264,7 +264,8 @@ impl World {
                     Notice::Violation { .. }
                     | Notice::HeldBack { .. }
                     | Notice::Unflushed { .. }
-                    | Notice::Denied { .. },
+                    | Notice::Denied { .. }
+                    | Notice::Limit { .. },
                 ) => {}
             }
         }
