@@ -24,6 +24,8 @@ const EVENTS: usize = 30;
 #[derive(Debug, Serialize)]
 pub(super) struct Overview {
     version: &'static str,
+    /// Tells the configuration from others.
+    config_version: String,
     host: String,
     uptime_s: f64,
     workers: usize,
@@ -157,6 +159,7 @@ pub(super) fn overview(sources: &Sources<'_>, recent: &Recent, events: &Events, 
     });
     Overview {
         version: env!("CARGO_PKG_VERSION"),
+        config_version: sources.config_version.to_owned(),
         host: moment.host.to_owned(),
         uptime_s: moment.uptime.as_secs_f64(),
         workers: sources.workers.len(),

@@ -17,7 +17,7 @@ use std::path::Path;
 use diagnostic::{Diagnostic, Report};
 use model::Config;
 use resolve::Findings;
-pub use written::write;
+pub use written::{version, write};
 
 /// Largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;

@@ -4,6 +4,7 @@
 //! there is told.
 
 use std::fmt::Write as _;
+use std::hash::Hasher as _;
 use std::time::Duration;
 
 use super::model::{
@@ -24,6 +25,15 @@ pub fn write(config: &Config) -> String {
         out.pool(pool);
     }
     out.0
+}
+
+/// A word that tells what `config` says from what others say: the same for the same settings, however they were written.
+/// Passwords are not in it.
+#[must_use]
+pub fn version(config: &Config) -> String {
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(write(config).as_bytes());
+    format!("{:016x}", hasher.finish())
 }
 
 struct Lines(String);

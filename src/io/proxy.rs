@@ -18,7 +18,10 @@ use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
 use super::operator::Operator;
 use super::worker::{self, Handle, Message, Worker};
-use crate::config::model::{Config, PoolId, Port};
+use crate::config::{
+    self,
+    model::{Config, PoolId, Port},
+};
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Board;
 use crate::stats::counters::Counters;
@@ -58,12 +61,19 @@ pub struct Observed {
     pub(crate) counters: Arc<[Arc<Counters>]>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
+    /// Tells this configuration from others.
+    pub(crate) config_version: Arc<str>,
 }
 
 impl Observed {
     /// What statistics are taken from.
     pub(crate) fn sources(&self) -> Sources<'_> {
-        Sources { config: &self.config, board: &self.board, workers: &self.counters }
+        Sources {
+            config: &self.config,
+            config_version: &self.config_version,
+            board: &self.board,
+            workers: &self.counters,
+        }
     }
 }
 
@@ -141,7 +151,8 @@ impl Proxy {
         for pool in &config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
         }
-        let observed = Observed { config, board, counters, clock, events };
+        let config_version = config::version(&config).into();
+        let observed = Observed { config, board, counters, clock, events, config_version };
         Ok(Self { workers, threads, addresses, observed, stats })
     }
 
@@ -181,7 +192,7 @@ impl Proxy {
             let _ = thread.join(); // a worker that panicked has said so itself
         }
         for pool in &self.observed.config.pools {
-            if let crate::config::model::Listen::Unix { path, .. } = &pool.listen {
+            if let config::model::Listen::Unix { path, .. } = &pool.listen {
                 let _ = std::fs::remove_file(path);
             }
         }

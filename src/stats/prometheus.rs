@@ -37,6 +37,8 @@ const BOUNDS_US: [u64; 15] =
 pub struct Sources<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// Tells it from others.
+    pub config_version: &'a str,
     /// The health of the servers.
     pub board: &'a Board,
     /// What each worker counted.
@@ -95,6 +97,8 @@ impl Text {
     fn process(&mut self, sources: &Sources<'_>, moment: &Moment<'_>) {
         self.head("softmiss_build_info", "gauge", "the running version, as a label; always 1");
         self.line("softmiss_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
+        self.head("softmiss_config_info", "gauge", "what tells the configuration from others, as a label; always 1");
+        self.line("softmiss_config_info", &format!("version=\"{}\"", sources.config_version), 1);
         for (name, kind, help, value) in [
             ("softmiss_uptime_seconds", "gauge", "time since the start", moment.uptime.as_secs_f64()),
             ("softmiss_workers", "gauge", "event-loop threads", float(sources.workers.len() as u64)),

@@ -124,6 +124,8 @@ fn a_scrape_is_valid_and_adds_up() {
     assert_eq!(of_servers("outcomes_total"), of_servers("requests_total"));
     assert_eq!(value("softmiss_server_up{pool=cache}{server=node-0}"), 1.0);
     assert_eq!(value("softmiss_workers"), 2.0);
+    let version = watched.overview()["config_version"].as_str().expect("a word").to_owned();
+    assert_eq!(value(&format!("softmiss_config_info{{version={version}}}")), 1.0);
 }
 
 #[test]
