@@ -4,6 +4,7 @@
 //! the way, [`diagnostic`] shows them. A file that twemproxy accepts is accepted, with the same meaning.
 
 pub mod diagnostic;
+mod hashing;
 pub mod model;
 mod pool;
 mod raw;

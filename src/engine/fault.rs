@@ -2,12 +2,11 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
-use super::deadline::Timer;
 use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
-use super::session::{Barrier, Session, SessionId};
+use super::session::{Session, SessionId};
 use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
@@ -254,7 +253,7 @@ impl Engine {
     }
 
     /// Fails one server's part of a request.
-    fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
+    pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let errors = self.policy(pool) == OnFailure::Error;
@@ -301,126 +300,6 @@ impl Engine {
         if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting == 0)) {
             self.advance(id);
             self.charge_session(id);
-        }
-    }
-
-    /// A client's timer has fired: its oldest requests may have run out of time.
-    pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.session(id) else { return };
-        session.timed = false;
-        if session.slots.is_empty() {
-            session.rest(); // the next response can wait for a buffer
-        }
-        let pool = session.pool;
-        while let Some(session) = self.session(id)
-            && let Some(slot) = session.slots.front()
-        {
-            let (started, number) = (slot.started, session.base);
-            if self.deadline(pool, started) > now {
-                break;
-            }
-            self.expire(id, number, pool, now);
-        }
-        self.arm_session(id);
-        if let Some(session) = self.session(id)
-            && session.stalled
-            && let Some(since) = session.paused
-        {
-            if self.deadline(pool, since) > now {
-                self.time_session(id, since);
-            } else {
-                self.resumable.push(id); // it is carried out or fails, and sets a timer if it needs one
-            }
-        }
-    }
-
-    /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.
-    fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
-        let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
-        let (verb, started) = (slot.verb, slot.started);
-        let late: Vec<(u16, ServerId)> = match &slot.merge {
-            None => vec![(0, slot.server)],
-            Some(merge) => (0u16..)
-                .zip(merge.fragments())
-                .filter(|(_, fragment)| !fragment.done)
-                .map(|(index, fragment)| (index, fragment.server))
-                .collect(),
-        };
-        self.slow_expired(id, number, &late, now);
-        let deadline = self.deadline(pool, started);
-        let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
-        for (fragment, server) in late {
-            self.undelivered(pool, server, verb, database, now);
-            self.counters.server(pool, server).server_timedout.add(1);
-            self.report(pool, server, Failure::TimedOut, deadline);
-            self.fail_part(id, server, number, fragment, Failure::TimedOut);
-        }
-        if self.session_ref(id).is_some_and(|session| session.barrier == Barrier::Behind) {
-            self.release_waiting(id);
-        }
-    }
-
-    /// A link's timer has fired: it may be time to connect, or the server may have gone silent.
-    pub(super) fn link_timer(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.timed.is_some_and(|at| at > now) {
-            return; // set before an earlier one, which has set the next
-        }
-        link.timed = None;
-        let (pool, server) = (link.pool, link.server);
-        let silent_since = link.heard;
-        let state = link.state;
-        self.pay_open(id, now);
-        let link = &self.links[id.index()];
-        if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
-            return; // what is asked there takes as long as it takes, and nobody else needs it
-        }
-        let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
-        if waits && self.look(id, now) {
-            return;
-        }
-        let link = &self.links[id.index()];
-        match state {
-            LinkState::Down { not_before, .. } => {
-                let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.board.owes(pool, server);
-                if live && now >= not_before && wanted && !self.draining {
-                    self.start_connect(id, now);
-                }
-            }
-            LinkState::Connecting => {
-                let at = self.deadline(pool, silent_since);
-                if at <= now {
-                    self.fail_link(id, Failure::TimedOut, now);
-                } else {
-                    self.arm_link(id, at);
-                }
-            }
-            LinkState::Up if !waits => self.settle_probe(id, now),
-            LinkState::Up => {
-                let first = self.deadline(pool, silent_since);
-                let Some(timeout) = self.timeout(pool) else { return };
-                let last = first + timeout;
-                let is_probe = self.links[id.index()].purpose == Purpose::Probe;
-                if last <= now || (is_probe && first <= now) {
-                    self.fail_link(id, Failure::TimedOut, now);
-                } else if first <= now {
-                    // Silent for a whole timeout with requests waiting. The connection gets one more: the requests have
-                    // been answered, and if the server wakes up its responses are dropped one by one.
-                    self.report(pool, server, Failure::TimedOut, first);
-                    self.arm_link(id, last);
-                } else {
-                    self.arm_link(id, first);
-                }
-            }
-        }
-    }
-
-    pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.timed.is_none_or(|timed| at < timed) {
-            link.timed = Some(at);
-            self.timers.set(at, Timer::Link(id));
         }
     }
 

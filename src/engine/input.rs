@@ -1,14 +1,12 @@
 //! A client's bytes become requests, and requests go to servers.
 
 use super::degrade::Asked;
-use super::link::{LinkId, Purpose, QUEUE_LIMIT, Ticket};
+use super::link::Ticket;
 use super::redis::Turn;
-use super::session::{Barrier, LongGet, Session, SessionId, Slot};
+use super::session::{Barrier, LongGet, Session, SessionId};
 use super::{Engine, Timer};
-use crate::config::model::{PoolId, ServerId};
-use crate::failure::Failure;
+use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
-use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
 use crate::proto::memcache::{Verb, encode, reply};
@@ -398,136 +396,5 @@ impl Engine {
         let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
         let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
         self.send_one(id, asked, marks, key, now, |out, cap| encode::meta(out, meta, cap))
-    }
-
-    /// Sends a request to the one server that its key belongs to.
-    pub(super) fn send_one(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: u8,
-        key: &[u8],
-        now: Instant,
-        write: impl FnOnce(&mut Vec<u8>, Option<Cap>),
-    ) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
-        let (pool, stalled) = (session.pool, session.stalled);
-        let expired = self.deadline(pool, asked.started) <= now;
-        if expired && !stalled {
-            self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
-            return Outcome::Done;
-        }
-        let target = self.target(pool, asked, marks, key, now);
-        let link = target.and_then(|(server, _)| self.link_to(pool, id, server, now));
-        let (link, server, cap) = match (link, target) {
-            (Ok(link), Ok((server, cap))) => (link, server, cap),
-            (Err(failure), target) | (_, target @ Err(failure)) => {
-                let server = target.ok().map(|(server, _)| server);
-                if let Some(server) = server {
-                    self.owe(pool, server, asked, marks, now);
-                }
-                self.answer_unsent(id, asked, (key, server), failure, now);
-                return Outcome::Done;
-            }
-        };
-        if self.links[link.index()].outbox.unwritten().len() > QUEUE_LIMIT && !asked.verb.is_read() {
-            if !expired {
-                self.stall(id, link);
-                return Outcome::Stalled;
-            }
-            self.owe(pool, server, asked, marks, now);
-            self.answer_unsent(id, asked, (key, Some(server)), Failure::QueueFull, now);
-            return Outcome::Done;
-        }
-        self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
-        Outcome::Done
-    }
-
-    /// Sends a request to a server that does not depend on a key.
-    pub(super) fn send_to(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: u8,
-        server: ServerId,
-        now: Instant,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
-        let pool = session.pool;
-        match self.link_to(pool, id, server, now) {
-            Ok(link) => self.enqueue(id, asked, marks, link, now, write),
-            Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
-        }
-        Outcome::Done
-    }
-
-    /// Appends a request to a link and gives it a ticket and a slot.
-    pub(super) fn enqueue(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: u8,
-        link_id: LinkId,
-        now: Instant,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let Some(session) = self.sessions.get_mut(id.index()) else { return };
-        let pool = session.pool;
-        let link = &mut self.links[link_id.index()];
-        let class = self.at_hand.unwrap_or(Class::Other);
-        let start = link.outbox.end();
-        let mut ticket = Ticket { marks, ..Ticket::of(id, session.next_number(), start, asked.verb, class) };
-        write(link.outbox.tail());
-        if asked.noreply {
-            ticket.marks |= Ticket::NOREPLY;
-            self.end_request(pool, outcome::Outcome::Unheard);
-        } else {
-            session.keys_in_flight += 1;
-            session.slots.push_back(Slot {
-                started: asked.started,
-                waiting: 1,
-                keys: 1,
-                class: self.at_hand.take(),
-                outcome: outcome::Outcome::Hit,
-                verb: asked.verb,
-                quiet: asked.quiet,
-                conditional: asked.conditional,
-                in_place: asked.in_place,
-                server: link.server,
-                body: asked.echo.to_vec(),
-                merge: None,
-            });
-        }
-        self.push_ticket(link_id, ticket, now);
-    }
-
-    /// Queues a ticket for what has just been appended to its link.
-    pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
-        let link = &mut self.links[id.index()];
-        let joins = self.config.pools[link.pool.index()].join_gets;
-        let ticket = link.push(ticket, joins, now);
-        let bytes = link.outbox.from(ticket.start).len() as u64;
-        let first = link.in_flight.len() == 1;
-        let (pool, heard) = (link.pool, link.heard);
-        let is_dedicated = matches!(link.purpose, Purpose::Dedicated(_));
-        let server = self.counters.server(pool, link.server);
-        server.requests.add(1);
-        server.request_bytes.add(bytes);
-        server.joined.add(u64::from(ticket.joined));
-        if first && !is_dedicated {
-            let at = self.first_look(id, heard);
-            self.arm_link(id, at);
-        }
-        self.enter_link(id, ticket);
-        self.touch_link(id);
-    }
-
-    /// Has a client wait until a link's queue has drained.
-    fn stall(&mut self, id: SessionId, link: LinkId) {
-        self.links[link.index()].stalled.push(id);
-        if let Some(session) = self.session(id) {
-            session.stalled = true;
-        }
     }
 }

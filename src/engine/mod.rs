@@ -22,6 +22,7 @@
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
 mod account;
+mod clients;
 mod deadline;
 mod degrade;
 mod deliver;
@@ -44,9 +45,12 @@ mod output;
 mod owed;
 mod probe;
 pub(crate) mod redis;
+mod send;
+mod servers;
 pub mod session;
 mod slow;
 mod stall;
+mod timers;
 mod values;
 
 use std::cell::Cell;
@@ -71,11 +75,8 @@ pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 use merge::Merge;
 pub use redis::{Scripts, greeting::Term};
-use session::{Barrier, Session, SessionId};
+use session::{Session, SessionId};
 pub use slow::Slow;
-
-/// Bytes that are read of a client while what it asked before waits for as long as it likes.
-const LISTEN_LIMIT: usize = 64 << 10;
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,222 +304,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    // --- Clients ------------------------------------------------------------------------------------------------
-
-    /// A client has connected.
-    pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let mut session = Session::new(pool, generation);
-        if self.pools[pool.index()].redis {
-            session.redis = Some(self.redis_connected(pool));
-        }
-        let index = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
-        self.counters.total_connections.add(1);
-        self.counters.current_connections.add(1);
-        self.counters.pool(pool).client_connections.add(1);
-        SessionId { index, generation }
-    }
-
-    /// Bytes were read from a client.
-    pub fn client_data(&mut self, id: SessionId, data: &[u8], now: Instant) {
-        self.refresh(now);
-        self.feed(id, data, now);
-        self.client_read(id, data.len());
-        self.settle(now);
-    }
-
-    /// The client sends no more; what it has sent is still answered.
-    pub fn client_ended(&mut self, id: SessionId, now: Instant) {
-        if let Some(session) = self.session(id) {
-            session.ended = true;
-            let (pool, waits) = (session.pool, session.barrier == Barrier::Behind && !session.slots.is_empty());
-            self.counters.pool(pool).client_eof.add(1);
-            if waits {
-                self.give_up_waiting(id);
-            }
-            self.touch_session(id);
-        }
-        self.settle(now);
-    }
-
-    /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
-    pub fn client_gone(&mut self, id: SessionId, failed: bool) {
-        if self.session(id).is_none() {
-            return;
-        }
-        self.release_dedicated(id);
-        let mut session = self.sessions.remove(id.index());
-        session.abandon(self.counters.pool(session.pool));
-        self.memory -= session.charged;
-        self.counters.buffered_bytes.set(self.memory as u64);
-        self.counters.current_connections.sub(1);
-        let pool = self.counters.pool(session.pool);
-        pool.client_connections.sub(1);
-        if failed {
-            pool.client_err.add(1);
-        }
-    }
-
-    /// What is to be written to a client.
-    #[must_use]
-    pub fn client_output(&self, id: SessionId) -> &[u8] {
-        self.session_ref(id).map_or(&[], |session| session.output.front())
-    }
-
-    /// `count` bytes of [`Engine::client_output`] were written.
-    pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
-        let Some(session) = self.session(id) else { return };
-        let choked = session.paused.is_some() && session.is_choked();
-        let written_out = session.output.wrote(count);
-        if session.paused.is_some() {
-            if choked {
-                session.paused = Some(now);
-                if let Some(long) = &mut session.long_get {
-                    long.started = now;
-                }
-            }
-            self.resumable.push(id);
-            self.settle(now);
-        } else if session.pending_output() == 0 || written_out.is_some() {
-            self.charge_session(id);
-        }
-        if let Some(buffer) = written_out {
-            self.restock(buffer);
-        }
-    }
-
-    /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
-    pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
-        let draining = self.draining;
-        let Some(session) = self.session(id) else {
-            return ClientStatus { reads: false, finished: true };
-        };
-        let over = session.ended || session.closing || draining;
-        // One that waits on and on is listened to all the same, so that its end is noticed.
-        let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
-        let reads = (session.paused.is_none() || listens) && !over;
-        let status = ClientStatus { reads, finished: over && session.is_idle() };
-        // What it holds has changed only if something came for it, or it waits for something.
-        if std::mem::take(&mut session.dirty) || session.paused.is_some() {
-            self.charge_session(id);
-        }
-        status
-    }
-
-    /// A client that has something to write or is to be looked at again.
-    pub fn poll_client(&mut self) -> Option<SessionId> {
-        self.dirty_sessions.pop()
-    }
-
-    // --- Servers ------------------------------------------------------------------------------------------------
-
-    /// The pool and the server that a link connects to.
-    #[must_use]
-    pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
-        let link = &self.links[link.index()];
-        (link.pool, link.server)
-    }
-
-    /// Whether an attempt or a connection is still wanted.
-    #[must_use]
-    pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
-        self.links[link.index()].epoch == epoch
-    }
-
-    /// The connection is open.
-    pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
-        self.refresh(now);
-        let link = &mut self.links[id.index()];
-        if link.epoch == epoch && link.state == LinkState::Connecting && !self.greet(id, now) {
-            self.link_opened(id, now);
-        }
-        self.settle(now);
-    }
-
-    /// A connection is open, and of use.
-    fn link_opened(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        link.state = LinkState::Up;
-        link.heard = now;
-        link.answered = false;
-        let (pool, server, purpose) = (link.pool, link.server, link.purpose);
-        self.counters.total_connections.add(1);
-        self.counters.current_connections.add(1);
-        self.counters.server(pool, server).server_connections.add(1);
-        match purpose {
-            Purpose::Probe => self.send_probe(id, now),
-            Purpose::Traffic => {
-                self.pay_first(id, now);
-                self.ask_identity(id, now);
-                self.test_suspect(id, now);
-            }
-            Purpose::Dedicated(_) => {}
-        }
-        self.touch_link(id);
-    }
-
-    /// The connection could not be opened, was closed, or broke.
-    pub fn link_failed(&mut self, id: LinkId, epoch: u32, failure: Failure, now: Instant) {
-        self.refresh(now);
-        if self.link_is_current(id, epoch) {
-            self.fail_link(id, failure, now);
-        }
-        self.settle(now);
-    }
-
-    /// Bytes were read from a server. `outlet` leads straight to the clients.
-    pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
-        self.refresh(now);
-        if self.link_is_current(id, epoch) && self.is_greeting(id) {
-            self.greeted(id, data, now);
-        } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
-            self.deliver(id, data, now, outlet);
-        }
-        self.settle(now);
-    }
-
-    /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
-    #[must_use]
-    pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
-        let is_greeting = self.is_greeting(id);
-        let link = &mut self.links[id.index()];
-        if link.epoch != epoch || (link.state != LinkState::Up && !is_greeting) {
-            return &[];
-        }
-        link.dirty = false;
-        if let Some(greeting) = &link.greeting {
-            return greeting.unwritten();
-        }
-        link.outbox.unwritten()
-    }
-
-    /// `count` bytes of [`Engine::link_output`] were written.
-    pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.epoch != epoch {
-            return;
-        }
-        if let Some(greeting) = &mut link.greeting {
-            return greeting.wrote(count);
-        }
-        link.outbox.wrote(count);
-        link.outbox.note_write(now);
-        if link.outbox.unwritten().is_empty() {
-            link.queued = 0;
-        }
-        if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
-            self.resumable.append(&mut link.stalled);
-            self.settle(now);
-        }
-        self.charge_link(id);
-    }
-
-    /// A link that has something to write.
-    pub fn poll_link(&mut self) -> Option<LinkId> {
-        self.dirty_links.pop()
     }
 
     // --- Time, news, the end ------------------------------------------------------------------------------------

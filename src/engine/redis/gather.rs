@@ -3,8 +3,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::InPlace;
+use super::exec::Plan as ExecPlan;
 use super::info;
-use super::transaction::Plan as ExecPlan;
 use crate::engine::merge::Fragment;
 use crate::engine::output::Output;
 use crate::proto::resp::reply::{self, Items, Reply};

@@ -11,6 +11,7 @@
 pub(super) mod dedicated;
 mod deliver;
 mod everywhere;
+mod exec;
 pub(super) mod gather;
 pub(super) mod greeting;
 mod info;

@@ -8,10 +8,12 @@ pub mod encode;
 pub mod lifetime;
 pub mod meta;
 pub mod number;
+mod refusal;
 pub mod reply;
 pub mod request;
 pub mod response;
 pub mod stats;
+mod words;
 
 /// Longest key, in bytes (memcached's `KEY_MAX_LENGTH`).
 pub const KEY_LIMIT: usize = 250;

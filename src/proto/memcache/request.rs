@@ -7,9 +7,11 @@
 use memchr::memchr;
 
 use super::meta::{self, Meta};
+pub use super::refusal::Refusal;
+pub use super::words::Words;
 use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
 pub(super) use crate::proto::bytes::is_control;
-use crate::proto::bytes::{count_words, find, find_far, find_key_end, has_control, has_word_beyond};
+use crate::proto::bytes::{count_words, find_far, find_key_end, has_control, has_word_beyond};
 
 /// What stands at the front of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,63 +182,6 @@ pub struct Change<'a> {
     pub argument: &'a [u8],
     /// No answer is wanted.
     pub noreply: bool,
-}
-
-/// Why a request is refused; memcached's own words for it come from [`Refusal::line`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the error line that it stands for")]
-pub enum Refusal {
-    Unknown,
-    BadFormat,
-    BadFormatDelete,
-    BadChunk,
-    BadExptime,
-    BadDelta,
-    BadStatsDetail,
-    BadStats,
-    TooLarge,
-    LineTooLong,
-    DuplicateFlag,
-    InvalidFlag,
-    InvalidOrDuplicateFlag,
-    TooManyMetaGetFlags,
-    TooManyFlags,
-    BadKeyEncoding,
-    NoShutdown,
-    NoWatch,
-    NoCacheMemlimit,
-    NoCachedump,
-    NoServerCommand,
-}
-
-impl Refusal {
-    /// The line that tells it, CRLF included.
-    #[must_use]
-    pub const fn line(self) -> &'static [u8] {
-        match self {
-            Self::Unknown => b"ERROR\r\n",
-            Self::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
-            Self::BadFormatDelete => b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
-            Self::BadChunk => b"CLIENT_ERROR bad data chunk\r\n",
-            Self::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
-            Self::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
-            Self::BadStatsDetail => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
-            Self::BadStats => b"CLIENT_ERROR bad command line\r\n",
-            Self::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
-            Self::LineTooLong => b"CLIENT_ERROR line too long\r\n",
-            Self::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
-            Self::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
-            Self::InvalidOrDuplicateFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
-            Self::TooManyMetaGetFlags => b"CLIENT_ERROR options flags are too long\r\n",
-            Self::TooManyFlags => b"CLIENT_ERROR options flags too long\r\n",
-            Self::BadKeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
-            Self::NoShutdown => b"ERROR: shutdown not enabled\r\n",
-            Self::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
-            Self::NoCacheMemlimit => b"CLIENT_ERROR cache_memlimit not allowed through a proxy\r\n",
-            Self::NoCachedump => b"CLIENT_ERROR stats cachedump not allowed\r\n",
-            Self::NoServerCommand => b"CLIENT_ERROR not allowed through a proxy, ask the server itself\r\n",
-        }
-    }
 }
 
 /// Takes one request off the front of `input`.
@@ -553,76 +498,6 @@ fn cut(value: i64) -> i32 {
 #[must_use]
 pub fn is_key(key: &[u8]) -> bool {
     !key.is_empty() && key.len() <= KEY_LIMIT && !has_control(key)
-}
-
-/// The words of a line: what stands between spaces.
-#[derive(Debug, Clone)]
-pub struct Words<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Words<'a> {
-    /// The words of `line`.
-    #[must_use]
-    pub const fn new(line: &'a [u8]) -> Self {
-        Self { rest: line }
-    }
-
-    /// What has not been taken yet, spaces included.
-    #[must_use]
-    pub const fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
-    /// The next word with the blank that stands before it, if one does.
-    #[inline]
-    pub fn next_with_blank(&mut self) -> Option<&'a [u8]> {
-        let mut rest = self.rest;
-        while let [b' ', behind @ ..] = rest
-            && behind.first() == Some(&b' ')
-        {
-            rest = behind;
-        }
-        let word = rest.strip_prefix(b" ").unwrap_or(rest);
-        if word.is_empty() {
-            return None;
-        }
-        let blank = rest.len() - word.len();
-        let (word, rest) = rest.split_at(blank + find(b' ', word).unwrap_or(word.len()));
-        self.rest = rest;
-        Some(word)
-    }
-
-    /// Up to `N` words and how many there are in all (counted to `N + 1` at most).
-    fn take<const N: usize>(mut self) -> ([&'a [u8]; N], usize) {
-        let mut tokens = [&b""[..]; N];
-        for (count, token) in tokens.iter_mut().enumerate() {
-            match self.next() {
-                Some(word) => *token = word,
-                None => return (tokens, count),
-            }
-        }
-        let more = usize::from(self.next().is_some());
-        (tokens, N + more)
-    }
-}
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let mut rest = self.rest;
-        while let [b' ', behind @ ..] = rest {
-            rest = behind;
-        }
-        if rest.is_empty() {
-            return None;
-        }
-        let (word, rest) = rest.split_at(find(b' ', rest).unwrap_or(rest.len()));
-        self.rest = rest;
-        Some(word)
-    }
 }
 
 #[cfg(test)]

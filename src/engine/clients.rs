@@ -1,0 +1,117 @@
+//! The contract with the shell: what happens on the connections of clients.
+
+use super::session::{Barrier, Session, SessionId};
+use super::{ClientStatus, Engine};
+use crate::config::model::PoolId;
+use crate::time::Instant;
+
+/// Bytes that are read of a client while what it asked before waits for as long as it likes.
+const LISTEN_LIMIT: usize = 64 << 10;
+
+impl Engine {
+    /// A client has connected.
+    pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let mut session = Session::new(pool, generation);
+        if self.pools[pool.index()].redis {
+            session.redis = Some(self.redis_connected(pool));
+        }
+        let index = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
+        self.counters.total_connections.add(1);
+        self.counters.current_connections.add(1);
+        self.counters.pool(pool).client_connections.add(1);
+        SessionId { index, generation }
+    }
+
+    /// Bytes were read from a client.
+    pub fn client_data(&mut self, id: SessionId, data: &[u8], now: Instant) {
+        self.refresh(now);
+        self.feed(id, data, now);
+        self.client_read(id, data.len());
+        self.settle(now);
+    }
+
+    /// The client sends no more; what it has sent is still answered.
+    pub fn client_ended(&mut self, id: SessionId, now: Instant) {
+        if let Some(session) = self.session(id) {
+            session.ended = true;
+            let (pool, waits) = (session.pool, session.barrier == Barrier::Behind && !session.slots.is_empty());
+            self.counters.pool(pool).client_eof.add(1);
+            if waits {
+                self.give_up_waiting(id);
+            }
+            self.touch_session(id);
+        }
+        self.settle(now);
+    }
+
+    /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
+    pub fn client_gone(&mut self, id: SessionId, failed: bool) {
+        if self.session(id).is_none() {
+            return;
+        }
+        self.release_dedicated(id);
+        let mut session = self.sessions.remove(id.index());
+        session.abandon(self.counters.pool(session.pool));
+        self.memory -= session.charged;
+        self.counters.buffered_bytes.set(self.memory as u64);
+        self.counters.current_connections.sub(1);
+        let pool = self.counters.pool(session.pool);
+        pool.client_connections.sub(1);
+        if failed {
+            pool.client_err.add(1);
+        }
+    }
+
+    /// What is to be written to a client.
+    #[must_use]
+    pub fn client_output(&self, id: SessionId) -> &[u8] {
+        self.session_ref(id).map_or(&[], |session| session.output.front())
+    }
+
+    /// `count` bytes of [`Engine::client_output`] were written.
+    pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let choked = session.paused.is_some() && session.is_choked();
+        let written_out = session.output.wrote(count);
+        if session.paused.is_some() {
+            if choked {
+                session.paused = Some(now);
+                if let Some(long) = &mut session.long_get {
+                    long.started = now;
+                }
+            }
+            self.resumable.push(id);
+            self.settle(now);
+        } else if session.pending_output() == 0 || written_out.is_some() {
+            self.charge_session(id);
+        }
+        if let Some(buffer) = written_out {
+            self.restock(buffer);
+        }
+    }
+
+    /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
+    pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
+        let draining = self.draining;
+        let Some(session) = self.session(id) else {
+            return ClientStatus { reads: false, finished: true };
+        };
+        let over = session.ended || session.closing || draining;
+        // One that waits on and on is listened to all the same, so that its end is noticed.
+        let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
+        let reads = (session.paused.is_none() || listens) && !over;
+        let status = ClientStatus { reads, finished: over && session.is_idle() };
+        // What it holds has changed only if something came for it, or it waits for something.
+        if std::mem::take(&mut session.dirty) || session.paused.is_some() {
+            self.charge_session(id);
+        }
+        status
+    }
+
+    /// A client that has something to write or is to be looked at again.
+    pub fn poll_client(&mut self) -> Option<SessionId> {
+        self.dirty_sessions.pop()
+    }
+}

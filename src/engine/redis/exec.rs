@@ -1,0 +1,177 @@
+//! The answers of several servers to their parts of a transaction, as the answer to one `EXEC`.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
+use super::InPlace;
+use super::gather::Part;
+use crate::proto::resp::encode;
+use crate::proto::resp::plan::Split;
+use crate::proto::resp::reply::{self, Items, Reply};
+
+/// How the answers of an `EXEC` are put together.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) commands: Vec<Planned>,
+}
+
+/// One command of a transaction.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The parts that have a piece of its answer, in the order of its keys; the same part may come again.
+    pub(super) order: Vec<u16>,
+    /// The parts that have a piece, each once.
+    pub(super) parts: Vec<u16>,
+    pub(super) kind: Kind,
+    pub(super) in_place: InPlace,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// One server's answer.
+    Whole,
+    /// Put together from several.
+    Split(Split),
+    /// Answered here.
+    Here(Vec<u8>),
+}
+
+impl Plan {
+    /// Appends the answer. `whole` is for when there is nothing to put together.
+    pub(super) fn put(&self, out: &mut Vec<u8>, parts: &[Part], whole: InPlace) {
+        let mut results: Vec<Result_<'_>> = parts.iter().map(result).collect();
+        if let [only] = &results[..] {
+            match only {
+                Result_::Aborted => return encode::null_array(out, whole.version),
+                Result_::Refused(text) => return put_abort(out, text),
+                Result_::Lost(Some(error)) => return out.extend_from_slice(error),
+                Result_::Items(_) | Result_::Lost(None) => {}
+            }
+        }
+        encode::array(out, self.commands.len());
+        for command in &self.commands {
+            command.put(out, &mut results);
+        }
+    }
+}
+
+/// What one server made of its part of a transaction.
+enum Result_<'a> {
+    /// The answers to its commands.
+    Items(Items<'a>),
+    /// A watched key had been changed.
+    Aborted,
+    /// It refused the transaction, with this error.
+    Refused(&'a [u8]),
+    /// It failed.
+    Lost(Option<&'a [u8]>),
+}
+
+/// Reads the answers to `MULTI`, the commands, and `EXEC`.
+fn result(part: &Part) -> Result_<'_> {
+    let raw = match part {
+        Part::Came(raw) => raw.as_slice(),
+        Part::Lost(error) => return Result_::Lost(error.as_deref()),
+        Part::Awaited => return Result_::Lost(None),
+    };
+    let (mut rest, mut refusal) = (raw, None);
+    loop {
+        let (one, others) = rest.split_at(reply::end(rest));
+        if !others.is_empty() {
+            if one.starts_with(b"-") {
+                refusal = refusal.or(Some(one));
+            }
+            rest = others;
+            continue;
+        }
+        return match reply::read(one) {
+            Reply::Null => Result_::Aborted,
+            Reply::List(items) => Result_::Items(items),
+            _ => Result_::Refused(refusal.unwrap_or(one)),
+        };
+    }
+}
+
+/// Appends the error of a transaction that a server would not take.
+fn put_abort(out: &mut Vec<u8>, refusal: &[u8]) {
+    if refusal.starts_with(b"-EXECABORT") {
+        return out.extend_from_slice(refusal);
+    }
+    let text = refusal.trim_ascii_end().strip_prefix(b"-").unwrap_or(refusal);
+    encode::error(out, &[b"EXECABORT Transaction discarded because of: ", text].concat());
+}
+
+impl Planned {
+    fn put(&self, out: &mut Vec<u8>, results: &mut [Result_<'_>]) {
+        if let Kind::Here(body) = &self.kind {
+            return out.extend_from_slice(body);
+        }
+        let mut pieces: Vec<(u16, Piece_<'_>)> = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let piece = match results.get_mut(usize::from(*part)) {
+                Some(Result_::Items(items)) => items.next().map_or(Piece_::Lost, Piece_::Came),
+                Some(Result_::Refused(error) | Result_::Lost(Some(error))) => Piece_::Error(error),
+                _ => Piece_::Lost,
+            };
+            pieces.push((*part, piece));
+        }
+        let error = pieces.iter().find_map(|(_, piece)| match piece {
+            Piece_::Error(error) => Some(*error),
+            Piece_::Came(reply) if reply.starts_with(b"-") => Some(*reply),
+            _ => None,
+        });
+        let lost = pieces.iter().any(|(_, piece)| matches!(piece, Piece_::Lost));
+        match (&self.kind, error) {
+            (Kind::Split(Split::Values), _) => self.put_values(out, &pieces),
+            (_, Some(error)) => out.extend_from_slice(error),
+            (Kind::Split(Split::Count), None) => {
+                let numbers = pieces.iter().filter_map(|(_, piece)| match piece {
+                    Piece_::Came(reply) => match reply::read(reply) {
+                        Reply::Integer(value) => Some(value),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+                encode::integer(out, numbers.fold(0, i64::saturating_add));
+            }
+            (_, None) if lost => {
+                if !self.in_place.fallback.write(out, self.in_place.version) {
+                    encode::error(out, b"ERR the server of this command failed");
+                }
+            }
+            (_, None) => match pieces.first() {
+                Some((_, Piece_::Came(reply))) => out.extend_from_slice(reply),
+                _ => encode::null(out, self.in_place.version),
+            },
+        }
+    }
+
+    fn put_values(&self, out: &mut Vec<u8>, pieces: &[(u16, Piece_<'_>)]) {
+        let mut lists: Vec<(u16, Option<Items<'_>>, &[u8])> = pieces
+            .iter()
+            .map(|(part, piece)| match piece {
+                Piece_::Came(reply) => match reply::read(reply) {
+                    Reply::List(items) => (*part, Some(items), &b""[..]),
+                    _ => (*part, None, *reply),
+                },
+                Piece_::Error(error) => (*part, None, *error),
+                Piece_::Lost => (*part, None, &b""[..]),
+            })
+            .collect();
+        encode::array(out, self.order.len());
+        for from in &self.order {
+            let Some((_, items, error)) = lists.iter_mut().find(|(part, ..)| part == from) else { continue };
+            match items.as_mut().and_then(Iterator::next) {
+                Some(value) => out.extend_from_slice(value),
+                None if error.starts_with(b"-") => out.extend_from_slice(error),
+                None => encode::null(out, self.in_place.version),
+            }
+        }
+    }
+}
+
+/// A piece of one command's answer.
+enum Piece_<'a> {
+    Came(&'a [u8]),
+    Error(&'a [u8]),
+    Lost,
+}

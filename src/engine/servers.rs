@@ -1,0 +1,115 @@
+//! The contract with the shell: what happens on the connections to servers.
+
+use super::link::{self, LinkId, LinkState, Purpose};
+use super::{Engine, Outlet};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::time::Instant;
+
+impl Engine {
+    /// The pool and the server that a link connects to.
+    #[must_use]
+    pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
+        let link = &self.links[link.index()];
+        (link.pool, link.server)
+    }
+
+    /// Whether an attempt or a connection is still wanted.
+    #[must_use]
+    pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
+        self.links[link.index()].epoch == epoch
+    }
+
+    /// The connection is open.
+    pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
+        self.refresh(now);
+        let link = &mut self.links[id.index()];
+        if link.epoch == epoch && link.state == LinkState::Connecting && !self.greet(id, now) {
+            self.link_opened(id, now);
+        }
+        self.settle(now);
+    }
+
+    /// A connection is open, and of use.
+    pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.state = LinkState::Up;
+        link.heard = now;
+        link.answered = false;
+        let (pool, server, purpose) = (link.pool, link.server, link.purpose);
+        self.counters.total_connections.add(1);
+        self.counters.current_connections.add(1);
+        self.counters.server(pool, server).server_connections.add(1);
+        match purpose {
+            Purpose::Probe => self.send_probe(id, now),
+            Purpose::Traffic => {
+                self.pay_first(id, now);
+                self.ask_identity(id, now);
+                self.test_suspect(id, now);
+            }
+            Purpose::Dedicated(_) => {}
+        }
+        self.touch_link(id);
+    }
+
+    /// The connection could not be opened, was closed, or broke.
+    pub fn link_failed(&mut self, id: LinkId, epoch: u32, failure: Failure, now: Instant) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) {
+            self.fail_link(id, failure, now);
+        }
+        self.settle(now);
+    }
+
+    /// Bytes were read from a server. `outlet` leads straight to the clients.
+    pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
+        self.refresh(now);
+        if self.link_is_current(id, epoch) && self.is_greeting(id) {
+            self.greeted(id, data, now);
+        } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+            self.deliver(id, data, now, outlet);
+        }
+        self.settle(now);
+    }
+
+    /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
+    #[must_use]
+    pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
+        let is_greeting = self.is_greeting(id);
+        let link = &mut self.links[id.index()];
+        if link.epoch != epoch || (link.state != LinkState::Up && !is_greeting) {
+            return &[];
+        }
+        link.dirty = false;
+        if let Some(greeting) = &link.greeting {
+            return greeting.unwritten();
+        }
+        link.outbox.unwritten()
+    }
+
+    /// `count` bytes of [`Engine::link_output`] were written.
+    pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if link.epoch != epoch {
+            return;
+        }
+        if let Some(greeting) = &mut link.greeting {
+            return greeting.wrote(count);
+        }
+        link.outbox.wrote(count);
+        link.outbox.note_write(now);
+        if link.outbox.unwritten().is_empty() {
+            link.queued = 0;
+        }
+        if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
+            self.resumable.append(&mut link.stalled);
+            self.settle(now);
+        }
+        self.charge_link(id);
+    }
+
+    /// A link that has something to write.
+    pub fn poll_link(&mut self) -> Option<LinkId> {
+        self.dirty_links.pop()
+    }
+}
