@@ -107,8 +107,8 @@ fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
         sums: Sums {
             clients: sum(|pool| &pool.client_connections),
             requests: sum(|pool| &pool.requests),
-            hits: sum(|pool| &pool.hits),
-            misses: sum(|pool| &pool.misses),
+            hits: sources.sum(|worker| worker.pool(id).hits()),
+            misses: sources.sum(|worker| worker.pool(id).misses()),
             degraded: Failure::ALL.iter().map(degraded).sum(),
             forward_errors: sum(|pool| &pool.forward_error),
             server_errors: sum(|pool| &pool.server_errors),

@@ -48,8 +48,8 @@ impl Figures {
         Self {
             requests: sources.sum(|worker| &worker.pool(pool).requests),
             degraded: (0..crate::failure::Failure::ALL.len()).map(degraded).sum(),
-            hits: sources.sum(|worker| &worker.pool(pool).hits),
-            misses: sources.sum(|worker| &worker.pool(pool).misses),
+            hits: sources.sum(|worker| worker.pool(pool).hits()),
+            misses: sources.sum(|worker| worker.pool(pool).misses()),
             gets: Outcome::OF_REQUESTS.into_iter().map(gets).sum(),
             whole_gets: gets(Outcome::Hit),
             bytes: 0,

@@ -100,14 +100,14 @@ impl Series {
     fn new(recorder: &StatsdRecorder, sources: &Sources<'_>) -> Self {
         let mut series = Self { counters: Vec::new(), gauges: Vec::new(), latencies: Vec::new() };
         for metric in table::PROCESS {
-            let cell = metric.cell;
-            series.add(recorder, metric.name.to_owned(), metric.kind, move |of| of.sum(|worker| cell(worker)));
+            let value = metric.value;
+            series.add(recorder, metric.name.to_owned(), metric.kind, move |of| of.sum(value));
         }
         for (id, pool) in sources.pools() {
             let path = word(&pool.name);
             for metric in table::POOL {
-                let (name, cell) = (format!("{path}.{}", metric.name), metric.cell);
-                series.add(recorder, name, metric.kind, move |of| of.sum(|worker| cell(worker.pool(id))));
+                let (name, value) = (format!("{path}.{}", metric.name), metric.value);
+                series.add(recorder, name, metric.kind, move |of| of.sum(|worker| value(worker.pool(id))));
             }
             for failure in Failure::ALL {
                 let name = format!("{path}.degraded.{}", failure.name());
@@ -133,8 +133,8 @@ impl Series {
 
     fn add_server(&mut self, recorder: &StatsdRecorder, id: PoolId, server: ServerId, path: &str) {
         for metric in table::SERVER {
-            let (name, cell) = (format!("{path}.{}", metric.name), metric.cell);
-            self.add(recorder, name, metric.kind, move |of| of.sum(|worker| cell(worker.server(id, server))));
+            let (name, value) = (format!("{path}.{}", metric.name), metric.value);
+            self.add(recorder, name, metric.kind, move |of| of.sum(|worker| value(worker.server(id, server))));
         }
         for outcome in Outcome::OF_SERVERS {
             self.add(recorder, format!("{path}.outcomes.{}", outcome.name()), Kind::Counter, move |of| {

@@ -44,8 +44,9 @@ pub(super) enum Step {
 struct Handed {
     /// When its request was read.
     started: Instant,
-    /// It was the last part of its request's answer.
-    is_whole: bool,
+    /// It is one of several that its request waits for, and the last of them.
+    is_part: bool,
+    is_last: bool,
 }
 
 /// A response, as far as it is counted.
@@ -54,7 +55,8 @@ struct Answer {
     /// Keys of a get that were there, and that were not.
     found: (u64, u64),
     latency: Duration,
-    is_whole: bool,
+    is_part: bool,
+    is_last: bool,
 }
 
 /// What comes of the responses in the bytes of one read.
@@ -226,7 +228,6 @@ impl Engine {
         if self.hot.meets(end.since(ticket.start) + len) {
             self.sample(id, ticket, end, response);
         }
-        self.counters.server(pool, server).responses.add(1);
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);
         if ticket.is(Ticket::NOREPLY) {
@@ -237,17 +238,17 @@ impl Engine {
             self.own_response(id, ticket, response[0], status);
             self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
             return Step::Used(len);
-        } else if let Some(Handed { started, is_whole }) =
+        } else if let Some(Handed { started, is_part, is_last }) =
             self.hand_over(pool, ticket, response, status, outcome, to.outlet)
         {
             let link = &mut self.links[id.index()];
             let latency = link.heard - started;
             link.observe_latency(latency);
             to.succeeded = true;
-            if is_whole && self.slow.is_slow(started, link.heard) {
+            if is_last && self.slow.is_slow(started, link.heard) {
                 self.slow_answer(id, ticket, end, started);
             }
-            self.count_answer(pool, server, Answer { status, found, latency, is_whole });
+            self.count_answer(pool, server, Answer { status, found, latency, is_part, is_last });
         } else {
             outcome = Outcome::Late;
         }
@@ -277,14 +278,16 @@ impl Engine {
     fn count_answer(&self, pool: PoolId, server: ServerId, answer: Answer) {
         let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
         let (of_pool, of_server) = (self.counters.pool(pool), self.counters.server(pool, server));
-        of_server.latency.record(nanos);
-        if answer.is_whole {
-            of_pool.latency.record(nanos);
+        if answer.is_part {
+            of_server.part_latency.record(nanos);
+            if answer.is_last {
+                of_pool.split_latency.record(nanos);
+            }
+        } else {
+            of_server.latency.record(nanos);
         }
         let (hits, misses) = answer.found;
-        of_pool.hits.add(hits);
         of_server.hits.add(hits);
-        of_pool.misses.add(misses);
         of_server.misses.add(misses);
         if matches!(answer.status, Status::Error | Status::OutOfMemory | Status::Unwilling(_)) {
             of_server.errors.add(1);
@@ -360,7 +363,7 @@ impl Engine {
             if done {
                 self.advance(id);
             }
-            return Some(Handed { started, is_whole: done });
+            return Some(Handed { started, is_part: true, is_last: done });
         }
         slot.waiting = 0;
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
@@ -395,7 +398,7 @@ impl Engine {
                     let (head, tail) = (written.min(parts[0].len()), written.saturating_sub(parts[0].len()));
                     parts = [&parts[0][head..], &parts[1][tail..]];
                     if parts[0].is_empty() && parts[1].is_empty() && session.is_content() && !self.draining {
-                        return Some(Handed { started, is_whole: true });
+                        return Some(Handed { started, is_part: false, is_last: true });
                     }
                 }
                 session.output.append(parts[0]);
@@ -413,7 +416,7 @@ impl Engine {
             session.held += held;
             self.charge_session(id);
         }
-        Some(Handed { started, is_whole: true })
+        Some(Handed { started, is_part: false, is_last: true })
     }
 
     /// Moves the finished responses at the front of a session to its output.

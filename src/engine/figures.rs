@@ -9,25 +9,25 @@ use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::reply;
-use crate::stats::counters::{Cell, PoolCounters};
+use crate::stats::counters::PoolCounters;
 use crate::stats::table;
 
 impl Engine {
     /// Every figure of a pool with its name, added up over the workers.
     fn figures(&self, pool: PoolId, mut row: impl FnMut(&str, u64)) {
-        let total = |cell: &dyn Fn(&PoolCounters) -> &Cell| {
-            self.all_counters.iter().map(|worker| cell(worker.pool(pool)).value()).fold(0, u64::wrapping_add)
+        let total = |value: &dyn Fn(&PoolCounters) -> u64| {
+            self.all_counters.iter().map(|worker| value(worker.pool(pool))).fold(0, u64::wrapping_add)
         };
         for metric in table::POOL {
-            row(metric.name, total(&|pool| (metric.cell)(pool)));
+            row(metric.name, total(&metric.value));
         }
         for failure in Failure::ALL {
-            row(&format!("degraded_{}", failure.name()), total(&|pool| &pool.degraded[failure as usize]));
+            row(&format!("degraded_{}", failure.name()), total(&|pool| pool.degraded[failure as usize].value()));
         }
         for class in Class::ALL {
             for outcome in Outcome::OF_REQUESTS.into_iter().filter(|outcome| class.may_end(*outcome)) {
                 let name = format!("{}_{}", class.name(), outcome.name());
-                row(&name, total(&|pool| &pool.outcomes[class as usize][outcome as usize]));
+                row(&name, total(&|pool| pool.outcomes[class as usize][outcome as usize].value()));
             }
         }
     }

@@ -126,7 +126,9 @@ impl Engine {
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);
-        server.joined.add(u64::from(ticket.joined));
+        if ticket.joined {
+            server.joined.add(1);
+        }
         if first && !is_dedicated {
             let at = self.first_look(id, heard);
             self.arm_link(id, at);

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::histogram::Histogram;
+use super::histogram::{Histogram, Snapshot};
 use super::hot::HotKeys;
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
@@ -83,10 +83,6 @@ pub struct PoolCounters {
     pub requests: Cell,
     /// Requests refused as malformed.
     pub refused_requests: Cell,
-    /// Keys of gets whose value was there.
-    pub hits: Cell,
-    /// Keys of gets that their server did not have.
-    pub misses: Cell,
     /// Error lines of servers that were passed on.
     pub server_errors: Cell,
     /// Requests answered without a server because it failed, by cause.
@@ -95,8 +91,8 @@ pub struct PoolCounters {
     pub outcomes: [[Cell; Outcome::COUNT]; Class::ALL.len()],
     /// Requests that took longer than `slow_request`, or ran out of time.
     pub slow_requests: Cell,
-    /// How long requests took.
-    pub latency: Histogram,
+    /// How long requests took that went to several servers.
+    pub split_latency: Histogram,
     /// Keys that are asked for most.
     pub hot_keys: HotKeys,
     servers: Vec<ServerCounters>,
@@ -119,8 +115,6 @@ pub struct ServerCounters {
     pub request_bytes: Cell,
     /// Gets that went on with the line of another.
     pub joined: Cell,
-    /// Responses received.
-    pub responses: Cell,
     /// Bytes of them.
     pub response_bytes: Cell,
     /// Requests not yet written.
@@ -153,8 +147,10 @@ pub struct ServerCounters {
     pub outcomes: [Cell; Outcome::COUNT],
     /// Requests of clients, or parts of them, that were answered in its place, by cause.
     pub degraded: [Cell; Failure::ALL.len()],
-    /// How long its responses took.
+    /// How long its responses took that were all that their requests waited for.
     pub latency: Histogram,
+    /// How long its other responses took.
+    pub part_latency: Histogram,
 }
 
 impl Counters {
@@ -187,10 +183,62 @@ impl Counters {
     }
 }
 
+/// A value that can be added up over workers.
+pub trait Figure {
+    /// The value.
+    fn figure(self) -> u64;
+}
+
+impl Figure for u64 {
+    fn figure(self) -> u64 {
+        self
+    }
+}
+
+impl Figure for &Cell {
+    fn figure(self) -> u64 {
+        self.value()
+    }
+}
+
+// What follows from other cells is not counted once more.
 impl PoolCounters {
+    /// Keys of gets whose value was there.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.servers.iter().map(|server| server.hits.value()).fold(0, u64::wrapping_add)
+    }
+
+    /// Keys of gets that their server did not have.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.servers.iter().map(|server| server.misses.value()).fold(0, u64::wrapping_add)
+    }
+
+    /// Adds how long requests took, whole, to a snapshot.
+    pub fn add_latency_to(&self, snapshot: &mut Snapshot) {
+        self.split_latency.add_to(snapshot);
+        self.servers.iter().for_each(|server| server.latency.add_to(snapshot));
+    }
+
     /// A request has ended.
     #[inline]
     pub fn ended(&self, class: Class, outcome: Outcome) {
         self.outcomes[class as usize][outcome as usize].add(1);
+    }
+}
+
+impl ServerCounters {
+    /// Responses received.
+    #[must_use]
+    pub fn responses(&self) -> u64 {
+        let answered = Outcome::OF_SERVERS.into_iter().filter(|outcome| *outcome != Outcome::Lost);
+        answered.map(|outcome| self.outcomes[outcome as usize].value()).fold(0, u64::wrapping_add)
+    }
+
+    /// Adds how long its responses took to a snapshot.
+    pub fn add_latency_to(&self, snapshot: &mut Snapshot) {
+        self.latency.add_to(snapshot);
+        self.part_latency.add_to(snapshot);
     }
 }

@@ -46,7 +46,7 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
         let pool_id = PoolId(pool_index);
         let _ = write!(out, ", {}: {{", quoted(&pool.name));
         for metric in table::POOL {
-            let value = sum(&|worker| (metric.cell)(worker.pool(pool_id)).value());
+            let value = sum(&|worker| (metric.value)(worker.pool(pool_id)));
             let _ = write!(out, "\"{}\":{value}, ", metric.name);
         }
         for failure in Failure::ALL {
@@ -64,7 +64,7 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
             let separator = if server_index > 0 { "," } else { "" };
             let _ = write!(out, "{separator}{}: {{", quoted(&server.name));
             for metric in table::SERVER {
-                let value = sum(&|worker| (metric.cell)(worker.server(pool_id, server_id)).value());
+                let value = sum(&|worker| (metric.value)(worker.server(pool_id, server_id)));
                 let _ = write!(out, "\"{}\":{value}, ", metric.name);
             }
             for outcome in Outcome::OF_SERVERS {

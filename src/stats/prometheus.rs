@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::{Cell, Counters};
+use super::counters::{Counters, Figure};
 use super::histogram::Snapshot;
 use super::json::Moment;
 use super::table::{self, Kind, Metric};
@@ -46,9 +46,9 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// A cell's value, added up over the workers.
-    pub fn sum<'c>(&'c self, cell: impl Fn(&'c Counters) -> &'c Cell) -> u64 {
-        self.workers.iter().map(|worker| cell(worker).value()).fold(0, u64::wrapping_add)
+    /// A value, added up over the workers.
+    pub fn sum<'c, F: Figure>(&'c self, value: impl Fn(&'c Counters) -> F) -> u64 {
+        self.workers.iter().map(|worker| value(worker).figure()).fold(0, u64::wrapping_add)
     }
 
     /// The pools with their numbers.
@@ -60,7 +60,7 @@ impl Sources<'_> {
     #[must_use]
     pub fn pool_latency(&self, pool: PoolId) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        self.workers.iter().for_each(|worker| worker.pool(pool).latency.add_to(&mut snapshot));
+        self.workers.iter().for_each(|worker| worker.pool(pool).add_latency_to(&mut snapshot));
         snapshot
     }
 
@@ -68,7 +68,7 @@ impl Sources<'_> {
     #[must_use]
     pub fn server_latency(&self, pool: PoolId, server: ServerId) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        self.workers.iter().for_each(|worker| worker.server(pool, server).latency.add_to(&mut snapshot));
+        self.workers.iter().for_each(|worker| worker.server(pool, server).add_latency_to(&mut snapshot));
         snapshot
     }
 }
@@ -115,7 +115,7 @@ impl Text {
         for metric in table::PROCESS {
             let name = series(PROCESS, metric.name, metric.kind);
             self.head(&name, metric.kind.name(), metric.help);
-            let _ = writeln!(self.0, "{name} {}", sources.sum(|worker| (metric.cell)(worker)));
+            let _ = writeln!(self.0, "{name} {}", sources.sum(|worker| (metric.value)(worker)));
         }
     }
 
@@ -124,7 +124,7 @@ impl Text {
             let name = series(POOL, metric.name, metric.kind);
             self.head(&name, metric.kind.name(), metric.help);
             for (id, pool) in sources.pools() {
-                self.line(&name, &label("pool", &pool.name), sources.sum(|worker| (metric.cell)(worker.pool(id))));
+                self.line(&name, &label("pool", &pool.name), sources.sum(|worker| (metric.value)(worker.pool(id))));
             }
         }
         let name = "softmiss_pool_degraded_total";
@@ -163,11 +163,11 @@ impl Text {
                 })
             })
             .collect();
-        for Metric { name, kind, help, cell } in table::SERVER {
+        for Metric { name, kind, help, value } in table::SERVER {
             let name = series(SERVER, name, *kind);
             self.head(&name, kind.name(), help);
             for (pool, server, labels) in &servers {
-                self.line(&name, labels, sources.sum(|worker| cell(worker.server(*pool, *server))));
+                self.line(&name, labels, sources.sum(|worker| value(worker.server(*pool, *server))));
             }
         }
         let name = "softmiss_server_outcomes_total";

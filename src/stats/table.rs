@@ -2,7 +2,7 @@
 //!
 //! Names of twemproxy's statistics are twemproxy's; collectors made for it go on working.
 
-use super::counters::{Cell, Counters, PoolCounters, ServerCounters};
+use super::counters::{Counters, PoolCounters, ServerCounters};
 use crate::outcome::Outcome;
 
 /// What a number means over time.
@@ -37,21 +37,23 @@ pub struct Metric<T: 'static> {
     pub kind: Kind,
     /// What it counts.
     pub help: &'static str,
-    /// Where it is counted.
-    pub cell: fn(&T) -> &Cell,
+    /// Its value.
+    pub value: fn(&T) -> u64,
 }
 
+// Counted in a cell of the same name, or as requests that ended like this; or (`sum`) added up by a method of that name.
 macro_rules! metrics {
-    ($owner:ty: $($name:ident $(= $outcome:ident)? $kind:ident $help:literal)*) => {
+    ($owner:ty: $($name:ident $(= $how:ident)? $kind:ident $help:literal)*) => {
         &[$(Metric::<$owner> {
             name: stringify!($name),
             kind: Kind::$kind,
             help: $help,
-            cell: metrics!(@cell $name $($outcome)?),
+            value: metrics!(@value $name $($how)?),
         }),*]
     };
-    (@cell $name:ident) => { |counters| &counters.$name };
-    (@cell $name:ident $outcome:ident) => { |counters| &counters.outcomes[Outcome::$outcome as usize] };
+    (@value $name:ident) => { |counters| counters.$name.value() };
+    (@value $name:ident sum) => { |counters| counters.$name() };
+    (@value $name:ident $outcome:ident) => { |counters| counters.outcomes[Outcome::$outcome as usize].value() };
 }
 
 /// The statistics of the process.
@@ -73,8 +75,8 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     client_rejected Counter "clients turned away because client_connections was reached"
     requests Counter "requests read from clients"
     refused_requests Counter "requests refused as malformed"
-    hits Counter "keys of gets whose value was there"
-    misses Counter "keys of gets that their server did not have"
+    hits = sum Counter "keys of gets whose value was there"
+    misses = sum Counter "keys of gets that their server did not have"
     server_errors Counter "error lines of servers that were passed on"
     slow_requests Counter "requests that took longer than slow_request, or ran out of time"
 };
@@ -88,7 +90,7 @@ pub const SERVER: &[Metric<ServerCounters>] = metrics! { ServerCounters:
     requests Counter "requests sent"
     request_bytes Counter "bytes of requests sent"
     joined Counter "gets that went out in one line with others"
-    responses Counter "responses received"
+    responses = sum Counter "responses received"
     response_bytes Counter "bytes of responses received"
     in_queue Gauge "requests waiting to be written"
     in_queue_bytes Gauge "bytes waiting to be written"

@@ -57,7 +57,7 @@ impl World {
         for worker in self.counters.iter() {
             for index in 0..self.servers.len() {
                 let server = worker.server(PoolId(0), ServerId(index as u16));
-                sums.responses += server.responses.value();
+                sums.responses += server.responses();
                 sums.late += server.outcomes[Outcome::Late as usize].value();
                 sums.joined += server.joined.value();
                 sums.own += server.outcomes[Outcome::Own as usize].value();
@@ -105,7 +105,7 @@ impl World {
             for worker in self.counters.iter() {
                 let counters = worker.server(PoolId(0), id);
                 requests += counters.requests.value();
-                responses += counters.responses.value();
+                responses += counters.responses();
                 connections = connections.wrapping_add(counters.server_connections.value());
             }
             if server.untouched && requests != responses {
