@@ -226,7 +226,7 @@ fn names_are_shown_and_not_run_and_a_phone_is_wide_enough() {
         server["name"] = json!("w".repeat(200) + "\u{202e}");
     }
     answer["pools"][6]["hot_keys"] =
-        json!([{"key": "k".repeat(250) + "<b>\u{0}", "per_s": 1234.5, "bytes_per_s": 99_000}]);
+        json!([{"key": "k".repeat(250) + "<b>\u{0}", "server": "cache-c", "per_s": 1234.5, "bytes_per_s": 99_000}]);
     page.pretend(&answer);
     page.wait_for("#headline", "2 of 200 servers are out", Duration::from_secs(3));
     assert_eq!(
@@ -236,7 +236,7 @@ fn names_are_shown_and_not_run_and_a_phone_is_wide_enough() {
     assert_eq!(page.ask("document.querySelector('#pools details').dataset.pool"), json!("pool-6"));
     assert!(page.text("#problems").contains("timed out<script>"), "{}", page.text("#problems"));
     assert!(page.text("#problems").contains("w\\u202e"), "what would turn the text around is written out");
-    assert!(page.text(".keys tbody").ends_with("<b>\\u00001,23597 KB"), "{}", page.text(".keys tbody"));
+    assert!(page.text(".keys tbody").ends_with("<b>\\u0000cache-c1,23597 KB"), "{}", page.text(".keys tbody"));
     let rows =
         "[...document.querySelectorAll('#pools details[open] > .inside > table tr')].filter(row => !row.hidden).length";
     assert_eq!(page.ask(rows), json!(1 + 2), "the head, and what is in trouble");
@@ -244,6 +244,8 @@ fn names_are_shown_and_not_run_and_a_phone_is_wide_enough() {
     assert_eq!(page.ask(rows), json!(1 + 20));
     for width in [360, 820, 1280, 2560] {
         assert_eq!(page.overhang(width), 0, "at a width of {width}");
+        let server = page.ask("document.querySelector('.keys td.c-on bdi').getBoundingClientRect().height");
+        assert!(server.as_f64().is_some_and(|height| height < 30.0), "a short name in one line: {server} at {width}");
     }
     assert_eq!(page.ask("window.ran ?? 'no'"), json!("no"));
     page.assert_no_complaints();
