@@ -35,7 +35,7 @@ impl Load {
                 let (over, ready, book) = (Arc::clone(&over), Arc::clone(&ready), Arc::clone(book));
                 std::thread::spawn(move || {
                     let mut client = Asker::new(address, number, book, seed);
-                    client.write_all_keys();
+                    client.write_all_keys(Duration::from_secs(3) / rate);
                     client.ledger.samples.clear(); // all at once, so slower than what the rate makes of it
                     ready.fetch_add(1, Ordering::SeqCst);
                     client.ask_until(&over, every);
@@ -120,13 +120,13 @@ impl Asker {
 
     /// Not as fast as it can: several rows that start together would keep the machine from carrying what servers say, and
     /// a server that is silent for so long is answered for.
-    fn write_all_keys(&mut self) {
+    fn write_all_keys(&mut self, pause: Duration) {
         for key in self.number * KEYS_PER_CLIENT..(self.number + 1) * KEYS_PER_CLIENT {
             self.timed(&[key], |client| match client.book.speaks {
                 Speaks::Memcached => client.set(key),
                 Speaks::Redis { .. } => client.redis_set(key),
             });
-            std::thread::sleep(Duration::from_millis(15));
+            std::thread::sleep(pause);
         }
     }
 
