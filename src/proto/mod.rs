@@ -3,7 +3,7 @@
 //! Everything here is a pure function over byte slices: no I/O, no clock, no state between calls. Parsers return
 //! borrowed ranges of what they were given and never allocate from a length that a peer declared.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod memcache;
 pub mod resp;
 pub mod verb;

@@ -6,6 +6,7 @@ use super::Replies;
 use super::input::{Call, Unfound, find};
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
+use crate::proto::bytes::is_same_secret;
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::command::{self, errors};
@@ -163,7 +164,7 @@ impl Engine {
             None | Some(b"default") => true,
             Some(user) => settings.user.as_ref().is_some_and(|known| known.as_bytes() == user),
         };
-        let right = settings.auth.as_ref().is_none_or(|right| is_same(right.as_bytes(), password));
+        let right = settings.auth.as_ref().is_none_or(|right| is_same_secret(password, right.as_bytes()));
         known && right
     }
 
@@ -267,10 +268,4 @@ impl Engine {
         places.iter().for_each(|place| encode::bulk(&mut body, inner.get(*place)));
         self.say(id, &body);
     }
-}
-
-/// Compares without telling by the time that it takes where two texts differ.
-fn is_same(right: &[u8], given: &[u8]) -> bool {
-    let differs = right.iter().zip(given).fold(right.len() ^ given.len(), |sum, (a, b)| sum | usize::from(a ^ b));
-    differs == 0
 }
