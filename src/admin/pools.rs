@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::config::model::{Pool, PoolId, Protocol};
-use crate::failure::Failure;
+use crate::config::model::{Pool, PoolId};
 use crate::stats::counters::{Cell, PoolCounters};
 use crate::stats::prometheus::Sources;
 
@@ -75,7 +74,6 @@ pub(super) fn summaries(sources: &Sources<'_>) -> Vec<PoolSummary> {
 
 fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
     let sum = |cell: fn(&PoolCounters) -> &Cell| sources.sum(|worker| cell(worker.pool(id)));
-    let degraded = |failure: &Failure| sources.sum(|worker| &worker.pool(id).degraded[*failure as usize]);
     let live = sources.board.live(id);
     let out = pool.servers.iter().zip(&live).filter(|(_, live)| !**live).map(|(server, _)| server.name.clone());
     let up = live.iter().filter(|live| **live).count();
@@ -83,7 +81,7 @@ fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
     servers.sort_by_key(|server| server.position);
     PoolSummary {
         name: pool.name.clone(),
-        protocol: if pool.protocol == Protocol::Redis { "redis" } else { "memcached" },
+        protocol: pool.protocol.name(),
         listen: pool.listen.to_string(),
         settings: Settings {
             hash: pool.hash.name(),
@@ -109,7 +107,7 @@ fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
             requests: sum(|pool| &pool.requests),
             hits: sources.sum(|worker| worker.pool(id).hits()),
             misses: sources.sum(|worker| worker.pool(id).misses()),
-            degraded: Failure::ALL.iter().map(degraded).sum(),
+            degraded: sources.sum(|worker| worker.pool(id).all_degraded()),
             forward_errors: sum(|pool| &pool.forward_error),
             server_errors: sum(|pool| &pool.server_errors),
             ejections: sum(|pool| &pool.server_ejects),

@@ -44,10 +44,9 @@ impl Figures {
     fn of_pool(sources: &Sources<'_>, pool: PoolId) -> Self {
         let gets =
             |outcome: Outcome| sources.sum(|worker| &worker.pool(pool).outcomes[Class::Get as usize][outcome as usize]);
-        let degraded = |index: usize| sources.sum(|worker| &worker.pool(pool).degraded[index]);
         Self {
             requests: sources.sum(|worker| &worker.pool(pool).requests),
-            degraded: (0..crate::failure::Failure::ALL.len()).map(degraded).sum(),
+            degraded: sources.sum(|worker| worker.pool(pool).all_degraded()),
             hits: sources.sum(|worker| worker.pool(pool).hits()),
             misses: sources.sum(|worker| worker.pool(pool).misses()),
             gets: Outcome::OF_REQUESTS.into_iter().map(gets).sum(),

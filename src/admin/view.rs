@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::hot::{self, HotKeyView};
 use super::recent::{Figures, Recent, Sample};
-use crate::config::model::{OnEject, Pool, PoolId, Protocol, ServerId};
+use crate::config::model::{OnEject, Pool, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::hold::Hold;
 use crate::health::tracker::State;
@@ -265,7 +265,7 @@ fn pool_view(
     });
     PoolView {
         name: pool.name.clone(),
-        protocol: if pool.protocol == Protocol::Redis { "redis" } else { "memcached" },
+        protocol: pool.protocol.name(),
         listen: pool.listen.to_string(),
         on_failure: pool.on_failure.name(),
         on_eject: pool.on_eject.name(),

@@ -314,6 +314,17 @@ pub enum Protocol {
     Redis,
 }
 
+impl Protocol {
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memcache => "memcached",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// What a client is told when a server failed its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {

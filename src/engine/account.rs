@@ -62,12 +62,9 @@ impl Engine {
     /// Counts a request of a client, or a part of one, that was answered in a server's place, or is to be answered with
     /// an error.
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
-        self.counters.pool(pool).degraded[failure as usize].add(1);
+        self.counters.count_degraded(pool, server, failure);
         if matches!(failure, Failure::NoMemory | Failure::QueueFull) {
             self.limit_hit.set(Some((pool, server, failure)));
-        }
-        if let Some(server) = server {
-            self.counters.server(pool, server).degraded[failure as usize].add(1);
         }
     }
 

@@ -329,7 +329,7 @@ impl Engine {
         let started = slot.started;
         if let Some(merge) = &mut slot.merge {
             if forgiven.is_some() {
-                outcome = Outcome::Degraded; // it is not, where failures are told
+                outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
             let before = merge.footprint();
             if !merge.finish(ticket.fragment) {
@@ -340,10 +340,7 @@ impl Engine {
                 (Merge::Gather(gather), _) => match forgiven {
                     Some(failure) => {
                         let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
-                        counters.pool(pool).degraded[failure as usize].add(1);
-                        if let Some(server) = server {
-                            counters.server(pool, server).degraded[failure as usize].add(1);
-                        }
+                        counters.count_degraded(pool, server, failure);
                         gather.lost(ticket.fragment, None);
                     }
                     None => gather.came(ticket.fragment, response[0]),

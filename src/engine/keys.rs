@@ -26,8 +26,8 @@ pub(super) enum Replied {
     Nothing,
 }
 
-/// Shows every key of a request to `visit`, none of an empty one; returns the name of the command. `spans` is where a Redis request's arguments
-/// are put down.
+/// Shows every key of a request to `visit`, none of an empty one; returns the name of the command. `spans` is where the
+/// arguments of a Redis request are put down.
 pub(super) fn each_key(
     request: &[u8],
     verb: Verb,

@@ -141,7 +141,7 @@ impl Engine {
             cursor.found += 1;
             if let Some(values) = values.as_deref_mut() {
                 if len > SMALL && len > free {
-                    counters.pool(link.pool).degraded[Failure::NoMemory as usize].add(1);
+                    counters.count_degraded(link.pool, Some(link.server), Failure::NoMemory);
                     limit_hit.set(Some((link.pool, None, Failure::NoMemory)));
                     dropped = true;
                     if config.on_failure == OnFailure::Error {

@@ -176,6 +176,14 @@ impl Counters {
         &self.pools[pool.index()]
     }
 
+    /// A request of a client, or a part of one, was answered without a server because that failed.
+    pub fn count_degraded(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
+        self.pool(pool).degraded[failure as usize].add(1);
+        if let Some(server) = server {
+            self.server(pool, server).degraded[failure as usize].add(1);
+        }
+    }
+
     /// The counters of a server.
     #[must_use]
     pub fn server(&self, pool: PoolId, server: ServerId) -> &ServerCounters {
@@ -213,6 +221,12 @@ impl PoolCounters {
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.servers.iter().map(|server| server.misses.value()).fold(0, u64::wrapping_add)
+    }
+
+    /// Requests answered without a server because it failed, whatever the cause.
+    #[must_use]
+    pub fn all_degraded(&self) -> u64 {
+        self.degraded.iter().map(Cell::value).fold(0, u64::wrapping_add)
     }
 
     /// Adds how long requests took, whole, to a snapshot.
