@@ -4,6 +4,7 @@
 //! silent). Where memcached would run the data block of a refused storage command as commands, this parser swallows
 //! it instead: see [`request::Skip`].
 
+mod administration;
 pub mod encode;
 pub mod lifetime;
 pub mod meta;

@@ -6,6 +6,7 @@
 
 use memchr::memchr;
 
+use super::administration::administration;
 use super::meta::{self, Meta};
 pub use super::refusal::Refusal;
 pub use super::words::Words;
@@ -419,64 +420,6 @@ fn change<'a>(len: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
     complete(len, Request::Change(Change { verb, key: tokens[0], argument, noreply }))
 }
 
-/// Commands that are not about one key.
-fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> Parsed<'a> {
-    let rest = words.rest();
-    let (tokens, count) = words.take::<4>();
-    let noreply = count > 0 && tokens.get(count - 1) == Some(&&b"noreply"[..]);
-    let refuse = |refusal| Parsed::Refused { len, refusal, silent: noreply, skip: Skip::NONE };
-    match name {
-        b"version" => complete(len, Request::Version),
-        b"quit" => complete(len, Request::Quit),
-        b"flush_all" => {
-            if count > 2 {
-                return refused(len, Refusal::Unknown);
-            }
-            if count == usize::from(noreply) {
-                return complete(len, Request::FlushAll { delay: None, noreply });
-            }
-            match number::signed(tokens[0]) {
-                Some(delay) => complete(len, Request::FlushAll { delay: Some(cut(delay)), noreply }),
-                None => refuse(Refusal::BadExptime),
-            }
-        }
-        b"verbosity" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
-        b"verbosity" => match number::unsigned(tokens[0]) {
-            Some(_) => complete(len, Request::Verbosity { noreply }),
-            None => refuse(Refusal::BadFormat),
-        },
-        b"stats" => stats(len, rest, &tokens[..count.min(4)]),
-        b"shutdown" => refused(len, Refusal::NoShutdown),
-        b"watch" => refuse(Refusal::NoWatch),
-        b"cache_memlimit" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
-        b"cache_memlimit" => refuse(Refusal::NoCacheMemlimit),
-        b"lru" | b"lru_crawler" | b"slabs" | b"extstore" | b"refresh_certs" => refuse(Refusal::NoServerCommand),
-        _ if Words::new(rest).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Parsed::Foreign,
-        _ => refused(len, Refusal::Unknown),
-    }
-}
-
-fn stats<'a>(len: usize, rest: &'a [u8], tokens: &[&'a [u8]]) -> Parsed<'a> {
-    let ask = |of| complete(len, Request::Stats(of));
-    match tokens {
-        [] => ask(StatsOf::General),
-        [b"proxy", ..] => ask(StatsOf::Proxy),
-        [b"reset", ..] => ask(StatsOf::Order(b"reset")),
-        [b"detail", b"on", ..] => ask(StatsOf::Order(b"detail on")),
-        [b"detail", b"off", ..] => ask(StatsOf::Order(b"detail off")),
-        [b"detail", b"dump", ..] => ask(StatsOf::Servers(b"detail dump")),
-        [b"detail", ..] => refused(len, Refusal::BadStatsDetail),
-        [b"cachedump", ..] => refused(len, Refusal::NoCachedump),
-        [b"settings" | b"items" | b"slabs" | b"sizes" | b"conns" | b"extstore", ..] => {
-            if rest.iter().any(|&byte| is_control(byte)) {
-                return refused(len, Refusal::BadStats);
-            }
-            ask(StatsOf::Servers(tokens[0]))
-        }
-        _ => refused(len, Refusal::Unknown),
-    }
-}
-
 pub(super) fn complete(len: usize, request: Request<'_>) -> Parsed<'_> {
     Parsed::Complete { len, request }
 }
@@ -487,7 +430,7 @@ pub(super) fn refused<'a>(len: usize, refusal: Refusal) -> Parsed<'a> {
 
 /// Cuts a number to 32 bits as memcached's `safe_strtol` does: pylibmc's 4294967295 becomes -1.
 #[expect(clippy::cast_possible_truncation, reason = "the truncation is the rule")]
-fn cut(value: i64) -> i32 {
+pub(super) fn cut(value: i64) -> i32 {
     value as i32
 }
 
@@ -501,64 +444,4 @@ pub fn is_key(key: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::encode;
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_plain_is_read_as_everything_is(
-            name in "get|set",
-            key in "[a-z]{1,3}|[a-z]{249,251}",
-            words in proptest::collection::vec("0|3|00003|4294967296|18446744073709551616|[0-9]{1,2}|-1|noreply|[a-z]{1,3}", 0..6),
-            gaps in "[ ]{0,2}",
-            end in "\r\n|\n",
-            value in "[a-z]{3}\r\n|[a-z\r\n]{0,6}",
-            damage in proptest::option::of((0usize..30, any::<u8>())),
-            cut in 0usize..400,
-        ) {
-            let mut input = format!("{name}{gaps} {key}{gaps} {}{end}{value}", words.join(" ")).into_bytes();
-            if words.is_empty() {
-                input = format!("{name} {key}{gaps}{end}{value}").into_bytes();
-            }
-            if let Some((at, byte)) = damage && let Some(place) = input.get_mut(at) {
-                *place = byte;
-            }
-            input.truncate(cut);
-            let Some(feed) = memchr(b'\n', &input) else { return Ok(()) };
-            if input[0] == 0x80 {
-                return Ok(());
-            }
-            let line = match &input[..feed] {
-                [body @ .., b'\r'] if !body.is_empty() => body,
-                body => body,
-            };
-            for limit in [4, 1 << 20] {
-                let (mut plain, any) = (parse(&input, limit), parse_other(&input, line, feed + 1, limit));
-                if let Parsed::Complete { len, request: Request::Store(store) } = &mut plain
-                    && let Some(canonical) = store.canonical.take()
-                {
-                    let mut written = Vec::new();
-                    encode::store(&mut written, store, None);
-                    prop_assert_eq!((canonical, &written[..]), (&input[..*len], canonical));
-                }
-                if let Some((key, len)) = lone_get(&input) {
-                    let mut written = Vec::new();
-                    encode::get_one(&mut written, Verb::Get, None, key, None);
-                    prop_assert_eq!(&written[..], &input[..len]);
-                    let (verb, exptime, keys, line_end) = (Verb::Get, None, &input[3..len - 2], 2);
-                    let get = Get { verb, exptime, keys, first: key, count: 1, line_end };
-                    prop_assert_eq!(&any, &Parsed::Complete { len, request: Request::Get(get) });
-                }
-                prop_assert_eq!(plain, any);
-            }
-            // The ways of `get` are told apart by its keys.
-            if let Some(keys) = line.strip_prefix(b"get") && keys.first() == Some(&b' ') {
-                let (one, many) = (get_keys(9, 2, Verb::Get, None, keys), get_many(9, 2, Verb::Get, None, keys));
-                prop_assert_eq!(one, many);
-            }
-        }
-    }
-}
+mod tests;
