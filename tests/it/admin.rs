@@ -1,11 +1,12 @@
 //! The admin port and statsd: what the operator sees is what happened.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::support::http::{Answer, get, post};
 use super::support::process::{Process, Proxy, free_port};
 use super::support::wait_until;
 
@@ -28,22 +29,12 @@ impl Watched {
         Self { proxy, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
     }
 
-    /// The status line and the body of an answer.
-    fn get(&self, path: &str) -> (String, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
-    }
-
-    fn ask(&self, request: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.admin).expect("the admin port");
-        stream.write_all(request.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    fn get(&self, path: &str) -> Answer {
+        get(self.admin, path)
     }
 
     fn overview(&self) -> serde_json::Value {
-        serde_json::from_str(&self.get("/servers").1).expect("JSON")
+        self.get("/servers").json()
     }
 
     /// Sets and gets many keys, some that are not there; returns the number of keys that were asked for.
@@ -94,7 +85,7 @@ fn a_scrape_is_valid_and_adds_up() {
     let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
     let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), "  workers: 2\n");
     let keys = watched.use_it();
-    let series = parsed(&watched.get("/metrics").1);
+    let series = parsed(&watched.get("/metrics").body);
     let value = |name: &str| *series.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", series.keys()));
     let of_servers = |name: &str| -> f64 {
         series
@@ -139,7 +130,7 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     assert!(pool["latency"]["p99_us"].as_u64().is_some_and(|latency| latency > 0), "{pool}");
     let shares: f64 = pool["servers"].as_array().expect("servers").iter().filter_map(|one| one["share"].as_f64()).sum();
     assert!((shares - 1.0).abs() < 0.001, "{shares}");
-    assert_eq!(watched.get("/readyz").0, "HTTP/1.1 200 OK");
+    assert_eq!(watched.get("/readyz").status, 200);
 
     let port = servers[0].address.port();
     servers.iter_mut().for_each(Process::kill);
@@ -154,38 +145,33 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     assert!(server["out_for_ms"].is_u64() && server["share"] == 0.0, "{server}");
     let text = overview["events"].to_string();
     assert!(text.contains("ejected after") && text.contains("node-0") && text.contains("node-1"), "{text}");
-    let (status, body) = watched.get("/readyz");
-    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    let Answer { status, body, .. } = watched.get("/readyz");
+    assert_eq!(status, 503);
     assert!(body.contains("cache"), "{body}");
-    assert_eq!(watched.get("/healthz").0, "HTTP/1.1 200 OK", "it runs all the same");
+    assert_eq!(watched.get("/healthz").status, 200, "it runs all the same");
 
     let _back = Process::memcached_on(port);
     wait_until("node-0 back", Duration::from_secs(5), || watched.overview()["pools"][0]["servers"][0]["state"] == "up");
     let text = watched.overview()["events"].to_string();
     assert!(text.contains("back after 0."), "{text}");
-    assert_eq!(watched.get("/readyz").0, "HTTP/1.1 200 OK");
+    assert_eq!(watched.get("/readyz").status, 200);
 }
 
 #[test]
 fn what_is_not_there_is_answered_with_what_is() {
     let server = Process::memcached();
     let watched = Watched::start(&[&server], "");
-    let (status, body) = watched.get("/nothing");
-    assert_eq!(status, "HTTP/1.1 404 Not Found");
+    let Answer { status, body, .. } = watched.get("/nothing");
+    assert_eq!(status, 404);
     assert!(body.contains("/metrics") && body.contains("/servers"), "{body}");
-    let (status, _) =
-        watched.ask("POST /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(status, "HTTP/1.1 405 Method Not Allowed");
-    let (status, body) = watched.get("/");
-    assert!(status.ends_with("200 OK") && body.starts_with("<!doctype html>"), "{status}");
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&watched.get("/stats").1).expect("JSON")["service"],
-        "softmiss"
-    );
+    assert_eq!(post(watched.admin, "/metrics").status, 405);
+    let Answer { status, body, .. } = watched.get("/");
+    assert!(status == 200 && body.starts_with("<!doctype html>"), "{status}");
+    assert_eq!(watched.get("/stats").json()["service"], "softmiss");
     // Nonsense and readers that say nothing harm nobody.
     let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(watched.admin).expect("the admin port")).collect();
     TcpStream::connect(watched.admin).expect("the admin port").write_all(&[0, 255, 10, 13, 10]).expect("nonsense");
-    assert_eq!(watched.get("/healthz").1, "ok\n");
+    assert_eq!(watched.get("/healthz").body, "ok\n");
     drop(silent);
 }
 

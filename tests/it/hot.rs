@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::support::admin;
+use super::support::http;
 use super::support::process::{Process, Proxy, free_port};
 use super::support::{Random, scattered_key, wait_until};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn is_near(told: &Value, truly: f64) -> bool {
 
 /// What is told is what was done.
 fn check(admin: SocketAddr, rates: &Rates) {
-    let told = admin::json(admin, "/hotkeys");
+    let told = http::get(admin, "/hotkeys").json();
     let pool = &told["pools"][0];
     let (asked, moved, largest) = (&pool["by_requests"][0], &pool["by_bytes"][0], &pool["largest"][0]);
     assert_eq!((&told["sampling"], &pool["name"]), (&8.into(), &"cache".into()));
@@ -77,7 +77,7 @@ fn check(admin: SocketAddr, rates: &Rates) {
     assert!(is_near(&moved["bytes_per_s"], rates.large * LARGE as f64), "{} for {moved}", rates.large);
     assert!((0.24..0.36).contains(&asked["share"].as_f64().unwrap()), "{asked}");
     assert!(asked["server"].as_str().is_some_and(|server| server.starts_with("node-")), "{asked}");
-    let overview = admin::json(admin, "/servers");
+    let overview = http::get(admin, "/servers").json();
     let keys = overview["pools"][0]["hot_keys"].as_array().expect("hot keys");
     let keys: Vec<_> = keys.iter().map(|key| key["key"].as_str().expect("a key")).collect();
     assert_eq!(keys, ["hot", "large"], "one in a hundred thousand does not stand out");
@@ -106,7 +106,7 @@ fn so_are_those_of_redis() {
         format!("*2\r\n$3\r\nGET\r\n${len}\r\n{key}\r\n*2\r\n$6\r\nEXISTS\r\n$4\r\nnone\r\n")
     };
     let rates = load(&proxy, get, store, b":0\r\n");
-    let told = admin::json(admin, "/hotkeys");
+    let told = http::get(admin, "/hotkeys").json();
     assert_eq!(told["pools"][0]["by_requests"][0]["key"], "none", "the mark is asked for most");
     assert_eq!(told["pools"][0]["by_requests"][1]["key"], "hot");
     assert!(is_near(&told["pools"][0]["by_requests"][1]["per_s"], rates.hot), "{} for {told}", rates.hot);
@@ -117,7 +117,7 @@ fn so_are_those_of_redis() {
 
 /// For each key, in how many requests it was seen and how large its value was.
 fn seen(admin: SocketAddr) -> Vec<(String, u64, u64)> {
-    let told = admin::json(admin, "/hotkeys");
+    let told = http::get(admin, "/hotkeys").json();
     let mut keys: Vec<_> = told["pools"][0]["by_requests"]
         .as_array()
         .expect("keys")
@@ -188,7 +188,7 @@ fn keys_whose_server_is_out_are_seen_all_the_same() {
     let mut client = proxy.client();
     wait_until("the servers to be out", Duration::from_secs(5), || {
         (0..20).for_each(|number| drop(client.ask(format!("get {}\r\n", scattered_key(number)))));
-        let overview = admin::json(admin, "/servers");
+        let overview = http::get(admin, "/servers").json();
         overview["pools"][0]["servers"].as_array().expect("servers").iter().all(|server| server["state"] != "up")
     });
     for _ in 0..1000 {
@@ -206,9 +206,9 @@ fn nobody_watches_where_that_is_switched_off() {
         let (proxy, admin) = start(&[server.address], off, "");
         let mut client = proxy.client();
         (0..500).for_each(|_| drop(client.ask("get secret\r\n")));
-        let told = admin::json(admin, "/hotkeys");
+        let told = http::get(admin, "/hotkeys").json();
         assert_eq!((&told["sampling"], &told["pools"]), (&Value::Null, &Value::Array(Vec::new())));
         assert!(told["note"].as_str().is_some_and(|note| note.contains("hot_keys: none")), "{told}");
-        assert_eq!(admin::json(admin, "/servers")["pools"][0]["hot_keys"], Value::Null);
+        assert_eq!(http::get(admin, "/servers").json()["pools"][0]["hot_keys"], Value::Null);
     }
 }

@@ -1,6 +1,5 @@
 //! What the black-box tests stand on: real processes, scripted bad servers, a plain client.
 
-pub(crate) mod admin;
 pub(crate) mod bad;
 pub(crate) mod client;
 pub(crate) mod http;
