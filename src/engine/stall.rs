@@ -152,3 +152,67 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::engine::{Scripts, Setup};
+    use crate::health::Board;
+    use crate::stats::counters::Counters;
+
+    const POOL: PoolId = PoolId(0);
+    const SERVER: ServerId = ServerId(0);
+
+    fn engine() -> Engine {
+        let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['10.0.0.1:1:1']\n";
+        let config = Arc::new(config::parse("file", file).expect("a good file").config);
+        let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
+        let board = Arc::new(Board::new(&config, 1));
+        let scripts = Scripts::default();
+        Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    }
+
+    fn at(s: u64) -> Instant {
+        Instant::from_nanos(s * 1_000_000_000)
+    }
+
+    fn told(engine: &mut Engine) -> Vec<Notice> {
+        let effects = std::iter::from_fn(|| engine.poll_effect());
+        effects.filter_map(|effect| if let Effect::Notice(notice) = effect { Some(notice) } else { None }).collect()
+    }
+
+    #[test]
+    fn what_happens_often_is_told_seldom_with_how_often() {
+        let mut engine = engine();
+        let unflushed = |untold| Notice::Unflushed { pool: POOL, server: SERVER, untold };
+        for s in [100, 101, 105, 109, 110, 125] {
+            engine.tell_seldom(Often::Unflushed, (POOL, SERVER), at(s), unflushed);
+        }
+        assert_eq!(told(&mut engine), [unflushed(0), unflushed(3), unflushed(0)]);
+    }
+
+    #[test]
+    fn a_limit_is_told_with_the_requests_that_met_it() {
+        let mut engine = engine();
+        for s in [100, 101, 102, 111] {
+            engine.count_failure(POOL, Some(SERVER), Failure::NoMemory);
+            engine.settle(at(s));
+        }
+        engine.count_failure(POOL, Some(SERVER), Failure::QueueFull);
+        engine.settle(at(112));
+        engine.count_failure(POOL, Some(SERVER), Failure::TimedOut);
+        engine.settle(at(200));
+        let told: Vec<_> = told(&mut engine)
+            .into_iter()
+            .map(|notice| {
+                let Notice::Limit { server, failure, requests, .. } = notice else { panic!("{notice:?}") };
+                (failure, server, requests)
+            })
+            .collect();
+        let memory = |requests| (Failure::NoMemory, None, requests);
+        assert_eq!(told, [memory(1), memory(3), (Failure::QueueFull, Some(SERVER), 1)]);
+    }
+}
