@@ -319,6 +319,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nulls_are_counted_once_wherever_they_are_cut() {
+        let reply = b"*4\r\n$-1\r\n$3\r\n$-1\r\n_\r\n*-1\r\n";
+        for cut in 0..reply.len() {
+            let mut scan = Scan::new(1);
+            assert!(matches!(scan.advance(&reply[..cut]), Scanned::Incomplete { .. }), "{cut}");
+            assert_eq!(scan.advance(reply), Scanned::Complete { len: reply.len() });
+            assert_eq!(scan.nulls(), 3, "cut at {cut}; the value that looks like one is none");
+        }
+    }
+
+    #[test]
     fn the_end_of_a_reply_is_found_wherever_it_is_cut() {
         let replies: [&[u8]; 14] = [
             b"+OK\r\n",
