@@ -220,9 +220,7 @@ impl Engine {
         };
         self.begin_request(pool, Class::Set);
         let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
-        let mut is_gone = false;
         let outcome = self.send_one(id, asked, 0, &key, now, |out, cap| {
-            is_gone = true;
             if out.is_empty() && cap.is_none() {
                 std::mem::swap(out, &mut buffer);
             } else if let Parsed::Complete { request: Request::Store(store), .. } = request::parse(&buffer, value_limit)
@@ -230,7 +228,7 @@ impl Engine {
                 encode::store(out, &store, cap);
             }
         });
-        if outcome == Outcome::Stalled && !is_gone {
+        if outcome == Outcome::Stalled {
             self.put_off_request(pool);
             return self.put_back(id, buffer);
         }
