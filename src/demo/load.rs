@@ -1,6 +1,6 @@
 //! A light load that trusts nobody: every value it reads must be the one that its key demands.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,7 +121,7 @@ fn value_of(key: u64) -> String {
     format!("{key}:{text}")
 }
 
-fn client(address: SocketAddr, random: &mut Random, seen: &Seen, stop: &AtomicBool) -> std::io::Result<()> {
+fn client(address: SocketAddr, random: &mut Random, seen: &Seen, stop: &AtomicBool) -> io::Result<()> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -133,8 +133,7 @@ fn client(address: SocketAddr, random: &mut Random, seen: &Seen, stop: &AtomicBo
         let (key, value) = (format!("demo:{number:x}:{:08x}", number.wrapping_mul(2_654_435_761)), value_of(number));
         let asked = clock::now();
         writer.write_all(format!("get {key}\r\n").as_bytes())?;
-        line.clear();
-        reader.read_line(&mut line)?;
+        answer(&mut reader, &mut line)?;
         let missed = line == "END\r\n";
         if missed {
             seen.misses.fetch_add(1, Ordering::Relaxed);
@@ -153,8 +152,7 @@ fn client(address: SocketAddr, random: &mut Random, seen: &Seen, stop: &AtomicBo
             // As a cache is used: what was missing is stored.
             let asked = clock::now();
             writer.write_all(format!("set {key} 0 0 {}\r\n{value}\r\n", value.len()).as_bytes())?;
-            line.clear();
-            reader.read_line(&mut line)?;
+            answer(&mut reader, &mut line)?;
             match line.as_str() {
                 "STORED\r\n" => drop(seen.stored.fetch_add(1, Ordering::Relaxed)),
                 "NOT_STORED\r\n" => drop(seen.not_stored.fetch_add(1, Ordering::Relaxed)),
@@ -165,4 +163,13 @@ fn client(address: SocketAddr, random: &mut Random, seen: &Seen, stop: &AtomicBo
         clock::pause(PACE);
     }
     Ok(())
+}
+
+/// Reads a line. That there is none, the connection being closed, is an error.
+fn answer(reader: &mut impl BufRead, line: &mut String) -> io::Result<()> {
+    line.clear();
+    match reader.read_line(line)? {
+        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed without an answer")),
+        _ => Ok(()),
+    }
 }

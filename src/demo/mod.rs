@@ -78,11 +78,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if !options.no_load {
         load::start(address, &seen, &stop);
     }
+    let ends_load = EndsLoad(Arc::clone(&stop));
     let start = clock::now();
     let mut monkey = chaos::Monkey::new(options.seed);
     let mut table = Table::new();
     let mut acts_at = Duration::from_secs(3);
     let show = async {
+        // What ends the show, a signal too, ends the load before the proxy: its end is no failure to be seen.
+        let _ends_load = ends_load;
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let elapsed = start.elapsed();
@@ -97,10 +100,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 break;
             }
         }
-        stop.store(true, Ordering::Relaxed);
     };
     signal::run_until(proxy, None, show)?;
-    stop.store(true, Ordering::Relaxed);
     let view = View { elapsed: start.elapsed(), nodes: &nodes, board: &board, seen: &seen };
     if !options.no_load {
         say(&table::summary(&view, monkey.deeds));
@@ -109,6 +110,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends the load when it is dropped.
+struct EndsLoad(Arc<AtomicBool>);
+
+impl Drop for EndsLoad {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn opening(address: SocketAddr, watched: Option<SocketAddr>, options: &Options) -> String {

@@ -13,6 +13,7 @@ mod config_errors;
 mod conformance;
 mod dashboard;
 mod degrade;
+mod demo;
 mod differential;
 mod drain;
 mod fuzz;
