@@ -54,6 +54,8 @@ pub(crate) struct Ticket {
     pub(crate) start: Offset,
     /// Which part of a split request it is.
     pub(crate) fragment: u16,
+    /// Keys of a part of a multi-get.
+    pub(crate) keys: u16,
     /// Replies of the server that make up its response.
     pub(crate) replies: u32,
     pub(crate) verb: Verb,
@@ -89,7 +91,19 @@ impl Ticket {
     /// Of a client's request that starts at a place in the outbox.
     pub(crate) const fn of(id: SessionId, number: u32, start: Offset, verb: Verb, class: Class) -> Self {
         let SessionId { index: session, generation } = id;
-        Self { session, generation, number, start, fragment: 0, replies: 1, verb, class, marks: 0, joined: false }
+        Self {
+            session,
+            generation,
+            number,
+            start,
+            fragment: 0,
+            keys: 0,
+            replies: 1,
+            verb,
+            class,
+            marks: 0,
+            joined: false,
+        }
     }
 
     /// Of a request of the proxy's own.

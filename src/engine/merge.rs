@@ -45,6 +45,8 @@ pub(crate) struct KeySlot {
     pub(crate) offset: u32,
     /// Length of its block; 0 for a miss.
     pub(crate) len: u32,
+    /// Length of the key itself, so that it need not be looked for in the request once more.
+    pub(crate) key_len: u8,
 }
 
 /// The part of a multi-get that goes to one server.
@@ -58,7 +60,7 @@ pub(crate) struct Fragment {
 
 impl KeySlot {
     /// A key that nothing is known of.
-    pub(crate) const MISSING: Self = Self { next: NO_KEY, offset: 0, len: 0 };
+    pub(crate) const MISSING: Self = Self { next: NO_KEY, offset: 0, len: 0, key_len: 0 };
 }
 
 /// Most bytes that are reserved for the values of a multi-get before they come.
@@ -89,11 +91,14 @@ impl Values {
         self.blocks.capacity() <= KEPT_BLOCKS && self.keys.capacity() <= KEPT_KEYS
     }
 
-    /// Puts the key at a place behind the others of its fragment.
+    /// Puts the key number `index`, of so many bytes, behind the others of its fragment.
     #[inline]
-    pub(crate) fn link(&mut self, fragment: usize, key: usize) {
+    pub(crate) fn link(&mut self, fragment: usize, index: usize, key_len: usize) {
+        if let Some(slot) = self.keys.get_mut(index) {
+            slot.key_len = u8::try_from(key_len).unwrap_or(0); // no key is longer
+        }
         let fragment = &mut self.fragments[fragment];
-        let index = u32::try_from(key).unwrap_or(NO_KEY); // a part of a request has fewer keys
+        let index = u32::try_from(index).unwrap_or(NO_KEY); // a part of a request has fewer keys
         match self.keys.get_mut(fragment.last as usize) {
             Some(last) => last.next = index,
             None => fragment.first = index,
@@ -101,21 +106,32 @@ impl Values {
         fragment.last = index;
     }
 
-    /// Takes the block of a key.
+    /// The key that stands `count` behind another one of the same fragment.
+    #[inline]
+    pub(crate) fn key_behind(&self, key: u32, count: usize) -> u32 {
+        (0..count).fold(key, |key, _| self.keys.get(key as usize).map_or(NO_KEY, |slot| slot.next))
+    }
+
+    /// Says where, in the blocks that are kept next, the block of a key lies.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the blocks of one part stay below 4 GiB: see `fits`")]
-    pub(crate) fn found(&mut self, key: u32, block: &[u8]) {
-        let count = self.keys.len();
+    pub(crate) fn place(&mut self, key: u32, offset: usize, len: usize) {
         if let Some(slot) = self.keys.get_mut(key as usize) {
-            if self.blocks.capacity() == 0 {
-                // The others are taken to be like the first.
-                self.blocks.reserve(block.len().max((block.len() * count).min(RESERVED)));
-            }
-            (slot.offset, slot.len) = (self.blocks.len() as u32, block.len() as u32);
-            self.blocks.extend_from_slice(block);
+            (slot.offset, slot.len) = ((self.blocks.len() + offset) as u32, len as u32);
         }
     }
 
-    /// Whether a further block of `len` bytes can be held.
+    /// Keeps blocks, of which the largest has so many bytes.
+    #[inline]
+    pub(crate) fn keep(&mut self, blocks: &[u8], largest: usize) {
+        if self.blocks.capacity() == 0 {
+            // The others are taken to be like these.
+            self.blocks.reserve(blocks.len().max((largest * self.keys.len()).min(RESERVED)));
+        }
+        self.blocks.extend_from_slice(blocks);
+    }
+
+    /// Whether further blocks of `len` bytes can be held.
     pub(crate) fn fits(&self, len: usize) -> bool {
         self.blocks.len() + len < u32::MAX as usize
     }

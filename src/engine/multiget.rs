@@ -9,7 +9,7 @@ use super::{Engine, next_random};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
-use crate::proto::memcache::request::Words;
+use crate::proto::memcache::request::{ManyWords, Words};
 use crate::proto::memcache::{encode, reply};
 use crate::time::Instant;
 
@@ -28,6 +28,7 @@ pub(super) struct Part {
     link: LinkId,
     /// Where in its outbox the request starts.
     start: Offset,
+    keys: u16,
 }
 
 impl Engine {
@@ -38,7 +39,7 @@ impl Engine {
         id: SessionId,
         asked: Asked<'_>,
         exptime: Option<i32>,
-        mut words: Words<'_>,
+        words: Words<'_>,
         count: usize,
         continued: Option<Continued>,
         now: Instant,
@@ -54,10 +55,10 @@ impl Engine {
         merged.reset(count, unfinished);
         let mut parts = std::mem::take(&mut self.parts);
         let mut lost = expired.then_some((None, Failure::TimedOut));
-        let mut index = 0;
+        let (mut index, mut words) = (0, ManyWords::new(words.rest()));
         while !expired && index < count {
             // As far as the keys belong to servers that take part already.
-            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &parts, merged) else {
+            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &mut parts, merged) else {
                 break;
             };
             let joined = server.and_then(|server| {
@@ -70,16 +71,16 @@ impl Engine {
             match joined {
                 Ok((server, link)) => {
                     let outbox = &mut self.links[link.index()].outbox;
-                    parts.push(Part { server, link, start: outbox.end() });
+                    parts.push(Part { server, link, start: outbox.end(), keys: 1 });
                     encode::get_start(outbox.tail(), asked.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
                     merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
-                    merged.link(parts.len() - 1, index);
+                    merged.link(parts.len() - 1, index, key_of(word).len());
                 }
                 Err(failure) => {
                     lost = Some((server.ok(), failure));
                     if let Ok(server) = server {
-                        self.sample_lost(pool, server, word.strip_prefix(b" ").unwrap_or(word), now);
+                        self.sample_lost(pool, server, key_of(word), now);
                     }
                 }
             }
@@ -115,11 +116,10 @@ impl Engine {
         if parts.is_empty() {
             self.advance(id); // no key could be sent anywhere
         }
-        for (fragment, Part { link, start, .. }) in (0u16..).zip(parts.drain(..)) {
+        for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
             encode::line_end(self.links[link.index()].outbox.tail());
-            let ticket =
-                Ticket { fragment, marks: Ticket::SPLIT, ..Ticket::of(id, number, start, asked.verb, Class::Get) };
-            self.push_ticket(link, ticket, now);
+            let ticket = Ticket::of(id, number, start, asked.verb, Class::Get);
+            self.push_ticket(link, Ticket { fragment, keys, marks: Ticket::SPLIT, ..ticket }, now);
         }
         self.parts = parts;
     }
@@ -129,24 +129,25 @@ impl Engine {
     fn take_keys<'w>(
         &mut self,
         pool: PoolId,
-        words: &mut Words<'w>,
+        words: &mut ManyWords<'w>,
         count: usize,
         index: &mut usize,
-        parts: &[Part],
+        parts: &mut [Part],
         values: &mut Values,
     ) -> Option<(&'w [u8], Result<ServerId, Failure>)> {
         let Self { pools, links, random, .. } = self;
         let ring = &pools[pool.index()].ring;
         while *index < count {
-            let word = words.next_with_blank()?;
-            let key = word.strip_prefix(b" ").unwrap_or(word);
+            let word = words.next()?;
+            let key = key_of(word);
             let drawn = if ring.is_random() { next_random(random) } else { 0 };
             let Some(server) = ring.route(key, drawn) else { return Some((word, Err(Failure::Ejected))) };
-            let Some(part) = parts.iter().position(|part| part.server == server) else {
+            let Some((place, part)) = parts.iter_mut().enumerate().find(|(_, part)| part.server == server) else {
                 return Some((word, Ok(server)));
             };
-            values.link(part, *index);
-            encode::get_key_with_blank(links[parts[part].link.index()].outbox.tail(), word);
+            part.keys += 1; // a client has at most a window of keys in flight
+            values.link(place, *index, key.len());
+            encode::get_key_with_blank(links[part.link.index()].outbox.tail(), word);
             *index += 1;
         }
         None
@@ -189,4 +190,9 @@ impl Engine {
         }
         Some(used)
     }
+}
+
+/// The key in a word that may have the blank before it.
+fn key_of(word: &[u8]) -> &[u8] {
+    word.strip_prefix(b" ").unwrap_or(word)
 }

@@ -3,8 +3,8 @@
 use super::Engine;
 use super::deliver::{Delivery, SMALL, Step};
 use super::large::LARGE;
-use super::link::{Link, LinkId, Ticket};
-use super::merge::{Merge, NO_KEY, Values};
+use super::link::{Cursor, Link, LinkId, Ticket};
+use super::merge::{KeySlot, Merge, NO_KEY, Values};
 use super::session::{Session, SessionId};
 use crate::config::model::OnFailure;
 use crate::failure::Failure;
@@ -14,63 +14,74 @@ use crate::proto::memcache::response::{self, Piece, Status, Violation};
 use crate::proto::memcache::{Verb, reply as memcache};
 use crate::proto::resp::reply;
 
+/// What stands behind the values of a request in the response to its line.
+enum Behind<'i> {
+    /// A piece that is no value of it.
+    Piece(Piece<'i>),
+    /// The answer to the next request: it has got a value for its last key.
+    NextRequest,
+    /// That has not been looked at.
+    Unknown,
+}
+
 impl Engine {
     /// The next value, or the end, of the response to a line of gets.
     ///
     /// Values come in the order of the keys, misses left out. So a value is for the first request of the line that still
     /// waits for its key, and says of the keys before it that they are not there.
     pub(super) fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
-        let link = &self.links[id.index()];
-        let value_limit = self.config.pools[link.pool.index()].value_limit;
-        let is_joined = link.front_is_joined();
         if ticket.is(Ticket::SPLIT) {
             return self.take_part(id, ticket, input, to);
         }
-        match response::piece(input, ticket.verb, value_limit) {
-            // Once the length is known, the end that must follow is waited for as well.
-            Piece::Incomplete { need } if need > input.len() + LARGE && !is_joined => {
-                Step::Need(need + memcache::END.len())
+        let link = &self.links[id.index()];
+        let value_limit = self.config.pools[link.pool.index()].value_limit;
+        let is_joined = link.front_is_joined();
+        let asked = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let len = match response::value_of(asked, input, ticket.verb, value_limit) {
+            Some(len) => len,
+            None => match response::piece(input, ticket.verb, value_limit) {
+                Piece::Value { key, len } if asked.strip_prefix(b" ") == Some(key) => len,
+                Piece::Value { key, .. } => return self.skip_to(id, key, to),
+                // Once the length is known, the end that must follow is waited for as well.
+                Piece::Incomplete { need } if need > input.len() + LARGE && !is_joined => {
+                    return Step::Need(need + memcache::END.len());
+                }
+                Piece::Incomplete { need } => return Step::Need(need),
+                Piece::Broken(violation) => return Step::Broken(violation),
+                Piece::End { len } => return self.end_get(id, &input[..len], Status::Absent, to),
+                Piece::Error { len, status } => return self.end_get(id, &input[..len], status, to),
+            },
+        };
+        if is_joined {
+            return self.finish(id, [&input[..len], memcache::END], Status::Done, to).using(len);
+        }
+        match response::piece(&input[len..], ticket.verb, value_limit) {
+            Piece::End { len: end } => self.finish(id, [&input[..len + end], b""], Status::Done, to),
+            Piece::Incomplete { need } => Step::Need(len + need),
+            // An error line in place of END: the value is whole, but the server says it is not well.
+            Piece::Error { len: end, status } => {
+                self.finish(id, [&input[len..len + end], b""], status, to).using(len + end)
             }
-            Piece::Incomplete { need } => Step::Need(need),
+            Piece::Value { .. } => Step::Broken(Violation::WrongKey),
             Piece::Broken(violation) => Step::Broken(violation),
-            Piece::End { len } => self.end_get(id, &input[..len], Status::Absent, to),
-            Piece::Error { len, status } => self.end_get(id, &input[..len], status, to),
-            Piece::Value { key, len } => {
-                if key != only_key(link.outbox.between(ticket.start, link.front_end()), ticket.verb) {
-                    return self.skip_to(id, key, to);
-                }
-                if is_joined {
-                    return self.finish(id, [&input[..len], memcache::END], Status::Done, to).using(len);
-                }
-                match response::piece(&input[len..], ticket.verb, value_limit) {
-                    Piece::End { len: end } => self.finish(id, [&input[..len + end], b""], Status::Done, to),
-                    Piece::Incomplete { need } => Step::Need(len + need),
-                    // An error line in place of END: the value is whole, but the server says it is not well.
-                    Piece::Error { len: end, status } => {
-                        self.finish(id, [&input[len..len + end], b""], status, to).using(len + end)
-                    }
-                    Piece::Value { .. } => Step::Broken(Violation::WrongKey),
-                    Piece::Broken(violation) => Step::Broken(violation),
-                }
-            }
         }
     }
 
     /// The same for a part of a multi-get: all of its values that have come, and what follows them.
     fn take_part(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
-        let (used, next) = self.place_values(id, ticket, input);
-        match next {
-            Some(Piece::End { len }) => {
+        let (used, behind) = self.place_values(id, ticket, input);
+        match behind {
+            Behind::NextRequest => self.finish(id, [memcache::END, b""], Status::Absent, to).using(used),
+            Behind::Piece(Piece::End { len }) => {
                 self.end_get(id, &input[used..used + len], Status::Absent, to).using(used + len)
             }
-            Some(Piece::Error { len, status }) => {
+            Behind::Piece(Piece::Error { len, status }) => {
                 self.end_get(id, &input[used..used + len], status, to).using(used + len)
             }
-            Some(Piece::Broken(violation)) => Step::Broken(violation),
-            _ if used > 0 => Step::Used(used),
-            Some(Piece::Value { key, .. }) => self.skip_to(id, key, to),
-            Some(Piece::Incomplete { need }) => Step::Need(need),
-            None => Step::Used(0),
+            Behind::Piece(Piece::Broken(violation)) => Step::Broken(violation),
+            Behind::Piece(Piece::Value { key, .. }) => self.skip_to(id, key, to).using(used),
+            Behind::Piece(Piece::Incomplete { need }) if used == 0 => Step::Need(need),
+            Behind::Piece(Piece::Incomplete { .. }) | Behind::Unknown => Step::Used(used),
         }
     }
 
@@ -98,13 +109,14 @@ impl Engine {
     }
 
     /// Keeps the values at the front of `input` that are for the part of a multi-get that the front ticket stands for.
-    /// Returns how many bytes they are, and the piece behind them that is no such value, if it has been looked at.
-    fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Option<Piece<'i>>) {
+    /// Returns how many bytes they are, and what stands behind them.
+    fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Behind<'i>) {
         let free = self.memory_limit.saturating_sub(self.memory);
         let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
         let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let is_joined = link.front_is_joined();
         let mut session = sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
         let mut values = match &mut session {
             // What is counted of the session is put down at the end, so that only one of the two is borrowed.
@@ -119,27 +131,30 @@ impl Engine {
             });
         }
         let mut words = Words::new(&keys[cursor.line_at..]);
-        let (mut at, mut held, mut largest, mut dropped) = (0, 0, 0, false);
-        let next = loop {
+        let (mut at, mut largest, mut dropped) = (0, 0, false);
+        if let Some(values) = values.as_deref_mut() {
+            // Nearly always the keys that are asked for are there, and their values small.
+            let limit = config.value_limit;
+            while let Some(len) = values.place_next(&mut cursor, &mut words, at, input, ticket.verb, limit) {
+                at += len;
+                largest = largest.max(len);
+            }
+        }
+        let mut kept = at;
+        let behind = loop {
+            if is_joined && words.rest().is_empty() {
+                break Behind::NextRequest;
+            }
             let piece = response::piece(&input[at..], ticket.verb, config.value_limit);
-            let Piece::Value { key, len } = piece else { break Some(piece) };
+            let Piece::Value { key, len } = piece else { break Behind::Piece(piece) };
             // The key must be one that is still ahead.
             let mut ahead = words.clone();
-            let mut slot = cursor.key;
-            let found = loop {
-                let Some(asked) = ahead.next() else { break None };
-                let index = slot;
-                if let Some(values) = &values {
-                    slot = values.keys.get(index as usize).map_or(NO_KEY, |slot| slot.next);
-                }
-                if asked == key {
-                    break Some(index);
-                }
-            };
-            let Some(index) = found else { break Some(piece) };
-            (words, cursor.key) = (ahead, slot);
+            let Some(passed) = ahead.position(|asked| asked == key) else { break Behind::Piece(piece) };
+            words = ahead;
             cursor.found += 1;
             if let Some(values) = values.as_deref_mut() {
+                let key = values.key_behind(cursor.key, passed);
+                cursor.key = values.key_behind(key, 1);
                 if len > SMALL && len > free {
                     counters.count_degraded(link.pool, Some(link.server), Failure::NoMemory);
                     limit_hit.set(Some((link.pool, None, Failure::NoMemory)));
@@ -147,30 +162,33 @@ impl Engine {
                     if config.on_failure == OnFailure::Error {
                         values.error.get_or_insert_with(|| memcache::error(Failure::NoMemory).to_vec());
                     }
-                } else if values.fits(len) {
-                    values.found(index, &input[at..at + len]);
-                    held += len;
+                } else if values.fits(at + len) {
+                    values.place(key, at, len);
+                    kept = at + len;
                     largest = largest.max(len);
                 }
             }
             at += len;
             if len > SMALL {
-                break None; // it is charged before the next one is looked at
+                break Behind::Unknown; // it is charged before the next one is looked at
             }
         };
+        if let Some(values) = values.filter(|_| kept > 0) {
+            values.keep(&input[..kept], largest);
+        }
         cursor.line_at = keys.len() - words.rest().len();
         link.cursor = cursor;
         if dropped && let Some(slot) = session.as_mut().and_then(|session| session.slot_mut(ticket.number)) {
             slot.note(if config.on_failure == OnFailure::Error { Outcome::Failed } else { Outcome::Degraded });
         }
-        if let Some(session) = session.filter(|_| held > 0) {
-            session.held += held;
+        if let Some(session) = session.filter(|_| kept > 0) {
+            session.held += kept;
             session.observe_response(largest);
         }
         if largest > SMALL {
             self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
         }
-        (at, next)
+        (at, behind)
     }
 }
 
@@ -199,9 +217,7 @@ impl Link {
         if is_error {
             return (found, 0);
         }
-        let keys = asked_keys(self.outbox.between(ticket.start, self.front_end()), ticket.verb);
-        let keys = memchr::memchr_iter(b' ', keys).count() as u64;
-        (found, keys.saturating_sub(found))
+        (found, u64::from(ticket.keys).saturating_sub(found))
     }
 
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
@@ -217,6 +233,33 @@ impl Link {
             }
         }
         None
+    }
+}
+
+impl Values {
+    /// Takes the value at the front of `input`, from `at` on, if it is a small one of the very next key: the bytes of it.
+    #[inline(always)]
+    fn place_next(
+        &mut self,
+        cursor: &mut Cursor,
+        words: &mut Words<'_>,
+        at: usize,
+        input: &[u8],
+        verb: Verb,
+        value_limit: usize,
+    ) -> Option<usize> {
+        let KeySlot { next, key_len, .. } = *self.keys.get(cursor.key as usize)?;
+        let mut ahead = words.clone();
+        let asked = ahead.next_with_blank_of(key_len.into())?;
+        let len = response::value_of(asked, &input[at..], verb, value_limit)?;
+        if len > SMALL || !self.fits(at + len) {
+            return None;
+        }
+        self.place(cursor.key, at, len);
+        *words = ahead;
+        cursor.key = next;
+        cursor.found += 1;
+        Some(len)
     }
 }
 
@@ -246,9 +289,4 @@ pub(super) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
     }
     let lifetime = memchr::memchr(b' ', keys.get(1..).unwrap_or_default());
     lifetime.map_or(keys, |end| &keys[1 + end..])
-}
-
-/// The only key of a request.
-fn only_key(request: &[u8], verb: Verb) -> &[u8] {
-    asked_keys(request, verb).get(1..).unwrap_or_default()
 }

@@ -46,6 +46,20 @@ fn first(bytes: &[u8], marks: impl Fn(u64) -> u64, is: impl Fn(u8) -> bool) -> O
     }
 }
 
+/// A mark in the upper bit of each of the first eight bytes that is a blank.
+#[inline]
+pub(super) fn blanks(bytes: &[u8]) -> u64 {
+    const REST: u64 = !HIGH;
+    let chunk = bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut chunk = [0; 8];
+        chunk[..bytes.len()].copy_from_slice(bytes);
+        chunk
+    });
+    let word = u64::from_le_bytes(chunk) ^ each(b' ');
+    // Unlike `zeros`, without false ones: no byte's sum carries into the next.
+    !(((word & REST) + REST) | word | REST)
+}
+
 /// The place of the first `byte`, which is expected to be near.
 #[inline]
 pub(super) fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
@@ -91,6 +105,19 @@ pub(super) fn has_control(bytes: &[u8]) -> bool {
 pub(super) fn find_key_end(bytes: &[u8]) -> Option<usize> {
     let marks = |word: u64| below(word, b' ' + 1) | zeros(word ^ each(0x7f));
     first(bytes, marks, |byte| byte <= b' ' || byte == 0x7f)
+}
+
+/// Whether two short stretches are the same.
+#[inline]
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (words, rest) = one.as_chunks::<8>();
+    let (others, _) = other.as_chunks::<8>();
+    one.len() == other.len()
+        && words.iter().zip(others).all(|(one, other)| u64::from_le_bytes(*one) == u64::from_le_bytes(*other))
+        && match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+            (Some(one), Some(other)) => u64::from_le_bytes(*one) == u64::from_le_bytes(*other),
+            _ => rest == other,
+        }
 }
 
 /// How many words stand between the blanks, if there is no control byte.
@@ -179,6 +206,18 @@ mod tests {
             prop_assert_eq!(has_control(&bytes), is_bad);
             let end = bytes.iter().position(|byte| *byte == b' ' || is_control(*byte));
             prop_assert_eq!(find_key_end(&bytes), end);
+        }
+
+        #[test]
+        fn short_stretches_are_compared(mut one in bytes(), at: usize, other: u8) {
+            prop_assert!(is_same(&one, &one.clone()));
+            let before = one.clone();
+            if !one.is_empty() {
+                let at = at % one.len();
+                one[at] = other;
+                prop_assert_eq!(is_same(&one, &before), one == before);
+                prop_assert!(!is_same(&one, &before[1..]) && !is_same(&one[..at], &before));
+            }
         }
 
         #[test]

@@ -125,6 +125,19 @@ fn what_a_server_did_not_live_to_answer_is_asked_again() {
 }
 
 #[test]
+fn a_request_whose_last_value_has_come_does_not_wait_for_the_rest_of_the_line() {
+    let mut stage = Stage::start(1, PATIENT);
+    stage.client.send("get a b\r\nget c\r\n");
+    stage.servers[0].receive("get a b c\r\n");
+    stage.servers[0].answer("VALUE b 0 1\r\n2\r\n");
+    assert_eq!(show(&stage.client.read_through(b"END\r\n")), "VALUE b 0 1\\r\\n2\\r\\nEND\\r\\n");
+    // So what goes wrong with the rest is not its affair.
+    stage.servers[0].answer("SERVER_ERROR out of luck\r\n");
+    assert_eq!(show(&stage.client.read_through(b"luck\r\n")), "SERVER_ERROR out of luck\\r\\n");
+    stage.check_silence("after an early answer");
+}
+
+#[test]
 fn a_line_has_a_limit() {
     let mut stage = Stage::start(1, PATIENT);
     let keys: Vec<String> = (0..80).map(|number| format!("{number:0>200}")).collect();

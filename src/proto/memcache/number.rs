@@ -49,12 +49,13 @@ pub fn behind_blank(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     if value > 9 {
         return None;
     }
-    for (index, byte) in behind.iter().enumerate() {
+    // So many digits fit whatever they are.
+    for (index, byte) in behind.iter().take(19).enumerate() {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 || index > 17 {
-            return (digit > 9).then_some((value, at + 2 + index));
+        if digit > 9 {
+            return Some((value, at + 2 + index));
         }
-        value = value * 10 + u64::from(digit);
+        value = value.wrapping_mul(10).wrapping_add(digit.into());
     }
     None
 }

@@ -9,7 +9,7 @@ use memchr::memchr;
 use super::administration::administration;
 use super::meta::{self, Meta};
 pub use super::refusal::Refusal;
-pub use super::words::Words;
+pub use super::words::{ManyWords, Words};
 use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
 pub(super) use crate::proto::bytes::is_control;
 use crate::proto::bytes::{count_words, find_far, find_key_end, has_control, has_word_beyond};

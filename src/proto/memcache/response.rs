@@ -9,7 +9,7 @@ use super::meta::{Flags, decode_key};
 use super::request::Words;
 use super::{KEY_LIMIT, Verb, number};
 use crate::failure::Failure;
-use crate::proto::bytes::find_blank;
+use crate::proto::bytes::{find_blank, is_same};
 
 /// Longest response line, in bytes.
 pub const LINE_LIMIT: usize = 8 << 10;
@@ -115,17 +115,38 @@ fn plain_piece(input: &[u8], verb: Verb, value_limit: usize) -> Option<Piece<'_>
         return input.starts_with(b"END\r\n").then_some(Piece::End { len: b"END\r\n".len() });
     };
     let key = &rest[..find_blank(rest.get(..=KEY_LIMIT).unwrap_or(rest))?];
-    let (_, at) = number::behind_blank(rest, key.len())?;
-    let (bytes, mut at) = number::behind_blank(rest, at)?;
+    let len = plain_value_end(rest, key.len(), verb, value_limit)?;
+    Some(Piece::Value { key, len: b"VALUE ".len() + len })
+}
+
+/// Whether the value of a key has come whole and stands at the front of `input`, on a line as every server writes it: the
+/// bytes of line and block. `None` when anything else stands there, which [`piece`] finds out. The key comes with the blank
+/// before it, as in the line of a get.
+///
+/// To compare with a key that is known costs less than to find out where one ends.
+#[must_use]
+#[inline(always)]
+pub fn value_of(key_with_blank: &[u8], input: &[u8], verb: Verb, value_limit: usize) -> Option<usize> {
+    let key = key_with_blank.strip_prefix(b" ").filter(|key| !key.is_empty())?;
+    let at = b"VALUE ".len() + key.len();
+    let is_its = input.starts_with(b"VALUE ") && is_same(input.get(b"VALUE ".len()..at)?, key);
+    if is_its { plain_value_end(input, at, verb, value_limit) } else { None }
+}
+
+/// Where the block ends of a value whose key ends at `at`.
+#[inline(always)]
+fn plain_value_end(input: &[u8], at: usize, verb: Verb, value_limit: usize) -> Option<usize> {
+    let (_, at) = number::behind_blank(input, at)?;
+    let (bytes, mut at) = number::behind_blank(input, at)?;
     if matches!(verb, Verb::Gets | Verb::Gats) {
-        (_, at) = number::behind_blank(rest, at)?;
+        (_, at) = number::behind_blank(input, at)?;
     }
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= value_limit)?;
-    if rest.get(at..at + 2)? != b"\r\n" {
+    if input.get(at..at + 2)? != b"\r\n" {
         return None;
     }
     let end = at + 2 + bytes;
-    (rest.get(end..end + 2)? == b"\r\n").then(|| Piece::Value { key, len: b"VALUE ".len() + end + 2 })
+    (input.get(end..end + 2)? == b"\r\n").then_some(end + 2)
 }
 
 /// As [`piece`], whatever it is.
@@ -409,6 +430,20 @@ mod tests {
                 for limit in [4, 1 << 20] {
                     let expected = any_piece(&input[start..], verb, limit);
                     prop_assert_eq!(piece(&input[start..], verb, limit), expected);
+                    // A value is its key's alone; what is not plain is left to the other two.
+                    for asked in [&key[..], "a", "ab", &key[..key.len().saturating_sub(1)], ""] {
+                        let len = value_of(format!(" {asked}").as_bytes(), &input[start..], verb, limit);
+                        match piece(&input[start..], verb, limit) {
+                            Piece::Value { key, len: expected } if key == asked.as_bytes() && !asked.is_empty() => {
+                                prop_assert!(len.is_none_or(|len| len == expected), "{len:?} of {expected}");
+                                prop_assert!(len.is_some() || key.len() > KEY_LIMIT, "{key:?} is not taken at once");
+                            }
+                            Piece::Value { .. } => prop_assert_eq!(len, None),
+                            Piece::Incomplete { .. } | Piece::End { .. } | Piece::Error { .. } | Piece::Broken(_) => {
+                                prop_assert_eq!(len, None);
+                            }
+                        }
+                    }
                 }
             }
         }
