@@ -10,6 +10,7 @@ use super::stream::Stream;
 use super::worker::{Shared, Worker};
 use crate::engine::session::SessionId;
 use crate::engine::{Outlet, Room};
+use crate::time::Instant;
 
 /// Reads of a full buffer in one poll, after which other connections get their turn.
 const READS_PER_POLL: usize = 4;
@@ -64,8 +65,9 @@ pub(crate) async fn run(shared: Shared, id: SessionId) {
     let shared = Rc::clone(&shared);
     let failed = poll_fn(|context| {
         let worker = &mut *shared.borrow_mut();
-        let outcome = poll(worker, id, context);
-        worker.after();
+        let now = worker.clock.now();
+        let outcome = poll(worker, id, now, context);
+        worker.after_client(now);
         outcome
     })
     .await;
@@ -75,12 +77,11 @@ pub(crate) async fn run(shared: Shared, id: SessionId) {
 }
 
 /// Moves what can be moved. Ready when the connection is over: with whether it failed.
-fn poll(worker: &mut Worker, id: SessionId, context: &mut Context<'_>) -> Poll<bool> {
+fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<'_>) -> Poll<bool> {
     let Some(Some(Client { stream, waker })) = worker.clients.0.get_mut(id.index()) else {
         return Poll::Ready(false);
     };
     waker.clone_from(context.waker());
-    let now = worker.clock.now();
     let mut full_reads = 0;
     loop {
         loop {

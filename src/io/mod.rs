@@ -8,6 +8,7 @@ mod alarm;
 mod client;
 pub mod clock;
 pub mod events;
+mod links;
 pub(crate) mod listener;
 pub mod log;
 mod operator;

@@ -19,23 +19,26 @@ const READS_PER_POLL: usize = 4;
 pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Address) {
     let failure = match Stream::connect(&address).await {
         Err(failure) => failure,
-        Ok(mut stream) => {
+        Ok(stream) => {
             {
                 let worker = &mut *shared.borrow_mut();
+                if worker.engine.link_is_current(link, epoch) {
+                    worker.links.connected(link, epoch, stream);
+                }
                 let now = worker.clock.now();
                 worker.engine.link_connected(link, epoch, now);
                 worker.after();
             }
             let failure = poll_fn(|context| {
                 let worker = &mut *shared.borrow_mut();
-                let outcome = poll(worker, link, epoch, &mut stream, context);
+                let outcome = poll(worker, link, epoch, context);
                 worker.after();
                 outcome
             })
             .await;
             let worker = &mut *shared.borrow_mut();
-            if !worker.engine.link_is_current(link, epoch) && worker.link_task(link).reset {
-                stream.discard();
+            if worker.engine.link_is_current(link, epoch) {
+                worker.links.ended(link); // if the engine has given it up, it says how to close it
             }
             failure
         }
@@ -47,39 +50,32 @@ pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Addre
 }
 
 /// Moves what can be moved. Ready when the connection is over: with how it ended.
-fn poll(
-    worker: &mut Worker,
-    link: LinkId,
-    epoch: u32,
-    stream: &mut Stream,
-    context: &mut Context<'_>,
-) -> Poll<Failure> {
-    if !worker.engine.link_is_current(link, epoch) {
-        return Poll::Ready(Failure::Closed); // the engine has given it up; its place may be another's by now
-    }
-    worker.watch_link(link, context.waker());
-    let now = worker.clock.now();
+fn poll(worker: &mut Worker, link: LinkId, epoch: u32, context: &mut Context<'_>) -> Poll<Failure> {
+    let Worker { engine, links, clients, scratch, clock, pace, .. } = worker;
+    // When the engine has given it up, its place may be another's by now.
+    let Some(stream) = links.watch(link, epoch, context.waker()) else { return Poll::Ready(Failure::Closed) };
+    let now = clock.now();
     loop {
-        let output = worker.engine.link_output(link, epoch);
+        let output = engine.link_output(link, epoch);
         if output.is_empty() {
             break;
         }
         match stream.poll_write(context, output) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Reset),
             Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
-            Poll::Ready(Ok(count)) => worker.engine.link_wrote(link, epoch, count, now),
+            Poll::Ready(Ok(count)) => engine.link_wrote(link, epoch, count, now),
             Poll::Pending => break,
         }
     }
     for _ in 0..READS_PER_POLL {
-        if !worker.engine.link_is_current(link, epoch) {
+        if !engine.link_is_current(link, epoch) {
             return Poll::Ready(Failure::Closed); // the engine has given it up and will not listen
         }
-        let (read, is_large) = match worker.engine.link_room(link, epoch) {
+        let (read, is_large) = match engine.link_room(link, epoch) {
             Room::Here(mut room) => (stream.poll_append(context, &mut room), true),
             Room::Anywhere(most) => {
-                let most = most.min(worker.scratch.len());
-                (stream.poll_read(context, &mut worker.scratch[..most]), false)
+                let most = most.min(scratch.len());
+                (stream.poll_read(context, &mut scratch[..most]), false)
             }
         };
         match read {
@@ -87,10 +83,12 @@ fn poll(
             Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
             Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),
             Poll::Ready(Ok(count)) if is_large => {
-                worker.engine.link_filled(link, epoch, count, now, &mut worker.clients);
+                pace.hear();
+                engine.link_filled(link, epoch, count, now, clients);
             }
             Poll::Ready(Ok(count)) => {
-                worker.engine.link_data(link, epoch, &worker.scratch[..count], now, &mut worker.clients);
+                pace.hear();
+                engine.link_data(link, epoch, &scratch[..count], now, clients);
             }
         }
     }

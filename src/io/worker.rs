@@ -20,11 +20,11 @@ use super::alarm::{Alarm, Pauses};
 use super::client::{self, Clients};
 use super::clock::Clock;
 use super::events::Events;
+use super::links::{Links, Pace};
 use super::server;
 use super::stream::Stream;
 use super::tell;
 use crate::config::model::{Config, PoolId};
-use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
 use crate::engine::{Effect, Engine, Notice};
 use crate::time::Instant;
@@ -68,7 +68,8 @@ pub(crate) struct Worker {
     pub(crate) scratch: Box<[u8]>,
     config: Arc<Config>,
     pub(crate) clients: Clients,
-    links: Vec<LinkTask>,
+    pub(crate) links: Links,
+    pub(crate) pace: Pace,
     control: Option<Waker>,
     /// When the control task will look at the timers.
     wakes_at: Option<Instant>,
@@ -79,15 +80,6 @@ pub(crate) struct Worker {
     events: Arc<Events>,
     /// The tasks that accept clients, to be ended when draining starts.
     pub(crate) accepting: Vec<AbortHandle>,
-}
-
-#[derive(Default)]
-pub(crate) struct LinkTask {
-    /// Wakes the task while it has a connection.
-    waker: Option<Waker>,
-    task: Option<AbortHandle>,
-    /// The connection that was given up last is to be reset.
-    pub(crate) reset: bool,
 }
 
 pub(crate) type Shared = Rc<RefCell<Worker>>;
@@ -107,7 +99,8 @@ impl Worker {
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             config,
             clients: Clients::default(),
-            links: Vec::new(),
+            links: Links::default(),
+            pace: Pace::default(),
             control: None,
             wakes_at: None,
             pauses: Pauses::default(),
@@ -120,13 +113,31 @@ impl Worker {
 
     /// Wakes whom the last call into the engine concerns.
     pub(crate) fn after(&mut self) {
+        while let Some(link) = self.engine.poll_link() {
+            self.links.wake(link);
+        }
+        self.after_writing();
+    }
+
+    /// As [`Worker::after`], after a client was served: what it asks is written at once if nobody else's is likely to come
+    /// along with it.
+    pub(crate) fn after_client(&mut self, now: Instant) {
+        if let Some(first) = self.engine.poll_link() {
+            let is_alone = self.pace.ask();
+            let mut next = Some(first);
+            while let Some(link) = next {
+                if !(is_alone && self.links.write(&mut self.engine, link, now)) {
+                    self.links.wake(link);
+                }
+                next = self.engine.poll_link();
+            }
+        }
+        self.after_writing();
+    }
+
+    fn after_writing(&mut self) {
         while let Some(session) = self.engine.poll_client() {
             self.clients.wake(session);
-        }
-        while let Some(link) = self.engine.poll_link() {
-            if let Some(waker) = self.links.get(link.index()).and_then(|task| task.waker.as_ref()) {
-                waker.wake_by_ref();
-            }
         }
         let sooner = match (self.engine.next_timeout(), self.wakes_at) {
             (Some(next), Some(planned)) => next < planned,
@@ -150,21 +161,6 @@ impl Worker {
         self.clients.remove(id);
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.wake_control(); // it may wait for the last one
-    }
-
-    /// Has a link's task woken when there is something to write.
-    pub(crate) fn watch_link(&mut self, id: LinkId, waker: &Waker) {
-        let place = &mut self.link_task(id).waker;
-        if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *place = Some(waker.clone());
-        }
-    }
-
-    pub(crate) fn link_task(&mut self, id: LinkId) -> &mut LinkTask {
-        if self.links.len() <= id.index() {
-            self.links.resize_with(id.index() + 1, LinkTask::default);
-        }
-        &mut self.links[id.index()]
     }
 
     fn tell_others(&self) {
@@ -264,21 +260,9 @@ fn turn(shared: &Shared) -> Option<Instant> {
                 let (pool, server) = worker.engine.link_server(link);
                 let address = worker.config.pools[pool.index()].servers[server.index()].address.clone();
                 let task = tokio::task::spawn_local(server::run(Rc::clone(shared), link, epoch, address));
-                let place = worker.link_task(link);
-                if let Some(old) = place.task.replace(task.abort_handle()) {
-                    old.abort();
-                }
+                worker.links.connecting(link, task.abort_handle());
             }
-            Effect::Disconnect { link, reset } => {
-                let place = worker.link_task(link);
-                place.reset = reset;
-                // One that serves a connection ends by itself, having seen to what is on its way.
-                match (place.task.take(), place.waker.take()) {
-                    (_, Some(waker)) => waker.wake(),
-                    (Some(connecting), None) => connecting.abort(),
-                    (None, None) => {}
-                }
-            }
+            Effect::Disconnect { link, reset } => worker.links.disconnect(link, reset),
             Effect::News => worker.tell_others(),
             Effect::Notice(notice) => worker.tell_operator(&notice),
             Effect::Slow(slow) => tell::slow(&worker.config, &slow),
