@@ -15,9 +15,16 @@ use crate::time::Instant;
 /// Reads of a full buffer in one poll, after which other connections get their turn.
 const READS_PER_POLL: usize = 4;
 
+/// Responses in two pieces of up to so many bytes are copied together: a gathering write costs the kernel more than that.
+const COPIED: usize = 2 << 10;
+
 /// The connections of a worker's clients, each at the place of its session.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Vec<Option<Client>>);
+pub(crate) struct Clients {
+    places: Vec<Option<Client>>,
+    /// Where two pieces become one.
+    whole: Vec<u8>,
+}
 
 #[derive(Debug)]
 struct Client {
@@ -29,22 +36,22 @@ struct Client {
 impl Clients {
     /// A client has come.
     pub(crate) fn insert(&mut self, id: SessionId, stream: Stream) {
-        if self.0.len() <= id.index() {
-            self.0.resize_with(id.index() + 1, || None);
+        if self.places.len() <= id.index() {
+            self.places.resize_with(id.index() + 1, || None);
         }
-        self.0[id.index()] = Some(Client { stream, waker: Waker::noop().clone() });
+        self.places[id.index()] = Some(Client { stream, waker: Waker::noop().clone() });
     }
 
     /// A client has left: its connection is closed.
     pub(crate) fn remove(&mut self, id: SessionId) {
-        if let Some(place) = self.0.get_mut(id.index()) {
+        if let Some(place) = self.places.get_mut(id.index()) {
             *place = None;
         }
     }
 
     /// Has a client's task look at its session.
     pub(crate) fn wake(&self, id: SessionId) {
-        if let Some(Some(client)) = self.0.get(id.index()) {
+        if let Some(Some(client)) = self.places.get(id.index()) {
             client.waker.wake_by_ref();
         }
     }
@@ -53,10 +60,15 @@ impl Clients {
 /// The engine names a client only as long as it is served, so the place of its session is its own.
 impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
-        match self.0.get(client.index()) {
-            Some(Some(client)) => client.stream.try_write(pieces),
-            _ => 0,
+        let Some(Some(client)) = self.places.get(client.index()) else { return 0 };
+        let [first, second] = pieces;
+        if second.is_empty() || first.len() + second.len() > COPIED {
+            return client.stream.try_write(pieces);
         }
+        self.whole.clear();
+        self.whole.extend_from_slice(first);
+        self.whole.extend_from_slice(second);
+        client.stream.try_write([&self.whole, b""])
     }
 }
 
@@ -78,7 +90,7 @@ pub(crate) async fn run(shared: Shared, id: SessionId) {
 
 /// Moves what can be moved. Ready when the connection is over: with whether it failed.
 fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<'_>) -> Poll<bool> {
-    let Some(Some(Client { stream, waker })) = worker.clients.0.get_mut(id.index()) else {
+    let Some(Some(Client { stream, waker })) = worker.clients.places.get_mut(id.index()) else {
         return Poll::Ready(false);
     };
     waker.clone_from(context.waker());
