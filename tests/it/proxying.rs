@@ -353,3 +353,25 @@ fn large_sets_arrive_whole_however_they_come() {
         .collect();
     clients.into_iter().for_each(|client| client.join().expect("a client"));
 }
+
+#[test]
+fn what_a_server_does_not_take_at_once_is_written_when_it_reads() {
+    let mut stage = Stage::start(1, &["timeout: 20000", "value_limit: 32mb"]);
+    // A client that is alone has its requests written at once, as far as they go.
+    for _ in 0..3 {
+        stage.client.send("get a\r\n");
+        stage.servers[0].receive("get a\r\n");
+        stage.servers[0].answer("END\r\n");
+        assert_eq!(stage.client.line(), "END");
+    }
+    let request = format!("set big 0 0 30000000\r\n{}\r\n", "v".repeat(30_000_000));
+    let (sent, mut client) = (request.clone(), stage.client);
+    let sender = std::thread::spawn(move || {
+        client.send(sent);
+        client
+    });
+    std::thread::sleep(Duration::from_millis(500)); // so that what is between them fills
+    stage.servers[0].receive(&request);
+    stage.servers[0].answer("STORED\r\n");
+    assert_eq!(sender.join().expect("a client").line(), "STORED");
+}
