@@ -145,3 +145,40 @@ fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_offered_its_own_bytes_whatever_went_before() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _guard = runtime.enter();
+        let mut clients = Clients::default();
+        let mut ends = Vec::new();
+        for index in 0..2 {
+            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            let stream = tokio::net::UnixStream::from_std(near).unwrap();
+            runtime.block_on(stream.writable()).unwrap();
+            clients.insert(SessionId { index, generation: 0 }, Stream::Unix(stream));
+            ends.push(far);
+        }
+        let large = vec![b'x'; COPIED];
+        let offers: [[&[u8]; 2]; 5] =
+            [[b"one", b"END"], [b"two", b""], [b"3", b"end"], [&large, b"END"], [b"", b"four"]];
+        for (number, pieces) in offers.into_iter().enumerate() {
+            let index = number % 2;
+            let wanted = pieces.concat();
+            let id = SessionId { index: u32::try_from(index).unwrap(), generation: 0 };
+            assert_eq!(clients.offer(id, pieces), wanted.len());
+            let mut got = vec![0; wanted.len()];
+            ends[index].read_exact(&mut got).unwrap();
+            assert!(got == wanted, "offer {number}");
+        }
+        drop(clients);
+        assert!(ends.iter_mut().all(|end| end.read(&mut [0]).unwrap() == 0), "more than was offered");
+    }
+}

@@ -128,7 +128,29 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    #[test]
+    fn a_connection_is_closed_or_reset_as_the_engine_says() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for reset in [false, true] {
+            let mut links = Links::default();
+            let stream = runtime.block_on(tokio::net::TcpStream::connect(address)).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            links.connecting(LinkId(0), runtime.spawn(std::future::pending::<()>()).abort_handle());
+            links.connected(LinkId(0), 7, Stream::Tcp(stream));
+            assert!(links.watch(LinkId(0), 6, Waker::noop()).is_none(), "the connection of another epoch");
+            assert!(links.watch(LinkId(0), 7, Waker::noop()).is_some());
+            links.disconnect(LinkId(0), reset);
+            assert!(links.watch(LinkId(0), 7, Waker::noop()).is_none());
+            let told = server.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(told, if reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
+        }
+    }
 
     #[test]
     fn who_comes_alone_is_expected_to_come_alone_again() {
