@@ -59,6 +59,7 @@ impl Engine {
     }
 
     /// Appends the answer to a request that a server failed, and counts it. Says what has become of the request.
+    #[cold]
     pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) -> Outcome {
         self.count_failure(pool, lost.server, failure);
         let Lost { verb, conditional, echo, .. } = lost;
@@ -78,6 +79,7 @@ impl Engine {
     }
 
     /// Answers a request that cannot be sent anywhere; `server` is where it should have gone.
+    #[cold]
     pub(super) fn answer_degraded(
         &mut self,
         id: SessionId,

@@ -56,7 +56,7 @@ impl Engine {
     /// The link to a server that a client's requests go through, opened if need be.
     ///
     /// All requests of one client for one server use the same link: on two, they could overtake each other.
-    #[inline]
+    #[inline(always)]
     pub(super) fn link_to(
         &mut self,
         pool: PoolId,

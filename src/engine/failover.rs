@@ -97,6 +97,7 @@ impl Engine {
     }
 
     /// Notes that a write did not reach the server that it was for.
+    #[cold]
     pub(super) fn owe(&mut self, pool: PoolId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
         if asked.verb.is_write() && self.is_safe(pool) {
             let owed = OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };

@@ -65,6 +65,7 @@ impl Engine {
     /// A request is sent again, once, when the connection had been open and no byte of its response had come, if it only
     /// reads, or if no byte of it had been written. So a connection that the server closed for idleness costs nobody
     /// anything, and no write is ever made twice.
+    #[cold]
     pub(super) fn fail_link(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
         if matches!(link.state, LinkState::Down { .. }) {
@@ -317,6 +318,7 @@ impl Engine {
     }
 
     /// Brings the rings up to date with the board; nobody waits any longer for a server that is out.
+    #[cold]
     pub(super) fn apply_news(&mut self, now: Instant) {
         self.version = self.board.version();
         for index in 0..self.pools.len() {

@@ -290,6 +290,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Outcome {
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),

@@ -178,6 +178,7 @@ impl Engine {
     }
 
     /// Bytes of a client were read into [`Engine::client_room`].
+    #[inline(never)]
     pub fn client_filled(&mut self, id: SessionId, now: Instant) {
         self.refresh(now);
         let scarce = self.memory > self.memory_limit;
@@ -272,6 +273,7 @@ impl Engine {
     }
 
     /// `count` bytes of a server were read into [`Engine::link_room`]. `outlet` leads straight to the clients.
+    #[inline(never)]
     pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
         if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {

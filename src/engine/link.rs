@@ -281,6 +281,7 @@ impl Link {
     ///
     /// A get goes on with the line in front of it, if that is a get too and has not left: a server answers the keys of
     /// one line with one write, and takes a write for each line.
+    #[inline(always)]
     pub(crate) fn push(&mut self, mut ticket: Ticket, joins: bool, now: Instant) -> Ticket {
         if self.in_flight.is_empty() {
             self.heard = self.heard.max(now);

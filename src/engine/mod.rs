@@ -428,6 +428,7 @@ impl Engine {
     }
 
     /// Brings the memory account of a link up to date.
+    #[inline(always)]
     fn charge_link(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         let footprint = link.footprint();

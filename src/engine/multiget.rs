@@ -155,6 +155,7 @@ impl Engine {
 
     /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when
     /// the client has to wait for room.
+    #[cold]
     pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
         let session_pool = session.pool;

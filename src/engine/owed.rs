@@ -80,6 +80,7 @@ impl Engine {
     }
 
     /// Pays what came to be owed while a connection was open, if it can be used now.
+    #[cold]
     pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;

@@ -58,6 +58,7 @@ impl Engine {
     }
 
     /// The response to a request of the proxy's own.
+    #[cold]
     pub(super) fn own_response(&mut self, id: LinkId, ticket: Ticket, response: &[u8], status: Status) {
         let link = &self.links[id.index()];
         let now = link.heard;

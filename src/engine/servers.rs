@@ -74,6 +74,7 @@ impl Engine {
 
     /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
     #[must_use]
+    #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
         let is_greeting = self.is_greeting(id);
         let link = &mut self.links[id.index()];
@@ -88,6 +89,7 @@ impl Engine {
     }
 
     /// `count` bytes of [`Engine::link_output`] were written.
+    #[inline(always)]
     pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
         let link = &mut self.links[id.index()];
         if link.epoch != epoch {

@@ -49,6 +49,7 @@ pub(super) struct Told {
 
 impl Engine {
     /// The silence after which a link is suspect, if that comes before the deadline.
+    #[inline(always)]
     fn stall_after(&self, id: LinkId) -> Option<Duration> {
         let link = &self.links[id.index()];
         let pool = &self.config.pools[link.pool.index()];
@@ -58,6 +59,7 @@ impl Engine {
     }
 
     /// When a link is to be looked at that has been silent since `since`.
+    #[inline(always)]
     pub(super) fn first_look(&self, id: LinkId, since: Instant) -> Instant {
         let link = &self.links[id.index()];
         match self.stall_after(id) {

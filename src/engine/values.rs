@@ -68,6 +68,7 @@ impl Engine {
     }
 
     /// The same for a part of a multi-get: all of its values that have come, and what follows them.
+    #[inline(never)]
     fn take_part(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let (used, behind) = self.place_values(id, ticket, input);
         match behind {
@@ -86,6 +87,7 @@ impl Engine {
     }
 
     /// The response to a line of gets is over: `line` ends it for each of its requests that has not been answered.
+    #[inline(never)]
     fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
         while self.links[id.index()].front_is_joined() {
             if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
@@ -96,6 +98,7 @@ impl Engine {
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
+    #[inline(never)]
     fn skip_to(&mut self, id: LinkId, key: &[u8], to: &mut Delivery<'_>) -> Step {
         let Some(skipped) = self.links[id.index()].joined_request(key) else {
             return Step::Broken(Violation::WrongKey);
@@ -281,6 +284,7 @@ fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut Values> 
 
 /// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Link::push`] joins it to another, each
 /// behind a blank.
+#[inline(always)]
 pub(super) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
     let request = request.strip_suffix(b"\r\n").unwrap_or(request);
     let keys = if request.first() == Some(&b' ') { request } else { &request[verb.name().len()..] };

@@ -40,6 +40,7 @@ fn status_of_all(response: &[u8], replies: u32) -> Status {
 
 impl Engine {
     /// The whole response to a request of a Redis client, or of this program to a Redis server.
+    #[inline(never)]
     pub(in crate::engine) fn take_reply(
         &mut self,
         id: LinkId,
@@ -66,6 +67,7 @@ impl Engine {
     }
 
     /// A message that is no response.
+    #[inline(never)]
     pub(in crate::engine) fn take_push(&mut self, id: LinkId, input: &[u8]) -> Step {
         match Scan::new(1).advance(input) {
             Scanned::Complete { len } => {

@@ -121,6 +121,7 @@ impl Engine {
     }
 
     /// A server has said something before its connection is of use.
+    #[cold]
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);

@@ -52,6 +52,7 @@ pub(super) struct Call<'a> {
 
 impl Engine {
     /// Carries out what stands at the front of a client's input, which is not empty.
+    #[inline(never)]
     pub(in crate::engine) fn redis_turn(
         &mut self,
         id: SessionId,
