@@ -47,6 +47,8 @@ struct Handed {
     /// It is one of several that its request waits for, and the last of them.
     is_part: bool,
     is_last: bool,
+    /// Its client has nothing else to get, and has not been given it yet.
+    is_due: bool,
 }
 
 /// A response, as far as it is counted.
@@ -85,6 +87,7 @@ impl Engine {
     }
 
     /// So many bytes came from a server.
+    #[inline]
     pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
         let link = &mut self.links[id.index()];
         link.heard = now;
@@ -96,25 +99,27 @@ impl Engine {
     }
 
     /// A server's bytes have been used, or it broke the protocol.
+    #[inline(always)]
     pub(super) fn judge(&mut self, id: LinkId, outcome: Result<(), Violation>, now: Instant) {
         match outcome {
             Ok(()) => self.charge_link(id),
-            Err(violation) => {
-                let link = &self.links[id.index()];
-                let (pool, server) = (link.pool, link.server);
-                self.tell_seldom(Often::Violation, (pool, server), now, |untold| Notice::Violation {
-                    pool,
-                    server,
-                    violation,
-                    untold,
-                });
-                self.fail_link(id, Failure::Protocol, now);
-            }
+            Err(violation) => self.broken(id, violation, now),
         }
+    }
+
+    /// A server broke the protocol.
+    #[cold]
+    fn broken(&mut self, id: LinkId, violation: Violation, now: Instant) {
+        let link = &self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let notice = |untold| Notice::Violation { pool, server, violation, untold };
+        self.tell_seldom(Often::Violation, (pool, server), now, notice);
+        self.fail_link(id, Failure::Protocol, now);
     }
 
     /// Completes the response of which the beginning is kept, with no more of `data` than it needs; returns how much of
     /// `data` that was. When something is still kept afterwards, all of `data` has been used.
+    #[inline(never)]
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
@@ -194,6 +199,7 @@ impl Engine {
     }
 
     /// The whole response to anything else.
+    #[inline(never)]
     fn take_response(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
         let response = match ticket.verb {
@@ -230,6 +236,7 @@ impl Engine {
         }
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);
+        let mut is_due = false;
         if ticket.is(Ticket::NOREPLY) {
             to.succeeded = true;
             outcome = Outcome::Unheard;
@@ -238,9 +245,9 @@ impl Engine {
             self.own_response(id, ticket, response[0], status);
             self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
             return Step::Used(len);
-        } else if let Some(Handed { started, is_part, is_last }) =
-            self.hand_over(pool, ticket, response, status, outcome, to.outlet)
-        {
+        } else if let Some(handed) = self.hand_over(pool, ticket, response, status, outcome) {
+            let Handed { started, is_part, is_last, .. } = handed;
+            is_due = handed.is_due;
             let link = &mut self.links[id.index()];
             let latency = link.heard - started;
             link.observe_latency(latency);
@@ -254,6 +261,10 @@ impl Engine {
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);
+        if is_due {
+            // Last of all: the client may have the CPU at once, and what comes after that finds cold caches.
+            self.hand_out(SessionId { index: ticket.session, generation: ticket.generation }, response, to.outlet);
+        }
         Step::Used(len)
     }
 
@@ -311,7 +322,6 @@ impl Engine {
         response: [&[u8]; 2],
         status: Status,
         mut outcome: Outcome,
-        outlet: &mut dyn Outlet,
     ) -> Option<Handed> {
         let len = response[0].len() + response[1].len();
         let forgiven = match status {
@@ -360,7 +370,7 @@ impl Engine {
             if done {
                 self.advance(id);
             }
-            return Some(Handed { started, is_part: true, is_last: done });
+            return Some(Handed { started, is_part: true, is_last: done, is_due: false });
         }
         slot.waiting = 0;
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
@@ -389,14 +399,8 @@ impl Engine {
                 session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
-                if alone {
-                    // Nothing to share a write with: straight to the client, with no copy in between.
-                    let written = outlet.offer(id, parts);
-                    let (head, tail) = (written.min(parts[0].len()), written.saturating_sub(parts[0].len()));
-                    parts = [&parts[0][head..], &parts[1][tail..]];
-                    if parts[0].is_empty() && parts[1].is_empty() && session.is_content() && !self.draining {
-                        return Some(Handed { started, is_part: false, is_last: true });
-                    }
+                if alone && degraded.is_empty() {
+                    return Some(Handed { started, is_part: false, is_last: true, is_due: true });
                 }
                 session.output.append(parts[0]);
                 session.output.append(parts[1]);
@@ -413,7 +417,26 @@ impl Engine {
             session.held += held;
             self.charge_session(id);
         }
-        Some(Handed { started, is_part: false, is_last: true })
+        Some(Handed { started, is_part: false, is_last: true, is_due: false })
+    }
+
+    /// Gives a client the only response that it waits for: there is nothing to share a write with, so straight to its
+    /// connection, with no copy in between.
+    fn hand_out(&mut self, id: SessionId, response: [&[u8]; 2], outlet: &mut dyn Outlet) {
+        let written = outlet.offer(id, response);
+        let (head, tail) = (written.min(response[0].len()), written.saturating_sub(response[0].len()));
+        let rest = [&response[0][head..], &response[1][tail..]];
+        let draining = self.draining;
+        let Some(session) = self.session(id) else { return };
+        if rest[0].is_empty() && rest[1].is_empty() && session.is_content() && !draining {
+            return;
+        }
+        session.output.append(rest[0]);
+        session.output.append(rest[1]);
+        if response[0].len() + response[1].len() > SMALL {
+            self.charge_session(id);
+        }
+        self.advance(id);
     }
 
     /// Moves the finished responses at the front of a session to its output.
