@@ -110,6 +110,12 @@ impl Engine {
         status
     }
 
+    /// Whether something has come for the client since [`Engine::client_status`] was asked.
+    #[must_use]
+    pub fn client_is_marked(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_none_or(|session| session.dirty)
+    }
+
     /// A client that has something to write or is to be looked at again.
     pub fn poll_client(&mut self) -> Option<SessionId> {
         self.dirty_sessions.pop()

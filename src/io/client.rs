@@ -89,12 +89,13 @@ pub(crate) async fn run(shared: Shared, id: SessionId) {
 }
 
 /// Moves what can be moved. Ready when the connection is over: with whether it failed.
+#[inline(never)]
 fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<'_>) -> Poll<bool> {
     let Some(Some(Client { stream, waker })) = worker.clients.places.get_mut(id.index()) else {
         return Poll::Ready(false);
     };
     waker.clone_from(context.waker());
-    let mut full_reads = 0;
+    let (mut full_reads, mut waits) = (0, false);
     loop {
         loop {
             let output = worker.engine.client_output(id);
@@ -111,7 +112,7 @@ fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<
         if status.finished {
             return Poll::Ready(false);
         }
-        if !status.reads {
+        if !status.reads || waits {
             return Poll::Pending;
         }
         let (read, most, is_large) = match worker.engine.client_room(id) {
@@ -132,7 +133,11 @@ fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<
                 if is_large {
                     worker.engine.client_filled(id, now);
                 } else {
+                    waits = stream.poll_readable(context).is_pending();
                     worker.engine.client_data(id, &worker.scratch[..count], now);
+                    if waits && !worker.engine.client_is_marked(id) {
+                        return Poll::Pending;
+                    }
                 }
                 if count == most {
                     full_reads += 1;

@@ -50,6 +50,7 @@ pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Addre
 }
 
 /// Moves what can be moved. Ready when the connection is over: with how it ended.
+#[inline(never)]
 fn poll(worker: &mut Worker, link: LinkId, epoch: u32, context: &mut Context<'_>) -> Poll<Failure> {
     let Worker { engine, links, clients, scratch, clock, pace, .. } = worker;
     // When the engine has given it up, its place may be another's by now.
@@ -88,7 +89,12 @@ fn poll(worker: &mut Worker, link: LinkId, epoch: u32, context: &mut Context<'_>
             }
             Poll::Ready(Ok(count)) => {
                 pace.hear();
+                // Asked before the bytes are dealt with: a client that has got its answer may have the CPU at once.
+                let waits = stream.poll_readable(context).is_pending();
                 engine.link_data(link, epoch, &scratch[..count], now, clients);
+                if waits && engine.link_is_current(link, epoch) {
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -4,12 +4,15 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::Address;
@@ -59,13 +62,41 @@ impl Stream {
     }
 
     /// Reads what there is, into `buffer`.
-    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        let read = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, &mut buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, &mut buffer),
-        };
-        read.map_ok(|()| buffer.filled().len())
+    pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(context))?;
+            let mut read = Err(Errno::AGAIN);
+            let _ = self.try_io(Interest::READABLE, |socket| {
+                read = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count);
+                // Less than there was room for is all that there is: the next bytes will be announced. So the runtime
+                // is told to wait for that, as its own reads do.
+                let may_be_more = read == Ok(buffer.len()) || read == Err(Errno::INTR);
+                if may_be_more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+            match read {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                read => return Poll::Ready(read.map_err(io::Error::from)),
+            }
+        }
+    }
+
+    /// Has the runtime note that the connection is not ready if `call` says so.
+    ///
+    /// The calls are made without the C library, which in a process of several threads lets a thread be cancelled in each of
+    /// them, at the cost of two locked instructions.
+    fn try_io<R>(&self, interest: Interest, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, || call(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(interest, || call(stream.as_fd())),
+        }
+    }
+
+    /// Ready if there is something to read; the task is woken when there is, otherwise.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
     }
 
     /// Reads what there is, to the end of `buffer`.
@@ -83,13 +114,14 @@ impl Stream {
 
     /// Writes what fits at once; an error shows at the next [`Stream::poll_write`].
     pub(crate) fn try_write(&self, pieces: [&[u8]; 2]) -> usize {
-        let both = pieces.map(io::IoSlice::new);
-        let written = match self {
-            Self::Tcp(stream) if pieces[1].is_empty() => stream.try_write(pieces[0]),
-            Self::Unix(stream) if pieces[1].is_empty() => stream.try_write(pieces[0]),
-            Self::Tcp(stream) => stream.try_write_vectored(&both),
-            Self::Unix(stream) => stream.try_write_vectored(&both),
-        };
+        let written = self.try_io(Interest::WRITABLE, |socket| {
+            let written = if pieces[1].is_empty() {
+                rustix::net::send(socket, pieces[0], SendFlags::NOSIGNAL)
+            } else {
+                rustix::io::writev(socket, &pieces.map(io::IoSlice::new)) // no signal: the program ignores it
+            };
+            written.map_err(io::Error::from)
+        });
         written.unwrap_or(0)
     }
 
