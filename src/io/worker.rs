@@ -30,7 +30,7 @@ use crate::engine::{Effect, Engine, Notice};
 use crate::time::Instant;
 
 /// Bytes read at a time. One buffer a worker serves all its connections.
-const SCRATCH: usize = 64 << 10;
+const SCRATCH: usize = 256 << 10;
 
 /// How long draining may take before clients are cut off.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
@@ -112,6 +112,7 @@ impl Worker {
     }
 
     /// Wakes whom the last call into the engine concerns.
+    #[inline]
     pub(crate) fn after(&mut self) {
         while let Some(link) = self.engine.poll_link() {
             self.links.wake(link);
