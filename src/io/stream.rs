@@ -64,8 +64,8 @@ impl Stream {
     /// Reads what there is, into `buffer`.
     pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_readable(context))?;
             let mut read = Err(Errno::AGAIN);
+            // No call is made when the runtime knows that nothing is there.
             let _ = self.try_io(Interest::READABLE, |socket| {
                 read = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count);
                 // Less than there was room for is all that there is: the next bytes will be announced. So the runtime
@@ -74,7 +74,7 @@ impl Stream {
                 if may_be_more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             });
             match read {
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::INTR) => ready!(self.poll_readable(context))?,
                 read => return Poll::Ready(read.map_err(io::Error::from)),
             }
         }
