@@ -26,7 +26,10 @@ impl Watched {
             file.push_str(&format!("    - {}:1 node-{number}\n", server.address));
         }
         let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
-        Self { proxy, admin: SocketAddr::from(([127, 0, 0, 1], admin)) }
+        let admin = SocketAddr::from(([127, 0, 0, 1], admin));
+        // It opens a little later than the pool does.
+        wait_until("the admin port", Duration::from_secs(5), || TcpStream::connect(admin).is_ok());
+        Self { proxy, admin }
     }
 
     fn get(&self, path: &str) -> Answer {
