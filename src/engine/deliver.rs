@@ -376,7 +376,8 @@ impl Engine {
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
         let mut degraded = Vec::new();
         let mut parts = response;
-        if forgiven.is_some() || overflows {
+        let is_replaced = forgiven.is_some() || overflows;
+        if is_replaced {
             let echo = std::mem::take(&mut slot.body);
             let failure = forgiven.unwrap_or(Failure::NoMemory);
             let lost = Lost { verb, conditional, echo: &echo, in_place, server: Some(server) };
@@ -399,7 +400,7 @@ impl Engine {
                 session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
-                if alone && degraded.is_empty() {
+                if alone && !is_replaced {
                     return Some(Handed { started, is_part: false, is_last: true, is_due: true });
                 }
                 session.output.append(parts[0]);
