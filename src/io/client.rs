@@ -15,6 +15,9 @@ use crate::time::Instant;
 /// Reads of a full buffer in one poll, after which other connections get their turn.
 const READS_PER_POLL: usize = 4;
 
+/// Bytes read of a client at a time. What it may not be asked yet is kept for it, so no more than this of each client.
+const READ_LIMIT: usize = 64 << 10;
+
 /// Responses in two pieces of up to so many bytes are copied together: a gathering write costs the kernel more than that.
 const COPIED: usize = 2 << 10;
 
@@ -121,7 +124,7 @@ fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<
                 (stream.poll_append(context, &mut room), most, true)
             }
             Room::Anywhere(most) => {
-                let most = most.min(worker.scratch.len());
+                let most = most.min(READ_LIMIT);
                 (stream.poll_read(context, &mut worker.scratch[..most]), most, false)
             }
         };

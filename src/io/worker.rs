@@ -29,7 +29,7 @@ use crate::engine::session::SessionId;
 use crate::engine::{Effect, Engine, Notice};
 use crate::time::Instant;
 
-/// Bytes read at a time. One buffer a worker serves all its connections.
+/// Bytes read of a server at a time. One buffer a worker serves all its connections.
 const SCRATCH: usize = 256 << 10;
 
 /// How long draining may take before clients are cut off.
