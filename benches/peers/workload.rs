@@ -141,7 +141,7 @@ const IDLE_BYTES: Option<Limit> = Some(Limit { row: "bytes/client", most: 1_536.
 const LEFT_BEHIND: Option<Limit> = Some(Limit { row: "left behind kB", most: 16_384.0 });
 
 /// Every workload, in the order of the report.
-pub(crate) const ALL: [Workload; 25] = [
+pub(crate) const ALL: [Workload; 26] = [
     Workload { limit: BUSY_CALLS, ..W1 },
     W2,
     Workload { name: "w2b", about: "50 connections, batches of 16, else as w1", pace: Pace::Batch, ..W2 },
@@ -149,6 +149,7 @@ pub(crate) const ALL: [Workload; 25] = [
     W4,
     Workload { name: "w5", about: "as w1 with 10,000 B values", value_bytes: 10_000, keys: 2_000, ..W1 },
     W6,
+    Workload { name: "w9", about: "4 connections, else as w1", connections: 4, ..W1 },
     Workload { name: "w7", about: "as w1 beside 1,000 silent connections", silent: 1_000, ..W1 },
     W8,
     Workload { name: "w1u", about: "as w1, softmiss through a unix socket", unix: true, ..W1 },
