@@ -6,9 +6,6 @@
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
 //! goes to the [`Stock`] for the next one: fresh pages cost as much as a copy.
 
-use bytes::BufMut;
-use bytes::buf::Limit;
-
 use super::degrade::Asked;
 use super::input::Outcome;
 use super::link::{LinkId, LinkState};
@@ -31,9 +28,6 @@ pub(super) const BEHIND: usize = 4 << 10;
 /// copied, so it is no more than [`BEHIND`].
 pub(super) const HUGE: usize = 128 << 10;
 
-/// The most that is read at a time, so that other connections get their turn.
-const READ_LIMIT: usize = 256 << 10;
-
 /// What is left of a response, and smaller than this, is copied.
 const WORTH_KEEPING: usize = 16 << 10;
 
@@ -48,8 +42,8 @@ const STOCK_LIMIT: usize = 4 << 20;
 pub enum Room<'a> {
     /// Anywhere, but no more than this at a time. Report with `client_data` or `link_data`.
     Anywhere(usize),
-    /// To the end of the message that they belong to. Report with `client_filled` or `link_filled`.
-    Here(Limit<&'a mut Vec<u8>>),
+    /// To the end of the message that they belong to, up to its capacity. Report with `client_filled` or `link_filled`.
+    Here(&'a mut Vec<u8>),
 }
 
 /// Buffers that large values have been in, for the next ones: their pages are there.
@@ -104,9 +98,9 @@ impl Stock {
         Some(buffer)
     }
 
-    /// Makes room behind the beginning of a message of which so much is missing; says for how many bytes. Room grows with
-    /// what has come, not with what was announced.
-    fn make_room(&mut self, message: &mut Vec<u8>, missing: usize) -> usize {
+    /// Makes room behind the beginning of a message of which so much is missing, and not much more. Room grows with what
+    /// has come, not with what was announced.
+    fn make_room(&mut self, message: &mut Vec<u8>, missing: usize) {
         let wanted = missing + BEHIND;
         if message.capacity() - message.len() < missing.min(LARGE) {
             let grown = wanted.min(message.len().max(LARGE));
@@ -118,7 +112,9 @@ impl Stock {
                 None => message.reserve_exact(grown),
             }
         }
-        wanted.min(message.capacity() - message.len()).min(READ_LIMIT)
+        if message.capacity() - message.len() > wanted + BEHIND {
+            message.shrink_to(message.len() + wanted); // where it stands: only the end of it is given back
+        }
     }
 }
 
@@ -167,12 +163,14 @@ impl Engine {
         if missing < LARGE || scarce {
             return Room::Anywhere(usize::MAX);
         }
-        let room = self.with_stock(|stock, engine| {
-            engine.session(id).map_or(0, |session| stock.make_room(&mut session.partial, missing))
+        self.with_stock(|stock, engine| {
+            if let Some(session) = engine.session(id) {
+                stock.make_room(&mut session.partial, missing);
+            }
         });
         self.charge_session(id);
         match self.session(id) {
-            Some(session) => Room::Here((&mut session.partial).limit(room)),
+            Some(session) => Room::Here(&mut session.partial),
             None => Room::Anywhere(usize::MAX),
         }
     }
@@ -267,9 +265,9 @@ impl Engine {
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
-        let room = self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
+        self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
         self.charge_link(id);
-        Room::Here((&mut self.links[id.index()].partial).limit(room))
+        Room::Here(&mut self.links[id.index()].partial)
     }
 
     /// `count` bytes of a server were read into [`Engine::link_room`]. `outlet` leads straight to the clients.
@@ -355,16 +353,13 @@ mod tests {
     fn room_grows_with_what_has_come() {
         let mut stock = Stock::new(512 << 20);
         let mut message = vec![0; 100];
-        let mut most = 0;
         while message.len() < 3 << 20 {
             let missing = (60 << 20) - message.len();
-            let room = stock.make_room(&mut message, missing);
-            assert!(room > 0 && room <= READ_LIMIT);
-            assert!(message.capacity() <= 2 * message.len() + 2 * LARGE, "of {}", message.len());
+            stock.make_room(&mut message, missing);
+            let room = message.capacity() - message.len();
+            assert!(room > 0 && room <= message.len().max(LARGE));
             message.resize(message.len() + room.min(70_000), 0);
-            most = most.max(room);
         }
-        assert_eq!(most, READ_LIMIT);
     }
 
     #[test]
@@ -376,9 +371,8 @@ mod tests {
         }
         assert_eq!(stock.bytes(), 4 << 20, "the small one had to go");
         let mut message = b"VALUE key 0 900000\r\n".to_vec();
-        assert_eq!(stock.make_room(&mut message, 900_000), READ_LIMIT);
-        assert_eq!(stock.make_room(&mut message, 90_000), 90_000 + BEHIND);
-        assert_eq!((message.capacity(), &message[..]), (1 << 20, &b"VALUE key 0 900000\r\n"[..]));
+        stock.make_room(&mut message, 900_000);
+        assert_eq!((message.capacity(), &message[..]), (20 + 900_000 + BEHIND, &b"VALUE key 0 900000\r\n"[..]));
         assert_eq!(stock.bytes(), 3 << 20);
         assert_eq!(Stock::new(1 << 20).limit, 64 << 10, "a worker with little memory keeps little");
     }

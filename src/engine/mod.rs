@@ -88,7 +88,7 @@ pub struct ClientStatus {
 }
 
 /// The short way for a response: into the client's socket from where it was read, when nothing waits before it and
-/// nothing is to come that could share the write. It saves a copy and a wake-up of the client's task.
+/// nothing is to come that could share the write. It saves a copy.
 pub trait Outlet {
     /// Writes what the client's connection takes at once of two pieces, of which the second may be empty, and says how
     /// many bytes that was; the engine keeps the rest.

@@ -1,19 +1,18 @@
 //! A client's connection: the engine's output to the socket, the socket's input to the engine.
 
-use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::os::fd::OwnedFd;
+use std::task::Poll;
 
-use bytes::BufMut;
-
+use super::poller::{Announced, Token};
 use super::stream::Stream;
-use super::worker::{Shared, Worker};
+use super::worker::Worker;
+use crate::config::model::PoolId;
 use crate::engine::session::SessionId;
 use crate::engine::{Outlet, Room};
 use crate::time::Instant;
 
-/// Reads of a full buffer in one poll, after which other connections get their turn.
-const READS_PER_POLL: usize = 4;
+/// Bytes read of a client in one turn, after which other connections get theirs.
+const READ_BUDGET: usize = 256 << 10;
 
 /// Bytes read of a client at a time. What it may not be asked yet is kept for it, so no more than this of each client.
 const READ_LIMIT: usize = 64 << 10;
@@ -31,147 +30,185 @@ pub(crate) struct Clients {
 
 #[derive(Debug)]
 struct Client {
+    id: SessionId,
     stream: Stream,
-    /// Wakes the client's task.
-    waker: Waker,
+    /// It has had its turn, though there is more to read of it.
+    had_turn: bool,
 }
 
 impl Clients {
     /// A client has come.
-    pub(crate) fn insert(&mut self, id: SessionId, stream: Stream) {
+    fn insert(&mut self, id: SessionId, stream: Stream) {
         if self.places.len() <= id.index() {
             self.places.resize_with(id.index() + 1, || None);
         }
-        self.places[id.index()] = Some(Client { stream, waker: Waker::noop().clone() });
+        self.places[id.index()] = Some(Client { id, stream, had_turn: false });
     }
 
     /// A client has left: its connection is closed.
-    pub(crate) fn remove(&mut self, id: SessionId) {
+    fn remove(&mut self, id: SessionId) {
         if let Some(place) = self.places.get_mut(id.index()) {
             *place = None;
         }
     }
 
-    /// Has a client's task look at its session.
-    pub(crate) fn wake(&self, id: SessionId) {
-        if let Some(Some(client)) = self.places.get(id.index()) {
-            client.waker.wake_by_ref();
-        }
+    /// Takes note of what has happened to a client's connection. Whose it is.
+    #[inline]
+    pub(crate) fn note(&mut self, place: u32, announced: Announced) -> Option<SessionId> {
+        let client = self.places.get_mut(place as usize)?.as_mut()?;
+        client.stream.note(announced);
+        Some(client.id)
+    }
+
+    /// The client at a place, which had its turn, has another.
+    pub(crate) fn again(&mut self, place: u32) -> Option<SessionId> {
+        let client = self.places.get_mut(place as usize)?.as_mut()?;
+        client.had_turn = false;
+        Some(client.id)
+    }
+
+    #[inline]
+    fn get(&mut self, id: SessionId) -> Option<&mut Client> {
+        self.places.get_mut(id.index())?.as_mut().filter(|client| client.id == id)
     }
 }
 
-/// The engine names a client only as long as it is served, so the place of its session is its own.
 impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
-        let Some(Some(client)) = self.places.get(client.index()) else { return 0 };
+        let Self { places, whole } = self;
+        let Some(Some(Client { stream, .. })) = places.get_mut(client.index()) else { return 0 };
         let [first, second] = pieces;
-        if second.is_empty() || first.len() + second.len() > COPIED {
-            return client.stream.try_write(pieces);
+        let written = if second.is_empty() || first.len() + second.len() > COPIED {
+            stream.write(pieces)
+        } else {
+            whole.clear();
+            whole.extend_from_slice(first);
+            whole.extend_from_slice(second);
+            stream.write([whole, b""])
+        };
+        match written {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) | Poll::Pending => 0, // an error shows at the next write
         }
-        self.whole.clear();
-        self.whole.extend_from_slice(first);
-        self.whole.extend_from_slice(second);
-        client.stream.try_write([&self.whole, b""])
     }
 }
 
-/// Serves one client until it leaves or is finished with.
-pub(crate) async fn run(shared: Shared, id: SessionId) {
-    let shared = Rc::clone(&shared);
-    let failed = poll_fn(|context| {
-        let worker = &mut *shared.borrow_mut();
-        let now = worker.clock.now();
-        let outcome = poll(worker, id, now, context);
-        worker.after_client(now);
-        outcome
-    })
-    .await;
-    let worker = &mut *shared.borrow_mut();
-    worker.engine.client_gone(id, failed);
-    worker.forget_client(id);
+/// What has become of a client.
+#[derive(Debug, PartialEq, Eq)]
+enum Became {
+    /// It stays, and has said all for now.
+    Quiet,
+    /// It stays, and has not been read to the end of what there is. Others come first.
+    Longwinded,
+    /// It is finished with.
+    Finished,
+    /// Its connection broke.
+    Broken,
 }
 
-/// Moves what can be moved. Ready when the connection is over: with whether it failed.
-#[inline(never)]
-fn poll(worker: &mut Worker, id: SessionId, now: Instant, context: &mut Context<'_>) -> Poll<bool> {
-    let Some(Some(Client { stream, waker })) = worker.clients.places.get_mut(id.index()) else {
-        return Poll::Ready(false);
-    };
-    waker.clone_from(context.waker());
-    let (mut full_reads, mut waits) = (0, false);
-    loop {
+impl Worker {
+    /// Starts to serve a client.
+    pub(crate) fn welcome(&mut self, pool: PoolId, socket: OwnedFd) {
+        let id = self.engine.client_connected(pool);
+        self.clients.insert(id, Stream::new(socket));
+        // Most have asked something by now, so that is read before the kernel is asked to announce it.
+        self.serve_client(id);
+        if let Some(client) = self.clients.get(id)
+            && client.stream.watch(&self.poller, Token::Client(id.index)).is_err()
+        {
+            self.dismiss(id, true);
+        }
+    }
+
+    /// Moves what can be moved between a client and the engine.
+    #[inline]
+    pub(crate) fn serve_client(&mut self, id: SessionId) {
+        let now = self.clock.now();
+        match self.exchange(id, now) {
+            Became::Quiet => {}
+            Became::Longwinded => self.again.push(Token::Client(id.index)),
+            Became::Finished => self.dismiss(id, false),
+            Became::Broken => self.dismiss(id, true),
+        }
+        self.pass_on(now);
+    }
+
+    fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
+        let Self { engine, clients, scratch, poller, .. } = self;
+        let Some(Client { stream, had_turn, .. }) = clients.get(id) else { return Became::Quiet };
+        let mut budget = READ_BUDGET;
         loop {
-            let output = worker.engine.client_output(id);
-            if output.is_empty() {
-                break;
-            }
-            match stream.poll_write(context, output) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(true),
-                Poll::Ready(Ok(count)) => worker.engine.client_wrote(id, count, now),
-                Poll::Pending => break,
-            }
-        }
-        let status = worker.engine.client_status(id);
-        if status.finished {
-            return Poll::Ready(false);
-        }
-        if !status.reads || waits {
-            return Poll::Pending;
-        }
-        let (read, most, is_large) = match worker.engine.client_room(id) {
-            Room::Here(mut room) => {
-                let most = room.remaining_mut();
-                (stream.poll_append(context, &mut room), most, true)
-            }
-            Room::Anywhere(most) => {
-                let most = most.min(READ_LIMIT);
-                (stream.poll_read(context, &mut worker.scratch[..most]), most, false)
-            }
-        };
-        match read {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(true),
-            Poll::Ready(Ok(0)) => worker.engine.client_ended(id, now),
-            Poll::Ready(Ok(count)) => {
-                if is_large {
-                    worker.engine.client_filled(id, now);
-                } else {
-                    waits = stream.poll_readable(context).is_pending();
-                    worker.engine.client_data(id, &worker.scratch[..count], now);
-                    if waits && !worker.engine.client_is_marked(id) {
-                        return Poll::Pending;
-                    }
+            loop {
+                let output = engine.client_output(id);
+                if output.is_empty() {
+                    break;
                 }
-                if count == most {
-                    full_reads += 1;
-                    if full_reads == READS_PER_POLL {
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
+                match stream.write([output, b""]) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
+                    Poll::Ready(Ok(count)) => engine.client_wrote(id, count, now),
+                    Poll::Pending if stream.watch_room(poller, Token::Client(id.index)).is_err() => {
+                        return Became::Broken;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            let status = engine.client_status(id);
+            if status.finished {
+                return Became::Finished;
+            }
+            if !status.reads || *had_turn || !stream.is_readable() {
+                return Became::Quiet;
+            }
+            if budget == 0 {
+                *had_turn = true;
+                return Became::Longwinded;
+            }
+            let (read, is_large) = match engine.client_room(id) {
+                Room::Here(message) => (stream.append(message), true),
+                Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
+            };
+            match read {
+                Poll::Pending => return Became::Quiet,
+                Poll::Ready(Err(_)) => return Became::Broken,
+                Poll::Ready(Ok(0)) => engine.client_ended(id, now),
+                Poll::Ready(Ok(count)) => {
+                    budget = budget.saturating_sub(count);
+                    if is_large {
+                        engine.client_filled(id, now);
+                    } else {
+                        engine.client_data(id, &scratch[..count], now);
+                    }
+                    if !stream.is_readable() && !engine.client_is_marked(id) {
+                        return Became::Quiet;
                     }
                 }
             }
         }
+    }
+
+    #[cold]
+    fn dismiss(&mut self, id: SessionId, failed: bool) {
+        self.engine.client_gone(id, failed);
+        self.clients.remove(id);
+        self.has_left();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
     fn a_client_is_offered_its_own_bytes_whatever_went_before() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let _guard = runtime.enter();
         let mut clients = Clients::default();
         let mut ends = Vec::new();
         for index in 0..2 {
-            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (near, far) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
-            let stream = tokio::net::UnixStream::from_std(near).unwrap();
-            runtime.block_on(stream.writable()).unwrap();
-            clients.insert(SessionId { index, generation: 0 }, Stream::Unix(stream));
+            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()));
             ends.push(far);
         }
         let large = vec![b'x'; COPIED];

@@ -1,13 +1,10 @@
 //! The connections of a worker to its servers, each at the place of its link.
 
-use std::task::Waker;
-
 use tokio::task::AbortHandle;
 
+use super::poller::Announced;
 use super::stream::Stream;
-use crate::engine::Engine;
 use crate::engine::link::LinkId;
-use crate::time::Instant;
 
 /// What there is for each link.
 #[derive(Debug, Default)]
@@ -16,19 +13,18 @@ pub(crate) struct Links(Vec<Place>);
 #[derive(Debug, Default)]
 struct Place {
     /// The connection, and the epoch of the link that it belongs to.
-    stream: Option<(u32, Stream)>,
-    /// Wakes the task while it has a connection.
-    waker: Option<Waker>,
-    task: Option<AbortHandle>,
+    open: Option<(u32, Stream)>,
+    /// The connection that is being opened.
+    attempt: Option<AbortHandle>,
 }
 
 impl Links {
-    /// A task sets out to connect. What an earlier one has not come to the end of is given up.
-    pub(crate) fn connecting(&mut self, id: LinkId, task: AbortHandle) {
+    /// A connection is being opened. What an earlier attempt has not come to the end of is given up.
+    pub(crate) fn connecting(&mut self, id: LinkId, attempt: AbortHandle) {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, Place::default);
         }
-        if let Some(old) = self.0[id.index()].task.replace(task) {
+        if let Some(old) = self.0[id.index()].attempt.replace(attempt) {
             old.abort();
         }
     }
@@ -36,71 +32,45 @@ impl Links {
     /// The connection is there.
     pub(crate) fn connected(&mut self, id: LinkId, epoch: u32, stream: Stream) {
         if let Some(place) = self.0.get_mut(id.index()) {
-            place.stream = Some((epoch, stream));
+            place.open = Some((epoch, stream));
         }
     }
 
     /// The connection, or the attempt, is of no use any more. With `reset`, what has not been delivered must not be.
     pub(crate) fn disconnect(&mut self, id: LinkId, reset: bool) {
         let Some(place) = self.0.get_mut(id.index()) else { return };
-        if let Some((_, stream)) = place.stream.take()
+        if let Some((_, stream)) = place.open.take()
             && reset
         {
             stream.discard();
         }
-        match (place.task.take(), place.waker.take()) {
-            (_, Some(waker)) => waker.wake(), // one that serves a connection ends by itself
-            (Some(connecting), None) => connecting.abort(),
-            (None, None) => {}
+        if let Some(attempt) = place.attempt.take() {
+            attempt.abort();
         }
     }
 
-    /// The connection has ended.
-    pub(crate) fn ended(&mut self, id: LinkId) {
-        if let Some(place) = self.0.get_mut(id.index()) {
-            place.stream = None;
-        }
-    }
-
-    /// The connection, if it is still that of this epoch. Its task is woken from now on when there is something to write.
-    pub(crate) fn watch(&mut self, id: LinkId, epoch: u32, waker: &Waker) -> Option<&mut Stream> {
-        let place = self.0.get_mut(id.index())?;
-        let (_, stream) = place.stream.as_mut().filter(|(of, _)| *of == epoch)?;
-        if !place.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            place.waker = Some(waker.clone());
-        }
-        Some(stream)
-    }
-
-    /// Has a link's task look at what there is to write.
-    pub(crate) fn wake(&self, id: LinkId) {
-        if let Some(waker) = self.0.get(id.index()).and_then(|place| place.waker.as_ref()) {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Writes what a link has to write, without its task. Whether that was all; the task finds out what is wrong if not.
-    pub(crate) fn write(&self, engine: &mut Engine, id: LinkId, now: Instant) -> bool {
-        let Some((epoch, stream)) = self.0.get(id.index()).and_then(|place| place.stream.as_ref()) else {
+    /// Takes note of what has happened to a link's connection. Whether it has one.
+    #[inline]
+    pub(crate) fn note(&mut self, place: u32, announced: Announced) -> bool {
+        let Some((_, stream)) = self.0.get_mut(place as usize).and_then(|place| place.open.as_mut()) else {
             return false;
         };
-        let output = engine.link_output(id, *epoch);
-        let wanted = output.len();
-        if wanted == 0 {
-            return false;
-        }
-        let count = stream.try_write([output, b""]);
-        if count > 0 {
-            engine.link_wrote(id, *epoch, count, now);
-        }
-        count == wanted
+        stream.note(announced);
+        true
+    }
+
+    /// The connection of a link, and its epoch.
+    #[inline]
+    pub(crate) fn get(&mut self, id: LinkId) -> Option<(u32, &mut Stream)> {
+        let (epoch, stream) = self.0.get_mut(id.index())?.open.as_mut()?;
+        Some((*epoch, stream))
     }
 }
 
 /// Whether requests come one at a time.
 ///
-/// Those of several clients that are ready in the same turn of the loop go out together, in one write by the task of
-/// their link. A request that comes alone gains nothing from that, and waits for another task to have its turn. What
+/// Those of several clients that are ready in the same turn of the loop go out together, in one write at the end of
+/// the turn. A request that comes alone gains nothing from that, and is written at once. What
 /// will come is not known, so it is taken to be like what came last.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -134,19 +104,20 @@ mod tests {
 
     #[test]
     fn a_connection_is_closed_or_reset_as_the_engine_says() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         for reset in [false, true] {
             let mut links = Links::default();
-            let stream = runtime.block_on(tokio::net::TcpStream::connect(address)).unwrap();
+            let stream = std::net::TcpStream::connect(address).unwrap();
             let (mut server, _) = listener.accept().unwrap();
-            links.connecting(LinkId(0), runtime.spawn(std::future::pending::<()>()).abort_handle());
-            links.connected(LinkId(0), 7, Stream::Tcp(stream));
-            assert!(links.watch(LinkId(0), 6, Waker::noop()).is_none(), "the connection of another epoch");
-            assert!(links.watch(LinkId(0), 7, Waker::noop()).is_some());
+            let attempt = runtime.spawn(std::future::pending::<()>());
+            links.connecting(LinkId(0), attempt.abort_handle());
+            links.connected(LinkId(0), 7, Stream::new(stream.into()));
+            assert_eq!(links.get(LinkId(0)).map(|(epoch, _)| epoch), Some(7));
             links.disconnect(LinkId(0), reset);
-            assert!(links.watch(LinkId(0), 7, Waker::noop()).is_none());
+            assert!(links.get(LinkId(0)).is_none());
+            assert!(runtime.block_on(attempt).unwrap_err().is_cancelled());
             let told = server.read(&mut [0]).map_err(|error| error.kind());
             assert_eq!(told, if reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
         }

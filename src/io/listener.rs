@@ -2,22 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
-use tracing::warn;
+use tracing::{error, warn};
 
-use super::alarm::pause;
-use super::stream::Stream;
-use super::worker::{Accepted, Handle, Message, Shared, serve};
+use super::poller::{Poller, Token};
+use super::post::{Handle, Message};
 use crate::config::model::{Config, Listen, Pool, PoolId};
 use crate::stats::counters::Counters;
+use crate::time::Instant;
 
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,12 +40,32 @@ impl Bound {
     }
 }
 
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
 /// Binds the listener of a pool.
 pub(crate) fn bind(pool: &Pool) -> io::Result<Bound> {
     match &pool.listen {
-        Listen::Tcp { address, .. } => bind_tcp(*address, pool.backlog, pool.reuseport).map(Bound::Tcp),
+        Listen::Tcp { address, .. } => {
+            let listener = bind_tcp(*address, pool.backlog, pool.reuseport)?;
+            prepare(&listener, pool.tcpkeepalive)?;
+            Ok(Bound::Tcp(listener))
+        }
         Listen::Unix { path, mode } => bind_unix(path, *mode, pool.backlog).map(Bound::Unix),
     }
+}
+
+/// Sets what clients' connections are to have. Those that are accepted have it from their listener, without calls for each.
+fn prepare(listener: &std::net::TcpListener, keepalive: bool) -> io::Result<()> {
+    let socket = socket2::SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(keepalive)
 }
 
 /// Binds a TCP address.
@@ -80,90 +101,143 @@ fn bind_unix(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<std::os
     Ok(socket.into())
 }
 
-/// What accepting for a pool needs.
+/// Accepts the clients of all pools and deals each to the worker with the fewest. The first worker has it.
+#[derive(Debug)]
 pub(crate) struct Acceptor {
-    pub(crate) shared: Shared,
-    pub(crate) config: Arc<Config>,
-    pub(crate) pool: PoolId,
-    /// The workers; the first is the one that accepts.
-    pub(crate) workers: Arc<[Handle]>,
-    pub(crate) counters: Arc<[Arc<Counters>]>,
+    listeners: Vec<Listener>,
+    /// When those that rest are to be asked again.
+    resumes: Option<Instant>,
+    config: Arc<Config>,
+    workers: Arc<[Handle]>,
+    counters: Arc<[Arc<Counters>]>,
 }
 
-enum Listening {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+#[derive(Debug)]
+struct Listener {
+    bound: Bound,
+    /// It has failed, and is not asked for a while.
+    rests: bool,
+    /// The operator has been told that it fails.
+    complained: bool,
 }
 
-/// Accepts the clients of a pool and deals each to the worker with the fewest.
-pub(crate) async fn accept(acceptor: Acceptor, bound: Bound) {
-    let listening = match bound {
-        Bound::Tcp(listener) => TcpListener::from_std(listener).map(Listening::Tcp),
-        Bound::Unix(listener) => UnixListener::from_std(listener).map(Listening::Unix),
-    };
-    let name = &acceptor.config.pools[acceptor.pool.index()].name;
-    let listening = match listening {
-        Ok(listening) => listening,
-        Err(error) => {
-            tracing::error!(pool = name, %error, "cannot accept clients");
-            return;
-        }
-    };
-    let mut complained = false;
-    loop {
-        let accepted = match &listening {
-            Listening::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
-            Listening::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-        };
-        match accepted {
-            Ok(stream) => {
-                complained = false;
-                acceptor.deal(stream);
-            }
-            // The client went away while it waited; the next one is not concerned.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if !std::mem::replace(&mut complained, true) {
-                    warn!(pool = name, %error, "cannot accept a client (is the limit on open files high enough?)");
-                }
-                pause(&acceptor.shared, ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// Somebody who was accepted.
+pub(crate) enum Accepted {
+    /// A client to be served here.
+    Here(PoolId, OwnedFd),
+    /// Somebody who is served elsewhere, or not at all.
+    Elsewhere,
 }
 
 impl Acceptor {
-    fn deal(&self, stream: Stream) {
-        let pool = &self.config.pools[self.pool.index()];
-        let open: u64 = self.counters.iter().map(|worker| worker.pool(self.pool).client_connections.value()).sum();
-        if pool.client_connections.is_some_and(|limit| open >= limit as u64) {
-            let rejected = &self.counters[0].pool(self.pool).client_rejected;
-            if rejected.value() == 0 {
-                warn!(pool = pool.name, limit = open, "client_connections reached, further clients are turned away");
-            }
-            rejected.add(1);
-            return; // accepted and closed at once, as twemproxy does
+    /// Accepts on all of them, each that of the pool at its place.
+    pub(crate) fn new(
+        bound: Vec<Bound>,
+        config: Arc<Config>,
+        workers: Arc<[Handle]>,
+        counters: Arc<[Arc<Counters>]>,
+        poller: &Poller,
+    ) -> Self {
+        let listeners = bound.into_iter().map(|bound| Listener { bound, rests: false, complained: false }).collect();
+        let acceptor = Self { listeners, resumes: None, config, workers, counters };
+        for place in 0..acceptor.listeners.len() {
+            acceptor.listen(place, poller);
         }
-        if let Stream::Tcp(stream) = &stream {
-            let _ = stream.set_nodelay(true);
-            if pool.tcpkeepalive {
-                let _ = socket2::SockRef::from(stream).set_keepalive(true);
-            }
+        acceptor
+    }
+
+    fn listen(&self, place: usize, poller: &Poller) {
+        let token = Token::Listener(u32::try_from(place).unwrap_or(u32::MAX));
+        if let Err(error) = poller.watch_listener(&self.listeners[place].bound, token) {
+            error!(pool = self.config.pools[place].name, %error, "cannot accept clients");
         }
-        let least = (0..self.workers.len()).min_by_key(|index| self.workers[*index].load.load(Ordering::Relaxed));
-        let Some(index) = least else { return };
-        self.workers[index].load.fetch_add(1, Ordering::Relaxed);
-        if index == 0 {
-            serve(&Rc::clone(&self.shared), self.pool, stream);
+    }
+
+    /// When [`Acceptor::resume`] has something to do.
+    pub(crate) fn resumes(&self) -> Option<Instant> {
+        self.resumes
+    }
+
+    /// Has those listen whose rest is over.
+    pub(crate) fn resume(&mut self, now: Instant, poller: &Poller) {
+        if self.resumes.is_none_or(|at| now < at) {
             return;
         }
-        let accepted = match stream {
-            Stream::Tcp(stream) => stream.into_std().map(Accepted::Tcp),
-            Stream::Unix(stream) => stream.into_std().map(Accepted::Unix),
-        };
-        let sent = accepted.map(|accepted| self.workers[index].messages.send(Message::Client(self.pool, accepted)));
-        if !matches!(sent, Ok(Ok(()))) {
+        self.resumes = None;
+        for place in 0..self.listeners.len() {
+            if std::mem::take(&mut self.listeners[place].rests) {
+                self.listen(place, poller);
+            }
+        }
+    }
+
+    /// Accepts one who waits; `None` if nobody does.
+    pub(crate) fn accept(&mut self, place: u32, now: Instant, poller: &Poller) -> Option<Accepted> {
+        let listener = self.listeners.get_mut(place as usize)?;
+        match accept_with(&listener.bound, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => {
+                listener.complained = false;
+                Some(self.deal(PoolId(u16::try_from(place).unwrap_or(u16::MAX)), socket))
+            }
+            // The client went away while it waited; the next one is not concerned.
+            Err(Errno::CONNABORTED | Errno::INTR) => Some(Accepted::Elsewhere),
+            Err(Errno::AGAIN) => None,
+            Err(error) => {
+                if !std::mem::replace(&mut listener.complained, true) {
+                    let pool = &self.config.pools[place as usize].name;
+                    warn!(pool, %error, "cannot accept a client (is the limit on open files high enough?)");
+                }
+                listener.rests = true;
+                self.resumes = Some(now + ACCEPT_PAUSE);
+                let _ = poller.leave(&listener.bound); // it would be announced for as long as somebody waits
+                None
+            }
+        }
+    }
+
+    fn deal(&self, id: PoolId, socket: OwnedFd) -> Accepted {
+        let pool = &self.config.pools[id.index()];
+        let open = || self.counters.iter().map(|worker| worker.pool(id).client_connections.value()).sum::<u64>();
+        if let Some(limit) = pool.client_connections.filter(|limit| open() >= *limit as u64) {
+            let rejected = &self.counters[0].pool(id).client_rejected;
+            if rejected.value() == 0 {
+                warn!(pool = pool.name, limit, "client_connections reached, further clients are turned away");
+            }
+            rejected.add(1);
+            return Accepted::Elsewhere; // accepted and closed at once, as twemproxy does
+        }
+        let least = (0..self.workers.len()).min_by_key(|index| self.workers[*index].load.load(Ordering::Relaxed));
+        let Some(index) = least else { return Accepted::Elsewhere };
+        self.workers[index].load.fetch_add(1, Ordering::Relaxed);
+        if index == 0 {
+            return Accepted::Here(id, socket);
+        }
+        if !self.workers[index].tell(Message::Client(id, socket)) {
             self.workers[index].load.fetch_sub(1, Ordering::Relaxed);
+        }
+        Accepted::Elsewhere
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        for keepalive in [false, true] {
+            let listener = bind_tcp(([127, 0, 0, 1], 0).into(), 1, false).unwrap();
+            prepare(&listener, keepalive).unwrap();
+            let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let accepted = loop {
+                match accept_with(&listener, SocketFlags::NONBLOCK) {
+                    Err(Errno::AGAIN) => {}
+                    accepted => break accepted.unwrap(),
+                }
+            };
+            let socket = socket2::SockRef::from(&accepted);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert_eq!(socket.keepalive().unwrap(), keepalive);
         }
     }
 }

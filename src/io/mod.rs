@@ -1,17 +1,20 @@
 //! The shell: sockets, threads, the clock, signals. Everything that is not true of every shell is in the engine.
 //!
-//! A worker is a thread with a current-thread runtime and one engine ([`worker`]). Each connection is one task that owns
-//! its socket: [`client`] and [`server`] are two short poll functions between a socket and the engine. [`listener`]
-//! accepts, [`proxy`] puts the parts together, [`signal`] tells them when to stop.
+//! A worker is a thread with an event loop and one engine ([`worker`]): it asks the kernel what has happened ([`poller`])
+//! and moves bytes between sockets ([`stream`]) and the engine, those of [`client`]s and of [`server`]s. [`listener`] accepts,
+//! [`connect`] opens connections on a thread of its own, [`proxy`] puts the parts together, [`signal`] tells them when to stop.
 
 mod alarm;
 mod client;
 pub mod clock;
+mod connect;
 pub mod events;
 mod links;
 pub(crate) mod listener;
 pub mod log;
 mod operator;
+mod poller;
+mod post;
 pub mod proxy;
 mod server;
 pub mod signal;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::log::LogControl;
+use super::post::{Handle, Message};
 use super::proxy::Observed;
-use super::worker::{Handle, Message};
 use crate::config::model::{LogLevel, Pool, PoolId, Rejoin, Server, ServerId};
 use crate::health::hold::{Hold, Said};
 
@@ -96,7 +96,7 @@ impl Operator {
 
     fn wake(&self) {
         for worker in self.workers.iter() {
-            let _ = worker.messages.send(Message::News); // a worker that has ended needs no news
+            worker.tell(Message::News); // a worker that has ended needs no news
         }
     }
 }

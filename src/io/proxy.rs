@@ -1,26 +1,23 @@
 //! The running proxy: its workers, its listeners, its statistics port.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 
 use thiserror::Error;
-use tokio::sync::mpsc;
 use tracing::info;
 
-use super::alarm::Alarm;
 use super::clock::Clock;
+use super::connect::Connector;
 use super::events::Events;
 use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
 use super::operator::Operator;
-use super::worker::{self, Handle, Message, Worker};
+use super::post::{Handle, Message, Post};
+use super::worker::{Surroundings, Worker};
 use crate::config::{
     self,
-    model::{Config, PoolId, Port},
+    model::{Config, Port},
 };
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Board;
@@ -48,7 +45,7 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// A thread or its runtime cannot be started.
+    /// A thread, or what it needs of the kernel, cannot be had.
     #[error("cannot start a worker")]
     Worker(#[from] std::io::Error),
 }
@@ -116,37 +113,42 @@ impl Proxy {
         let board = Arc::new(Board::new(&config, seed));
         let count = config.settings.workers;
         let counters: Arc<[Arc<Counters>]> = (0..count).map(|_| Arc::new(Counters::new(&config))).collect();
-        let (workers, inboxes): (Vec<_>, Vec<_>) = (0..count)
-            .map(|_| {
-                let (messages, inbox) = mpsc::unbounded_channel();
-                (Handle { messages, load: Arc::new(AtomicUsize::new(0)) }, inbox)
-            })
-            .unzip();
+        let posts = (0..count).map(|_| Post::new()).collect::<Result<Vec<_>, _>>()?;
+        let (posts, workers): (Vec<_>, Vec<_>) = posts.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
+        let connector = Connector::start()?;
         let scripts = Scripts::default();
         let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
         let mut bound = Some(bound);
         let mut threads = Vec::new();
-        for (index, inbox) in inboxes.into_iter().enumerate() {
-            let part = Part {
-                setup: Setup {
-                    config: Arc::clone(&config),
-                    board: Arc::clone(&board),
-                    counters: Arc::clone(&counters),
-                    worker: index,
-                    seed: seed.wrapping_add(index as u64),
-                    started_at: clock.wall(crate::time::Instant::ZERO),
-                    scripts: scripts.clone(),
-                },
-                workers: Arc::clone(&workers),
+        for (index, post) in posts.into_iter().enumerate() {
+            let setup = Setup {
+                config: Arc::clone(&config),
+                board: Arc::clone(&board),
+                counters: Arc::clone(&counters),
+                worker: index,
+                seed: seed.wrapping_add(index as u64),
+                started_at: clock.wall(crate::time::Instant::ZERO),
+                scripts: scripts.clone(),
+            };
+            // The first one accepts for all.
+            let acceptor = bound.take().map(|bound| {
+                let (workers, counters) = (Arc::clone(&workers), Arc::clone(&counters));
+                Acceptor::new(bound, Arc::clone(&config), workers, counters, &post.poller)
+            });
+            let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
+            let around = Surroundings {
+                config: Arc::clone(&config),
                 clock,
                 events: Arc::clone(&events),
-                listeners: bound.take().unwrap_or_default(),
-                inbox,
+                connector: connector.clone(),
+                own: workers[index].clone(),
+                others: others.cloned().collect(),
             };
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || part.run())?;
-            threads.push(thread);
+            // What an engine is made of is best allocated by the thread that uses it.
+            let work = move || Worker::new(Engine::new(setup), post, acceptor, around).run();
+            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
         }
         for pool in &config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
@@ -186,7 +188,7 @@ impl Proxy {
     /// Takes no more clients, answers what has been read, and ends. Blocks until it is over.
     pub fn shutdown(self) {
         for worker in self.workers.iter() {
-            let _ = worker.messages.send(Message::Drain);
+            worker.tell(Message::Drain);
         }
         for thread in self.threads {
             let _ = thread.join(); // a worker that panicked has said so itself
@@ -196,66 +198,5 @@ impl Proxy {
                 let _ = std::fs::remove_file(path);
             }
         }
-    }
-}
-
-/// What a worker's thread starts from.
-struct Part {
-    setup: Setup,
-    workers: Arc<[Handle]>,
-    clock: Clock,
-    events: Arc<Events>,
-    /// Only the first worker has any.
-    listeners: Vec<Bound>,
-    inbox: mpsc::UnboundedReceiver<Message>,
-}
-
-impl Part {
-    fn run(self) {
-        let Self { setup, workers, clock, events, listeners, inbox } = self;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .max_blocking_threads(8)
-            .build_local(Default::default());
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, "cannot start the runtime of a worker");
-                return;
-            }
-        };
-        runtime.block_on(async move {
-            let index = setup.worker;
-            let config = Arc::clone(&setup.config);
-            let counters = Arc::clone(&setup.counters);
-            let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
-            let others = others.cloned().collect();
-            let engine = Engine::new(setup);
-            let worker = Worker::new(engine, Arc::clone(&config), clock, others, &workers[index], events);
-            let shared = Rc::new(RefCell::new(worker));
-            {
-                let worker = &mut *shared.borrow_mut();
-                let now = worker.clock.now();
-                worker.engine.preconnect(now);
-            }
-            let mut acceptors = Vec::new();
-            for (pool, bound) in (0u16..).zip(listeners) {
-                let acceptor = Acceptor {
-                    shared: Rc::clone(&shared),
-                    config: Arc::clone(&config),
-                    pool: PoolId(pool),
-                    workers: Arc::clone(&workers),
-                    counters: Arc::clone(&counters),
-                };
-                acceptors.push(tokio::task::spawn_local(listener::accept(acceptor, bound)));
-            }
-            let stop_accepting = acceptors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-            shared.borrow_mut().accepting = stop_accepting;
-            let alarm = match Alarm::new() {
-                Ok(alarm) => alarm,
-                Err(error) => return tracing::error!(%error, "cannot set timers"),
-            };
-            worker::control(shared, inbox, alarm).await;
-        });
     }
 }

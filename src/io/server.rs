@@ -1,111 +1,113 @@
-//! A connection to a server: opened, written, read, until it ends or the engine gives it up.
+//! A connection to a server: written, read, until it ends or the engine gives it up.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "whatever else an open connection says, it broke")]
+use std::os::fd::OwnedFd;
+use std::task::Poll;
 
-use std::future::poll_fn;
-use std::task::{Context, Poll};
-
-use super::stream::{Stream, failure_of};
-use super::worker::{Shared, Worker};
-use crate::config::model::Address;
+use super::connect::failure_of;
+use super::poller::Token;
+use super::stream::Stream;
+use super::worker::Worker;
 use crate::engine::Room;
 use crate::engine::link::LinkId;
 use crate::failure::Failure;
+use crate::time::Instant;
 
-/// Reads in one poll, after which other connections get their turn.
-const READS_PER_POLL: usize = 4;
+/// Bytes read of a server in one turn, after which other connections get theirs.
+const READ_BUDGET: usize = 512 << 10;
 
-/// Serves one connection of a link.
-pub(crate) async fn run(shared: Shared, link: LinkId, epoch: u32, address: Address) {
-    let failure = match Stream::connect(&address).await {
-        Err(failure) => failure,
-        Ok(stream) => {
-            {
-                let worker = &mut *shared.borrow_mut();
-                if worker.engine.link_is_current(link, epoch) {
-                    worker.links.connected(link, epoch, stream);
-                }
-                let now = worker.clock.now();
-                worker.engine.link_connected(link, epoch, now);
-                worker.after();
-            }
-            let failure = poll_fn(|context| {
-                let worker = &mut *shared.borrow_mut();
-                let outcome = poll(worker, link, epoch, context);
-                worker.after();
-                outcome
-            })
-            .await;
-            let worker = &mut *shared.borrow_mut();
-            if worker.engine.link_is_current(link, epoch) {
-                worker.links.ended(link); // if the engine has given it up, it says how to close it
-            }
-            failure
+impl Worker {
+    /// An attempt to connect has come to its end.
+    pub(crate) fn connected(&mut self, link: LinkId, epoch: u32, outcome: Result<OwnedFd, Failure>) {
+        let now = self.clock.now();
+        if !self.engine.link_is_current(link, epoch) {
+            return; // nobody waits for it any more
         }
-    };
-    let worker = &mut *shared.borrow_mut();
-    let now = worker.clock.now();
-    worker.engine.link_failed(link, epoch, failure, now);
-    worker.after();
-}
-
-/// Moves what can be moved. Ready when the connection is over: with how it ended.
-#[inline(never)]
-fn poll(worker: &mut Worker, link: LinkId, epoch: u32, context: &mut Context<'_>) -> Poll<Failure> {
-    let Worker { engine, links, clients, scratch, clock, pace, .. } = worker;
-    // When the engine has given it up, its place may be another's by now.
-    let Some(stream) = links.watch(link, epoch, context.waker()) else { return Poll::Ready(Failure::Closed) };
-    let now = clock.now();
-    loop {
-        let output = engine.link_output(link, epoch);
-        if output.is_empty() {
-            break;
-        }
-        match stream.poll_write(context, output) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Reset),
-            Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
-            Poll::Ready(Ok(count)) => engine.link_wrote(link, epoch, count, now),
-            Poll::Pending => break,
+        let stream = outcome.map(Stream::new).and_then(|stream| {
+            stream.watch(&self.poller, Token::Link(link.0)).map_err(|error| failure_of(&error))?;
+            Ok(stream)
+        });
+        match stream {
+            Ok(stream) => {
+                self.links.connected(link, epoch, stream);
+                self.engine.link_connected(link, epoch, now);
+                self.write_link(link, now);
+            }
+            Err(failure) => self.engine.link_failed(link, epoch, failure, now),
         }
     }
-    for _ in 0..READS_PER_POLL {
-        if !engine.link_is_current(link, epoch) {
-            return Poll::Ready(Failure::Closed); // the engine has given it up and will not listen
-        }
-        let (read, is_large) = match engine.link_room(link, epoch) {
-            Room::Here(mut room) => (stream.poll_append(context, &mut room), true),
-            Room::Anywhere(most) => {
-                let most = most.min(scratch.len());
-                (stream.poll_read(context, &mut scratch[..most]), false)
+
+    /// Writes what a link has to write.
+    #[inline]
+    pub(crate) fn write_link(&mut self, link: LinkId, now: Instant) {
+        let Self { engine, links, poller, .. } = self;
+        let Some((epoch, stream)) = links.get(link) else { return };
+        let failure = loop {
+            let output = engine.link_output(link, epoch);
+            if output.is_empty() {
+                return;
+            }
+            match stream.write([output, b""]) {
+                Poll::Ready(Ok(0)) => break Failure::Reset,
+                Poll::Ready(Err(error)) => break broken(&error),
+                Poll::Ready(Ok(count)) => engine.link_wrote(link, epoch, count, now),
+                Poll::Pending => match stream.watch_room(poller, Token::Link(link.0)) {
+                    Ok(()) => return,
+                    Err(error) => break broken(&error),
+                },
             }
         };
-        match read {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
-            Poll::Ready(Ok(0)) => return Poll::Ready(Failure::Closed),
-            Poll::Ready(Ok(count)) if is_large => {
-                pace.hear();
-                engine.link_filled(link, epoch, count, now, clients);
+        self.lose(link, epoch, failure, now);
+    }
+
+    /// Reads what a server has to say.
+    #[inline]
+    pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
+        let Self { engine, links, clients, scratch, pace, again, .. } = self;
+        let Some((epoch, stream)) = links.get(link) else { return };
+        let mut budget = READ_BUDGET;
+        // When the engine has given it up, it will not listen.
+        while stream.is_readable() && engine.link_is_current(link, epoch) {
+            if budget == 0 {
+                return again.push(Token::Link(link.0));
             }
-            Poll::Ready(Ok(count)) => {
-                pace.hear();
-                // Asked before the bytes are dealt with: a client that has got its answer may have the CPU at once.
-                let waits = stream.poll_readable(context).is_pending();
-                engine.link_data(link, epoch, &scratch[..count], now, clients);
-                if waits && engine.link_is_current(link, epoch) {
-                    return Poll::Pending;
+            let (read, is_large) = match engine.link_room(link, epoch) {
+                Room::Here(message) => (stream.append(message), true),
+                Room::Anywhere(most) => {
+                    let most = most.min(scratch.len());
+                    (stream.read(&mut scratch[..most]), false)
                 }
-            }
+            };
+            let failure = match read {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => broken(&error),
+                Poll::Ready(Ok(0)) => Failure::Closed,
+                Poll::Ready(Ok(count)) => {
+                    pace.hear();
+                    budget = budget.saturating_sub(count);
+                    if is_large {
+                        engine.link_filled(link, epoch, count, now, clients);
+                    } else {
+                        engine.link_data(link, epoch, &scratch[..count], now, clients);
+                    }
+                    continue;
+                }
+            };
+            return self.lose(link, epoch, failure, now);
         }
     }
-    context.waker().wake_by_ref();
-    Poll::Pending
+
+    /// A connection is over.
+    #[cold]
+    fn lose(&mut self, link: LinkId, epoch: u32, failure: Failure, now: Instant) {
+        if self.engine.link_is_current(link, epoch) {
+            // If the engine has given it up, it says how to close it.
+            self.links.disconnect(link, false);
+        }
+        self.engine.link_failed(link, epoch, failure, now);
+    }
 }
 
 /// An error on an open connection: whatever the kernel calls it, the connection broke.
 fn broken(error: &std::io::Error) -> Failure {
-    match failure_of(error) {
-        Failure::TimedOut => Failure::TimedOut,
-        _ => Failure::Reset,
-    }
+    if failure_of(error) == Failure::TimedOut { Failure::TimedOut } else { Failure::Reset }
 }

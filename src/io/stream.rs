@@ -1,148 +1,214 @@
-//! TCP and unix-socket connections as one type.
+//! A connection, TCP or unix, and what the kernel has announced of it.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open-ended")]
-
-use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::os::fd::OwnedFd;
+use std::task::Poll;
+use std::time::Duration;
 
-use bytes::BufMut;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
-use tokio::net::{TcpStream, UnixStream};
+use rustix::net::{RecvFlags, SendFlags, sockopt};
 
-use crate::config::model::Address;
-use crate::failure::Failure;
+use super::poller::{Announced, Poller, Token};
 
-/// A connection.
+/// A connection. `Poll::Pending` says that there is nothing for now: what comes will be announced.
+///
+/// Its calls are made without the C library, which in a process of several threads lets a thread be cancelled in each of
+/// them, at the cost of two locked instructions.
 #[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+pub(crate) struct Stream {
+    socket: OwnedFd,
+    /// There may be something to read.
+    readable: bool,
+    /// The peer sends no more: what there is to read is all, and then the end.
+    over: bool,
+    /// There is no room for what is to be written.
+    full: bool,
+    /// That there is room is announced.
+    room_is_watched: bool,
 }
 
 impl Stream {
-    /// Connects to a server. A host name is looked up each time, and its addresses are tried in turn.
-    pub(crate) async fn connect(address: &Address) -> Result<Self, Failure> {
-        match address {
-            Address::Unix(path) => Self::connect_unix(path).await,
-            Address::Tcp { host, port } => {
-                // An address in figures resolves at once, without a thread.
-                let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|_| Failure::Unresolved)?;
-                let mut last = Failure::Unresolved;
-                for address in found {
-                    match TcpStream::connect(address).await {
-                        Ok(stream) => {
-                            // Without it, the last packet of a batch waits for an acknowledgement: 40 ms.
-                            let _ = stream.set_nodelay(true);
-                            return Ok(Self::Tcp(stream));
-                        }
-                        Err(error) => last = failure_of(&error),
-                    }
-                }
-                Err(last)
-            }
-        }
+    /// Of a socket that does not block. Whether there is something to read is to be found out.
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket, readable: true, over: false, full: false, room_is_watched: false }
     }
 
-    async fn connect_unix(path: &Path) -> Result<Self, Failure> {
-        UnixStream::connect(path).await.map(Self::Unix).map_err(|error| failure_of(&error))
+    /// Has told what happens to it from now on.
+    pub(crate) fn watch(&self, poller: &Poller, token: Token) -> io::Result<()> {
+        poller.watch(&self.socket, token)
+    }
+
+    /// Takes note of what has happened to it.
+    #[inline]
+    pub(crate) fn note(&mut self, announced: Announced) {
+        self.readable |= announced.can_read();
+        self.over |= announced.is_over();
+        self.full &= !announced.can_write();
     }
 
     /// Has what was written and not acknowledged dropped when the connection is closed: a server that is cut off must not
     /// be handed it when the network is back.
     pub(crate) fn discard(&self) {
-        if let Self::Tcp(stream) = self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Reads what there is, into `buffer`.
-    pub(crate) fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut read = Err(Errno::AGAIN);
-            // No call is made when the runtime knows that nothing is there.
-            let _ = self.try_io(Interest::READABLE, |socket| {
-                read = rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count);
-                // Less than there was room for is all that there is: the next bytes will be announced. So the runtime
-                // is told to wait for that, as its own reads do.
-                let may_be_more = read == Ok(buffer.len()) || read == Err(Errno::INTR);
-                if may_be_more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-            });
-            match read {
-                Err(Errno::AGAIN | Errno::INTR) => ready!(self.poll_readable(context))?,
-                read => return Poll::Ready(read.map_err(io::Error::from)),
+    #[inline]
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.readable {
+            return Poll::Pending;
+        }
+        let room = buffer.len();
+        let read = loop {
+            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                read => break read.map(|(count, _)| count),
             }
+        };
+        self.have_read(read, room)
+    }
+
+    /// Reads what there is, to the end of a message, up to its capacity.
+    pub(crate) fn append(&mut self, message: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        if !self.readable {
+            return Poll::Pending;
+        }
+        let room = message.capacity() - message.len();
+        let read = loop {
+            match rustix::net::recv(&self.socket, spare_capacity(message), RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                read => break read.map(|(count, _)| count),
+            }
+        };
+        self.have_read(read, room)
+    }
+
+    #[inline]
+    fn have_read(&mut self, read: Result<usize, Errno>, room: usize) -> Poll<io::Result<usize>> {
+        match read {
+            Ok(count) => {
+                // Less than there was room for is all that there was: what comes now is announced.
+                self.readable = count == room || self.over;
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 
-    /// Has the runtime note that the connection is not ready if `call` says so.
-    ///
-    /// The calls are made without the C library, which in a process of several threads lets a thread be cancelled in each of
-    /// them, at the cost of two locked instructions.
-    fn try_io<R>(&self, interest: Interest, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
-        match self {
-            Self::Tcp(stream) => stream.try_io(interest, || call(stream.as_fd())),
-            Self::Unix(stream) => stream.try_io(interest, || call(stream.as_fd())),
-        }
+    /// Whether there may be something to read.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
     }
 
-    /// Ready if there is something to read; the task is woken when there is, otherwise.
-    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context),
-            Self::Unix(stream) => stream.poll_read_ready(context),
+    /// Writes what fits of two pieces, of which the second may be empty.
+    #[inline]
+    pub(crate) fn write(&mut self, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        if self.full {
+            return Poll::Pending;
         }
-    }
-
-    /// Reads what there is, to the end of `buffer`.
-    pub(crate) fn poll_append(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut impl BufMut,
-    ) -> Poll<io::Result<usize>> {
-        // Nothing is lost with a future that is dropped while it waits.
-        match self {
-            Self::Tcp(stream) => pin!(stream.read_buf(buffer)).poll(context),
-            Self::Unix(stream) => pin!(stream.read_buf(buffer)).poll(context),
-        }
-    }
-
-    /// Writes what fits at once; an error shows at the next [`Stream::poll_write`].
-    pub(crate) fn try_write(&self, pieces: [&[u8]; 2]) -> usize {
-        let written = self.try_io(Interest::WRITABLE, |socket| {
+        let written = loop {
             let written = if pieces[1].is_empty() {
-                rustix::net::send(socket, pieces[0], SendFlags::NOSIGNAL)
+                rustix::net::send(&self.socket, pieces[0], SendFlags::NOSIGNAL)
             } else {
-                rustix::io::writev(socket, &pieces.map(io::IoSlice::new)) // no signal: the program ignores it
+                rustix::io::writev(&self.socket, &pieces.map(io::IoSlice::new)) // no signal: the program ignores it
             };
-            written.map_err(io::Error::from)
-        });
-        written.unwrap_or(0)
+            if written != Err(Errno::INTR) {
+                break written;
+            }
+        };
+        match written {
+            Ok(count) => {
+                self.full = count < pieces[0].len() + pieces[1].len();
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.full = true;
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 
-    /// Writes what fits.
-    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+    /// Has told when there is room for more, if there is none.
+    pub(crate) fn watch_room(&mut self, poller: &Poller, token: Token) -> io::Result<()> {
+        if self.full && !self.room_is_watched {
+            self.room_is_watched = true;
+            poller.watch_room(&self.socket, token)?;
         }
+        Ok(())
     }
 }
 
-/// What an I/O error says about a server.
-pub(crate) fn failure_of(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
-            Failure::Unreachable
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::io::poller::Events;
+
+    fn pair() -> (Poller, Stream, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let (poller, stream) = (Poller::new().unwrap(), Stream::new(near.into()));
+        stream.watch(&poller, Token::Client(0)).unwrap();
+        (poller, stream, far)
+    }
+
+    fn note(poller: &Poller, stream: &mut Stream) -> usize {
+        let mut events = Events::default();
+        let count = poller.wait(&mut events, false).unwrap();
+        events.iter().for_each(|(_, announced)| stream.note(announced));
+        count
+    }
+
+    fn count(moved: Poll<io::Result<usize>>) -> Option<usize> {
+        match moved {
+            Poll::Ready(moved) => Some(moved.unwrap()),
+            Poll::Pending => None,
         }
-        io::ErrorKind::NotFound => Failure::NoSocket,
-        io::ErrorKind::TimedOut => Failure::TimedOut,
-        _ => Failure::Reset,
+    }
+
+    #[test]
+    fn it_is_read_until_less_comes_than_there_was_room_for() {
+        let (poller, mut stream, mut far) = pair();
+        let mut buffer = [0; 4];
+        assert_eq!(count(stream.read(&mut buffer)), None);
+        far.write_all(b"sevenof").unwrap();
+        assert!(!stream.is_readable(), "nothing has been announced yet");
+        note(&poller, &mut stream);
+        assert_eq!(count(stream.read(&mut buffer)), Some(4));
+        assert!(stream.is_readable());
+        let mut message = Vec::with_capacity(8);
+        message.extend_from_slice(b"seve");
+        assert_eq!(count(stream.append(&mut message)), Some(3));
+        assert_eq!((&message[..], stream.is_readable()), (&b"sevenof"[..], false));
+        far.write_all(b"nine").unwrap();
+        drop(far);
+        note(&poller, &mut stream);
+        assert_eq!(count(stream.append(&mut message)), Some(1));
+        assert_eq!(count(stream.read(&mut [0; 9])), Some(3));
+        assert!(stream.is_readable(), "its end is there to be read, and will not be announced again");
+        assert_eq!(count(stream.read(&mut buffer)), Some(0));
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_until_room_is_announced() {
+        let (poller, mut stream, mut far) = pair();
+        let bytes = vec![7; 1 << 20];
+        let written = count(stream.write([&bytes, b"end"])).unwrap();
+        assert!(written < bytes.len(), "all of it fits");
+        assert_eq!(count(stream.write([b"more", b""])), None);
+        let mut heard = vec![0; written];
+        far.read_exact(&mut heard).unwrap();
+        assert_eq!(note(&poller, &mut stream), 0, "room is not announced unless that was asked for");
+        stream.watch_room(&poller, Token::Client(0)).unwrap();
+        assert_eq!(note(&poller, &mut stream), 1);
+        assert_eq!(count(stream.write([b"mo", b"re"])), Some(4));
     }
 }

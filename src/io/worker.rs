@@ -1,172 +1,238 @@
-//! One thread, one current-thread runtime, one engine.
+//! One thread, one event loop, one engine.
 //!
-//! The tasks of a worker share it through an `Rc<RefCell<_>>` that is borrowed once a poll and never across an await.
-//! After each call into the engine [`Worker::after`] wakes whom the engine named; what only the runtime can do
-//! (connect, sleep, tell the other workers) is left to one control task.
+//! A turn of the loop takes what the kernel announces: clients are read, servers are read. Then what came of it is
+//! written: each server once, however many clients asked it something, and each client that waits. What may wait for
+//! somebody (opening connections, looking up names) is done by another thread ([`Connector`]), which sends a [`Message`].
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, Waker};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::alarm::{Alarm, Pauses};
-use super::client::{self, Clients};
+use super::alarm::Alarm;
+use super::client::Clients;
 use super::clock::Clock;
+use super::connect::Connector;
 use super::events::Events;
 use super::links::{Links, Pace};
-use super::server;
-use super::stream::Stream;
+use super::listener::{Accepted, Acceptor};
+use super::poller::{self, Announced, Poller, Token};
+use super::post::{Handle, Message, Post};
 use super::tell;
-use crate::config::model::{Config, PoolId};
-use crate::engine::session::SessionId;
+use crate::config::model::Config;
+use crate::engine::link::LinkId;
 use crate::engine::{Effect, Engine, Notice};
 use crate::time::Instant;
 
 /// Bytes read of a server at a time. One buffer a worker serves all its connections.
 const SCRATCH: usize = 256 << 10;
 
+/// Clients accepted in one turn, after which those who are there get theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+
 /// How long draining may take before clients are cut off.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
 
-/// What a worker is told from outside.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Serve this client.
-    Client(PoolId, Accepted),
-    /// The health of a server has changed.
-    News,
-    /// Finish what has been read, then end.
-    Drain,
+/// What a worker has around it.
+pub(crate) struct Surroundings {
+    pub(crate) config: Arc<Config>,
+    pub(crate) clock: Clock,
+    pub(crate) events: Arc<Events>,
+    pub(crate) connector: Connector,
+    /// The way to itself, and to the other workers.
+    pub(crate) own: Handle,
+    pub(crate) others: Vec<Handle>,
 }
 
-/// A connection on its way from the acceptor to a worker.
-#[derive(Debug)]
-pub(crate) enum Accepted {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-/// The way to one worker.
-#[derive(Debug, Clone)]
-pub(crate) struct Handle {
-    pub(crate) messages: mpsc::UnboundedSender<Message>,
-    /// Clients given to it and not gone yet.
-    pub(crate) load: Arc<AtomicUsize>,
-}
-
-/// The state that the tasks of a worker share.
+/// One thread's part of the proxy. How its clients are served is in [`super::client`], and its servers in
+/// [`super::server`].
 pub(crate) struct Worker {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) scratch: Box<[u8]>,
-    config: Arc<Config>,
     pub(crate) clients: Clients,
     pub(crate) links: Links,
     pub(crate) pace: Pace,
-    control: Option<Waker>,
-    /// When the control task will look at the timers.
-    wakes_at: Option<Instant>,
-    /// Tasks that wait for a while.
-    pub(crate) pauses: Pauses,
-    others: Vec<Handle>,
-    load: Arc<AtomicUsize>,
+    pub(crate) poller: Poller,
+    /// Connections that were left with something to read.
+    pub(crate) again: Vec<Token>,
+    /// Links with something to write.
+    unwritten: Vec<LinkId>,
+    alarm: Alarm,
+    /// The alarm has gone off, or there is news of servers, and the engine has not looked.
+    is_alarmed: bool,
+    inbox: Receiver<Message>,
+    /// Only the first worker has one, until it is drained.
+    acceptor: Option<Acceptor>,
+    config: Arc<Config>,
     events: Arc<Events>,
-    /// The tasks that accept clients, to be ended when draining starts.
-    pub(crate) accepting: Vec<AbortHandle>,
+    connector: Connector,
+    own: Handle,
+    others: Vec<Handle>,
+    /// When draining is over, if it has begun.
+    drains_until: Option<Instant>,
 }
 
-pub(crate) type Shared = Rc<RefCell<Worker>>;
-
 impl Worker {
-    pub(crate) fn new(
-        engine: Engine,
-        config: Arc<Config>,
-        clock: Clock,
-        others: Vec<Handle>,
-        own: &Handle,
-        events: Arc<Events>,
-    ) -> Self {
+    pub(crate) fn new(engine: Engine, post: Post, acceptor: Option<Acceptor>, around: Surroundings) -> Self {
+        let Post { poller, alarm, inbox } = post;
+        let Surroundings { config, clock, events, connector, own, others } = around;
         Self {
             engine,
             clock,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
-            config,
             clients: Clients::default(),
             links: Links::default(),
             pace: Pace::default(),
-            control: None,
-            wakes_at: None,
-            pauses: Pauses::default(),
-            others,
-            load: Arc::clone(&own.load),
+            poller,
+            again: Vec::new(),
+            unwritten: Vec::new(),
+            alarm,
+            is_alarmed: false,
+            inbox,
+            acceptor,
+            config,
             events,
-            accepting: Vec::new(),
+            connector,
+            own,
+            others,
+            drains_until: None,
         }
     }
 
-    /// Wakes whom the last call into the engine concerns.
-    #[inline]
-    pub(crate) fn after(&mut self) {
-        while let Some(link) = self.engine.poll_link() {
-            self.links.wake(link);
-        }
-        self.after_writing();
-    }
-
-    /// As [`Worker::after`], after a client was served: what it asks is written at once if nobody else's is likely to come
-    /// along with it.
-    pub(crate) fn after_client(&mut self, now: Instant) {
-        if let Some(first) = self.engine.poll_link() {
-            let is_alone = self.pace.ask();
-            let mut next = Some(first);
-            while let Some(link) = next {
-                if !(is_alone && self.links.write(&mut self.engine, link, now)) {
-                    self.links.wake(link);
-                }
-                next = self.engine.poll_link();
+    /// Works until it is drained.
+    pub(crate) fn run(mut self) {
+        self.engine.preconnect(self.clock.now());
+        self.write_out();
+        let mut announced = poller::Events::default();
+        let mut again = Vec::new();
+        while !self.is_drained() {
+            std::mem::swap(&mut self.again, &mut again);
+            let may_sleep = again.is_empty() && !self.is_alarmed;
+            if let Err(error) = self.take_announced(&mut announced, may_sleep) {
+                return error!(%error, "cannot wait for connections");
+            }
+            for token in again.drain(..) {
+                self.resume(token);
+            }
+            // What became readable in the same moment has been read by now: after a pause of this process, what servers
+            // said meanwhile must be heard before they are found silent.
+            if self.is_alarmed && !announced.are_full() {
+                self.is_alarmed = false;
+                self.look_at_the_time();
+            }
+            self.write_out();
+            if let Err(error) = self.set_alarm() {
+                return error!(%error, "cannot set timers");
             }
         }
-        self.after_writing();
     }
 
-    fn after_writing(&mut self) {
-        while let Some(session) = self.engine.poll_client() {
-            self.clients.wake(session);
+    /// Deals with what is announced.
+    #[inline]
+    fn take_announced(&mut self, announced: &mut poller::Events, may_sleep: bool) -> std::io::Result<()> {
+        self.poller.wait(announced, may_sleep)?;
+        for (token, what) in announced.iter() {
+            self.take(token, what);
         }
-        let sooner = match (self.engine.next_timeout(), self.wakes_at) {
-            (Some(next), Some(planned)) => next < planned,
-            (next, None) => next.is_some(),
-            (None, Some(_)) => false,
-        };
-        if sooner || self.engine.has_effects() {
-            self.wake_control();
+        Ok(())
+    }
+
+    #[inline]
+    fn take(&mut self, token: Token, what: Announced) {
+        match token {
+            Token::Client(place) => {
+                if let Some(id) = self.clients.note(place, what) {
+                    self.serve_client(id);
+                }
+            }
+            Token::Link(place) => {
+                if self.links.note(place, what) {
+                    let (link, now) = (LinkId(place), self.clock.now());
+                    if what.can_write() {
+                        self.write_link(link, now);
+                    }
+                    self.read_link(link, now);
+                }
+            }
+            Token::Listener(place) => self.accept(place),
+            Token::Inbox => self.read_messages(),
+            Token::Alarm => {
+                self.alarm.gone_off();
+                self.is_alarmed = true;
+            }
         }
     }
 
-    /// Has the control task look again at what it waits for.
-    pub(crate) fn wake_control(&self) {
-        if let Some(control) = &self.control {
-            control.wake_by_ref();
+    /// Goes on with a connection that was left for others to have their turn.
+    #[cold]
+    fn resume(&mut self, token: Token) {
+        match token {
+            Token::Client(place) => {
+                if let Some(id) = self.clients.again(place) {
+                    self.serve_client(id);
+                }
+            }
+            Token::Link(place) => self.read_link(LinkId(place), self.clock.now()),
+            Token::Listener(_) | Token::Inbox | Token::Alarm => {}
         }
     }
 
-    /// A client's task ends.
-    pub(crate) fn forget_client(&mut self, id: SessionId) {
-        self.clients.remove(id);
-        self.load.fetch_sub(1, Ordering::Relaxed);
-        self.wake_control(); // it may wait for the last one
+    /// What a client has just asked is written at once if nobody else's is likely to come along with it.
+    #[inline]
+    pub(crate) fn pass_on(&mut self, now: Instant) {
+        let Some(first) = self.engine.poll_link() else { return };
+        let is_alone = self.pace.ask();
+        let mut next = Some(first);
+        while let Some(link) = next {
+            if is_alone {
+                self.write_link(link, now);
+            } else {
+                self.unwritten.push(link);
+            }
+            next = self.engine.poll_link();
+        }
     }
 
-    fn tell_others(&self) {
-        for other in &self.others {
-            let _ = other.messages.send(Message::News); // a worker that has ended needs no news
+    /// Writes what has come of this turn, and does what the engine wants done, until nothing more comes of that.
+    #[inline]
+    fn write_out(&mut self) {
+        loop {
+            // News of servers is for all workers, and connections take the longest.
+            if let Some(effect) = self.engine.poll_effect() {
+                self.carry_out(effect);
+            } else if let Some(link) = self.unwritten.pop().or_else(|| self.engine.poll_link()) {
+                self.write_link(link, self.clock.now());
+            } else if let Some(id) = self.engine.poll_client() {
+                self.serve_client(id);
+            } else {
+                return;
+            }
+        }
+    }
+
+    #[cold]
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { link, epoch } => {
+                let (pool, server) = self.engine.link_server(link);
+                let address = self.config.pools[pool.index()].servers[server.index()].address.clone();
+                let own = self.own.clone();
+                let attempt = self.connector.connect(address, move |outcome| {
+                    own.tell(Message::Connected { link, epoch, outcome });
+                });
+                self.links.connecting(link, attempt);
+            }
+            Effect::Disconnect { link, reset } => self.links.disconnect(link, reset),
+            Effect::News => {
+                for other in &self.others {
+                    other.tell(Message::News); // a worker that has ended needs no news
+                }
+            }
+            Effect::Notice(notice) => self.tell_operator(&notice),
+            Effect::Slow(slow) => tell::slow(&self.config, &slow),
         }
     }
 
@@ -174,129 +240,130 @@ impl Worker {
         self.events.note(&self.config, notice, self.clock.now());
         tell::notice(&self.config, notice);
     }
-}
 
-/// Starts to serve a client that this worker has been given.
-pub(crate) fn serve(shared: &Shared, pool: PoolId, stream: Stream) {
-    let worker = &mut *shared.borrow_mut();
-    let id = worker.engine.client_connected(pool);
-    worker.clients.insert(id, stream);
-    tokio::task::spawn_local(client::run(Rc::clone(shared), id));
-}
-
-/// The worker's main task: timers, effects, messages. Ends when the worker is drained.
-pub(crate) async fn control(shared: Shared, mut messages: mpsc::UnboundedReceiver<Message>, mut alarm: Alarm) {
-    let mut drain_until: Option<Instant> = None;
-    poll_fn(|context| {
-        shared.borrow_mut().control = Some(context.waker().clone());
-        if alarm.has_gone_off(context) {
-            // Sockets that became ready in the same moment are read first: after a pause of this process, what servers
-            // said meanwhile must be heard before they are found silent.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+    #[cold]
+    fn look_at_the_time(&mut self) {
+        let now = self.clock.now();
+        self.engine.handle_timeout(now);
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume(now, &self.poller);
         }
-        while let Poll::Ready(message) = messages.poll_recv(context) {
+    }
+
+    /// Has the alarm go off when something is to be done.
+    #[inline]
+    fn set_alarm(&mut self) -> std::io::Result<()> {
+        let resumes = self.acceptor.as_ref().and_then(Acceptor::resumes);
+        let next = [self.engine.next_timeout(), resumes, self.drains_until].into_iter().flatten().min();
+        if let Some(at) = next
+            && self.alarm.is_later(at)
+        {
+            self.alarm.set(at, self.clock.now())?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn read_messages(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
             match message {
-                Some(Message::Client(pool, accepted)) => accept(&shared, pool, accepted),
-                Some(Message::News) => {
-                    let worker = &mut *shared.borrow_mut();
-                    worker.engine.handle_timeout(worker.clock.now());
-                    worker.after();
-                }
-                Some(Message::Drain) | None => {
-                    let worker = &mut *shared.borrow_mut();
-                    if drain_until.is_none() {
-                        drain_until = Some(worker.clock.now() + DRAIN_LIMIT);
-                        for task in worker.accepting.drain(..) {
-                            task.abort();
-                        }
-                        worker.engine.drain();
-                        worker.after();
-                    }
-                    if message.is_none() {
-                        break;
+                Message::Client(pool, socket) => self.welcome(pool, socket),
+                Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
+                Message::News => self.is_alarmed = true,
+                Message::Drain => {
+                    if self.drains_until.is_none() {
+                        self.drains_until = Some(self.clock.now() + DRAIN_LIMIT);
+                        self.acceptor = None;
+                        self.engine.drain();
                     }
                 }
             }
         }
-        loop {
-            let next = turn(&shared);
-            if let Some(until) = drain_until {
-                let worker = &mut *shared.borrow_mut();
-                if worker.engine.clients() == 0 || worker.clock.now() >= until {
-                    return Poll::Ready(());
-                }
-            }
-            let next = match (next, drain_until) {
-                (Some(next), Some(until)) => Some(next.min(until)),
-                (next, until) => next.or(until),
-            };
-            let worker = &mut *shared.borrow_mut();
-            match alarm.poll(next, worker.clock.now(), context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    error!(%error, "cannot set timers");
-                    return Poll::Ready(());
-                }
-                Poll::Pending => {
-                    worker.wakes_at = alarm.at();
-                    return Poll::Pending;
-                }
-            }
-        }
-    })
-    .await;
-}
+    }
 
-/// Lets the engine see the time and carries out what it wants done; returns when it wants to see the time again.
-fn turn(shared: &Shared) -> Option<Instant> {
-    let worker = &mut *shared.borrow_mut();
-    let now = worker.clock.now();
-    if worker.engine.next_timeout().is_some_and(|next| next <= now) {
-        worker.engine.handle_timeout(now);
-    }
-    while let Some(effect) = worker.engine.poll_effect() {
-        match effect {
-            Effect::Connect { link, epoch } => {
-                let (pool, server) = worker.engine.link_server(link);
-                let address = worker.config.pools[pool.index()].servers[server.index()].address.clone();
-                let task = tokio::task::spawn_local(server::run(Rc::clone(shared), link, epoch, address));
-                worker.links.connecting(link, task.abort_handle());
+    #[cold]
+    fn accept(&mut self, listener: u32) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(acceptor) = &mut self.acceptor else { return };
+            match acceptor.accept(listener, self.clock.now(), &self.poller) {
+                Some(Accepted::Here(pool, socket)) => self.welcome(pool, socket),
+                Some(Accepted::Elsewhere) => {}
+                None => return,
             }
-            Effect::Disconnect { link, reset } => worker.links.disconnect(link, reset),
-            Effect::News => worker.tell_others(),
-            Effect::Notice(notice) => worker.tell_operator(&notice),
-            Effect::Slow(slow) => tell::slow(&worker.config, &slow),
         }
     }
-    worker.wakes_at = None;
-    worker.after_without_control();
-    worker.pauses.wake(now);
-    match (worker.engine.next_timeout(), worker.pauses.earliest()) {
-        (Some(timeout), Some(pause)) => Some(timeout.min(pause)),
-        (timeout, pause) => timeout.or(pause),
+
+    /// A client that was given to this worker has left.
+    pub(crate) fn has_left(&self) {
+        self.own.load.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_drained(&self) -> bool {
+        let Some(until) = self.drains_until else { return false };
+        self.engine.clients() == 0 || self.clock.now() >= until
     }
 }
 
-impl Worker {
-    /// As [`Worker::after`], for the control task itself.
-    fn after_without_control(&mut self) {
-        let control = self.control.take();
-        self.after();
-        self.control = control;
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
 
-fn accept(shared: &Shared, pool: PoolId, accepted: Accepted) {
-    let stream = match accepted {
-        Accepted::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
-        Accepted::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
-    };
-    match stream {
-        Ok(stream) => serve(shared, pool, stream),
-        Err(error) => {
-            warn!(%error, "cannot take over a client connection");
-            shared.borrow().load.fetch_sub(1, Ordering::Relaxed);
+    use super::*;
+    use crate::config::model::PoolId;
+    use crate::engine::{Scripts, Setup};
+    use crate::health::Board;
+    use crate::stats::counters::Counters;
+
+    fn worker() -> (Worker, Arc<Counters>) {
+        let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
+        let config = Arc::new(crate::config::parse("file", file).unwrap().config);
+        let counters = Arc::new(Counters::new(&config));
+        let (clock, (post, own)) = (Clock::start(), Post::new().unwrap());
+        let engine = Engine::new(Setup {
+            config: Arc::clone(&config),
+            board: Arc::new(Board::new(&config, 1)),
+            counters: [Arc::clone(&counters)].into(),
+            worker: 0,
+            seed: 1,
+            started_at: Duration::ZERO,
+            scripts: Scripts::default(),
+        });
+        let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
+        let around = Surroundings { config, clock, events, connector, own, others: Vec::new() };
+        (Worker::new(engine, post, None, around), counters)
+    }
+
+    /// A client that has sent as much as its socket holds: so many requests that are answered without a server.
+    fn talkative() -> (OwnedFd, UnixStream, usize) {
+        let (near, far) = UnixStream::pair().unwrap();
+        for end in [&near, &far] {
+            end.set_nonblocking(true).unwrap();
+            socket2::SockRef::from(end).set_send_buffer_size(4 << 20).unwrap();
         }
+        let text = "version\r\n".repeat(1000);
+        let sent: usize = std::iter::from_fn(|| (&far).write(text.as_bytes()).ok()).sum();
+        (near.into(), far, sent / "version\r\n".len())
+    }
+
+    #[test]
+    fn a_client_has_one_turn_before_others_have_theirs() {
+        let (mut worker, counters) = worker();
+        let (near, _far, sent) = talkative();
+        let answered = || usize::try_from(counters.pool(PoolId(0)).requests.value()).unwrap();
+        worker.welcome(PoolId(0), near);
+        worker.write_out();
+        let first = answered();
+        assert!(first > 0 && first < sent, "{first} of {sent} requests at once");
+        assert_eq!(worker.again, [Token::Client(0)]);
+        // An announcement is no other turn.
+        let mut announced = poller::Events::default();
+        worker.take_announced(&mut announced, false).unwrap();
+        worker.write_out();
+        assert_eq!((answered(), &worker.again[..]), (first, &[Token::Client(0)][..]));
+        worker.again.clear();
+        worker.resume(Token::Client(0));
+        assert!(answered() > first);
     }
 }

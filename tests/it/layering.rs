@@ -84,8 +84,17 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// What only the shell may name.
-const SHELL_ONLY: &[&str] =
-    &["tokio", "std::net::Tcp", "UnixStream", "Instant::now", "SystemTime", "std::thread", "HashMap", "rand::"];
+const SHELL_ONLY: &[&str] = &[
+    "tokio",
+    "rustix",
+    "std::net::Tcp",
+    "UnixStream",
+    "Instant::now",
+    "SystemTime",
+    "std::thread",
+    "HashMap",
+    "rand::",
+];
 
 /// The parts that are below the shell.
 const BELOW_THE_SHELL: &[&str] = &["time.rs", "failure.rs", "proto", "ring", "health", "stats", "engine"];

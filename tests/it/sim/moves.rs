@@ -1,6 +1,5 @@
 //! Bytes move: from clients to the engine, to the servers, and back.
 
-use bytes::BufMut;
 use softmiss::engine::session::SessionId;
 use softmiss::engine::{Outlet, Room};
 use softmiss::failure::Failure;
@@ -52,9 +51,9 @@ impl World {
         client.outgoing.consume(count);
         // As the shell does, but for a shell that reads elsewhere: that must do no harm.
         match engine.client_room(client.id) {
-            Room::Here(mut room) if !count.is_multiple_of(8) => {
-                let fits = count.min(room.remaining_mut());
-                room.put_slice(&bytes[..fits]);
+            Room::Here(message) if !count.is_multiple_of(8) => {
+                let fits = count.min(message.capacity() - message.len());
+                message.extend_from_slice(&bytes[..fits]);
                 self.tally.add(Thing::LargeRead);
                 engine.client_filled(client.id, now);
                 if fits < count {
@@ -230,9 +229,9 @@ impl World {
         let engine = &mut self.engines[worker];
         // As the shell does, but for a shell that reads elsewhere: that must do no harm.
         match engine.link_room(link, epoch) {
-            Room::Here(mut room) if !count.is_multiple_of(8) => {
-                let fits = count.min(room.remaining_mut());
-                room.put_slice(&bytes[..fits]);
+            Room::Here(message) if !count.is_multiple_of(8) => {
+                let fits = count.min(message.capacity() - message.len());
+                message.extend_from_slice(&bytes[..fits]);
                 outlet.tally.add(Thing::LargeRead);
                 engine.link_filled(link, epoch, fits, now, &mut outlet);
                 if fits < count {

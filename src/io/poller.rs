@@ -1,0 +1,219 @@
+//! What the kernel announces: an epoll set, and ways to be woken by other threads and by time.
+//!
+//! Connections are watched edge-triggered: each change is announced once, and [`Stream`](super::stream::Stream)
+//! remembers it. So one call a turn tells of all connections, and none is needed to say what has been seen.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+/// Announcements taken at a time.
+const EVENTS: usize = 1024;
+
+/// What an announcement is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// The client at this place.
+    Client(u32),
+    /// The connection of this link.
+    Link(u32),
+    /// The listener at this place.
+    Listener(u32),
+    /// Messages of other threads.
+    Inbox,
+    /// The alarm has gone off.
+    Alarm,
+}
+
+impl Token {
+    const fn to_data(self) -> EventData {
+        let (kind, place) = match self {
+            Self::Client(place) => (0, place),
+            Self::Link(place) => (1, place),
+            Self::Listener(place) => (2, place),
+            Self::Inbox => (3, 0),
+            Self::Alarm => (4, 0),
+        };
+        EventData::new_u64(kind << 32 | place as u64)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
+    fn from_data(data: EventData) -> Self {
+        let data = data.u64();
+        let place = data as u32;
+        match data >> 32 {
+            0 => Self::Client(place),
+            1 => Self::Link(place),
+            2 => Self::Listener(place),
+            3 => Self::Inbox,
+            _ => Self::Alarm,
+        }
+    }
+}
+
+/// What has happened to a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announced(EventFlags);
+
+impl Announced {
+    /// There is something to read, or it is over.
+    pub(crate) fn can_read(self) -> bool {
+        self.0.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn is_over(self) -> bool {
+        self.0.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+    }
+
+    /// There is room for what is to be written, or it is over.
+    pub(crate) fn can_write(self) -> bool {
+        self.0.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)
+    }
+}
+
+/// The set of what a worker waits for.
+#[derive(Debug)]
+pub(crate) struct Poller(OwnedFd);
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
+    /// Waits until something is announced; without `may_sleep`, looks whether something is. Says how much is.
+    pub(crate) fn wait(&self, events: &mut Events, may_sleep: bool) -> io::Result<usize> {
+        const NOT_AT_ALL: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        events.0.clear();
+        let limit = if may_sleep { None } else { Some(&NOT_AT_ALL) };
+        match epoll::wait(&self.0, spare_capacity(&mut events.0), limit) {
+            Ok(count) => Ok(count),
+            Err(Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has told when there is something to read of a connection, and when it is over.
+    pub(crate) fn watch(&self, stream: impl AsFd, token: Token) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.0, stream, token.to_data(), flags)?)
+    }
+
+    /// As [`Poller::watch`], and from now on also when there is room for what is to be written. Connections are not
+    /// watched so from the start, as most are never full, and a unix socket announces room each time its peer reads.
+    pub(crate) fn watch_room(&self, stream: impl AsFd, token: Token) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::modify(&self.0, stream, token.to_data(), flags)?)
+    }
+
+    /// Has told, again and again, as long as a listener has somebody waiting.
+    pub(crate) fn watch_listener(&self, listener: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(epoll::add(&self.0, listener, token.to_data(), EventFlags::IN)?)
+    }
+
+    /// Hears no more of a listener.
+    pub(crate) fn leave(&self, listener: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, listener)?)
+    }
+
+    /// A waker of this set.
+    pub(crate) fn waker(&self) -> io::Result<Waker> {
+        // Announced each time it is written to; it need not be read.
+        let counter = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&self.0, &counter, Token::Inbox.to_data(), EventFlags::IN | EventFlags::ET)?;
+        Ok(Waker(Arc::new(counter)))
+    }
+}
+
+/// Room for announcements, and those that came.
+pub(crate) struct Events(Vec<Event>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(Vec::with_capacity(EVENTS))
+    }
+}
+
+impl Events {
+    /// There was no room for more: more may have been announced.
+    pub(crate) fn are_full(&self) -> bool {
+        self.0.len() == self.0.capacity()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, Announced)> {
+        self.0.iter().map(|event| (Token::from_data(event.data), Announced(event.flags)))
+    }
+}
+
+/// Ends the sleep of a worker, from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        // It fails when 2^64 - 2 wakes have not been read: nobody lives to see that.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn announced(poller: &Poller) -> Vec<(Token, Announced)> {
+        let mut events = Events::default();
+        poller.wait(&mut events, false).unwrap();
+        events.iter().collect()
+    }
+
+    #[test]
+    fn a_token_is_what_it_was() {
+        let tokens = [Token::Client(0), Token::Client(u32::MAX), Token::Link(7), Token::Listener(3), Token::Inbox];
+        for token in tokens.into_iter().chain([Token::Alarm]) {
+            assert_eq!(Token::from_data(token.to_data()), token);
+        }
+    }
+
+    #[test]
+    fn each_change_is_announced_once() {
+        let poller = Poller::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        poller.watch(&near, Token::Client(5)).unwrap();
+        assert!(announced(&poller).is_empty());
+        for _ in 0..2 {
+            far.write_all(b"x").unwrap();
+            let [(token, what)] = announced(&poller)[..] else { panic!("one announcement") };
+            assert_eq!(token, Token::Client(5));
+            assert!(what.can_read() && !what.is_over() && !what.can_write());
+            assert!(announced(&poller).is_empty());
+        }
+        poller.watch_room(&near, Token::Client(5)).unwrap();
+        let [(_, what)] = announced(&poller)[..] else { panic!("there is room") };
+        assert!(what.can_write());
+        drop(far);
+        let [(_, what)] = announced(&poller)[..] else { panic!("it is over") };
+        assert!(what.can_read() && what.is_over() && what.can_write());
+    }
+
+    #[test]
+    fn a_waker_wakes_each_time() {
+        let poller = Poller::new().unwrap();
+        let waker = poller.waker().unwrap();
+        for _ in 0..3 {
+            waker.clone().wake();
+            waker.wake();
+            let [(token, _)] = announced(&poller)[..] else { panic!("one announcement") };
+            assert_eq!(token, Token::Inbox);
+            assert!(announced(&poller).is_empty());
+        }
+    }
+}
