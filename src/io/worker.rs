@@ -117,6 +117,10 @@ impl Worker {
             for token in again.drain(..) {
                 self.resume(token);
             }
+            if !self.unwritten.is_empty() {
+                // What others have asked meanwhile goes out along with it.
+                let _ = self.take_announced(&mut announced, false); // an error shows at the next wait
+            }
             // What became readable in the same moment has been read by now: after a pause of this process, what servers
             // said meanwhile must be heard before they are found silent.
             if self.is_alarmed && !announced.are_full() {
