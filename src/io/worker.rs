@@ -104,22 +104,28 @@ impl Worker {
 
     /// Works until it is drained.
     pub(crate) fn run(mut self) {
+        poller::rest_exactly();
         self.engine.preconnect(self.clock.now());
         self.write_out();
         let mut announced = poller::Events::default();
         let mut again = Vec::new();
+        let mut crowd = 0;
         while !self.is_drained() {
             std::mem::swap(&mut self.again, &mut again);
             let may_sleep = again.is_empty() && !self.is_alarmed;
-            if let Err(error) = self.take_announced(&mut announced, may_sleep) {
-                return error!(%error, "cannot wait for connections");
+            if may_sleep {
+                poller::rest(crowd);
             }
+            crowd = match self.take_announced(&mut announced, may_sleep) {
+                Ok(count) => count,
+                Err(error) => return error!(%error, "cannot wait for connections"),
+            };
             for token in again.drain(..) {
                 self.resume(token);
             }
             if !self.unwritten.is_empty() {
                 // What others have asked meanwhile goes out along with it.
-                let _ = self.take_announced(&mut announced, false); // an error shows at the next wait
+                crowd += self.take_announced(&mut announced, false).unwrap_or(0);
             }
             // What became readable in the same moment has been read by now: after a pause of this process, what servers
             // said meanwhile must be heard before they are found silent.
@@ -134,14 +140,14 @@ impl Worker {
         }
     }
 
-    /// Deals with what is announced.
+    /// Deals with what is announced; says how much that was.
     #[inline]
-    fn take_announced(&mut self, announced: &mut poller::Events, may_sleep: bool) -> std::io::Result<()> {
-        self.poller.wait(announced, may_sleep)?;
+    fn take_announced(&mut self, announced: &mut poller::Events, may_sleep: bool) -> std::io::Result<usize> {
+        let count = self.poller.wait(announced, may_sleep)?;
         for (token, what) in announced.iter() {
             self.take(token, what);
         }
-        Ok(())
+        Ok(count)
     }
 
     #[inline]
