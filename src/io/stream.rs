@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
 
 use super::poller::{Announced, Poller, Token};
 
@@ -115,7 +115,8 @@ impl Stream {
             let written = if pieces[1].is_empty() {
                 rustix::net::send(&self.socket, pieces[0], SendFlags::NOSIGNAL)
             } else {
-                rustix::io::writev(&self.socket, &pieces.map(io::IoSlice::new)) // no signal: the program ignores it
+                let nothing = &mut SendAncillaryBuffer::default();
+                rustix::net::sendmsg(&self.socket, &pieces.map(io::IoSlice::new), nothing, SendFlags::NOSIGNAL)
             };
             if written != Err(Errno::INTR) {
                 break written;
