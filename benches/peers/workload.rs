@@ -135,8 +135,8 @@ const R1: Workload = Workload { name: "r1", about: "as w1 in Redis's protocol", 
 const LONE_CALLS: Option<Limit> = Some(Limit { row: "calls/request", most: 6.1 });
 /// A busy worker reads and writes each client once and shares everything else.
 const BUSY_CALLS: Option<Limit> = Some(Limit { row: "calls/request", most: 2.5 });
-/// A client that waits for nothing owns its task and its session, and no buffer.
-const IDLE_BYTES: Option<Limit> = Some(Limit { row: "bytes/client", most: 1_536.0 });
+/// A client that waits for nothing owns its session, and no buffer.
+const IDLE_BYTES: Option<Limit> = Some(Limit { row: "bytes/client", most: 1_024.0 });
 /// Buffers that large values have made are given back, whatever the allocator keeps for itself.
 const LEFT_BEHIND: Option<Limit> = Some(Limit { row: "left behind kB", most: 16_384.0 });
 
