@@ -1,5 +1,6 @@
 //! Memory stays bounded whatever clients do.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::support::client::Client;
@@ -52,6 +53,36 @@ fn a_client_that_asks_for_much_and_does_not_read_costs_little_and_gets_everythin
         assert!(found.starts_with(expected.as_bytes()));
     }
     assert_eq!(client.line(), "END");
+}
+
+#[test]
+fn clients_wait_while_files_run_out_and_are_served_afterwards() {
+    let server = Process::memcached();
+    let proxy = Proxy::start(&[server.address], &["preconnect: true"]).expect_log("cannot accept a client");
+    let mut first = proxy.client();
+    assert_eq!(first.ask("get nothing\r\n"), "END");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.id())).expect("a running proxy").count();
+    let allow = |files: usize| {
+        let limits = format!("--nofile={files}:1024");
+        let status = Command::new("prlimit").arg(format!("--pid={}", proxy.id())).arg(limits).status();
+        assert!(status.is_ok_and(|status| status.success()));
+    };
+    allow(open);
+    let mut others: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    for other in &mut others {
+        other.send("get nothing\r\n");
+    }
+    proxy.wait_for_log("cannot accept a client", Duration::from_secs(5));
+    let before = proxy.busy();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(proxy.busy() - before < Duration::from_millis(100), "it goes on trying");
+    assert_eq!(first.ask("get nothing\r\n"), "END", "who is there is served");
+    allow(1024);
+    for other in &mut others {
+        assert_eq!(other.line(), "END");
+    }
+    let told = proxy.log().iter().filter(|line| line.contains("cannot accept a client")).count();
+    assert_eq!(told, 1, "told once");
 }
 
 #[test]
