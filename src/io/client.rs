@@ -76,7 +76,8 @@ impl Clients {
 impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
         let Self { places, whole } = self;
-        let Some(Some(Client { stream, .. })) = places.get_mut(client.index()) else { return 0 };
+        let place = places.get_mut(client.index()).and_then(Option::as_mut);
+        let Some(Client { stream, .. }) = place.filter(|place| place.id == client) else { return 0 };
         let [first, second] = pieces;
         let written = if second.is_empty() || first.len() + second.len() > COPIED {
             stream.write(pieces)
@@ -211,6 +212,7 @@ mod tests {
             clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()));
             ends.push(far);
         }
+        assert_eq!(clients.offer(SessionId { index: 0, generation: 1 }, [b"of another in its place", b""]), 0);
         let large = vec![b'x'; COPIED];
         let offers: [[&[u8]; 2]; 5] =
             [[b"one", b"END"], [b"two", b""], [b"3", b"end"], [&large, b"END"], [b"", b"four"]];
