@@ -43,6 +43,7 @@ pub enum Room<'a> {
     /// Anywhere, but no more than this at a time. Report with `client_data` or `link_data`.
     Anywhere(usize),
     /// To the end of the message that they belong to, up to its capacity. Report with `client_filled` or `link_filled`.
+    /// How much one read brings is limited by what the kernel keeps for a socket (`tcp_rmem`).
     Here(&'a mut Vec<u8>),
 }
 

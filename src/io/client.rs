@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::task::Poll;
 
+use tracing::warn;
+
 use super::poller::{Announced, Token};
 use super::stream::Stream;
 use super::worker::Worker;
@@ -115,8 +117,9 @@ impl Worker {
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
         if let Some(client) = self.clients.get(id)
-            && client.stream.watch(&self.poller, Token::Client(id.index)).is_err()
+            && let Err(error) = client.stream.watch(&self.poller, Token::Client(id.index))
         {
+            warn!(%error, "cannot watch a client connection (is fs.epoll.max_user_watches high enough?)");
             self.dismiss(id, true);
         }
     }

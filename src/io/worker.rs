@@ -204,9 +204,8 @@ impl Worker {
     /// What a client has just asked is written at once if nobody else's is likely to come along with it.
     #[inline]
     pub(crate) fn pass_on(&mut self, now: Instant) {
-        let Some(first) = self.engine.poll_link() else { return };
-        let is_alone = self.pace.ask();
-        let mut next = Some(first);
+        let mut next = self.engine.poll_link();
+        let is_alone = next.is_some() && self.pace.ask();
         while let Some(link) = next {
             if is_alone {
                 self.write_link(link, now);
@@ -366,6 +365,19 @@ mod tests {
         let text = "version\r\n".repeat(1000);
         let sent: usize = std::iter::from_fn(|| (&far).write(text.as_bytes()).ok()).sum();
         (near.into(), far, sent / "version\r\n".len())
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_watched_is_let_go() {
+        let (mut worker, counters) = worker();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        worker.poller.watch(&near, Token::Alarm).unwrap(); // so that it cannot be done again
+        worker.own.load.fetch_add(1, Ordering::Relaxed); // as who accepts does
+        worker.welcome(PoolId(0), near.into());
+        assert_eq!((worker.engine.clients(), worker.own.load.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(counters.pool(PoolId(0)).client_err.value(), 1);
+        assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0, "it is closed");
     }
 
     #[test]
