@@ -135,7 +135,7 @@ impl Admin {
     ///
     /// When the address cannot be bound or the thread cannot be started.
     pub fn start(address: SocketAddr, operator: Operator) -> std::io::Result<SocketAddr> {
-        let listener = listener::bind_tcp(address, 128, false)?;
+        let listener = listener::bind_tcp(address, 128, false, false)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();

@@ -53,29 +53,28 @@ impl AsFd for Bound {
 pub(crate) fn bind(pool: &Pool) -> io::Result<Bound> {
     match &pool.listen {
         Listen::Tcp { address, .. } => {
-            let listener = bind_tcp(*address, pool.backlog, pool.reuseport)?;
-            prepare(&listener, pool.tcpkeepalive)?;
-            Ok(Bound::Tcp(listener))
+            bind_tcp(*address, pool.backlog, pool.reuseport, pool.tcpkeepalive).map(Bound::Tcp)
         }
         Listen::Unix { path, mode } => bind_unix(path, *mode, pool.backlog).map(Bound::Unix),
     }
 }
 
-/// Sets what clients' connections are to have. Those that are accepted have it from their listener, without calls for each.
-fn prepare(listener: &std::net::TcpListener, keepalive: bool) -> io::Result<()> {
-    let socket = socket2::SockRef::from(listener);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_keepalive(keepalive)
-}
-
-/// Binds a TCP address.
-pub(crate) fn bind_tcp(address: SocketAddr, backlog: u32, reuseport: bool) -> io::Result<std::net::TcpListener> {
+/// Binds a TCP address. Connections have their options from the listener, without calls for each: they send at once, and
+/// with `keepalive` the kernel finds out when the peer is gone.
+pub(crate) fn bind_tcp(
+    address: SocketAddr,
+    backlog: u32,
+    reuseport: bool,
+    keepalive: bool,
+) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if reuseport {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?; // before it listens, so that the first connection has it as well
+    socket.set_keepalive(keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -226,8 +225,7 @@ mod tests {
     #[test]
     fn what_is_accepted_has_the_options_of_its_listener() {
         for keepalive in [false, true] {
-            let listener = bind_tcp(([127, 0, 0, 1], 0).into(), 1, false).unwrap();
-            prepare(&listener, keepalive).unwrap();
+            let listener = bind_tcp(([127, 0, 0, 1], 0).into(), 1, false, keepalive).unwrap();
             let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let accepted = loop {
                 match accept_with(&listener, SocketFlags::NONBLOCK) {

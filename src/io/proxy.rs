@@ -103,9 +103,10 @@ impl Proxy {
         }
         let stats = match config.settings.stats {
             Port::Unsaid | Port::Off => None,
-            Port::At(address) => {
-                Some(listener::bind_tcp(address, 128, false).map_err(|source| StartError::Stats { address, source })?)
-            }
+            Port::At(address) => Some(
+                listener::bind_tcp(address, 128, false, false)
+                    .map_err(|source| StartError::Stats { address, source })?,
+            ),
         };
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
