@@ -67,6 +67,8 @@ pub(crate) struct Worker {
     alarm: Alarm,
     /// The alarm has gone off, or there is news of servers, and the engine has not looked.
     is_alarmed: bool,
+    /// That has been put off for a turn.
+    was_put_off: bool,
     inbox: Receiver<Message>,
     /// Only the first worker has one, until it is drained.
     acceptor: Option<Acceptor>,
@@ -95,6 +97,7 @@ impl Worker {
             unwritten: Vec::new(),
             alarm,
             is_alarmed: false,
+            was_put_off: false,
             inbox,
             acceptor,
             config,
@@ -138,12 +141,7 @@ impl Worker {
                 }
                 crowd += more;
             }
-            // What became readable in the same moment has been read by now: after a pause of this process, what servers
-            // said meanwhile must be heard before they are found silent.
-            if self.is_alarmed && !announced.are_full() {
-                self.is_alarmed = false;
-                self.look_at_the_time();
-            }
+            self.heed_alarm(announced.are_full());
             self.write_out();
             if let Err(error) = self.set_alarm() {
                 return error!(%error, "cannot set timers");
@@ -259,6 +257,19 @@ impl Worker {
     fn tell_operator(&self, notice: &Notice) {
         self.events.note(&self.config, notice, self.clock.now());
         tell::notice(&self.config, notice);
+    }
+
+    /// Looks at the time if the alarm has gone off. What became readable in the same moment has been read by now, unless
+    /// there was more than one turn takes; then that has one turn more. After a pause of this process, what servers said
+    /// meanwhile must be heard before they are found silent.
+    #[inline]
+    fn heed_alarm(&mut self, there_may_be_more: bool) {
+        if self.is_alarmed && (self.was_put_off || !there_may_be_more) {
+            (self.is_alarmed, self.was_put_off) = (false, false);
+            self.look_at_the_time();
+        } else {
+            self.was_put_off = self.is_alarmed;
+        }
     }
 
     #[cold]
@@ -378,6 +389,21 @@ mod tests {
         assert_eq!((worker.engine.clients(), worker.own.load.load(Ordering::Relaxed)), (0, 0));
         assert_eq!(counters.pool(PoolId(0)).client_err.value(), 1);
         assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0, "it is closed");
+    }
+
+    #[test]
+    fn the_alarm_is_put_off_once_however_much_there_is_to_read() {
+        let (mut worker, _) = worker();
+        for _ in 0..2 {
+            worker.is_alarmed = true;
+            worker.heed_alarm(true);
+            assert!(worker.is_alarmed);
+            worker.heed_alarm(true);
+            assert!(!worker.is_alarmed);
+        }
+        worker.is_alarmed = true;
+        worker.heed_alarm(false);
+        assert!(!worker.is_alarmed);
     }
 
     #[test]
