@@ -24,8 +24,10 @@ impl Engine {
     ) -> Result<(ServerId, Option<Cap>), Failure> {
         let state = &self.pools[pool.index()];
         let random = if state.ring.is_random() { next_random(&mut self.random) } else { 0 };
-        let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
-        if state.all_live { Ok((server, None)) } else { self.target_among(pool, asked, marks, key, random, now) }
+        match state.ring.route(key, random) {
+            Some(server) if state.all_live => Ok((server, None)),
+            _ => self.target_among(pool, asked, marks, key, random, now),
+        }
     }
 
     /// As [`Engine::target`], while servers are out.
@@ -41,11 +43,12 @@ impl Engine {
     ) -> Result<(ServerId, Option<Cap>), Failure> {
         loop {
             let state = &self.pools[pool.index()];
-            let server = state.ring.route(key, random).ok_or(Failure::Ejected)?;
+            let server = state.ring.route(key, random);
             if state.all_live {
-                return Ok((server, None));
+                return server.map(|server| (server, None)).ok_or(Failure::Ejected);
             }
             if !asked.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
+                let server = server.ok_or(Failure::Ejected)?;
                 let away = self.pools[pool.index()].home.route(key, random) != Some(server);
                 return Ok((server, if away { self.failover_cap(pool, now) } else { None }));
             }

@@ -2,20 +2,31 @@
 //!
 //! With `on_eject: rehash` a write for an ejected server goes to another one. Two things keep its traces from doing harm:
 //! - `failover_ttl` bounds the lifetime of what is written away from home;
-//! - `rejoin: safe` notes the key with every server that would own it if it alone were back. Before that server takes
-//!   part again it has to forget the key ([`owed`](super::owed)).
+//! - `rejoin: safe` notes the key with every server that would own it if some that are out were back. Before such a server
+//!   takes part again it has to forget the key ([`owed`](super::owed)).
 
 use super::Engine;
 use super::degrade::Asked;
 use super::link::{LinkState, Ticket};
-use crate::config::model::{OnEject, Pool, PoolId, Rejoin, ServerId};
+use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::health::debts::OwedKey;
 use crate::proto::memcache::lifetime::Cap;
-use crate::ring::Ring;
+use crate::ring::Returns;
 use crate::time::Instant;
 
-fn has_equal_weights(pool: &Pool) -> bool {
-    pool.servers.windows(2).all(|pair| pair[0].weight == pair[1].weight)
+/// Most servers that one key is noted with. When so few are left that a write concerns more, it costs less to have all
+/// that are out forget everything.
+const NOTED_LIMIT: usize = 64;
+
+/// How it is seen to that servers which are out do not return with what was changed meanwhile.
+#[derive(Debug)]
+pub(super) enum Failover {
+    /// It is not, or nobody is out.
+    None,
+    /// Each write is noted with those who may own its key when others are back.
+    Noted(Returns),
+    /// All that are out are owed a flush.
+    Flushed,
 }
 
 impl Engine {
@@ -34,59 +45,67 @@ impl Engine {
         self.config.pools[pool.index()].rejoin == Rejoin::Safe
     }
 
-    /// Builds the rings that tell who misses a write.
+    /// Finds out who misses a write while servers are out.
     pub(super) fn prepare_failover(&mut self, pool: PoolId, now: Instant) {
         let config = &self.config.pools[pool.index()];
         let state = &mut self.pools[pool.index()];
         state.all_live = state.live.iter().all(|live| *live);
-        state.without.clear();
-        if config.rejoin != Rejoin::Safe || config.on_eject == OnEject::Hold {
+        state.failover = Failover::None;
+        if config.rejoin != Rejoin::Safe || config.on_eject == OnEject::Hold || state.all_live {
             return;
         }
-        let out: Vec<usize> = (0..state.live.len()).filter(|server| !state.live[*server]).collect();
-        for server in &out {
-            let mut live = state.live.clone();
-            live[*server] = true;
-            state.without.push((super::server_id(*server), Ring::new(config, &live)));
-        }
-        // Where weights differ, servers have more or fewer points as others leave, and two of three that return may own
-        // keys that neither would own alone.
-        if out.len() > 2 && !has_equal_weights(config) {
-            out.iter().for_each(|server| self.board.owe_flush(pool, super::server_id(*server), now));
+        match Returns::new(&mut state.circle, config, &state.live) {
+            Some(returns) => state.failover = Failover::Noted(returns),
+            None => drop(self.flush_absent(pool, now)),
         }
     }
 
-    /// Notes a write that goes to `server` with the servers that miss it. `false` when one of them is back in the ring.
+    /// Has all servers that are out forget everything before they are back. `false` when one of them is back already.
+    fn flush_absent(&mut self, pool: PoolId, now: Instant) -> bool {
+        let state = &mut self.pools[pool.index()];
+        state.failover = Failover::Flushed;
+        let out = (0..state.live.len()).filter(|server| !state.live[*server]).map(super::server_id);
+        let back = out.filter(|server| !self.board.owe_absent_flush(pool, *server, now)).count();
+        back == 0
+    }
+
+    /// Notes a write that goes to `server`, or to none, with the servers that miss it. `false` when one of them is back in
+    /// the ring.
     ///
-    /// Those are the key's home, and each server that would own the key if it alone were back. The home may be live and
-    /// own less than it will, where weights differ; it forgets the key at once.
+    /// Those are the key's home, and each server that would own the key if some were back. It may be live and own less
+    /// than it will, where the number of points changes with that of the servers; then it forgets the key at once.
     pub(super) fn note_absent(
         &mut self,
         pool: PoolId,
-        server: ServerId,
+        server: Option<ServerId>,
         asked: Asked<'_>,
         marks: u8,
         key: &[u8],
         now: Instant,
     ) -> bool {
         let state = &self.pools[pool.index()];
-        let home = state.home.route(key, 0);
-        let owed = || OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
-        for (absent, ring) in &state.without {
-            if *absent != server
-                && (home == Some(*absent) || ring.route(key, 0) == Some(*absent))
-                && !self.board.owe_absent(pool, *absent, owed(), now)
-            {
-                return false;
-            }
+        let mut owners = Vec::new();
+        match &state.failover {
+            Failover::None => return true,
+            Failover::Noted(returns) => returns.owners(key, &mut owners),
+            // What has been flushed while it was out stays empty, so nothing is to be noted with it.
+            Failover::Flushed if self.version != self.board.version() => return false,
+            Failover::Flushed => owners.extend(state.home.route(key, 0).filter(|home| state.live[home.index()])),
         }
-        if let Some(home) = home
-            && home != server
-            && !state.without.is_empty()
-            && state.live[home.index()]
-        {
-            let link = state.links[home.index()][0];
-            self.board.owe_key(pool, home, owed(), now);
+        if owners.len() > NOTED_LIMIT {
+            return self.flush_absent(pool, now);
+        }
+        let owed = || OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
+        for owner in owners.into_iter().filter(|owner| Some(*owner) != server) {
+            let state = &self.pools[pool.index()];
+            if !state.live[owner.index()] {
+                if !self.board.owe_absent(pool, owner, owed(), now) {
+                    return false;
+                }
+                continue;
+            }
+            let link = state.links[owner.index()][0];
+            self.board.owe_key(pool, owner, owed(), now);
             if self.links[link.index()].state == LinkState::Up {
                 self.pay_open(link, now);
             } else {

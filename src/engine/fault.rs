@@ -15,7 +15,6 @@ use crate::health::Verdict;
 use crate::health::hold::Standing;
 use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
-use crate::ring::Ring;
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -335,11 +334,13 @@ impl Engine {
                 continue;
             }
             let live: Vec<bool> = standing.iter().map(|standing| *standing == Standing::Up).collect();
-            let held = vec![true; live.len()];
             let config = &self.config.pools[index];
-            self.pools[index].ring = Ring::new(config, if config.on_eject == OnEject::Hold { &held } else { &live });
-            self.pools[index].live = live;
-            let before = std::mem::replace(&mut self.pools[index].standing, standing);
+            let state = &mut self.pools[index];
+            if config.on_eject == OnEject::Rehash {
+                state.ring = state.circle.ring(config, &live);
+            }
+            state.live = live;
+            let before = std::mem::replace(&mut state.standing, standing);
             self.prepare_failover(pool, now);
             for (server, before) in (0..before.len()).map(server_id).zip(before) {
                 match (before, self.pools[index].standing[server.index()]) {

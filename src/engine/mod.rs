@@ -66,11 +66,12 @@ use crate::health::Board;
 use crate::health::hold::Standing;
 use crate::outcome::Class;
 use crate::proto::resp::args::Span;
-use crate::ring::Ring;
+use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
+use failover::Failover;
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 use merge::Merge;
@@ -118,12 +119,16 @@ struct PoolState {
     all_live: bool,
     /// The ring of all servers, live or not: where keys are at home.
     home: Ring,
-    /// While servers are out: for each of them, the ring as it were if it alone were back. Filled where it is needed.
-    without: Vec<(ServerId, Ring)>,
+    /// Where the rings of other sets of servers come from.
+    circle: Circle,
+    /// While servers are out: what is done about writes that they miss.
+    failover: Failover,
     /// For each server, its links for requests.
     links: Vec<Vec<LinkId>>,
     /// For each server, its link for probes.
     probes: Vec<LinkId>,
+    /// For each server, when its probe's timer fires, if one is set. A later one may be set as well, and is of no account.
+    probe_timers: Vec<Option<Instant>>,
     /// Connections that belong to one client each.
     dedicated: usize,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
@@ -226,18 +231,22 @@ impl Engine {
             let id = pool_id(index);
             let redis = pool.protocol == Protocol::Redis;
             let single = pool.server_connections == 1;
+            let mut circle = Circle::new(pool);
+            let home = circle.ring(pool, &vec![true; pool.servers.len()]);
             let mut state = PoolState {
                 redis,
                 single,
                 plain: single && !redis,
-                ring: Ring::new(pool, &vec![true; pool.servers.len()]),
-                home: Ring::new(pool, &vec![true; pool.servers.len()]),
-                without: Vec::new(),
+                ring: home.clone(),
+                home,
+                circle,
+                failover: Failover::None,
                 live: vec![true; pool.servers.len()],
                 standing: vec![Standing::Up; pool.servers.len()],
                 all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),
+                probe_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 limits: [(None, 0); 2],

@@ -28,15 +28,22 @@ impl Engine {
         if let Some(at) = self.board.probe_at(pool, server)
             && self.probes
         {
-            self.timers.set(at, Timer::Probe(pool, server));
+            // One timer a server: every change of the ring comes by here for all that are out.
+            let timed = &mut self.pools[pool.index()].probe_timers[server.index()];
+            if timed.is_none_or(|timed| at < timed) {
+                *timed = Some(at);
+                self.timers.set(at, Timer::Probe(pool, server));
+            }
         }
     }
 
     /// The time of a probe has come.
     pub(super) fn probe_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        if self.draining {
-            return;
+        let timed = &mut self.pools[pool.index()].probe_timers[server.index()];
+        if self.draining || timed.is_some_and(|at| at > now) {
+            return; // set before an earlier one, which has set the next
         }
+        *timed = None;
         if self.board.claim_probe(pool, server, now) {
             self.counters.server(pool, server).probes.add(1);
             let link = self.pools[pool.index()].probes[server.index()];

@@ -259,6 +259,17 @@ impl Board {
         out
     }
 
+    /// A server that is out of the ring must forget everything before it is back. `false` when it is back already.
+    pub fn owe_absent_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        let entry = self.entry(pool, server);
+        let tracker = entry.lock();
+        let out = !tracker.is_up();
+        if out {
+            entry.add_debt(|debts| debts.add_flush(now));
+        }
+        out
+    }
+
     /// Whether a server is owed anything.
     #[must_use]
     pub fn owes(&self, pool: PoolId, server: ServerId) -> bool {

@@ -33,14 +33,18 @@ pub(super) fn points<'a>(servers: impl Iterator<Item = (ServerId, &'a str, u32)>
     let mut points = Vec::new();
     for (server, name, weight) in servers {
         for group in 0..groups(weight, total_weight, live) {
-            let mut text = format!("{name}-{group}").into_bytes();
-            text.truncate(TEXT_LIMIT);
-            let digest = md5::compute(&text).0;
-            let (values, _) = digest.as_chunks::<4>();
-            points.extend(values.iter().map(|value| Slot { point: u32::from_le_bytes(*value), server }));
+            points.extend(group_points(name, group).map(|point| Slot { point, server }));
         }
     }
     // Stable: points of equal value stay in the order of the servers.
     points.sort_by_key(|slot| slot.point);
     points
+}
+
+/// The points of one of a server's groups.
+pub(super) fn group_points(name: &str, group: u32) -> impl Iterator<Item = u32> {
+    let mut text = format!("{name}-{group}").into_bytes();
+    text.truncate(TEXT_LIMIT);
+    let digest = md5::compute(&text).0;
+    (0..4).map(move |place| u32::from_le_bytes([0, 1, 2, 3].map(|byte| digest[place * 4 + byte])))
 }

@@ -1,15 +1,22 @@
 //! From a key to a server, over the servers that are live.
 //!
-//! A [`Ring`] is built whenever a server leaves or returns and read for every key. It holds all that routing needs, so
-//! that [`Ring::route`] is a hash and a look-up: no lock, no allocation. Placement is twemproxy's, bit for bit.
+//! A [`Ring`] holds all that routing needs, so that [`Ring::route`] is a hash and a look-up: no lock, no allocation.
+//! Placement is twemproxy's, bit for bit. When a server leaves or returns, a worker takes the next ring from the pool's
+//! [`Circle`]: no point is computed anew, those of servers that are out are passed over.
 
+pub mod circle;
 pub mod hash;
 pub mod ketama;
+pub mod returns;
 pub mod tag;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::model::{Distribution, HashKind, Pool, ServerId};
+pub use circle::Circle;
+use circle::Thinned;
+pub use returns::Returns;
 
 /// Where keys belong, for one set of live servers.
 #[derive(Debug, Clone)]
@@ -25,12 +32,15 @@ enum Placement {
     Nowhere,
     /// The pool has one server: no key is hashed.
     Only(ServerId),
+    /// Every point counts.
     Ketama {
-        points: Vec<Slot>,
+        points: Arc<[Slot]>,
         /// For each value of a hash's upper bits, where in `points` to start looking.
-        starts: Vec<u32>,
+        starts: Arc<[u32]>,
         shift: u32,
     },
+    /// Some points do not.
+    Thinned(Thinned),
     /// Each live server, repeated by its weight.
     Modula(Vec<ServerId>),
     /// The live servers.
@@ -80,7 +90,7 @@ impl Ring {
             Placement::Only(ServerId(0))
         } else {
             match pool.distribution {
-                Distribution::Ketama => ketama(ketama::points(servers)),
+                Distribution::Ketama => whole(ketama::points(servers)),
                 Distribution::Modula => {
                     Placement::Modula(servers.flat_map(|(id, _, weight)| (0..weight).map(move |_| id)).collect())
                 }
@@ -99,9 +109,11 @@ impl Ring {
             Placement::Ketama { points, starts, shift } => {
                 Some(first_at_or_after(points, starts, *shift, self.hash_of(key)).server)
             }
-            Placement::Nowhere | Placement::Only(_) | Placement::Modula(_) | Placement::Random(_) => {
-                self.route_otherwise(key, random)
-            }
+            Placement::Nowhere
+            | Placement::Thinned(_)
+            | Placement::Only(_)
+            | Placement::Modula(_)
+            | Placement::Random(_) => self.route_otherwise(key, random),
         }
     }
 
@@ -109,6 +121,7 @@ impl Ring {
     fn route_otherwise(&self, key: &[u8], random: u32) -> Option<ServerId> {
         match &self.placement {
             Placement::Ketama { .. } | Placement::Nowhere => None,
+            Placement::Thinned(thinned) => thinned.first(self.hash_of(key)).map(|slot| slot.server),
             Placement::Only(server) => Some(*server),
             Placement::Modula(slots) => Some(slots[self.hash_of(key) as usize % slots.len()]),
             Placement::Random(servers) => Some(servers[random as usize % servers.len()]),
@@ -147,6 +160,10 @@ impl Ring {
                 let slot = first_at_or_after(points, starts, *shift, hash);
                 (Some(slot.point), Some(slot.server))
             }
+            Placement::Thinned(thinned) => {
+                let slot = thinned.first(hash);
+                (slot.map(|slot| slot.point), slot.map(|slot| slot.server))
+            }
             Placement::Modula(slots) => (None, Some(slots[hash as usize % slots.len()])),
         };
         Explanation { hashed, hash, point, server }
@@ -166,14 +183,8 @@ impl Ring {
         match &self.placement {
             Placement::Nowhere => {}
             Placement::Only(server) => add(*server, 1.0),
-            Placement::Ketama { points, .. } => {
-                let mut before = points.last().map_or(0, |slot| slot.point);
-                for slot in points {
-                    // Around the circle: the first point also takes what lies behind the last.
-                    add(slot.server, f64::from(slot.point.wrapping_sub(before)) / 4_294_967_296.0);
-                    before = slot.point;
-                }
-            }
+            Placement::Ketama { points, .. } => add_arcs(points.iter().copied(), add),
+            Placement::Thinned(thinned) => add_arcs(thinned.slots(), add),
             Placement::Modula(servers) | Placement::Random(servers) => {
                 for server in servers {
                     add(*server, 1.0 / servers.len() as f64);
@@ -184,30 +195,52 @@ impl Ring {
     }
 }
 
-/// A ring with a table over the upper bits of the hash, so that a look-up takes a step or two instead of nine.
-fn ketama(points: Vec<Slot>) -> Placement {
+/// Adds to each server the part of the circle that its points take.
+fn add_arcs(slots: impl DoubleEndedIterator<Item = Slot> + Clone, mut add: impl FnMut(ServerId, f64)) {
+    let mut before = slots.clone().next_back().map_or(0, |slot| slot.point);
+    for slot in slots {
+        // Around the circle: the first point also takes what lies behind the last.
+        add(slot.server, f64::from(slot.point.wrapping_sub(before)) / 4_294_967_296.0);
+        before = slot.point;
+    }
+}
+
+/// The ring of points that all count.
+fn whole(points: Vec<Slot>) -> Placement {
     if points.is_empty() {
         return Placement::Nowhere;
     }
+    let (starts, shift) = table(&points);
+    Placement::Ketama { points: points.into(), starts: starts.into(), shift }
+}
+
+/// A table over the upper bits of the hash, so that a look-up takes a step or two instead of nine.
+fn table(points: &[Slot]) -> (Vec<u32>, u32) {
     let bits = (points.len() * 2).next_power_of_two().trailing_zeros().clamp(1, 16);
     let shift = 32 - bits;
-    let starts = (0..1u32 << bits)
-        .map(|prefix| points.partition_point(|slot| slot.point < prefix << shift))
-        .map(|start| u32::try_from(start).unwrap_or(u32::MAX))
-        .collect();
-    Placement::Ketama { points, starts, shift }
+    let mut at = 0;
+    let starts = (0..1u32 << bits).map(|prefix| {
+        while points.get(at).is_some_and(|slot| slot.point < prefix << shift) {
+            at += 1;
+        }
+        u32::try_from(at).unwrap_or(u32::MAX)
+    });
+    (starts.collect(), shift)
 }
 
 #[inline]
 fn first_at_or_after(points: &[Slot], starts: &[u32], shift: u32, hash: u32) -> Slot {
+    points.get(index_at_or_after(points, starts, shift, hash)).copied().unwrap_or(points[0])
+}
+
+/// Where the first point at or after `hash` is; behind the last if there is none.
+#[inline]
+fn index_at_or_after(points: &[Slot], starts: &[u32], shift: u32, hash: u32) -> usize {
     let mut at = starts[(hash >> shift) as usize] as usize;
-    while let Some(slot) = points.get(at) {
-        if slot.point >= hash {
-            return *slot;
-        }
+    while points.get(at).is_some_and(|slot| slot.point < hash) {
         at += 1;
     }
-    points[0]
+    at
 }
 
 #[cfg(test)]

@@ -116,7 +116,135 @@ fn a_light_server_can_be_left_with_no_points() {
     assert_eq!(ketama::groups(1, 1001, 2), 0);
 }
 
+fn weighted(weights: &[u32]) -> Pool {
+    let line = |(at, weight): (usize, &u32)| server(at, &format!("10.0.0.{at}:11211:{weight}"));
+    let servers = weights.iter().enumerate().map(line).collect();
+    pool(servers, HashKind::Fnv1a_64, Distribution::Ketama, None)
+}
+
+/// Every set of servers that has more than `live`.
+fn larger(live: &[bool]) -> Vec<Vec<bool>> {
+    let out: Vec<usize> = (0..live.len()).filter(|server| !live[*server]).collect();
+    let back = |set: u32| (0..out.len()).filter(move |place| set >> place & 1 == 1);
+    let with = |set| {
+        back(set).fold(live.to_vec(), |mut live, place| {
+            live[out[place]] = true;
+            live
+        })
+    };
+    (1..1 << out.len()).map(with).collect()
+}
+
+/// Who owns each key if any of the servers that are out are back, by computing each ring.
+fn owners_by_computing(pool: &Pool, live: &[bool], keys: &[String]) -> Vec<Vec<ServerId>> {
+    let rings: Vec<Ring> = larger(live).iter().map(|live| Ring::new(pool, live)).collect();
+    let owners = |key: &String| {
+        let mut owners: Vec<_> = rings.iter().filter_map(|ring| ring.route(key.as_bytes(), 0)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    };
+    keys.iter().map(owners).collect()
+}
+
+/// Of which keys each server that is out is the owner when it alone is back.
+fn owners_alone(pool: &Pool, live: &[bool], keys: &[String]) -> Vec<Vec<ServerId>> {
+    let out: Vec<u16> = (0..).zip(live).filter(|(_, live)| !**live).map(|(server, _)| server).collect();
+    let rings: Vec<_> = out
+        .iter()
+        .map(|server| {
+            let mut live = live.to_vec();
+            live[usize::from(*server)] = true;
+            (ServerId(*server), Ring::new(pool, &live))
+        })
+        .collect();
+    let owners = |key: &String| {
+        rings.iter().filter(|(id, ring)| ring.route(key.as_bytes(), 0) == Some(*id)).map(|(id, _)| *id).collect()
+    };
+    keys.iter().map(owners).collect()
+}
+
+fn owners(returns: &Returns, key: &str) -> Vec<ServerId> {
+    let mut owners = vec![ServerId(99)];
+    returns.owners(key.as_bytes(), &mut owners);
+    owners
+}
+
+#[test]
+fn where_rounding_takes_points_from_equal_servers_nobody_is_forgotten() {
+    // Of 25 servers each has 39 groups of points, of 24 and of 26 it has 40.
+    let pool = equal_servers(26);
+    assert_eq!([24, 25, 26].map(|count| ketama::groups(1, count, count as usize)), [40, 39, 40]);
+    let keys: Vec<String> = (0..3000).map(|number| format!("key:{number}")).collect();
+    let mut circle = Circle::new(&pool);
+    let live: Vec<bool> = (0..26).map(|server| ![3, 7, 20].contains(&server)).collect();
+    let returns = Returns::new(&mut circle, &pool, &live).unwrap();
+    let now = circle.ring(&pool, &live);
+    let mut moved_between_live = 0;
+    for (key, wanted) in keys.iter().zip(owners_by_computing(&pool, &live, &keys)) {
+        let found = owners(&returns, key);
+        assert!(wanted.iter().all(|server| found.contains(server)), "{key}: {wanted:?}, not {found:?}");
+        let owner = now.route(key.as_bytes(), 0);
+        moved_between_live += usize::from(wanted.iter().any(|server| live[server.index()] && Some(*server) != owner));
+    }
+    assert!(moved_between_live > 0, "no key moves from one live server to another: the test tests nothing");
+}
+
 proptest! {
+    #[test]
+    fn a_ring_taken_from_the_circle_is_the_ring_that_is_computed(
+        weights in proptest::collection::vec(1u32..40, 1..9),
+        equal: bool,
+        states in proptest::collection::vec(any::<u16>(), 1..6),
+        keys in proptest::collection::vec("[a-z0-9:]{1,30}", 1..40),
+    ) {
+        let weights = if equal { vec![weights[0]; weights.len()] } else { weights };
+        let pool = weighted(&weights);
+        let mut circle = Circle::new(&pool);
+        for state in states.into_iter().chain([u16::MAX]) {
+            let live: Vec<bool> = (0..weights.len()).map(|server| state >> server & 1 == 1).collect();
+            let (taken, computed) = (circle.ring(&pool, &live), Ring::new(&pool, &live));
+            for key in &keys {
+                prop_assert_eq!(taken.explain(key.as_bytes()), computed.explain(key.as_bytes()));
+                prop_assert_eq!(taken.route(key.as_bytes(), 0), computed.route(key.as_bytes(), 0));
+            }
+            prop_assert_eq!(taken.shares(weights.len()), computed.shares(weights.len()));
+        }
+    }
+
+    #[test]
+    fn who_owns_a_key_when_servers_return_is_told_without_their_rings(
+        weights in proptest::collection::vec(1u32..9, 2..9),
+        equal: bool,
+        out in 1usize..5,
+        first: u8,
+        keys in proptest::collection::vec("[a-z0-9:]{1,30}", 1..40),
+    ) {
+        let weights = if equal { vec![weights[0]; weights.len()] } else { weights };
+        let count = weights.len();
+        let live: Vec<bool> = (0..count).map(|at| (at + usize::from(first)) % count >= out).collect();
+        let pool = weighted(&weights);
+        match Returns::new(&mut Circle::new(&pool), &pool, &live) {
+            None => prop_assert!(out.min(count) > 2 && weights.iter().any(|weight| *weight != weights[0])),
+            Some(returns) => {
+                let (any, alone) = (owners_by_computing(&pool, &live, &keys), owners_alone(&pool, &live, &keys));
+                for ((key, any), alone) in keys.iter().zip(any).zip(alone) {
+                    let found = owners(&returns, key);
+                    // One of live servers owns it now.
+                    let without_live = |list: &[ServerId]| -> Vec<ServerId> {
+                        list.iter().copied().filter(|server| !live[server.index()]).collect()
+                    };
+                    if equal {
+                        prop_assert_eq!(without_live(&found), without_live(&any), "key {}", key);
+                        prop_assert_eq!(without_live(&found), alone, "who owns it alone owns it with others or not");
+                    } else {
+                        prop_assert_eq!(found, any, "key {}", key);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn removing_one_of_equal_servers_moves_only_its_keys(
         count in 2usize..9,
@@ -142,9 +270,10 @@ proptest! {
     fn the_table_finds_what_a_plain_search_finds(hashes in proptest::collection::vec(any::<u32>(), 1..50)) {
         let ring = Ring::new(&equal_servers(7), &[true; 7]);
         let Placement::Ketama { points, starts, shift } = &ring.placement else { unreachable!() };
+        let points = points.to_vec();
         for hash in hashes.into_iter().chain(points.iter().flat_map(|slot| [slot.point, slot.point.wrapping_add(1)])) {
             let at = points.partition_point(|slot| slot.point < hash);
-            prop_assert_eq!(first_at_or_after(points, starts, *shift, hash), points[at % points.len()]);
+            prop_assert_eq!(first_at_or_after(&points, starts, *shift, hash), points[at % points.len()]);
         }
     }
 }
