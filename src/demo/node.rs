@@ -222,7 +222,7 @@ impl Shared {
             }
             match request::parse(&input[at..], VALUE_LIMIT) {
                 Parsed::Incomplete { .. } => return (at, true),
-                Parsed::Foreign => return (at, false),
+                Parsed::Foreign | Parsed::Http => return (at, false),
                 Parsed::Refused { len, refusal, silent, skip: rest } => {
                     at += len;
                     *skip = rest;

@@ -2,6 +2,7 @@
 
 use super::degrade::Asked;
 use super::link::Ticket;
+use super::output::Output;
 use super::redis::Turn;
 use super::session::{Barrier, LongGet, Session, SessionId};
 use super::{Engine, Timer};
@@ -220,6 +221,7 @@ impl Engine {
                     at += len;
                     self.refuse(id, refusal.line(), silent, skip);
                 }
+                Parsed::Http => self.hang_up(id),
                 Parsed::Foreign => {
                     self.refuse(id, request::Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
@@ -250,6 +252,22 @@ impl Engine {
     pub(super) fn value_limit(&self, pool: PoolId) -> usize {
         let limit = self.config.pools[pool.index()].value_limit;
         if self.memory > self.memory_limit { limit.min(FRUGAL_VALUE_LIMIT) } else { limit }
+    }
+
+    /// Closes a client's connection at once, with no word of what it asked before either: it does not speak the protocol,
+    /// and what it says may not be its own.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn hang_up(&mut self, id: SessionId) {
+        self.give_up_waiting(id);
+        let Some(session) = self.session(id) else { return };
+        session.output = Output::default();
+        let pool = session.pool;
+        self.end_request(pool, outcome::Outcome::Refused);
+        self.counters.pool(pool).client_err.add(1);
+        self.counters.pool(pool).refused_requests.add(1);
+        self.charge_session(id);
+        self.touch_session(id);
     }
 
     fn refuse(&mut self, id: SessionId, line: &[u8], silent: bool, skip: Skip) {

@@ -214,7 +214,11 @@ impl Engine {
             {
                 store.key.into()
             }
-            Parsed::Incomplete { .. } | Parsed::Complete { .. } | Parsed::Refused { .. } | Parsed::Foreign => {
+            Parsed::Incomplete { .. }
+            | Parsed::Complete { .. }
+            | Parsed::Refused { .. }
+            | Parsed::Foreign
+            | Parsed::Http => {
                 return self.put_back(id, buffer);
             }
         };

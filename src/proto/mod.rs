@@ -4,6 +4,7 @@
 //! borrowed ranges of what they were given and never allocate from a length that a peer declared.
 
 pub(crate) mod bytes;
+pub mod http;
 pub mod memcache;
 pub mod resp;
 pub mod verb;

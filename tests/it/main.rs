@@ -20,6 +20,7 @@ mod fuzz;
 mod golden;
 mod health;
 mod hot;
+mod http_requests;
 mod joined;
 mod layering;
 mod limits;

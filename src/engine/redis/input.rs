@@ -6,6 +6,7 @@ use super::{Client, Replies};
 use crate::engine::Engine;
 use crate::engine::session::{Barrier, SessionId};
 use crate::outcome;
+use crate::proto::http;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{self, Command, errors};
 use crate::proto::resp::plan::{self, Class, Local, Plan, Transaction};
@@ -95,7 +96,12 @@ impl Engine {
             Parsed::Nothing { len } => Turn::Used(len),
             Parsed::Inline { len, array } => {
                 let args = request::args(&array, &mut spans);
-                self.redis_request(id, &array, args, started, now).turn(len)
+                if command::find(args.get(0)).is_none() && http::is_line(args.get(0), args.iter().skip(1).last()) {
+                    self.hang_up(id);
+                    Turn::Used(len)
+                } else {
+                    self.redis_request(id, &array, args, started, now).turn(len)
+                }
             }
             Parsed::TooLarge { len, rest } => {
                 if let Some(client) = self.redis(id) {
@@ -170,6 +176,10 @@ impl Engine {
         let bare = client.queue.is_none() && client.subscriptions.is_none();
         let found = match self.recent.find(args) {
             Ok(found) => found,
+            Err(Unfound::Command) if http::is_attack(args.get(0)) => {
+                self.hang_up(id);
+                return Outcome::Done;
+            }
             // The server knows whether there is such a command.
             Err(Unfound::Command) if args.len() > 1 && self.config.pools[pool.index()].redis.routes_unknown => {
                 plan::unknown()

@@ -2,6 +2,7 @@
 
 use super::number;
 use super::request::{Parsed, Refusal, Request, Skip, StatsOf, Words, complete, cut, is_control, refused};
+use crate::proto::http;
 
 /// What one of these commands asks.
 pub(super) fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> Parsed<'a> {
@@ -35,7 +36,7 @@ pub(super) fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> P
         b"cache_memlimit" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
         b"cache_memlimit" => refuse(Refusal::NoCacheMemlimit),
         b"lru" | b"lru_crawler" | b"slabs" | b"extstore" | b"refresh_certs" => refuse(Refusal::NoServerCommand),
-        _ if Words::new(rest).last().is_some_and(|word| word.starts_with(b"HTTP/")) => Parsed::Foreign,
+        _ if http::is_line(name, Words::new(rest).last()) => Parsed::Http,
         _ => refused(len, Refusal::Unknown),
     }
 }

@@ -13,6 +13,7 @@ pub use super::words::{ManyWords, Words};
 use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
 pub(super) use crate::proto::bytes::is_control;
 use crate::proto::bytes::{count_words, find_far, find_key_end, has_control, has_word_beyond};
+use crate::proto::http;
 
 /// What stands at the front of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Parsed<'a> {
     },
     /// Bytes of another protocol: an error line, then the connection is closed.
     Foreign,
+    /// A line of an HTTP request: the connection is closed without a word, and nothing more of it is read.
+    Http,
 }
 
 /// Bytes to be dropped unread after a refused request.
@@ -226,6 +229,13 @@ pub fn lone_get(input: &[u8]) -> Option<(&[u8], usize)> {
 /// As [`parse`], of a `line` that takes `len` bytes with its end, whatever it asks.
 #[inline(never)]
 fn parse_other<'a>(input: &'a [u8], line: &'a [u8], len: usize, value_limit: usize) -> Parsed<'a> {
+    let parsed = parse_command(input, line, len, value_limit);
+    // `delete /key HTTP/1.1`: a command's name may be a method of HTTP as well.
+    let is_refused = matches!(parsed, Parsed::Refused { skip: Skip::NONE, .. });
+    if is_refused && Words::new(line).last().is_some_and(http::is_version) { Parsed::Http } else { parsed }
+}
+
+fn parse_command<'a>(input: &'a [u8], line: &'a [u8], len: usize, value_limit: usize) -> Parsed<'a> {
     let mut words = Words::new(line);
     let Some(name) = words.next() else {
         return refused(len, Refusal::Unknown);
@@ -261,7 +271,11 @@ fn unfinished_line(input: &[u8]) -> Parsed<'_> {
     if input.len() <= LINE_LIMIT {
         return Parsed::Incomplete { need };
     }
-    let lists_keys = matches!(Words::new(&input[..LINE_LIMIT]).next(), Some(b"get" | b"gets" | b"gat" | b"gats"));
+    let first = Words::new(&input[..LINE_LIMIT]).next();
+    if first.is_some_and(http::is_start) {
+        return Parsed::Http;
+    }
+    let lists_keys = matches!(first, Some(b"get" | b"gets" | b"gat" | b"gats"));
     if lists_keys && input.len() <= KEYS_LINE_LIMIT {
         return Parsed::Incomplete { need };
     }
