@@ -177,7 +177,7 @@ impl Engine {
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
     fn add_links(&mut self, pool: PoolId, server: ServerId, flavor: Flavor) {
         for _ in 0..self.config.pools[pool.index()].server_connections {
-            let id = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            let id = LinkId::first(self.links.len());
             self.links.push(Link { flavor, ..Link::new(pool, server, Purpose::Traffic) });
             self.pools[pool.index()].links[server.index()].push(id);
         }

@@ -81,6 +81,7 @@ impl Engine {
                 continue;
             }
         }
+        self.check_dedicated()?;
         self.check_accounts()?;
         if memory != self.memory {
             return Err(format!("{memory} bytes are charged and {} accounted for", self.memory));

@@ -260,7 +260,7 @@ impl Engine {
     /// Where a server's next bytes are best read to.
     pub fn link_room(&mut self, id: LinkId, epoch: u32) -> Room<'_> {
         let link = &self.links[id.index()];
-        if link.epoch != epoch || link.state != LinkState::Up {
+        if link.epoch != epoch || link.generation != id.generation || link.state != LinkState::Up {
             return Room::Anywhere(usize::MAX);
         }
         if link.partial.is_empty() {

@@ -30,15 +30,29 @@ pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 /// has read once more from its start.
 const JOINED_LIMIT: usize = 7_000;
 
-/// Names a link of a worker.
+/// Names a link of a worker. The generation tells a link from an earlier one in the same place, of another client, server
+/// or pool. Whoever has kept an id asks [`Engine::link_is`](super::Engine) before it goes by the place alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub(crate) u32);
+pub struct LinkId {
+    pub(crate) place: u32,
+    pub(crate) generation: u32,
+}
 
 impl LinkId {
-    /// Its place among the links of the worker.
+    /// The first link at a place.
+    pub(crate) fn first(place: usize) -> Self {
+        Self { place: u32::try_from(place).unwrap_or(u32::MAX), generation: 0 }
+    }
+
+    /// Its place among the links of the worker; taken by at most one link at a time.
     #[must_use]
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.place as usize
+    }
+
+    /// The next link at the same place.
+    pub(crate) const fn next(self) -> Self {
+        Self { generation: self.generation.wrapping_add(1), ..self }
     }
 }
 
@@ -186,6 +200,8 @@ pub(crate) struct Queues {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Which of the links that this place has been used for: that of its [`LinkId`].
+    pub(crate) generation: u32,
     pub(crate) pool: PoolId,
     pub(crate) server: ServerId,
     pub(crate) purpose: Purpose,
@@ -243,6 +259,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(pool: PoolId, server: ServerId, purpose: Purpose) -> Self {
         Self {
+            generation: 0,
             pool,
             server,
             purpose,

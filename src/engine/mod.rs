@@ -167,7 +167,7 @@ pub struct Engine {
     pools: Vec<PoolState>,
     sessions: Slab<Session>,
     links: Vec<Link>,
-    /// Places in `links` of closed connections that belonged to one client.
+    /// Places in `links` of closed connections that belonged to one client, each as the id of the next link there.
     free_links: Vec<LinkId>,
     timers: Timers,
     effects: VecDeque<Effect>,
@@ -221,7 +221,7 @@ impl Engine {
         let Setup { config, board, counters, worker, seed, started_at, scripts } = setup;
         let mut links = Vec::new();
         let mut add = |link: Link| {
-            let id = LinkId(u32::try_from(links.len()).unwrap_or(u32::MAX));
+            let id = LinkId::first(links.len());
             links.push(link);
             id
         };
@@ -410,6 +410,13 @@ impl Engine {
             session.dirty = true;
             self.dirty_sessions.push(id);
         }
+    }
+
+    /// Whether a link is still the one that an id names. Ids that are kept from one call to the next are asked about first:
+    /// the place may belong to another by now.
+    #[inline]
+    fn link_is(&self, id: LinkId) -> bool {
+        self.links.get(id.index()).is_some_and(|link| link.generation == id.generation)
     }
 
     /// Has the shell write to a server.

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::time::Instant;
 
 impl Engine {
-    /// The pool and the server that a link connects to.
+    /// The pool and the server that a link connects to. Of a link that is no more, those of the next one at its place.
     #[must_use]
     pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
         let link = &self.links[link.index()];
@@ -17,14 +17,15 @@ impl Engine {
     /// Whether an attempt or a connection is still wanted.
     #[must_use]
     pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
-        self.links[link.index()].epoch == epoch
+        let at = &self.links[link.index()];
+        at.epoch == epoch && at.generation == link.generation
     }
 
     /// The connection is open.
     pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
         self.refresh(now);
-        let link = &mut self.links[id.index()];
-        if link.epoch == epoch && link.state == LinkState::Connecting && !self.greet(id, now) {
+        let is_current = self.link_is_current(id, epoch);
+        if is_current && self.links[id.index()].state == LinkState::Connecting && !self.greet(id, now) {
             self.link_opened(id, now);
         }
         self.settle(now);
@@ -78,7 +79,8 @@ impl Engine {
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
         let is_greeting = self.is_greeting(id);
         let link = &mut self.links[id.index()];
-        if link.epoch != epoch || (link.state != LinkState::Up && !is_greeting) {
+        let is_current = link.epoch == epoch && link.generation == id.generation;
+        if !is_current || (link.state != LinkState::Up && !is_greeting) {
             return &[];
         }
         link.dirty = false;
@@ -92,7 +94,7 @@ impl Engine {
     #[inline(always)]
     pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.epoch != epoch {
+        if link.epoch != epoch || link.generation != id.generation {
             return;
         }
         if let Some(greeting) = &mut link.greeting {

@@ -67,6 +67,9 @@ impl Engine {
 
     /// A link's timer has fired: it may be time to connect, or the server may have gone silent.
     pub(super) fn link_timer(&mut self, id: LinkId, now: Instant) {
+        if !self.link_is(id) {
+            return; // another's, by now
+        }
         let link = &mut self.links[id.index()];
         if link.timed.is_some_and(|at| at > now) {
             return; // set before an earlier one, which has set the next

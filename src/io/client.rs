@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tracing::warn;
 
-use super::poller::{Announced, Token};
+use super::poller::{Announced, Seat, Token};
 use super::stream::Stream;
 use super::worker::Worker;
 use crate::config::model::PoolId;
@@ -56,23 +56,33 @@ impl Clients {
 
     /// Takes note of what has happened to a client's connection. Whose it is.
     #[inline]
-    pub(crate) fn note(&mut self, place: u32, announced: Announced) -> Option<SessionId> {
-        let client = self.places.get_mut(place as usize)?.as_mut()?;
+    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<SessionId> {
+        let client = self.at(seat)?;
         client.stream.note(announced);
         Some(client.id)
     }
 
-    /// The client at a place, which had its turn, has another.
-    pub(crate) fn again(&mut self, place: u32) -> Option<SessionId> {
-        let client = self.places.get_mut(place as usize)?.as_mut()?;
+    /// A client that had its turn has another.
+    pub(crate) fn again(&mut self, seat: Seat) -> Option<SessionId> {
+        let client = self.at(seat)?;
         client.had_turn = false;
         Some(client.id)
+    }
+
+    #[inline]
+    fn at(&mut self, seat: Seat) -> Option<&mut Client> {
+        self.places.get_mut(seat.place as usize)?.as_mut().filter(|client| seat_of(client.id) == seat)
     }
 
     #[inline]
     fn get(&mut self, id: SessionId) -> Option<&mut Client> {
         self.places.get_mut(id.index())?.as_mut().filter(|client| client.id == id)
     }
+}
+
+/// Where a client is found by what is announced of it.
+const fn seat_of(id: SessionId) -> Seat {
+    Seat::new(id.index, id.generation)
 }
 
 impl Outlet for Clients {
@@ -117,7 +127,7 @@ impl Worker {
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
         if let Some(client) = self.clients.get(id)
-            && let Err(error) = client.stream.watch(&self.poller, Token::Client(id.index))
+            && let Err(error) = client.stream.watch(&self.poller, Token::Client(seat_of(id)))
         {
             warn!(%error, "cannot watch a client connection (is fs.epoll.max_user_watches high enough?)");
             self.dismiss(id, true);
@@ -130,7 +140,7 @@ impl Worker {
         let now = self.clock.now();
         match self.exchange(id, now) {
             Became::Quiet => {}
-            Became::Longwinded => self.again.push(Token::Client(id.index)),
+            Became::Longwinded => self.again.push(Token::Client(seat_of(id))),
             Became::Finished => self.dismiss(id, false),
             Became::Broken => self.dismiss(id, true),
         }
@@ -150,7 +160,7 @@ impl Worker {
                 match stream.write([output, b""]) {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => engine.client_wrote(id, count, now),
-                    Poll::Pending if stream.watch_room(poller, Token::Client(id.index)).is_err() => {
+                    Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {
                         return Became::Broken;
                     }
                     Poll::Pending => break,
@@ -228,6 +238,8 @@ mod tests {
             ends[index].read_exact(&mut got).unwrap();
             assert!(got == wanted, "offer {number}");
         }
+        assert_eq!(clients.again(Seat::new(0, 1)), None, "of another in its place");
+        assert!(clients.again(Seat::new(0, 0)).is_some());
         drop(clients);
         assert!(ends.iter_mut().all(|end| end.read(&mut [0]).unwrap() == 0), "more than was offered");
     }

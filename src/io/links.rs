@@ -2,7 +2,7 @@
 
 use tokio::task::AbortHandle;
 
-use super::poller::Announced;
+use super::poller::{Announced, Seat};
 use super::stream::Stream;
 use crate::engine::link::LinkId;
 
@@ -12,10 +12,22 @@ pub(crate) struct Links(Vec<Place>);
 
 #[derive(Debug, Default)]
 struct Place {
-    /// The connection, and the epoch of the link that it belongs to.
-    open: Option<(u32, Stream)>,
-    /// The connection that is being opened.
-    attempt: Option<AbortHandle>,
+    open: Option<Open>,
+    /// The connection that is being opened, and for which link.
+    attempt: Option<(LinkId, AbortHandle)>,
+}
+
+/// A connection, the link that it belongs to, and that link's epoch.
+#[derive(Debug)]
+struct Open {
+    id: LinkId,
+    epoch: u32,
+    stream: Stream,
+}
+
+/// Where a connection is found by what is announced of it. An epoch comes once at a place, whichever links have it.
+pub(crate) const fn seat_of(id: LinkId, epoch: u32) -> Seat {
+    Seat::new(id.place, epoch)
 }
 
 impl Links {
@@ -24,7 +36,7 @@ impl Links {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, Place::default);
         }
-        if let Some(old) = self.0[id.index()].attempt.replace(attempt) {
+        if let Some((_, old)) = self.0[id.index()].attempt.replace((id, attempt)) {
             old.abort();
         }
     }
@@ -32,38 +44,46 @@ impl Links {
     /// The connection is there.
     pub(crate) fn connected(&mut self, id: LinkId, epoch: u32, stream: Stream) {
         if let Some(place) = self.0.get_mut(id.index()) {
-            place.open = Some((epoch, stream));
+            place.open = Some(Open { id, epoch, stream });
         }
     }
 
     /// The connection, or the attempt, is of no use any more. With `reset`, what has not been delivered must not be.
     pub(crate) fn disconnect(&mut self, id: LinkId, reset: bool) {
         let Some(place) = self.0.get_mut(id.index()) else { return };
-        if let Some((_, stream)) = place.open.take()
+        if let Some(open) = place.open.take_if(|open| open.id == id)
             && reset
         {
-            stream.discard();
+            open.stream.discard();
         }
-        if let Some(attempt) = place.attempt.take() {
+        if let Some((_, attempt)) = place.attempt.take_if(|(of, _)| *of == id) {
             attempt.abort();
         }
     }
 
-    /// Takes note of what has happened to a link's connection. Whether it has one.
+    /// Takes note of what has happened to a connection. The link that it belongs to.
     #[inline]
-    pub(crate) fn note(&mut self, place: u32, announced: Announced) -> bool {
-        let Some((_, stream)) = self.0.get_mut(place as usize).and_then(|place| place.open.as_mut()) else {
-            return false;
-        };
-        stream.note(announced);
-        true
+    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<LinkId> {
+        let open = self.open(seat)?;
+        open.stream.note(announced);
+        Some(open.id)
+    }
+
+    /// The link of a connection, if that is still there.
+    pub(crate) fn at(&mut self, seat: Seat) -> Option<LinkId> {
+        self.open(seat).map(|open| open.id)
+    }
+
+    #[inline]
+    fn open(&mut self, seat: Seat) -> Option<&mut Open> {
+        self.0.get_mut(seat.place as usize)?.open.as_mut().filter(|open| seat_of(open.id, open.epoch) == seat)
     }
 
     /// The connection of a link, and its epoch.
     #[inline]
     pub(crate) fn get(&mut self, id: LinkId) -> Option<(u32, &mut Stream)> {
-        let (epoch, stream) = self.0.get_mut(id.index())?.open.as_mut()?;
-        Some((*epoch, stream))
+        let open = self.0.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id)?;
+        Some((open.epoch, &mut open.stream))
     }
 }
 
@@ -112,15 +132,29 @@ mod tests {
             let stream = std::net::TcpStream::connect(address).unwrap();
             let (mut server, _) = listener.accept().unwrap();
             let attempt = runtime.spawn(std::future::pending::<()>());
-            links.connecting(LinkId(0), attempt.abort_handle());
-            links.connected(LinkId(0), 7, Stream::new(stream.into()));
-            assert_eq!(links.get(LinkId(0)).map(|(epoch, _)| epoch), Some(7));
-            links.disconnect(LinkId(0), reset);
-            assert!(links.get(LinkId(0)).is_none());
+            links.connecting(LinkId::first(0), attempt.abort_handle());
+            links.connected(LinkId::first(0), 7, Stream::new(stream.into()));
+            assert_eq!(links.get(LinkId::first(0)).map(|(epoch, _)| epoch), Some(7));
+            links.disconnect(LinkId::first(0), reset);
+            assert!(links.get(LinkId::first(0)).is_none());
             assert!(runtime.block_on(attempt).unwrap_err().is_cancelled());
             let told = server.read(&mut [0]).map_err(|error| error.kind());
             assert_eq!(told, if reset { Err(std::io::ErrorKind::ConnectionReset) } else { Ok(0) });
         }
+    }
+
+    #[test]
+    fn an_id_that_is_over_reaches_nobody() {
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut links = Links::default();
+        let (old, new) = (LinkId::first(0), LinkId::first(0).next());
+        links.0.push(Place::default());
+        links.connected(new, 3, Stream::new(near.into()));
+        assert!(links.get(old).is_none());
+        links.disconnect(old, true);
+        assert!(links.get(new).is_some(), "it is another's");
+        assert_eq!(links.at(seat_of(old, 2)), None);
+        assert_eq!(links.at(seat_of(new, 3)), Some(new));
     }
 
     #[test]

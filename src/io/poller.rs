@@ -20,9 +20,9 @@ const EVENTS: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
     /// The client at this place.
-    Client(u32),
-    /// The connection of this link.
-    Link(u32),
+    Client(Seat),
+    /// The connection of the link at this place.
+    Link(Seat),
     /// The listener at this place.
     Listener(u32),
     /// Messages of other threads.
@@ -31,25 +31,45 @@ pub(crate) enum Token {
     Alarm,
 }
 
+/// A place, and which of those is meant that have had it. What the kernel has announced of an earlier one, before it was
+/// closed, may be looked at when the next is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) place: u32,
+    turn: u32,
+}
+
+impl Seat {
+    /// Bits of the turn that an announcement has room for. Between two of the same turn lie so many that nothing can
+    /// have been announced and not been looked at.
+    const TURN_BITS: u32 = 29;
+
+    /// The one that has the place at a turn; turns count up.
+    pub(crate) const fn new(place: u32, turn: u32) -> Self {
+        Self { place, turn: turn & ((1 << Self::TURN_BITS) - 1) }
+    }
+}
+
 impl Token {
     const fn to_data(self) -> EventData {
-        let (kind, place) = match self {
-            Self::Client(place) => (0, place),
-            Self::Link(place) => (1, place),
-            Self::Listener(place) => (2, place),
-            Self::Inbox => (3, 0),
-            Self::Alarm => (4, 0),
+        let (kind, place, turn) = match self {
+            Self::Client(Seat { place, turn }) => (0, place, turn),
+            Self::Link(Seat { place, turn }) => (1, place, turn),
+            Self::Listener(place) => (2, place, 0),
+            Self::Inbox => (3, 0, 0),
+            Self::Alarm => (4, 0, 0),
         };
-        EventData::new_u64(kind << 32 | place as u64)
+        EventData::new_u64(kind << (32 + Seat::TURN_BITS) | (turn as u64) << 32 | place as u64)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
     fn from_data(data: EventData) -> Self {
         let data = data.u64();
         let place = data as u32;
-        match data >> 32 {
-            0 => Self::Client(place),
-            1 => Self::Link(place),
+        let seat = Seat::new(place, (data >> 32) as u32);
+        match data >> (32 + Seat::TURN_BITS) {
+            0 => Self::Client(seat),
+            1 => Self::Link(seat),
             2 => Self::Listener(place),
             3 => Self::Inbox,
             _ => Self::Alarm,
@@ -205,8 +225,10 @@ mod tests {
 
     #[test]
     fn a_token_is_what_it_was() {
-        let tokens = [Token::Client(0), Token::Client(u32::MAX), Token::Link(7), Token::Listener(3), Token::Inbox];
-        for token in tokens.into_iter().chain([Token::Alarm]) {
+        let last = Seat::new(u32::MAX, u32::MAX);
+        let seats = [Seat::new(0, 0), Seat::new(7, 1), last];
+        let tokens = seats.map(Token::Client).into_iter().chain(seats.map(Token::Link));
+        for token in tokens.chain([Token::Listener(3), Token::Inbox, Token::Alarm]) {
             assert_eq!(Token::from_data(token.to_data()), token);
         }
     }
@@ -215,16 +237,16 @@ mod tests {
     fn each_change_is_announced_once() {
         let poller = Poller::new().unwrap();
         let (near, mut far) = UnixStream::pair().unwrap();
-        poller.watch(&near, Token::Client(5)).unwrap();
+        poller.watch(&near, Token::Client(Seat::new(5, 2))).unwrap();
         assert!(announced(&poller).is_empty());
         for _ in 0..2 {
             far.write_all(b"x").unwrap();
             let [(token, what)] = announced(&poller)[..] else { panic!("one announcement") };
-            assert_eq!(token, Token::Client(5));
+            assert_eq!(token, Token::Client(Seat::new(5, 2)));
             assert!(what.can_read() && !what.is_over() && !what.can_write());
             assert!(announced(&poller).is_empty());
         }
-        poller.watch_room(&near, Token::Client(5)).unwrap();
+        poller.watch_room(&near, Token::Client(Seat::new(5, 2))).unwrap();
         let [(_, what)] = announced(&poller)[..] else { panic!("there is room") };
         assert!(what.can_write());
         drop(far);

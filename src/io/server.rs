@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::task::Poll;
 
 use super::connect::failure_of;
+use super::links::seat_of;
 use super::poller::Token;
 use super::stream::Stream;
 use super::worker::Worker;
@@ -23,7 +24,7 @@ impl Worker {
             return; // nobody waits for it any more
         }
         let stream = outcome.map(Stream::new).and_then(|stream| {
-            stream.watch(&self.poller, Token::Link(link.0)).map_err(|error| failure_of(&error))?;
+            stream.watch(&self.poller, Token::Link(seat_of(link, epoch))).map_err(|error| failure_of(&error))?;
             Ok(stream)
         });
         match stream {
@@ -50,7 +51,7 @@ impl Worker {
                 Poll::Ready(Ok(0)) => break Failure::Reset,
                 Poll::Ready(Err(error)) => break broken(&error),
                 Poll::Ready(Ok(count)) => engine.link_wrote(link, epoch, count, now),
-                Poll::Pending => match stream.watch_room(poller, Token::Link(link.0)) {
+                Poll::Pending => match stream.watch_room(poller, Token::Link(seat_of(link, epoch))) {
                     Ok(()) => return,
                     Err(error) => break broken(&error),
                 },
@@ -68,7 +69,7 @@ impl Worker {
         // When the engine has given it up, it will not listen.
         while stream.is_readable() && engine.link_is_current(link, epoch) {
             if budget == 0 {
-                return again.push(Token::Link(link.0));
+                return again.push(Token::Link(seat_of(link, epoch)));
             }
             let (read, is_large) = match engine.link_room(link, epoch) {
                 Room::Here(message) => (stream.append(message), true),

@@ -150,6 +150,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
+    use super::super::poller::Seat;
     use super::*;
     use crate::io::poller::Events;
 
@@ -157,7 +158,7 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let (poller, stream) = (Poller::new().unwrap(), Stream::new(near.into()));
-        stream.watch(&poller, Token::Client(0)).unwrap();
+        stream.watch(&poller, Token::Client(Seat::new(0, 0))).unwrap();
         (poller, stream, far)
     }
 
@@ -208,7 +209,7 @@ mod tests {
         let mut heard = vec![0; written];
         far.read_exact(&mut heard).unwrap();
         assert_eq!(note(&poller, &mut stream), 0, "room is not announced unless that was asked for");
-        stream.watch_room(&poller, Token::Client(0)).unwrap();
+        stream.watch_room(&poller, Token::Client(Seat::new(0, 0))).unwrap();
         assert_eq!(note(&poller, &mut stream), 1);
         assert_eq!(count(stream.write([b"mo", b"re"])), Some(4));
     }

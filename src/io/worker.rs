@@ -162,14 +162,14 @@ impl Worker {
     #[inline]
     fn take(&mut self, token: Token, what: Announced) {
         match token {
-            Token::Client(place) => {
-                if let Some(id) = self.clients.note(place, what) {
+            Token::Client(seat) => {
+                if let Some(id) = self.clients.note(seat, what) {
                     self.serve_client(id);
                 }
             }
-            Token::Link(place) => {
-                if self.links.note(place, what) {
-                    let (link, now) = (LinkId(place), self.clock.now());
+            Token::Link(seat) => {
+                if let Some(link) = self.links.note(seat, what) {
+                    let now = self.clock.now();
                     if what.can_write() {
                         self.write_link(link, now);
                     }
@@ -189,12 +189,16 @@ impl Worker {
     #[cold]
     fn resume(&mut self, token: Token) {
         match token {
-            Token::Client(place) => {
-                if let Some(id) = self.clients.again(place) {
+            Token::Client(seat) => {
+                if let Some(id) = self.clients.again(seat) {
                     self.serve_client(id);
                 }
             }
-            Token::Link(place) => self.read_link(LinkId(place), self.clock.now()),
+            Token::Link(seat) => {
+                if let Some(link) = self.links.at(seat) {
+                    self.read_link(link, self.clock.now());
+                }
+            }
             Token::Listener(_) | Token::Inbox | Token::Alarm => {}
         }
     }
@@ -234,6 +238,7 @@ impl Worker {
     #[cold]
     fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Connect { link, epoch } if !self.engine.link_is_current(link, epoch) => {}
             Effect::Connect { link, epoch } => {
                 let (pool, server) = self.engine.link_server(link);
                 let address = self.config.pools[pool.index()].servers[server.index()].address.clone();
@@ -406,6 +411,9 @@ mod tests {
         assert!(!worker.is_alarmed);
     }
 
+    /// Where the first client of a worker is.
+    const FIRST: poller::Seat = poller::Seat::new(0, 1);
+
     #[test]
     fn a_client_has_one_turn_before_others_have_theirs() {
         let (mut worker, counters) = worker();
@@ -415,14 +423,14 @@ mod tests {
         worker.write_out();
         let first = answered();
         assert!(first > 0 && first < sent, "{first} of {sent} requests at once");
-        assert_eq!(worker.again, [Token::Client(0)]);
+        assert_eq!(worker.again, [Token::Client(FIRST)]);
         // An announcement is no other turn.
         let mut announced = poller::Events::default();
         worker.take_announced(&mut announced, false).unwrap();
         worker.write_out();
-        assert_eq!((answered(), &worker.again[..]), (first, &[Token::Client(0)][..]));
+        assert_eq!((answered(), &worker.again[..]), (first, &[Token::Client(FIRST)][..]));
         worker.again.clear();
-        worker.resume(Token::Client(0));
+        worker.resume(Token::Client(FIRST));
         assert!(answered() > first);
     }
 }

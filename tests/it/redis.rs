@@ -6,5 +6,6 @@ mod connections;
 mod counted;
 mod differential;
 mod fallback;
+mod guards;
 mod sim;
 mod table;

@@ -23,6 +23,15 @@ use std::time::Duration;
 /// The owner of a connection that nobody owns.
 const NOBODY: SessionId = SessionId { index: u32::MAX, generation: 0 };
 
+/// What a client wants a connection of its own for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Requests, and the answers to them.
+    Ask,
+    /// To hear messages.
+    Listen,
+}
+
 /// How long a request says that it may wait.
 fn patience(blocking: Blocking, args: Args<'_>) -> Patience {
     let seconds = |text: &[u8]| match std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) {
@@ -95,7 +104,7 @@ impl Engine {
             Patience::Bounded(span) => now + span,
             Patience::Endless => Instant::NEVER,
         };
-        match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, now)) {
+        match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, Use::Ask, now)) {
             Ok(link) => {
                 let raw = call.raw;
                 self.enqueue(id, asked, marks | Ticket::ONCE, link, now, |out| out.extend_from_slice(raw));
@@ -111,12 +120,14 @@ impl Engine {
         input::Outcome::Done
     }
 
-    /// A connection to a server that is the client's own: one that it has and does not use, or another.
+    /// A connection to a server that is the client's own: one that it has and does not use, or another. The one that
+    /// watches for it can carry its other requests, but never hears messages: then nothing else is understood on it.
     pub(super) fn dedicate(
         &mut self,
         id: SessionId,
         pool: PoolId,
         server: ServerId,
+        wanted: Use,
         now: Instant,
     ) -> Result<LinkId, Failure> {
         if self.memory > self.memory_limit {
@@ -126,11 +137,14 @@ impl Engine {
             return Err(Failure::Ejected);
         }
         let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
-        let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
-        let usable = own.into_iter().find(|link| {
-            let link = &self.links[link.index()];
+        let client = self.session_ref(id).and_then(|session| session.redis.as_deref());
+        let watches = client.and_then(|client| client.watch.as_ref()).map(|watch| watch.link);
+        let usable = client.map_or(&[][..], |client| &client.dedicated).iter().copied().find(|own| {
+            let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !matches!(link.state, LinkState::Down { .. });
-            is_open && link.server == server && link.flavor == flavor && link.in_flight.is_empty() && !link.listens
+            let is_free =
+                link.in_flight.is_empty() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
+            is_open && link.server == server && link.flavor == flavor && is_free
         });
         if let Some(link) = usable {
             return Ok(link);
@@ -139,7 +153,7 @@ impl Engine {
             return Err(Failure::QueueFull);
         }
         let link = self.free_links.pop().unwrap_or_else(|| {
-            let place = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            let place = LinkId::first(self.links.len());
             self.links.push(Link::new(pool, server, Purpose::Dedicated(id)));
             place
         });
@@ -147,6 +161,7 @@ impl Engine {
         let place = &mut self.links[link.index()];
         (place.pool, place.server, place.purpose, place.flavor) = (pool, server, Purpose::Dedicated(id), flavor);
         place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
+        place.generation = link.generation;
         if let Some(client) = self.redis(id) {
             client.dedicated.push(link);
         }
@@ -171,7 +186,7 @@ impl Engine {
     /// Closes all of a client's own connections.
     pub(in crate::engine) fn release_dedicated(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| std::mem::take(&mut client.dedicated)).unwrap_or_default();
-        links.into_iter().for_each(|link| self.close_dedicated(link));
+        links.into_iter().for_each(|link| self.close_dedicated(id, link));
     }
 
     /// Closes those on which an answer is awaited; it is not wanted any more, and what a server might give is not to be
@@ -179,21 +194,23 @@ impl Engine {
     pub(in crate::engine) fn release_waiting(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in links {
-            let state = &self.links[link.index()];
-            if !state.listens && !state.in_flight.is_empty() {
-                self.close_dedicated(link);
+            if self.own_link(id, link).is_some_and(|link| !link.listens && !link.in_flight.is_empty()) {
+                self.close_dedicated(id, link);
             }
         }
     }
 
+    /// A link that a client has kept the id of, if it still is that client's own.
+    pub(super) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Link> {
+        self.links.get(id.index()).filter(|_| self.link_is(id)).filter(|link| link.purpose == Purpose::Dedicated(owner))
+    }
+
     /// Closes one of them.
-    pub(super) fn close_dedicated(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
-        if let Purpose::Dedicated(owner) = link.purpose
-            && let Some(client) = self.redis(owner)
-        {
-            client.dedicated.retain(|link| *link != id);
+    pub(super) fn close_dedicated(&mut self, owner: SessionId, id: LinkId) {
+        if self.own_link(owner, id).is_none() {
+            return;
         }
+        self.disown(owner, id);
         let link = &mut self.links[id.index()];
         if matches!(link.state, LinkState::Down { .. }) {
             return self.recycle(id);
@@ -205,10 +222,22 @@ impl Engine {
         self.recycle(id);
     }
 
-    /// Makes the place of a client's own connection free for another.
+    /// A client has lost one of its own connections. What was watched there is not watched any more.
+    fn disown(&mut self, owner: SessionId, id: LinkId) {
+        let Some(client) = self.redis(owner) else { return };
+        client.dedicated.retain(|link| *link != id);
+        if let Some(watch) = &mut client.watch
+            && watch.link == id
+        {
+            watch.broken = true;
+        }
+    }
+
+    /// Makes the place of a client's own connection free for another. The id is over.
     fn recycle(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
-        let pool = link.pool;
+        let (pool, next) = (link.pool, id.next());
+        link.generation = next.generation;
         debug_assert_ne!(link.purpose, Purpose::Dedicated(NOBODY), "freed twice");
         self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.in_flight.len() as u64);
         link.purpose = Purpose::Dedicated(NOBODY);
@@ -222,9 +251,10 @@ impl Engine {
         link.listens = false;
         link.suspect = false;
         link.stalled = Vec::new();
+        (link.timed, link.dirty) = (None, false); // what was set and marked was so by the old id
         self.pools[pool.index()].dedicated -= 1;
         self.charge_link(id);
-        self.free_links.push(id);
+        self.free_links.push(next);
     }
 
     /// A client's own connection has failed; `lost` is what was in flight on it.
@@ -238,14 +268,7 @@ impl Engine {
     ) {
         let link = &self.links[id.index()];
         let (pool, server, listens) = (link.pool, link.server, link.listens);
-        if let Some(client) = self.redis(owner) {
-            client.dedicated.retain(|link| *link != id);
-            if let Some(watch) = &mut client.watch
-                && watch.link == id
-            {
-                watch.broken = true;
-            }
-        }
+        self.disown(owner, id);
         if listens {
             self.lost_subscriptions(owner, id, now);
         }
@@ -253,6 +276,28 @@ impl Engine {
         for ticket in lost {
             self.fail_ticket(pool, server, *ticket, b"", failure, now);
         }
+    }
+
+    /// Each client's own connections are its own, and all of them are counted. For the checks.
+    pub(in crate::engine) fn check_dedicated(&self) -> Result<(), String> {
+        let mut owned = vec![0; self.pools.len()];
+        for (index, session) in &self.sessions {
+            let id = crate::engine::session_id(index, session);
+            let Some(client) = session.redis.as_deref() else { continue };
+            owned[session.pool.index()] += client.dedicated.len();
+            if !client.dedicated.iter().all(|link| self.own_link(id, *link).is_some()) {
+                return Err(format!("session {index}: has a connection of somebody else's"));
+            }
+            if client.watch.as_ref().is_some_and(|watch| !watch.broken && !client.dedicated.contains(&watch.link)) {
+                return Err(format!("session {index}: watches on a connection that it does not have"));
+            }
+        }
+        for (index, (pool, owned)) in self.pools.iter().zip(owned).enumerate() {
+            if pool.dedicated != owned {
+                return Err(format!("pool {index}: {} connections are counted, clients have {owned}", pool.dedicated));
+            }
+        }
+        Ok(())
     }
 
     /// The clients' own connections to a server.
@@ -265,7 +310,7 @@ impl Engine {
                 && (link.pool, link.server) == (pool, server)
         };
         let places = (0u32..).zip(&self.links).filter(|(_, link)| is_own(link));
-        places.map(|(place, _)| LinkId(place)).collect()
+        places.map(|(place, link)| LinkId { place, generation: link.generation }).collect()
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::dedicated::Use;
 use super::gather::How;
 use super::input::{Call, Outcome};
 use super::split::Piece;
@@ -205,10 +206,10 @@ impl Engine {
             let subscriptions = client.subscriptions.as_ref()?;
             subscriptions.links.iter().find(|(known, _)| *known == server).map(|(_, link)| *link)
         });
-        if let Some(link) = known {
+        if let Some(link) = known.filter(|link| self.own_link(id, *link).is_some()) {
             return Ok(link);
         }
-        let link = self.dedicate(id, pool, server, now)?;
+        let link = self.dedicate(id, pool, server, Use::Listen, now)?;
         self.links[link.index()].listens = true;
         if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
             subscriptions.links.push((server, link));
@@ -263,7 +264,8 @@ impl Engine {
         }
         let links = subscriptions.links.clone();
         let pieces = to.into_iter().filter_map(|(server, names)| {
-            let (_, link) = links.iter().find(|(known, _)| *known == server)?;
+            let (_, link) =
+                links.iter().find(|(known, link)| *known == server && self.own_link(id, *link).is_some())?;
             let mut request = Vec::new();
             let words = std::iter::once(kind.unsubscribe()).chain(names.iter().map(Vec::as_slice));
             encode::command(&mut request, words.collect::<Vec<_>>().into_iter());
@@ -280,7 +282,7 @@ impl Engine {
         let pool = session.pool;
         let mut pieces = Vec::new();
         for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
-            let link = self.dedicate(id, pool, server, now);
+            let link = self.dedicate(id, pool, server, Use::Listen, now);
             if let Ok(link) = link {
                 self.links[link.index()].listens = true;
             }
@@ -420,7 +422,7 @@ impl Engine {
             }
             let link = subscriptions.links.iter().find(|(known, _)| *known == server).map(|(_, link)| *link);
             if let Some(link) = link
-                && self.links[link.index()].state == LinkState::Up
+                && self.own_link(id, link).is_some_and(|link| link.state == LinkState::Up)
             {
                 let mut request = Vec::new();
                 let words = std::iter::once(kind.unsubscribe()).chain(names.iter().map(Vec::as_slice));
@@ -442,7 +444,7 @@ impl Engine {
             }
             None => return,
         };
-        links.into_iter().for_each(|(_, link)| self.close_dedicated(link));
+        links.into_iter().for_each(|(_, link)| self.close_dedicated(id, link));
         self.resubscribe(id, now);
     }
 

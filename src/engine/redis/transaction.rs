@@ -10,6 +10,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
+use super::dedicated::Use;
 use super::exec::{Kind, Plan, Planned};
 use super::gather::How;
 use super::input::{Call, Outcome};
@@ -170,7 +171,7 @@ impl Engine {
     /// Has the server forget what a client watches.
     fn end_watch(&mut self, id: SessionId, now: Instant) {
         let Some(watch) = self.redis(id).and_then(|client| client.watch.take()) else { return };
-        if !watch.broken {
+        if !watch.broken && self.own_link(id, watch.link).is_some() {
             self.ask(watch.link, Verb::Command, 0, now, |out| encode::words(out, &[b"UNWATCH"]));
         }
     }
@@ -186,6 +187,7 @@ impl Engine {
             return Outcome::Done;
         }
         let known = client.watch.as_ref().map(|watch| (watch.link, watch.server, watch.broken));
+        let known = known.map(|(link, server, broken)| (link, server, broken || self.own_link(id, link).is_none()));
         let ring = &self.pools[pool.index()].ring;
         let server = ring.route(key, 0);
         let one = self.same_server(pool, key, (2..call.args.len()).map(|place| call.args.get(place)));
@@ -200,7 +202,7 @@ impl Engine {
                 return Outcome::Done;
             }
             (Some((link, ..)), _) => Ok(link),
-            (None, Some(server)) => self.dedicate(id, pool, server, now),
+            (None, Some(server)) => self.dedicate(id, pool, server, Use::Ask, now),
             (None, None) => Err(Failure::Ejected),
         };
         match (link, server) {
@@ -243,7 +245,8 @@ impl Engine {
             self.end_watch(id, now);
             return Outcome::Done;
         }
-        if watch.as_ref().is_some_and(|watch| watch.broken) {
+        let is_broken = |watch: &Watch| watch.broken || self.own_link(id, watch.link).is_none();
+        if watch.as_deref().is_some_and(is_broken) {
             let mut body = Vec::new();
             encode::null_array(&mut body, version);
             self.say(id, &body);
