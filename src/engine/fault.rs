@@ -16,7 +16,7 @@ use crate::health::hold::Standing;
 use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
 use crate::time::Instant;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Pause between connects to a server that refuses them.
@@ -61,9 +61,10 @@ impl Engine {
 
     /// Ends a link's connection, or the attempt to open it: what can be sent again is, the rest is answered by policy.
     ///
-    /// A request is sent again, once, when the connection had been open and no byte of its response had come, if it only
-    /// reads, or if no byte of it had been written. So a connection that the server closed for idleness costs nobody
-    /// anything, and no write is ever made twice.
+    /// A request is sent again, once, when the connection had been open and no byte of its response had come, if no byte of
+    /// it had been written, or if it only reads and its client had sent nothing behind it that may have changed what it
+    /// is to read. So a connection that the server closed for idleness costs hardly anybody anything, no write is ever
+    /// made twice, and nobody reads what they wrote later.
     #[cold]
     pub(super) fn fail_link(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
@@ -79,6 +80,7 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.paying = 0;
+        link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
@@ -111,11 +113,11 @@ impl Engine {
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.config.pools[pool.index()].join_gets;
+        let overtaken = if may_resend { overtaken(&tickets, &outbox) } else { vec![false; tickets.len()] };
         let mut lost = Vec::new();
         for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
             let unsent = outbox.is_unwritten(ticket.start);
-            let repeatable =
-                unsent || (ticket.verb.is_repeatable() && !ticket.is(Ticket::ONCE) && !(index == 0 && responding));
+            let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
                 let start = link.outbox.end();
@@ -382,6 +384,22 @@ fn requests<'a>(
         let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
         (*ticket, outbox.between(ticket.start, end))
     })
+}
+
+/// For each ticket, whether its client had sent something behind it that may have changed something already.
+///
+/// All of one client's requests to one server that are in flight together share a connection, so no other has any.
+fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
+    let mut writers = BTreeSet::new();
+    let mut overtaken = vec![false; tickets.len()];
+    for (place, ticket) in tickets.iter().enumerate().rev() {
+        let client = (ticket.session, ticket.generation);
+        overtaken[place] = writers.contains(&client);
+        if ticket.session != Ticket::NOBODY && !ticket.only_reads() && !outbox.is_unwritten(ticket.start) {
+            writers.insert(client);
+        }
+    }
+    overtaken
 }
 
 /// A session's oldest request, for the checks.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outbox::{Offset, Outbox};
-use super::redis::{Flavor, greeting::Greeting};
+use super::redis::{Flavor, Loaded, greeting::Greeting};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -123,6 +123,11 @@ impl Ticket {
     /// Of a request of the proxy's own.
     pub(crate) const fn own(start: Offset, verb: Verb) -> Self {
         Self::of(SessionId { index: Self::NOBODY, generation: 0 }, 0, start, verb, Class::Other)
+    }
+
+    /// Whether sending it twice does what sending it once does.
+    pub(crate) const fn only_reads(&self) -> bool {
+        self.verb.is_repeatable() && self.marks & Self::ONCE == 0
     }
 
     pub(crate) fn is(&self, mark: u8) -> bool {
@@ -244,6 +249,8 @@ pub(crate) struct Link {
     pub(crate) paying: u32,
     pub(crate) paid: u32,
     pub(crate) flushed: bool,
+    /// For Redis: the scripts that were asked for on this connection.
+    pub(crate) scripts: Loaded,
     /// The server turned out to have been started anew.
     pub(crate) restarted: bool,
     /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
@@ -286,6 +293,7 @@ impl Link {
             paying: 0,
             paid: 0,
             flushed: false,
+            scripts: Loaded::default(),
             restarted: false,
             timed: None,
             dirty: false,

@@ -22,12 +22,32 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>, Option<Cap>),
     ) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        match self.place(id, asked, marks, key, now) {
+            Ok((link, cap)) => {
+                self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
+                Outcome::Done
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The connection that a request for the server of its key is to be put on at once, and the bound on the lifetime of
+    /// what it stores. An error says what became of a request that cannot be sent: it was answered, or has to wait.
+    #[inline(always)]
+    pub(super) fn place(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        key: &[u8],
+        now: Instant,
+    ) -> Result<(LinkId, Option<Cap>), Outcome> {
+        let Some(session) = self.session_ref(id) else { return Err(Outcome::Done) };
         let (pool, stalled) = (session.pool, session.stalled);
         let expired = self.deadline(pool, asked.started) <= now;
         if expired && !stalled {
             self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
-            return Outcome::Done;
+            return Err(Outcome::Done);
         }
         let target = self.target(pool, asked, marks, key, now);
         let link = target.and_then(|(server, _)| self.link_to(pool, id, server, now));
@@ -39,20 +59,19 @@ impl Engine {
                     self.owe(pool, server, asked, marks, now);
                 }
                 self.answer_unsent(id, asked, (key, server), failure, now);
-                return Outcome::Done;
+                return Err(Outcome::Done);
             }
         };
         if self.links[link.index()].outbox.unwritten().len() > QUEUE_LIMIT && !asked.verb.is_read() {
             if !expired {
                 self.stall(id, link);
-                return Outcome::Stalled;
+                return Err(Outcome::Stalled);
             }
             self.owe(pool, server, asked, marks, now);
             self.answer_unsent(id, asked, (key, Some(server)), Failure::QueueFull, now);
-            return Outcome::Done;
+            return Err(Outcome::Done);
         }
-        self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
-        Outcome::Done
+        Ok((link, cap))
     }
 
     /// Sends a request to a server that does not depend on a key.

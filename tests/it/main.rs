@@ -32,6 +32,7 @@ mod proxying;
 mod ready_made;
 mod redis;
 mod rejoin;
+mod resend;
 mod sessions;
 mod sim;
 mod slow;

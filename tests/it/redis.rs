@@ -7,5 +7,6 @@ mod counted;
 mod differential;
 mod fallback;
 mod guards;
+mod order;
 mod sim;
 mod table;

@@ -73,6 +73,12 @@ impl Engine {
     pub(super) fn send_keyed(&mut self, id: SessionId, call: Call<'_>, key: &[u8], now: Instant) -> Outcome {
         let (mut asked, marks) = self.asked(id, call);
         asked.key = key;
+        if call.plan.class == Class::Script {
+            return match self.place(id, asked, marks, key, now) {
+                Ok((link, _)) => self.enqueue_script(id, asked, marks, link, call, now),
+                Err(outcome) => outcome.into(),
+            };
+        }
         let raw = call.raw;
         self.send_one(id, asked, marks, key, now, |out, _| out.extend_from_slice(raw)).into()
     }
@@ -91,6 +97,13 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let pool = session.pool;
         match self.any_server(pool) {
+            Some(server) if call.plan.class == Class::Script => match self.link_to(pool, id, server, now) {
+                Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
+                Err(failure) => {
+                    self.answer_degraded(id, asked, Some(server), failure);
+                    Outcome::Done
+                }
+            },
             Some(server) => {
                 let raw = call.raw;
                 self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()

@@ -1,9 +1,12 @@
 //! Scripts and functions: routed by their keys.
 //!
-//! A server that does not know a script by its hash says `NOSCRIPT`. When the script has passed through this program
-//! before, the request is sent again with the script itself, which the server then knows; the client notices nothing.
+//! A server need not know a script that another one was given, or that it was given before it was started anew. So the
+//! script goes in front of the first request for it on each connection, if it has passed through this program before.
+//! A server that has been made to forget it meanwhile says `NOSCRIPT`: then the request is sent again with the script
+//! itself, unless its client has sent more behind it, which must not be overtaken.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
@@ -25,21 +28,34 @@ const BYTES_LIMIT: usize = 64 << 10;
 /// The scripts that have passed through this process, by the hash of their text. Looked at when a server does not know
 /// one, and written when a worker sees one for the first time.
 #[derive(Debug, Clone, Default)]
-pub struct Scripts(Arc<Mutex<Texts>>);
+pub struct Scripts(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    texts: Mutex<Texts>,
+    /// Changes with the texts, so that one that was looked for in vain need not be looked for each time.
+    version: AtomicU64,
+}
 
 type Texts = BTreeMap<[u8; 40], Arc<[u8]>>;
 
 impl Scripts {
     fn remember(&self, text: &[u8]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < COUNT_LIMIT {
             known.insert(hash(text), text.into());
+            self.0.version.fetch_add(1, Ordering::Release);
         }
     }
 
-    fn find(&self, name: &[u8]) -> Option<Arc<[u8]>> {
+    pub(super) fn find(&self, name: &[u8]) -> Option<Arc<[u8]>> {
         let name: [u8; 40] = name.to_ascii_lowercase().try_into().ok()?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+        self.0.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+
+    /// A number that changes whenever a text is added.
+    pub(super) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 }
 
@@ -86,10 +102,11 @@ impl Engine {
         }
     }
 
-    /// A server does not know a script: sends the request again with the script in it, if it is known here.
+    /// A server does not know a script: sends the request again with the script in it, if it is known here and the client
+    /// has sent nothing behind it to this server: that would be overtaken.
     pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket) -> bool {
-        let link = &self.links[id.index()];
-        if ticket.session == Ticket::NOBODY || ticket.is(Ticket::RESENT) || ticket.replies != 1 {
+        let link = &mut self.links[id.index()];
+        if ticket.session == Ticket::NOBODY || ticket.replies != 1 {
             return false;
         }
         let mut spans = Vec::new();
@@ -100,6 +117,11 @@ impl Engine {
             b"evalsha_ro" => b"EVAL_RO",
             _ => return false,
         };
+        link.scripts.forget(args.get(1));
+        let of_client = |other: &Ticket| (other.session, other.generation) == (ticket.session, ticket.generation);
+        if link.in_flight.iter().skip(1).any(of_client) {
+            return false;
+        }
         let Some(text) = self.scripts.find(args.get(1)) else { return false };
         let mut words: Vec<&[u8]> = args.iter().collect();
         (words[0], words[1]) = (name, &text);

@@ -8,7 +8,7 @@ use super::super::support::{scattered_key, wait_until};
 
 const REDIS: &str = "redis: true";
 
-fn pool(servers: &[&Process], more: &[&str]) -> Proxy {
+pub(super) fn pool(servers: &[&Process], more: &[&str]) -> Proxy {
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
     Proxy::start(&addresses, &[&[REDIS], more].concat())
 }

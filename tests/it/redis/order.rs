@@ -1,0 +1,153 @@
+//! What one client pipelines is carried out in its order, or not at all.
+
+use super::connections::pool;
+use crate::support::client::Client;
+use crate::support::process::{Process, Proxy};
+use crate::support::script::{Mock, show};
+
+fn request(words: &[&str]) -> String {
+    let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+    format!("*{}\r\n{}", words.len(), words.collect::<String>())
+}
+
+/// Loads a script that appends its argument to the list and tells how long it is.
+fn load(client: &mut Client) -> String {
+    client.send(request(&["SCRIPT", "LOAD", "return redis.call('rpush',KEYS[1],ARGV[1])"]));
+    assert_eq!(client.line(), "$40");
+    client.line()
+}
+
+/// What a pipeline of scripts and other commands on one list does: the answers, and the list afterwards.
+fn pipelined(client: &mut Client, name: &str) -> (Vec<String>, Vec<String>) {
+    let list = "list";
+    let script = |word| request(&["EVALSHA", name, "1", list, word]);
+    let push = request(&["RPUSH", list, "b"]);
+    client.send(request(&["DEL", list]));
+    client.line();
+    let all = [script("a"), push, script("c"), script("d"), request(&["LLEN", list])].concat();
+    client.send(all);
+    let answers = (0..5).map(|_| client.line()).collect();
+    client.send(request(&["LRANGE", list, "0", "-1"]));
+    let count: usize = client.line()[1..].parse().unwrap();
+    let items = (0..count).map(|_| (client.line(), client.line()).1).collect();
+    (answers, items)
+}
+
+/// The answers and the list must be those of the requests that were carried out, in their order.
+fn check(answers: &[String], items: &[String]) {
+    let mut expected = Vec::new();
+    for (word, answer) in ["a", "b", "c", "d"].iter().zip(answers) {
+        if !answer.starts_with("-NOSCRIPT") {
+            expected.push((*word).to_owned());
+            assert_eq!(*answer, format!(":{}", expected.len()), "of {word} in {answers:?}");
+        }
+    }
+    assert_eq!(answers[4], format!(":{}", expected.len()), "{answers:?}");
+    assert_eq!(items, expected, "{answers:?}");
+}
+
+#[test]
+fn a_script_that_the_server_forgot_never_comes_behind_what_followed_it() {
+    let server = Process::redis();
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    let mut client = proxy.client();
+    let name = load(&mut client);
+    let (answers, items) = pipelined(&mut client, &name);
+    check(&answers, &items);
+    assert_eq!(items.len(), 4);
+    assert_eq!(server.client().ask("SCRIPT FLUSH\r\n"), "+OK");
+    let (answers, items) = pipelined(&mut client, &name);
+    check(&answers, &items);
+    assert_eq!(server.client().ask("SCRIPT FLUSH\r\n"), "+OK");
+    assert_eq!(client.ask(request(&["EVALSHA", &name, "1", "other", "x"])), ":1", "alone it is loaded unnoticed");
+}
+
+#[test]
+fn scripts_are_loaded_in_front_of_a_pipeline_after_a_restart() {
+    let mut server = Process::redis();
+    let port = server.address.port();
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    let mut client = proxy.client();
+    let name = load(&mut client);
+    assert_eq!(pipelined(&mut client, &name).1, ["a", "b", "c", "d"]);
+    server.kill();
+    let _server = Process::redis_with(port, &[]);
+    assert_eq!(pipelined(&mut client, &name).1, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn another_clients_requests_do_not_keep_a_script_from_being_loaded() {
+    let mut server = Mock::start();
+    let proxy = mock_pool(&server, &[]);
+    let mut client = proxy.client();
+    let (load, name) = ("return 1", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    let script = |key: &str| request(&["EVALSHA", name, "1", key]);
+    client.send(request(&["EVAL", load, "1", "k"]));
+    server.receive(request(&["EVAL", load, "1", "k"]));
+    server.answer(":1\r\n");
+    assert_eq!(client.line(), ":1");
+    client.send(script("k"));
+    server.receive(request(&["SCRIPT", "LOAD", load]) + &script("k"));
+    let mut other = proxy.client();
+    other.send(request(&["GET", "k"]));
+    server.receive(request(&["GET", "k"]));
+    server.answer(format!("$40\r\n{name}\r\n-NOSCRIPT it was flushed\r\n"));
+    server.receive(request(&["EVAL", load, "1", "k"]));
+    server.answer("$1\r\na\r\n:1\r\n");
+    assert_eq!((other.line(), other.line()), ("$1".to_owned(), "a".to_owned()));
+    assert_eq!(client.line(), ":1");
+}
+
+fn mock_pool(server: &Mock, more: &[&str]) -> Proxy {
+    Proxy::start(&[server.address()], &[&["redis: true", "timeout: 20000", "on_failure: miss"], more].concat())
+}
+
+#[test]
+fn a_read_is_not_sent_again_behind_its_clients_later_write() {
+    let mut server = Mock::start();
+    let proxy = mock_pool(&server, &[]);
+    let mut client = proxy.client();
+    let get = request(&["GET", "k"]);
+    let warm = |server: &mut Mock, client: &mut Client| {
+        client.send(&get);
+        server.receive(&get);
+        server.answer("$1\r\nv\r\n");
+        assert_eq!((client.line(), client.line()), ("$1".to_owned(), "v".to_owned()));
+    };
+    warm(&mut server, &mut client);
+    let transaction = ["MULTI", "EXEC"].map(|word| request(&[word]));
+    let set = request(&["SET", "k", "new"]);
+    let exec = [&transaction[0][..], &set, &transaction[1]].concat();
+    for (behind, answers) in [
+        (set.clone(), "$-1\r\n$-1\r\n"),
+        (request(&["EVAL", "return 1", "1", "k"]), "$-1\r\n"),
+        (request(&["FLUSHALL"]), "$-1\r\n+OK\r\n"),
+        (exec, "$-1\r\n+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n"),
+    ] {
+        let sent = [&get[..], &behind].concat();
+        client.send(&sent);
+        server.receive(&sent);
+        server.close();
+        assert_eq!(show(&client.read(answers.len())), show(answers.as_bytes()), "of {sent:?}");
+        if behind.contains("EVAL") {
+            client.line(); // an error: nobody knows what a script would have said
+        }
+        if behind.contains("FLUSHALL") {
+            server.receive(request(&["FLUSHALL"])); // it is owed
+            server.answer("+OK\r\n");
+        }
+        warm(&mut server, &mut client);
+    }
+    // What reads only may come again, another client's write or not.
+    let sent = [&get[..], &request(&["LLEN", "l"])].concat();
+    client.send(&sent);
+    server.receive(&sent);
+    let mut other = proxy.client();
+    other.send(&set);
+    server.receive(&set);
+    server.close();
+    server.receive(&sent);
+    server.answer("$1\r\nv\r\n:7\r\n");
+    assert_eq!(show(&client.read(11)), show(b"$1\r\nv\r\n:7\r\n"));
+    assert_eq!(other.line(), "$-1");
+}
