@@ -102,7 +102,7 @@ impl Engine {
         if purpose == Purpose::Probe {
             self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
-                self.undelivered(pool, server, ticket.verb, ticket.number, now);
+                self.undelivered(pool, server, ticket.verb, ticket.database, now);
                 self.owe_lost(pool, server, ticket, request, now);
             }
             self.charge_link(id);
@@ -233,11 +233,7 @@ impl Engine {
         now: Instant,
     ) {
         let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let database = match self.session_ref(id) {
-            Some(session) => session.flavor().database,
-            None => ticket.number,
-        };
-        self.undelivered(pool, server, ticket.verb, database, now);
+        self.undelivered(pool, server, ticket.verb, ticket.database, now);
         if ticket.is(Ticket::NOREPLY) {
             self.count_failure(pool, Some(server), failure);
             return;

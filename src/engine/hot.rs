@@ -10,7 +10,7 @@ use super::keys::{Named, Replied, each_key};
 use super::link::{LinkId, Ticket};
 use super::merge::Merge;
 use super::outbox::Offset;
-use super::session::SessionId;
+use super::session::{Session, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, reply};
 use crate::proto::resp::reply as resp;
@@ -99,7 +99,8 @@ impl Engine {
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));
         let session = SessionId { index: ticket.session, generation: ticket.generation };
-        let session = sessions.get_mut(session.index()).filter(|known| known.generation == session.generation);
+        let waits = |known: &&mut Session| known.generation == session.generation && !ticket.is(Ticket::NOREPLY);
+        let session = sessions.get_mut(session.index()).filter(waits);
         let merge = session.and_then(|session| session.slot_mut(ticket.number)).and_then(|slot| slot.merge.as_deref());
         let mut values = Values::of(ticket, merge, response);
         counters.pool(link.pool).hot_keys.note(link.heard, |noted| {

@@ -62,7 +62,7 @@ pub(crate) struct Ticket {
     /// Who waits: the place of the session, or [`Ticket::NOBODY`].
     pub(crate) session: u32,
     pub(crate) generation: u32,
-    /// Number of the request within its session.
+    /// Number of the request within its session; one that is not answered has that of the next.
     pub(crate) number: u32,
     /// Where the request starts in the outbox.
     pub(crate) start: Offset,
@@ -72,6 +72,8 @@ pub(crate) struct Ticket {
     pub(crate) keys: u16,
     /// Replies of the server that make up its response.
     pub(crate) replies: u32,
+    /// Redis: the database that it flushes ([`Verb::FlushDatabase`]).
+    pub(crate) database: u32,
     pub(crate) verb: Verb,
     /// What kind of thing it asks for.
     pub(crate) class: Class,
@@ -113,6 +115,7 @@ impl Ticket {
             fragment: 0,
             keys: 0,
             replies: 1,
+            database: 0,
             verb,
             class,
             marks: 0,

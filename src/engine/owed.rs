@@ -103,7 +103,7 @@ impl Engine {
         }
         self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         if let Some(ticket) = self.links[id.index()].in_flight.back_mut() {
-            ticket.number = database; // for whoever has to owe it again
+            ticket.database = database; // for whoever has to owe it again
         }
         if database != own {
             self.ask(id, Verb::Command, 0, now, |out| select(out, own));

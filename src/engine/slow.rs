@@ -136,7 +136,8 @@ impl Engine {
         let Some(untold) = self.admit_slow(pool, now) else { return };
         let fate = Fate { started, failure: Some(Failure::TimedOut), untold, now };
         let asked = (id.index, id.generation, number, fragment);
-        let is_it = |it: &Ticket| (it.session, it.generation, it.number, it.fragment) == asked;
+        let is_it =
+            |it: &Ticket| (it.session, it.generation, it.number, it.fragment) == asked && !it.is(Ticket::NOREPLY);
         let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
             let place = self.links[link.index()].in_flight.iter().position(is_it);
             place.map(|place| (*link, place))

@@ -6,7 +6,7 @@ use super::input::{self, Call};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::{Link, LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
 use crate::failure::Failure;
@@ -227,12 +227,13 @@ impl Engine {
         }
         let marks = if asked.noreply { marks | Ticket::NOREPLY } else { marks };
         for (link, fragment) in ways.drain(..) {
-            let outbox = &mut self.links[link.index()].outbox;
-            let start = outbox.end();
+            let Link { outbox, flavor, .. } = &mut self.links[link.index()];
+            let (start, database) = (outbox.end(), flavor.database);
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);
             let replies = pieces[piece].replies;
-            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(id, number, start, asked.verb, class) };
+            let ticket = Ticket::of(id, number, start, asked.verb, class);
+            let ticket = Ticket { fragment, replies, marks, database, ..ticket };
             self.push_ticket(link, ticket, now);
         }
         self.ways = ways;

@@ -1,5 +1,10 @@
 //! What one client pipelines is carried out in its order, or not at all.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
 use super::connections::pool;
 use crate::support::client::Client;
 use crate::support::process::{Process, Proxy};
@@ -150,4 +155,101 @@ fn a_read_is_not_sent_again_behind_its_clients_later_write() {
     server.answer("$1\r\nv\r\n:7\r\n");
     assert_eq!(show(&client.read(11)), show(b"$1\r\nv\r\n:7\r\n"));
     assert_eq!(other.line(), "$-1");
+}
+
+/// A server that keeps connections apart by what they are set to first: those of database 3, and those of 0.
+struct Databases {
+    listener: TcpListener,
+}
+
+impl Databases {
+    fn start() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    /// Answers all that comes, but for as many flushes as are to be lost: it closes then, when it is told to. Tells which
+    /// databases flushes were for, and whether they were carried out.
+    fn serve(self, lost: usize, close: Option<mpsc::Receiver<()>>) -> mpsc::Receiver<(u32, bool)> {
+        let (flushes, seen) = mpsc::channel();
+        let left = Arc::new(Mutex::new(lost));
+        let close = Arc::new(Mutex::new(close));
+        std::thread::spawn(move || {
+            for stream in self.listener.incoming() {
+                let (stream, flushes) = (stream.unwrap(), flushes.clone());
+                let (left, close) = (Arc::clone(&left), Arc::clone(&close));
+                std::thread::spawn(move || {
+                    let (mut database, mut lines, mut out) = (0, BufReader::new(&stream).lines(), &stream);
+                    while let Some(Ok(count)) = lines.next() {
+                        let count: usize = count[1..].parse().unwrap();
+                        let words: Vec<String> = lines.by_ref().take(2 * count).map(Result::unwrap).collect();
+                        let answer: &[u8] = match words[1].as_str() {
+                            "PING" => b"+PONG\r\n",
+                            "GET" => b"$-1\r\n",
+                            "SELECT" => {
+                                database = words[3].parse().unwrap();
+                                b"+OK\r\n"
+                            }
+                            "FLUSHDB" => {
+                                let mut left = left.lock().unwrap();
+                                flushes.send((database, *left == 0)).unwrap();
+                                if *left > 0 {
+                                    *left -= 1;
+                                    drop(left);
+                                    if let Some(close) = &*close.lock().unwrap() {
+                                        let _ = close.recv();
+                                    }
+                                    return;
+                                }
+                                b"+OK\r\n"
+                            }
+                            _ => b"+OK\r\n",
+                        };
+                        out.write_all(answer).unwrap();
+                    }
+                });
+            }
+        });
+        seen
+    }
+}
+
+#[test]
+fn a_flush_that_was_lost_is_owed_to_its_own_database() {
+    for leaves in [true, false] {
+        let server = Databases::start();
+        let address = server.listener.local_addr().unwrap();
+        let seen = server.serve(3, None);
+        let proxy = Proxy::start(&[address], &["redis: true", "timeout: 2000", "on_failure: miss"]);
+        let mut client = proxy.client();
+        // Requests before it, so that its number is another one than any database's.
+        (0..7).for_each(|_| assert_eq!(client.ask(request(&["SELECT", "3"])), "+OK"));
+        client.send(request(&["FLUSHDB"]));
+        if leaves {
+            drop(client);
+        } else {
+            assert_eq!(client.line(), "+OK");
+            assert_eq!(client.ask(request(&["SELECT", "5"])), "+OK");
+        }
+        let soon = Duration::from_secs(10);
+        let flushes: Vec<_> = (0..4).map(|_| seen.recv_timeout(soon).expect("a flush")).collect();
+        assert_eq!(flushes, [(3, false), (3, false), (3, false), (3, true)], "the client leaves: {leaves}");
+    }
+}
+
+/// The client was told OK when its time was up, has selected another database, and then the connection breaks.
+#[test]
+fn a_flush_is_owed_to_the_database_that_its_client_had_selected_then() {
+    let server = Databases::start();
+    let address = server.listener.local_addr().unwrap();
+    let (close, closed) = mpsc::channel();
+    let seen = server.serve(1, Some(closed));
+    let proxy = Proxy::start(&[address], &["redis: true", "timeout: 300", "on_failure: miss"]);
+    let mut client = proxy.client();
+    let mut flush = || seen.recv_timeout(Duration::from_secs(10)).expect("a flush");
+    assert_eq!(client.ask(request(&["SELECT", "3"])), "+OK");
+    assert_eq!(client.ask(request(&["FLUSHDB"])), "+OK", "in its place");
+    assert_eq!(client.ask(request(&["SELECT", "5"])), "+OK");
+    assert_eq!((flush(), flush()), ((3, false), (3, true)));
+    close.send(()).unwrap();
+    assert_eq!(flush(), (3, true));
 }
