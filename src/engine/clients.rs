@@ -53,6 +53,9 @@ impl Engine {
         }
         self.release_dedicated(id);
         let mut session = self.sessions.remove(id.index());
+        if let Some(subscriptions) = session.redis.as_mut().and_then(|client| client.subscriptions.take()) {
+            self.let_go(subscriptions);
+        }
         session.abandon(self.counters.pool(session.pool));
         self.memory -= session.charged;
         self.counters.buffered_bytes.set(self.memory as u64);

@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Probe(PoolId, ServerId),
     /// What a client is subscribed to may have to be subscribed to anew.
     Subscriptions(SessionId),
+    /// Something is left to be done.
+    Chores,
 }
 
 /// The timers of a worker.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
+use super::chores::Chore;
 use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
@@ -340,20 +341,27 @@ impl Engine {
             state.live = live;
             let before = std::mem::replace(&mut state.standing, standing);
             self.prepare_failover(pool, now);
+            let mut left = vec![false; before.len()];
             for (server, before) in (0..before.len()).map(server_id).zip(before) {
                 match (before, self.pools[index].standing[server.index()]) {
                     (Standing::Up, Standing::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
                     (Standing::Up | Standing::Draining, Standing::Out | Standing::Held) => {
                         self.cut_off(pool, server, Cut::All, now);
+                        left[server.index()] = true;
                     }
                     _ => {}
                 }
             }
-            self.move_subscriptions(now);
+            for link in self.dedicated_to(pool, |server| left[server.index()]) {
+                self.fail_link(link, Failure::Ejected, now);
+            }
+            if self.pools[index].redis && !std::mem::replace(&mut self.pools[index].moves, true) {
+                self.put_off(Chore::Move(pool), now);
+            }
         }
     }
 
-    /// A server is out of the ring: its connections are given up, and what waits on them is answered by policy.
+    /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
         for link in self.pools[pool.index()].links[server.index()].clone() {
             if cut == Cut::Unopened && self.links[link.index()].state == LinkState::Up {
@@ -362,11 +370,6 @@ impl Engine {
             self.fail_link(link, Failure::Ejected, now);
             self.abandon(link, Failure::Ejected, now);
             self.links[link.index()].suspect = false; // the probes are its test
-        }
-        if cut == Cut::All {
-            for link in self.dedicated_to(pool, server) {
-                self.fail_link(link, Failure::Ejected, now);
-            }
         }
     }
 }

@@ -22,6 +22,7 @@
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
 mod account;
+mod chores;
 mod clients;
 mod deadline;
 mod degrade;
@@ -131,6 +132,8 @@ struct PoolState {
     probe_timers: Vec<Option<Instant>>,
     /// Connections that belong to one client each.
     dedicated: usize,
+    /// It is to be looked at whether subscriptions are where they belong.
+    moves: bool,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
     told: Vec<[stall::Told; stall::Often::COUNT]>,
     /// When the operator was last told that memory, or a server's queue, is full, and what was counted then.
@@ -170,6 +173,7 @@ pub struct Engine {
     /// Places in `links` of closed connections that belonged to one client, each as the id of the next link there.
     free_links: Vec<LinkId>,
     timers: Timers,
+    chores: chores::Chores,
     effects: VecDeque<Effect>,
     dirty_sessions: Vec<SessionId>,
     dirty_links: Vec<LinkId>,
@@ -248,6 +252,7 @@ impl Engine {
                 probes: Vec::new(),
                 probe_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
+                moves: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 limits: [(None, 0); 2],
             };
@@ -272,6 +277,7 @@ impl Engine {
             links,
             free_links: Vec::new(),
             timers: Timers::default(),
+            chores: chores::Chores::default(),
             effects: VecDeque::new(),
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
@@ -343,6 +349,7 @@ impl Engine {
                 Timer::Link(id) => self.link_timer(id, now),
                 Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
+                Timer::Chores => self.work_off(now),
             }
         }
         self.settle(now);

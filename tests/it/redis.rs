@@ -9,4 +9,5 @@ mod fallback;
 mod guards;
 mod order;
 mod sim;
+mod subscriptions;
 mod table;

@@ -300,14 +300,15 @@ impl Engine {
         Ok(())
     }
 
-    /// The clients' own connections to a server.
-    pub(in crate::engine) fn dedicated_to(&self, pool: PoolId, server: ServerId) -> Vec<LinkId> {
+    /// The clients' own connections to servers of a pool that `are` says.
+    pub(in crate::engine) fn dedicated_to(&self, pool: PoolId, are: impl Fn(ServerId) -> bool) -> Vec<LinkId> {
         if self.pools[pool.index()].dedicated == 0 {
             return Vec::new();
         }
         let is_own = |link: &&Link| {
             matches!(link.purpose, Purpose::Dedicated(owner) if owner != NOBODY)
-                && (link.pool, link.server) == (pool, server)
+                && link.pool == pool
+                && are(link.server)
         };
         let places = (0u32..).zip(&self.links).filter(|(_, link)| is_own(link));
         places.map(|(place, link)| LinkId { place, generation: link.generation }).collect()

@@ -69,6 +69,9 @@ impl Engine {
             session.barrier = Barrier::None;
         }
         let Some(client) = session.redis.as_deref_mut() else { return Turn::Used(input.len()) };
+        if client.is_subscribing() {
+            return Turn::Alone; // what was asked before is not done
+        }
         if !client.swallow.is_none() {
             return match client.swallow.apply(input) {
                 Ok(0) => {
@@ -286,6 +289,11 @@ impl Client {
         if let Some(queue) = &mut self.queue {
             queue.spoiled = true;
         }
+    }
+
+    /// A request for many subscriptions is being carried out.
+    pub(crate) fn is_subscribing(&self) -> bool {
+        self.subscriptions.as_ref().is_some_and(|subscriptions| subscriptions.rest.is_some())
     }
 
     pub(super) fn is_subscribed(&self) -> bool {

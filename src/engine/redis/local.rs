@@ -215,10 +215,12 @@ impl Engine {
         let settings = &self.config.pools[session.pool.index()].redis;
         let (trusted, database) = (settings.auth.is_none(), settings.db);
         self.release_dedicated(id);
+        if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.take()) {
+            self.let_go(subscriptions);
+        }
         if let Some(client) = self.redis(id) {
             client.queue = None;
             client.watch = None;
-            client.subscriptions = None;
             client.trusted = trusted;
             client.database = database;
             client.version = Version::Resp2;

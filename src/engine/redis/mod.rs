@@ -22,8 +22,10 @@ mod local;
 mod local_client;
 pub(super) mod named;
 pub(super) mod pubsub;
+mod resubscribe;
 mod script;
 mod split;
+mod subscriptions;
 mod transaction;
 
 use super::Engine;

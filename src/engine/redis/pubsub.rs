@@ -8,16 +8,17 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::dedicated::Use;
 use super::gather::How;
 use super::input::{Call, Outcome};
 use super::split::Piece;
+use super::subscriptions::Rest;
+pub(crate) use super::subscriptions::{Kind, Subscriptions};
 use crate::config::model::ServerId;
-use crate::engine::deadline::Timer;
+use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{LinkId, LinkState, Ticket};
+use crate::engine::link::{LinkId, Ticket};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -28,79 +29,14 @@ use crate::proto::resp::reply::{self, Reply, Scan, Scanned};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
-/// Pause before what was lost is subscribed to again.
-const RETRY: Duration = Duration::from_millis(200);
-
 /// Bytes of messages that may wait for a subscriber; one that reads slower than that is cut off, as Redis does.
 const BACKLOG_LIMIT: usize = 32 << 20;
 
 /// Bytes of names that a client may be subscribed to.
 const NAMES_LIMIT: usize = 4 << 20;
 
-/// What a subscription is to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    Channel,
-    Pattern,
-    Shard,
-}
-
-impl Kind {
-    const fn subscribe(self) -> &'static [u8] {
-        match self {
-            Self::Channel => b"subscribe",
-            Self::Pattern => b"psubscribe",
-            Self::Shard => b"ssubscribe",
-        }
-    }
-
-    const fn unsubscribe(self) -> &'static [u8] {
-        match self {
-            Self::Channel => b"unsubscribe",
-            Self::Pattern => b"punsubscribe",
-            Self::Shard => b"sunsubscribe",
-        }
-    }
-}
-
-/// What a client is subscribed to, and where.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriptions {
-    /// For each name, the servers that have been told.
-    names: BTreeMap<(Kind, Vec<u8>), Vec<ServerId>>,
-    links: Vec<(ServerId, LinkId)>,
-    bytes: usize,
-    /// A timer is set to subscribe anew.
-    timed: bool,
-}
-
-impl Subscriptions {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// Memory that it holds, about.
-    pub(crate) fn footprint(&self) -> usize {
-        self.bytes + self.names.len() * 64
-    }
-
-    fn count(&self, kind: Kind) -> usize {
-        self.names.keys().filter(|(known, _)| *known == kind).count()
-    }
-
-    /// Channels and patterns.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.count(Kind::Channel), self.count(Kind::Pattern))
-    }
-
-    /// The number that confirmations of this kind tell.
-    fn told_count(&self, kind: Kind) -> usize {
-        match kind {
-            Kind::Shard => self.count(Kind::Shard),
-            Kind::Channel | Kind::Pattern => self.count(Kind::Channel) + self.count(Kind::Pattern),
-        }
-    }
-}
+/// Servers, and what each of them is to be told.
+type Names = BTreeMap<ServerId, Vec<Box<[u8]>>>;
 
 impl Engine {
     pub(super) fn publish(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
@@ -116,23 +52,67 @@ impl Engine {
             Subscribe::NoPatterns => (Kind::Pattern, false),
             Subscribe::NoShards => (Kind::Shard, false),
         };
-        let names: Vec<Vec<u8>> = call.args.iter().skip(1).map(<[u8]>::to_vec).collect();
-        if adds {
-            let bytes: usize = names.iter().map(Vec::len).sum();
-            let held = self.redis(id).and_then(|client| client.subscriptions.as_ref()).map_or(0, |known| known.bytes);
-            if held + bytes > NAMES_LIMIT {
-                self.refuse_request(id, b"ERR too many subscriptions for one connection of this proxy");
-                return Outcome::Done;
-            }
-            self.add_subscriptions(id, call, kind, names, now);
+        let client = self.redis(id);
+        let held = client.and_then(|client| client.subscriptions.as_ref()).map_or(0, |known| known.bytes());
+        if adds && held + call.args.iter().skip(1).map(<[u8]>::len).sum::<usize>() > NAMES_LIMIT {
+            self.refuse_request(id, b"ERR too many subscriptions for one connection of this proxy");
+            return Outcome::Done;
+        }
+        let (next, _) = if adds {
+            self.add_subscriptions(id, call, kind, 1, PORTION, now)
         } else {
-            self.drop_subscriptions(id, call, kind, names, now);
+            self.drop_subscriptions(id, call, kind, 1, PORTION, now)
+        };
+        if let Some(next) = next {
+            self.put_off_rest(id, call, kind, adds, next, now);
         }
         Outcome::Done
     }
 
-    /// The servers that a name is to be subscribed to on.
-    fn homes(&self, id: SessionId, kind: Kind, name: &[u8]) -> Vec<ServerId> {
+    /// Keeps what is left of a long request. Servers and clients take it for one of many requests: each name is confirmed
+    /// by itself.
+    #[cold]
+    fn put_off_rest(&mut self, id: SessionId, call: Call<'_>, kind: Kind, adds: bool, next: usize, now: Instant) {
+        let Some(client) = self.redis(id) else { return };
+        let rest = Rest {
+            raw: call.raw.to_vec(),
+            spans: call.args.spans().to_vec(),
+            command: call.command,
+            plan: call.plan,
+            kind,
+            adds,
+            next,
+        };
+        client.subscriptions.get_or_insert_default().rest = Some(Box::new(rest));
+        self.put_off(Chore::Subscribe(id), now);
+    }
+
+    /// Goes on with a long request; says how many steps that took.
+    pub(in crate::engine) fn subscribe_on(&mut self, id: SessionId, budget: usize, now: Instant) -> usize {
+        let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return 0 };
+        let Some(mut rest) = subscriptions.rest.take() else { return 0 };
+        let Rest { command, plan, kind, adds, next, .. } = *rest;
+        let call = Call { raw: &rest.raw, args: rest.args(), command, plan, started: now };
+        let (next, steps) = if adds {
+            self.add_subscriptions(id, call, kind, next, budget, now)
+        } else {
+            self.drop_subscriptions(id, call, kind, next, budget, now)
+        };
+        match (next, self.redis(id).and_then(|client| client.subscriptions.as_mut())) {
+            (Some(next), Some(subscriptions)) => {
+                rest.next = next;
+                subscriptions.rest = Some(rest);
+                self.put_off(Chore::Subscribe(id), now);
+            }
+            _ => self.resumable.push(id), // what came behind it may go on
+        }
+        self.charge_session(id);
+        self.touch_session(id);
+        steps
+    }
+
+    /// The servers that a name is to be subscribed to on, in order.
+    pub(super) fn homes(&self, id: SessionId, kind: Kind, name: &[u8]) -> Vec<ServerId> {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
         let pool = &self.pools[session.pool.index()];
         let is_live = |server: &ServerId| pool.live[server.index()];
@@ -142,42 +122,49 @@ impl Engine {
         }
     }
 
-    fn add_subscriptions(&mut self, id: SessionId, call: Call<'_>, kind: Kind, names: Vec<Vec<u8>>, now: Instant) {
+    /// Subscribes to the arguments of a request from a place on, as far as `budget` goes. Returns the place of the next, if
+    /// there is one, and the steps taken.
+    fn add_subscriptions(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        kind: Kind,
+        mut place: usize,
+        budget: usize,
+        now: Instant,
+    ) -> (Option<usize>, usize) {
         let version = self.version(id);
-        let mut body = Vec::new();
-        let mut to: Vec<(ServerId, Vec<Vec<u8>>)> = Vec::new();
-        for name in names {
-            let homes = self.homes(id, kind, &name);
-            let Some(client) = self.redis(id) else { return };
+        let (mut body, mut to, mut steps) = (Vec::new(), Names::new(), 0);
+        while place < call.args.len() && steps < budget {
+            let name = call.args.get(place);
+            let homes = self.homes(id, kind, name);
+            let Some(client) = self.redis(id) else { return (None, steps) };
             let subscriptions = client.subscriptions.get_or_insert_default();
-            if !subscriptions.names.contains_key(&(kind, name.clone())) {
-                subscriptions.bytes += name.len();
-                subscriptions.names.insert((kind, name.clone()), Vec::new());
-                for server in homes {
-                    match to.iter_mut().find(|(known, _)| *known == server) {
-                        Some((_, names)) => names.push(name.clone()),
-                        None => to.push((server, vec![name.clone()])),
-                    }
-                }
+            steps += 1;
+            if subscriptions.add(kind, name) {
+                steps += homes.len();
+                homes.into_iter().for_each(|server| to.entry(server).or_default().push(name.into()));
             }
             encode::push(&mut body, 3, version);
             encode::bulk(&mut body, kind.subscribe());
-            encode::bulk(&mut body, &name);
-            encode::integer(&mut body, i64::try_from(subscriptions.told_count(kind)).unwrap_or(i64::MAX));
+            encode::bulk(&mut body, name);
+            encode::integer(&mut body, subscriptions.told_count(kind));
+            place += 1;
         }
         let pieces =
             to.into_iter().filter_map(|(server, names)| self.subscription(id, kind, server, &names, now)).collect();
         self.confirm(id, call, body, pieces, now);
+        ((place < call.args.len()).then_some(place), steps)
     }
 
     /// The request that subscribes to names on a server, and notes that it does. `None` when the server cannot be
     /// reached; it is tried again later.
-    fn subscription(
+    pub(super) fn subscription(
         &mut self,
         id: SessionId,
         kind: Kind,
         server: ServerId,
-        names: &[Vec<u8>],
+        names: &[Box<[u8]>],
         now: Instant,
     ) -> Option<Piece> {
         let link = self.listening(id, server, now);
@@ -186,15 +173,8 @@ impl Engine {
             return None;
         };
         let subscriptions = self.redis(id)?.subscriptions.as_mut()?;
-        for name in names {
-            if let Some(servers) = subscriptions.names.get_mut(&(kind, name.clone())) {
-                servers.push(server);
-            }
-        }
-        let mut request = Vec::new();
-        let words = std::iter::once(kind.subscribe()).chain(names.iter().map(Vec::as_slice));
-        encode::command(&mut request, words.collect::<Vec<_>>().into_iter());
-        let replies = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        names.iter().for_each(|name| subscriptions.note(kind, name, server, link));
+        let (request, replies) = request(kind.subscribe(), names);
         Some(Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) })
     }
 
@@ -202,17 +182,14 @@ impl Engine {
     fn listening(&mut self, id: SessionId, server: ServerId, now: Instant) -> Result<LinkId, Failure> {
         let Some(session) = self.session_ref(id) else { return Err(Failure::Closed) };
         let pool = session.pool;
-        let known = self.redis(id).and_then(|client| {
-            let subscriptions = client.subscriptions.as_ref()?;
-            subscriptions.links.iter().find(|(known, _)| *known == server).map(|(_, link)| *link)
-        });
+        let known = self.redis(id).and_then(|client| client.subscriptions.as_ref()?.link(server));
         if let Some(link) = known.filter(|link| self.own_link(id, *link).is_some()) {
             return Ok(link);
         }
         let link = self.dedicate(id, pool, server, Use::Listen, now)?;
         self.links[link.index()].listens = true;
         if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
-            subscriptions.links.push((server, link));
+            subscriptions.set_link(server, link);
         }
         Ok(link)
     }
@@ -231,49 +208,54 @@ impl Engine {
         }
     }
 
-    fn drop_subscriptions(&mut self, id: SessionId, call: Call<'_>, kind: Kind, mut names: Vec<Vec<u8>>, now: Instant) {
+    /// As [`Engine::add_subscriptions`], to end them. A request that names nothing ends all.
+    fn drop_subscriptions(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        kind: Kind,
+        mut place: usize,
+        budget: usize,
+        now: Instant,
+    ) -> (Option<usize>, usize) {
         let version = self.version(id);
-        let Some(client) = self.redis(id) else { return };
+        let Some(client) = self.redis(id) else { return (None, 0) };
         let subscriptions = client.subscriptions.get_or_insert_default();
-        if names.is_empty() {
-            names =
-                subscriptions.names.keys().filter(|(known, _)| *known == kind).map(|(_, name)| name.clone()).collect();
-        }
-        let mut body = Vec::new();
-        let mut to: Vec<(ServerId, Vec<Vec<u8>>)> = Vec::new();
-        if names.is_empty() {
+        let (mut body, mut to, mut steps) = (Vec::new(), Names::new(), 0);
+        let ends_all = call.args.len() == 1;
+        if ends_all && subscriptions.count(kind) == 0 {
             encode::push(&mut body, 3, version);
             encode::bulk(&mut body, kind.unsubscribe());
             encode::null(&mut body, version);
-            encode::integer(&mut body, i64::try_from(subscriptions.told_count(kind)).unwrap_or(i64::MAX));
+            encode::integer(&mut body, subscriptions.told_count(kind));
         }
-        for name in names {
-            if let Some(servers) = subscriptions.names.remove(&(kind, name.clone())) {
-                subscriptions.bytes -= name.len();
-                for server in servers {
-                    match to.iter_mut().find(|(known, _)| *known == server) {
-                        Some((_, names)) => names.push(name.clone()),
-                        None => to.push((server, vec![name.clone()])),
-                    }
-                }
-            }
+        let is_left = |subscriptions: &Subscriptions, place: usize| match ends_all {
+            true => subscriptions.count(kind) > 0,
+            false => place < call.args.len(),
+        };
+        while steps < budget && is_left(subscriptions, place) {
+            let first = if ends_all { subscriptions.first(kind) } else { None };
+            let name = first.as_deref().unwrap_or_else(|| call.args.get(place));
+            let servers = subscriptions.remove(kind, name);
+            steps += 1 + servers.len();
+            servers.into_iter().for_each(|server| to.entry(server).or_default().push(name.into()));
             encode::push(&mut body, 3, version);
             encode::bulk(&mut body, kind.unsubscribe());
-            encode::bulk(&mut body, &name);
-            encode::integer(&mut body, i64::try_from(subscriptions.told_count(kind)).unwrap_or(i64::MAX));
+            encode::bulk(&mut body, name);
+            encode::integer(&mut body, subscriptions.told_count(kind));
+            place += 1;
         }
-        let links = subscriptions.links.clone();
-        let pieces = to.into_iter().filter_map(|(server, names)| {
-            let (_, link) =
-                links.iter().find(|(known, link)| *known == server && self.own_link(id, *link).is_some())?;
-            let mut request = Vec::new();
-            let words = std::iter::once(kind.unsubscribe()).chain(names.iter().map(Vec::as_slice));
-            encode::command(&mut request, words.collect::<Vec<_>>().into_iter());
-            let replies = u32::try_from(names.len()).unwrap_or(u32::MAX);
-            Some(Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(*link) })
-        });
-        let pieces: Vec<_> = pieces.collect();
+        let next = is_left(subscriptions, place).then_some(place);
+        let mut pieces = Vec::new();
+        for (server, names) in to {
+            let link = self.redis(id).and_then(|client| client.subscriptions.as_ref()?.link(server));
+            if let Some(link) = link.filter(|link| self.own_link(id, *link).is_some()) {
+                let (request, replies) = request(kind.unsubscribe(), &names);
+                pieces.push(Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) });
+            }
+        }
         self.confirm(id, call, body, pieces, now);
+        (next, steps)
     }
 
     /// `MONITOR`: all servers that are there, until the client leaves. One that fails is not heard any more.
@@ -355,105 +337,13 @@ impl Engine {
         self.charge_session(owner);
         self.touch_session(owner);
     }
+}
 
-    /// A connection is gone on which a client heard a server.
-    pub(super) fn lost_subscriptions(&mut self, id: SessionId, link: LinkId, now: Instant) {
-        let server = self.links[link.index()].server;
-        let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return };
-        subscriptions.links.retain(|(_, known)| *known != link);
-        subscriptions.names.values_mut().for_each(|servers| servers.retain(|known| *known != server));
-        self.resubscribe_later(id, now);
-    }
-
-    fn resubscribe_later(&mut self, id: SessionId, now: Instant) {
-        if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut())
-            && !std::mem::replace(&mut subscriptions.timed, true)
-        {
-            self.timers.set(now + RETRY, Timer::Subscriptions(id));
-        }
-    }
-
-    /// The ring has changed: so may the servers that channels belong to.
-    pub(in crate::engine) fn move_subscriptions(&mut self, now: Instant) {
-        let ids: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.redis.as_ref().is_some_and(|client| client.is_subscribed()))
-            .map(|(index, session)| crate::engine::session_id(index, session))
-            .collect();
-        ids.into_iter().for_each(|id| self.resubscribe(id, now));
-    }
-
-    /// Subscribes to what is not subscribed to where it belongs.
-    pub(in crate::engine) fn resubscribe(&mut self, id: SessionId, now: Instant) {
-        let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return };
-        subscriptions.timed = false;
-        let names: Vec<(Kind, Vec<u8>, Vec<ServerId>)> =
-            subscriptions.names.iter().map(|((kind, name), servers)| (*kind, name.clone(), servers.clone())).collect();
-        let mut add: Vec<(Kind, ServerId, Vec<Vec<u8>>)> = Vec::new();
-        let mut remove: Vec<(Kind, ServerId, Vec<Vec<u8>>)> = Vec::new();
-        let mut waits = false;
-        let put = |list: &mut Vec<(Kind, ServerId, Vec<Vec<u8>>)>, kind: Kind, server: ServerId, name: &[u8]| match list
-            .iter_mut()
-            .find(|(known, to, _)| (*known, *to) == (kind, server))
-        {
-            Some((.., names)) => names.push(name.to_vec()),
-            None => list.push((kind, server, vec![name.to_vec()])),
-        };
-        for (kind, name, servers) in &names {
-            let homes = self.homes(id, *kind, name);
-            waits |= homes.is_empty();
-            homes.iter().filter(|home| !servers.contains(home)).for_each(|home| put(&mut add, *kind, *home, name));
-            servers.iter().filter(|at| !homes.contains(at)).for_each(|at| put(&mut remove, *kind, *at, name));
-        }
-        for (kind, server, names) in add {
-            if let Some(piece) = self.subscription(id, kind, server, &names, now)
-                && let Some(link) = piece.link
-            {
-                self.ask_many(link, piece.replies, now, &piece.request);
-            }
-        }
-        for (kind, server, names) in remove {
-            let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return };
-            for name in &names {
-                if let Some(servers) = subscriptions.names.get_mut(&(kind, name.clone())) {
-                    servers.retain(|at| *at != server);
-                }
-            }
-            let link = subscriptions.links.iter().find(|(known, _)| *known == server).map(|(_, link)| *link);
-            if let Some(link) = link
-                && self.own_link(id, link).is_some_and(|link| link.state == LinkState::Up)
-            {
-                let mut request = Vec::new();
-                let words = std::iter::once(kind.unsubscribe()).chain(names.iter().map(Vec::as_slice));
-                encode::command(&mut request, words.collect::<Vec<_>>().into_iter());
-                self.ask_many(link, u32::try_from(names.len()).unwrap_or(u32::MAX), now, &request);
-            }
-        }
-        if waits {
-            self.resubscribe_later(id, now);
-        }
-    }
-
-    /// Subscribes anew to everything, on fresh connections: the client speaks another version now.
-    pub(super) fn renew_subscriptions(&mut self, id: SessionId, now: Instant) {
-        let links = match self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
-            Some(subscriptions) => {
-                subscriptions.names.values_mut().for_each(Vec::clear);
-                std::mem::take(&mut subscriptions.links)
-            }
-            None => return,
-        };
-        links.into_iter().for_each(|(_, link)| self.close_dedicated(id, link));
-        self.resubscribe(id, now);
-    }
-
-    /// Queues a request of the proxy's own that is answered more than once.
-    fn ask_many(&mut self, id: LinkId, replies: u32, now: Instant, request: &[u8]) {
-        let outbox = &mut self.links[id.index()].outbox;
-        let start = outbox.end();
-        outbox.tail().extend_from_slice(request);
-        let ticket = Ticket { replies, ..Ticket::own(start, Verb::Subscribe) };
-        self.push_ticket(id, ticket, now);
-    }
+/// A request of a word and names, and how many replies it gets.
+pub(super) fn request(word: &[u8], names: &[Box<[u8]>]) -> (Vec<u8>, u32) {
+    let mut request = Vec::new();
+    encode::array(&mut request, names.len() + 1);
+    encode::bulk(&mut request, word);
+    names.iter().for_each(|name| encode::bulk(&mut request, name));
+    (request, u32::try_from(names.len()).unwrap_or(u32::MAX))
 }
