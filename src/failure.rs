@@ -37,11 +37,13 @@ pub enum Failure {
     Denied,
     /// The server has been silent for longer than it ever is, and is not asked anything more until it answers.
     Stalled,
+    /// This host has no file descriptor or no memory for a connection: the server was never asked.
+    NoResources,
 }
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -58,6 +60,7 @@ impl Failure {
         Self::ReadOnly,
         Self::Denied,
         Self::Stalled,
+        Self::NoResources,
     ];
 
     /// A word for logs and labels.
@@ -80,6 +83,7 @@ impl Failure {
             Self::ReadOnly => "server_read_only",
             Self::Denied => "server_denied",
             Self::Stalled => "stalled",
+            Self::NoResources => "no_resources",
         }
     }
 }
@@ -103,6 +107,7 @@ impl fmt::Display for Failure {
             Self::ReadOnly => "server takes no writes",
             Self::Denied => "password or database refused by the server",
             Self::Stalled => "silent",
+            Self::NoResources => "out of file descriptors or memory on this host",
         })
     }
 }

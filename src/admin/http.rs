@@ -12,10 +12,9 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENT
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
 use super::operate::{self, Deed};
@@ -23,12 +22,14 @@ use super::query::Query;
 use super::recent::{Recent, Sample};
 use super::{guard, hot, pools, route, view};
 use crate::config;
+use crate::io::files::ADVICE;
+use crate::io::readers::{Reader, Readers};
 use crate::io::{Observed, Operator, listener};
 use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
 
-/// Readers served at the same time; further ones wait.
-const READERS: usize = 32;
+/// How long a reader may take to say what it wants, from when it connected or had its last answer.
+const HEAD_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long one connection may last.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
@@ -165,29 +166,39 @@ impl Admin {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot serve the admin port"),
         };
-        let places = Arc::new(Semaphore::new(READERS));
+        let readers = Readers::new(self.operator.observed().files.readers());
+        let mut is_told = false;
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let admin = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        let service = service_fn(|request| {
-                            let admin = Arc::clone(&admin);
-                            async move { Ok::<_, Infallible>(admin.answer(&request, peer.ip()).await) }
-                        });
-                        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                        // A reader that leaves early, or says what is not HTTP, has had what it can get.
-                        let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
-                        drop(place);
-                    });
+                    is_told = false;
+                    let reader = readers.admit().await;
+                    let id = reader.id();
+                    readers.spawn(id, Arc::clone(&self).serve_reader(stream, peer.ip(), reader));
                 }
                 Err(error) => {
-                    warn!(%error, "cannot accept a reader of the admin port");
+                    if !std::mem::replace(&mut is_told, true) {
+                        warn!(%error, "cannot accept a reader of the admin port; {ADVICE}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    async fn serve_reader(self: Arc<Self>, stream: TcpStream, peer: IpAddr, reader: Reader) {
+        let (admin, reader) = (&self, &reader);
+        let service = service_fn(|request| async move {
+            reader.is_busy(true);
+            let answer = admin.answer(&request, peer).await;
+            reader.is_busy(false);
+            Ok::<_, Infallible>(answer)
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        // A reader that leaves early, or says what is not HTTP, has had what it can get.
+        let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
     }
 
     fn moment(&self) -> Moment<'_> {

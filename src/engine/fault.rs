@@ -93,7 +93,7 @@ impl Engine {
         self.count_closed(pool, server, failure, was_up);
         self.resumable.extend(stalled);
         if let Purpose::Dedicated(owner) = purpose {
-            if failure != Failure::Ejected && (!was_up || reset) {
+            if !matches!(failure, Failure::Ejected | Failure::NoResources) && (!was_up || reset) {
                 self.report(pool, server, failure, now);
             }
             self.count_lost(pool, server, tickets.len());
@@ -107,7 +107,12 @@ impl Engine {
                 self.owe_lost(pool, server, ticket, request, now);
             }
             self.charge_link(id);
-            self.probe_failed(pool, server, now);
+            if failure == Failure::NoResources {
+                self.board.probe_unmade(pool, server, now);
+                self.schedule_probe(pool, server);
+            } else {
+                self.probe_failed(pool, server, now);
+            }
             return;
         }
         let may_resend = was_up
@@ -135,7 +140,8 @@ impl Engine {
         // A connection that ends while nothing waits on it says nothing against the server (idle timeouts, firewalls).
         let counts = match failure {
             Failure::Closed | Failure::Reset if was_up => !lost.is_empty(),
-            Failure::Ejected => false,
+            // The server was not asked.
+            Failure::Ejected | Failure::NoResources => false,
             _ => true,
         };
         if counts {

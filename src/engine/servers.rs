@@ -14,6 +14,12 @@ impl Engine {
         (link.pool, link.server)
     }
 
+    /// Whether a link is for one client alone.
+    #[must_use]
+    pub fn link_is_dedicated(&self, link: LinkId) -> bool {
+        matches!(self.links[link.index()].purpose, Purpose::Dedicated(_))
+    }
+
     /// Whether an attempt or a connection is still wanted.
     #[must_use]
     pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {

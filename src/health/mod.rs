@@ -232,6 +232,11 @@ impl Board {
         self.entry(pool, server).lock().probe_failed(now);
     }
 
+    /// The probe could not be made, for want of something of this host's own.
+    pub fn probe_unmade(&self, pool: PoolId, server: ServerId, now: Instant) {
+        self.entry(pool, server).lock().probe_unmade(now);
+    }
+
     /// A flush could not be delivered: the server must be flushed before anything else.
     pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
         self.entry(pool, server).add_debt(|debts| debts.add_flush(now));

@@ -48,6 +48,9 @@ pub struct Rules {
 /// The time in which changes of the ring are counted.
 const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
+/// Longest pause before a probe that could not be made is tried again.
+const UNMADE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Longest pause between two of the probes in a row that `rise` asks for.
 const RISE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -338,6 +341,14 @@ impl Tracker {
             self.state = State::Ejected { since, failure, probe_at: now + self.backoff.next_delay() };
         }
     }
+
+    /// The probe could not be made, which says nothing of the server; there will be another soon.
+    pub fn probe_unmade(&mut self, now: Instant) {
+        if let State::Probing { since, failure } = self.state {
+            let pause = self.rules.retry_timeout.min(UNMADE_PAUSE);
+            self.state = State::Ejected { since, failure, probe_at: now + pause.max(RISE_PAUSE) };
+        }
+    }
 }
 
 #[cfg(test)]
@@ -414,6 +425,24 @@ mod tests {
         assert!(tracker.claim_probe(next));
         assert_eq!(tracker.probe_passed(next), Passed::Restored { away: next - at(2), probes: 2 });
         assert!(tracker.is_up());
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_changes_nothing_but_the_time_of_the_next() {
+        let mut tracker = tracker(true);
+        for ms in 0..3 {
+            tracker.failed(Failure::Refused, at(ms), true);
+        }
+        let mut now = tracker.probe_at().expect("out");
+        for _ in 0..20 {
+            assert!(tracker.claim_probe(now));
+            tracker.probe_unmade(now);
+            let next = tracker.probe_at().expect("still out");
+            assert_eq!(next - now, UNMADE_PAUSE, "however often");
+            now = next;
+        }
+        assert!(tracker.claim_probe(now));
+        assert!(matches!(tracker.probe_passed(now), Passed::Restored { .. }));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc;
@@ -53,7 +55,8 @@ async fn connect(address: &Address) -> Result<OwnedFd, Failure> {
         }
         Address::Tcp { host, port } => {
             // An address in figures resolves at once, without a thread.
-            let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|_| Failure::Unresolved)?;
+            let found =
+                tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| lookup_failure(&error))?;
             let mut last = Failure::Unresolved;
             for address in found {
                 match TcpStream::connect(address).await {
@@ -70,8 +73,23 @@ async fn connect(address: &Address) -> Result<OwnedFd, Failure> {
     }
 }
 
+/// What a look-up that failed says. For want of a descriptor it cannot ask, and does not say that this was why.
+fn lookup_failure(error: &io::Error) -> Failure {
+    let try_one = || eventfd(0, EventfdFlags::CLOEXEC).is_err_and(|error| is_own_lack(&error.into()));
+    if is_own_lack(error) || try_one() { Failure::NoResources } else { Failure::Unresolved }
+}
+
+/// Whether something could not be had because this host, or this process, has no more of it.
+fn is_own_lack(error: &io::Error) -> bool {
+    const LACKS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
+    error.raw_os_error().is_some_and(|number| LACKS.iter().any(|lack| lack.raw_os_error() == number))
+}
+
 /// What an I/O error says about a server.
 pub(crate) fn failure_of(error: &io::Error) -> Failure {
+    if is_own_lack(error) {
+        return Failure::NoResources;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {

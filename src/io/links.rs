@@ -2,6 +2,7 @@
 
 use tokio::task::AbortHandle;
 
+use super::files::Counted;
 use super::poller::{Announced, Seat};
 use super::stream::Stream;
 use crate::engine::link::LinkId;
@@ -15,6 +16,8 @@ struct Place {
     open: Option<Open>,
     /// The connection that is being opened, and for which link.
     attempt: Option<(LinkId, AbortHandle)>,
+    /// Either is counted.
+    counted: Option<(LinkId, Counted)>,
 }
 
 /// A connection, the link that it belongs to, and that link's epoch.
@@ -32,11 +35,14 @@ pub(crate) const fn seat_of(id: LinkId, epoch: u32) -> Seat {
 
 impl Links {
     /// A connection is being opened. What an earlier attempt has not come to the end of is given up.
-    pub(crate) fn connecting(&mut self, id: LinkId, attempt: AbortHandle) {
+    pub(crate) fn connecting(&mut self, id: LinkId, attempt: Option<AbortHandle>, counted: Counted) {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, Place::default);
         }
-        if let Some((_, old)) = self.0[id.index()].attempt.replace((id, attempt)) {
+        let place = &mut self.0[id.index()];
+        place.counted = Some((id, counted));
+        let attempt = attempt.map(|attempt| (id, attempt));
+        if let Some((_, old)) = std::mem::replace(&mut place.attempt, attempt) {
             old.abort();
         }
     }
@@ -59,6 +65,7 @@ impl Links {
         if let Some((_, attempt)) = place.attempt.take_if(|(of, _)| *of == id) {
             attempt.abort();
         }
+        place.counted.take_if(|(of, _)| *of == id);
     }
 
     /// Takes note of what has happened to a connection. The link that it belongs to.
@@ -127,12 +134,15 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let file = "pool:\n  listen: 127.0.0.1:1\n  servers: ['127.0.0.1:1:1']\n";
+        let config = crate::config::parse("file", file).unwrap().config;
+        let files = crate::io::files::Files::of_process(&config);
         for reset in [false, true] {
             let mut links = Links::default();
             let stream = std::net::TcpStream::connect(address).unwrap();
             let (mut server, _) = listener.accept().unwrap();
             let attempt = runtime.spawn(std::future::pending::<()>());
-            links.connecting(LinkId::first(0), attempt.abort_handle());
+            links.connecting(LinkId::first(0), Some(attempt.abort_handle()), files.count(false));
             links.connected(LinkId::first(0), 7, Stream::new(stream.into()));
             assert_eq!(links.get(LinkId::first(0)).map(|(epoch, _)| epoch), Some(7));
             links.disconnect(LinkId::first(0), reset);

@@ -14,14 +14,18 @@ use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{error, warn};
 
+use super::files::{ADVICE, Files};
 use super::poller::{Poller, Token};
 use super::post::{Handle, Message};
 use crate::config::model::{Config, Listen, Pool, PoolId};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 
-/// Pause after an accept that failed for want of file descriptors.
+/// Pause of a listener when there is no file descriptor for a client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told, while that goes on, that clients wait.
+const TOLD_PERIOD: Duration = Duration::from_secs(60);
 
 /// A bound socket.
 #[derive(Debug)]
@@ -106,6 +110,9 @@ pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     /// When those that rest are to be asked again.
     resumes: Option<Instant>,
+    /// When the operator was last told that clients wait.
+    told: Option<Instant>,
+    files: Arc<Files>,
     config: Arc<Config>,
     workers: Arc<[Handle]>,
     counters: Arc<[Arc<Counters>]>,
@@ -114,10 +121,8 @@ pub(crate) struct Acceptor {
 #[derive(Debug)]
 struct Listener {
     bound: Bound,
-    /// It has failed, and is not asked for a while.
+    /// There is no descriptor for who waits, and it is not asked for a while.
     rests: bool,
-    /// The operator has been told that it fails.
-    complained: bool,
 }
 
 /// Somebody who was accepted.
@@ -135,10 +140,11 @@ impl Acceptor {
         config: Arc<Config>,
         workers: Arc<[Handle]>,
         counters: Arc<[Arc<Counters>]>,
+        files: Arc<Files>,
         poller: &Poller,
     ) -> Self {
-        let listeners = bound.into_iter().map(|bound| Listener { bound, rests: false, complained: false }).collect();
-        let acceptor = Self { listeners, resumes: None, config, workers, counters };
+        let listeners = bound.into_iter().map(|bound| Listener { bound, rests: false }).collect();
+        let acceptor = Self { listeners, resumes: None, told: None, files, config, workers, counters };
         for place in 0..acceptor.listeners.len() {
             acceptor.listen(place, poller);
         }
@@ -163,6 +169,7 @@ impl Acceptor {
             return;
         }
         self.resumes = None;
+        self.files.look_again();
         for place in 0..self.listeners.len() {
             if std::mem::take(&mut self.listeners[place].rests) {
                 self.listen(place, poller);
@@ -172,25 +179,47 @@ impl Acceptor {
 
     /// Accepts one who waits; `None` if nobody does.
     pub(crate) fn accept(&mut self, place: u32, now: Instant, poller: &Poller) -> Option<Accepted> {
+        let clients: usize = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum();
+        if !self.files.has_room(clients) {
+            self.rest(place, clients, None, now, poller);
+            return None;
+        }
         let listener = self.listeners.get_mut(place as usize)?;
         match accept_with(&listener.bound, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(socket) => {
-                listener.complained = false;
-                Some(self.deal(PoolId(u16::try_from(place).unwrap_or(u16::MAX)), socket))
-            }
+            Ok(socket) => Some(self.deal(PoolId(u16::try_from(place).unwrap_or(u16::MAX)), socket)),
             // The client went away while it waited; the next one is not concerned.
             Err(Errno::CONNABORTED | Errno::INTR) => Some(Accepted::Elsewhere),
             Err(Errno::AGAIN) => None,
             Err(error) => {
-                if !std::mem::replace(&mut listener.complained, true) {
-                    let pool = &self.config.pools[place as usize].name;
-                    warn!(pool, %error, "cannot accept a client (is the limit on open files high enough?)");
-                }
-                listener.rests = true;
-                self.resumes = Some(now + ACCEPT_PAUSE);
-                let _ = poller.leave(&listener.bound); // it would be announced for as long as somebody waits
+                self.rest(place, clients, Some(error), now, poller);
                 None
             }
+        }
+    }
+
+    /// Has a listener rest; who waits goes on waiting in its backlog. `error` is what the system says, if it was asked.
+    #[cold]
+    fn rest(&mut self, place: u32, clients: usize, error: Option<Errno>, now: Instant, poller: &Poller) {
+        let Some(listener) = self.listeners.get_mut(place as usize) else { return };
+        listener.rests = true;
+        self.resumes = Some(now + ACCEPT_PAUSE);
+        let _ = poller.leave(&listener.bound); // it would be announced for as long as somebody waits
+        if self.told.is_some_and(|told| now < told + TOLD_PERIOD) {
+            return;
+        }
+        self.told = Some(now);
+        let (pool, files) = (&self.config.pools[place as usize].name, &self.files);
+        let (limit, for_clients) = (files.limit(), files.for_clients());
+        match error {
+            None => warn!(
+                pool,
+                clients,
+                for_clients,
+                limit,
+                "cannot accept a client for now: clients have all file descriptors that are not kept for servers and \
+                 the admin port, further ones wait; {ADVICE}"
+            ),
+            Some(error) => warn!(pool, clients, for_clients, limit, %error, "cannot accept a client for now; {ADVICE}"),
         }
     }
 

@@ -10,6 +10,7 @@ use tracing::info;
 use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
+use super::files::Files;
 use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
 use super::operator::Operator;
@@ -58,6 +59,7 @@ pub struct Observed {
     pub(crate) counters: Arc<[Arc<Counters>]>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
+    pub(crate) files: Arc<Files>,
     /// Tells this configuration from others.
     pub(crate) config_version: Arc<str>,
 }
@@ -91,6 +93,7 @@ impl Proxy {
     ///
     /// When an address cannot be bound or a thread cannot be started; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let files = Files::of_process(&config);
         let config = Arc::new(config);
         let mut bound = Vec::new();
         for pool in &config.pools {
@@ -136,7 +139,7 @@ impl Proxy {
             // The first one accepts for all.
             let acceptor = bound.take().map(|bound| {
                 let (workers, counters) = (Arc::clone(&workers), Arc::clone(&counters));
-                Acceptor::new(bound, Arc::clone(&config), workers, counters, &post.poller)
+                Acceptor::new(bound, Arc::clone(&config), workers, counters, Arc::clone(&files), &post.poller)
             });
             let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
             let around = Surroundings {
@@ -144,6 +147,7 @@ impl Proxy {
                 clock,
                 events: Arc::clone(&events),
                 connector: connector.clone(),
+                files: Arc::clone(&files),
                 own: workers[index].clone(),
                 others: others.cloned().collect(),
             };
@@ -155,7 +159,7 @@ impl Proxy {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
         }
         let config_version = config::version(&config).into();
-        let observed = Observed { config, board, counters, clock, events, config_version };
+        let observed = Observed { config, board, counters, clock, events, files, config_version };
         Ok(Self { workers, threads, addresses, observed, stats })
     }
 

@@ -33,7 +33,12 @@ impl Worker {
                 self.engine.link_connected(link, epoch, now);
                 self.write_link(link, now);
             }
-            Err(failure) => self.engine.link_failed(link, epoch, failure, now),
+            Err(failure) => {
+                if failure == Failure::NoResources {
+                    self.tell_lack(link, now);
+                }
+                self.engine.link_failed(link, epoch, failure, now);
+            }
         }
     }
 
@@ -110,5 +115,6 @@ impl Worker {
 
 /// An error on an open connection: whatever the kernel calls it, the connection broke.
 fn broken(error: &std::io::Error) -> Failure {
-    if failure_of(error) == Failure::TimedOut { Failure::TimedOut } else { Failure::Reset }
+    let failure = failure_of(error);
+    if matches!(failure, Failure::TimedOut | Failure::NoResources) { failure } else { Failure::Reset }
 }

@@ -1,4 +1,6 @@
 //! The statistics port: whoever connects gets one JSON object, as from twemproxy.
+//!
+//! It is made by the task of that connection: nothing that goes wrong there ends the task that accepts.
 
 use std::time::Duration;
 
@@ -6,7 +8,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tracing::{error, warn};
 
+use super::files::ADVICE;
 use super::proxy::Observed;
+use super::readers::Readers;
 use crate::stats::json::{self, Moment};
 
 /// Pause after an accept that failed for want of file descriptors.
@@ -21,20 +25,27 @@ pub(super) async fn serve(listener: std::net::TcpListener, observed: Observed) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "cannot serve statistics"),
     };
+    let readers = Readers::new(observed.files.readers());
+    let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok((mut stream, _)) => {
-                let body = render(&observed);
-                tokio::spawn(async move {
+                is_told = false;
+                let (reader, observed) = (readers.admit().await, observed.clone());
+                readers.spawn(reader.id(), async move {
+                    let body = render(&observed);
                     let written = tokio::time::timeout(WRITE_LIMIT, async {
                         stream.write_all(body.as_bytes()).await?;
                         stream.shutdown().await
                     });
                     let _ = written.await; // a reader that leaves early has what it wanted
+                    drop(reader);
                 });
             }
             Err(error) => {
-                warn!(%error, "cannot accept a reader of the statistics");
+                if !std::mem::replace(&mut is_told, true) {
+                    warn!(%error, "cannot accept a reader of the statistics; {ADVICE}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

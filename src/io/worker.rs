@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, warn};
 
 use super::alarm::Alarm;
 use super::client::Clients;
 use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
+use super::files::{ADVICE, Files};
 use super::links::{Links, Pace};
 use super::listener::{Accepted, Acceptor};
 use super::poller::{self, Announced, Poller, Token};
@@ -24,6 +25,7 @@ use super::tell;
 use crate::config::model::Config;
 use crate::engine::link::LinkId;
 use crate::engine::{Effect, Engine, Notice};
+use crate::failure::Failure;
 use crate::time::Instant;
 
 /// Bytes read of a server at a time. One buffer a worker serves all its connections.
@@ -39,12 +41,16 @@ const LOOKS: usize = 2;
 /// How long draining may take before clients are cut off.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
 
+/// How often it is told, while that goes on, that there are no descriptors for connections to servers.
+const LACK_PERIOD: Duration = Duration::from_secs(60);
+
 /// What a worker has around it.
 pub(crate) struct Surroundings {
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
     pub(crate) connector: Connector,
+    pub(crate) files: Arc<Files>,
     /// The way to itself, and to the other workers.
     pub(crate) own: Handle,
     pub(crate) others: Vec<Handle>,
@@ -75,6 +81,9 @@ pub(crate) struct Worker {
     config: Arc<Config>,
     events: Arc<Events>,
     connector: Connector,
+    files: Arc<Files>,
+    /// When the operator was last told that a connection to a server could not be opened for want of descriptors.
+    lack_told: Option<Instant>,
     own: Handle,
     others: Vec<Handle>,
     /// When draining is over, if it has begun.
@@ -84,7 +93,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(engine: Engine, post: Post, acceptor: Option<Acceptor>, around: Surroundings) -> Self {
         let Post { poller, alarm, inbox } = post;
-        let Surroundings { config, clock, events, connector, own, others } = around;
+        let Surroundings { config, clock, events, connector, files, own, others } = around;
         Self {
             engine,
             clock,
@@ -103,6 +112,8 @@ impl Worker {
             config,
             events,
             connector,
+            files,
+            lack_told: None,
             own,
             others,
             drains_until: None,
@@ -239,15 +250,7 @@ impl Worker {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Connect { link, epoch } if !self.engine.link_is_current(link, epoch) => {}
-            Effect::Connect { link, epoch } => {
-                let (pool, server) = self.engine.link_server(link);
-                let address = self.config.pools[pool.index()].servers[server.index()].address.clone();
-                let own = self.own.clone();
-                let attempt = self.connector.connect(address, move |outcome| {
-                    own.tell(Message::Connected { link, epoch, outcome });
-                });
-                self.links.connecting(link, attempt);
-            }
+            Effect::Connect { link, epoch } => self.connect(link, epoch),
             Effect::Disconnect { link, reset } => self.links.disconnect(link, reset),
             Effect::News => {
                 for other in &self.others {
@@ -257,6 +260,49 @@ impl Worker {
             Effect::Notice(notice) => self.tell_operator(&notice),
             Effect::Slow(slow) => tell::slow(&self.config, &slow),
         }
+    }
+
+    fn connect(&mut self, link: LinkId, epoch: u32) {
+        let (pool, server) = self.engine.link_server(link);
+        let is_dedicated = self.engine.link_is_dedicated(link);
+        let own = self.own.clone();
+        let done = move |outcome| {
+            own.tell(Message::Connected { link, epoch, outcome });
+        };
+        let counted = self.files.count(is_dedicated);
+        let attempt = if is_dedicated && !self.files.has_room(self.clients_of_all()) {
+            done(Err(Failure::NoResources)); // what is left is for connections that all share
+            None
+        } else {
+            let address = self.config.pools[pool.index()].servers[server.index()].address.clone();
+            Some(self.connector.connect(address, done))
+        };
+        self.links.connecting(link, attempt, counted);
+    }
+
+    /// Clients of all workers.
+    fn clients_of_all(&self) -> usize {
+        let of = |worker: &Handle| worker.load.load(Ordering::Relaxed);
+        of(&self.own) + self.others.iter().map(of).sum::<usize>()
+    }
+
+    /// Tells, now and then, that a connection to a server could not be opened for a reason that is not the server's.
+    #[cold]
+    pub(crate) fn tell_lack(&mut self, link: LinkId, now: Instant) {
+        if self.lack_told.is_some_and(|told| now < told + LACK_PERIOD) {
+            return;
+        }
+        self.lack_told = Some(now);
+        let (pool, server) = self.engine.link_server(link);
+        let pool = &self.config.pools[pool.index()];
+        let (server, clients) = (&pool.servers[server.index()].name, self.clients_of_all());
+        warn!(
+            pool = pool.name,
+            server,
+            clients,
+            limit = self.files.limit(),
+            "cannot connect to a server: this host is out of file descriptors or memory; {ADVICE}"
+        );
     }
 
     fn tell_operator(&self, notice: &Notice) {
@@ -290,6 +336,7 @@ impl Worker {
     #[inline]
     fn set_alarm(&mut self) -> std::io::Result<()> {
         let resumes = self.acceptor.as_ref().and_then(Acceptor::resumes);
+
         let next = [self.engine.next_timeout(), resumes, self.drains_until].into_iter().flatten().min();
         if let Some(at) = next
             && self.alarm.is_later(at)
@@ -367,7 +414,8 @@ mod tests {
             scripts: Scripts::default(),
         });
         let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
-        let around = Surroundings { config, clock, events, connector, own, others: Vec::new() };
+        let files = Files::of_process(&config);
+        let around = Surroundings { config, clock, events, connector, files, own, others: Vec::new() };
         (Worker::new(engine, post, None, around), counters)
     }
 

@@ -1,7 +1,7 @@
 //! The admin port and statsd: what the operator sees is what happened.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -176,6 +176,32 @@ fn what_is_not_there_is_answered_with_what_is() {
     TcpStream::connect(watched.admin).expect("the admin port").write_all(&[0, 255, 10, 13, 10]).expect("nonsense");
     assert_eq!(watched.get("/healthz").body, "ok\n");
     drop(silent);
+}
+
+#[test]
+fn readers_that_only_keep_their_connections_make_room_for_others() {
+    let server = Process::memcached();
+    let watched = Watched::start(&[&server], "");
+    let mut kept: Vec<_> = (0..100)
+        .map(|number| {
+            let mut stream = TcpStream::connect(watched.admin).expect("the admin port");
+            // One in three is idle between two requests, one has said half of what it wants, one nothing.
+            let said = ["GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /heal", ""][number % 3];
+            stream.write_all(said.as_bytes()).expect("a request");
+            stream
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    assert_eq!(watched.get("/healthz").body, "ok\n");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // Who came last is still there.
+    let mut last = kept.pop().expect("a reader");
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let stats: Vec<_> = (0..100).map(|_| TcpStream::connect(watched.proxy.stats).expect("statistics")).collect();
+    assert_eq!(watched.proxy.statistics()["service"], "softmiss");
+    drop(stats);
 }
 
 #[test]

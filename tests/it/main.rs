@@ -16,6 +16,7 @@ mod degrade;
 mod demo;
 mod differential;
 mod drain;
+mod files;
 mod fuzz;
 mod golden;
 mod health;

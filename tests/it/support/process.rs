@@ -189,11 +189,22 @@ impl Proxy {
 
     /// A whole file; `port` is that of the pool that [`Proxy::client`] connects to.
     pub(crate) fn with_file(text: &str, port: u16) -> Self {
+        Self::started_by(Command::new(env!("CARGO_BIN_EXE_softmiss")), text, port)
+    }
+
+    /// As [`Proxy::with_file`], with so many open files at the most (`soft:hard`).
+    pub(crate) fn with_files(text: &str, port: u16, files: &str) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}")).arg(env!("CARGO_BIN_EXE_softmiss"));
+        Self::started_by(command, text, port)
+    }
+
+    fn started_by(mut command: Command, text: &str, port: u16) -> Self {
         let directory = scratch_dir();
         let file = directory.join("softmiss.yml");
         std::fs::write(&file, text).expect("write the file");
         let stats = free_port();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_softmiss"))
+        let mut child = command
             .arg("-c")
             .arg(&file)
             .args(["-s", &stats.to_string()])
