@@ -113,6 +113,25 @@ impl Engine {
         status
     }
 
+    /// Whether the requests of a client may wait for a silent server without end.
+    #[must_use]
+    pub fn client_waits_for_ever(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_some_and(|session| self.config.pools[session.pool.index()].timeout.is_none())
+    }
+
+    /// Whether requests of a client that were read have not been carried out yet.
+    #[must_use]
+    pub fn client_has_more(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_some_and(|session| session.paused.is_some())
+    }
+
+    /// A number that changes when requests of a client are carried out or answered.
+    #[must_use]
+    pub fn client_progress(&self, id: SessionId) -> usize {
+        let number = |session: &Session| session.base as usize + session.next_number() as usize + session.partial.len();
+        self.session_ref(id).map_or(0, number)
+    }
+
     /// Whether something has come for the client since [`Engine::client_status`] was asked.
     #[must_use]
     pub fn client_is_marked(&self, id: SessionId) -> bool {

@@ -1,7 +1,9 @@
 //! A client's connection: the engine's output to the socket, the socket's input to the engine.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::task::Poll;
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -10,7 +12,7 @@ use super::stream::Stream;
 use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::session::SessionId;
-use crate::engine::{Outlet, Room};
+use crate::engine::{Engine, Outlet, Room};
 use crate::time::Instant;
 
 /// Bytes read of a client in one turn, after which other connections get theirs.
@@ -18,6 +20,9 @@ const READ_BUDGET: usize = 256 << 10;
 
 /// Bytes read of a client at a time. What it may not be asked yet is kept for it, so no more than this of each client.
 const READ_LIMIT: usize = 64 << 10;
+
+/// How long a client that sends no more is kept while no byte moves, where requests have no time limit.
+pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(5);
 
 /// Responses in two pieces of up to so many bytes are copied together: a gathering write costs the kernel more than that.
 const COPIED: usize = 2 << 10;
@@ -28,6 +33,9 @@ pub(crate) struct Clients {
     places: Vec<Option<Client>>,
     /// Where two pieces become one.
     whole: Vec<u8>,
+    /// Those that send no more and wait for an answer without a limit of time, and when they are looked at again. Whether
+    /// such a client still listens cannot be known.
+    leaving: VecDeque<Leaving>,
 }
 
 #[derive(Debug)]
@@ -36,6 +44,21 @@ struct Client {
     stream: Stream,
     /// It has had its turn, though there is more to read of it.
     had_turn: bool,
+    /// It sends no more, and all that it sent has been read.
+    ended: bool,
+    /// Bytes have gone to it or come from it since that was last asked.
+    moved: bool,
+    /// It is among those that are [leaving](Clients::leaving).
+    leaves: bool,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    id: SessionId,
+    /// When it is looked at again.
+    at: Instant,
+    /// How far its requests had come.
+    progress: usize,
 }
 
 impl Clients {
@@ -44,7 +67,8 @@ impl Clients {
         if self.places.len() <= id.index() {
             self.places.resize_with(id.index() + 1, || None);
         }
-        self.places[id.index()] = Some(Client { id, stream, had_turn: false });
+        self.places[id.index()] =
+            Some(Client { id, stream, had_turn: false, ended: false, moved: false, leaves: false });
     }
 
     /// A client has left: its connection is closed.
@@ -69,6 +93,26 @@ impl Clients {
         Some(client.id)
     }
 
+    /// When the next of those that are leaving is to be looked at.
+    pub(crate) fn next_leaves(&self) -> Option<Instant> {
+        self.leaving.front().map(|leaving| leaving.at)
+    }
+
+    /// Takes one that has waited for so long, and moved nothing meanwhile.
+    fn overdue(&mut self, engine: &Engine, now: Instant) -> Option<SessionId> {
+        while self.leaving.front().is_some_and(|leaving| leaving.at <= now) {
+            let Leaving { id, progress: before, .. } = self.leaving.pop_front()?;
+            let Some(client) = self.get(id) else { continue };
+            let progress = engine.client_progress(id);
+            // Of one that has answers to read, the kernel will say when nobody is there.
+            if !std::mem::take(&mut client.moved) && !client.stream.is_full() && progress == before {
+                return Some(id);
+            }
+            self.leaving.push_back(Leaving { id, at: now + LEAVING_LIMIT, progress });
+        }
+        None
+    }
+
     #[inline]
     fn at(&mut self, seat: Seat) -> Option<&mut Client> {
         self.places.get_mut(seat.place as usize)?.as_mut().filter(|client| seat_of(client.id) == seat)
@@ -87,9 +131,10 @@ const fn seat_of(id: SessionId) -> Seat {
 
 impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
-        let Self { places, whole } = self;
+        let Self { places, whole, .. } = self;
         let place = places.get_mut(client.index()).and_then(Option::as_mut);
-        let Some(Client { stream, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        let Some(Client { stream, moved, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        *moved = true;
         let [first, second] = pieces;
         let written = if second.is_empty() || first.len() + second.len() > COPIED {
             stream.write(pieces)
@@ -115,6 +160,8 @@ enum Became {
     Longwinded,
     /// It is finished with.
     Finished,
+    /// It sends no more, and something that it asked is not answered.
+    Leaving,
     /// Its connection broke.
     Broken,
 }
@@ -142,14 +189,38 @@ impl Worker {
             Became::Quiet => {}
             Became::Longwinded => self.again.push(Token::Client(seat_of(id))),
             Became::Finished => self.dismiss(id, false),
+            Became::Leaving => self.is_leaving(id, now),
             Became::Broken => self.dismiss(id, true),
         }
         self.pass_on(now);
     }
 
+    /// A client sends no more. One that is gone altogether is let go, as far as that can be known: it may also have closed
+    /// one direction only (`printf ... | nc`), and wait for its answers. Where requests have no time limit, and a server is
+    /// silent, that would go on for ever.
+    #[cold]
+    fn is_leaving(&mut self, id: SessionId, now: Instant) {
+        let Self { engine, clients, .. } = self;
+        let Some(client) = clients.get(id) else { return };
+        if client.ended && client.stream.is_dead() && !engine.client_has_more(id) {
+            self.dismiss(id, true);
+        } else if !client.leaves && engine.client_waits_for_ever(id) {
+            (client.leaves, client.moved) = (true, false);
+            let progress = engine.client_progress(id);
+            clients.leaving.push_back(Leaving { id, at: now + LEAVING_LIMIT, progress });
+        }
+    }
+
+    /// Lets those go that sent no more and got nothing for a while.
+    pub(crate) fn let_go(&mut self, now: Instant) {
+        while let Some(id) = self.clients.overdue(&self.engine, now) {
+            self.dismiss(id, true);
+        }
+    }
+
     fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
         let Self { engine, clients, scratch, poller, .. } = self;
-        let Some(Client { stream, had_turn, .. }) = clients.get(id) else { return Became::Quiet };
+        let Some(Client { stream, had_turn, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
         let mut budget = READ_BUDGET;
         loop {
             loop {
@@ -159,7 +230,10 @@ impl Worker {
                 }
                 match stream.write([output, b""]) {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
-                    Poll::Ready(Ok(count)) => engine.client_wrote(id, count, now),
+                    Poll::Ready(Ok(count)) => {
+                        *moved = true;
+                        engine.client_wrote(id, count, now);
+                    }
                     Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {
                         return Became::Broken;
                     }
@@ -171,7 +245,7 @@ impl Worker {
                 return Became::Finished;
             }
             if !status.reads || *had_turn || !stream.is_readable() {
-                return Became::Quiet;
+                return if stream.is_over() && !status.reads { Became::Leaving } else { Became::Quiet };
             }
             if budget == 0 {
                 *had_turn = true;
@@ -184,8 +258,12 @@ impl Worker {
             match read {
                 Poll::Pending => return Became::Quiet,
                 Poll::Ready(Err(_)) => return Became::Broken,
-                Poll::Ready(Ok(0)) => engine.client_ended(id, now),
+                Poll::Ready(Ok(0)) => {
+                    *ended = true;
+                    engine.client_ended(id, now);
+                }
                 Poll::Ready(Ok(count)) => {
+                    *moved = true;
                     budget = budget.saturating_sub(count);
                     if is_large {
                         engine.client_filled(id, now);

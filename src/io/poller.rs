@@ -92,6 +92,11 @@ impl Announced {
         self.0.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 
+    /// The peer neither sends nor hears.
+    pub(crate) fn is_dead(self) -> bool {
+        self.0.intersects(EventFlags::HUP | EventFlags::ERR)
+    }
+
     /// There is room for what is to be written, or it is over.
     pub(crate) fn can_write(self) -> bool {
         self.0.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)

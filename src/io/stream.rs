@@ -22,6 +22,8 @@ pub(crate) struct Stream {
     readable: bool,
     /// The peer sends no more: what there is to read is all, and then the end.
     over: bool,
+    /// Nobody is there any more: the peer hears nothing either.
+    dead: bool,
     /// There is no room for what is to be written.
     full: bool,
     /// That there is room is announced.
@@ -31,7 +33,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// Of a socket that does not block. Whether there is something to read is to be found out.
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, readable: true, over: false, full: false, room_is_watched: false }
+        Self { socket, readable: true, over: false, dead: false, full: false, room_is_watched: false }
     }
 
     /// Has told what happens to it from now on.
@@ -44,6 +46,7 @@ impl Stream {
     pub(crate) fn note(&mut self, announced: Announced) {
         self.readable |= announced.can_read();
         self.over |= announced.is_over();
+        self.dead |= announced.is_dead();
         self.full &= !announced.can_write();
     }
 
@@ -103,6 +106,23 @@ impl Stream {
     /// Whether there may be something to read.
     pub(crate) fn is_readable(&self) -> bool {
         self.readable
+    }
+
+    /// The peer sends no more. It may hear what it is told all the same.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether the peer has closed the connection altogether, as far as can be known: of TCP it can only when the peer has
+    /// reset it, of a unix socket always.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// There is no room for what is to be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Writes what fits of two pieces, of which the second may be empty.

@@ -327,6 +327,7 @@ impl Worker {
     fn look_at_the_time(&mut self) {
         let now = self.clock.now();
         self.engine.handle_timeout(now);
+        self.let_go(now);
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.resume(now, &self.poller);
         }
@@ -336,8 +337,8 @@ impl Worker {
     #[inline]
     fn set_alarm(&mut self) -> std::io::Result<()> {
         let resumes = self.acceptor.as_ref().and_then(Acceptor::resumes);
-
-        let next = [self.engine.next_timeout(), resumes, self.drains_until].into_iter().flatten().min();
+        let leaves = self.clients.next_leaves();
+        let next = [self.engine.next_timeout(), resumes, leaves, self.drains_until].into_iter().flatten().min();
         if let Some(at) = next
             && self.alarm.is_later(at)
         {

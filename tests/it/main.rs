@@ -24,6 +24,7 @@ mod hot;
 mod http_requests;
 mod joined;
 mod layering;
+mod leaving;
 mod limits;
 mod log;
 mod memory;
