@@ -14,7 +14,6 @@ use super::{Engine, Notice, Outlet};
 use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::proto::memcache::meta::Flags;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Response, Status, Violation};
 use crate::proto::memcache::{Verb, reply, stats};
@@ -490,7 +489,12 @@ fn meta_asked(request: &[u8], ticket: Ticket) -> MetaAsked<'_> {
     let mut words = Words::new(&request[..end]);
     words.next();
     let key = words.next().unwrap_or_default();
-    let opaque = words.find(|word| word[0] == b'O');
-    let seen = Flags { base64: ticket.is(Ticket::BASE64), key: ticket.is(Ticket::ASKED_KEY), ..Flags::default() };
-    MetaAsked { verb: ticket.verb, key, opaque, seen, strip_key: ticket.is(Ticket::STRIP_KEY) }
+    let flags = words.rest();
+    MetaAsked {
+        verb: ticket.verb,
+        key,
+        flags,
+        base64: ticket.is(Ticket::BASE64),
+        strip_key: ticket.is(Ticket::STRIP_KEY),
+    }
 }

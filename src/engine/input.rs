@@ -2,6 +2,7 @@
 
 use super::degrade::Asked;
 use super::link::Ticket;
+use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
 use super::session::{Barrier, LongGet, Session, SessionId};
@@ -374,7 +375,7 @@ impl Engine {
             }
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
-                if count > room {
+                if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {
                     // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
                     let rest = get.keys.len() + get.line_end;
                     let (verb, exptime) = (get.verb, get.exptime);
@@ -394,7 +395,6 @@ impl Engine {
         let mut marks = 0;
         let mut mark = |set: bool, bit: u8| marks |= if set { bit } else { 0 };
         mark(encode::adds_key(meta), Ticket::STRIP_KEY);
-        mark(meta.seen.key, Ticket::ASKED_KEY);
         mark(meta.seen.base64, Ticket::BASE64);
         mark(meta.seen.changes, Ticket::ONCE);
         let mut echo = Vec::new();

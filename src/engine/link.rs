@@ -93,8 +93,6 @@ impl Ticket {
     pub(crate) const SPLIT: u8 = 2;
     /// `k` was added to a meta command and comes out of its response again.
     pub(crate) const STRIP_KEY: u8 = 4;
-    /// The client asked for `k` itself.
-    pub(crate) const ASKED_KEY: u8 = 8;
     /// The key is base64.
     pub(crate) const BASE64: u8 = 16;
     /// It must not be sent twice, though it reads.

@@ -10,7 +10,7 @@ use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::{ManyWords, Words};
-use crate::proto::memcache::{encode, reply};
+use crate::proto::memcache::{LINE_SAFE, encode, reply};
 use crate::time::Instant;
 
 /// What goes on after the keys of one part of a long multi-get.
@@ -160,12 +160,13 @@ impl Engine {
         let session = self.session(id)?;
         let session_pool = session.pool;
         let mut long = session.long_get.take()?;
-        let wanted = long.keys.min(session.room());
+        let line = &input[..long.rest];
+        let fitting = if long.exptime.is_some() { fitting_keys(line) } else { usize::MAX };
+        let wanted = long.keys.min(session.room()).min(fitting);
         if wanted < long.keys && !session.has_room_again() {
             session.long_get = Some(long);
             return None;
         }
-        let line = &input[..long.rest];
         let mut rest = Words::new(line.trim_ascii_end());
         let words = rest.clone();
         for _ in 0..wanted {
@@ -191,6 +192,19 @@ impl Engine {
         }
         Some(used)
     }
+}
+
+/// Most bytes that the keys of a `gat` or `gats` may take to be sent in one line, the blanks before them included. Servers
+/// take only the other two commands in longer ones.
+pub(super) const GAT_KEYS_LIMIT: usize = LINE_SAFE - 32;
+
+/// How many of the keys at the front of `keys` fit into a line of a `gat`.
+fn fitting_keys(keys: &[u8]) -> usize {
+    let bytes = Words::new(keys).scan(0, |bytes, key| {
+        *bytes += 1 + key.len();
+        Some(*bytes)
+    });
+    bytes.take_while(|bytes| *bytes <= GAT_KEYS_LIMIT).count()
 }
 
 /// The key in a word that may have the blank before it.

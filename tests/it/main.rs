@@ -29,6 +29,7 @@ mod limits;
 mod log;
 mod memory;
 mod metrics_page;
+mod neighbours;
 mod operate;
 mod proxying;
 mod ready_made;

@@ -1,7 +1,7 @@
 //! What servers get to see of a request, and what the client gets to see of their answers.
 
 use super::support::process::{Process, Proxy};
-use super::support::script::{Case, Stage, show};
+use super::support::script::{Case, Mock, Stage, show};
 use std::time::{Duration, Instant};
 
 const PATIENT: &[&str] = &["timeout: 20000"];
@@ -374,4 +374,33 @@ fn what_a_server_does_not_take_at_once_is_written_when_it_reads() {
     stage.servers[0].receive(&request);
     stage.servers[0].answer("STORED\r\n");
     assert_eq!(sender.join().expect("a client").line(), "STORED");
+}
+
+#[test]
+fn a_meta_response_without_what_was_asked_reaches_nobody() {
+    for (ask, sent, answer, expected) in [
+        ("mg <gold> v k", "mg <gold> v k", "VA 3\r\nbad\r\n", "EN k<gold>"),
+        ("mg <gold> v k", "mg <gold> v k", "VA 3 k<iron>\r\nbad\r\n", "EN k<gold>"),
+        ("mg <gold> v", "mg <gold> v k", "VA 3\r\nbad\r\n", "EN"),
+        ("mg <gold> v k O7", "mg <gold> v k O7", "VA 3 O7\r\nbad\r\n", "EN k<gold> O7"),
+        ("mg <gold> v O7 q k", "mg <gold> v O7 k", "VA 3 k<gold>\r\nbad\r\n", ""),
+        ("mg <gold> k", "mg <gold> k", "HD\r\n", "EN k<gold>"),
+        ("mg <gold> s t k", "mg <gold> s t k", "HD s1 k<gold>\r\n", "EN k<gold>"),
+        ("mg PGdvbGQ+ b v k", "mg PGdvbGQ+ b v k", "VA 3 kPGdvbGQ= b\r\nbad\r\n", "EN kPGdvbGQ+ b"),
+        ("ma <gold> v", "ma <gold> v k", "VA 3\r\n123\r\n", "NF"),
+        ("md <gold> O1", "md <gold> O1", "HD O2\r\n", "NF O1"),
+    ] {
+        let mut server = Mock::start();
+        let proxy = Proxy::start(&[server.address()], &["timeout: 20000", "auto_eject_hosts: false"])
+            .expect_log("server broke the protocol");
+        let mut client = proxy.client();
+        client.send(format!("{ask}\r\nmn\r\n"));
+        server.receive(format!("{sent}\r\n"));
+        server.answer(answer);
+        server.wait_for_close();
+        let found = client.read_through(b"MN\r\n");
+        let line = if expected.is_empty() { String::new() } else { format!("{expected}\r\n") };
+        assert_eq!(show(&found), show(format!("{line}MN\r\n").as_bytes()), "{ask}: {answer:?}");
+        assert_eq!(proxy.statistics()["pool"][server.address().to_string()]["server_err"], 1);
+    }
 }

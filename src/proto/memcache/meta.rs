@@ -8,10 +8,15 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "only the verbs of meta commands come here")]
 
 use super::request::{self, Block, MAX_BLOCK, Parsed, Refusal, Request, Skip, Words, complete, is_key, refused};
-use super::{KEY_LIMIT, Verb, number};
+use super::{KEY_LIMIT, LINE_SAFE, Verb, number};
 
 /// Most words of a meta command, its name and key included (memcached's `MFLAG_MAX_OPT_LENGTH` less the end token).
 const WORD_LIMIT: usize = 19;
+
+/// Longest opaque token, and most bytes that all flags of a line may take, so that with its key and what is added on the
+/// way the line is one that servers take.
+const OPAQUE_LIMIT: usize = 32;
+const FLAGS_LIMIT: usize = LINE_SAFE - KEY_LIMIT - 128;
 
 /// The letters that servers know as flags, as bits.
 const KNOWN_FLAGS: u128 = {
@@ -120,6 +125,9 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
     let mut seen = Flags::default();
     let mut letters = 0u128;
     let mut count = 0;
+    if flags.len() > FLAGS_LIMIT {
+        return Err(Refusal::LineTooLong);
+    }
     let mut refusal = None;
     for flag in Words::new(flags) {
         count += 1;
@@ -140,6 +148,9 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
             b'q' => seen.quiet = true,
             b'b' => seen.base64 = true,
             b'k' => seen.key = true,
+            b'O' if flag.len() > OPAQUE_LIMIT + 1 && verb != Verb::MetaDebug => {
+                refusal = refusal.or(Some(Refusal::OpaqueTooLong));
+            }
             b'O' => seen.opaque = true,
             b'v' => seen.value = true,
             b'N' | b'R' | b'T' => seen.changes = true,

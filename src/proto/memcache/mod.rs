@@ -22,6 +22,10 @@ pub const KEY_LIMIT: usize = 250;
 /// Longest command line that is not a list of keys, in bytes. memcached gives up at 2,048 without a line end.
 pub const LINE_LIMIT: usize = 8 << 10;
 
+/// Longest line that memcached is sure to take whole, in bytes. Of a longer one it may have read only a part, and then it
+/// closes the connection, unless the line begins with `get ` or `gets `.
+pub const LINE_SAFE: usize = 2048;
+
 /// Longest line of a multi-get, in bytes: 10,000 keys of 250 bytes fit.
 pub const KEYS_LINE_LIMIT: usize = 4 << 20;
 

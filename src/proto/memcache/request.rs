@@ -428,7 +428,8 @@ fn change<'a>(len: usize, verb: Verb, words: Words<'a>) -> Parsed<'a> {
         return refuse(Refusal::BadFormat);
     }
     let argument = tokens[1];
-    if argument.iter().any(|&byte| is_control(byte)) || argument.len() > 64 {
+    // In the place of the argument, `noreply` silences a server all the same: it must not get there.
+    if argument.iter().any(|&byte| is_control(byte)) || argument.len() > 64 || argument == b"noreply" {
         return refuse(if verb == Verb::Touch { Refusal::BadExptime } else { Refusal::BadDelta });
     }
     complete(len, Request::Change(Change { verb, key: tokens[0], argument, noreply }))

@@ -3,10 +3,11 @@
 //! A server is not trusted: a line that the request cannot have, a value for another key, a length that does not fit
 //! its block make a [`Violation`], on which the caller closes the connection. Not a byte of such a response is passed on.
 
+mod meta;
+
 use memchr::memchr;
 
-use super::meta::{Flags, decode_key};
-use super::request::Words;
+pub use self::meta::{MetaAsked, meta};
 use super::{KEY_LIMIT, Verb, number};
 use crate::failure::Failure;
 use crate::proto::bytes::{find_blank, is_same};
@@ -240,118 +241,6 @@ pub fn classic(input: &[u8], verb: Verb) -> Response {
         Some(status) => Response::Complete { len, status, strip: 0..0 },
         None => Response::Broken(Violation::UnexpectedLine),
     }
-}
-
-/// A meta request as far as its response is checked against it.
-#[derive(Debug, Clone, Copy)]
-pub struct MetaAsked<'a> {
-    /// Which of the five.
-    pub verb: Verb,
-    /// The key as written.
-    pub key: &'a [u8],
-    /// The opaque token with its `O`, when one was sent.
-    pub opaque: Option<&'a [u8]>,
-    /// The flags that the proxy knows, as the client wrote them.
-    pub seen: Flags,
-    /// `k` was added on the way and has to come out again.
-    pub strip_key: bool,
-}
-
-/// Reads the response to a meta command.
-#[must_use]
-pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response {
-    let (line, mut len) = match line(input) {
-        Line::Whole(line, len) => (line, len),
-        Line::Partial => return Response::Incomplete { need: input.len() + 1 },
-        Line::TooLong => return Response::Broken(Violation::TooLong),
-    };
-    let (code, flags_at) = match line {
-        [a, b] => ([*a, *b], 2),
-        [a, b, b' ', ..] => ([*a, *b], 3),
-        _ => ([0, 0], 0),
-    };
-    let status = match (&code, asked.verb) {
-        (b"HD", Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith)
-        | (b"VA", Verb::MetaGet | Verb::MetaArith)
-        | (b"ME", Verb::MetaDebug) => Status::Done,
-        (b"EN", Verb::MetaGet | Verb::MetaDebug)
-        | (b"NF", Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => Status::Absent,
-        (b"NS", Verb::MetaSet | Verb::MetaArith) | (b"EX", Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith) => {
-            Status::Conflict
-        }
-        _ => match error_status(line) {
-            Some(status) => return Response::Complete { len, status, strip: 0..0 },
-            None => return Response::Broken(Violation::UnexpectedLine),
-        },
-    };
-    if asked.verb == Verb::MetaDebug {
-        let named = Words::new(line).nth(1);
-        return if status == Status::Done && !named.is_some_and(|named| same_key(named, asked)) {
-            Response::Broken(Violation::WrongKey)
-        } else {
-            Response::Complete { len, status, strip: 0..0 }
-        };
-    }
-    let mut flags = Words::new(&line[flags_at..]);
-    if &code == b"VA" {
-        let Some(bytes) = flags.next().and_then(number::digits_only).and_then(|bytes| usize::try_from(bytes).ok())
-        else {
-            return Response::Broken(Violation::UnexpectedLine);
-        };
-        match block(input, len, bytes, value_limit) {
-            Ok(whole) => len = whole,
-            Err(Stop::Need(need)) => return Response::Incomplete { need },
-            Err(Stop::Broken(violation)) => return Response::Broken(violation),
-        }
-    }
-    let strip = match check_identity(line, flags, asked) {
-        Ok(strip) => strip,
-        Err(violation) => return Response::Broken(violation),
-    };
-    if asked.strip_key && strip.is_empty() && status == Status::Done {
-        return Response::Broken(Violation::WrongKey); // a hit has to name its key
-    }
-    Response::Complete { len, status, strip }
-}
-
-/// Compares key and opaque of a response line with the request; finds the bytes that the client did not ask for.
-fn check_identity(
-    line: &[u8],
-    mut flags: Words<'_>,
-    asked: MetaAsked<'_>,
-) -> Result<std::ops::Range<usize>, Violation> {
-    let mut strip = 0..0;
-    loop {
-        let before = line.len() - flags.rest().len();
-        let Some(flag) = flags.next() else {
-            return Ok(strip);
-        };
-        let after = line.len() - flags.rest().len();
-        match flag[0] {
-            b'k' => {
-                if !same_key(&flag[1..], asked) {
-                    return Err(Violation::WrongKey);
-                }
-                if asked.strip_key {
-                    strip = before.saturating_sub(usize::from(line[before] != b' '))..after;
-                }
-            }
-            b'O' if asked.opaque != Some(flag) => return Err(Violation::WrongOpaque),
-            b'b' if flag.len() == 1 && asked.strip_key && strip.end == before => strip.end = after,
-            _ => {}
-        }
-    }
-}
-
-/// Whether a response names the key that was asked for. Which spelling it uses, plain or base64, depends on how the item
-/// was stored, not on how it was asked for.
-fn same_key(named: &[u8], asked: MetaAsked<'_>) -> bool {
-    if named == asked.key {
-        return true;
-    }
-    let decoded = if asked.seen.base64 { decode_key(asked.key) } else { None };
-    let key = decoded.as_ref().map_or(asked.key, |(key, len)| &key[..*len]);
-    named == key || decode_key(named).is_some_and(|(named, len)| named[..len] == *key)
 }
 
 /// What an error line says; `None` when it is none.

@@ -11,7 +11,7 @@ use softmiss::failure::Failure;
 use softmiss::health::Board;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
-use softmiss::proto::memcache::{Verb, encode, meta, stats};
+use softmiss::proto::memcache::{Verb, encode, stats};
 use softmiss::proto::resp::args::Args;
 use softmiss::proto::resp::command::keys::KeyList;
 use softmiss::proto::resp::reply::{Scan, Scanned};
@@ -140,9 +140,9 @@ pub(crate) fn response(data: &[u8]) {
         }
         2 => {
             let verbs = [Verb::MetaGet, Verb::MetaSet, Verb::MetaDelete, Verb::MetaArith, Verb::MetaDebug];
-            let seen = meta::Flags { base64: selector > 127, ..meta::Flags::default() };
             let verb = verbs[usize::from(selector / 4) % verbs.len()];
-            let asked = MetaAsked { verb, key: b"a", opaque: Some(b"O1"), seen, strip_key: selector & 64 > 0 };
+            let asked =
+                MetaAsked { verb, key: b"a", flags: b"v O1 k", base64: selector > 127, strip_key: selector & 64 > 0 };
             whole(response::meta(data, asked, VALUE_LIMIT), &|part| response::meta(part, asked, VALUE_LIMIT));
         }
         _ => {
