@@ -156,6 +156,7 @@ impl Engine {
             let step = match front {
                 _ if link.listens => self.take_message(id, rest, &mut to),
                 None if rest.first() == Some(&b'>') && self.is_redis(id) => self.take_push(id, rest),
+                None if matches!(link.state, LinkState::Down { .. }) => Step::Used(rest.len()), // given up meanwhile
                 None => Step::Broken(Violation::Unsolicited),
                 Some(ticket) => self.take(id, ticket, rest, &mut to),
             };
@@ -189,6 +190,7 @@ impl Engine {
             Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe => {
                 self.take_reply(id, ticket, input, to)
             }
+            Verb::Watch => self.take_watched(id, ticket, input, to),
             Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => self.take_get(id, ticket, input, to),
             Verb::FlushAll | Verb::Version | Verb::Delete if self.is_redis(id) => {
                 self.take_reply(id, ticket, input, to)

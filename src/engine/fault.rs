@@ -218,7 +218,7 @@ impl Engine {
     }
 
     /// Whether somebody still waits for a ticket's response.
-    fn is_awaited(&self, ticket: Ticket) -> bool {
+    pub(super) fn is_awaited(&self, ticket: Ticket) -> bool {
         if ticket.session == Ticket::NOBODY || ticket.is(Ticket::NOREPLY) {
             return ticket.is(Ticket::NOREPLY);
         }
@@ -343,6 +343,7 @@ impl Engine {
             let state = &mut self.pools[index];
             if config.on_eject == OnEject::Rehash {
                 state.ring = state.circle.ring(config, &live);
+                state.ring_version = state.ring_version.wrapping_add(1);
             }
             state.live = live;
             let before = std::mem::replace(&mut state.standing, standing);

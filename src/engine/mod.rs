@@ -114,6 +114,8 @@ struct PoolState {
     /// Each server has one link for requests, whoever asks.
     plain: bool,
     ring: Ring,
+    /// Changes with every ring, so that it is noticed if keys may have been another server's in between.
+    ring_version: u32,
     live: Vec<bool>,
     /// The board's word on each server that `live` comes from.
     standing: Vec<Standing>,
@@ -245,6 +247,7 @@ impl Engine {
                 home,
                 circle,
                 failover: Failover::None,
+                ring_version: 0,
                 live: vec![true; pool.servers.len()],
                 standing: vec![Standing::Up; pool.servers.len()],
                 all_live: true,

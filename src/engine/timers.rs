@@ -60,7 +60,8 @@ impl Engine {
             self.report(pool, server, Failure::TimedOut, deadline);
             self.fail_part(id, server, number, fragment, Failure::TimedOut);
         }
-        if self.session_ref(id).is_some_and(|session| session.barrier == Barrier::Behind) {
+        // What still waits on a connection of the client's own is not wanted any more.
+        if self.session_ref(id).is_some_and(|session| session.barrier != Barrier::None) {
             self.release_waiting(id);
         }
     }

@@ -4,7 +4,7 @@ use crate::outcome::Class;
 
 /// What is asked of a server, one name for each behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are memcached's command names, but for the last four")]
+#[expect(missing_docs, reason = "the names are memcached's command names, but for the last five")]
 pub enum Verb {
     Get,
     Gets,
@@ -36,6 +36,8 @@ pub enum Verb {
     FlushDatabase,
     /// Redis: `SUBSCRIBE` and its relatives, which are answered by push messages.
     Subscribe,
+    /// Redis: `WATCH`, and what is asked to keep a watch of use.
+    Watch,
 }
 
 impl Verb {
@@ -69,6 +71,7 @@ impl Verb {
             Self::Command => "command",
             Self::FlushDatabase => "flushdb",
             Self::Subscribe => "subscribe",
+            Self::Watch => "watch",
         }
     }
 
@@ -90,7 +93,8 @@ impl Verb {
             | Self::Query
             | Self::Command
             | Self::FlushDatabase
-            | Self::Subscribe => Class::Other,
+            | Self::Subscribe
+            | Self::Watch => Class::Other,
         }
     }
 

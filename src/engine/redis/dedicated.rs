@@ -138,7 +138,7 @@ impl Engine {
         }
         let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
         let client = self.session_ref(id).and_then(|session| session.redis.as_deref());
-        let watches = client.and_then(|client| client.watch.as_ref()).map(|watch| watch.link);
+        let watches = client.and_then(|client| client.watch.as_ref()).and_then(|watch| watch.link());
         let usable = client.map_or(&[][..], |client| &client.dedicated).iter().copied().find(|own| {
             let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !matches!(link.state, LinkState::Down { .. });
@@ -226,11 +226,7 @@ impl Engine {
     fn disown(&mut self, owner: SessionId, id: LinkId) {
         let Some(client) = self.redis(owner) else { return };
         client.dedicated.retain(|link| *link != id);
-        if let Some(watch) = &mut client.watch
-            && watch.link == id
-        {
-            watch.broken = true;
-        }
+        Self::unwatched(client, id);
     }
 
     /// Makes the place of a client's own connection free for another. The id is over.
@@ -288,7 +284,8 @@ impl Engine {
             if !client.dedicated.iter().all(|link| self.own_link(id, *link).is_some()) {
                 return Err(format!("session {index}: has a connection of somebody else's"));
             }
-            if client.watch.as_ref().is_some_and(|watch| !watch.broken && !client.dedicated.contains(&watch.link)) {
+            let watches = client.watch.as_ref().and_then(|watch| watch.link());
+            if watches.is_some_and(|link| !client.dedicated.contains(&link)) {
                 return Err(format!("session {index}: watches on a connection that it does not have"));
             }
         }

@@ -12,6 +12,8 @@ use crate::proto::resp::reply::{self, Items, Reply};
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(super) commands: Vec<Planned>,
+    /// A watch guards it: what is not known to have been carried out was not.
+    pub(super) guarded: bool,
 }
 
 /// One command of a transaction.
@@ -41,6 +43,7 @@ impl Plan {
         let mut results: Vec<Result_<'_>> = parts.iter().map(result).collect();
         if let [only] = &results[..] {
             match only {
+                Result_::Lost(None) if self.guarded => return encode::null_array(out, whole.version),
                 Result_::Aborted => return encode::null_array(out, whole.version),
                 Result_::Refused(text) => return put_abort(out, text),
                 Result_::Lost(Some(error)) => return out.extend_from_slice(error),

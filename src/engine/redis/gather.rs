@@ -64,6 +64,8 @@ pub(crate) enum How {
     Any(usize),
     /// What has been prepared, once all servers have agreed.
     Said(Vec<u8>),
+    /// What has been prepared, whatever the servers say.
+    Anyhow(Vec<u8>),
     /// The listing of `INFO`, and what this program adds to it.
     Info(String),
     /// The next step of a `SCAN`: the cursor of the server's answer becomes one of the pool's.
@@ -147,6 +149,7 @@ impl Gather {
                 Some(error) => out.extend_from_slice(error),
                 None => out.extend_from_slice(body),
             },
+            How::Anyhow(body) => out.extend_from_slice(body),
             How::Scan { server, servers } => self.scan(out, *server, *servers),
             // What one server has to say is enough of an answer where they all know the same.
             How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),

@@ -218,7 +218,8 @@ impl Engine {
                 return Outcome::Done;
             }
             if client.queue.is_some()
-                && !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset))
+                && (matches!(plan.class, Class::Transaction(Transaction::Unwatch))
+                    || !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset)))
             {
                 self.queue(id, call);
                 return Outcome::Done;

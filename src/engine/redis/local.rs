@@ -29,9 +29,9 @@ impl Engine {
                 encode::bulk(&mut body, args.get(1));
                 self.say(id, &body);
             }
-            Local::Hello => self.hello(id, args, now),
+            Local::Hello => self.hello(id, call, now),
             Local::Auth => self.auth(id, args),
-            Local::Select => self.select(id, args),
+            Local::Select => self.select(id, call, now),
             Local::Quit => {
                 self.say_ok(id);
                 if let Some(session) = self.session(id) {
@@ -80,7 +80,8 @@ impl Engine {
     }
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`: all of it, or nothing.
-    fn hello(&mut self, id: SessionId, args: Args<'_>, now: Instant) {
+    fn hello(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let args = call.args;
         let version = match args.get(1) {
             _ if args.len() == 1 => None,
             b"2" => Some(Version::Resp2),
@@ -153,7 +154,7 @@ impl Engine {
         word("role", "master");
         encode::bulk(&mut body, b"modules");
         encode::array(&mut body, 0);
-        self.say(id, &body);
+        self.say_and_follow(id, call, body, now);
     }
 
     /// Whether a client's password is the pool's. Without one, the default user needs none.
@@ -192,10 +193,10 @@ impl Engine {
         self.say_ok(id);
     }
 
-    fn select(&mut self, id: SessionId, args: Args<'_>) {
+    fn select(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let databases = self.config.pools[session.pool.index()].redis.databases;
-        match Self::number(args.get(1)) {
+        match Self::number(call.args.get(1)) {
             None => self.refuse_request(id, b"ERR value is not an integer or out of range"),
             Some(number) => match u32::try_from(number).ok().filter(|number| *number < databases) {
                 None => self.refuse_request(id, b"ERR DB index is out of range"),
@@ -203,7 +204,7 @@ impl Engine {
                     if let Some(client) = self.redis(id) {
                         client.database = number;
                     }
-                    self.say_ok(id);
+                    self.say_and_follow(id, call, b"+OK\r\n".to_vec(), now);
                 }
             },
         }

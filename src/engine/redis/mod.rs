@@ -27,6 +27,7 @@ mod script;
 mod split;
 mod subscriptions;
 mod transaction;
+mod watch;
 
 use super::Engine;
 use super::link::LinkId;
@@ -44,7 +45,8 @@ pub(super) use loaded::Loaded;
 use pubsub::Subscriptions;
 pub use script::Scripts;
 pub(super) use split::{Piece, Share};
-use transaction::{Queue, Watch};
+use transaction::Queue;
+use watch::Watch;
 
 /// What a server connection is set to before its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,29 +4,26 @@
 //! and a pool can refuse that (`transactions: single`). The answer has an element for each command in any case: a
 //! command whose server failed gets what it would get by itself.
 //!
-//! `WATCH` needs the server to know whose keys it watches, so it goes through a connection of the client's own, and so
-//! does the transaction that it guards. If that connection breaks, the transaction does not take place: it is answered
-//! as if a key had been changed.
+//! What a `WATCH` guards goes through the connection that watches ([`watch`](super::watch)).
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::dedicated::Use;
 use super::exec::{Kind, Plan, Planned};
 use super::gather::How;
 use super::input::{Call, Outcome};
 use super::keyed::CROSS_SLOT;
 use super::split::Piece;
+use super::watch::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::Ticket;
 use crate::engine::session::{Barrier, SessionId};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::Command;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, Class, Local};
+use crate::proto::resp::plan::{self, Class, Local, Transaction};
 use crate::proto::resp::{encode, request};
-use crate::proto::verb::Verb;
 use crate::time::Instant;
 
 /// Bytes that a client may queue.
@@ -57,13 +54,16 @@ impl Queue {
     }
 }
 
-/// A watch that a client keeps.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    pub(crate) link: LinkId,
-    pub(crate) server: ServerId,
-    /// Its connection broke: whether a key was changed is not known.
-    pub(crate) broken: bool,
+/// The piece of a server, with what begins a transaction; a new one if it has none yet.
+fn piece_of(pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>) -> u16 {
+    let known = pieces.iter().position(|piece| piece.server == server);
+    let place = known.unwrap_or_else(|| {
+        let mut request = Vec::new();
+        encode::words(&mut request, &[b"MULTI"]);
+        pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: None });
+        pieces.len() - 1
+    });
+    u16::try_from(place).unwrap_or(u16::MAX)
 }
 
 impl Engine {
@@ -101,7 +101,9 @@ impl Engine {
             Class::Split(split) if !(args.len() - 1).is_multiple_of(split.stride()) => {
                 return Err(crate::proto::resp::command::errors::wrong_arity(call.command.name));
             }
-            Class::Local(Local::Ping | Local::Echo | Local::Time) => return Ok(()),
+            Class::Local(Local::Ping | Local::Echo | Local::Time) | Class::Transaction(Transaction::Unwatch) => {
+                return Ok(());
+            }
             Class::Keyed | Class::Split(_) | Class::Script | Class::Blocking(_) | Class::Publish => {}
             _ => {
                 let text = format!("ERR '{}' cannot be part of a transaction through this proxy", call.command.name);
@@ -163,65 +165,6 @@ impl Engine {
         self.charge_session(id);
     }
 
-    pub(super) fn unwatch(&mut self, id: SessionId, now: Instant) {
-        self.say_ok(id);
-        self.end_watch(id, now);
-    }
-
-    /// Has the server forget what a client watches.
-    fn end_watch(&mut self, id: SessionId, now: Instant) {
-        let Some(watch) = self.redis(id).and_then(|client| client.watch.take()) else { return };
-        if !watch.broken && self.own_link(id, watch.link).is_some() {
-            self.ask(watch.link, Verb::Command, 0, now, |out| encode::words(out, &[b"UNWATCH"]));
-        }
-    }
-
-    pub(super) fn watch(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
-        let pool = session.pool;
-        let key = call.args.get(1);
-        let Some(client) = self.redis(id) else { return Outcome::Done };
-        if client.queue.is_some() {
-            // Redis lets the transaction go on.
-            self.say_error(id, b"ERR WATCH inside MULTI is not allowed");
-            return Outcome::Done;
-        }
-        let known = client.watch.as_ref().map(|watch| (watch.link, watch.server, watch.broken));
-        let known = known.map(|(link, server, broken)| (link, server, broken || self.own_link(id, link).is_none()));
-        let ring = &self.pools[pool.index()].ring;
-        let server = ring.route(key, 0);
-        let one = self.same_server(pool, key, (2..call.args.len()).map(|place| call.args.get(place)));
-        if !one || known.is_some_and(|(_, watched, _)| Some(watched) != server) {
-            self.refuse_request(id, CROSS_SLOT);
-            return Outcome::Done;
-        }
-        let (asked, marks) = self.asked(id, call);
-        let link = match (known, server) {
-            (Some((_, _, true)), _) => {
-                self.say_ok(id); // nothing will come of it: EXEC says so
-                return Outcome::Done;
-            }
-            (Some((link, ..)), _) => Ok(link),
-            (None, Some(server)) => self.dedicate(id, pool, server, Use::Ask, now),
-            (None, None) => Err(Failure::Ejected),
-        };
-        match (link, server) {
-            (Ok(link), Some(server)) => {
-                if let Some(client) = self.redis(id) {
-                    client.watch = Some(Box::new(Watch { link, server, broken: false }));
-                }
-                let raw = call.raw;
-                self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(raw));
-                if let Some(session) = self.session(id) {
-                    session.barrier = Barrier::Before; // what follows goes another way, and must not overtake it
-                }
-            }
-            (Err(failure), _) => self.answer_degraded(id, asked, server, failure),
-            (Ok(_), None) => {}
-        }
-        Outcome::Done
-    }
-
     pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
         let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;
@@ -234,22 +177,24 @@ impl Engine {
             self.say_error(id, b"ERR EXEC without MULTI");
             return Outcome::Done;
         };
-        let watch = client.watch.take();
         let version = client.version;
         self.charge_session(id);
-        if queue.spoiled {
-            self.say_error(id, b"EXECABORT Transaction discarded because of previous errors.");
-            if let Some(client) = self.redis(id) {
-                client.watch = watch;
-            }
+        let guard = self.guard(id);
+        let refusal: Option<&[u8]> = match guard {
+            _ if queue.spoiled => Some(b"EXECABORT Transaction discarded because of previous errors."),
+            Some(Guard::Refused) => Some(b"EXECABORT Transaction discarded because of a WATCH that failed."),
+            _ => None,
+        };
+        if let Some(text) = refusal {
+            self.say_error(id, text);
             self.end_watch(id, now);
             return Outcome::Done;
         }
-        let is_broken = |watch: &Watch| watch.broken || self.own_link(id, watch.link).is_none();
-        if watch.as_deref().is_some_and(is_broken) {
+        if guard == Some(Guard::Broken) {
             let mut body = Vec::new();
             encode::null_array(&mut body, version);
             self.say(id, &body);
+            self.end_watch(id, now);
             return Outcome::Done;
         }
         let mut pieces: Vec<Piece> = Vec::new();
@@ -260,24 +205,18 @@ impl Engine {
             let part = Call { raw, args, command, plan: plan::of(command), started: call.started };
             commands.push(self.plan_command(id, pool, part, &mut pieces, now));
         }
-        if let Some(watch) = watch {
-            let elsewhere = |piece: &Piece| piece.server != Ok(watch.server);
-            if pieces.iter().any(elsewhere) {
+        if let Some(Guard::Holds(link, watched)) = guard {
+            if pieces.iter().any(|piece| piece.server != Ok(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
-                if let Some(client) = self.redis(id) {
-                    client.watch = Some(watch);
-                }
                 self.end_watch(id, now);
                 return Outcome::Done;
             }
-            if let Some(piece) = pieces.first_mut() {
-                piece.link = Some(watch.link);
-                if let Some(session) = self.session(id) {
-                    session.barrier = Barrier::Before;
-                }
-            } else if let Some(client) = self.redis(id) {
-                client.watch = Some(watch);
-                self.end_watch(id, now);
+            // The server is asked also if it has nothing to carry out: it alone knows whether a key was changed.
+            let place = piece_of(&mut pieces, Ok(watched));
+            pieces[usize::from(place)].link = Some(link);
+            if let Some(session) = self.session(id) {
+                session.barrier = Barrier::Before;
+                session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
         for piece in &mut pieces {
@@ -285,7 +224,14 @@ impl Engine {
             piece.replies += 1;
         }
         let (asked, _) = self.asked(id, call);
-        self.gather(id, asked, Ticket::ONCE, How::Exec(Box::new(Plan { commands })), pieces, now);
+        self.gather(
+            id,
+            asked,
+            Ticket::ONCE,
+            How::Exec(Box::new(Plan { commands, guarded: guard.is_some() })),
+            pieces,
+            now,
+        );
         Outcome::Done
     }
 
@@ -300,18 +246,9 @@ impl Engine {
     ) -> Planned {
         let in_place = self.in_place(id, call);
         let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
-        let piece_of = |pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>| -> u16 {
-            let known = pieces.iter().position(|piece| piece.server == server);
-            let place = known.unwrap_or_else(|| {
-                let mut request = Vec::new();
-                encode::words(&mut request, &[b"MULTI"]);
-                pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: None });
-                pieces.len() - 1
-            });
-            u16::try_from(place).unwrap_or(u16::MAX)
-        };
         match call.plan.class {
             Class::Local(local) => here(self.answer_of(local, call.args, now)),
+            Class::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
             Class::Split(split) => {
                 let (parts, order) = self.pieces(pool, call, split);
                 let mut places = Vec::with_capacity(parts.len());

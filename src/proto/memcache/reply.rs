@@ -42,7 +42,7 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
         Verb::MetaDelete | Verb::MetaArith => b"NF",
         Verb::FlushAll => b"OK",
         Verb::Version => VERSION.trim_ascii_end(),
-        Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe => b"ERROR",
+        Verb::Query | Verb::Command | Verb::FlushDatabase | Verb::Subscribe | Verb::Watch => b"ERROR",
     };
     out.extend_from_slice(words);
     out.extend_from_slice(echo);

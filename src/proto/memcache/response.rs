@@ -235,7 +235,8 @@ pub fn classic(input: &[u8], verb: Verb) -> Response {
         | Verb::Query
         | Verb::Command
         | Verb::FlushDatabase
-        | Verb::Subscribe => None,
+        | Verb::Subscribe
+        | Verb::Watch => None,
     };
     match status.or_else(|| error_status(line)) {
         Some(status) => Response::Complete { len, status, strip: 0..0 },
