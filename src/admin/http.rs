@@ -24,6 +24,7 @@ use super::{guard, hot, pools, route, view};
 use crate::config;
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
+use crate::io::supervise;
 use crate::io::{Observed, Operator, listener};
 use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
@@ -33,6 +34,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long one connection may last.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a worker may take to turn its loop. Those who ask for it often wait no longer than a second.
+const TURN_LIMIT: Duration = Duration::from_millis(800);
 
 /// How often the recent figures are kept.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
@@ -74,8 +78,8 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/route", Page::Route, "?pool=&key=", "where a key goes now, and why (JSON)"),
     ("/config", Page::Config, "", "the configuration in force, without secrets (YAML)"),
     ("/stats", Page::Stats, "", "twemproxy's statistics (JSON)"),
-    ("/healthz", Page::Health, "", "200 while the process runs"),
-    ("/readyz", Page::Readiness, "", "200 while every pool has a server in its ring, 503 otherwise"),
+    ("/healthz", Page::Health, "", "200 while every worker serves, 503 otherwise"),
+    ("/readyz", Page::Readiness, "", "200 while every pool has a server in its ring as well"),
     ("/servers/eject", Page::Deed(Deed::Eject), "?pool=&server=", "take a server out of the ring at once"),
     ("/servers/drain", Page::Deed(Deed::Drain), "?pool=&server=", "the same, but what it was asked it may answer"),
     ("/servers/restore", Page::Deed(Deed::Restore), "?pool=&server=", "let a server back"),
@@ -138,14 +142,18 @@ impl Admin {
     pub fn start(address: SocketAddr, operator: Operator) -> std::io::Result<SocketAddr> {
         let listener = listener::bind_tcp(address, 128, false, false)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let admin = Arc::new(Self { operator, recent: Mutex::default(), host });
-        std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        supervise::spawn_rounds("admin", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let listener = listener.try_clone()?;
             runtime.block_on(async {
-                tokio::spawn(Arc::clone(&admin).sample());
-                admin.serve(listener).await;
-            });
+                // In one task, so that neither ends without the other.
+                tokio::select! {
+                    () = Arc::clone(&admin).sample() => Ok(()),
+                    served = Arc::clone(&admin).serve(listener) => served,
+                }
+            })
         })?;
         info!(listen = %address, "admin port is served");
         Ok(address)
@@ -161,11 +169,8 @@ impl Admin {
         }
     }
 
-    async fn serve(self: Arc<Self>, listener: std::net::TcpListener) {
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "cannot serve the admin port"),
-        };
+    async fn serve(self: Arc<Self>, listener: std::net::TcpListener) -> anyhow::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
         let readers = Readers::new(self.operator.observed().files.readers());
         let mut is_told = false;
         loop {
@@ -252,8 +257,8 @@ impl Admin {
                 let Observed { config, board, counters, .. } = observed;
                 respond(StatusCode::OK, JSON, stats::render(config, board, counters, &moment))
             }
-            Page::Health => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-            Page::Readiness => self.ready(),
+            Page::Health => self.alive().await.unwrap_or_else(|| respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
+            Page::Readiness => self.alive().await.unwrap_or_else(|| self.ready()),
             Page::Deed(deed) => {
                 let token = observed.config.settings.admin_token.as_deref();
                 guard::check(peer, request.headers(), token)?;
@@ -262,6 +267,18 @@ impl Admin {
                 respond(status, JSON, format!("{told}\n"))
             }
         })
+    }
+
+    /// What is wrong, unless every worker turns its loop.
+    async fn alive(&self) -> Option<Answer> {
+        let silent = self.operator.silent_workers(TURN_LIMIT).await;
+        if silent.is_empty() {
+            return None;
+        }
+        let names: Vec<_> = silent.iter().map(|index| format!("worker-{index}")).collect();
+        let limit = TURN_LIMIT.as_millis();
+        let text = format!("no sign of life within {limit} ms of: {}\n", names.join(", "));
+        Some(respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text))
     }
 
     fn ready(&self) -> Answer {
@@ -293,4 +310,39 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn health_is_that_of_the_workers() {
+        let proxy = crate::io::Proxy::of_two_workers();
+        let operator = proxy.operator(None);
+        let address = Admin::start(([127, 0, 0, 1], 0).into(), operator.clone()).unwrap();
+        let ok = |path| get(address, path).starts_with("HTTP/1.1 200");
+        assert!(ok("/healthz") && ok("/readyz"));
+        let (release, released) = channel::<()>();
+        operator.have_worker_do(1, move || Ok(released.recv()?));
+        for path in ["/healthz", "/readyz"] {
+            let answer = get(address, path);
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("worker-1"), "{answer}");
+            assert!(!answer.contains("worker-0"), "{answer}");
+        }
+        assert!(ok("/servers"), "whoever looks sees what there is");
+        release.send(()).unwrap();
+        assert!(ok("/healthz") && ok("/readyz"));
+    }
 }

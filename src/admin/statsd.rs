@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::config::model::{PoolId, ServerId, StatsdSettings};
 use crate::failure::Failure;
 use crate::health::tracker::State;
-use crate::io::Observed;
+use crate::io::{Observed, supervise};
 use crate::outcome::{Class, Outcome};
 use crate::stats::histogram::Snapshot;
 use crate::stats::prometheus::Sources;
@@ -55,34 +55,35 @@ struct Series {
 ///
 /// When the thread cannot be started.
 pub fn start(settings: StatsdSettings, observed: Observed) -> std::io::Result<()> {
-    std::thread::Builder::new().name("statsd".to_owned()).spawn(move || run(&settings, &observed))?;
-    Ok(())
+    let mut series = None;
+    let mut complained = false;
+    supervise::spawn_rounds("statsd", move || {
+        round(&settings, &observed, &mut series, &mut complained);
+        Ok(())
+    })
 }
 
+/// One interval.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, that does nothing but wait and tell")]
-fn run(settings: &StatsdSettings, observed: &Observed) {
-    let mut series: Option<Series> = None;
-    let mut complained = false;
-    loop {
-        std::thread::sleep(settings.interval);
-        let sources = observed.sources();
-        let told = match &mut series {
-            Some(series) => series,
-            empty => match connect(settings, &sources) {
-                Ok(fresh) => {
-                    info!(host = settings.host, port = settings.port, "statsd is told");
-                    empty.insert(fresh)
+fn round(settings: &StatsdSettings, observed: &Observed, series: &mut Option<Series>, complained: &mut bool) {
+    std::thread::sleep(settings.interval);
+    let sources = observed.sources();
+    let told = match series {
+        Some(series) => series,
+        empty => match connect(settings, &sources) {
+            Ok(fresh) => {
+                info!(host = settings.host, port = settings.port, "statsd is told");
+                empty.insert(fresh)
+            }
+            Err(error) => {
+                if !std::mem::replace(complained, true) {
+                    warn!(host = settings.host, port = settings.port, %error, "cannot tell statsd, trying on");
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut complained, true) {
-                        warn!(host = settings.host, port = settings.port, %error, "cannot tell statsd, trying on");
-                    }
-                    continue;
-                }
-            },
-        };
-        told.tell(&sources);
-    }
+                return;
+            }
+        },
+    };
+    told.tell(&sources);
 }
 
 fn connect(settings: &StatsdSettings, sources: &Sources<'_>) -> anyhow::Result<Series> {

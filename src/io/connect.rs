@@ -13,8 +13,12 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::supervise;
 use crate::config::model::Address;
 use crate::failure::Failure;
+
+/// The name of the thread.
+const NAME: &str = "connector";
 
 /// The way to the thread that connects. It ends when nobody has one any more.
 #[derive(Debug, Clone)]
@@ -29,9 +33,10 @@ impl Connector {
         let runtime = Builder::new_current_thread().enable_io().max_blocking_threads(8).build()?;
         let (wanted, mut is_wanted) = mpsc::channel(1);
         let connector = Self { runtime: runtime.handle().clone(), _wanted: wanted };
-        std::thread::Builder::new().name("connector".to_owned()).spawn(move || {
+        supervise::spawn(NAME.to_owned(), move || {
             runtime.block_on(is_wanted.recv());
             runtime.shutdown_background(); // a name that is still looked up is of no interest
+            Ok(())
         })?;
         Ok(connector)
     }
@@ -42,7 +47,22 @@ impl Connector {
         address: Address,
         done: impl FnOnce(Result<OwnedFd, Failure>) + Send + 'static,
     ) -> AbortHandle {
-        self.runtime.spawn(async move { done(connect(&address).await) }).abort_handle()
+        let attempt = async move {
+            let _watch = Watch;
+            done(connect(&address).await);
+        };
+        self.runtime.spawn(attempt).abort_handle()
+    }
+}
+
+/// Ends the process when an attempt panics: a worker would wait for its outcome for ever.
+struct Watch;
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            supervise::end_process(NAME, "an attempt to connect panicked");
+        }
     }
 }
 

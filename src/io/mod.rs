@@ -22,6 +22,7 @@ mod server;
 pub mod signal;
 mod stats;
 mod stream;
+pub(crate) mod supervise;
 mod tell;
 mod worker;
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -83,6 +84,25 @@ impl Operator {
     /// Sets the level of the log. Returns what it was; `None` when this process has no log to be changed.
     pub fn set_log_level(&self, level: LogLevel, by: IpAddr) -> Option<LogLevel> {
         self.log.as_ref().map(|log| log.set(level, &by.to_string()))
+    }
+
+    /// The workers whose loop does not turn within this time, by their numbers. Costs each a wake-up.
+    pub async fn silent_workers(&self, limit: Duration) -> Vec<usize> {
+        let until = tokio::time::Instant::now() + limit;
+        let asked: Vec<_> = self.workers.iter().map(Handle::ask).collect();
+        let mut silent = Vec::new();
+        for (index, mut turned) in asked.into_iter().enumerate() {
+            if !matches!(tokio::time::timeout_at(until, turned.changed()).await, Ok(Ok(()))) {
+                silent.push(index);
+            }
+        }
+        silent
+    }
+
+    /// Has a worker do something, and end if that fails.
+    #[cfg(test)]
+    pub(crate) fn have_worker_do(&self, worker: usize, what: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
+        self.workers[worker].tell(Message::Do(super::post::Deed(Box::new(what))));
     }
 
     fn names(&self, pool: PoolId, server: ServerId) -> (&Pool, &Server) {

@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+
+use tokio::sync::watch;
 
 use super::alarm::Alarm;
 use super::poller::{Poller, Waker};
@@ -28,8 +30,33 @@ pub(crate) enum Message {
     },
     /// The health of a server has changed.
     News,
+    /// Say that the loop turns ([`Handle::has_turned`]).
+    Turn,
     /// Finish what has been read, then end.
     Drain,
+    /// Do this, and end if it fails.
+    #[cfg(test)]
+    Do(Deed),
+}
+
+/// What a test has a worker do.
+#[cfg(test)]
+pub(crate) struct Deed(pub(crate) Box<dyn FnOnce() -> anyhow::Result<()> + Send>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deed")
+    }
+}
+
+/// Whether a worker turns its loop, for whoever wants to know.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// It has been asked, and has not said so yet: one message is enough for all who ask.
+    asked: AtomicBool,
+    /// How often it has said so.
+    turned: watch::Sender<u64>,
 }
 
 /// The way to one worker.
@@ -39,6 +66,7 @@ pub(crate) struct Handle {
     waker: Waker,
     /// Clients given to it and not gone yet.
     pub(crate) load: Arc<AtomicUsize>,
+    pulse: Arc<Pulse>,
 }
 
 impl Handle {
@@ -47,6 +75,22 @@ impl Handle {
         let is_left = self.messages.send(message).is_ok();
         self.waker.wake();
         is_left
+    }
+
+    /// Asks the worker to say that its loop turns. What is returned changes when it does.
+    pub(crate) fn ask(&self) -> watch::Receiver<u64> {
+        let turned = self.pulse.turned.subscribe();
+        if !self.pulse.asked.swap(true, Ordering::SeqCst) {
+            self.tell(Message::Turn); // one that has ended says nothing
+        }
+        turned
+    }
+
+    /// The loop of this worker has turned.
+    pub(crate) fn has_turned(&self) {
+        // First, so that whoever asks from here on asks anew.
+        self.pulse.asked.store(false, Ordering::SeqCst);
+        self.pulse.turned.send_modify(|turned| *turned += 1);
     }
 }
 
@@ -64,7 +108,7 @@ impl Post {
         let poller = Poller::new()?;
         let (alarm, waker) = (Alarm::new(&poller)?, poller.waker()?);
         let (messages, inbox) = channel();
-        let handle = Handle { messages, waker, load: Arc::new(AtomicUsize::new(0)) };
+        let handle = Handle { messages, waker, load: Arc::default(), pulse: Arc::default() };
         Ok((Self { poller, alarm, inbox }, handle))
     }
 }

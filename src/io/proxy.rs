@@ -15,6 +15,7 @@ use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
 use super::operator::Operator;
 use super::post::{Handle, Message, Post};
+use super::supervise;
 use super::worker::{Surroundings, Worker};
 use crate::config::{
     self,
@@ -153,7 +154,7 @@ impl Proxy {
             };
             // What an engine is made of is best allocated by the thread that uses it.
             let work = move || Worker::new(Engine::new(setup), post, acceptor, around).run();
-            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
+            threads.push(supervise::spawn(format!("worker-{index}"), work)?);
         }
         for pool in &config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
@@ -161,6 +162,17 @@ impl Proxy {
         let config_version = config::version(&config).into();
         let observed = Observed { config, board, counters, clock, events, files, config_version };
         Ok(Self { workers, threads, addresses, observed, stats })
+    }
+
+    /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
+    #[cfg(test)]
+    pub(crate) fn of_two_workers() -> Self {
+        let file = "softmiss:\n  workers: 2\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
+        let mut config = config::parse("file", file).unwrap().config;
+        if let config::model::Listen::Tcp { address, .. } = &mut config.pools[0].listen {
+            address.set_port(0);
+        }
+        Self::start(config).unwrap()
     }
 
     /// The TCP address of each pool's listener, in the order of the pools; `None` for a unix socket.
@@ -196,7 +208,7 @@ impl Proxy {
             worker.tell(Message::Drain);
         }
         for thread in self.threads {
-            let _ = thread.join(); // a worker that panicked has said so itself
+            let _ = thread.join();
         }
         for pool in &self.observed.config.pools {
             if let config::model::Listen::Unix { path, .. } = &pool.listen {

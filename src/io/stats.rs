@@ -16,15 +16,25 @@ use crate::stats::json::{self, Moment};
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause before the port is served again after something went wrong.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a reader may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Serves the statistics until the runtime ends.
+/// Serves the statistics until the runtime ends. Should the task that does so end, it is told, and started again.
 pub(super) async fn serve(listener: std::net::TcpListener, observed: Observed) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return error!(%error, "cannot serve statistics"),
-    };
+    loop {
+        let served = match listener.try_clone().and_then(TcpListener::from_std) {
+            Ok(listener) => tokio::spawn(accept(listener, observed.clone())).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        error!(why = served.err(), "the statistics are not served any more: trying again");
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+async fn accept(listener: TcpListener, observed: Observed) {
     let readers = Readers::new(observed.files.readers());
     let mut is_told = false;
     loop {

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tracing::{error, warn};
+use anyhow::Context as _;
+use tracing::warn;
 
 use super::alarm::Alarm;
 use super::client::Clients;
@@ -88,6 +89,9 @@ pub(crate) struct Worker {
     others: Vec<Handle>,
     /// When draining is over, if it has begun.
     drains_until: Option<Instant>,
+    /// Why a test has it end.
+    #[cfg(test)]
+    broken: Option<anyhow::Error>,
 }
 
 impl Worker {
@@ -117,11 +121,17 @@ impl Worker {
             own,
             others,
             drains_until: None,
+            #[cfg(test)]
+            broken: None,
         }
     }
 
     /// Works until it is drained.
-    pub(crate) fn run(mut self) {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let it wait.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
         poller::rest_exactly();
         self.engine.preconnect(self.clock.now());
         self.write_out();
@@ -134,10 +144,7 @@ impl Worker {
             if may_sleep {
                 poller::rest(crowd);
             }
-            crowd = match self.take_announced(&mut announced, may_sleep) {
-                Ok(count) => count,
-                Err(error) => return error!(%error, "cannot wait for connections"),
-            };
+            crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
             for token in again.drain(..) {
                 self.resume(token);
             }
@@ -154,10 +161,13 @@ impl Worker {
             }
             self.heed_alarm(announced.are_full());
             self.write_out();
-            if let Err(error) = self.set_alarm() {
-                return error!(%error, "cannot set timers");
+            self.set_alarm().context("cannot set timers")?;
+            #[cfg(test)]
+            if let Some(error) = self.broken.take() {
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     /// Deals with what is announced; says how much that was.
@@ -354,6 +364,9 @@ impl Worker {
                 Message::Client(pool, socket) => self.welcome(pool, socket),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
                 Message::News => self.is_alarmed = true,
+                Message::Turn => self.own.has_turned(),
+                #[cfg(test)]
+                Message::Do(deed) => self.broken = (deed.0)().err(),
                 Message::Drain => {
                     if self.drains_until.is_none() {
                         self.drains_until = Some(self.clock.now() + DRAIN_LIMIT);

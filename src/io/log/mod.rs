@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tracing::info;
@@ -19,12 +19,23 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::supervise;
 use crate::config::model::{LogFormat, LogLevel, LogSettings};
 use crate::stats::counters::Counters;
 use queue::Queue;
 
 /// How long the end of the program waits for lines to be written.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// The log that runs, for whoever ends the process.
+static RUNNING: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// Waits until all that was logged is written, for a while at most. Does nothing without a log.
+pub(crate) fn flush() {
+    if let Some(queue) = RUNNING.get() {
+        queue.flush(FLUSH_LIMIT);
+    }
+}
 
 /// A log that runs. When it is dropped, all that was logged is written out.
 pub struct Log(LogControl);
@@ -45,7 +56,8 @@ impl std::fmt::Debug for LogControl {
     }
 }
 
-/// Starts the log. `path` is appended to; without it, lines go to stderr.
+/// Starts the log. `path` is appended to; without it, lines go to stderr. Panics of any thread are lines of it from here
+/// on.
 ///
 /// # Errors
 ///
@@ -66,6 +78,8 @@ pub fn start(settings: LogSettings, path: Option<&Path>) -> anyhow::Result<Log> 
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     Registry::default().with(level).with(lines).try_init()?;
+    let _ = RUNNING.set(Arc::clone(&queue)); // there is one at the most
+    supervise::tell_panics();
     let path = path.map(|path| Arc::new(path.to_owned()));
     Ok(Log(LogControl { level: handle, current: Arc::new(Mutex::new(settings.level)), queue, path }))
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::super::supervise;
 use crate::stats::counters::Counters;
 
 /// Most lines that wait.
@@ -58,7 +59,11 @@ impl Queue {
     pub(super) fn start(output: File) -> std::io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
         let writer = Arc::clone(&queue);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write(output))?;
+        let mut output = output;
+        supervise::spawn_rounds(supervise::LOG, move || {
+            writer.write(&mut output);
+            Ok(())
+        })?;
         Ok(queue)
     }
 
@@ -93,7 +98,7 @@ impl Queue {
         let _ = self.done.wait_timeout_while(state, limit, |state| state.busy || !state.lines.is_empty());
     }
 
-    fn write(&self, mut output: File) {
+    fn write(&self, output: &mut File) {
         loop {
             let mut state = self.lock();
             while state.lines.is_empty() && state.fresh.is_none() {
@@ -105,7 +110,9 @@ impl Queue {
             let (fresh, line) = (state.fresh.take(), state.lines.pop_front());
             state.bytes -= line.as_ref().map_or(0, |line| line.len());
             drop(state);
-            output = fresh.unwrap_or(output);
+            if let Some(fresh) = fresh {
+                *output = fresh;
+            }
             let Some(line) = line else { continue };
             let written = output.write_all(&line);
             let mut state = self.lock();
