@@ -1,143 +1,175 @@
-//! Clients: what they ask, and what they remember of it.
+//! Clients: who they are, and what they remember of what they asked.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use softmiss::config::model::PoolId;
 use softmiss::engine::session::SessionId;
-use softmiss::proto::resp::encode;
-use softmiss::time::Instant;
 
-use super::super::super::support::Random;
-use super::world::{CLIENTS, World};
+use super::guard::Guarding;
+use super::store::Serial;
+use super::world::World;
 
-const KEYS: u64 = 30;
-
-#[derive(Debug)]
+/// What a client waits for.
+#[derive(Debug, Clone)]
 pub(super) enum Asked {
     Get(String),
-    Set,
+    /// A store without conditions; one with `NX`.
+    Set(Serial),
+    SetNx(Serial),
+    /// `SETNX`, which answers a number.
+    SetNxCount(Serial),
     Mget(Vec<String>),
     Count(i64),
     Ok,
+    Hello,
+    /// The number of the flush.
+    Flush(usize),
     Queued,
     Exec(Vec<Self>),
+    /// A transaction behind a watch.
+    GuardedExec(Vec<Self>),
+    Watch,
+    Script(Serial),
+    Sha,
     Pop(String),
     Push,
-    Subscribed(usize),
+    Subscribed(String),
+    Unsubscribed(usize),
     Published,
+    Pong,
+    /// memcached's `get` and `set`.
+    Values(Vec<String>),
+    Stored(Serial),
 }
 
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) asked: Asked,
+    /// The database that was selected.
+    pub(super) database: usize,
+    /// When it was drawn, and how many values had been written then.
+    pub(super) tick: u64,
+    pub(super) serial: Serial,
+    /// When the engine had it whole, in nanoseconds.
+    pub(super) given: Option<u64>,
+    /// Its connection was watching: what it is told is the base of a guarded change.
+    pub(super) guards: bool,
+}
+
+/// A client.
 pub(super) struct Customer {
     pub(super) session: SessionId,
-    pub(super) asked: VecDeque<(Asked, Instant)>,
+    pub(super) name: u64,
+    pub(super) pool: usize,
+    pub(super) asked: VecDeque<Pending>,
+    /// What the engine has not been given.
+    pub(super) unsent: Vec<u8>,
     pub(super) input: Vec<u8>,
-    pub(super) channels: BTreeSet<String>,
-    pub(super) heard: BTreeSet<String>,
+    pub(super) database: usize,
     pub(super) resp3: bool,
+    /// What it subscribes to, as far as it has asked.
+    pub(super) channels: BTreeSet<String>,
+    /// What it may be told of.
+    pub(super) hears: BTreeSet<String>,
+    pub(super) heard: BTreeSet<String>,
+    /// For each database and key, its latest writing that was answered with a yes.
+    pub(super) own: BTreeMap<(usize, String), Serial>,
+    /// It never reads.
+    pub(super) deaf: bool,
+    pub(super) guarding: Option<Guarding>,
+    /// It has said its last.
+    pub(super) ended: bool,
 }
 
-fn key(random: &mut Random) -> String {
-    format!("key{}", random.below(KEYS))
+impl Customer {
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.unsent.is_empty()
+    }
 }
 
 impl World {
-    pub(super) fn ask(&mut self) {
-        let at = self.random.below(CLIENTS as u64) as usize;
-        let random = &mut self.random;
-        let mut out = Vec::new();
-        let mut asked = Vec::new();
-        let mut send =
-            |words: &[&str]| encode::words(&mut out, &words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
-        let customer = &mut self.customers[at];
-        // Whoever waits for a job, or has lost sight of its requests, says nothing more for a while.
-        if customer.asked.iter().any(|(asked, _)| matches!(asked, Asked::Pop(_))) || customer.asked.len() > 40 {
+    /// A client comes.
+    pub(super) fn join(&mut self) {
+        let pool = self.random.below(self.plan.pools.len() as u64 + 2) as usize;
+        let pool = if pool < self.plan.pools.len() { pool } else { 0 };
+        self.names += 1;
+        let deaf = self.plan.memory_limit.is_some() && self.random.one_in(4);
+        let customer = Customer {
+            session: self.engine.client_connected(PoolId(pool as u16)),
+            name: self.names,
+            pool,
+            asked: VecDeque::new(),
+            unsent: Vec::new(),
+            input: Vec::new(),
+            database: 0,
+            resp3: false,
+            channels: BTreeSet::new(),
+            hears: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            own: BTreeMap::new(),
+            deaf,
+            guarding: None,
+            ended: false,
+        };
+        let session = customer.session;
+        self.note(|| {
+            format!("client {} joins pool {pool} as {session:?}{}", customer.name, if deaf { ", deaf" } else { "" })
+        });
+        self.customers.push(customer);
+    }
+
+    /// A client goes, whatever it waits for, and another comes.
+    pub(super) fn leave(&mut self) {
+        let at = self.random.below(self.customers.len() as u64) as usize;
+        let now = self.at();
+        if self.random.one_in(3) {
+            let session = self.customers[at].session;
+            self.customers[at].ended = true;
+            self.engine.client_ended(session, now);
+            self.count("half closed");
             return;
         }
-        let quiet = !customer.channels.is_empty() && !customer.resp3;
-        match random.below(if quiet { 2 } else { 26 }) {
-            0 => {
-                let channel = format!("channel{}", random.below(8));
-                send(&["SUBSCRIBE", &channel]);
-                customer.channels.insert(channel);
-                asked.push(Asked::Subscribed(1));
-            }
-            1 => {
-                let count = customer.channels.len();
-                send(&["UNSUBSCRIBE"]);
-                customer.channels.clear();
-                asked.push(Asked::Subscribed(count.max(1)));
-            }
-            2 if customer.asked.is_empty() && !customer.resp3 && customer.channels.is_empty() => {
-                send(&["RESET"]);
-                asked.push(Asked::Ok);
-            }
-            3..6 => {
-                let mut parts = Vec::new();
-                send(&["MULTI"]);
-                asked.push(Asked::Ok);
-                for _ in 0..random.below(4) {
-                    let name = key(random);
-                    if random.one_in(2) {
-                        send(&["GET", &name]);
-                        parts.push(Asked::Get(name));
-                    } else {
-                        let names: Vec<_> = (0..3).map(|_| key(random)).collect();
-                        send(&["MGET", &names[0], &names[1], &names[2]]);
-                        parts.push(Asked::Mget(names));
-                    }
-                    asked.push(Asked::Queued);
+        self.count("left");
+        self.dismiss(at);
+        self.join();
+        // Its requests are on their way still: some of them never arrive.
+        if self.random.one_in(2)
+            && let Some(connection) = self.some_connection()
+        {
+            let id = self.connections[connection].id;
+            self.end_connections(|one| one.id == id);
+        }
+    }
+
+    pub(super) fn dismiss(&mut self, at: usize) {
+        let customer = self.customers.swap_remove(at);
+        self.note(|| format!("client {} is gone", customer.name));
+        let failed = self.random.one_in(2);
+        self.engine.client_gone(customer.session, failed);
+        self.carry_out();
+    }
+
+    /// Clients with which the engine has done.
+    pub(super) fn see_off(&mut self) {
+        let mut at = 0;
+        while at < self.customers.len() {
+            if self.engine.client_status(self.customers[at].session).finished {
+                let customer = &self.customers[at];
+                assert!(
+                    customer.ended || customer.deaf || self.plan.memory_limit.is_some(),
+                    "client {} is dismissed and waits for {:?}",
+                    customer.name,
+                    customer.asked.front()
+                );
+                if !customer.ended {
+                    self.count("cut off");
                 }
-                send(&["EXEC"]);
-                asked.push(Asked::Exec(parts));
-            }
-            6 => {
-                let queue = format!("queue{}", random.below(4));
-                send(&["BLPOP", &queue, if random.one_in(3) { "0" } else { "1" }]);
-                asked.push(Asked::Pop(queue));
-            }
-            7..9 => {
-                let queue = format!("queue{}", random.below(4));
-                self.serial += 1;
-                send(&["RPUSH", &queue, &format!("{queue}|{}", self.serial)]);
-                asked.push(Asked::Push);
-            }
-            9..11 => {
-                let channel = format!("channel{}", random.below(8));
-                self.serial += 1;
-                send(&["PUBLISH", &channel, &format!("{channel}|{}", self.serial)]);
-                asked.push(Asked::Published);
-            }
-            11..15 => {
-                let names: Vec<_> = (0..1 + random.below(6)).map(|_| key(random)).collect();
-                let words: Vec<_> = std::iter::once("MGET").chain(names.iter().map(String::as_str)).collect();
-                send(&words);
-                asked.push(Asked::Mget(names));
-            }
-            15..17 => {
-                let names: Vec<_> = (0..1 + random.below(6)).map(|_| key(random)).collect();
-                let verb = if random.one_in(2) { "DEL" } else { "EXISTS" };
-                let words: Vec<_> = std::iter::once(verb).chain(names.iter().map(String::as_str)).collect();
-                send(&words);
-                asked.push(Asked::Count(names.len() as i64));
-            }
-            17..21 => {
-                let name = key(random);
-                self.serial += 1;
-                send(&["SET", &name, &format!("{name}|{}", self.serial)]);
-                asked.push(Asked::Set);
-            }
-            _ => {
-                let name = key(random);
-                send(&["GET", &name]);
-                asked.push(Asked::Get(name));
+                self.dismiss(at);
+                self.join();
+            } else {
+                at += 1;
             }
         }
-        let now = self.at();
-        self.customers[at].asked.extend(asked.into_iter().map(|asked| (asked, now)));
-        let session = self.customers[at].session;
-        let cut = self.random.below(out.len() as u64 + 1) as usize;
-        for piece in [&out[..cut], &out[cut..]] {
-            self.engine.client_data(session, piece, now);
-        }
-        self.count("requests");
     }
 }

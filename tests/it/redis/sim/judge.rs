@@ -2,31 +2,79 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
+use softmiss::config::model::{OnEject, OnFailure, Rejoin};
 use softmiss::proto::resp::reply::{self, Reply, Scan, Scanned};
-use softmiss::time::Instant;
 
-use super::client::Asked;
-use super::world::{CLIENTS, World};
+use super::client::{Asked, Pending};
+use super::memcache;
+use super::plan::TIMEOUT;
+use super::store::{Node, Serial, brief};
+use super::world::{MS, World};
 use super::{show, text};
 
 impl World {
     pub(super) fn read_answers(&mut self) {
-        for at in 0..CLIENTS {
+        let mut at = 0;
+        while at < self.customers.len() {
+            if self.customers[at].deaf {
+                at += 1;
+                continue;
+            }
             let session = self.customers[at].session;
-            let output = self.engine.client_output(session).to_vec();
-            self.engine.client_wrote(session, output.len(), Instant::from_nanos(self.now));
-            self.customers[at].input.extend_from_slice(&output);
-            while let Scanned::Complete { len } = Scan::new(1).advance(&self.customers[at].input) {
+            loop {
+                let output = self.engine.client_output(session).to_vec();
+                if output.is_empty() {
+                    break;
+                }
+                self.customers[at].input.extend_from_slice(&output);
+                self.engine.client_wrote(session, output.len(), self.at());
+            }
+            while let Some(len) = self.first_answer(at) {
                 let frame: Vec<u8> = self.customers[at].input.drain(..len).collect();
+                self.ledger.tick += 1;
                 self.judge(at, &frame);
             }
+            at += 1;
         }
         self.carry_out();
     }
 
-    pub(super) fn judge(&mut self, at: usize, frame: &[u8]) {
+    fn first_answer(&self, at: usize) -> Option<usize> {
+        let customer = &self.customers[at];
+        if self.plan.pools[customer.pool].redis {
+            let scanned = Scan::new(1).advance(&customer.input);
+            assert_ne!(scanned, Scanned::Broken, "client {} is told {}", customer.name, show(&customer.input));
+            let Scanned::Complete { len } = scanned else { return None };
+            return Some(len);
+        }
+        let values = customer.asked.front().is_some_and(|pending| matches!(pending.asked, Asked::Values(_)));
+        memcache::answer_end(&customer.input, values)
+    }
+
+    /// Nobody waits for longer than may be.
+    pub(super) fn judge_time(&self) {
+        for customer in self.customers.iter().filter(|customer| !customer.deaf && self.plan.memory_limit.is_none()) {
+            if let Some(pending) = customer.asked.front()
+                && !matches!(pending.asked, Asked::Pop(_))
+                && let Some(given) = pending.given
+            {
+                let waited = self.now - given;
+                assert!(
+                    waited <= TIMEOUT.as_nanos() as u64 + 50 * MS,
+                    "client {}: {pending:?} waits for {} ms, in front of {:?}",
+                    customer.name,
+                    waited / MS,
+                    customer.asked.get(1)
+                );
+            }
+        }
+    }
+
+    fn judge(&mut self, at: usize, frame: &[u8]) {
+        let name = self.customers[at].name;
+        self.note(|| format!("client {name} is told {}", show(frame)));
         let words: Vec<Vec<u8>> = match reply::read(frame) {
-            Reply::List(items) => items.map(text).collect(),
+            Reply::List(items) if self.plan.pools[self.customers[at].pool].redis => items.map(text).collect(),
             _ => Vec::new(),
         };
         let customer = &mut self.customers[at];
@@ -34,59 +82,139 @@ impl World {
             let (channel, message) =
                 (String::from_utf8_lossy(&words[1]).into_owned(), String::from_utf8_lossy(&words[2]).into_owned());
             assert!(message.starts_with(&format!("{channel}|")), "another channel's: {message}");
+            assert!(customer.hears.contains(&channel), "client {name} hears {message} and does not listen to it");
             assert!(customer.heard.insert(message), "a message comes twice");
             self.count("messages");
             return;
         }
-        let (asked, since) = customer.asked.pop_front().unwrap_or_else(|| panic!("nobody asked for {}", show(frame)));
-        if let Asked::Subscribed(count) = asked {
-            assert!(words[0].ends_with(b"subscribe"), "{}", show(frame));
-            if count > 1 {
-                customer.asked.push_front((Asked::Subscribed(count - 1), since));
+        let pending = customer.asked.pop_front();
+        let pending = pending.unwrap_or_else(|| panic!("client {name}: nobody asked for {}", show(frame)));
+        match &pending.asked {
+            Asked::Subscribed(channel) if frame[0] == b'-' => {
+                customer.channels.remove(channel);
+                customer.hears.remove(channel);
             }
-            return;
+            Asked::Subscribed(_) => return assert!(words[0].ends_with(b"subscribe"), "{}", show(frame)),
+            Asked::Unsubscribed(count) => {
+                assert!(words[0].ends_with(b"subscribe"), "{}", show(frame));
+                let channel = String::from_utf8_lossy(&words[1]).into_owned();
+                if !customer.channels.contains(&channel) {
+                    customer.hears.remove(&channel);
+                }
+                if *count > 1 {
+                    let asked = Asked::Unsubscribed(count - 1);
+                    customer.asked.push_front(Pending { asked, ..pending });
+                }
+                return;
+            }
+            // What stood behind it was not looked at before.
+            Asked::Pop(_) => customer.asked.iter_mut().for_each(|behind| {
+                behind.given = behind.given.map(|_| self.now);
+            }),
+            _ => {}
         }
-        if let Asked::Pop(_) = asked
-            && !customer.asked.is_empty()
-        {
-            let now = Instant::from_nanos(self.now);
-            customer.asked.iter_mut().for_each(|(_, since)| *since = now);
+        if let Err(what) = self.check(at, &pending, &pending.asked, frame) {
+            panic!("client {name}: {what}: it asked {pending:?}");
         }
-        self.check(&asked, frame);
+        self.tell(&pending.asked);
+        if matches!(pending.asked, Asked::GuardedExec(_)) {
+            self.customers[at].guarding = None;
+        }
     }
 
-    pub(super) fn check(&mut self, asked: &Asked, frame: &[u8]) {
-        if frame[0] == b'-' {
-            let told = String::from_utf8_lossy(frame).into_owned();
-            let has_none = matches!(asked, Asked::Push);
-            assert!(self.errors || has_none, "an error in miss mode: {told}");
-            self.count("errors");
-            return;
-        }
-        let read = reply::read(frame);
-        match (asked, read) {
-            (Asked::Get(_), Reply::Null) => self.count("misses"),
-            (Asked::Get(name), Reply::Bulk(value)) => {
-                assert!(value.starts_with(format!("{name}|").as_bytes()), "{} for {name}", show(value));
-                self.count("hits");
+    /// Nothing more will be said of what was asked.
+    fn tell(&mut self, asked: &Asked) {
+        match asked {
+            Asked::Set(serial)
+            | Asked::SetNx(serial)
+            | Asked::SetNxCount(serial)
+            | Asked::Script(serial)
+            | Asked::Stored(serial) => {
+                let tick = self.ledger.tick;
+                self.ledger.writes[*serial].told.get_or_insert((tick, false));
             }
-            (Asked::Mget(names), Reply::List(items)) => {
-                assert_eq!(items.len(), names.len());
-                for (name, value) in names.iter().zip(items) {
-                    self.check(&Asked::Get(name.clone()), value);
+            Asked::Exec(parts) | Asked::GuardedExec(parts) => parts.iter().for_each(|part| self.tell(part)),
+            _ => {}
+        }
+    }
+
+    fn may_be_told(&self, pool: usize, asked: &Asked, told: &str) -> bool {
+        match asked {
+            _ if self.plan.pools[pool].on_failure == OnFailure::Error => true,
+            Asked::Watch | Asked::GuardedExec(_) if told.starts_with("-CROSSSLOT") => true,
+            Asked::Pop(_) | Asked::Subscribed(_) | Asked::Watch if told.contains("dedicated_connections") => true,
+            Asked::Push | Asked::Script(_) | Asked::Sha => true,
+            _ => false,
+        }
+    }
+
+    fn check(&mut self, at: usize, pending: &Pending, asked: &Asked, frame: &[u8]) -> Result<(), String> {
+        let pool = self.customers[at].pool;
+        if !self.plan.pools[pool].redis {
+            return self.check_memcached(at, pending, asked, frame);
+        }
+        if frame[0] == b'-' {
+            let told = show(frame);
+            if !self.may_be_told(pool, asked, &told) {
+                return Err(format!("an error in miss mode: {told}"));
+            }
+            if let Some(guarding) = &mut self.customers[at].guarding {
+                guarding.failed = true;
+            }
+            self.count("errors");
+            return Ok(());
+        }
+        match (asked, reply::read(frame)) {
+            (Asked::Get(key), Reply::Null) => self.read(at, pending, key, None)?,
+            (Asked::Get(key), Reply::Bulk(value)) => self.read(at, pending, key, Some(value))?,
+            (Asked::Mget(keys), Reply::List(items)) if items.len() == keys.len() => {
+                for (key, value) in keys.iter().zip(items) {
+                    self.check(at, pending, &Asked::Get(key.clone()), value)?;
                 }
             }
-            (Asked::Exec(parts), Reply::List(items)) => {
-                assert_eq!(items.len(), parts.len());
+            (Asked::Exec(parts), Reply::List(items)) if items.len() == parts.len() => {
                 for (part, value) in parts.iter().zip(items) {
-                    self.check(part, value);
+                    self.check(at, pending, part, value)?;
                 }
                 self.count("transactions");
             }
-            (Asked::Set, Reply::Simple(b"OK") | Reply::Null) | (Asked::Ok, Reply::Simple(b"OK" | b"RESET")) => {}
-            (Asked::Queued, Reply::Simple(b"QUEUED")) => {}
-            (Asked::Count(most), Reply::Integer(count)) => assert!((0..=*most).contains(&count)),
-            (Asked::Push | Asked::Published, Reply::Integer(_)) | (Asked::Pop(_), Reply::Null) => {}
+            (Asked::GuardedExec(_), Reply::Null) => self.count("guards that held"),
+            (Asked::GuardedExec(parts), Reply::List(items)) if items.len() == parts.len() => {
+                self.check_guards(at, pending)?;
+                for (part, value) in parts.iter().zip(items) {
+                    self.check(at, pending, part, value)?;
+                    if let Asked::Set(serial) = part {
+                        let write = &self.ledger.writes[*serial];
+                        if value[0] != b'-' && write.stored.is_none() {
+                            return Err(format!("a guarded change that nobody made is confirmed: {write:?}"));
+                        }
+                        self.count("guarded changes");
+                    }
+                }
+            }
+            (Asked::Set(serial) | Asked::Script(serial), Reply::Simple(b"OK")) => {
+                let absorbs = self.plan.pools[pool].on_failure == OnFailure::Absorb;
+                self.done(at, *serial, absorbs && matches!(asked, Asked::Set(_)))?;
+            }
+            (Asked::SetNx(serial), Reply::Simple(b"OK")) | (Asked::SetNxCount(serial), Reply::Integer(1)) => {
+                self.done(at, *serial, false)?;
+                self.count("locks");
+            }
+            (Asked::SetNx(_), Reply::Null) | (Asked::SetNxCount(_), Reply::Integer(0)) => {}
+            (Asked::Set(_), Reply::Null) if self.plan.pools[pool].on_failure == OnFailure::Miss => {}
+            (Asked::Flush(number), Reply::Simple(b"OK")) => {
+                self.ledger.flushes[*number].done = Some(self.ledger.tick);
+            }
+            (Asked::Ok | Asked::Watch, Reply::Simple(b"OK"))
+            | (Asked::Queued, Reply::Simple(b"QUEUED"))
+            | (Asked::Hello, Reply::List(_))
+            | (Asked::Pong, Reply::Simple(b"PONG"))
+            | (Asked::Sha, Reply::Bulk(_))
+            | (Asked::Push | Asked::Published, Reply::Integer(_))
+            | (Asked::Pop(_), Reply::Null) => {}
+            // A subscriber is answered in its own way.
+            (Asked::Pong, Reply::List(_)) => {}
+            (Asked::Count(most), Reply::Integer(count)) if (0..=*most).contains(&count) => {}
             (Asked::Pop(queue), Reply::List(items)) => {
                 let words: Vec<_> = items.map(text).collect();
                 assert_eq!(words[0], queue.as_bytes());
@@ -94,7 +222,143 @@ impl World {
                 assert!(self.popped.insert(words[1].clone()), "a job is done twice");
                 self.count("jobs");
             }
-            (asked, _) => panic!("{} is no answer to {asked:?}", show(frame)),
+            (asked, _) => return Err(format!("{} is no answer to {asked:?}", show(frame))),
         }
+        Ok(())
+    }
+
+    fn check_memcached(&mut self, at: usize, pending: &Pending, asked: &Asked, frame: &[u8]) -> Result<(), String> {
+        let errors = self.plan.pools[self.customers[at].pool].on_failure == OnFailure::Error;
+        if frame.starts_with(b"SERVER_ERROR") {
+            return if errors { Ok(()) } else { Err(format!("an error in miss mode: {}", show(frame))) };
+        }
+        match asked {
+            Asked::Values(names) => {
+                let (values, rest) = memcache::values(frame);
+                let whole = rest == b"END\r\n";
+                let cut_short = errors && rest.starts_with(b"SERVER_ERROR");
+                if !whole && !cut_short {
+                    return Err(format!("no end of values: {}", show(rest)));
+                }
+                let mut values = values.into_iter().peekable();
+                for name in names {
+                    match values.next_if(|(known, _)| known == name) {
+                        Some((_, value)) => self.read(at, pending, name, Some(value))?,
+                        None if whole => self.read(at, pending, name, None)?,
+                        None => {}
+                    }
+                }
+                if let Some((key, _)) = values.next() {
+                    return Err(format!("{key} was not asked for, or not there"));
+                }
+            }
+            Asked::Stored(serial) if frame == b"STORED\r\n" => {
+                self.done(at, *serial, self.plan.pools[self.customers[at].pool].on_failure == OnFailure::Absorb)?;
+            }
+            Asked::Stored(_) if frame == b"NOT_STORED\r\n" && !errors => {}
+            _ => return Err(format!("{} is no answer", show(frame))),
+        }
+        Ok(())
+    }
+
+    /// A client is told that its value is stored; `absorbed`: perhaps nobody has done that.
+    fn done(&mut self, at: usize, serial: Serial, absorbed: bool) -> Result<(), String> {
+        let tick = self.ledger.tick;
+        let write = &mut self.ledger.writes[serial];
+        write.told = Some((tick, true));
+        if write.stored.is_none() && !absorbed {
+            return Err(format!("a change that nobody made is confirmed: {write:?}"));
+        }
+        let key = (write.database, write.key.clone());
+        self.customers[at].own.insert(key, serial);
+        Ok(())
+    }
+
+    /// Where a key may have been looked for since `tick`.
+    fn candidates(&self, pool: usize, key: &str, tick: u64) -> Vec<usize> {
+        let home = self.home(pool, key);
+        if self.plan.pools[pool].on_eject == OnEject::Rehash && self.nodes[home].was_out(tick) {
+            (0..self.nodes.len()).filter(|place| self.nodes[*place].pool == pool).collect()
+        } else {
+            vec![home]
+        }
+    }
+
+    /// A client is told that a key is like this.
+    fn read(&mut self, at: usize, pending: &Pending, key: &str, state: Option<&[u8]>) -> Result<(), String> {
+        let customer = &mut self.customers[at];
+        let (pool, database) = (customer.pool, pending.database);
+        if let Some(guarding) = customer.guarding.as_mut().filter(|_| pending.guards)
+            && let Some(watched) =
+                guarding.watched.iter_mut().find(|watched| watched.key == key && watched.base.is_none())
+        {
+            watched.base = Some(state.map(<[u8]>::to_vec));
+        }
+        let candidates = self.candidates(pool, key, pending.tick);
+        let was = |node: &Node, tick: u64| node.databases[database].was(key.as_bytes(), tick, state);
+        let Some(value) = state else {
+            self.count("misses");
+            let errors = self.plan.pools[pool].on_failure == OnFailure::Error;
+            if errors && !candidates.iter().any(|place| was(&self.nodes[*place], pending.tick)) {
+                return Err(format!("{key} was there all the time"));
+            }
+            return Ok(());
+        };
+        self.count("hits");
+        let serial = self.ledger.written(value, pool, database, key)?;
+        let write = &self.ledger.writes[serial];
+        let customer = &self.customers[at];
+        if write.client == customer.name && serial >= pending.serial {
+            return Err(format!("a client reads what it wrote only afterwards: {write:?}"));
+        }
+        if !candidates.iter().any(|place| was(&self.nodes[*place], pending.tick)) {
+            let states =
+                candidates.iter().map(|place| brief(self.nodes[*place].databases[database].get(key.as_bytes())));
+            let states: Vec<_> = states.collect();
+            return Err(format!(
+                "{key} was not {} at {candidates:?} since then, now {states:?}: {write:?}",
+                show(value)
+            ));
+        }
+        let Some((stored, place)) = write.stored else { return Err(format!("nobody has stored {write:?}")) };
+        let covers = |of: &Option<usize>| of.is_none_or(|of| of == database);
+        for flush in self.ledger.flushes.iter().filter(|flush| flush.pool == pool && covers(&flush.database)) {
+            if flush.done.is_some_and(|done| done < pending.tick) && stored < flush.drawn {
+                return Err(format!("a flush is undone: {flush:?} and yet {write:?}"));
+            }
+        }
+        if self.plan.pools[pool].rejoin == Rejoin::Flush {
+            for (out, back) in &self.nodes[place].absences {
+                if back.is_some_and(|back| back < pending.tick) && stored < *out {
+                    return Err(format!("server {place}, away from {out} to {back:?}, was not flushed: {write:?}"));
+                }
+            }
+        }
+        let Some(own) = customer.own.get(&(database, key.to_owned())) else { return Ok(()) };
+        let own = &self.ledger.writes[*own];
+        let home = &self.nodes[self.home(pool, key)];
+        if let (Some((stored, place)), Some((told, true))) = (own.stored, own.told)
+            && stored < told
+            && place == self.home(pool, key)
+            && !home.was_out(own.drawn)
+            && !was(home, stored.max(pending.tick))
+        {
+            return Err(format!("{key} is as it was before the client's own {own:?}"));
+        }
+        Ok(())
+    }
+
+    /// A transaction behind a watch took place: what was watched must have been as it was read.
+    fn check_guards(&self, at: usize, pending: &Pending) -> Result<(), String> {
+        let customer = &self.customers[at];
+        let Some(guarding) = &customer.guarding else { return Err("no guard".to_owned()) };
+        for watched in &guarding.watched {
+            let base = watched.base.as_ref().and_then(Option::as_deref);
+            let was = |node: &Node| node.databases[watched.database].was(watched.key.as_bytes(), pending.tick, base);
+            if !self.nodes.iter().any(|node| node.pool == customer.pool && was(node)) {
+                return Err(format!("unguarded: {watched:?} was changed before"));
+            }
+        }
+        Ok(())
     }
 }

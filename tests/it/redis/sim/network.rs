@@ -1,15 +1,33 @@
-//! Bytes move between the engine and the servers, connections come and go, and things break.
-
-use std::collections::BTreeSet;
+//! Bytes move between clients, the engine and the servers, and connections come and go.
 
 use softmiss::failure::Failure;
-use softmiss::time::Instant;
 
-use super::first_request;
-use super::servers::{Connection, Id, Node};
-use super::world::{SERVERS, World};
+use super::servers::{Connection, Id};
+use super::world::World;
 
 impl World {
+    /// Some of what a client has to say reaches the engine.
+    pub(super) fn give(&mut self, at: usize) {
+        let now = self.at();
+        let customer = &mut self.customers[at];
+        if customer.unsent.is_empty() {
+            return;
+        }
+        if !self.engine.client_status(customer.session).reads {
+            return self.count("held back");
+        }
+        let len = customer.unsent.len();
+        let cut = if self.random.one_in(3) { 1 + self.random.below(len as u64) as usize } else { len };
+        let piece: Vec<u8> = customer.unsent.drain(..cut).collect();
+        // What the engine has whole is being timed; the last request of a piece may not be whole.
+        if customer.unsent.is_empty() {
+            customer.asked.iter_mut().for_each(|pending| _ = pending.given.get_or_insert(self.now));
+        }
+        let session = customer.session;
+        self.engine.client_data(session, &piece, now);
+        self.carry_out();
+    }
+
     pub(super) fn connect(&mut self) {
         if self.connecting.is_empty() {
             return;
@@ -20,23 +38,15 @@ impl World {
             return;
         }
         self.connecting.swap_remove(at);
-        if self.nodes[server].dead || self.random.one_in(40) {
+        if self.nodes[server].dead || (!self.calm && self.plan.fault_every > 0 && self.random.one_in(60)) {
+            self.note(|| format!("{link:?}.{epoch} is refused by server {server}"));
             self.engine.link_failed(link, epoch, Failure::Refused, self.at());
-            return;
+            return self.carry_out();
         }
-        self.connections.push(Connection {
-            id: (link, epoch),
-            server,
-            there: Vec::new(),
-            back: Vec::new(),
-            resp3: false,
-            database: 0,
-            queued: None,
-            channels: BTreeSet::new(),
-            whole: true,
-            blocked: None,
-        });
+        self.note(|| format!("{link:?}.{epoch} is connected to server {server}"));
+        self.connections.push(Connection::new((link, epoch), server));
         self.engine.link_connected(link, epoch, self.at());
+        self.carry_out();
     }
 
     pub(super) fn some_connection(&mut self) -> Option<usize> {
@@ -45,82 +55,80 @@ impl World {
     }
 
     /// Bytes reach a server, which carries out what is whole.
-    pub(super) fn carry_there(&mut self) {
-        let Some(at) = self.some_connection() else { return };
-        let (link, epoch) = self.connections[at].id;
-        let output = self.engine.link_output(link, epoch);
-        let count = if self.random.one_in(4) { output.len() / 2 } else { output.len() };
-        self.connections[at].there.extend_from_slice(&output[..count]);
-        self.engine.link_wrote(link, epoch, count, Instant::from_nanos(self.now));
-        if self.nodes[self.connections[at].server].hung {
-            return;
+    pub(super) fn carry_there(&mut self, at: usize) {
+        if !self.connections[at].gone {
+            let (link, epoch) = self.connections[at].id;
+            let output = self.engine.link_output(link, epoch);
+            let count = if self.random.one_in(4) { output.len() / 2 } else { output.len() };
+            self.connections[at].there.extend_from_slice(&output[..count]);
+            self.engine.link_wrote(link, epoch, count, self.at());
         }
-        while let Some((len, words)) = first_request(&self.connections[at].there) {
-            if self.connections[at].blocked.is_some() {
-                break;
-            }
-            self.connections[at].there.drain(..len);
-            self.serve(at, words);
-        }
+        self.serve(at);
     }
 
     /// Bytes of a server reach the engine.
-    pub(super) fn carry_back(&mut self) {
-        let Some(at) = self.some_connection() else { return };
+    pub(super) fn carry_back(&mut self, at: usize) {
         if self.nodes[self.connections[at].server].hung {
             return;
         }
         // Patience is over now and then.
         if self.connections[at].blocked.is_some() && self.random.one_in(6) {
-            self.connections[at].blocked = None;
-            let null: &[u8] = if self.connections[at].resp3 { b"_\r\n" } else { b"*-1\r\n" };
-            self.connections[at].back.extend_from_slice(null);
+            self.lose_patience(at);
         }
-        let back = &mut self.connections[at].back;
+        let connection = &mut self.connections[at];
+        let back = &mut connection.back;
         let count = if self.random.one_in(3) { self.random.below(back.len() as u64 + 1) as usize } else { back.len() };
         let bytes: Vec<u8> = back.drain(..count).collect();
         if count > 0 {
-            self.connections[at].whole = self.connections[at].back.is_empty();
+            connection.whole = connection.back.is_empty();
         }
-        let (link, epoch) = self.connections[at].id;
-        self.engine.link_data(link, epoch, &bytes, Instant::from_nanos(self.now), &mut ());
+        let ((link, epoch), gone) = (connection.id, connection.gone);
+        if count > 0 {
+            self.note(|| format!("{link:?}.{epoch} < {}", super::show(&bytes)));
+        }
+        // What was under way when the connection ended may be heard after it: it is nobody's.
+        if gone {
+            self.count("late replies");
+        }
+        self.engine.link_data(link, epoch, &bytes, self.at(), &mut ());
+        self.carry_out();
+        if gone {
+            self.engine.link_failed(link, epoch, Failure::Reset, self.at());
+            self.carry_out();
+            let idle = |one: &Connection| one.gone && one.back.is_empty() && (one.id == (link, epoch));
+            self.connections.retain(|one| !idle(one));
+        }
     }
 
-    pub(super) fn trouble(&mut self) {
-        let server = self.random.below(SERVERS as u64) as usize;
-        match self.random.below(8) {
-            0 => {
-                self.count("hung");
-                self.nodes[server].hung = true;
+    /// The engine has done with connections. What the server has of them it may carry out still, and answer.
+    pub(super) fn bury(&mut self, which: impl Fn(&Connection) -> bool) {
+        let mut at = 0;
+        while at < self.connections.len() {
+            let connection = &mut self.connections[at];
+            if connection.gone || !which(connection) {
+                at += 1;
+                continue;
             }
-            1..4 => self.nodes[server].hung = false,
-            4 => {
-                self.count("killed");
-                self.nodes[server] = Node { dead: true, ..Node::default() };
-                self.end_connections(|connection| connection.server == server);
-            }
-            5 | 6 => self.nodes[server].dead = false,
-            _ => {
-                let Some(at) = self.some_connection() else { return };
-                let id = self.connections[at].id;
-                // Within a value nobody could tell it from one.
-                if self.random.one_in(3) && self.connections[at].whole {
-                    self.count("junk");
-                    self.connections[at].back = b"!what is this\r\n".to_vec();
-                    return;
-                }
-                self.count("closed");
-                self.end_connections(|connection| connection.id == id);
+            if self.nodes[connection.server].dead || self.random.one_in(2) {
+                self.connections.swap_remove(at);
+            } else {
+                connection.gone = true;
+                at += 1;
             }
         }
     }
 
     pub(super) fn end_connections(&mut self, which: impl Fn(&Connection) -> bool) {
-        let ids: Vec<Id> = self.connections.iter().filter(|one| which(one)).map(|one| one.id).collect();
-        for (link, epoch) in ids {
-            self.connections.retain(|one| one.id != (link, epoch));
-            self.engine.link_failed(link, epoch, Failure::Closed, self.at());
-            self.carry_out();
+        let ended: Vec<Id> = self.connections.iter().filter(|one| !one.gone && which(one)).map(|one| one.id).collect();
+        for (link, epoch) in ended {
+            // The end of one may have ended another.
+            if self.connections.iter().any(|one| !one.gone && one.id == (link, epoch)) {
+                self.note(|| format!("{link:?}.{epoch} is closed"));
+                self.bury(|one| one.id == (link, epoch));
+                let failure = if self.random.one_in(2) { Failure::Closed } else { Failure::Reset };
+                self.engine.link_failed(link, epoch, failure, self.at());
+                self.carry_out();
+            }
         }
     }
 }

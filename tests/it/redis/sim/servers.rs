@@ -1,15 +1,19 @@
-//! The pretend servers: what they hold, and how they carry out commands.
+//! The pretend Redis servers: connections, and how commands are carried out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use softmiss::engine::link::LinkId;
+use softmiss::proto::resp::args::Args;
 use softmiss::proto::resp::encode;
+use softmiss::proto::resp::request::{self, Limits, Parsed, Progress};
 
+use super::draw::SCRIPTS;
 use super::world::World;
 
 pub(super) type Id = (LinkId, u32);
 
 /// A connection between the engine and a pretend server.
+#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: Id,
     pub(super) server: usize,
@@ -19,24 +23,63 @@ pub(super) struct Connection {
     pub(super) resp3: bool,
     pub(super) database: usize,
     pub(super) queued: Option<Vec<Vec<Vec<u8>>>>,
+    pub(super) watched: Vec<(usize, Vec<u8>)>,
+    /// Something that is watched was changed.
+    pub(super) dirty: bool,
     pub(super) channels: BTreeSet<Vec<u8>>,
     /// What the engine has heard last was the end of a reply.
     pub(super) whole: bool,
     /// The queue that its client waits for.
     pub(super) blocked: Option<Vec<u8>>,
+    /// The engine has done with it; the server has not.
+    pub(super) gone: bool,
 }
 
-#[derive(Default)]
-pub(super) struct Node {
-    pub(super) data: [BTreeMap<Vec<u8>, Vec<u8>>; 2],
-    pub(super) queues: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
-    pub(super) hung: bool,
-    pub(super) dead: bool,
+impl Connection {
+    pub(super) fn new(id: Id, server: usize) -> Self {
+        Self {
+            id,
+            server,
+            there: Vec::new(),
+            back: Vec::new(),
+            resp3: false,
+            database: 0,
+            queued: None,
+            watched: Vec::new(),
+            dirty: false,
+            channels: BTreeSet::new(),
+            whole: true,
+            blocked: None,
+            gone: false,
+        }
+    }
 }
 
-/// What a client waits for.
 impl World {
-    pub(super) fn serve(&mut self, at: usize, words: Vec<Vec<u8>>) {
+    /// Carries out the requests that a server has whole.
+    pub(super) fn serve(&mut self, at: usize) {
+        let server = self.connections[at].server;
+        if self.nodes[server].hung || self.nodes[server].dead {
+            return;
+        }
+        if !self.plan.pools[self.nodes[server].pool].redis {
+            return self.serve_memcached(at);
+        }
+        while self.connections[at].blocked.is_none()
+            && let Some((len, words)) = first_request(&self.connections[at].there)
+        {
+            self.connections[at].there.drain(..len);
+            self.ledger.tick += 1;
+            self.note(|| {
+                let told: Vec<_> = words.iter().map(|word| super::show(word)).collect();
+                let connection = &self.connections[at];
+                format!("redis {server}.{} executes {told:?} of {:?}", connection.database, connection.id)
+            });
+            self.execute(at, words);
+        }
+    }
+
+    fn execute(&mut self, at: usize, words: Vec<Vec<u8>>) {
         let connection = &mut self.connections[at];
         let name = words[0].to_ascii_uppercase();
         let mut out = Vec::new();
@@ -47,19 +90,42 @@ impl World {
             }
             (b"EXEC", Some(_)) => {
                 let queued = connection.queued.take().unwrap_or_default();
-                encode::array(&mut out, queued.len());
-                queued.into_iter().for_each(|words| self.perform(at, &words, &mut out));
+                connection.watched.clear();
+                if std::mem::take(&mut connection.dirty) {
+                    out.extend_from_slice(if connection.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+                } else {
+                    encode::array(&mut out, queued.len());
+                    for words in queued {
+                        self.ledger.tick += 1;
+                        self.perform(at, &words, &mut out);
+                    }
+                }
+            }
+            (b"DISCARD", Some(_)) => {
+                (connection.queued, connection.dirty) = (None, false);
+                connection.watched.clear();
+                encode::simple(&mut out, b"OK");
             }
             (_, Some(queued)) => {
                 queued.push(words);
                 encode::simple(&mut out, b"QUEUED");
             }
+            (b"WATCH", _) => {
+                let database = connection.database;
+                connection.watched.extend(words.into_iter().skip(1).map(|key| (database, key)));
+                encode::simple(&mut out, b"OK");
+            }
+            (b"UNWATCH", _) => {
+                connection.watched.clear();
+                connection.dirty = false;
+                encode::simple(&mut out, b"OK");
+            }
             (b"HELLO", _) => {
-                connection.resp3 = true;
+                connection.resp3 = words.get(1).is_some_and(|version| version == b"3");
                 encode::simple(&mut out, b"welcome");
             }
             (b"SELECT", _) => {
-                connection.database = usize::from(words[1] == b"1");
+                connection.database = String::from_utf8_lossy(&words[1]).parse().expect("a database");
                 encode::simple(&mut out, b"OK");
             }
             _ => self.perform(at, &words, &mut out),
@@ -67,49 +133,110 @@ impl World {
         self.connections[at].back.extend_from_slice(&out);
     }
 
-    pub(super) fn null(&self, at: usize, out: &mut Vec<u8>) {
+    fn null(&self, at: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.connections[at].resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
-    pub(super) fn perform(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
+    fn value_or_null(&self, at: usize, key: &[u8], out: &mut Vec<u8>) {
+        let connection = &self.connections[at];
+        match self.nodes[connection.server].databases[connection.database].get(key) {
+            Some(value) => encode::bulk(out, value),
+            None => self.null(at, out),
+        }
+    }
+
+    /// Whoever watches a key has seen it change.
+    fn touch(&mut self, server: usize, database: usize, key: &[u8]) {
+        for other in self.connections.iter_mut().filter(|other| other.server == server) {
+            other.dirty |= other.watched.iter().any(|(of, known)| *of == database && known == key);
+        }
+    }
+
+    /// Stores a value, and judges whether that may be.
+    pub(super) fn put(&mut self, at: usize, key: &[u8], value: Vec<u8>) {
+        let connection = &self.connections[at];
+        let (server, database) = (connection.server, connection.database);
+        if let Err(what) = self.ledger.store(&value, &self.nodes, (server, database), key, connection.gone) {
+            panic!("server {server}: {what}");
+        }
+        let tick = self.ledger.tick;
+        self.nodes[server].databases[database].put(key, tick, Some(value));
+        self.touch(server, database, key);
+    }
+
+    fn perform(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
         let (server, database) = (self.connections[at].server, self.connections[at].database);
-        let push = if self.connections[at].resp3 { b'>' } else { b'*' };
+        let tick = self.ledger.tick;
         match words[0].to_ascii_uppercase().as_slice() {
             b"PING" => encode::simple(out, b"PONG"),
-            b"GET" => match self.nodes[server].data[database].get(&words[1]) {
-                Some(value) => encode::bulk(out, value),
-                None => self.null(at, out),
-            },
+            b"GET" => self.value_or_null(at, &words[1], out),
             b"MGET" => {
                 encode::array(out, words.len() - 1);
-                for name in &words[1..] {
-                    match self.nodes[server].data[database].get(name) {
-                        Some(value) => encode::bulk(out, value),
-                        None => self.null(at, out),
-                    }
-                }
+                words[1..].iter().for_each(|name| self.value_or_null(at, name, out));
+            }
+            b"SET" if words.len() > 3 && self.nodes[server].databases[database].get(&words[1]).is_some() => {
+                self.null(at, out);
             }
             b"SET" => {
-                self.nodes[server].data[database].insert(words[1].clone(), words[2].clone());
+                self.put(at, &words[1], words[2].clone());
                 encode::simple(out, b"OK");
             }
-            verb @ (b"DEL" | b"EXISTS") => {
-                let data = &mut self.nodes[server].data[database];
-                let there = |name: &&Vec<u8>| {
-                    if verb == b"DEL" { data.remove(*name).is_some() } else { data.contains_key(*name) }
-                };
-                let count = words[1..].iter().filter(there_mut(there)).count();
-                encode::integer(out, count as i64);
+            b"SETNX" => {
+                let free = self.nodes[server].databases[database].get(&words[1]).is_none();
+                if free {
+                    self.put(at, &words[1], words[2].clone());
+                }
+                encode::integer(out, i64::from(free));
+            }
+            b"DEL" => {
+                let mut count = 0;
+                for name in &words[1..] {
+                    if self.nodes[server].databases[database].put(name, tick, None) {
+                        self.touch(server, database, name);
+                        count += 1;
+                    }
+                }
+                encode::integer(out, count);
+            }
+            b"EXISTS" => {
+                let data = &self.nodes[server].databases[database];
+                encode::integer(out, words[1..].iter().filter(|name| data.get(name).is_some()).count() as i64);
+            }
+            verb @ (b"FLUSHDB" | b"FLUSHALL") => {
+                let all = verb == b"FLUSHALL";
+                self.may_flush(server, (!all).then_some(database));
+                for of in (0..self.nodes[server].databases.len()).filter(|of| all || *of == database) {
+                    for key in self.nodes[server].databases[of].clear(tick) {
+                        self.touch(server, of, &key);
+                    }
+                }
+                encode::simple(out, b"OK");
+            }
+            b"SCRIPT" => {
+                let known = SCRIPTS.iter().find(|(text, _)| text.as_bytes() == words[2]).expect("a script");
+                self.nodes[server].scripts.insert(known.1.into());
+                encode::bulk(out, known.1.as_bytes());
+            }
+            verb @ (b"EVAL" | b"EVALSHA") => {
+                let known = SCRIPTS.iter().find(|(text, _)| verb == b"EVAL" && text.as_bytes() == words[1]);
+                if let Some((_, sha)) = known {
+                    self.nodes[server].scripts.insert((*sha).into());
+                } else if !self.nodes[server].scripts.contains(&words[1]) {
+                    self.count("scripts unknown");
+                    return encode::error(out, b"NOSCRIPT No matching script. Please use EVAL.");
+                }
+                self.put(at, &words[3], words[4].clone());
+                encode::simple(out, b"OK");
             }
             b"RPUSH" => {
-                let queue = self.nodes[server].queues.entry(words[1].clone()).or_default();
+                let queue = self.nodes[server].queues.entry((database, words[1].clone())).or_default();
                 queue.push_back(words[2].clone());
                 encode::integer(out, queue.len() as i64);
-                self.wake(server, &words[1]);
+                self.wake(server, database, &words[1]);
             }
             b"BLPOP" => {
                 self.connections[at].blocked = Some(words[1].clone());
-                self.wake(server, &words[1]);
+                self.wake(server, database, &words[1]);
             }
             b"PUBLISH" => {
                 let mut count = 0;
@@ -126,38 +253,66 @@ impl World {
                 encode::integer(out, count);
             }
             verb @ (b"SUBSCRIBE" | b"UNSUBSCRIBE") => {
+                let connection = &mut self.connections[at];
                 for channel in &words[1..] {
-                    let channels = &mut self.connections[at].channels;
                     if verb == b"SUBSCRIBE" {
-                        channels.insert(channel.clone())
+                        connection.channels.insert(channel.clone())
                     } else {
-                        channels.remove(channel)
+                        connection.channels.remove(channel)
                     };
-                    out.push(push);
+                    out.push(if connection.resp3 { b'>' } else { b'*' });
                     out.extend_from_slice(b"3\r\n");
                     encode::bulk(out, &verb.to_ascii_lowercase());
                     encode::bulk(out, channel);
-                    encode::integer(out, channels.len() as i64);
+                    encode::integer(out, connection.channels.len() as i64);
                 }
             }
-            _ => encode::error(out, b"ERR unknown"),
+            _ => panic!("a server is told {:?}", super::show(&words.concat())),
         }
     }
 
+    /// No database is flushed that nobody flushed.
+    fn may_flush(&mut self, server: usize, database: Option<usize>) {
+        let node = &self.nodes[server];
+        let asked = self.ledger.flushes.iter().any(|flush| flush.pool == node.pool && flush.database == database);
+        let rejoins = self.plan.pools[node.pool].rejoin == softmiss::config::model::Rejoin::Flush
+            && database.is_none()
+            && !node.absences.is_empty();
+        assert!(asked || rejoins, "server {server}: nobody has flushed {database:?}");
+        self.count("flushed");
+    }
+
     /// Gives jobs to those who wait for them.
-    pub(super) fn wake(&mut self, server: usize, queue: &[u8]) {
-        for connection in self.connections.iter_mut().filter(|one| one.server == server) {
-            if connection.blocked.as_deref() == Some(queue)
-                && let Some(job) = self.nodes[server].queues.get_mut(queue).and_then(VecDeque::pop_front)
+    fn wake(&mut self, server: usize, database: usize, queue: &[u8]) {
+        for connection in &mut self.connections {
+            if (connection.server, connection.database) == (server, database)
+                && connection.blocked.as_deref() == Some(queue)
+                && let Some(jobs) = self.nodes[server].queues.get_mut(&(database, queue.to_vec()))
+                && let Some(job) = jobs.pop_front()
             {
                 connection.blocked = None;
                 encode::words(&mut connection.back, &[queue, &job]);
             }
         }
     }
+
+    /// The patience of one who waits for a job is over.
+    pub(super) fn lose_patience(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        if connection.blocked.take().is_some() {
+            connection.back.extend_from_slice(if connection.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+            self.serve(at);
+        }
+    }
 }
 
-/// A filter that may change what it looks at.
-fn there_mut<'a>(mut there: impl FnMut(&&'a Vec<u8>) -> bool) -> impl FnMut(&&'a Vec<u8>) -> bool {
-    move |name| there(name)
+fn first_request(bytes: &[u8]) -> Option<(usize, Vec<Vec<u8>>)> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut spans = Vec::new();
+    let limits = Limits { value: 1 << 30, trusted: true };
+    let parsed = request::parse(bytes, &mut Progress::default(), limits, &mut spans);
+    let Parsed::Complete { len } = parsed else { return None };
+    Some((len, Args::new(bytes, &spans).iter().map(<[u8]>::to_vec).collect()))
 }

@@ -1,0 +1,82 @@
+//! What breaks, and is mended.
+
+use softmiss::config::model::{PoolId, ServerId};
+use softmiss::health::hold::{Hold, Said};
+
+use super::store::Node;
+use super::world::World;
+
+impl World {
+    /// Something breaks, or is mended.
+    pub(super) fn trouble(&mut self) {
+        let server = self.random.below(self.nodes.len() as u64) as usize;
+        if self.random.one_in(2) {
+            return self.mend(server);
+        }
+        match self.random.below(10) {
+            0 | 1 => {
+                self.count("hung");
+                self.note(|| format!("server {server} hangs"));
+                self.nodes[server].hung = true;
+            }
+            2 => self.kill(server),
+            3 => self.hold(server),
+            4 if self.plan.pools[self.nodes[server].pool].redis => {
+                let ripe = |one: &super::servers::Connection| !one.gone && one.whole && one.server == server;
+                let Some(at) = self.connections.iter().position(ripe) else { return };
+                // Within a value nobody could tell it from one.
+                self.count("junk");
+                self.connections[at].back = b"!what is this\r\n".to_vec();
+            }
+            5 => {
+                self.count("closed");
+                self.end_connections(|one| one.server == server);
+            }
+            _ => {
+                let Some(at) = self.some_connection() else { return };
+                let id = self.connections[at].id;
+                self.count("closed");
+                self.end_connections(|one| one.id == id);
+            }
+        }
+    }
+
+    /// The process dies: what it held is gone.
+    fn kill(&mut self, server: usize) {
+        self.count("killed");
+        self.note(|| format!("server {server} is killed"));
+        self.ledger.tick += 1;
+        let tick = self.ledger.tick;
+        let node = &mut self.nodes[server];
+        let mut databases = std::mem::take(&mut node.databases);
+        databases.iter_mut().for_each(|database| _ = database.clear(tick));
+        let absences = std::mem::take(&mut node.absences);
+        *node =
+            Node { dead: true, databases, absences, queues: Default::default(), scripts: Default::default(), ..*node };
+        self.connections.retain(|one| !one.gone || one.server != server);
+        self.end_connections(|one| one.server == server);
+    }
+
+    /// The operator takes a server out.
+    fn hold(&mut self, server: usize) {
+        let (pool, id) = (PoolId(self.nodes[server].pool as u16), ServerId(self.nodes[server].position as u16));
+        let how = if self.random.one_in(2) { Hold::Eject } else { Hold::Drain };
+        if self.board.hold(pool, id, how, false, self.at()) == Said::Done {
+            self.count("held");
+            self.note(|| format!("server {server} is held: {how:?}"));
+            self.engine.handle_timeout(self.at());
+            self.carry_out();
+        }
+    }
+
+    pub(super) fn mend(&mut self, server: usize) {
+        let node = &mut self.nodes[server];
+        (node.hung, node.dead) = (false, false);
+        let (pool, id) = (PoolId(node.pool as u16), ServerId(node.position as u16));
+        self.note(|| format!("server {server} is mended"));
+        if (self.calm || self.random.one_in(2)) && self.board.lift(pool, id, self.at()) == Said::Done {
+            self.engine.handle_timeout(self.at());
+            self.carry_out();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a run is like, drawn from its seed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use softmiss::config::model::{
+    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings, Stall,
+};
+
+use super::super::super::support::Random;
+
+pub(super) const TIMEOUT: Duration = Duration::from_millis(400);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// Databases that clients select.
+pub(super) const DATABASES: usize = 4;
+
+/// What clients do besides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moves {
+    pub(super) guards: bool,
+    pub(super) flushes: bool,
+    pub(super) memory: bool,
+}
+
+pub(super) const MOVES: Moves = Moves { guards: false, flushes: false, memory: false };
+
+/// What one pool is like.
+#[derive(Debug, Clone)]
+pub(super) struct PoolPlan {
+    pub(super) redis: bool,
+    pub(super) servers: usize,
+    pub(super) on_failure: OnFailure,
+    pub(super) on_eject: OnEject,
+    pub(super) rejoin: Rejoin,
+    pub(super) auto_eject: bool,
+    pub(super) server_connections: usize,
+}
+
+/// What a run is like.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) steps: usize,
+    pub(super) pools: Vec<PoolPlan>,
+    pub(super) clients: usize,
+    /// For each worker; small ones are reached.
+    pub(super) dedicated: usize,
+    /// In bytes. Values are large then, and some clients never read.
+    pub(super) memory_limit: Option<usize>,
+    /// Databases that clients flush: the others must never be.
+    pub(super) flushed: Vec<usize>,
+    pub(super) flush_all: bool,
+    /// One step in so many breaks or mends something; 0 for none.
+    pub(super) fault_every: u64,
+    /// One passing of time in so many is long enough for deadlines.
+    pub(super) jump_every: u64,
+    /// One step in so many has a client leave; 0 for none.
+    pub(super) leave_every: u64,
+    /// One draw in so many begins a guarded change.
+    pub(super) guard_every: u64,
+    pub(super) stall: bool,
+}
+
+fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
+    choices[random.below(choices.len() as u64) as usize]
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut random = Random(seed ^ 0xfeed);
+        let random = &mut random;
+        let pool = |random: &mut Random, redis: bool, servers: usize| PoolPlan {
+            redis,
+            servers,
+            on_failure: one_of(random, &[OnFailure::Error, OnFailure::Miss, OnFailure::Miss, OnFailure::Absorb]),
+            on_eject: one_of(random, &[OnEject::Rehash, OnEject::Rehash, OnEject::Hold]),
+            rejoin: one_of(random, &[Rejoin::Keep, if MOVES.flushes { Rejoin::Flush } else { Rejoin::Keep }]),
+            auto_eject: !random.one_in(4),
+            server_connections: 1 + random.below(2) as usize,
+        };
+        let mut pools = vec![pool(random, true, 3)];
+        if random.one_in(2) {
+            pools.push(pool(random, true, 2));
+            pools.push(pool(random, false, 2));
+        }
+        let memory_limit = (random.one_in(6) && MOVES.memory).then(|| 1 << (20 + random.below(3)));
+        Self {
+            seed,
+            steps: 2500,
+            clients: 3 + random.below(6) as usize,
+            dedicated: one_of(random, &[1, 2, 3, 1000, 1000]),
+            memory_limit,
+            flushed: match random.below(3) {
+                0 => Vec::new(),
+                1 => vec![random.below(DATABASES as u64) as usize],
+                _ => vec![1, 3],
+            },
+            flush_all: random.one_in(4),
+            fault_every: one_of(random, &[20, 60, 200, 200, 600, 0]),
+            jump_every: one_of(random, &[12, 100, 1000]),
+            leave_every: one_of(random, &[30, 100, 100, 500]),
+            guard_every: if MOVES.guards { one_of(random, &[2, 6, 20]) } else { u64::MAX },
+            stall: random.one_in(2),
+            pools,
+        }
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        let pools = self.pools.iter().enumerate().map(|(index, plan)| {
+            let server = |position: usize| Server {
+                name: format!("s{position}"),
+                address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
+                weight: 1,
+                position,
+            };
+            let listen = Listen::Unix { path: format!("/nowhere{index}").into(), mode: None };
+            let mut pool = Pool {
+                protocol: if plan.redis { Protocol::Redis } else { Protocol::Memcache },
+                hash: HashKind::Md5,
+                hash_tag: Some([b'{', b'}']),
+                timeout: Some(TIMEOUT),
+                auto_eject_hosts: plan.auto_eject,
+                server_failure_limit: 2,
+                server_retry_timeout: RETRY,
+                server_connections: plan.server_connections,
+                on_failure: plan.on_failure,
+                on_eject: plan.on_eject,
+                rejoin: plan.rejoin,
+                flap_limit: None, // everybody is to be back when faults have stopped
+                stall: self.stall.then(|| Stall { least: Duration::from_millis(100), most: TIMEOUT }),
+                ..Pool::new(&format!("pool{index}"), listen, (0..plan.servers).map(server).collect())
+            };
+            pool.redis.dedicated_connections = self.dedicated;
+            pool
+        });
+        let mut settings =
+            Settings { hot_keys: Some(2), slow_request: Some(Duration::from_millis(20)), ..Settings::default() };
+        if let Some(limit) = self.memory_limit {
+            settings.memory_limit = limit;
+        }
+        Arc::new(Config { settings, pools: pools.collect() })
+    }
+}

@@ -1,0 +1,179 @@
+//! What servers hold, since when, and who wrote it: each value carries the number of its writing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::plan::DATABASES;
+
+/// A state of a key: its value, or that it is not there.
+pub(super) type State = Option<Vec<u8>>;
+
+/// Numbers a writing.
+pub(super) type Serial = usize;
+
+/// The states that a key has had, each with the tick from which it was so.
+#[derive(Debug, Default)]
+pub(super) struct Database {
+    keys: BTreeMap<Vec<u8>, Vec<(u64, State)>>,
+}
+
+impl Database {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        self.keys.get(key)?.last()?.1.as_ref()
+    }
+
+    /// Puts a key into a state; whether that is another one than before.
+    pub(super) fn put(&mut self, key: &[u8], tick: u64, state: State) -> bool {
+        if self.get(key).is_none() && state.is_none() {
+            return false;
+        }
+        self.keys.entry(key.to_vec()).or_default().push((tick, state));
+        true
+    }
+
+    /// Empties it, and names what was there.
+    pub(super) fn clear(&mut self, tick: u64) -> Vec<Vec<u8>> {
+        let there = self.keys.iter().filter(|(_, states)| states.last().is_some_and(|(_, state)| state.is_some()));
+        let there: Vec<_> = there.map(|(key, _)| key.clone()).collect();
+        for key in &there {
+            self.put(key, tick, None);
+        }
+        there
+    }
+
+    /// Whether a key was like that at some time since `tick`.
+    pub(super) fn was(&self, key: &[u8], tick: u64, state: Option<&[u8]>) -> bool {
+        let known = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let current = known.partition_point(|(at, _)| *at <= tick).checked_sub(1);
+        let first_is_absent = current.is_none() && state.is_none();
+        first_is_absent || known[current.unwrap_or(0)..].iter().any(|(_, known)| known.as_deref() == state)
+    }
+}
+
+/// A server's process, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) pool: usize,
+    pub(super) position: usize,
+    pub(super) databases: [Database; DATABASES],
+    pub(super) queues: BTreeMap<(usize, Vec<u8>), VecDeque<Vec<u8>>>,
+    pub(super) scripts: BTreeSet<Vec<u8>>,
+    pub(super) hung: bool,
+    pub(super) dead: bool,
+    /// It is not in the ring.
+    pub(super) is_out: bool,
+    /// When it was last out.
+    pub(super) out_at: Option<u64>,
+    /// When it was ejected, and when it was back.
+    pub(super) absences: Vec<(u64, Option<u64>)>,
+}
+
+impl Node {
+    /// Whether it was out of the ring at some time since `tick`.
+    pub(super) fn was_out(&self, tick: u64) -> bool {
+        self.is_out || self.out_at.is_some_and(|at| at >= tick)
+    }
+}
+
+/// What a client had read of a key that it watched.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) database: usize,
+    pub(super) key: String,
+    pub(super) state: State,
+}
+
+/// A writing of a value.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) client: u64,
+    pub(super) pool: usize,
+    pub(super) database: usize,
+    pub(super) key: String,
+    /// When it was drawn.
+    pub(super) drawn: u64,
+    /// When a server stored it, and which.
+    pub(super) stored: Option<(u64, usize)>,
+    /// When its client was told something about it, and whether that was a yes.
+    pub(super) told: Option<(u64, bool)>,
+    /// It must not be stored unless these are as they were.
+    pub(super) guards: Vec<Guard>,
+    /// Its client never reads: it is not known when it was answered.
+    pub(super) unheard: bool,
+}
+
+/// A flush that a client asked for.
+#[derive(Debug)]
+pub(super) struct Flush {
+    pub(super) pool: usize,
+    /// All of them, if none.
+    pub(super) database: Option<usize>,
+    pub(super) drawn: u64,
+    /// When its client was told that it is done.
+    pub(super) done: Option<u64>,
+}
+
+/// All writings and flushes of a run.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) writes: Vec<Write>,
+    pub(super) flushes: Vec<Flush>,
+    /// Passes with everything that happens.
+    pub(super) tick: u64,
+    /// For each client, server, database and key: the latest writing that was stored.
+    latest: BTreeMap<(u64, usize, usize, String), Serial>,
+}
+
+impl Ledger {
+    /// The writing whose number a value carries, if the value can be of this pool, database and key.
+    pub(super) fn written(&self, value: &[u8], pool: usize, database: usize, key: &str) -> Result<Serial, String> {
+        let text = String::from_utf8_lossy(&value[..value.len().min(80)]).into_owned();
+        let serial = text.split('|').nth(1).and_then(|text| text.parse::<Serial>().ok());
+        let serial = serial.filter(|serial| *serial < self.writes.len());
+        let serial = serial.ok_or_else(|| format!("nobody wrote {text:?}, told of {pool}/{database}/{key}"))?;
+        let write = &self.writes[serial];
+        if (write.pool, write.database, write.key.as_str()) != (pool, database, key) {
+            return Err(format!("{text:?} is told of {pool}/{database}/{key}"));
+        }
+        Ok(serial)
+    }
+
+    /// A server stores a value. `late`: its connection is gone, so nobody can order it.
+    pub(super) fn store(
+        &mut self,
+        value: &[u8],
+        nodes: &[Node],
+        at: (usize, usize),
+        key: &[u8],
+        late: bool,
+    ) -> Result<(), String> {
+        let (place, database) = at;
+        let key = String::from_utf8_lossy(key).into_owned();
+        let node = &nodes[place];
+        let serial = self.written(value, node.pool, database, &key)?;
+        let tick = self.tick;
+        let write = &mut self.writes[serial];
+        if let Some(before) = write.stored.replace((tick, place)) {
+            return Err(format!("a write is made twice, at {before:?} and at {tick}: {write:?}"));
+        }
+        for guard in &write.guards {
+            let now = node.databases[guard.database].get(guard.key.as_bytes());
+            if now != guard.state.as_ref() {
+                return Err(format!("unguarded: {} is {:?} in place of {guard:?}: {write:?}", guard.key, brief(now)));
+            }
+        }
+        let latest = (write.client, place, database, key);
+        let overtaken = self.latest.get(&latest).copied().unwrap_or(0);
+        let write = &self.writes[serial];
+        if overtaken > serial && !late && write.told.is_none() && !write.unheard {
+            let other = &self.writes[overtaken];
+            return Err(format!("a client's writes change places: {other:?} is stored before {write:?}"));
+        }
+        self.latest.insert(latest, overtaken.max(serial));
+        Ok(())
+    }
+}
+
+/// The beginning of a value, for people.
+pub(super) fn brief(state: Option<&Vec<u8>>) -> Option<String> {
+    state.map(|value| String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned())
+}
