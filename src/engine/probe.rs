@@ -81,6 +81,8 @@ impl Engine {
                     self.fail_link(id, Failure::Protocol, now);
                 }
             }
+            // The last word about a database that was flushed is that the link has left it.
+            Verb::Command if link.purpose == Purpose::Probe => self.probe_paid(id, now),
             _ => {}
         }
     }
