@@ -108,6 +108,10 @@ impl Subscriptions {
         self.bytes
     }
 
+    pub(super) fn contains(&self, kind: Kind, name: &[u8]) -> bool {
+        self.names[kind as usize].contains_key(name)
+    }
+
     /// Channels and patterns.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.count(Kind::Channel), self.count(Kind::Pattern))
