@@ -135,7 +135,7 @@ impl Engine {
         links.iter().copied().find(|link| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor))
     }
 
-    /// The link that a client uses for a server while it has something in flight there, else the least busy.
+    /// The link set as needed that a client uses for a server while it has something in flight there, else the least busy.
     fn least_busy(
         &mut self,
         pool: PoolId,
@@ -146,7 +146,9 @@ impl Engine {
         now: Instant,
     ) -> LinkId {
         let Some(session) = self.sessions.get_mut(id.index()) else { return first };
-        let known = session.routes.iter().position(|route| route.server == server);
+        let is_fit = |link: &LinkId| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor);
+        // What it has in flight may be of the database that it has left, answered long ago by its deadline.
+        let known = session.routes.iter().position(|route| route.server == server && is_fit(&route.link));
         if let Some(known) = known
             && session.routes[known].in_flight > 0
         {
@@ -163,7 +165,6 @@ impl Engine {
                 LinkState::Down { .. } => usize::MAX,
             }
         };
-        let is_fit = |link: &LinkId| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor);
         let links = self.pools[pool.index()].links[server.index()].iter().copied();
         let link = links.filter(is_fit).min_by_key(|link| cost(*link)).unwrap_or(first);
         let route = Route { server, link, in_flight: 0 };

@@ -19,6 +19,7 @@
 //! `SOFTMISS_SIM_SEED=n` runs one seed alone, `SOFTMISS_SIM_SEEDS=n` runs more; `SOFTMISS_SIM_VERBOSE=1` prints how often
 //! everything was seen.
 
+mod by_hand;
 mod calm;
 mod client;
 mod draw;

@@ -1,0 +1,117 @@
+//! Faults that the simulation has found, each step by hand.
+
+use softmiss::config::model::{OnEject, OnFailure, Rejoin};
+
+use super::draw::Draft;
+use super::plan::{Plan, PoolPlan, RETRY, TIMEOUT};
+use super::world::World;
+
+/// One server, one client, and nothing that happens by itself.
+fn world(server_connections: usize, auto_eject: bool) -> World {
+    let pool = PoolPlan {
+        redis: true,
+        servers: 1,
+        on_failure: OnFailure::Miss,
+        on_eject: OnEject::Rehash,
+        rejoin: Rejoin::Keep,
+        auto_eject,
+        server_connections,
+    };
+    let plan = Plan {
+        pools: vec![pool],
+        clients: 1,
+        flushed: vec![1],
+        memory_limit: None,
+        fault_every: 0,
+        stall: false,
+        ..Plan::draw(0)
+    };
+    World::new(plan, None)
+}
+
+impl World {
+    fn move_all(&mut self) {
+        for _ in 0..12 {
+            while !self.connecting.is_empty() && !self.nodes[0].hung {
+                self.connect();
+            }
+            (0..self.customers.len()).for_each(|at| self.give(at));
+            (0..self.connections.len()).for_each(|at| self.carry_there(at));
+            (0..self.connections.len()).for_each(|at| self.carry_back(at));
+        }
+        self.settle();
+    }
+}
+
+impl World {
+    fn draw_and_send(&mut self, draw: impl FnOnce(&mut Self, &mut Draft)) {
+        let mut draft = Draft::default();
+        draw(self, &mut draft);
+        self.send(0, draft);
+    }
+}
+
+#[test]
+fn a_database_that_is_flushed_during_a_probe_does_not_end_it() {
+    let mut world = world(1, true);
+    world.draw_and_send(|world, draft| world.draw_get(0, draft, "key1"));
+    world.move_all();
+    world.nodes[0].hung = true;
+    for _ in 0..2 {
+        world.draw_and_send(|world, draft| world.draw_get(0, draft, "key1"));
+        world.move_all();
+        world.pass(TIMEOUT.as_nanos() as u64);
+    }
+    assert_eq!(world.tally.get("ejected"), Some(&1));
+    world.nodes[0].hung = false;
+    while world.connecting.is_empty() {
+        world.pass(RETRY.as_nanos() as u64 / 8);
+    }
+    world.connect();
+    (0..world.connections.len()).for_each(|at| world.carry_there(at));
+    world.draw_and_send(|world, draft| {
+        world.draw_select(0, draft, 1);
+        world.draw_flush(0, draft);
+    });
+    world.move_all();
+    world.move_all();
+    assert_eq!(world.tally.get("restored"), Some(&1));
+}
+
+#[test]
+fn a_client_that_selects_another_database_leaves_what_it_waited_for() {
+    let mut world = world(2, false);
+    world.draw_and_send(|world, draft| world.draw_get(0, draft, "key1"));
+    world.move_all();
+    world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1"));
+    world.nodes[0].hung = true;
+    world.move_all();
+    world.pass(TIMEOUT.as_nanos() as u64); // it is told that nothing was stored, and the server may store it still
+    world.draw_and_send(|world, draft| {
+        world.draw_select(0, draft, 3);
+        world.draw_get(0, draft, "key1");
+    });
+    world.nodes[0].hung = false;
+    world.move_all();
+    assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
+    assert_eq!(world.tally.get("misses"), Some(&2));
+    assert_eq!(world.nodes[0].databases[0].get(b"key1").map(|_| ()), Some(()), "it stood in front of what was read");
+}
+
+#[test]
+fn a_client_that_was_told_that_its_subscription_has_ended_hears_no_more() {
+    let mut world = world(1, false);
+    world.draw_and_send(|world, draft| world.draw_subscribe(0, draft, "0channel0"));
+    world.move_all();
+    world.nodes[0].hung = true;
+    world.draw_and_send(|world, draft| world.draw_unsubscribe(0, draft));
+    world.pass(TIMEOUT.as_nanos() as u64);
+    assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
+    // Its server has not read that yet.
+    let at = world.connections.iter().position(|one| !one.channels.is_empty()).expect("a subscription");
+    let message = b"*3\r\n$7\r\nmessage\r\n$9\r\n0channel0\r\n$11\r\n0channel0|1\r\n";
+    world.connections[at].back.extend_from_slice(message);
+    world.nodes[0].hung = false;
+    world.move_all();
+    assert_eq!(world.tally.get("messages"), None);
+}
