@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Most that the delay grows over `server_retry_timeout`.
 pub const GROWTH_LIMIT: Duration = Duration::from_millis(600);
 
+/// Shortest time between two probes: a `server_retry_timeout` of nothing is taken, and must not cost a whole CPU.
+pub const SHORTEST: Duration = Duration::from_millis(50);
+
 /// Part of the delay that jitter may take off, in percent.
 const JITTER_PERCENT: u32 = 20;
 
@@ -21,10 +24,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays around `retry_timeout`, with jitter from `seed`.
+    /// Delays around `retry_timeout`, or [`SHORTEST`] if that is longer, with jitter from `seed`.
     #[must_use]
-    pub const fn new(retry_timeout: Duration, seed: u64) -> Self {
-        Self { retry_timeout, attempts: 0, random: seed ^ 0x9e37_79b9_7f4a_7c15 }
+    pub fn new(retry_timeout: Duration, seed: u64) -> Self {
+        Self { retry_timeout: retry_timeout.max(SHORTEST), attempts: 0, random: seed ^ 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// Starts again from the first delay.
@@ -68,6 +71,14 @@ mod tests {
                 let delay = backoff.next_delay();
                 assert!(delay >= retry * 8 / 10 && delay <= retry + GROWTH_LIMIT, "{delay:?}");
             }
+        }
+    }
+
+    #[test]
+    fn no_retry_timeout_makes_it_probe_without_a_pause() {
+        for retry in [Duration::ZERO, Duration::from_millis(1)] {
+            let mut backoff = Backoff::new(retry, 1);
+            (0..100).for_each(|_| assert!(backoff.next_delay() >= SHORTEST * 8 / 10));
         }
     }
 

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Verdict;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, SHORTEST};
 use super::hold::Hold;
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -148,7 +148,7 @@ pub struct Tracker {
 impl Tracker {
     /// A server that is up.
     #[must_use]
-    pub const fn new(rules: Rules, seed: u64) -> Self {
+    pub fn new(rules: Rules, seed: u64) -> Self {
         Self {
             rules,
             state: State::Up { failures: 0 },
@@ -263,7 +263,7 @@ impl Tracker {
         let State::Probing { since, failure } = self.state else { return false };
         self.passes += 1;
         if self.passes < self.rules.rise {
-            let pause = self.rules.retry_timeout.min(RISE_PAUSE);
+            let pause = self.rules.retry_timeout.clamp(SHORTEST, RISE_PAUSE);
             self.state = State::Ejected { since, failure, probe_at: now + pause };
             return false;
         }
