@@ -1,6 +1,6 @@
-//! Who may change anything.
+//! Who may change anything, and who may look.
 //!
-//! Without `admin_token` it is whoever is on this host. A browser on this host is not meant by that: pages from
+//! To change: without `admin_token` it is whoever is on this host. A browser on this host is not meant by that: pages from
 //! anywhere run in it. Such a page can send a request here, but it cannot keep the browser from saying where the page
 //! is from (`Origin`); and if it gives its own name this host's address (DNS rebinding), `Host` has that name.
 
@@ -21,9 +21,8 @@ pub(super) fn check(peer: IpAddr, headers: &HeaderMap, token: Option<&str>) -> R
             return refuse(StatusCode::FORBIDDEN, "a page from elsewhere may not change anything here (Origin)");
         }
     }
-    if let Some(site) = one(headers, HeaderName::from_static("sec-fetch-site"))
-        && !matches!(site, "same-origin" | "none")
-    {
+    const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    if headers.contains_key(&SITE) && !matches!(one(headers, SITE), Some("same-origin" | "none")) {
         return refuse(StatusCode::FORBIDDEN, "a page from elsewhere may not change anything here (Sec-Fetch-Site)");
     }
     if let Some(token) = token {
@@ -50,6 +49,26 @@ pub(super) fn check(peer: IpAddr, headers: &HeaderMap, token: Option<&str>) -> R
     Ok(())
 }
 
+/// Refuses to show something to a page in a browser that has been given this host's address by the name of somebody else
+/// (DNS rebinding). What asks without a name, by an address, or by a name that nobody else can have, is no such page. Who
+/// comes from another host may use any name: the port was opened to the network, and is known there by names of all kinds.
+pub(super) fn check_reader(peer: IpAddr, headers: &HeaderMap, host_name: &str) -> Result<(), Refusal> {
+    if !headers.contains_key(HOST) || !peer.to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let host = one(headers, HOST).unwrap_or_default().to_ascii_lowercase();
+    let name = bare(&host);
+    if name == "localhost"
+        || name.parse::<IpAddr>().is_ok()
+        || (!name.is_empty() && name.eq_ignore_ascii_case(host_name))
+    {
+        return Ok(());
+    }
+    let text = "this is shown only to who asks for it by an address (127.0.0.1, [::1]), as localhost, or by the name of \
+                this host (Host)";
+    refuse(StatusCode::FORBIDDEN, text)
+}
+
 fn refuse(status: StatusCode, text: &str) -> Result<(), Refusal> {
     Err(Refusal { status, text: text.to_owned(), allow: None })
 }
@@ -63,12 +82,17 @@ fn one(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// Whether a `Host` names this host in a way that nobody else can make a name for.
 fn is_loopback(host: &str) -> bool {
+    let name = bare(host);
+    name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+/// A `Host` without its port and its brackets.
+fn bare(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    bare == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+    name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -108,9 +132,38 @@ mod tests {
             ("127.0.0.1", &[("host", "evil.example"), ("origin", "http://evil.example")], 403),
             ("127.0.0.1", &[local, ("sec-fetch-site", "cross-site")], 403),
             ("127.0.0.1", &[local, ("sec-fetch-site", "same-origin")], 200),
+            ("127.0.0.1", &[local, ("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], 403),
+            ("127.0.0.1", &[local, ("sec-fetch-site", "none"), ("sec-fetch-site", "none")], 403),
             ("127.0.0.1", &[local, ("authorization", "Bearer whatever")], 200),
         ] {
             assert_eq!(said(peer, headers, None), status, "{peer} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_to_a_page_that_made_a_name_for_this_host() {
+        for (peer, hosts, is_shown) in [
+            ("127.0.0.1", &["127.0.0.1:22223"][..], true),
+            ("127.0.0.1", &["localhost"], true),
+            ("127.0.0.1", &["LocalHost:8080"], true),
+            ("::1", &["[::1]:22223"], true),
+            ("127.0.0.1", &["10.0.0.7:22223"], true),
+            ("127.0.0.1", &["Web-7:22223"], true),
+            ("127.0.0.1", &[], true),
+            ("127.0.0.1", &[""], false),
+            ("127.0.0.1", &["evil.example:22223"], false),
+            ("127.0.0.1", &["evil.example"], false),
+            ("127.0.0.1", &["web-7.evil.example"], false),
+            ("::ffff:127.0.0.1", &["127.0.0.1.evil.example"], false),
+            ("127.0.0.1", &["localhost:22223", "evil.example"], false),
+            ("10.0.0.9", &["cache-host.prod.example:22223"], true),
+        ] {
+            let mut map = HeaderMap::new();
+            for host in hosts {
+                map.append(HOST, host.parse().expect("a value"));
+            }
+            let checked = check_reader(peer.parse().expect("an address"), &map, "web-7");
+            assert_eq!(checked.is_ok(), is_shown, "{peer} {hosts:?}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::support::http::{Answer, get, post};
+use super::support::http::{Answer, ask, get, post};
 use super::support::process::{Process, Proxy, free_port};
 use super::support::wait_until;
 
@@ -176,6 +176,23 @@ fn what_is_not_there_is_answered_with_what_is() {
     TcpStream::connect(watched.admin).expect("the admin port").write_all(&[0, 255, 10, 13, 10]).expect("nonsense");
     assert_eq!(watched.get("/healthz").body, "ok\n");
     drop(silent);
+}
+
+#[test]
+fn what_a_browser_is_shown_is_for_this_host_only() {
+    let server = Process::memcached();
+    let watched = Watched::start(&[&server], "");
+    for path in ["/", "/servers", "/hotkeys", "/pools", "/route?key=a", "/config", "/metrics", "/stats"] {
+        let ask = |host: &str| ask(watched.admin, "GET", path, &[&format!("Host: {host}")]);
+        assert_eq!(ask("evil.example").status, 403, "{path}");
+        let answer = ask(&format!("localhost:{}", watched.admin.port()));
+        assert_eq!(answer.status, 200, "{path}");
+        let head = answer.head.to_ascii_lowercase();
+        for header in ["x-content-type-options: nosniff", "x-frame-options: deny", "frame-ancestors 'none'"] {
+            assert!(head.contains(header), "{path}: no {header} in {head}");
+        }
+    }
+    assert_eq!(ask(watched.admin, "GET", "/healthz", &["Host: probe.example"]).status, 200);
 }
 
 #[test]
