@@ -39,11 +39,13 @@ pub enum Failure {
     Stalled,
     /// This host has no file descriptor or no memory for a connection: the server was never asked.
     NoResources,
+    /// The server's response is longer than this program takes: the server has done nothing wrong.
+    TooLarge,
 }
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -61,6 +63,7 @@ impl Failure {
         Self::Denied,
         Self::Stalled,
         Self::NoResources,
+        Self::TooLarge,
     ];
 
     /// A word for logs and labels.
@@ -84,6 +87,7 @@ impl Failure {
             Self::Denied => "server_denied",
             Self::Stalled => "stalled",
             Self::NoResources => "no_resources",
+            Self::TooLarge => "value_limit",
         }
     }
 }
@@ -108,6 +112,7 @@ impl fmt::Display for Failure {
             Self::Denied => "password or database refused by the server",
             Self::Stalled => "silent",
             Self::NoResources => "out of file descriptors or memory on this host",
+            Self::TooLarge => "response above value_limit",
         })
     }
 }

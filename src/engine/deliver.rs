@@ -31,7 +31,7 @@ const KEPT_PARTIAL: usize = 64 << 10;
 
 /// What looking at a server's bytes led to.
 pub(super) enum Step {
-    /// So many bytes are used; look again.
+    /// So many bytes are used; look again. If they are more than there are, the others are dropped as they come.
     Used(usize),
     /// Nothing more can be done with fewer bytes than these.
     Need(usize),
@@ -146,7 +146,9 @@ impl Engine {
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
-        let mut at = 0;
+        let unwanted = &mut self.links[id.index()].unwanted;
+        let mut at = (*unwanted).min(input.len());
+        *unwanted -= at;
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
@@ -176,6 +178,10 @@ impl Engine {
             let link = &mut self.links[id.index()];
             link.answered = true;
             self.board.succeeded(link.pool, link.server);
+        }
+        if at > input.len() {
+            self.links[id.index()].unwanted = at - input.len();
+            at = input.len();
         }
         outcome.map(|()| at)
     }
@@ -209,12 +215,19 @@ impl Engine {
                 let value_limit = self.config.pools[link.pool.index()].value_limit;
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }
-            Verb::Stats if ticket.is(Ticket::LISTING) => stats::listing(input),
+            Verb::Stats if link.cursor.too_large => stats::rest_of_listing(input),
+            Verb::Stats if ticket.is(Ticket::LISTING) => {
+                stats::listing(input, &mut self.links[id.index()].cursor.line_at)
+            }
             verb => response::classic(input, verb),
         };
         match response {
             Response::Incomplete { need } => Step::Need(need),
             Response::Broken(violation) => Step::Broken(violation),
+            Response::TooLarge { len, whole } => {
+                self.links[id.index()].cursor.too_large = true;
+                if whole { self.refuse_response(id, to).using(len) } else { Step::Used(len) }
+            }
             Response::Complete { len, status, strip } if strip.is_empty() => {
                 self.finish(id, [&input[..len], b""], status, to).using(len)
             }
@@ -267,6 +280,31 @@ impl Engine {
             self.hand_out(SessionId { index: ticket.session, generation: ticket.generation }, response, to.outlet);
         }
         Step::Used(len)
+    }
+
+    /// The response to the front ticket is larger than is taken: whoever waits for it is answered by the pool's policy.
+    /// The server has answered all the same, so nothing is held against it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        self.leave_link(id, ticket);
+        to.succeeded = true;
+        let client = SessionId { index: ticket.session, generation: ticket.generation };
+        let outcome = if ticket.session == Ticket::NOBODY {
+            self.own_response(id, ticket, b"", Status::Error);
+            Outcome::Own
+        } else if self.session(client).and_then(|session| session.slot_mut(ticket.number)).is_none() {
+            Outcome::Late
+        } else {
+            self.fail_part(client, server, ticket.number, ticket.fragment, Failure::TooLarge);
+            Outcome::Error
+        };
+        self.counters.server(pool, server).outcomes[outcome as usize].add(1);
+        self.release(id, end);
+        Step::Used(0)
     }
 
     /// A link's requests up to `end` have been answered, and are not looked at any more.

@@ -80,6 +80,7 @@ impl Engine {
         link.greeting = None;
         link.partial = Vec::new();
         link.need = 0;
+        link.unwanted = 0;
         link.paying = 0;
         link.scripts = Default::default();
         link.cursor = Default::default();

@@ -180,7 +180,8 @@ pub(crate) enum ProbeStep {
 /// How far the response to the front ticket has been used, for a multi-get.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor {
-    /// Offset in the request line behind the last key that was looked at; 0 before the first.
+    /// Of a multi-get, the offset in the request line behind the last key that was looked at; of a listing, that in the
+    /// response of the first line that has not come whole.
     pub(crate) line_at: usize,
     /// Index, in the merge, of the next key of this fragment.
     pub(crate) key: u32,
@@ -188,6 +189,8 @@ pub(crate) struct Cursor {
     pub(crate) started: bool,
     /// Values that came.
     pub(crate) found: u32,
+    /// Something of the response was too large and has been dropped.
+    pub(crate) too_large: bool,
     /// For Redis: how far the response has been looked at.
     pub(crate) scan: Option<Scan>,
 }
@@ -237,6 +240,8 @@ pub(crate) struct Link {
     pub(crate) need: usize,
     /// The last large response was very large.
     pub(crate) huge: bool,
+    /// Bytes of a response that are dropped as they come: it is larger than is taken.
+    pub(crate) unwanted: usize,
     /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
     pub(crate) heard: Instant,
     /// What its responses take at most, of late, in nanoseconds: a peak that fades.
@@ -286,6 +291,7 @@ impl Link {
             partial: Vec::new(),
             need: 0,
             huge: false,
+            unwanted: 0,
             heard: Instant::ZERO,
             usual: 0,
             suspect: false,

@@ -41,7 +41,12 @@ impl Engine {
             Some(len) => len,
             None => match response::piece(input, ticket.verb, value_limit) {
                 Piece::Value { key, len } if asked.strip_prefix(b" ") == Some(key) => len,
-                Piece::Value { key, .. } => return self.skip_to(id, key, to),
+                Piece::TooLarge { key, len } if asked.strip_prefix(b" ") == Some(key) => {
+                    // Its end must follow, unless another request of the line comes next.
+                    self.links[id.index()].cursor.too_large = true;
+                    return if is_joined { self.refuse_response(id, to).using(len) } else { Step::Used(len) };
+                }
+                Piece::Value { key, .. } | Piece::TooLarge { key, .. } => return self.skip_to(id, key, to),
                 // Once the length is known, the end that must follow is waited for as well.
                 Piece::Incomplete { need } if need > input.len() + LARGE && !is_joined => {
                     return Step::Need(need + memcache::END.len());
@@ -62,7 +67,7 @@ impl Engine {
             Piece::Error { len: end, status } => {
                 self.finish(id, [&input[len..len + end], b""], status, to).using(len + end)
             }
-            Piece::Value { .. } => Step::Broken(Violation::WrongKey),
+            Piece::Value { .. } | Piece::TooLarge { .. } => Step::Broken(Violation::WrongKey),
             Piece::Broken(violation) => Step::Broken(violation),
         }
     }
@@ -80,7 +85,9 @@ impl Engine {
                 self.end_get(id, &input[used..used + len], status, to).using(used + len)
             }
             Behind::Piece(Piece::Broken(violation)) => Step::Broken(violation),
-            Behind::Piece(Piece::Value { key, .. }) => self.skip_to(id, key, to).using(used),
+            Behind::Piece(Piece::Value { key, .. } | Piece::TooLarge { key, .. }) => {
+                self.skip_to(id, key, to).using(used)
+            }
             Behind::Piece(Piece::Incomplete { need }) if used == 0 => Step::Need(need),
             Behind::Piece(Piece::Incomplete { .. }) | Behind::Unknown => Step::Used(used),
         }
@@ -94,7 +101,14 @@ impl Engine {
                 return Step::Broken(violation);
             }
         }
+        if status == Status::Absent && self.links[id.index()].cursor.too_large && !self.front_is_split(id) {
+            return self.refuse_response(id, to).using(line.len());
+        }
         self.finish(id, [line, b""], status, to)
+    }
+
+    fn front_is_split(&self, id: LinkId) -> bool {
+        self.links[id.index()].in_flight.front().is_some_and(|ticket| ticket.is(Ticket::SPLIT))
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
@@ -149,7 +163,13 @@ impl Engine {
                 break Behind::NextRequest;
             }
             let piece = response::piece(&input[at..], ticket.verb, config.value_limit);
-            let Piece::Value { key, len } = piece else { break Behind::Piece(piece) };
+            let (key, len, too_large) = match piece {
+                Piece::Value { key, len } => (key, len, None),
+                Piece::TooLarge { key, len } => (key, len, Some(Failure::TooLarge)),
+                Piece::Incomplete { .. } | Piece::End { .. } | Piece::Error { .. } | Piece::Broken(_) => {
+                    break Behind::Piece(piece);
+                }
+            };
             // The key must be one that is still ahead.
             let mut ahead = words.clone();
             let Some(passed) = ahead.position(|asked| asked == key) else { break Behind::Piece(piece) };
@@ -158,12 +178,15 @@ impl Engine {
             if let Some(values) = values.as_deref_mut() {
                 let key = values.key_behind(cursor.key, passed);
                 cursor.key = values.key_behind(key, 1);
-                if len > SMALL && len > free {
-                    counters.count_degraded(link.pool, Some(link.server), Failure::NoMemory);
-                    limit_hit.set(Some((link.pool, None, Failure::NoMemory)));
+                let no_room = (len > SMALL && len > free).then_some(Failure::NoMemory);
+                if let Some(failure) = too_large.or(no_room) {
+                    counters.count_degraded(link.pool, Some(link.server), failure);
+                    if failure == Failure::NoMemory {
+                        limit_hit.set(Some((link.pool, None, failure)));
+                    }
                     dropped = true;
                     if config.on_failure == OnFailure::Error {
-                        values.error.get_or_insert_with(|| memcache::error(Failure::NoMemory).to_vec());
+                        values.error.get_or_insert_with(|| memcache::error(failure).to_vec());
                     }
                 } else if values.fits(at + len) {
                     values.place(key, at, len);

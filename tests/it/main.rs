@@ -42,6 +42,7 @@ mod slow;
 mod stall;
 mod stats;
 mod support;
+mod too_large;
 mod top;
 mod twemproxy_compat;
 mod weather;

@@ -242,6 +242,7 @@ impl Engine {
         link.outbox = Default::default();
         link.partial = Vec::new();
         link.need = 0;
+        link.unwanted = 0;
         link.cursor = Default::default();
         link.greeting = None;
         link.listens = false;

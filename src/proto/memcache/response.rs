@@ -66,6 +66,13 @@ pub enum Response {
         /// Bytes of it that the client did not ask for.
         strip: std::ops::Range<usize>,
     },
+    /// More than is taken: so many bytes are to be dropped as they come. Nothing of it is passed on.
+    TooLarge {
+        /// Bytes to be dropped; they need not have come yet.
+        len: usize,
+        /// They are all of the response, not its beginning.
+        whole: bool,
+    },
     /// The server broke the protocol.
     Broken(Violation),
 }
@@ -83,6 +90,13 @@ pub enum Piece<'a> {
         /// The key on the line.
         key: &'a [u8],
         /// Bytes of line and block.
+        len: usize,
+    },
+    /// A `VALUE` line and a block that is larger than is taken. It is to be dropped as it comes.
+    TooLarge {
+        /// The key on the line.
+        key: &'a [u8],
+        /// Bytes of line and block; the block need not have come yet.
         len: usize,
     },
     /// The `END` line.
@@ -186,6 +200,7 @@ fn any_piece(input: &[u8], verb: Verb, value_limit: usize) -> Piece<'_> {
     match block(input, len, bytes, value_limit) {
         Ok(len) => Piece::Value { key, len },
         Err(Stop::Need(need)) => Piece::Incomplete { need },
+        Err(Stop::TooLarge(len)) => Piece::TooLarge { key, len },
         Err(Stop::Broken(violation)) => Piece::Broken(violation),
     }
 }
@@ -275,17 +290,25 @@ pub(super) fn line(input: &[u8]) -> Line<'_> {
     }
 }
 
+/// Largest item that memcached can be told to keep, in bytes: a longer one is none.
+const ITEM_LIMIT: usize = 1 << 30;
+
 enum Stop {
     Need(usize),
+    /// Line and block take so many bytes, and are not wanted.
+    TooLarge(usize),
     Broken(Violation),
 }
 
 /// The length of a line of `line_len` bytes with the block of `bytes` bytes behind it.
 fn block(input: &[u8], line_len: usize, bytes: usize, value_limit: usize) -> Result<usize, Stop> {
-    if bytes > value_limit {
+    if bytes > value_limit.max(ITEM_LIMIT) {
         return Err(Stop::Broken(Violation::TooLong));
     }
     let end = line_len + bytes;
+    if bytes > value_limit {
+        return Err(Stop::TooLarge(end + 2));
+    }
     match input.get(end..end + 2) {
         Some(b"\r\n") => Ok(end + 2),
         Some(_) => Err(Stop::Broken(Violation::BadBlock)),
@@ -329,7 +352,11 @@ mod tests {
                                 prop_assert!(len.is_some() || key.len() > KEY_LIMIT, "{key:?} is not taken at once");
                             }
                             Piece::Value { .. } => prop_assert_eq!(len, None),
-                            Piece::Incomplete { .. } | Piece::End { .. } | Piece::Error { .. } | Piece::Broken(_) => {
+                            Piece::Incomplete { .. }
+                            | Piece::TooLarge { .. }
+                            | Piece::End { .. }
+                            | Piece::Error { .. }
+                            | Piece::Broken(_) => {
                                 prop_assert_eq!(len, None);
                             }
                         }

@@ -6,17 +6,21 @@ use super::response::{Line, Response, Status, Violation, error_status, line};
 /// Most bytes of one server's listing.
 pub const LISTING_LIMIT: usize = 1 << 20;
 
-/// Reads a whole `STAT ...` listing through its `END`, or an error line.
+/// Reads a whole `STAT ...` listing through its `END`, or an error line. `looked` is how far an earlier call has looked at
+/// the same bytes, at first 0.
 #[must_use]
-pub fn listing(input: &[u8]) -> Response {
-    let mut at = 0;
+pub fn listing(input: &[u8], looked: &mut usize) -> Response {
+    let mut at = (*looked).min(input.len());
     loop {
         if at > LISTING_LIMIT {
-            return Response::Broken(Violation::TooLong);
+            return Response::TooLarge { len: at, whole: false };
         }
         let (line, len) = match line(&input[at..]) {
             Line::Whole(line, len) => (line, len),
-            Line::Partial => return Response::Incomplete { need: input.len() + 1 },
+            Line::Partial => {
+                *looked = at;
+                return Response::Incomplete { need: input.len() + 1 };
+            }
             Line::TooLong => return Response::Broken(Violation::TooLong),
         };
         at += len;
@@ -31,6 +35,27 @@ pub fn listing(input: &[u8]) -> Response {
             Some(status) if at == len => Response::Complete { len, status, strip: 0..0 },
             _ => Response::Broken(Violation::UnexpectedLine),
         };
+    }
+}
+
+/// As [`listing`], of one whose beginning was too large: drops what has come, up to its end.
+#[must_use]
+pub fn rest_of_listing(input: &[u8]) -> Response {
+    let mut at = 0;
+    loop {
+        let (line, len) = match line(&input[at..]) {
+            Line::Whole(line, len) => (line, len),
+            Line::Partial if at > 0 => return Response::TooLarge { len: at, whole: false },
+            Line::Partial => return Response::Incomplete { need: input.len() + 1 },
+            Line::TooLong => return Response::Broken(Violation::TooLong),
+        };
+        at += len;
+        if line == b"END" {
+            return Response::TooLarge { len: at, whole: true };
+        }
+        if !line.starts_with(b"STAT ") && !line.starts_with(b"PREFIX ") {
+            return Response::Broken(Violation::UnexpectedLine);
+        }
     }
 }
 
@@ -155,10 +180,15 @@ mod tests {
     #[test]
     fn a_listing_ends_at_its_end_and_is_incomplete_before() {
         let text = b"STAT a 1\r\nSTAT b two words\r\nEND\r\n";
+        let mut looked = 0;
         for cut in 0..text.len() {
-            assert!(matches!(listing(&text[..cut]), Response::Incomplete { .. }), "{cut}");
+            assert!(matches!(listing(&text[..cut], &mut looked), Response::Incomplete { .. }), "{cut}");
+            assert!(matches!(listing(&text[..cut], &mut 0), Response::Incomplete { .. }), "{cut}");
         }
-        assert_eq!(listing(text), Response::Complete { len: text.len(), status: Status::Done, strip: 0..0 });
-        assert!(matches!(listing(b"VALUE a 0 1\r\n"), Response::Broken(_)));
+        assert_eq!(
+            listing(text, &mut looked),
+            Response::Complete { len: text.len(), status: Status::Done, strip: 0..0 }
+        );
+        assert!(matches!(listing(b"VALUE a 0 1\r\n", &mut 0), Response::Broken(_)));
     }
 }

@@ -8,8 +8,9 @@
 
 use super::request::{integer, plain_header};
 
-/// Longest line, in bytes.
-const LINE_LIMIT: usize = 1 << 20;
+/// Longest line, in bytes: of those that are text, which a script makes as long as it likes, and of all others.
+const TEXT_LIMIT: usize = 1 << 30;
+const LINE_LIMIT: usize = 1 << 10;
 
 /// Most values in one reply.
 const VALUES_LIMIT: u64 = 1 << 32;
@@ -24,6 +25,8 @@ const VALUE_LEAST: u64 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
     at: usize,
+    /// Up to where the line at hand has been searched for its end.
+    searched: usize,
     left: u64,
     nulls: u32,
 }
@@ -49,7 +52,7 @@ impl Scan {
     /// To find the end of so many replies.
     #[must_use]
     pub const fn new(replies: u32) -> Self {
-        Self { at: 0, left: replies as u64, nulls: 0 }
+        Self { at: 0, searched: 0, left: replies as u64, nulls: 0 }
     }
 
     /// Nulls that have been passed.
@@ -75,7 +78,7 @@ impl Scan {
                 }
                 continue;
             }
-            match value(&input[self.at..]) {
+            match value(&input[self.at..], self.searched.saturating_sub(self.at)) {
                 Value::Whole { len, within, counts } => {
                     self.nulls = self.nulls.wrapping_add(u32::from(is_null(&input[self.at..])));
                     self.at += len;
@@ -88,6 +91,11 @@ impl Scan {
                 Value::Needs(bytes) => {
                     let others = usize::try_from(VALUE_LEAST * (self.left - 1)).unwrap_or(usize::MAX);
                     return Scanned::Incomplete { need: (self.at + bytes).saturating_add(others) };
+                }
+                Value::NeedsLine => {
+                    self.searched = input.len();
+                    let others = usize::try_from(VALUE_LEAST * (self.left - 1)).unwrap_or(usize::MAX);
+                    return Scanned::Incomplete { need: (input.len() + 1).max(self.at + 3).saturating_add(others) };
                 }
                 Value::Broken => return Scanned::Broken,
             }
@@ -104,6 +112,8 @@ enum Value {
         counts: bool,
     },
     Needs(usize),
+    /// Its first line has not come whole, and all that has come of it has no line end.
+    NeedsLine,
     Broken,
 }
 
@@ -124,12 +134,17 @@ fn plain_array(input: &[u8]) -> Option<(u64, usize)> {
     (input[line - 1] == b'\n').then_some((count.unsigned_abs(), line))
 }
 
+/// The value at the front of `input`, of which so many bytes are known to have no line end.
 #[inline(never)]
-fn value(input: &[u8]) -> Value {
-    let Some(mark) = input.first() else { return Value::Needs(3) };
-    let Some(end) = memchr::memchr(b'\r', &input[..input.len().min(LINE_LIMIT)]) else {
-        return if input.len() < LINE_LIMIT { Value::Needs((input.len() + 1).max(3)) } else { Value::Broken };
+fn value(input: &[u8], searched: usize) -> Value {
+    let Some(mark) = input.first() else { return Value::NeedsLine };
+    let limit = if matches!(mark, b'+' | b'-' | b'(') { TEXT_LIMIT } else { LINE_LIMIT };
+    let line = &input[..input.len().min(limit)];
+    let searched = searched.min(line.len());
+    let Some(end) = memchr::memchr(b'\r', &line[searched..]) else {
+        return if line.len() < limit { Value::NeedsLine } else { Value::Broken };
     };
+    let end = searched + end;
     match input.get(end + 1) {
         None => return Value::Needs(end + 2),
         Some(b'\n') => {}
@@ -367,7 +382,7 @@ mod tests {
         for text in ["$0\r\n\r\n", "$3\r\nabc\r\n", "$12\r\nabcdefghijkl\r\n", "$3\rxabc\r\n", "$3\r\nabcd\r\n"] {
             for cut in 0..=text.len() {
                 let input = &text.as_bytes()[..cut];
-                let whole = match value(input) {
+                let whole = match value(input, 0) {
                     Value::Whole { len, .. } => Some(len),
                     _ => None,
                 };
@@ -378,7 +393,7 @@ mod tests {
         for text in
             ["*0\r\n+OK\r\n", "*2\r\n:1\r\n:2\r\n", "*12\r\n:1\r\n", "*3\rxabc\r\n", "*-1\r\n+OK\r\n", "*01\r\n"]
         {
-            let whole = match value(text.as_bytes()) {
+            let whole = match value(text.as_bytes(), 0) {
                 Value::Whole { len, within, .. } if !text.starts_with("*-") => Some((within, len)),
                 _ => None,
             };

@@ -121,6 +121,7 @@ pub(crate) fn response(data: &[u8]) {
                 assert!(matches!(part, Response::Incomplete { .. }), "cut at {cut} of {len}: {part:?}");
             }
         }
+        Response::TooLarge { len, .. } => assert!(len > 0),
         Response::Broken(_) => {}
     };
     match selector % 4 {
@@ -130,6 +131,7 @@ pub(crate) fn response(data: &[u8]) {
                 assert!(len <= data.len() && data[..len].ends_with(b"\r\n"));
                 assert!(key.len() < len);
             }
+            Piece::TooLarge { key, len } => assert!(len > VALUE_LIMIT && key.len() < data.len()),
             Piece::End { len } | Piece::Error { len, .. } => assert!((1..=data.len()).contains(&len)),
             Piece::Broken(_) => {}
         },
@@ -146,7 +148,7 @@ pub(crate) fn response(data: &[u8]) {
             whole(response::meta(data, asked, VALUE_LIMIT), &|part| response::meta(part, asked, VALUE_LIMIT));
         }
         _ => {
-            whole(stats::listing(data), &|part| stats::listing(part));
+            whole(stats::listing(data, &mut 0), &|part| stats::listing(part, &mut 0));
             let mut summed = stats::Summed::default();
             summed.add(data, false);
             summed.add(data, true);

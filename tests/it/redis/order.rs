@@ -245,7 +245,7 @@ fn a_flush_is_owed_to_the_database_that_its_client_had_selected_then() {
     let seen = server.serve(1, Some(closed));
     let proxy = Proxy::start(&[address], &["redis: true", "timeout: 300", "on_failure: miss"]);
     let mut client = proxy.client();
-    let mut flush = || seen.recv_timeout(Duration::from_secs(10)).expect("a flush");
+    let flush = || seen.recv_timeout(Duration::from_secs(10)).expect("a flush");
     assert_eq!(client.ask(request(&["SELECT", "3"])), "+OK");
     assert_eq!(client.ask(request(&["FLUSHDB"])), "+OK", "in its place");
     assert_eq!(client.ask(request(&["SELECT", "5"])), "+OK");

@@ -85,6 +85,7 @@ pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response 
         return Response::Broken(Violation::UnexpectedLine);
     }
     let mut flags = Words::new(&line[flags_at..]);
+    let mut too_large = false;
     if has_value {
         let Some(bytes) = flags.next().and_then(number::digits_only).and_then(|bytes| usize::try_from(bytes).ok())
         else {
@@ -93,10 +94,12 @@ pub fn meta(input: &[u8], asked: MetaAsked<'_>, value_limit: usize) -> Response 
         match block(input, len, bytes, value_limit) {
             Ok(whole) => len = whole,
             Err(Stop::Need(need)) => return Response::Incomplete { need },
+            Err(Stop::TooLarge(whole)) => (len, too_large) = (whole, true),
             Err(Stop::Broken(violation)) => return Response::Broken(violation),
         }
     }
     match check_flags(line, flags, asked, status) {
+        Ok(_) if too_large => Response::TooLarge { len, whole: true },
         Ok(strip) => Response::Complete { len, status, strip },
         Err(violation) => Response::Broken(violation),
     }
