@@ -55,6 +55,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        // Another process that was given the same file may have written it anew.
+        if fs::read_to_string(&self.0).is_ok_and(|written| written == std::process::id().to_string()) {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }

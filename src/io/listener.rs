@@ -3,8 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +15,7 @@ use tracing::{error, warn};
 use super::files::{ADVICE, Files};
 use super::poller::{Poller, Token};
 use super::post::{Handle, Message};
+use super::socket_file::{self, SocketFile};
 use crate::config::model::{Config, Listen, Pool, PoolId};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
@@ -31,7 +30,7 @@ const TOLD_PERIOD: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
+    Unix(std::os::unix::net::UnixListener, Arc<SocketFile>),
 }
 
 impl Bound {
@@ -39,7 +38,15 @@ impl Bound {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(_) => None,
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// The file of a unix socket, which outlives it.
+    pub(crate) fn file(&self) -> Option<Arc<SocketFile>> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, file) => Some(Arc::clone(file)),
         }
     }
 }
@@ -48,7 +55,7 @@ impl AsFd for Bound {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -59,7 +66,9 @@ pub(crate) fn bind(pool: &Pool) -> io::Result<Bound> {
         Listen::Tcp { address, .. } => {
             bind_tcp(*address, pool.backlog, pool.reuseport, pool.tcpkeepalive).map(Bound::Tcp)
         }
-        Listen::Unix { path, mode } => bind_unix(path, *mode, pool.backlog).map(Bound::Unix),
+        Listen::Unix { path, mode } => {
+            socket_file::bind(path, *mode, pool.backlog).map(|(listener, file)| Bound::Unix(listener, Arc::new(file)))
+        }
     }
 }
 
@@ -80,26 +89,6 @@ pub(crate) fn bind_tcp(
     socket.set_tcp_nodelay(true)?; // before it listens, so that the first connection has it as well
     socket.set_keepalive(keepalive)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-/// Binds a unix socket. As with twemproxy, a socket that stands there is replaced; anything else is left alone.
-fn bind_unix(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::fs::FileTypeExt;
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is in its place"));
-        }
-        Err(_) => {}
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
-    if let Some(mode) = mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }

@@ -20,6 +20,7 @@ pub mod proxy;
 pub(crate) mod readers;
 mod server;
 pub mod signal;
+mod socket_file;
 mod stats;
 mod stream;
 pub(crate) mod supervise;

@@ -15,6 +15,7 @@ use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
 use super::operator::Operator;
 use super::post::{Handle, Message, Post};
+use super::socket_file::SocketFile;
 use super::supervise;
 use super::worker::{Surroundings, Worker};
 use crate::config::{
@@ -83,6 +84,8 @@ pub struct Proxy {
     workers: Arc<[Handle]>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<Option<SocketAddr>>,
+    /// Those of unix sockets.
+    socket_files: Vec<Arc<SocketFile>>,
     pub(crate) observed: Observed,
     pub(crate) stats: Option<std::net::TcpListener>,
 }
@@ -98,13 +101,17 @@ impl Proxy {
         let config = Arc::new(config);
         let mut bound = Vec::new();
         for pool in &config.pools {
-            let listener = listener::bind(pool).map_err(|source| StartError::Listen {
-                pool: pool.name.clone(),
-                address: pool.listen.to_string(),
-                source,
-            })?;
-            bound.push(listener);
+            match listener::bind(pool) {
+                Ok(listener) => bound.push(listener),
+                Err(source) => {
+                    let files: Vec<_> = bound.drain(..).filter_map(|bound| bound.file()).collect();
+                    files.iter().for_each(|file| file.remove());
+                    let (pool, address) = (pool.name.clone(), pool.listen.to_string());
+                    return Err(StartError::Listen { pool, address, source });
+                }
+            }
         }
+        let socket_files = bound.iter().filter_map(Bound::file).collect();
         let stats = match config.settings.stats {
             Port::Unsaid | Port::Off => None,
             Port::At(address) => Some(
@@ -161,7 +168,7 @@ impl Proxy {
         }
         let config_version = config::version(&config).into();
         let observed = Observed { config, board, counters, clock, events, files, config_version };
-        Ok(Self { workers, threads, addresses, observed, stats })
+        Ok(Self { workers, threads, addresses, socket_files, observed, stats })
     }
 
     /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
@@ -210,10 +217,6 @@ impl Proxy {
         for thread in self.threads {
             let _ = thread.join();
         }
-        for pool in &self.observed.config.pools {
-            if let config::model::Listen::Unix { path, .. } = &pool.listen {
-                let _ = std::fs::remove_file(path);
-            }
-        }
+        self.socket_files.iter().for_each(|file| file.remove());
     }
 }

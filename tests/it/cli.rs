@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use super::support::process::{Process, Proxy, free_port, scratch_dir};
 
@@ -179,4 +180,37 @@ fn unix_sockets_on_both_sides() {
     memcached.kill().expect("kill");
     memcached.wait().expect("wait");
     let _ = std::fs::remove_dir_all(directory);
+}
+
+#[test]
+fn a_second_start_leaves_the_socket_of_the_first_alone() {
+    let server = Process::memcached();
+    let (path, port) = (scratch_dir().join("s.sock"), free_port());
+    let pool = |name: &str, listen: &str| {
+        format!("{name}:\n  listen: {listen}\n  timeout: 400\n  servers: ['{}:1']\n", server.address)
+    };
+    let unix = pool("unix", &format!("{} 0600", path.display()));
+    let ask = || {
+        let mut client = std::os::unix::net::UnixStream::connect(&path).ok()?;
+        std::io::Write::write_all(&mut client, b"mn\r\n").ok()?;
+        let mut answer = [0; 4];
+        std::io::Read::read_exact(&mut client, &mut answer).ok()?;
+        Some(answer)
+    };
+    let mut first = Proxy::with_file(&(unix.clone() + &pool("pool", &format!("127.0.0.1:{port}"))), port);
+    assert_eq!(ask(), Some(*b"MN\r\n"));
+    let file = scratch_dir().join("second.yml");
+    std::fs::write(&file, &unix).expect("write the file");
+    let second = Command::new(env!("CARGO_BIN_EXE_softmiss"))
+        .arg("-c")
+        .arg(&file)
+        .args(["-s", &free_port().to_string(), "--admin", "none"])
+        .output()
+        .expect("softmiss");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another process listens on this socket"));
+    assert_eq!(ask(), Some(*b"MN\r\n"), "the first one has it still");
+    first.signal("TERM");
+    assert!(first.wait(Duration::from_secs(10)).success());
+    assert!(!path.exists(), "it removes its own");
 }
