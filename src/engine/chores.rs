@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::deadline::Timer;
+use super::link::LinkId;
 use super::redis::pubsub::Subscriptions;
 use super::session::SessionId;
 use crate::config::model::PoolId;
@@ -26,6 +27,8 @@ pub(super) enum Chore {
     Resubscribe(SessionId),
     /// The ring has changed: so may the servers that the channels of a pool's clients belong to.
     Move(PoolId),
+    /// Clients that were held back may go on.
+    Relieve(LinkId),
     /// Nobody needs this any more.
     Discard(Box<Subscriptions>),
 }
@@ -64,6 +67,12 @@ impl Engine {
             let done = match chore {
                 Chore::Subscribe(id) => self.subscribe_on(id, budget, now),
                 Chore::Resubscribe(id) => self.resubscribe_on(id, budget, now),
+                Chore::Relieve(id) => {
+                    if self.link_is(id) {
+                        self.relieve(id, now);
+                    }
+                    budget
+                }
                 Chore::Move(pool) => self.move_subscriptions(pool, now),
                 Chore::Discard(mut subscriptions) => {
                     let dropped = subscriptions.shrink(budget);

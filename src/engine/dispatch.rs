@@ -74,19 +74,25 @@ impl Engine {
         if !state.live[server.index()] {
             return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
         }
-        let links = &state.links[server.index()];
-        let id = if state.plain { links[0] } else { self.pick_link(pool, id, server, now) };
+        let id = self.link_of(pool, id, server, now);
         let link = &self.links[id.index()];
-        let full = link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
-        if link.state == LinkState::Up && !link.suspect && !full {
+        let long = link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
+        if link.state == LinkState::Up && !link.suspect && !long {
             return Ok(id);
         }
-        self.unready_link(id, full, now)
+        self.unready_link(id, long, now)
+    }
+
+    /// The link to a server that a client's requests go through.
+    #[inline(always)]
+    pub(super) fn link_of(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
+        let state = &self.pools[pool.index()];
+        if state.plain { state.links[server.index()][0] } else { self.pick_link(pool, id, server, now) }
     }
 
     /// What can be done with a link that is not simply to be used.
     #[cold]
-    fn unready_link(&mut self, id: LinkId, full: bool, now: Instant) -> Result<LinkId, Failure> {
+    fn unready_link(&mut self, id: LinkId, long: bool, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
         if link.suspect {
             if matches!(link.state, LinkState::Down { not_before, .. } if not_before <= now) {
@@ -94,7 +100,7 @@ impl Engine {
             }
             return Err(Failure::Stalled);
         }
-        if full {
+        if long && link.is_full() {
             return Err(Failure::QueueFull);
         }
         match link.state {
@@ -158,6 +164,7 @@ impl Engine {
             let link = &self.links[id.index()];
             match link.state {
                 _ if link.suspect => usize::MAX - 1,
+                LinkState::Up if link.is_long() => link.in_flight.len().max(IN_FLIGHT_LIMIT),
                 LinkState::Up => link.in_flight.len(),
                 LinkState::Connecting => link.in_flight.len() + 1,
                 // A further connection is worth it when the others are busy.

@@ -7,7 +7,7 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::link::{LinkState, Ticket};
+use super::link::{LinkId, LinkState, Ticket};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::health::debts::OwedKey;
 use crate::proto::memcache::lifetime::Cap;
@@ -115,20 +115,47 @@ impl Engine {
         true
     }
 
-    /// Notes that a write did not reach the server that it was for.
+    /// Whether a server is owed the writes that do not reach it. One that is out of the ring is by its pool's `rejoin`; one
+    /// that is in the ring also if the clients are not told: what they believe to be gone, nobody may read.
+    fn is_owed(&self, pool: PoolId, server: ServerId) -> bool {
+        self.is_safe(pool) || (self.forgives(pool) && self.pools[pool.index()].live[server.index()])
+    }
+
+    /// Notes that a write did not reach the server that it was for. What can be sent now is: it comes before what anybody
+    /// asks later.
     #[cold]
     pub(super) fn owe(&mut self, pool: PoolId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
-        if asked.verb.is_write() && self.is_safe(pool) {
+        if asked.verb.is_write() && self.is_owed(pool, server) {
             let owed = OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
             self.board.owe_key(pool, server, owed, now);
+            let links = self.pools[pool.index()].links[server.index()].iter().copied();
+            let is_open = |link: &LinkId| {
+                let link = &self.links[link.index()];
+                link.state == LinkState::Up && !link.suspect
+            };
+            // The one with the shortest queue: it is there first.
+            let unwritten = |link: &LinkId| self.links[link.index()].outbox.unwritten().len();
+            if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
+                self.pay_open(link, now);
+            }
             self.remind(pool, server, now);
         }
     }
 
-    /// Notes that the response to a write never came: nobody knows whether it was carried out. `request` is what was
-    /// sent.
-    pub(super) fn owe_lost(&self, pool: PoolId, server: ServerId, ticket: Ticket, request: &[u8], now: Instant) {
-        if !ticket.verb.is_write() || !self.is_safe(pool) {
+    /// Notes that the response to a write never came: nobody knows whether it was carried out, unless no byte of it was
+    /// sent. `request` is what was, or was to be.
+    pub(super) fn owe_lost(
+        &self,
+        (pool, server): (PoolId, ServerId),
+        ticket: Ticket,
+        request: &[u8],
+        unsent: bool,
+        now: Instant,
+    ) {
+        // What the proxy pays is owed as before if it is lost.
+        let is_own = ticket.session == Ticket::NOBODY;
+        let is_owed = is_own || if unsent { self.is_owed(pool, server) } else { self.is_safe(pool) };
+        if !ticket.verb.is_write() || !is_owed {
             return;
         }
         let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();

@@ -89,9 +89,11 @@ impl Engine {
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let stalled = std::mem::take(&mut link.stalled);
+        link.blocked = false;
         let reset = !tickets.is_empty();
         self.effects.push_back(Effect::Disconnect { link: id, reset });
         self.count_closed(pool, server, failure, was_up);
+        self.end_crowd(id);
         self.resumable.extend(stalled);
         if let Purpose::Dedicated(owner) = purpose {
             if !matches!(failure, Failure::Ejected | Failure::NoResources) && (!was_up || reset) {
@@ -105,7 +107,7 @@ impl Engine {
             self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
                 self.undelivered(pool, server, ticket.verb, ticket.database, now);
-                self.owe_lost(pool, server, ticket, request, now);
+                self.owe_lost((pool, server), ticket, request, false, now);
             }
             self.charge_link(id);
             if failure == Failure::NoResources {
@@ -133,11 +135,14 @@ impl Engine {
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
-                self.owe_lost(pool, server, ticket, request, now);
+                self.owe_lost((pool, server), ticket, request, unsent, now);
                 lost.push((ticket, request));
             }
         }
         let resent = !self.links[id.index()].in_flight.is_empty();
+        if self.links[id.index()].is_long() {
+            self.note_crowd(id);
+        }
         // A connection that ends while nothing waits on it says nothing against the server (idle timeouts, firewalls).
         let counts = match failure {
             Failure::Closed | Failure::Reset if was_up => !lost.is_empty(),
@@ -193,7 +198,7 @@ impl Engine {
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
-            self.owe_lost(pool, server, ticket, request, now);
+            self.owe_lost((pool, server), ticket, request, !ticket.is(Ticket::RESENT), now);
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, request, failure, now);
         }

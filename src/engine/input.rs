@@ -181,7 +181,10 @@ impl Engine {
             let rest = &input[at..];
             if let Some((key, len)) = request::lone_get(rest) {
                 asked = true;
-                self.lone_get(id, key, &rest[..len], started, now);
+                if self.lone_get(id, key, &rest[..len], started, now) == Outcome::Stalled {
+                    self.wait_for_room(id, paused.unwrap_or(now), started);
+                    break;
+                }
                 at += len;
                 carried_out = true;
                 continue;
@@ -209,10 +212,7 @@ impl Engine {
                             }
                         }
                         Outcome::Stalled => {
-                            self.put_off_request(pool);
-                            self.session(id).map(pause);
-                            // Once only: when it has fired, the request is carried out or failed, and never waits again.
-                            self.time_session(id, started);
+                            self.wait_for_room(id, paused.unwrap_or(now), started);
                             break;
                         }
                     }
@@ -237,6 +237,18 @@ impl Engine {
             self.arm_session(id);
         }
         at
+    }
+
+    /// The request at hand has to wait for a server's queue to drain: a client is not read on that sent it at `since`.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, id: SessionId, since: Instant, started: Instant) {
+        let Some(session) = self.session(id) else { return };
+        session.paused = Some(since);
+        let pool = session.pool;
+        self.put_off_request(pool);
+        // Once only: when it has fired, the request is carried out or failed, and never waits again.
+        self.time_session(id, started);
     }
 
     /// When requests count as started that were read at `since` and could not be carried out before `now`.
@@ -340,6 +352,11 @@ impl Engine {
                 return self.send_one(id, asked, 0, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
+            Request::FlushAll { .. } | Request::Stats(_)
+                if self.crowded > 0 && self.holds_back_all(id, started, now) =>
+            {
+                return Outcome::Stalled;
+            }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
             Request::Version => self.answer(id, reply::VERSION),
@@ -356,13 +373,12 @@ impl Engine {
         Outcome::Done
     }
 
-    /// As [`Engine::perform`], of what is asked most: a get of one key, whose line can be passed on as it is. It never
-    /// has to wait.
+    /// As [`Engine::perform`], of what is asked most: a get of one key, whose line can be passed on as it is.
     #[inline]
-    fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
+    fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Outcome {
+        let Some(session) = self.session_ref(id) else { return Outcome::Done };
         self.begin_request(session.pool, Class::Get);
-        self.send_one(id, Asked::get(Verb::Get, started), 0, key, now, |out, _| out.extend_from_slice(line));
+        self.send_one(id, Asked::get(Verb::Get, started), 0, key, now, |out, _| out.extend_from_slice(line))
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
@@ -375,6 +391,9 @@ impl Engine {
             }
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
+                if self.crowded > 0 && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now) {
+                    return Outcome::Stalled;
+                }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {
                     // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
                     let rest = get.keys.len() + get.line_end;

@@ -286,6 +286,9 @@ impl Engine {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
+            if self.links[id.index()].crowded {
+                self.relieve(id, now);
+            }
         }
         self.settle(now);
     }

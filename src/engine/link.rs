@@ -20,10 +20,10 @@ use crate::time::Instant;
 /// Unwritten bytes above which clients with data to store wait for a server.
 pub(crate) const QUEUE_LIMIT: usize = 4 << 20;
 
-/// Unwritten bytes above which any request to a server fails.
+/// Unwritten bytes behind the request that is being written above which all clients wait for a server.
 pub(crate) const QUEUE_HARD_LIMIT: usize = 2 * QUEUE_LIMIT;
 
-/// Most requests in flight to a server on one connection.
+/// Requests in flight to a server on one connection above which all clients wait for it.
 pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 
 /// Longest line of gets that were joined. memcached reads 16 KiB at a time, and looks at a line that is longer than what it
@@ -242,7 +242,8 @@ pub(crate) struct Link {
     pub(crate) huge: bool,
     /// Bytes of a response that are dropped as they come: it is larger than is taken.
     pub(crate) unwanted: usize,
-    /// When the server was last heard, or the oldest request in flight was queued, whichever is later.
+    /// When the server was last heard, or took more of what is too much at a time, or the oldest request in flight was
+    /// queued, whichever is later.
     pub(crate) heard: Instant,
     /// What its responses take at most, of late, in nanoseconds: a peak that fades.
     pub(crate) usual: u64,
@@ -264,7 +265,11 @@ pub(crate) struct Link {
     /// The shell has been told that there is something to write.
     pub(crate) dirty: bool,
     /// Sessions that wait for the queue to drain.
-    pub(crate) stalled: Vec<SessionId>,
+    pub(crate) stalled: VecDeque<SessionId>,
+    /// Its queue may be full, or was and has not drained.
+    pub(crate) crowded: bool,
+    /// The last write found no room for all that was to be written.
+    pub(crate) blocked: bool,
     /// Memory charged to the worker for it.
     pub(crate) charged: usize,
 }
@@ -304,7 +309,9 @@ impl Link {
             restarted: false,
             timed: None,
             dirty: false,
-            stalled: Vec::new(),
+            stalled: VecDeque::new(),
+            crowded: false,
+            blocked: false,
             charged: 0,
         }
     }

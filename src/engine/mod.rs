@@ -24,6 +24,7 @@
 mod account;
 mod chores;
 mod clients;
+mod crowd;
 mod deadline;
 mod degrade;
 mod deliver;
@@ -179,6 +180,8 @@ pub struct Engine {
     effects: VecDeque<Effect>,
     dirty_sessions: Vec<SessionId>,
     dirty_links: Vec<LinkId>,
+    /// Links whose queue may be full.
+    crowded: usize,
     /// Sessions whose input may be parsed on.
     resumable: Vec<SessionId>,
     /// The board's version that `pools` reflects.
@@ -284,6 +287,7 @@ impl Engine {
             effects: VecDeque::new(),
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
+            crowded: 0,
             resumable: Vec::new(),
             version: version.wrapping_sub(1),
             generation: 0,

@@ -167,6 +167,19 @@ impl Engine {
             session.long_get = Some(long);
             return None;
         }
+        if self.crowded > 0 {
+            let (words, started) = (Words::new(line.trim_ascii_end()), self.restarted(session_pool, long.started, now));
+            if self.holds_back_get(id, words, wanted, started, now) {
+                if let Some(session) = self.session(id) {
+                    session.long_get = Some(long);
+                }
+                self.time_session(id, started);
+                return None;
+            }
+        }
+        if let Some(session) = self.session(id) {
+            session.stalled = false;
+        }
         let mut rest = Words::new(line.trim_ascii_end());
         let words = rest.clone();
         for _ in 0..wanted {

@@ -5,7 +5,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::link::{LinkId, LinkState, ProbeStep, Purpose, QUEUE_LIMIT, Ticket};
+use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::stall::Often;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
@@ -84,7 +84,7 @@ impl Engine {
     pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
-        if usable && link.paying == 0 && link.outbox.unwritten().len() <= QUEUE_LIMIT {
+        if usable && (link.paying as usize) < BATCH && !link.is_full() {
             let (pool, server) = (link.pool, link.server);
             if self.board.owes(pool, server) {
                 self.pay(id, now);

@@ -46,13 +46,17 @@ impl Engine {
         let (pool, stalled) = (session.pool, session.stalled);
         let expired = self.deadline(pool, asked.started) <= now;
         if expired && !stalled {
-            self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
+            self.answer_expired(id, asked, marks, key, now);
             return Err(Outcome::Done);
         }
         let target = self.target(pool, asked, marks, key, now);
         let link = target.and_then(|(server, _)| self.link_to(pool, id, server, now));
         let (link, server, cap) = match (link, target) {
             (Ok(link), Ok((server, cap))) => (link, server, cap),
+            (Err(Failure::QueueFull), Ok((server, _))) if !expired => {
+                self.hold_back_from(id, pool, server, now);
+                return Err(Outcome::Stalled);
+            }
             (Err(failure), target) | (_, target @ Err(failure)) => {
                 let server = target.ok().map(|(server, _)| server);
                 if let Some(server) = server {
@@ -74,6 +78,19 @@ impl Engine {
         Ok((link, cap))
     }
 
+    /// Answers a request whose time was over before it could be looked at.
+    #[cold]
+    #[inline(never)]
+    fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: u8, key: &[u8], now: Instant) {
+        if asked.verb.is_write()
+            && let Some(pool) = self.session_ref(id).map(|session| session.pool)
+            && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
+        {
+            self.owe(pool, server, asked, marks, now);
+        }
+        self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
+    }
+
     /// Sends a request to a server that does not depend on a key.
     pub(super) fn send_to(
         &mut self,
@@ -88,6 +105,10 @@ impl Engine {
         let pool = session.pool;
         match self.link_to(pool, id, server, now) {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
+            Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
+                self.hold_back_from(id, pool, server, now);
+                return Outcome::Stalled;
+            }
             Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
         }
         Outcome::Done
@@ -148,19 +169,14 @@ impl Engine {
         if ticket.joined {
             server.joined.add(1);
         }
+        if self.links[id.index()].is_long() {
+            self.note_crowd(id);
+        }
         if first && !is_dedicated {
             let at = self.first_look(id, heard);
             self.arm_link(id, at);
         }
         self.enter_link(id, ticket);
         self.touch_link(id);
-    }
-
-    /// Has a client wait until a link's queue has drained.
-    fn stall(&mut self, id: SessionId, link: LinkId) {
-        self.links[link.index()].stalled.push(id);
-        if let Some(session) = self.session(id) {
-            session.stalled = true;
-        }
     }
 }

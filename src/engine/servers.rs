@@ -1,10 +1,13 @@
 //! The contract with the shell: what happens on the connections to servers.
 
-use super::link::{self, LinkId, LinkState, Purpose};
+use super::link::{LinkId, LinkState, Purpose};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
+
+/// Bytes which a server that is sent more than it takes at a time has to take to be thought alive.
+const SIGN_OF_LIFE: usize = 16 << 10;
 
 impl Engine {
     /// The pool and the server that a link connects to. Of a link that is no more, those of the next one at its place.
@@ -75,6 +78,9 @@ impl Engine {
             self.greeted(id, data, now);
         } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
             self.deliver(id, data, now, outlet);
+            if self.links[id.index()].crowded {
+                self.relieve(id, now);
+            }
         }
         self.settle(now);
     }
@@ -110,10 +116,17 @@ impl Engine {
         link.outbox.note_write(now);
         if link.outbox.unwritten().is_empty() {
             link.queued = 0;
+            if std::mem::take(&mut link.blocked) {
+                link.heard = now; // its time to answer starts with the end of what was too much at a time
+            }
+        } else {
+            link.blocked = true;
+            if count >= SIGN_OF_LIFE {
+                link.heard = now;
+            }
         }
-        if !link.stalled.is_empty() && link.outbox.unwritten().len() <= link::QUEUE_LIMIT / 2 {
-            self.resumable.append(&mut link.stalled);
-            self.settle(now);
+        if link.crowded {
+            self.relieve(id, now);
         }
         self.charge_link(id);
     }

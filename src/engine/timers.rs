@@ -57,7 +57,9 @@ impl Engine {
         for (fragment, server) in late {
             self.undelivered(pool, server, verb, database, now);
             self.counters.server(pool, server).server_timedout.add(1);
-            self.report(pool, server, Failure::TimedOut, deadline);
+            if self.crowded == 0 || !self.is_taking(pool, server, now) {
+                self.report(pool, server, Failure::TimedOut, deadline);
+            }
             self.fail_part(id, server, number, fragment, Failure::TimedOut);
         }
         // What still waits on a connection of the client's own is not wanted any more.

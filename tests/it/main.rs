@@ -32,6 +32,7 @@ mod metrics_page;
 mod neighbours;
 mod operate;
 mod proxying;
+mod queues;
 mod ready_made;
 mod redis;
 mod rejoin;

@@ -247,9 +247,11 @@ impl Engine {
         link.greeting = None;
         link.listens = false;
         link.suspect = false;
-        link.stalled = Vec::new();
+        link.stalled = VecDeque::new();
+        link.blocked = false;
         (link.timed, link.dirty) = (None, false); // what was set and marked was so by the old id
         self.pools[pool.index()].dedicated -= 1;
+        self.end_crowd(id);
         self.charge_link(id);
         self.free_links.push(next);
     }

@@ -244,6 +244,9 @@ impl Engine {
         match call.plan.class {
             Class::Keyed => return self.keyed(id, call, now),
             Class::Split(split) => return self.split(id, call, split, now),
+            Class::Everywhere(_) if self.crowded > 0 && self.holds_back_all(id, call.started, now) => {
+                return Outcome::Stalled;
+            }
             Class::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
             Class::Anywhere => return self.anywhere(id, call, now),
             Class::Local(local) => self.local(id, call, local, now),

@@ -99,6 +99,10 @@ impl Engine {
         match self.any_server(pool) {
             Some(server) if call.plan.class == Class::Script => match self.link_to(pool, id, server, now) {
                 Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
+                Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
+                    self.hold_back_from(id, pool, server, now);
+                    Outcome::Stalled
+                }
                 Err(failure) => {
                     self.answer_degraded(id, asked, Some(server), failure);
                     Outcome::Done

@@ -12,7 +12,7 @@ use crate::engine::session::{SessionId, Slot};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
-use crate::proto::resp::command::errors;
+use crate::proto::resp::command::{Flags, errors};
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::time::Instant;
@@ -85,6 +85,12 @@ impl Engine {
         let outcome = if shares.len() <= 1 {
             self.send_keyed(id, call, args.get(1), now)
         } else {
+            let reads = call.command.flags.has(Flags::READONLY);
+            let servers = shares.iter().filter_map(|share| share.server);
+            if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
+                (self.shares, self.order) = (shares, order);
+                return input::Outcome::Stalled;
+            }
             let mut pieces = std::mem::take(&mut self.share_pieces);
             pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
             let how = match split {

@@ -205,6 +205,14 @@ impl Engine {
             let part = Call { raw, args, command, plan: plan::of(command), started: call.started };
             commands.push(self.plan_command(id, pool, part, &mut pieces, now));
         }
+        let servers = pieces.iter().filter_map(|piece| piece.server.ok());
+        if self.crowded > 0 && guard.is_none() && self.hold_back_for(id, pool, servers, false, (call.started, now)) {
+            if let Some(client) = self.redis(id) {
+                client.queue = Some(queue);
+            }
+            self.charge_session(id);
+            return Outcome::Stalled;
+        }
         if let Some(Guard::Holds(link, watched)) = guard {
             if pieces.iter().any(|piece| piece.server != Ok(watched)) {
                 self.refuse_request(id, CROSS_SLOT);

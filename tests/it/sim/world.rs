@@ -90,7 +90,7 @@ impl World {
             servers: (0..plan.servers).map(|_| SimServer::new()).collect(),
             connections: Vec::new(),
             connecting: Vec::new(),
-            ledger: Ledger::new(plan.rejoin == Rejoin::Safe),
+            ledger: Ledger::new(plan.rejoin == Rejoin::Safe || plan.on_failure != OnFailure::Error),
             homes: Key::all().map(home).collect(),
             reference: Store::default(),
             names: 0,

@@ -1,0 +1,165 @@
+//! Full queues to servers: clients are held back, and nothing is refused before its time is over.
+//!
+//! A message may be as large as `value_limit`, so what counts is what waits behind the one that is being written. Who has
+//! something for a server whose queue is full is not read on, and goes on when the queue has drained; or is answered by
+//! the pool's policy at its deadline. Others, and servers with room, are not concerned.
+
+use super::chores::Chore;
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, QUEUE_LIMIT, Ticket};
+use super::session::SessionId;
+use super::{Engine, server_id};
+use crate::config::model::{PoolId, ServerId};
+use crate::proto::memcache::request::Words;
+use crate::time::Instant;
+
+/// Clients that go on in one event when a queue has drained; the others do in the next ones.
+const RELIEVED: usize = 200;
+
+impl Link {
+    /// Whether its queue may be full: what is worth a closer look.
+    #[inline]
+    pub(super) fn is_long(&self) -> bool {
+        self.outbox.unwritten().len() > QUEUE_LIMIT || self.in_flight.len() >= IN_FLIGHT_LIMIT
+    }
+
+    /// Whether what asks for little has to wait until its queue has drained.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight.len() >= IN_FLIGHT_LIMIT || self.behind() > QUEUE_HARD_LIMIT
+    }
+
+    /// Unwritten bytes behind the request that is being written.
+    fn behind(&self) -> usize {
+        let unwritten = self.outbox.unwritten().len();
+        let rest = |ticket: &Ticket| self.outbox.from(ticket.start).len();
+        // Behind the one that has begun to leave; if none has, behind the next.
+        let next = self.in_flight.partition_point(|ticket| rest(ticket) >= unwritten);
+        self.in_flight.get(next).map_or(0, rest)
+    }
+
+    /// Whether its queue has drained so far that clients may go on.
+    fn has_room(&self) -> bool {
+        self.outbox.unwritten().len() <= QUEUE_LIMIT / 2 && self.in_flight.len() <= IN_FLIGHT_LIMIT / 2
+    }
+}
+
+impl Engine {
+    /// Takes note of a queue that has become long.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_crowd(&mut self, id: LinkId) {
+        let link = &mut self.links[id.index()];
+        if !std::mem::replace(&mut link.crowded, true) {
+            self.crowded += 1;
+        }
+    }
+
+    /// A queue is short again, or gone.
+    pub(super) fn end_crowd(&mut self, id: LinkId) {
+        if std::mem::take(&mut self.links[id.index()].crowded) {
+            self.crowded -= 1;
+        }
+    }
+
+    /// Has a client wait until a link's queue has drained.
+    #[cold]
+    pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
+        self.note_crowd(link);
+        self.links[link.index()].stalled.push_back(id);
+        if let Some(session) = self.session(id) {
+            session.stalled = true;
+        }
+    }
+
+    /// Holds a client back if the queue to one of the servers that it has something for is full, unless its time is over.
+    /// A queue is full earlier for what brings much (`small` is false).
+    #[cold]
+    pub(super) fn hold_back_for(
+        &mut self,
+        id: SessionId,
+        pool: PoolId,
+        servers: impl Iterator<Item = ServerId>,
+        small: bool,
+        (started, now): (Instant, Instant),
+    ) -> bool {
+        if self.deadline(pool, started) <= now {
+            return false;
+        }
+        for server in servers {
+            if !self.pools[pool.index()].live[server.index()] {
+                continue;
+            }
+            let link = self.link_of(pool, id, server, now);
+            let of = &self.links[link.index()];
+            if of.is_long() && !of.suspect && !matches!(of.state, LinkState::Down { .. }) && (!small || of.is_full()) {
+                self.stall(id, link);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// As [`Engine::hold_back_for`], of something small for all servers.
+    #[cold]
+    pub(super) fn holds_back_all(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        let servers = (0..self.pools[pool.index()].live.len()).map(server_id);
+        self.hold_back_for(id, pool, servers, true, (started, now))
+    }
+
+    /// As [`Engine::hold_back_for`], of the first keys of a get.
+    #[cold]
+    pub(super) fn holds_back_get(
+        &mut self,
+        id: SessionId,
+        words: Words<'_>,
+        count: usize,
+        started: Instant,
+        now: Instant,
+    ) -> bool {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        let ring = &self.pools[pool.index()].ring;
+        let mut servers: Vec<_> = words.take(count).filter_map(|key| ring.route(key, 0)).collect();
+        servers.sort_unstable();
+        servers.dedup();
+        self.hold_back_for(id, pool, servers.into_iter(), true, (started, now))
+    }
+
+    /// As [`Engine::hold_back_for`], of a request for the server of its key for which there was no room.
+    #[cold]
+    pub(super) fn hold_back_from(&mut self, id: SessionId, pool: PoolId, server: ServerId, now: Instant) {
+        let link = self.link_of(pool, id, server, now);
+        self.stall(id, link);
+    }
+
+    /// Whether a server is taking what is too much for it to take at once: what is not written yet waits for that, which
+    /// says nothing against the server.
+    #[cold]
+    pub(super) fn is_taking(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        let Some(timeout) = self.timeout(pool) else { return false };
+        let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.links[link.index()]);
+        links.any(|link| link.purpose == Purpose::Traffic && link.blocked && now - link.heard < timeout / 2)
+    }
+
+    /// Lets clients go on, in the order in which they came, as far as a link's queue has drained.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn relieve(&mut self, id: LinkId, now: Instant) {
+        for _ in 0..RELIEVED {
+            let link = &self.links[id.index()];
+            if !link.has_room() {
+                return;
+            }
+            if link.stalled.is_empty() {
+                return self.end_crowd(id);
+            }
+            self.pay_open(id, now); // what was refused meanwhile comes before what is not
+            if let Some(session) = self.links[id.index()].stalled.pop_front() {
+                self.resumable.push(session);
+                self.settle(now);
+            }
+        }
+        self.put_off(Chore::Relieve(id), now);
+    }
+}
