@@ -98,6 +98,7 @@ impl Engine {
             server,
         };
         let outcome = self.write_degraded(&mut body, pool, lost, failure);
+        self.doubt_watch(id);
         self.end_request(pool, outcome);
         if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
             body.clear();

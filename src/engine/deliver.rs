@@ -406,6 +406,9 @@ impl Engine {
             let done = slot.waiting == 0;
             let after = merge.footprint();
             session.held += after - before;
+            if forgiven.is_some() {
+                self.doubt_watch(id);
+            }
             if done {
                 self.advance(id);
             }
@@ -421,6 +424,7 @@ impl Engine {
             let failure = forgiven.unwrap_or(Failure::NoMemory);
             let lost = Lost { verb, conditional, echo: &echo, in_place, server: Some(server) };
             outcome = self.write_degraded(&mut degraded, pool, lost, failure);
+            self.doubt_watch(id);
             parts = [&degraded, b""];
         }
         let session = self.sessions.get_mut(id.index())?;

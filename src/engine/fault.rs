@@ -308,6 +308,7 @@ impl Engine {
                 }
             }
         }
+        self.doubt_watch(id);
         if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting == 0)) {
             self.advance(id);
             self.charge_session(id);

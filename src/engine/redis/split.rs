@@ -191,6 +191,7 @@ impl Engine {
                 }
                 Err(failure) => {
                     self.count_degraded(id, piece.owner, failure);
+                    self.doubt_watch(id);
                     outcome = Some(self.failed_outcome(pool));
                     let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
                     if let Some(server) = piece.owner {

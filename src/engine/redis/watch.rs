@@ -1,9 +1,11 @@
 //! `WATCH`: the server has to know who watches, so it goes through a connection of the client's own, and so does the
 //! transaction that it guards.
 //!
-//! A watch that is not in force is a broken one, whatever the reason: it could not be made, its connection is gone, or
-//! the ring has changed, so that its keys may have been changed at another server. The transaction behind a broken watch does not take place; it is
-//! answered as if a key had been changed, or, when the client was told that its `WATCH` failed, with an error.
+//! A watch that is not in force is a broken one, whatever the reason: it could not be made, its connection is gone,
+//! the ring has changed, so that its keys may have been changed at another server, or something that the client asked
+//! meanwhile was answered in a server's place, so that it takes for the state of a key what is none. The transaction behind a
+//! broken watch does not take place; it is answered as if a key had been changed, or, when the client was told that its
+//! `WATCH` failed, with an error.
 
 use super::dedicated::Use;
 use super::gather::How;
@@ -30,6 +32,8 @@ pub(crate) struct Watch {
     open: u32,
     /// The client was told of a failure.
     refused: bool,
+    /// The client was answered in a server's place meanwhile: what it takes for the state of a key may not be one.
+    doubted: bool,
     /// The ring of the pool at the first of them.
     ring_version: u32,
 }
@@ -129,7 +133,8 @@ impl Engine {
         let watch = session.redis.as_ref()?.watch.as_ref()?;
         // What failed without a word of the server was told where failures are told.
         let refused = watch.refused || (watch.open > 0 && self.policy(session.pool) == OnFailure::Error);
-        let in_force = watch.open == 0 && watch.ring_version == self.pools[session.pool.index()].ring_version;
+        let in_force =
+            watch.open == 0 && !watch.doubted && watch.ring_version == self.pools[session.pool.index()].ring_version;
         let link = watch.link.filter(|(link, _)| in_force && self.own_link(id, *link).is_some());
         Some(match link {
             Some((link, server)) => Guard::Holds(link, server),
@@ -147,6 +152,16 @@ impl Engine {
         watch.refused |= refused;
         if let Some((link, _)) = watch.link.take() {
             self.close_dedicated(id, link);
+        }
+    }
+
+    /// A client was told, in a server's place, what it cannot tell from the truth. What it makes of that must not pass for
+    /// a change of what it watches.
+    #[cold]
+    pub(in crate::engine) fn doubt_watch(&mut self, id: SessionId) {
+        let forgives = self.session_ref(id).is_some_and(|session| self.forgives(session.pool));
+        if forgives && let Some(watch) = self.redis(id).and_then(|client| client.watch.as_deref_mut()) {
+            watch.doubted = true;
         }
     }
 

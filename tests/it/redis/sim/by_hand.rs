@@ -2,8 +2,10 @@
 
 use softmiss::config::model::{OnEject, OnFailure, Rejoin};
 
+use super::client::Asked;
 use super::draw::Draft;
 use super::plan::{Plan, PoolPlan, RETRY, TIMEOUT};
+use super::store::Guard;
 use super::world::World;
 
 /// One server, one client, and nothing that happens by itself.
@@ -32,12 +34,7 @@ fn world(server_connections: usize, auto_eject: bool) -> World {
 impl World {
     fn move_all(&mut self) {
         for _ in 0..12 {
-            while !self.connecting.is_empty() && !self.nodes[0].hung {
-                self.connect();
-            }
-            (0..self.customers.len()).for_each(|at| self.give(at));
-            (0..self.connections.len()).for_each(|at| self.carry_there(at));
-            (0..self.connections.len()).for_each(|at| self.carry_back(at));
+            self.move_everything();
         }
         self.settle();
     }
@@ -48,6 +45,9 @@ impl World {
         let mut draft = Draft::default();
         draw(self, &mut draft);
         self.send(0, draft);
+        while !self.customers[0].unsent.is_empty() {
+            self.give(0);
+        }
     }
 }
 
@@ -114,4 +114,26 @@ fn a_client_that_was_told_that_its_subscription_has_ended_hears_no_more() {
     world.nodes[0].hung = false;
     world.move_all();
     assert_eq!(world.tally.get("messages"), None);
+}
+
+#[test]
+fn a_read_that_was_answered_in_a_servers_place_breaks_the_watch_of_its_client() {
+    let mut world = world(1, false);
+    world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1"));
+    world.move_all();
+    world.draw_and_send(|world, draft| {
+        draft.words(&["WATCH", "key1"]);
+        world.expect(0, draft, Asked::Watch);
+    });
+    world.move_all();
+    assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
+    world.nodes[0].hung = true;
+    world.draw_and_send(|world, draft| world.draw_get(0, draft, "key1"));
+    world.pass(TIMEOUT.as_nanos() as u64); // it is told that the key is not there
+    assert_eq!(world.tally.get("misses"), Some(&1));
+    world.nodes[0].hung = false;
+    let guard = Guard { database: 0, key: "key1".to_owned(), state: None };
+    world.draw_and_send(|world, draft| world.draw_guarded(0, draft, vec![guard]));
+    world.move_all();
+    assert_eq!(world.tally.get("guards that held"), Some(&1));
 }

@@ -73,23 +73,28 @@ impl World {
         let end = self.now + span.as_nanos() as u64;
         while self.now < end {
             self.ledger.tick += 1;
-            while !self.connecting.is_empty() {
-                self.connect();
-            }
-            (0..self.customers.len()).for_each(|at| self.give(at));
-            let mut at = 0;
-            while at < self.connections.len() {
-                self.carry_there(at);
-                at += 1;
-            }
-            let ids: Vec<_> = self.connections.iter().map(|one| one.id).collect();
-            for id in ids {
-                if let Some(at) = self.connections.iter().position(|one| one.id == id) {
-                    self.carry_back(at);
-                }
-            }
+            self.move_everything();
             self.pass(5 * MS);
             self.settle();
+        }
+    }
+
+    /// Whatever is on its way comes a step further.
+    pub(super) fn move_everything(&mut self) {
+        for _ in 0..self.connecting.len() {
+            self.connect();
+        }
+        (0..self.customers.len()).for_each(|at| self.give(at));
+        let mut at = 0;
+        while at < self.connections.len() {
+            self.carry_there(at);
+            at += 1;
+        }
+        let ids: Vec<_> = self.connections.iter().map(|one| one.id).collect();
+        for id in ids {
+            if let Some(at) = self.connections.iter().position(|one| one.id == id) {
+                self.carry_back(at);
+            }
         }
     }
 }

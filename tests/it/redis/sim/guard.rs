@@ -72,28 +72,32 @@ impl World {
             return self.send(at, draft);
         }
         let guarding = guarding.clone();
+        let guard = |watched: &Watched| Guard {
+            database: watched.database,
+            key: watched.key.clone(),
+            state: watched.base.clone().flatten(),
+        };
+        self.draw_guarded(at, &mut draft, guarding.watched.iter().map(guard).collect());
+        self.send(at, draft);
+    }
+
+    /// A transaction that replaces the first of the keys that are watched, or does nothing to it.
+    pub(super) fn draw_guarded(&mut self, at: usize, draft: &mut Draft, guards: Vec<Guard>) {
         draft.words(&["MULTI"]);
-        self.expect(at, &mut draft, Asked::Ok);
+        self.expect(at, draft, Asked::Ok);
         let mut parts = Vec::new();
         for _ in 0..self.random.below(2) {
             draft.words(&["PING"]);
             parts.push(Asked::Pong);
         }
         if !self.random.one_in(4) {
-            let guard = |watched: &Watched| Guard {
-                database: watched.database,
-                key: watched.key.clone(),
-                state: watched.base.clone().flatten(),
-            };
-            let guards = guarding.watched.iter().map(guard).collect();
-            let key = guarding.watched[0].key.clone();
+            let key = guards[0].key.clone();
             let (serial, value) = self.value(at, &key, guards);
             draft.words(&["SET", &key, &value]);
             parts.push(Asked::Set(serial));
         }
-        parts.iter().for_each(|_| self.expect(at, &mut draft, Asked::Queued));
+        parts.iter().for_each(|_| self.expect(at, draft, Asked::Queued));
         draft.words(&["EXEC"]);
-        self.expect(at, &mut draft, Asked::GuardedExec(parts));
-        self.send(at, draft);
+        self.expect(at, draft, Asked::GuardedExec(parts));
     }
 }

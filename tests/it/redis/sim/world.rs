@@ -206,16 +206,17 @@ impl World {
         match self.random.below(24) {
             0..7 => self.ask(),
             7..10 => self.connect(),
-            10..14 => {
+            // Several at a time, or requests would mostly wait.
+            10..14 => (0..4).for_each(|_| {
                 if let Some(at) = self.some_connection() {
                     self.carry_there(at);
                 }
-            }
-            14..19 => {
+            }),
+            14..19 => (0..4).for_each(|_| {
                 if let Some(at) = self.some_connection() {
                     self.carry_back(at);
                 }
-            }
+            }),
             19 => self.remember(),
             20 => (0..self.customers.len()).for_each(|at| self.give(at)),
             _ => {
