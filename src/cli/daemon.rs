@@ -1,11 +1,12 @@
 //! Running in the background, and the file with the process id.
 
 use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 /// Set in the environment of the process that runs in the background.
 const MARK: &str = "SOFTMISS_IN_BACKGROUND";
@@ -16,24 +17,57 @@ pub fn is_background() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Starts this program again with the same arguments, detached from the terminal and in a process group of its own.
-/// Returns the id of the new process.
+/// What the process in the background says on its stdout when it serves.
+const READY: &[u8] = b"ready";
+
+/// Starts this program again with the same arguments, detached from the terminal and in a process group of its own, and
+/// waits until it serves. Returns the id of the new process, or, when it has ended without serving, what it said.
 ///
 /// # Errors
 ///
 /// When it cannot be started.
-pub fn spawn() -> anyhow::Result<u32> {
+pub fn spawn() -> anyhow::Result<Result<u32, String>> {
     let program = std::env::current_exe().context("cannot find out the path of this program")?;
-    let child = Command::new(program)
+    let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
         .context("cannot start in the background")?;
-    Ok(child.id())
+    let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        bail!("cannot start in the background");
+    };
+    // On a thread of its own, since the other one must not wait for somebody to read what it has to say.
+    let said = std::thread::Builder::new().spawn(move || {
+        let mut said = Vec::new();
+        let _ = stderr.read_to_end(&mut said);
+        said
+    })?;
+    let mut word = Vec::new();
+    stdout.read_to_end(&mut word).context("cannot hear of the process in the background")?;
+    if word == READY {
+        return Ok(Ok(child.id()));
+    }
+    let status = child.wait()?;
+    let said = said.join().unwrap_or_default();
+    Ok(Err(format!("{}softmiss: could not start in the background ({status})", String::from_utf8_lossy(&said))))
+}
+
+/// Tells whoever started this process in the background that it serves, and is heard no more there.
+///
+/// # Errors
+///
+/// When there is no `/dev/null`.
+pub fn is_ready() -> io::Result<()> {
+    let nowhere = fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stderr(&nowhere)?;
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(READY).and_then(|()| stdout.flush()); // who started it may be gone
+    rustix::stdio::dup2_stdout(&nowhere)?;
+    Ok(())
 }
 
 /// A file with the id of this process, removed when it is dropped.

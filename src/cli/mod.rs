@@ -31,7 +31,7 @@ Examples:
   softmiss top 127.0.0.1:22223           watch it run, by its admin port
 
 Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT answer what has been read and end;
-SIGHUP reopens the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
+SIGHUP and SIGUSR1 reopen the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
 
 /// `--admin`.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ pub(crate) struct Flags {
     #[arg(short = 't', long = "test-conf")]
     pub(crate) test_conf: bool,
 
-    /// Run in the background
+    /// Run in the background; returns when it serves, or says why not
     #[arg(short = 'd', long = "daemonize")]
     pub(crate) daemonize: bool,
 

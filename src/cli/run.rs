@@ -5,33 +5,63 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{AdminFlag, Flags, check, colour, complain, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
-use crate::config::model::{LogLevel, Port, Settings};
-use crate::io::{Proxy, log, signal};
+use crate::config::Loaded;
+use crate::config::model::{LogLevel, LogSettings, Port, Settings};
+use crate::io::Proxy;
+use crate::io::log::{self, Log};
+use crate::io::signal::Signals;
 
 /// Where the statistics are when nobody says otherwise, as with twemproxy, but on loopback only.
 const USUAL_STATS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 22222));
 
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
+    let in_background = flags.daemonize && !daemon::is_background();
+    // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
+    let signals = (!in_background).then(Signals::catch).transpose().context("cannot catch signals")?;
     let mut loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(report) => {
             complain(&report.render(colour()));
-            complain(&format!("\nsoftmiss: {} is refused, {}", file.display(), check::problems(report.errors())));
+            let refused = format!("{} is refused, {}", file.display(), check::problems(report.errors()));
+            complain(&format!("\nsoftmiss: {refused}"));
+            if flags.output.is_some() {
+                let log = log::start(LogSettings::default(), flags.output.as_deref())?;
+                error!("{refused}:\n{}", report.render(false));
+                drop(log);
+            }
             return Ok(ExitCode::FAILURE);
         }
     };
     apply(flags, &mut loaded.config.settings);
-    if flags.daemonize && !daemon::is_background() {
-        let pid = daemon::spawn()?;
-        complain(&format!("softmiss: runs in the background as process {pid}"));
-        return Ok(ExitCode::SUCCESS);
-    }
+    let Some(signals) = signals else {
+        return Ok(match daemon::spawn()? {
+            Ok(pid) => {
+                complain(&format!("softmiss: runs in the background as process {pid}"));
+                ExitCode::SUCCESS
+            }
+            Err(said) => {
+                complain(&said);
+                ExitCode::FAILURE
+            }
+        });
+    };
     let log = log::start(loaded.config.settings.log, flags.output.as_deref())?;
+    let served = serve(loaded, flags, &log, signals);
+    if let Err(error) = &served
+        && flags.output.is_some()
+    {
+        error!("softmiss cannot start: {error:#}"); // as is said on stderr
+    }
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the proxy until it is ended.
+fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyhow::Result<()> {
     for warning in &loaded.warnings.diagnostics {
         let help = warning.help.as_deref().unwrap_or_default();
         warn!(file = loaded.warnings.name, help, "{}", warning.message);
@@ -49,9 +79,13 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         statsd::start(settings, proxy.observed())?;
     }
     let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
-    signal::run(proxy, Some(log.control()))?;
+    if flags.daemonize {
+        log.control().leave_stderr()?;
+        daemon::is_ready()?;
+    }
+    signals.run_until(proxy, Some(log.control()), std::future::pending());
     drop(pid_file);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Where a port is served. The usual address is taken only if it is free: a second proxy on the host must start too.

@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
     };
-    signal::run_until(proxy, None, show)?;
+    signal::Signals::catch()?.run_until(proxy, None, show);
     let view = View { elapsed: start.elapsed(), nodes: &nodes, board: &board, seen: &seen };
     if !options.no_load {
         say(&table::summary(&view, monkey.deeds));

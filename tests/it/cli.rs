@@ -165,9 +165,7 @@ fn unix_sockets_on_both_sides() {
         behind.display(),
         behind.display()
     );
-    super::support::wait_until("memcached's socket", std::time::Duration::from_secs(5), || {
-        UnixStream::connect(&behind).is_ok()
-    });
+    super::support::wait_until("memcached's socket", Duration::from_secs(5), || UnixStream::connect(&behind).is_ok());
     let proxy = Proxy::with_file(&text, port);
     assert_eq!(std::fs::metadata(&front).expect("the socket").permissions().mode() & 0o777, 0o600);
     let mut stream = UnixStream::connect(&front).expect("connect");
@@ -213,4 +211,87 @@ fn a_second_start_leaves_the_socket_of_the_first_alone() {
     first.signal("TERM");
     assert!(first.wait(Duration::from_secs(10)).success());
     assert!(!path.exists(), "it removes its own");
+}
+
+/// The arguments that put a proxy in the background, and the places of its log and its id.
+fn in_background(file: &Path) -> (Vec<String>, std::path::PathBuf, std::path::PathBuf) {
+    let (log, pid) = (file.with_extension("log"), file.with_extension("pid"));
+    let arguments = ["-c", &file.display().to_string(), "-d", "-s", &free_port().to_string(), "--admin", "none"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(["-o".to_owned(), log.display().to_string(), "-p".to_owned(), pid.display().to_string()]);
+    (arguments.collect(), log, pid)
+}
+
+#[test]
+fn what_starts_in_the_background_serves_when_that_is_said() {
+    let server = Process::memcached();
+    let (file, port) = (scratch_dir().join("file.yml"), free_port());
+    let text = format!("pool:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['{}:1']\n", server.address);
+    std::fs::write(&file, text).expect("write the file");
+    let (arguments, log, pid) = in_background(&file);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let started = softmiss(&arguments);
+    assert!(started.status.success(), "{}", err(&started));
+    // At once, without waiting.
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut client = super::support::client::Client::connect(address);
+    assert_eq!(client.ask("mn\r\n"), "MN");
+    let id = std::fs::read_to_string(&pid).expect("the pid file");
+    assert!(err(&started).contains(&format!("process {id}")), "{}", err(&started));
+
+    // A second one cannot start: said here, and in its log.
+    let other = file.with_file_name("other.yml");
+    std::fs::copy(&file, &other).expect("copy");
+    let (arguments, other_log, other_pid) = in_background(&other);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let second = softmiss(&arguments);
+    assert_eq!(second.status.code(), Some(1), "{}", err(&second));
+    assert!(err(&second).contains("cannot listen on"), "{}", err(&second));
+    let told = std::fs::read_to_string(other_log).expect("a log");
+    assert!(told.contains("cannot listen on") && told.contains("ERROR"), "{told}");
+    assert!(!other_pid.exists());
+
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill").success());
+    super::support::wait_until("its end", Duration::from_secs(10), || !pid.exists());
+    assert!(std::fs::read_to_string(log).expect("a log").contains("pool is served"));
+}
+
+#[test]
+fn a_file_that_is_refused_is_told_of_in_the_log_as_well() {
+    let file = scratch_dir().join("file.yml");
+    std::fs::write(&file, "pool:\n  listen: 127.0.0.1:1\n").expect("write the file");
+    let (arguments, log, _) = in_background(&file);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let refused = softmiss(&arguments);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("is refused"));
+    assert!(std::fs::read_to_string(log).expect("a log").contains("is refused"));
+}
+
+#[test]
+fn a_signal_as_soon_as_it_listens_does_not_kill_it() {
+    let server = Process::memcached();
+    for signal in ["HUP", "USR1", "USR2"].into_iter().cycle().take(9) {
+        let (file, port) = (scratch_dir().join("file.yml"), free_port());
+        let text = format!("pool:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['{}:1']\n", server.address);
+        std::fs::write(&file, text).expect("write the file");
+        let mut proxy = Command::new(env!("CARGO_BIN_EXE_softmiss"))
+            .arg("-c")
+            .arg(&file)
+            .args(["-s", &free_port().to_string(), "--admin", "none"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("softmiss");
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(proxy.try_wait().expect("its state").is_none(), "it did not start");
+        }
+        let id = proxy.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().expect("kill").success());
+        let answer = super::support::client::Client::connect(address).ask("mn\r\n");
+        assert_eq!(answer, "MN", "after {signal}");
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill").success());
+        assert!(proxy.wait().expect("its end").success(), "after {signal}");
+    }
 }

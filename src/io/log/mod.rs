@@ -135,6 +135,19 @@ impl LogControl {
         Ok(())
     }
 
+    /// Writes no more to stderr, of which nobody reads any more. Does nothing for a file.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `/dev/null`.
+    pub fn leave_stderr(&self) -> io::Result<()> {
+        if self.path.is_none() {
+            self.queue.turn_to(append(Path::new("/dev/null"))?);
+            self.queue.flush(FLUSH_LIMIT);
+        }
+        Ok(())
+    }
+
     /// Counts lines that are dropped in these counters.
     pub fn count_in(&self, counters: Arc<Counters>) {
         self.queue.count_in(counters);

@@ -92,10 +92,12 @@ impl Queue {
         state.counters = Some(counters);
     }
 
-    /// Waits until everything is written, for so long at most.
+    /// Waits until everything is written, and another file taken, for so long at most.
     pub(super) fn flush(&self, limit: Duration) {
         let state = self.lock();
-        let _ = self.done.wait_timeout_while(state, limit, |state| state.busy || !state.lines.is_empty());
+        let _ = self
+            .done
+            .wait_timeout_while(state, limit, |state| state.busy || !state.lines.is_empty() || state.fresh.is_some());
     }
 
     fn write(&self, output: &mut File) {
