@@ -24,6 +24,16 @@ pub enum Effect {
         link: LinkId,
         /// At once, with all that is still on its way: the server must not be handed it later.
         reset: bool,
+        /// In place of that, say nothing more on it and wait until the server closes it: then it has carried out all that
+        /// it was asked on it. Report with [`super::Engine::link_ended`].
+        lingers: bool,
+    },
+    /// Reset the connections to this server whose end is being waited for, and report each.
+    EndLingering {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
     },
     /// The ring has changed: every other worker is to be woken ([`super::Engine::refresh`]).
     News,
@@ -83,6 +93,16 @@ pub enum Notice {
         server: ServerId,
         /// Times that it happened since it was last told.
         untold: u32,
+    },
+    /// A server answers, and has not come to the end of connections that were given up: what it was asked on them it may
+    /// carry out late.
+    Unfinished {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// How many they are; they are reset.
+        connections: usize,
     },
     /// A server is well, and stays out because it has changed the ring too often.
     HeldBack {

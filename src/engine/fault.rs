@@ -91,7 +91,11 @@ impl Engine {
         let stalled = std::mem::take(&mut link.stalled);
         link.blocked = false;
         let reset = !tickets.is_empty();
-        self.effects.push_back(Effect::Disconnect { link: id, reset });
+        let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
+        if lingers {
+            self.board.lingers(pool, server);
+        }
+        self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
         self.end_crowd(id);
         self.resumable.extend(stalled);
@@ -106,7 +110,7 @@ impl Engine {
         if purpose == Purpose::Probe {
             self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
-                self.undelivered(pool, server, ticket.verb, ticket.database, now);
+                self.owe_again(pool, server, ticket.verb, ticket.database, now);
                 self.owe_lost((pool, server), ticket, request, false, now);
             }
             self.charge_link(id);
@@ -246,12 +250,12 @@ impl Engine {
         now: Instant,
     ) {
         let id = SessionId { index: ticket.session, generation: ticket.generation };
+        if ticket.session == Ticket::NOBODY {
+            return self.owe_again(pool, server, ticket.verb, ticket.database, now);
+        }
         self.undelivered(pool, server, ticket.verb, ticket.database, now);
         if ticket.is(Ticket::NOREPLY) {
             self.count_failure(pool, Some(server), failure);
-            return;
-        }
-        if ticket.session == Ticket::NOBODY {
             return;
         }
         // The last part of a request decides how long it took.
@@ -340,6 +344,9 @@ impl Engine {
             for server in (0..standing.len()).map(server_id) {
                 if standing[server.index()] == Standing::Out {
                     self.schedule_probe(pool, server);
+                }
+                if self.board.ends_lingering(pool, server) {
+                    self.effects.push_back(Effect::EndLingering { pool, server });
                 }
             }
             if standing == self.pools[index].standing {

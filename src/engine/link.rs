@@ -163,14 +163,16 @@ pub(crate) enum Purpose {
     Dedicated(SessionId),
 }
 
-/// How far an ejected server with `rejoin: safe` has come.
+/// How far an ejected server has come; the steps between the first and the last are for `rejoin: flush` and `safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ProbeStep {
     /// It is asked whether it is there.
     #[default]
     Ask,
-    /// It is there, and given time to come to the end of what older connections have left behind.
+    /// It is there, and given time to come to the end of what it was asked on older connections.
     Settle,
+    /// It has not come to that end, so they were reset at this time.
+    Reset(Instant),
     /// It is asked who it is.
     Identify,
     /// It gets what it is owed.

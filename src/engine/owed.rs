@@ -9,6 +9,7 @@ use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::stall::Often;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
 use crate::health::debts::{OwedKey, Taken};
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, stats};
@@ -120,11 +121,20 @@ impl Engine {
     }
 
     /// A debt has been paid, or refused.
-    pub(super) fn paid(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
+    pub(super) fn paid(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
+        let Ticket { verb, database, .. } = ticket;
         let link = &mut self.links[id.index()];
+        let is_probe = link.purpose == Purpose::Probe;
         link.paying = link.paying.saturating_sub(1);
         let (pool, server, over) = (link.pool, link.server, link.paying == 0);
         match (verb, status) {
+            (Verb::FlushAll | Verb::FlushDatabase, Status::Unwilling(failure @ Failure::Unready)) => {
+                self.owe_again(pool, server, verb, database, now);
+                if is_probe {
+                    self.fail_link(id, failure, now);
+                }
+                return;
+            }
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
                 self.tell_seldom(Often::Unflushed, (pool, server), now, |untold| Notice::Unflushed {
@@ -137,7 +147,6 @@ impl Engine {
             (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),
             _ => {}
         }
-        let is_probe = self.links[id.index()].purpose == Purpose::Probe;
         if over && !(self.board.owes(pool, server) && self.pay(id, now)) && is_probe {
             self.probe_paid(id, now);
         }
@@ -170,12 +179,19 @@ impl Engine {
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
     /// come back with what it was told to forget.
     pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
-        if matches!(verb, Verb::FlushAll | Verb::FlushDatabase) && (self.forgives(pool) || self.is_safe(pool)) {
-            match verb {
-                Verb::FlushDatabase => self.board.owe_database(pool, server, database, now),
-                _ => self.board.owe_flush(pool, server, now),
-            }
-            self.remind(pool, server, now);
+        if self.forgives(pool) || self.is_safe(pool) {
+            self.owe_again(pool, server, verb, database, now);
         }
+    }
+
+    /// A flush has to be carried out, whoever has asked for it. What was taken from the board and was not confirmed
+    /// returns to it, whatever the pool's policy.
+    pub(super) fn owe_again(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
+        match verb {
+            Verb::FlushDatabase => self.board.owe_database(pool, server, database, now),
+            Verb::FlushAll => self.board.owe_flush(pool, server, now),
+            _ => return,
+        }
+        self.remind(pool, server, now);
     }
 }

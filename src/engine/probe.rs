@@ -1,26 +1,37 @@
 //! Finding out whether an ejected server is well again, without a client's request.
 //!
 //! One worker probes; the others learn of the return from the board. A probe is a connection of its own: it asks for the
-//! version, pays what is owed, and if all of that is answered the server is restored. With `rejoin: safe` there are
-//! more steps between ([`ProbeStep`]).
+//! version, pays what is owed, and if all of that is answered the server is restored. Unless `rejoin: keep` is set, there
+//! are more steps between ([`ProbeStep`]): what the server had been asked before it was given up must not be carried out
+//! behind the payment. So connections with writes in flight are not simply closed then ([`Engine::lingers`]): the server
+//! closes them when it has come to their end, and that is waited for.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a client's verbs are not asked here")]
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::deadline::Timer;
 use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
+use super::outbox::Outbox;
 use super::{Effect, Engine, Notice};
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::tracker::Passed;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
 
-/// Between a server's first word and the deletes that it is owed. What had reached it before it was cut off, and was
-/// never answered, is carried out in this time and not after them.
+/// At least so much lies between a server's first word and what it is owed, and between the reset of connections and that:
+/// for what was asked on connections whose end cannot be seen (of a process before this one, of one that was reset).
 const SETTLING: Duration = Duration::from_millis(100);
+
+/// How long after its first word a server may take to come to the end of connections that were given up. One that does
+/// not has not even got their ends: the network has lost them, and sends them again ever more seldom.
+const LINGER_LIMIT: Duration = Duration::from_millis(500);
+
+/// Between two looks at how many are left.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// Sets the timer of the next probe of an ejected server.
@@ -58,9 +69,6 @@ impl Engine {
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
         (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, false);
-        if !self.is_safe(self.links[id.index()].pool) {
-            self.pay(id, now); // a flush that was missed, at most
-        }
         self.ask_version(id, now);
     }
 
@@ -71,7 +79,7 @@ impl Engine {
         let now = link.heard;
         match ticket.verb {
             Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {
-                self.paid(id, ticket.verb, status, now)
+                self.paid(id, ticket, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
@@ -89,17 +97,49 @@ impl Engine {
 
     /// The timer of a link has fired on which nothing is in flight. If it is a probe's, its server may have settled.
     pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.step != ProbeStep::Settle {
-            return;
+        let link = &self.links[id.index()];
+        let (pool, server, answered) = (link.pool, link.server, link.heard);
+        let since = match link.step {
+            ProbeStep::Settle => answered,
+            ProbeStep::Reset(at) => at,
+            _ => return,
+        };
+        if now < since + SETTLING {
+            return self.arm_link(id, since + SETTLING);
         }
-        let settled = link.heard + SETTLING;
-        if now < settled {
-            self.arm_link(id, settled);
-            return;
+        let left = self.board.lingering(pool, server);
+        if left > 0 && link.step == ProbeStep::Settle {
+            if now < answered + LINGER_LIMIT {
+                return self.arm_link(id, now + LOOK);
+            }
+            self.links[id.index()].step = ProbeStep::Reset(now);
+            self.board.end_lingering(pool, server);
+            self.effects.push_back(Effect::News);
+            self.effects.push_back(Effect::Notice(Notice::Unfinished { pool, server, connections: left }));
+            return self.arm_link(id, now + SETTLING);
         }
-        link.step = ProbeStep::Identify;
-        self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+        if self.is_safe(pool) {
+            self.links[id.index()].step = ProbeStep::Identify;
+            return self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+        }
+        self.links[id.index()].step = ProbeStep::Pay;
+        if !self.pay(id, now) {
+            self.probe_paid(id, now);
+        }
+    }
+
+    /// Whether a connection that is given up with these requests in flight is not closed before the server has come to
+    /// its end: it may carry out writes of it, and what it is owed must come behind them.
+    pub(super) fn lingers(&self, pool: PoolId, failure: Failure, tickets: &VecDeque<Ticket>, outbox: &Outbox) -> bool {
+        let changes = |ticket: &Ticket| !ticket.only_reads() && !outbox.is_unwritten(ticket.start);
+        self.config.pools[pool.index()].rejoin != Rejoin::Keep
+            && !matches!(failure, Failure::Closed | Failure::Reset) // the server has done so itself
+            && tickets.iter().any(changes)
+    }
+
+    /// A server has come to the end of a connection to it that was waited for, or will not.
+    pub fn link_ended(&mut self, pool: PoolId, server: ServerId) {
+        self.board.ended(pool, server);
     }
 
     /// An ejected server has answered well all that it was asked so far: the next step.
@@ -113,7 +153,7 @@ impl Engine {
             if !self.board.probe_answered(pool, server, now) {
                 return self.end_probe(id);
             }
-            if self.is_safe(pool) {
+            if self.config.pools[pool.index()].rejoin != Rejoin::Keep {
                 self.links[id.index()].step = ProbeStep::Settle;
                 return self.arm_link(id, now + SETTLING);
             }
@@ -150,7 +190,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: false });
+        self.effects.push_back(Effect::Disconnect { link: id, reset: false, lingers: false });
         self.schedule_probe(pool, server);
     }
 

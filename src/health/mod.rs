@@ -10,7 +10,7 @@ pub mod debts;
 pub mod hold;
 pub mod tracker;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,10 @@ struct Entry {
     process: AtomicU64,
     tracker: Mutex<Tracker>,
     connects: Mutex<Bucket>,
+    /// Connections to it that were given up, and that it has not come to the end of.
+    lingering: AtomicUsize,
+    /// That is not waited for any longer.
+    ends_lingering: AtomicBool,
 }
 
 impl Entry {
@@ -106,6 +110,8 @@ impl Board {
                 process: AtomicU64::new(0),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
                 connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
+                lingering: AtomicUsize::new(0),
+                ends_lingering: AtomicBool::new(false),
             };
             Servers {
                 entries: (0..pool.servers.len()).map(entry).collect(),
@@ -288,6 +294,37 @@ impl Board {
         let taken = debts.take(most);
         entry.owes.store(!debts.is_empty(), Ordering::Release);
         taken
+    }
+
+    /// A connection to a server was given up, and its end is waited for.
+    pub fn lingers(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).lingering.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Such a connection is over.
+    pub fn ended(&self, pool: PoolId, server: ServerId) {
+        let entry = self.entry(pool, server);
+        if entry.lingering.fetch_sub(1, Ordering::AcqRel) == 1 {
+            entry.ends_lingering.store(false, Ordering::Release);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn lingering(&self, pool: PoolId, server: ServerId) -> usize {
+        self.entry(pool, server).lingering.load(Ordering::Acquire)
+    }
+
+    /// Their end is waited for no longer: each worker is to reset its own.
+    pub fn end_lingering(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).ends_lingering.store(true, Ordering::Release);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether that has been said of those that there are.
+    #[must_use]
+    pub fn ends_lingering(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).ends_lingering.load(Ordering::Acquire)
     }
 
     /// The process that answered for a server, if it was asked.

@@ -110,6 +110,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Unflushed { pool, server, .. } => {
             (*pool, Some(*server), true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
         }
+        Notice::Unfinished { pool, server, connections } => {
+            (*pool, Some(*server), true, format!("back, and keeps {connections} dead connections open, reset"))
+        }
         Notice::HeldBack { pool, server, wait } => {
             (*pool, Some(*server), true, format!("well but flapping, kept out for {} s more", wait.as_secs()))
         }

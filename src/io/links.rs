@@ -1,15 +1,33 @@
 //! The connections of a worker to its servers, each at the place of its link.
 
+use std::collections::VecDeque;
+use std::task::Poll;
+
 use tokio::task::AbortHandle;
 
 use super::files::Counted;
 use super::poller::{Announced, Seat};
 use super::stream::Stream;
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::link::LinkId;
 
 /// What there is for each link.
 #[derive(Debug, Default)]
-pub(crate) struct Links(Vec<Place>);
+pub(crate) struct Links {
+    places: Vec<Place>,
+    lingering: VecDeque<Lingering>,
+}
+
+/// A connection that was given up, and that its server has not come to the end of.
+#[derive(Debug)]
+struct Lingering {
+    seat: Seat,
+    server: (PoolId, ServerId),
+    stream: Stream,
+}
+
+/// Most connections that linger. The oldest is reset for one that is too many.
+const LINGERING_LIMIT: usize = 256;
 
 #[derive(Debug, Default)]
 struct Place {
@@ -33,13 +51,26 @@ pub(crate) const fn seat_of(id: LinkId, epoch: u32) -> Seat {
     Seat::new(id.place, epoch)
 }
 
+impl Lingering {
+    /// Drops what the server says; whether it has closed the connection.
+    fn is_over(&mut self, scratch: &mut [u8]) -> bool {
+        loop {
+            match self.stream.read(scratch) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+}
+
 impl Links {
     /// A connection is being opened. What an earlier attempt has not come to the end of is given up.
     pub(crate) fn connecting(&mut self, id: LinkId, attempt: Option<AbortHandle>, counted: Counted) {
-        if self.0.len() <= id.index() {
-            self.0.resize_with(id.index() + 1, Place::default);
+        if self.places.len() <= id.index() {
+            self.places.resize_with(id.index() + 1, Place::default);
         }
-        let place = &mut self.0[id.index()];
+        let place = &mut self.places[id.index()];
         place.counted = Some((id, counted));
         let attempt = attempt.map(|attempt| (id, attempt));
         if let Some((_, old)) = std::mem::replace(&mut place.attempt, attempt) {
@@ -49,14 +80,14 @@ impl Links {
 
     /// The connection is there.
     pub(crate) fn connected(&mut self, id: LinkId, epoch: u32, stream: Stream) {
-        if let Some(place) = self.0.get_mut(id.index()) {
+        if let Some(place) = self.places.get_mut(id.index()) {
             place.open = Some(Open { id, epoch, stream });
         }
     }
 
     /// The connection, or the attempt, is of no use any more. With `reset`, what has not been delivered must not be.
     pub(crate) fn disconnect(&mut self, id: LinkId, reset: bool) {
-        let Some(place) = self.0.get_mut(id.index()) else { return };
+        let Some(place) = self.places.get_mut(id.index()) else { return };
         if let Some(open) = place.open.take_if(|open| open.id == id)
             && reset
         {
@@ -66,6 +97,46 @@ impl Links {
             attempt.abort();
         }
         place.counted.take_if(|(of, _)| *of == id);
+    }
+
+    /// Says nothing more on the connection, and keeps it until its server has come to its end. The server of another one
+    /// that is over: of this one if it is over already.
+    pub(crate) fn linger(
+        &mut self,
+        id: LinkId,
+        server: (PoolId, ServerId),
+        scratch: &mut [u8],
+    ) -> Option<(PoolId, ServerId)> {
+        let place = self.places.get_mut(id.index());
+        let Some(open) = place.and_then(|place| place.open.take_if(|open| open.id == id)) else { return Some(server) };
+        open.stream.fall_silent();
+        let mut one = Lingering { seat: seat_of(open.id, open.epoch), server, stream: open.stream };
+        if one.is_over(scratch) {
+            return Some(server);
+        }
+        self.lingering.push_back(one);
+        if self.lingering.len() > LINGERING_LIMIT { self.lingering.pop_front().map(|one| one.server) } else { None }
+    }
+
+    /// Takes note of what has happened to a connection that lingers. Its server, if it is over.
+    #[cold]
+    pub(crate) fn note_lingering(
+        &mut self,
+        seat: Seat,
+        announced: Announced,
+        scratch: &mut [u8],
+    ) -> Option<(PoolId, ServerId)> {
+        let place = self.lingering.iter().position(|one| one.seat == seat)?;
+        let one = &mut self.lingering[place];
+        one.stream.note(announced);
+        if one.is_over(scratch) { self.lingering.remove(place).map(|one| one.server) } else { None }
+    }
+
+    /// Resets the connections to a server that linger. How many there were.
+    pub(crate) fn end_lingering(&mut self, server: (PoolId, ServerId)) -> usize {
+        let before = self.lingering.len();
+        self.lingering.retain(|one| one.server != server);
+        before - self.lingering.len()
     }
 
     /// Takes note of what has happened to a connection. The link that it belongs to.
@@ -83,13 +154,13 @@ impl Links {
 
     #[inline]
     fn open(&mut self, seat: Seat) -> Option<&mut Open> {
-        self.0.get_mut(seat.place as usize)?.open.as_mut().filter(|open| seat_of(open.id, open.epoch) == seat)
+        self.places.get_mut(seat.place as usize)?.open.as_mut().filter(|open| seat_of(open.id, open.epoch) == seat)
     }
 
     /// The connection of a link, and its epoch.
     #[inline]
     pub(crate) fn get(&mut self, id: LinkId) -> Option<(u32, &mut Stream)> {
-        let open = self.0.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id)?;
+        let open = self.places.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id)?;
         Some((open.epoch, &mut open.stream))
     }
 }
@@ -158,7 +229,7 @@ mod tests {
         let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut links = Links::default();
         let (old, new) = (LinkId::first(0), LinkId::first(0).next());
-        links.0.push(Place::default());
+        links.places.push(Place::default());
         links.connected(new, 3, Stream::new(near.into()));
         assert!(links.get(old).is_none());
         links.disconnect(old, true);

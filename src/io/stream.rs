@@ -56,6 +56,13 @@ impl Stream {
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
+    /// Says nothing more on it. If it is closed before the peer has closed it, that is at once, as with
+    /// [`Stream::discard`].
+    pub(crate) fn fall_silent(&self) {
+        self.discard();
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+    }
+
     /// Reads what there is, into `buffer`.
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

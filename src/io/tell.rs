@@ -36,6 +36,12 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
             let silent_ms = millis(*silent);
             info!(pool, server, address, silent_ms, untold, "server is silent, requests are answered in its place");
         }
+        Notice::Unfinished { pool, server, connections } => {
+            let (pool, server, address) = name(*pool, *server);
+            let text = "server answers, and leaves connections open that were given up: they are reset, and what was asked \
+                        on them may be carried out late";
+            warn!(pool, server, address, connections, "{text}");
+        }
         Notice::Unflushed { pool, server, untold } => {
             let (pool, server, address) = name(*pool, *server);
             warn!(pool, server, address, untold, "server refuses flush_all, and may hold what it was told to forget");

@@ -195,6 +195,8 @@ impl Worker {
                         self.write_link(link, now);
                     }
                     self.read_link(link, now);
+                } else if let Some((pool, server)) = self.links.note_lingering(seat, what, &mut self.scratch) {
+                    self.engine.link_ended(pool, server);
                 }
             }
             Token::Listener(place) => self.accept(place),
@@ -261,7 +263,18 @@ impl Worker {
         match effect {
             Effect::Connect { link, epoch } if !self.engine.link_is_current(link, epoch) => {}
             Effect::Connect { link, epoch } => self.connect(link, epoch),
-            Effect::Disconnect { link, reset } => self.links.disconnect(link, reset),
+            Effect::Disconnect { link, lingers: true, .. } => {
+                let server = self.engine.link_server(link);
+                if let Some((pool, server)) = self.links.linger(link, server, &mut self.scratch) {
+                    self.engine.link_ended(pool, server);
+                }
+            }
+            Effect::Disconnect { link, reset, .. } => self.links.disconnect(link, reset),
+            Effect::EndLingering { pool, server } => {
+                for _ in 0..self.links.end_lingering((pool, server)) {
+                    self.engine.link_ended(pool, server);
+                }
+            }
             Effect::News => {
                 for other in &self.others {
                     other.tell(Message::News); // a worker that has ended needs no news

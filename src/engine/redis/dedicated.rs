@@ -217,7 +217,7 @@ impl Engine {
         }
         let (pool, server, was_up) = (link.pool, link.server, link.state == LinkState::Up);
         link.epoch = link.epoch.wrapping_add(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: true });
+        self.effects.push_back(Effect::Disconnect { link: id, reset: true, lingers: false });
         self.count_closed(pool, server, Failure::Ejected, was_up);
         self.recycle(id);
     }

@@ -85,7 +85,11 @@ impl World {
         server.store.clear(self.ledger.tick);
         server.store.process += 1;
         server.started = self.now;
-        server.zombies.clear();
+        let zombies = std::mem::take(&mut server.zombies).into_iter().filter_map(|zombie| zombie.lingers);
+        let lingering: Vec<_> = zombies.chain(std::mem::take(&mut server.unheard)).collect();
+        for worker in lingering {
+            self.engines[worker].link_ended(PoolId(0), ServerId(index as u16));
+        }
         self.reset(index, false);
     }
 
@@ -186,8 +190,8 @@ impl World {
 
     /// A server carries out what it had received on connections that are gone.
     pub(super) fn raise(&mut self, index: usize) -> Result<(), String> {
-        for bytes in std::mem::take(&mut self.servers[index].zombies) {
-            let mut rest = &bytes[..];
+        for zombie in std::mem::take(&mut self.servers[index].zombies) {
+            let mut rest = &zombie.bytes[..];
             loop {
                 self.ledger.tick += 1;
                 let server = &mut self.servers[index];
@@ -200,6 +204,9 @@ impl World {
                 super::moves::check_route(&self.servers, &self.homes, index, key, written, &self.ledger)?;
                 self.tally.add(Thing::Zombie);
                 rest = &rest[executed.len..];
+            }
+            if let Some(worker) = zombie.lingers {
+                self.engines[worker].link_ended(PoolId(0), ServerId(index as u16));
             }
         }
         self.servers[index].trouble = Some(self.now);

@@ -90,6 +90,14 @@ pub(super) enum Lie {
     OutOfMemory,
 }
 
+/// What a server has received on a connection that is gone.
+#[derive(Debug)]
+pub(super) struct Zombie {
+    pub(super) bytes: Vec<u8>,
+    /// The worker that waits for the server to come to its end.
+    pub(super) lingers: Option<usize>,
+}
+
 #[derive(Debug)]
 pub(super) struct SimServer {
     pub(super) store: Store,
@@ -122,7 +130,9 @@ pub(super) struct SimServer {
     /// The tick at which the last one went.
     pub(super) poisoned_until: Option<u64>,
     /// What it has received on connections that are gone, and may carry out still.
-    pub(super) zombies: Vec<Vec<u8>>,
+    pub(super) zombies: Vec<Zombie>,
+    /// The workers that wait for the ends of connections that it will never come to.
+    pub(super) unheard: Vec<usize>,
     /// Ticks at which it was flushed.
     pub(super) flushed: Vec<u64>,
 }
@@ -147,8 +157,14 @@ impl SimServer {
             poisoned: 0,
             poisoned_until: None,
             zombies: Vec::new(),
+            unheard: Vec::new(),
             flushed: Vec::new(),
         }
+    }
+
+    /// Connections whose end somebody waits for.
+    pub(super) fn lingering(&self) -> usize {
+        self.unheard.len() + self.zombies.iter().filter(|zombie| zombie.lingers.is_some()).count()
     }
 
     /// Whether nothing is wrong with it at this moment.

@@ -58,6 +58,7 @@ things! {
     OutOfMemory = "fault: server out of memory",
     Hold = "fault: the operator ejects a server",
     Drain = "fault: the operator drains a server",
+    Lingering = "connection given up whose end is waited for",
     Zombie = "fault: command executed after its connection died",
     TimeJump = "fault: the process stands still",
     LateReply = "late response",

@@ -17,7 +17,7 @@ use super::judge::HOLD;
 use super::ledger::Ledger;
 use super::plan::Plan;
 use super::random::Random;
-use super::servers::{Connection, ConnectionId, SimServer};
+use super::servers::{Connection, ConnectionId, SimServer, Zombie};
 use super::store::{Key, Store};
 use super::tally::{Tally, Thing};
 
@@ -239,9 +239,10 @@ impl World {
             self.note(|| format!("worker {worker}: {effect:?}"));
             match effect {
                 Effect::Connect { link, epoch } => self.connecting.push(((worker, link, epoch), self.now)),
-                Effect::Disconnect { link, .. } => {
-                    let (_, server) = self.engines[worker].link_server(link);
-                    let server = &mut self.servers[server.index()];
+                Effect::Disconnect { link, lingers, .. } => {
+                    let (pool, id) = self.engines[worker].link_server(link);
+                    let server = &mut self.servers[id.index()];
+                    let zombies = server.zombies.len();
                     (server.trouble, server.untouched) = (Some(self.now), false);
                     while let Some(index) =
                         self.connections.iter().position(|one| one.id.0 == worker && one.id.1 == link)
@@ -249,6 +250,26 @@ impl World {
                         self.bury(index);
                     }
                     self.connecting.retain(|((of, known, _), _)| *of != worker || *known != link);
+                    if lingers {
+                        self.tally.add(Thing::Lingering);
+                        let server = &mut self.servers[id.index()];
+                        match server.zombies.get_mut(zombies) {
+                            Some(zombie) => zombie.lingers = Some(worker),
+                            // The network has lost its end: the server will never hear of it.
+                            None if self.random.one_in(4) => server.unheard.push(worker),
+                            None => self.engines[worker].link_ended(pool, id),
+                        }
+                    }
+                }
+                Effect::EndLingering { pool, server: id } => {
+                    let server = &mut self.servers[id.index()];
+                    server.unheard.retain(|of| *of != worker);
+                    for zombie in server.zombies.iter_mut().filter(|zombie| zombie.lingers == Some(worker)) {
+                        zombie.lingers = None;
+                    }
+                    while self.board.lingering(pool, id) > server.lingering() {
+                        self.engines[worker].link_ended(pool, id);
+                    }
                 }
                 Effect::News => {
                     let now = self.instant();
@@ -264,6 +285,7 @@ impl World {
                     Notice::Violation { .. }
                     | Notice::HeldBack { .. }
                     | Notice::Unflushed { .. }
+                    | Notice::Unfinished { .. }
                     | Notice::Denied { .. }
                     | Notice::Limit { .. },
                 ) => {}
@@ -284,7 +306,8 @@ impl World {
             server.poisoned_until = Some(self.ledger.tick);
         }
         if !connection.to_server.is_empty() && server.listens && self.random.one_in(2) {
-            server.zombies.push(connection.to_server.as_slice().to_vec());
+            let bytes = connection.to_server.as_slice().to_vec();
+            server.zombies.push(Zombie { bytes, lingers: None });
         }
     }
 

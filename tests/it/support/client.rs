@@ -12,7 +12,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connect");
+        Self::of(TcpStream::connect(address).expect("connect"))
+    }
+
+    /// Of a connection that is there.
+    pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("read timeout");
         stream.set_write_timeout(Some(Duration::from_secs(10))).expect("write timeout");
@@ -50,6 +54,21 @@ impl Client {
             });
             assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(500)]));
             self.buffer.extend_from_slice(&chunk[..read]);
+        }
+    }
+
+    /// A line without its end; `None` when there is none before the connection's end or the time limit of reading.
+    pub(crate) fn try_line(&mut self) -> Option<String> {
+        let mut chunk = [0; 1024];
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n") {
+                let line: Vec<u8> = self.buffer.drain(..at + 2).collect();
+                return Some(String::from_utf8_lossy(&line[..at]).into_owned());
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
+            }
         }
     }
 

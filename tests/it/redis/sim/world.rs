@@ -146,8 +146,14 @@ impl World {
                     let (pool, server) = self.engine.link_server(link);
                     self.connecting.push(((link, epoch), self.place(pool.index(), server.index())));
                 }
-                Effect::Disconnect { link, .. } => {
+                Effect::Disconnect { link, lingers, .. } => {
                     self.bury(|connection| connection.id.0 == link);
+                    if lingers {
+                        // The server comes to its end at once.
+                        self.connections.retain(|one| !one.gone || one.id.0 != link);
+                        let (pool, server) = self.engine.link_server(link);
+                        self.engine.link_ended(pool, server);
+                    }
                     let over = self.connecting.iter().map(|(id, _)| *id).filter(|(known, _)| *known == link);
                     self.forgotten.extend(over);
                     self.connecting.retain(|((known, _), _)| *known != link);
@@ -164,7 +170,7 @@ impl World {
                     }
                     self.count("restored");
                 }
-                Effect::News | Effect::Notice(_) | Effect::Slow(_) => {}
+                Effect::EndLingering { .. } | Effect::News | Effect::Notice(_) | Effect::Slow(_) => {}
             }
         }
         while self.engine.poll_client().is_some() {}
