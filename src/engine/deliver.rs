@@ -296,7 +296,9 @@ impl Engine {
         let outcome = if ticket.session == Ticket::NOBODY {
             self.own_response(id, ticket, b"", Status::Error);
             Outcome::Own
-        } else if self.session(client).and_then(|session| session.slot_mut(ticket.number)).is_none() {
+        } else if ticket.is(Ticket::NOREPLY) {
+            Outcome::Unheard
+        } else if !self.is_awaited(ticket) {
             Outcome::Late
         } else {
             self.fail_part(client, server, ticket.number, ticket.fragment, Failure::TooLarge);

@@ -6,9 +6,9 @@
 //!   may never have been looked at.
 //! - for a server that no fault ever touched, `requests = responses`: each is answered, in time or late.
 //! - in plain runs (each request has one key, nobody dies, memory suffices),
-//!   `requests = answered here + degraded - degraded[server_memory] + sum over servers of (responses - late_responses -
+//!   `requests = answered here + degraded - degraded[server_memory, value_limit] + sum over servers of (responses - late_responses -
 //!   own_responses)`. A request that is degraded has no response that counts; if one comes, it is late. What a server refuses
-//!   for want of memory is a response and counts as degraded as well.
+//!   for want of memory, or sends though it is too large, is a response and counts as degraded as well.
 //! - `forward_error` is 0 with `on_failure: miss`, and never more than `degraded`.
 //! - requests are the sum of their outcomes, per server and in total; [`Engine::check_invariants`] asserts that after
 //!   each step, with those that are under way.
@@ -30,6 +30,7 @@ pub(super) struct Sums {
     refused: u64,
     pub(super) degraded: u64,
     server_memory: u64,
+    too_large: u64,
     pub(super) no_memory: u64,
     forward_error: u64,
     responses: u64,
@@ -50,6 +51,7 @@ impl World {
             refused: self.pool_sum(|pool| pool.refused_requests.value()),
             degraded: Failure::ALL.iter().map(|failure| degraded(*failure)).sum(),
             server_memory: degraded(Failure::ServerMemory),
+            too_large: degraded(Failure::TooLarge),
             no_memory: degraded(Failure::NoMemory),
             forward_error: self.pool_sum(|pool| pool.forward_error.value()),
             ..Sums::default()
@@ -95,7 +97,7 @@ impl World {
         if self.plan.plain && !self.bereft && self.plan.memory_limit.is_none() && self.plan.faults {
             let by_servers = sums.responses - sums.late - sums.own;
             let accounted = totals.here + sums.degraded + by_servers;
-            if sums.requests + if miss { sums.server_memory } else { 0 } != accounted {
+            if sums.requests + sums.too_large + if miss { sums.server_memory } else { 0 } != accounted {
                 return fail("requests = answered here + degraded + answered by servers");
             }
         }

@@ -64,6 +64,7 @@ pub(super) struct Judge<'a> {
     /// With `on_failure: miss`, misses and negative words may stand for failures.
     pub(super) miss_mode: bool,
     /// The memory limit is low: anything may be refused.
+    pub(super) value_limit: usize,
     pub(super) thrifty: bool,
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
@@ -88,7 +89,11 @@ impl Judge<'_> {
             && self.now - sent.time < PATIENCE
             && home.is_well()
             && home.trouble.is_none_or(|at| at + HOLD < sent.time)
-            && !home.was_out(sent.tick);
+            && !home.was_out(sent.tick)
+            // Appends make an item larger than the proxy takes: then it is answered as by a server that failed.
+            && !self.was(key, sent.tick, |_, state| {
+                state.as_ref().is_some_and(|item| item.value.len() > self.value_limit)
+            });
         if exact {
             self.tally.add(Thing::Exact);
         }

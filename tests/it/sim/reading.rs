@@ -86,6 +86,7 @@ impl World {
             tally: &mut self.tally,
             now: self.now,
             miss_mode: self.plan.on_failure == OnFailure::Miss,
+            value_limit: self.plan.value_limit,
             thrifty: self.plan.memory_limit.is_some(),
             slow: self.slow,
         };
