@@ -374,7 +374,10 @@ impl Engine {
                 }
             }
             for link in self.dedicated_to(pool, |server| left[server.index()]) {
-                self.fail_link(link, Failure::Ejected, now);
+                let stays = self.links[link.index()].in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS));
+                if !stays {
+                    self.fail_link(link, Failure::Ejected, now);
+                }
             }
             if self.pools[index].redis && !std::mem::replace(&mut self.pools[index].moves, true) {
                 self.put_off(Chore::Move(pool), now);

@@ -91,6 +91,8 @@ impl Ticket {
     pub(crate) const RESENT: u8 = 1;
     /// It is part of a multi-get.
     pub(crate) const SPLIT: u8 = 2;
+    /// It is meant for a server that is out of the ring as well.
+    pub(crate) const STAYS: u8 = 8;
     /// `k` was added to a meta command and comes out of its response again.
     pub(crate) const STRIP_KEY: u8 = 4;
     /// The key is base64.

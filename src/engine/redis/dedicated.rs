@@ -4,6 +4,7 @@
 //! They are opened when they are needed, kept while the client is there, and closed with it, so that nothing is ever
 //! popped from a list for a client that has gone. The request's own waiting time is added to its deadline.
 
+use super::Flavor;
 use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
@@ -33,40 +34,66 @@ pub(super) enum Use {
 }
 
 /// How long a request says that it may wait.
-fn patience(blocking: Blocking, args: Args<'_>) -> Patience {
+pub(super) fn patience(blocking: Blocking, args: Args<'_>) -> Patience {
     let seconds = |text: &[u8]| match std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) {
         Some(0.0) => Patience::Endless,
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_or(Patience::None, Patience::Bounded),
         None => Patience::None,
     };
+    let millis = |text: &[u8]| match Engine::number(text) {
+        Some(0) => Patience::Endless,
+        Some(millis) => u64::try_from(millis).map_or(Patience::None, |ms| Patience::Bounded(Duration::from_millis(ms))),
+        None => Patience::None,
+    };
     match blocking {
         Blocking::Last => seconds(args.get(args.len() - 1)),
         Blocking::First => seconds(args.get(1)),
-        Blocking::Option => {
-            let before_keys = args.iter().position(|word| word.eq_ignore_ascii_case(b"streams")).unwrap_or(args.len());
-            let Some(place) = args.iter().take(before_keys).position(|word| word.eq_ignore_ascii_case(b"block")) else {
-                return Patience::Absent;
-            };
-            match Engine::number(args.get(place + 1)) {
-                Some(0) => Patience::Endless,
-                Some(millis) => {
-                    u64::try_from(millis).map_or(Patience::None, |ms| Patience::Bounded(Duration::from_millis(ms)))
-                }
-                None => Patience::None,
-            }
-        }
+        Blocking::LastMillis => millis(args.get(args.len() - 1)),
+        Blocking::Option => block_option(args).map_or(Patience::Absent, millis),
     }
+}
+
+/// What stands behind the word `BLOCK` of `XREAD` or `XREADGROUP`, if it is there as an option: groups, consumers and streams
+/// may have that name as well.
+fn block_option(args: Args<'_>) -> Option<&[u8]> {
+    let mut place = 1;
+    while place < args.len() {
+        let is = |option: &[u8]| args.get(place).eq_ignore_ascii_case(option);
+        if is(b"streams") {
+            return None;
+        }
+        if is(b"block") {
+            return Some(args.get(place + 1));
+        }
+        place += match () {
+            () if is(b"group") => 3,
+            () if is(b"count") || is(b"claim") => 2,
+            () => 1,
+        };
+    }
+    None
 }
 
 /// How long a request may wait for what it asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Patience {
+pub(super) enum Patience {
     /// It does not wait at all.
     Absent,
     /// It says something that the server will refuse.
     None,
     Bounded(Duration),
     Endless,
+}
+
+impl Patience {
+    /// From when on the time of a request counts that may wait so long.
+    pub(super) fn start(self, now: Instant) -> Instant {
+        match self {
+            Self::Absent | Self::None => now,
+            Self::Bounded(span) => now + span,
+            Self::Endless => Instant::NEVER,
+        }
+    }
 }
 
 impl Engine {
@@ -99,11 +126,7 @@ impl Engine {
             None => self.any_server(pool), // it contradicts itself: let a server say how
         };
         let (mut asked, marks) = self.asked(id, call);
-        asked.started = match patience {
-            Patience::Absent | Patience::None => now,
-            Patience::Bounded(span) => now + span,
-            Patience::Endless => Instant::NEVER,
-        };
+        asked.started = patience.start(now);
         match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, Use::Ask, now)) {
             Ok(link) => {
                 let raw = call.raw;
@@ -130,13 +153,25 @@ impl Engine {
         wanted: Use,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit {
-            return Err(Failure::NoMemory);
-        }
         if !self.pools[pool.index()].live[server.index()] {
             return Err(Failure::Ejected);
         }
         let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
+        self.dedicate_as(id, (pool, server), flavor, wanted, now)
+    }
+
+    /// As [`Engine::dedicate`], of a connection that is set up like this, be the server in the ring or not.
+    pub(super) fn dedicate_as(
+        &mut self,
+        id: SessionId,
+        (pool, server): (PoolId, ServerId),
+        flavor: Flavor,
+        wanted: Use,
+        now: Instant,
+    ) -> Result<LinkId, Failure> {
+        if self.memory > self.memory_limit {
+            return Err(Failure::NoMemory);
+        }
         let client = self.session_ref(id).and_then(|session| session.redis.as_deref());
         let watches = client.and_then(|client| client.watch.as_ref()).and_then(|watch| watch.link());
         let usable = client.map_or(&[][..], |client| &client.dedicated).iter().copied().find(|own| {
@@ -337,5 +372,11 @@ mod tests {
         assert_eq!(of(Blocking::First, b"BLMPOP 2 1 k LEFT"), millis(2000));
         assert_eq!(of(Blocking::Option, b"XREAD COUNT 1 block 20 STREAMS k 0"), millis(20));
         assert_eq!(of(Blocking::Option, b"XREAD STREAMS block 0"), Patience::Absent);
+        assert_eq!(of(Blocking::Option, b"XREADGROUP GROUP streams c BLOCK 0 STREAMS s >"), Patience::Endless);
+        assert_eq!(of(Blocking::Option, b"XREADGROUP GROUP block c BLOCK 7 STREAMS s >"), millis(7));
+        assert_eq!(of(Blocking::Option, b"XREADGROUP COUNT 1 GROUP g block STREAMS s >"), Patience::Absent);
+        assert_eq!(of(Blocking::LastMillis, b"WAIT 1 20"), millis(20));
+        assert_eq!(of(Blocking::LastMillis, b"WAIT 1 0"), Patience::Endless);
+        assert_eq!(of(Blocking::LastMillis, b"WAIT 1 -1"), Patience::None);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::InPlace;
+use super::alone::BEFORE_WAIT;
 use super::exec::Plan as ExecPlan;
 use super::info;
 use crate::engine::merge::Fragment;
@@ -56,6 +57,10 @@ pub(crate) enum How {
     Word,
     /// The first answer that is no error.
     First,
+    /// `WAIT`: as `Least`, or none at all if a server was not asked.
+    Wait,
+    /// Something was ended somewhere, or what kept it from being ended, or there was nothing to end.
+    Kill,
     /// One array of all elements.
     Join,
     /// An array of names and numbers: the numbers added up.
@@ -88,6 +93,7 @@ impl Gather {
     /// A server has answered.
     pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) {
         if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
+            let reply = if matches!(self.how, How::Wait) { answer_to_wait(reply) } else { reply };
             self.bytes += reply.len();
             *part = Part::Came(reply.to_vec());
         }
@@ -153,6 +159,8 @@ impl Gather {
             How::Scan { server, servers } => self.scan(out, *server, *servers),
             // What one server has to say is enough of an answer where they all know the same.
             How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
+            How::Kill if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
+            How::Kill => self.not_killed(out),
             How::Any(from) if self.good().next().is_some() => self.any(out, *from),
             How::Info(own) if self.good().next().is_some() => info::merge(out, self.good(), own, self.version()),
             how => match self.error() {
@@ -170,6 +178,7 @@ impl Gather {
             How::Word if !lost => out.extend_from_slice(self.good().next().unwrap_or(b"+OK\r\n")),
             How::Most if self.numbers().next().is_some() => encode::integer(out, self.numbers().max().unwrap_or(0)),
             How::Least if self.good().next().is_some() => self.least(out),
+            How::Wait if self.good().next().is_some() && !lost => self.least(out),
             How::Join if self.good().next().is_some() => self.join(out),
             How::Pairs if self.good().next().is_some() => self.pairs(out),
             _ => {
@@ -260,6 +269,22 @@ impl Gather {
         }
     }
 
+    /// Nothing was ended: an error that says more than that there was nothing to end, and if there is none, whether all
+    /// servers could be asked.
+    fn not_killed(&self, out: &mut Vec<u8>) {
+        let mut errors = self.parts.iter().filter_map(|part| match part {
+            Part::Came(reply) => Some(reply.as_slice()),
+            Part::Lost(error) => error.as_deref(),
+            Part::Awaited => None,
+        });
+        let lost = self.parts.iter().any(|part| matches!(part, Part::Lost(None)));
+        match errors.find(|error| !error.starts_with(b"-NOTBUSY")) {
+            Some(error) => out.extend_from_slice(error),
+            None if lost => encode::error(out, b"ERR a server of this pool could not be asked, and may be busy"),
+            None => out.extend_from_slice(self.error().unwrap_or(b"-NOTBUSY No scripts in execution right now.\r\n")),
+        }
+    }
+
     fn any(&self, out: &mut Vec<u8>, from: usize) {
         let good: Vec<_> = self.good().collect();
         let is_there = |reply: &&&[u8]| reply::read(reply) != Reply::Null;
@@ -293,6 +318,19 @@ impl Gather {
         encode::bulk(out, next.to_string().as_bytes());
         out.extend_from_slice(items.bytes());
     }
+}
+
+/// The answer to a `WAIT` among those to all that was asked with it; in its place, that its user may not ask the rest.
+fn answer_to_wait(replies: &[u8]) -> &[u8] {
+    let mut rest = replies;
+    for _ in 0..BEFORE_WAIT {
+        let (reply, behind) = rest.split_at(reply::end(rest));
+        if reply.starts_with(b"-NOPERM") {
+            return reply;
+        }
+        rest = behind;
+    }
+    rest
 }
 
 /// The error that a server answered.

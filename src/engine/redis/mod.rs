@@ -8,6 +8,7 @@
 //! protocol and have selected the same database ([`Flavor`]); each kind is opened when it is first needed. Requests that
 //! block, subscribe or watch have connections of their own ([`dedicated`]).
 
+mod alone;
 pub(super) mod dedicated;
 mod deliver;
 mod everywhere;

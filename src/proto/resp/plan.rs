@@ -56,7 +56,10 @@ pub enum Everywhere {
     Scan,
     RandomKey,
     Info,
+    /// On connections of the client's own, for as long as it says.
     Wait,
+    /// On connections of the client's own, to all servers: one of them may be busy with what this is to end.
+    Kill,
     /// The first answer: they should all be alike. It changes all servers.
     Load,
     ScriptExists,
@@ -113,6 +116,8 @@ pub enum Transaction {
 pub enum Blocking {
     /// The last argument, in seconds.
     Last,
+    /// The last argument, in milliseconds.
+    LastMillis,
     /// The first argument, in seconds.
     First,
     /// Behind the word `BLOCK`, in milliseconds; without it the command does not wait.
@@ -199,6 +204,7 @@ fn plan(name: &str, keyed: bool) -> Plan {
         Class::Subscribe(_)
             | Class::Monitor
             | Class::Blocking(_)
+            | Class::Everywhere(Everywhere::Wait | Everywhere::Kill)
             | Class::Transaction(Transaction::Watch)
             | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
     );
@@ -231,9 +237,10 @@ fn class(name: &str, keyed: bool) -> Class {
         "scan" => All(Everywhere::Scan),
         "randomkey" => All(Everywhere::RandomKey),
         "info" => All(Everywhere::Info),
-        "wait" => All(Everywhere::Wait),
-        "script|load" | "script|flush" | "script|kill" | "function|load" | "function|delete" | "function|flush"
-        | "function|kill" | "function|restore" => All(Everywhere::Load),
+        "wait" | "waitaof" => All(Everywhere::Wait),
+        "script|kill" | "function|kill" => All(Everywhere::Kill),
+        "script|load" | "script|flush" | "function|load" | "function|delete" | "function|flush"
+        | "function|restore" => All(Everywhere::Load),
         "script|exists" => All(Everywhere::ScriptExists),
         "function|list" | "function|stats" | "function|dump" => Anywhere,
         "config|get" => All(Everywhere::ConfigGet),

@@ -17,11 +17,11 @@ fn read(name: &str) -> Option<Form> {
         "mget" => Form::Nulls(1),
         "hmget" | "zmscore" | "geohash" => Form::Nulls(2),
         "geopos" => Form::NullArrays(2),
-        "smismember" => Form::Zeros(2),
+        "smismember" | "waitaof" => Form::Zeros(2),
         "bitfield_ro" => Form::ZerosOfThree(2),
         "strlen" | "exists" | "getbit" | "bitcount" | "pfcount" | "hexists" | "hlen" | "hstrlen" | "llen" | "scard"
         | "sismember" | "sintercard" | "zcard" | "zcount" | "zlexcount" | "zintercard" | "xlen" | "dbsize"
-        | "touch" | "pubsub|numpat" => Form::Integer(0),
+        | "touch" | "pubsub|numpat" | "wait" => Form::Integer(0),
         "ttl" | "pttl" | "expiretime" | "pexpiretime" => Form::Integer(-2),
         "httl" | "hpttl" | "hexpiretime" | "hpexpiretime" => Form::MinusTwos(4),
         "getrange" | "substr" => Form::EmptyText,

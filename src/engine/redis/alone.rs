@@ -1,0 +1,95 @@
+//! Requests to all servers on connections of the client's own: those that wait, and those that have to get through to a
+//! server that does nothing else.
+
+use super::Flavor;
+use super::dedicated::{Use, patience};
+use super::gather::How;
+use super::input::Call;
+use super::split::Piece;
+use crate::config::model::ServerId;
+use crate::engine::link::{LinkId, Ticket};
+use crate::engine::session::{Barrier, SessionId};
+use crate::engine::{Engine, server_id};
+use crate::failure::Failure;
+use crate::proto::resp::encode;
+use crate::proto::resp::plan::Blocking;
+use crate::time::Instant;
+use std::time::Duration;
+
+/// How long a server may take to end a script, beyond the pool's timeout: Redis listens to nobody until a script has run
+/// for `busy-reply-threshold`, five seconds as it comes.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a message is published before a `WAIT`; nobody is to listen there.
+const WAIT_CHANNEL: &[u8] = b"softmiss:wait";
+
+/// Answers that come before that of a `WAIT`.
+pub(super) const BEFORE_WAIT: u32 = 2;
+
+impl Engine {
+    /// `WAIT` and `WAITAOF`: a server counts the replicas that have what the same connection wrote last, or, up to Redis 7.0,
+    /// what had been written when it last asked anything. So a fresh connection first asks and writes something that leaves
+    /// nothing behind; what the client had written by then, on whatever connection, comes before it.
+    pub(super) fn wait_everywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let mut request = Vec::new();
+        encode::words(&mut request, &[b"PING"]);
+        encode::words(&mut request, &[b"SPUBLISH", WAIT_CHANNEL, b""]);
+        request.extend_from_slice(call.raw);
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let started = patience(Blocking::LastMillis, call.args).start(now);
+        let pieces = self.pieces_alone(id, &request, 1 + BEFORE_WAIT, |engine, server| {
+            engine.dedicate(id, pool, server, Use::Ask, now)
+        });
+        self.gather_alone(id, call, How::Wait, pieces, 0, started, now);
+    }
+
+    /// `SCRIPT KILL` and `FUNCTION KILL`: also to servers that are out of the ring, perhaps because of what is to be ended.
+    pub(super) fn kill_everywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        // A busy server takes no `SELECT`.
+        let pieces = self.pieces_alone(id, call.raw, 1, |engine, server| {
+            engine.dedicate_as(id, (pool, server), Flavor::default(), Use::Ask, now)
+        });
+        self.gather_alone(id, call, How::Kill, pieces, Ticket::STAYS, now + KILL_PATIENCE, now);
+    }
+
+    fn pieces_alone(
+        &mut self,
+        id: SessionId,
+        request: &[u8],
+        replies: u32,
+        mut link: impl FnMut(&mut Self, ServerId) -> Result<LinkId, Failure>,
+    ) -> Vec<Piece> {
+        let Some(session) = self.session_ref(id) else { return Vec::new() };
+        let count = self.pools[session.pool.index()].live.len();
+        let mut pieces = Vec::with_capacity(count);
+        for server in (0..count).map(server_id) {
+            let link = link(self, server);
+            let request = request.to_vec();
+            let (to, link) = (link.map(|_| server), link.ok());
+            pieces.push(Piece { server: to, owner: Some(server), request, replies, link });
+        }
+        pieces
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
+    fn gather_alone(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        how: How,
+        pieces: Vec<Piece>,
+        more: u8,
+        started: Instant,
+        now: Instant,
+    ) {
+        let (mut asked, marks) = self.asked(id, call);
+        asked.started = started;
+        self.gather(id, asked, marks | more | Ticket::ONCE, how, pieces, now);
+        if let Some(session) = self.session(id).filter(|session| !session.slots.is_empty()) {
+            session.barrier = Barrier::Behind;
+        }
+    }
+}
