@@ -27,6 +27,8 @@ pub enum Failure {
     QueueFull,
     /// The process's memory limit is reached.
     NoMemory,
+    /// `dedicated_connections` is reached: no connection is left for what needs one of its own.
+    NoDedicated,
     /// The server has no memory for the item.
     ServerMemory,
     /// The server does not serve at the moment: it loads its data, or has lost its master.
@@ -45,7 +47,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -57,6 +59,7 @@ impl Failure {
         Self::Protocol,
         Self::QueueFull,
         Self::NoMemory,
+        Self::NoDedicated,
         Self::ServerMemory,
         Self::Unready,
         Self::ReadOnly,
@@ -81,6 +84,7 @@ impl Failure {
             Self::Protocol => "protocol",
             Self::QueueFull => "queue_full",
             Self::NoMemory => "memory_limit",
+            Self::NoDedicated => "dedicated_connections",
             Self::ServerMemory => "server_memory",
             Self::Unready => "server_not_ready",
             Self::ReadOnly => "server_read_only",
@@ -106,6 +110,7 @@ impl fmt::Display for Failure {
             Self::Protocol => "protocol broken by the server",
             Self::QueueFull => "queue full",
             Self::NoMemory => "memory limit reached",
+            Self::NoDedicated => "dedicated_connections reached",
             Self::ServerMemory => "server out of memory",
             Self::Unready => "server not ready",
             Self::ReadOnly => "server takes no writes",

@@ -63,7 +63,7 @@ impl Engine {
     /// an error.
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         self.counters.count_degraded(pool, server, failure);
-        if matches!(failure, Failure::NoMemory | Failure::QueueFull) {
+        if matches!(failure, Failure::NoMemory | Failure::QueueFull | Failure::NoDedicated) {
             self.limit_hit.set(Some((pool, server, failure)));
         }
     }

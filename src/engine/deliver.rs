@@ -5,7 +5,7 @@
 use super::account::outcome_of;
 use super::degrade::Lost;
 use super::large;
-use super::link::{LinkId, LinkState, Ticket};
+use super::link::{LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::session::SessionId;
@@ -101,7 +101,12 @@ impl Engine {
     #[inline(always)]
     pub(super) fn judge(&mut self, id: LinkId, outcome: Result<(), Violation>, now: Instant) {
         match outcome {
-            Ok(()) => self.charge_link(id),
+            Ok(()) => {
+                self.charge_link(id);
+                if let Purpose::Dedicated(owner) = self.links[id.index()].purpose {
+                    self.give_back_if_free(id, owner, now);
+                }
+            }
             Err(violation) => self.broken(id, violation, now),
         }
     }

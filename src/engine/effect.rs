@@ -143,7 +143,7 @@ pub enum Notice {
         pool: PoolId,
         /// Their server, where it is the server's queue that is full.
         server: Option<ServerId>,
-        /// Which limit: [`Failure::NoMemory`] or [`Failure::QueueFull`].
+        /// Which limit: [`Failure::NoMemory`], [`Failure::QueueFull`] or [`Failure::NoDedicated`].
         failure: Failure,
         /// Bytes in the buffers of this worker, and how many may be.
         held: usize,

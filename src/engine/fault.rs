@@ -107,6 +107,10 @@ impl Engine {
             self.dedicated_failed(id, owner, &tickets, failure, now);
             return;
         }
+        if purpose == Purpose::Spare {
+            self.count_lost(pool, server, tickets.len());
+            return self.spare_failed(id); // no client waits for anything there
+        }
         if purpose == Purpose::Probe {
             self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
@@ -371,6 +375,11 @@ impl Engine {
                         left[server.index()] = true;
                     }
                     _ => {}
+                }
+            }
+            for server in (0..left.len()).map(server_id) {
+                if !self.pools[index].live[server.index()] {
+                    self.close_spares(pool, server);
                 }
             }
             for link in self.dedicated_to(pool, |server| left[server.index()]) {

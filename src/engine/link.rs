@@ -163,6 +163,8 @@ pub(crate) enum Purpose {
     Probe,
     /// Requests of one client that wait for as long as they like, or go on for ever.
     Dedicated(SessionId),
+    /// It was a client's own, and is kept for whoever needs one next.
+    Spare,
 }
 
 /// How far an ejected server has come; the steps between the first and the last are for `rejoin: flush` and `safe`.
@@ -394,6 +396,11 @@ impl Link {
     /// Where the request of the front ticket ends.
     pub(crate) fn front_end(&self) -> Offset {
         self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
+    }
+
+    /// Whether no client waits for anything here.
+    pub(crate) fn is_free(&self) -> bool {
+        self.in_flight.iter().all(|ticket| ticket.session == Ticket::NOBODY)
     }
 
     /// Whether requests have been waiting for `span` without a word from the server.

@@ -135,12 +135,15 @@ struct PoolState {
     probe_timers: Vec<Option<Instant>>,
     /// Connections that belong to one client each.
     dedicated: usize,
+    /// For each server, those of them that no client needs at the moment, the one that was used last at the end.
+    spares: Vec<VecDeque<LinkId>>,
     /// It is to be looked at whether subscriptions are where they belong.
     moves: bool,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
     told: Vec<[stall::Told; stall::Often::COUNT]>,
-    /// When the operator was last told that memory, or a server's queue, is full, and what was counted then.
-    limits: [(Option<Instant>, u64); 2],
+    /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
+    /// single clients, and what was counted then.
+    limits: [(Option<Instant>, u64); 3],
 }
 
 /// What an engine is made from.
@@ -258,9 +261,10 @@ impl Engine {
                 probes: Vec::new(),
                 probe_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
+                spares: vec![VecDeque::new(); pool.servers.len()],
                 moves: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
-                limits: [(None, 0); 2],
+                limits: [(None, 0); 3],
             };
             let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };
             for server in (0..pool.servers.len()).map(server_id) {

@@ -57,7 +57,7 @@ impl Engine {
                 self.ask_identity(id, now);
                 self.test_suspect(id, now);
             }
-            Purpose::Dedicated(_) => {}
+            Purpose::Dedicated(_) | Purpose::Spare => {}
         }
         self.touch_link(id);
     }

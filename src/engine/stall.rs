@@ -121,7 +121,9 @@ impl Engine {
     #[cold]
     pub(super) fn tell_limits(&mut self, now: Instant) {
         let Some((pool, server, failure)) = self.limit_hit.take() else { return };
-        let told = &mut self.pools[pool.index()].limits[usize::from(failure == Failure::QueueFull)];
+        let limits = [Failure::NoMemory, Failure::QueueFull, Failure::NoDedicated];
+        let which = limits.iter().position(|limit| *limit == failure).unwrap_or_default();
+        let told = &mut self.pools[pool.index()].limits[which];
         if told.0.is_some_and(|at| now - at < TELL_PERIOD) {
             return;
         }

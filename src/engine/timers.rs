@@ -78,6 +78,9 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         link.timed = None;
+        if link.purpose == Purpose::Spare {
+            return self.spare_timer(id, now);
+        }
         let (pool, server) = (link.pool, link.server);
         let silent_since = link.heard;
         let state = link.state;

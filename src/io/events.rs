@@ -128,6 +128,10 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             true,
             format!("memory limit of {} MB a worker reached, requests answered as failed", most >> 20),
         ),
+        Notice::Limit { pool, failure: Failure::NoDedicated, .. } => {
+            let text = "dedicated_connections reached, requests that block, watch or subscribe fail";
+            (*pool, None, true, text.to_owned())
+        }
         Notice::Limit { pool, server, .. } => {
             (*pool, *server, true, "too much queued, requests answered in its place".to_owned())
         }

@@ -61,6 +61,7 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
         }
         Notice::Limit { pool, server, failure, held, most, requests } => {
             let server = server.map(|server| name(*pool, server).1);
+            let dedicated = config.pools[pool.index()].redis.dedicated_connections;
             let pool = config.pools[pool.index()].name.as_str();
             if *failure == Failure::NoMemory {
                 warn!(
@@ -69,6 +70,13 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
                     limit = most,
                     requests,
                     "memory_limit reached, requests are answered in their servers' place"
+                );
+            } else if *failure == Failure::NoDedicated {
+                warn!(
+                    pool,
+                    limit = dedicated,
+                    requests,
+                    "dedicated_connections reached, requests that block, watch or subscribe fail"
                 );
             } else {
                 warn!(pool, server, requests, "too much is queued for a server, requests are answered in its place");

@@ -4,6 +4,7 @@ mod clients;
 mod conformance;
 mod connections;
 mod counted;
+mod dedicated;
 mod differential;
 mod fallback;
 mod guards;

@@ -1,8 +1,9 @@
 //! Server connections of one client's own, for requests that would hold up everybody else's on a shared one: those that
 //! wait for something to happen, watches, and subscriptions.
 //!
-//! They are opened when they are needed, kept while the client is there, and closed with it, so that nothing is ever
-//! popped from a list for a client that has gone. The request's own waiting time is added to its deadline.
+//! They are opened when they are needed, given back when nothing more is to come there ([`spare`](super::spare)), and closed
+//! with a client that leaves before, so that nothing is ever popped from a list for a client that has gone. The request's
+//! own waiting time is added to its deadline.
 
 use super::Flavor;
 use super::input::{self, Call};
@@ -135,6 +136,7 @@ impl Engine {
                     session.barrier = Barrier::Behind;
                 }
             }
+            Err(Failure::NoDedicated) => self.refuse_connection(id),
             Err(failure) => {
                 asked.started = call.started;
                 self.answer_degraded(id, asked, server, failure);
@@ -177,15 +179,21 @@ impl Engine {
         let usable = client.map_or(&[][..], |client| &client.dedicated).iter().copied().find(|own| {
             let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !matches!(link.state, LinkState::Down { .. });
-            let is_free =
-                link.in_flight.is_empty() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
+            let is_free = link.is_free() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
             is_open && link.server == server && link.flavor == flavor && is_free
         });
         if let Some(link) = usable {
             return Ok(link);
         }
-        if self.pools[pool.index()].dedicated >= self.config.pools[pool.index()].redis.dedicated_connections {
-            return Err(Failure::QueueFull);
+        if let Some(link) = self.take_spare(id, (pool, server), flavor) {
+            if let Some(client) = self.redis(id) {
+                client.dedicated.push(link);
+            }
+            return Ok(link);
+        }
+        let limit = self.config.pools[pool.index()].redis.dedicated_connections;
+        if self.pools[pool.index()].dedicated >= limit && !self.close_a_spare(pool) {
+            return Err(Failure::NoDedicated);
         }
         let link = self.free_links.pop().unwrap_or_else(|| {
             let place = LinkId::first(self.links.len());
@@ -246,13 +254,19 @@ impl Engine {
             return;
         }
         self.disown(owner, id);
+        self.close_own(id);
+    }
+
+    /// Closes what was a client's own and is nobody's any more.
+    pub(super) fn close_own(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         if matches!(link.state, LinkState::Down { .. }) {
             return self.recycle(id);
         }
         let (pool, server, was_up) = (link.pool, link.server, link.state == LinkState::Up);
         link.epoch = link.epoch.wrapping_add(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: true, lingers: false });
+        let reset = link.purpose != Purpose::Spare;
+        self.effects.push_back(Effect::Disconnect { link: id, reset, lingers: false });
         self.count_closed(pool, server, Failure::Ejected, was_up);
         self.recycle(id);
     }
@@ -265,7 +279,7 @@ impl Engine {
     }
 
     /// Makes the place of a client's own connection free for another. The id is over.
-    fn recycle(&mut self, id: LinkId) {
+    pub(super) fn recycle(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         let (pool, next) = (link.pool, id.next());
         link.generation = next.generation;
@@ -328,8 +342,12 @@ impl Engine {
             }
         }
         for (index, (pool, owned)) in self.pools.iter().zip(owned).enumerate() {
-            if pool.dedicated != owned {
-                return Err(format!("pool {index}: {} connections are counted, clients have {owned}", pool.dedicated));
+            let spares = self.check_spares(crate::engine::pool_id(index))?;
+            if pool.dedicated != owned + spares {
+                let counted = pool.dedicated;
+                return Err(format!(
+                    "pool {index}: {counted} connections are counted, clients have {owned}, {spares} nobody"
+                ));
             }
         }
         Ok(())

@@ -25,6 +25,7 @@ pub(super) mod named;
 pub(super) mod pubsub;
 mod resubscribe;
 mod script;
+mod spare;
 mod split;
 mod subscriptions;
 mod transaction;

@@ -5,7 +5,7 @@
 //! of all its subscriptions together. When a server fails, or the ring changes, what was subscribed to there is
 //! subscribed to where it belongs now, and the client is told nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dedicated::Use;
 use super::gather::How;
@@ -133,6 +133,11 @@ impl Engine {
     ) -> (Option<usize>, usize) {
         let version = self.version(id);
         let (mut body, mut to, mut steps) = (Vec::new(), Names::new(), 0);
+        let portion = place..call.args.len().min(place.saturating_add(budget));
+        if self.lacks_hearing(id, kind, portion.map(|place| call.args.get(place))) {
+            self.refuse_connection(id);
+            return (None, budget);
+        }
         while place < call.args.len() && steps < budget {
             let name = call.args.get(place);
             let homes = self.homes(id, kind, name);
@@ -153,6 +158,29 @@ impl Engine {
             to.into_iter().filter_map(|(server, names)| self.subscription(id, kind, server, &names, now)).collect();
         self.confirm(id, call, body, pieces, now);
         ((place < call.args.len()).then_some(place), steps)
+    }
+
+    /// Whether names cannot be subscribed to for want of connections. Looked at before any of them is confirmed: one that is
+    /// confirmed is heard, or will be when its server is back.
+    fn lacks_hearing<'a>(&self, id: SessionId, kind: Kind, names: impl Iterator<Item = &'a [u8]>) -> bool {
+        let Some(session) = self.session_ref(id) else { return false };
+        if !self.lacks_connections(session.pool, self.pools[session.pool.index()].live.len()) {
+            return false; // whatever they are
+        }
+        let known = session.redis.as_ref().and_then(|client| client.subscriptions.as_ref());
+        let mut wanted = BTreeSet::new();
+        for name in names {
+            // What it is subscribed to has its connection, or gets the next.
+            let is_known = known.is_some_and(|known| known.contains(kind, name));
+            if !is_known && (kind != Kind::Pattern || wanted.is_empty()) {
+                wanted.extend(self.homes(id, kind, name));
+            }
+        }
+        wanted.retain(|server| {
+            let link = known.and_then(|known| known.link(*server));
+            link.is_none_or(|link| self.own_link(id, link).is_none())
+        });
+        self.lacks_connections(session.pool, wanted.len())
     }
 
     /// The request that subscribes to names on a server, and notes that it does. `None` when the server cannot be
@@ -260,6 +288,9 @@ impl Engine {
     pub(super) fn monitor(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
+        if self.lacks_connections(pool, self.pools[pool.index()].live.iter().filter(|live| **live).count()) {
+            return self.refuse_connection(id);
+        }
         let mut pieces = Vec::new();
         for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
             let link = self.dedicate(id, pool, server, Use::Listen, now);

@@ -92,6 +92,11 @@ impl Subscriptions {
         self.len() == 0
     }
 
+    /// Whether it has ended, and nothing is to come.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_empty() && self.rest.is_none() && self.walk.is_none()
+    }
+
     /// Names of all kinds.
     pub(crate) fn len(&self) -> usize {
         self.names.iter().map(BTreeMap::len).sum()

@@ -124,6 +124,7 @@ impl Engine {
         let Some(watch) = self.redis(id).and_then(|client| client.watch.take()) else { return };
         if let Some(link) = watch.link().filter(|link| self.own_link(id, *link).is_some()) {
             self.ask(link, Verb::Command, 0, now, |out| encode::words(out, &[b"UNWATCH"]));
+            self.give_back_if_free(link, id, now);
         }
     }
 

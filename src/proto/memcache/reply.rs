@@ -84,6 +84,7 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",
         Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
         Failure::NoMemory => b"SERVER_ERROR proxy out of memory\r\n",
+        Failure::NoDedicated => b"SERVER_ERROR proxy out of dedicated_connections\r\n",
         Failure::ServerMemory => b"SERVER_ERROR out of memory storing object\r\n",
         Failure::Unready => b"SERVER_ERROR server not ready\r\n",
         Failure::ReadOnly => b"SERVER_ERROR server takes no writes\r\n",

@@ -91,8 +91,12 @@ impl World {
         let pending = pending.unwrap_or_else(|| panic!("client {name}: nobody asked for {}", show(frame)));
         match &pending.asked {
             Asked::Subscribed(channel) if frame[0] == b'-' => {
-                customer.channels.remove(channel);
-                customer.hears.remove(channel);
+                // Unless it has asked for the same once more.
+                let again = |pending: &Pending| matches!(&pending.asked, Asked::Subscribed(other) if other == channel);
+                if !customer.asked.iter().any(again) {
+                    customer.channels.remove(channel);
+                    customer.hears.remove(channel);
+                }
             }
             Asked::Subscribed(_) => return assert!(words[0].ends_with(b"subscribe"), "{}", show(frame)),
             Asked::Unsubscribed(count) => {
