@@ -10,6 +10,7 @@ mod fallback;
 mod guards;
 mod neighbours;
 mod order;
+mod patterns;
 mod sim;
 mod subscriptions;
 mod table;

@@ -13,6 +13,7 @@ use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::plan::{Class, Split};
 use crate::proto::verb::Verb;
+use crate::ring::tag::hashed_range;
 use crate::time::Instant;
 
 /// What Redis Cluster says of keys that no single server holds.
@@ -66,7 +67,36 @@ impl Engine {
             self.refuse_request(id, CROSS_SLOT);
             return Outcome::Done;
         }
+        if keys::has_patterns(call.command)
+            && let Err(text) = self.check_patterns(pool, key, call)
+        {
+            self.refuse_request(id, text);
+            return Outcome::Done;
+        }
         self.send_keyed(id, call, key, now)
+    }
+
+    /// Whether the server of a key has all that the patterns of a `SORT` reach: the pool has no other, or the tag that alone
+    /// is hashed stands before each pattern's asterisk, and leads there.
+    ///
+    /// # Errors
+    ///
+    /// It has not: what Redis Cluster says.
+    #[cold]
+    pub(super) fn check_patterns(&self, pool: PoolId, key: &[u8], call: Call<'_>) -> Result<(), &'static [u8]> {
+        let config = &self.config.pools[pool.index()];
+        if config.servers.len() == 1 {
+            return Ok(());
+        }
+        let is_here = |prefix: &[u8]| {
+            let is_tagged = hashed_range(config.hash_tag, prefix).start > 0;
+            is_tagged && self.same_server(pool, key, std::iter::once(prefix))
+        };
+        match keys::patterns(call.args).find(|pattern| !is_here(pattern.prefix)) {
+            None => Ok(()),
+            Some(pattern) if pattern.sorts => Err(b"ERR BY option of SORT denied in Cluster mode."),
+            Some(_) => Err(b"ERR GET option of SORT denied in Cluster mode."),
+        }
     }
 
     /// Sends a request to the server of a key, as it is.

@@ -121,6 +121,9 @@ impl Engine {
             return Err(CROSS_SLOT.to_vec());
         }
         let queued = self.session_ref(id).and_then(|session| session.redis.as_ref()?.queue.as_ref());
+        if keys::has_patterns(call.command) {
+            self.check_patterns(pool, first, call)?;
+        }
         if single && let Some(earlier) = queued.and_then(|queue| queue.requests.first()) {
             let mut spans = Vec::new();
             let args = request::args(&earlier.raw, &mut spans);

@@ -69,7 +69,11 @@ pub fn only(command: &Command) -> u8 {
     else {
         return 0;
     };
-    if matches!(command.name, "sort" | "migrate" | "xreadgroup") { 0 } else { u8::try_from(*place).unwrap_or(0) }
+    if matches!(command.name, "sort" | "sort_ro" | "migrate" | "xreadgroup") {
+        0
+    } else {
+        u8::try_from(*place).unwrap_or(0)
+    }
 }
 
 fn specified(specs: &[KeySpec], args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
@@ -151,6 +155,45 @@ fn sort(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
         found.push(destination);
     }
     Ok(())
+}
+
+/// A pattern in a `SORT`: with each element in the place of its asterisk it is a key that the command reads, and which is
+/// not among its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pattern<'a> {
+    /// It stands behind `BY`; else behind `GET`.
+    pub sorts: bool,
+    /// What of those keys stands before the element.
+    pub prefix: &'a [u8],
+}
+
+/// Whether a command is one of those whose requests have [`patterns`].
+#[must_use]
+pub fn has_patterns(command: &Command) -> bool {
+    matches!(command.name, "sort" | "sort_ro")
+}
+
+/// The patterns of a `SORT` or `SORT_RO`. One without an asterisk is none: `BY nosort` looks nothing up, nor does `GET #`.
+pub fn patterns(args: Args<'_>) -> impl Iterator<Item = Pattern<'_>> {
+    let mut place = 2;
+    std::iter::from_fn(move || {
+        while place < args.len() {
+            let is = |option: &[u8]| args.get(place).eq_ignore_ascii_case(option);
+            let (sorts, gets) = (is(b"by"), is(b"get"));
+            let value = args.get(place + 1);
+            place += match () {
+                () if is(b"limit") => 3,
+                () if sorts || gets || is(b"store") => 2,
+                () => 1,
+            };
+            if (sorts || gets)
+                && let Some(end) = memchr::memchr(b'*', value)
+            {
+                return Some(Pattern { sorts, prefix: &value[..end] });
+            }
+        }
+        None
+    })
 }
 
 /// `MIGRATE host port key|"" database timeout ... [KEYS key ...]`: one key in its place or, if that is empty, all behind
@@ -256,6 +299,38 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             let place = usize::from(find(words[0].as_bytes()).map_or(0, only));
             assert!(place == 0 || words[place] == expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_found_where_sort_reads_them() {
+        for (line, expected) in [
+            ("SORT a BY w_*->f GET #", "by:w_"),
+            ("SORT a by *", "by:"),
+            ("SORT a BY nosort GET {a}* GET x GET y*z", "get:{a} get:y"),
+            ("SORT a LIMIT 0 by GET b*", "get:b"),
+            ("SORT a STORE by* GET get GET c*", "get:c"),
+            ("SORT_RO a ALPHA DESC BY by*", "by:by"),
+            ("SORT a", ""),
+            ("SORT a BY", ""),
+        ] {
+            let mut out = Vec::new();
+            encode::command(&mut out, line.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter());
+            let mut spans = Vec::new();
+            let found: Vec<_> = patterns(request::args(&out, &mut spans))
+                .map(|one| format!("{}:{}", if one.sorts { "by" } else { "get" }, String::from_utf8_lossy(one.prefix)))
+                .collect();
+            assert_eq!(found.join(" "), expected, "{line}");
+        }
+    }
+
+    /// What no specification tells of: the commands that reach keys which are not among their arguments.
+    #[test]
+    fn no_other_command_reaches_keys_that_no_rule_tells() {
+        let is_unknown = |spec: &KeySpec| matches!((&spec.begin, &spec.find), (Begin::Unknown, _) | (_, Find::Unknown));
+        let unknown = crate::proto::resp::command::all().filter(|command| command.keys.iter().any(is_unknown));
+        for command in unknown {
+            assert!(has_patterns(command), "{}", command.name);
         }
     }
 
