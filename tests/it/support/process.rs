@@ -81,9 +81,10 @@ impl Process {
         Self::redis_with(free_port(), &[])
     }
 
-    /// A Redis server with further arguments.
+    /// A Redis server with further arguments. What it is told to save lies in a place of its own.
     pub(crate) fn redis_with(port: u16, more: &[&str]) -> Self {
         let mut command = Command::new("redis-server");
+        command.current_dir(scratch_dir());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self::start(command, port)
