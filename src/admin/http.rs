@@ -142,13 +142,21 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the port and serves it on a thread of its own until the process ends.
+    /// Binds the port: who comes from then on waits until it is served.
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound or the thread cannot be started.
-    pub fn start(address: SocketAddr, operator: Operator) -> std::io::Result<SocketAddr> {
-        let listener = listener::bind_tcp(address, 128, false, false)?;
+    /// When the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+        listener::bind_tcp(address, 128, false, false)
+    }
+
+    /// Serves the port on a thread of its own until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(listener: std::net::TcpListener, operator: Operator) -> std::io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let admin = Arc::new(Self { operator, recent: Mutex::default(), host });
@@ -352,7 +360,7 @@ mod tests {
     fn health_is_that_of_the_workers() {
         let proxy = crate::io::Proxy::of_two_workers();
         let operator = proxy.operator(None);
-        let address = Admin::start(([127, 0, 0, 1], 0).into(), operator.clone()).unwrap();
+        let address = Admin::start(Admin::bind(([127, 0, 0, 1], 0).into()).unwrap(), operator.clone()).unwrap();
         let ok = |path| get(address, path).starts_with("HTTP/1.1 200");
         assert!(ok("/healthz") && ok("/readyz"));
         let (release, released) = channel::<()>();

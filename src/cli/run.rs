@@ -70,10 +70,18 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     loaded.config.settings.stats = usual(loaded.config.settings.stats, USUAL_STATS, "stats");
     let admin = usual(loaded.config.settings.admin, admin::USUAL, "admin");
     loaded.config.settings.admin = admin;
+    // Before the pools are served: who reaches a pool can ask here what becomes of it.
+    let admin = match admin {
+        Port::At(address) => {
+            let cannot = move || format!("cannot serve the admin port on {address}");
+            Some((Admin::bind(address).with_context(cannot)?, cannot))
+        }
+        Port::Off | Port::Unsaid => None,
+    };
     let proxy = Proxy::start(loaded.config)?;
     let operator = proxy.operator(Some(log.control()));
-    if let Port::At(address) = admin {
-        Admin::start(address, operator).with_context(|| format!("cannot serve the admin port on {address}"))?;
+    if let Some((listener, cannot)) = admin {
+        Admin::start(listener, operator).with_context(cannot)?;
     }
     if let Some(settings) = statsd {
         statsd::start(settings, proxy.observed())?;

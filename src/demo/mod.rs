@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         anyhow::Error::new(error).context(taken)
     })?;
     let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
-    let watched = Admin::start(admin::USUAL, proxy.operator(None)).ok(); // another process may be there; then not
+    let watched = Admin::bind(admin::USUAL).and_then(|listener| Admin::start(listener, proxy.operator(None))).ok(); // another process may be there; then not
     say(&opening(address, watched, options));
     let board = proxy.shared_board();
     let seen = Arc::new(Seen::default());
