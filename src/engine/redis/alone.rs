@@ -37,6 +37,11 @@ impl Engine {
         request.extend_from_slice(call.raw);
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
+        let flavor = session.flavor();
+        let live = &self.pools[pool.index()].live;
+        if self.lacks_any(id, (0..live.len()).map(server_id).filter(|server| live[server.index()]), flavor, Use::Ask) {
+            return self.refuse_connection(id);
+        }
         let started = patience(Blocking::LastMillis, call.args).start(now);
         let pieces = self.pieces_alone(id, &request, 1 + BEFORE_WAIT, |engine, server| {
             engine.dedicate(id, pool, server, Use::Ask, now)
@@ -48,6 +53,10 @@ impl Engine {
     pub(super) fn kill_everywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
+        let servers = 0..self.pools[pool.index()].live.len();
+        if self.lacks_any(id, servers.map(server_id), Flavor::default(), Use::Ask) {
+            return self.refuse_connection(id);
+        }
         // A busy server takes no `SELECT`.
         let pieces = self.pieces_alone(id, call.raw, 1, |engine, server| {
             engine.dedicate_as(id, (pool, server), Flavor::default(), Use::Ask, now)

@@ -174,15 +174,7 @@ impl Engine {
         if self.memory > self.memory_limit {
             return Err(Failure::NoMemory);
         }
-        let client = self.session_ref(id).and_then(|session| session.redis.as_deref());
-        let watches = client.and_then(|client| client.watch.as_ref()).and_then(|watch| watch.link());
-        let usable = client.map_or(&[][..], |client| &client.dedicated).iter().copied().find(|own| {
-            let Some(link) = self.own_link(id, *own) else { return false };
-            let is_open = !matches!(link.state, LinkState::Down { .. });
-            let is_free = link.is_free() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
-            is_open && link.server == server && link.flavor == flavor && is_free
-        });
-        if let Some(link) = usable {
+        if let Some(link) = self.usable_own(id, server, flavor, wanted) {
             return Ok(link);
         }
         if let Some(link) = self.take_spare(id, (pool, server), flavor) {
@@ -210,6 +202,31 @@ impl Engine {
         }
         self.start_connect(link, now);
         Ok(link)
+    }
+
+    /// A connection to a server that a client has and does not use at the moment.
+    fn usable_own(&self, id: SessionId, server: ServerId, flavor: Flavor, wanted: Use) -> Option<LinkId> {
+        let client = self.session_ref(id)?.redis.as_deref()?;
+        let watches = client.watch.as_ref().and_then(|watch| watch.link());
+        client.dedicated.iter().copied().find(|own| {
+            let Some(link) = self.own_link(id, *own) else { return false };
+            let is_open = !matches!(link.state, LinkState::Down { .. });
+            let is_free = link.is_free() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
+            is_open && link.server == server && link.flavor == flavor && is_free
+        })
+    }
+
+    /// Whether a client cannot have a connection of its own to each of these servers: it is refused before any is opened.
+    pub(super) fn lacks_any(
+        &self,
+        id: SessionId,
+        servers: impl Iterator<Item = ServerId>,
+        flavor: Flavor,
+        wanted: Use,
+    ) -> bool {
+        let Some(session) = self.session_ref(id) else { return false };
+        let missing = servers.filter(|server| self.usable_own(id, *server, flavor, wanted).is_none()).count();
+        self.lacks_connections(session.pool, missing)
     }
 
     /// A client has left that waits for something to happen: nothing is to happen for it any more.
@@ -282,23 +299,16 @@ impl Engine {
     pub(super) fn recycle(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         let (pool, next) = (link.pool, id.next());
-        link.generation = next.generation;
         debug_assert_ne!(link.purpose, Purpose::Dedicated(NOBODY), "freed twice");
         self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.in_flight.len() as u64);
-        link.purpose = Purpose::Dedicated(NOBODY);
-        link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
-        link.in_flight = VecDeque::new();
-        link.outbox = Default::default();
-        link.partial = Vec::new();
-        link.need = 0;
-        link.unwanted = 0;
-        link.cursor = Default::default();
-        link.greeting = None;
-        link.listens = false;
-        link.suspect = false;
-        link.stalled = VecDeque::new();
-        link.blocked = false;
-        (link.timed, link.dirty) = (None, false); // what was set and marked was so by the old id
+        // Nothing of it is left but what tells its connections apart, and what it has been charged with.
+        *link = Link {
+            generation: next.generation,
+            epoch: link.epoch,
+            told: link.told,
+            charged: link.charged,
+            ..Link::new(pool, link.server, Purpose::Dedicated(NOBODY))
+        };
         self.pools[pool.index()].dedicated -= 1;
         self.end_crowd(id);
         self.charge_link(id);

@@ -50,6 +50,8 @@ fn what_waits_or_listens_beyond_the_limit_is_refused_in_every_policy() {
             "PSUBSCRIBE other*",
             "SSUBSCRIBE other",
             "MONITOR",
+            "WAIT 0 10",
+            "SCRIPT KILL",
         ] {
             let told = client.ask(format!("{request}\r\n"));
             assert!(told.starts_with("-ERR dedicated_connections (1) of pool pool is reached"), "{request}: {told}");
@@ -57,7 +59,7 @@ fn what_waits_or_listens_beyond_the_limit_is_refused_in_every_policy() {
         assert_eq!(client.ask("XREAD STREAMS s 0\r\n"), "*-1", "it does not wait");
         assert_eq!(client.ask("LLEN list\r\n"), ":1");
         proxy.wait_for_log("dedicated_connections reached", Duration::from_secs(2));
-        assert_eq!(proxy.statistics()["pool"]["degraded_dedicated_connections"], 9);
+        assert_eq!(proxy.statistics()["pool"]["degraded_dedicated_connections"], 11);
         // Who was confirmed hears, and what it gives back is another's.
         assert_eq!(client.ask("PUBLISH channel message\r\n"), ":1");
         hears.read_through(b"message\r\n");
@@ -121,6 +123,10 @@ fn what_is_not_needed_any_more_is_given_back() {
         after_first = if number == 0 { connected } else { after_first };
     }
     // Each look has a connection of its own.
+    for client in &mut clients {
+        assert_eq!(client.ask("WAIT 0 10\r\n"), ":0");
+        assert!(client.ask("SCRIPT KILL\r\n").starts_with("-NOTBUSY"));
+    }
     assert_eq!(connected - after_first, 8, "no new connection for the others");
 }
 
