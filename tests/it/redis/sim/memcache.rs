@@ -73,6 +73,13 @@ impl World {
                         out.extend_from_slice(b"STORED\r\n");
                     }
                 }
+                "delete" => {
+                    let tick = self.ledger.tick;
+                    let there = self.nodes[server].databases[0].put(words[1].as_bytes(), tick, None);
+                    if words.last() != Some(&"noreply") {
+                        out.extend_from_slice(if there { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
+                    }
+                }
                 "version" => out.extend_from_slice(b"VERSION 1.6.0\r\n"),
                 "flush_all" => {
                     let tick = self.ledger.tick;
