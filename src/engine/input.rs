@@ -11,7 +11,8 @@ use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
-use crate::proto::memcache::{Verb, encode, reply};
+use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT, Verb, encode, reply};
+use crate::proto::resp::request as resp;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -48,6 +49,13 @@ const fn class_of(request: &Request<'_>) -> Class {
     }
 }
 
+/// Whether a line that was `before` bytes long, and was not finished, is what it was: it has come to no length from which
+/// on it is taken for something else.
+fn is_as_before(session: &Session, before: usize) -> bool {
+    let limits: &[usize] = if session.redis.is_some() { &[resp::LINE_LIMIT] } else { &[LINE_LIMIT, KEYS_LINE_LIMIT] };
+    limits.iter().all(|limit| (before > *limit) == (session.partial.len() > *limit))
+}
+
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
     pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
@@ -76,8 +84,12 @@ impl Engine {
                 None => session.need - session.partial.len(),
             };
             let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
+            let before = session.partial.len();
             session.partial.extend_from_slice(now_wanted);
             rest = later;
+            if session.in_line && !now_wanted.ends_with(b"\n") && is_as_before(session, before) {
+                session.need = session.partial.len() + 1; // the line is not looked through again
+            }
             let (paused, held, need) = (session.paused.is_some(), session.partial.len(), session.need);
             self.charge_session(id);
             // Above the memory limit a large value is refused even if the beginning of it was taken.
@@ -193,6 +205,7 @@ impl Engine {
                 Parsed::Incomplete { need } => {
                     if let Some(session) = self.session(id) {
                         session.need = need;
+                        session.in_line = need == rest.len() + 1 && memchr::memchr(b'\n', rest).is_none();
                     }
                     break;
                 }

@@ -206,11 +206,12 @@ pub struct Engine {
     recent: redis::Recent,
     /// The links that take part in the multi-get at hand; kept for its room.
     parts: Vec<multiget::Part>,
-    /// The same of the Redis request at hand that is split: its shares and their pieces, the share of each key, links and
-    /// fragments.
+    /// The same of the Redis request at hand that is split: its shares and their pieces, the share of each key, the next
+    /// key of that share, links and fragments.
     shares: Vec<redis::Share>,
     share_pieces: Vec<redis::Piece>,
     order: Vec<u16>,
+    chain: Vec<u32>,
     ways: Vec<(LinkId, u16)>,
     /// What answers of multi-gets were put together in, for the next ones.
     #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
@@ -308,6 +309,7 @@ impl Engine {
             shares: Vec::new(),
             share_pieces: Vec::new(),
             order: Vec::new(),
+            chain: Vec::new(),
             ways: Vec::new(),
             spare_values: Vec::new(),
             stock: large::Stock::new(memory_limit),

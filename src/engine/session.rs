@@ -132,6 +132,8 @@ pub(crate) struct Session {
     pub(crate) partial: Vec<u8>,
     /// Length of `partial` below which parsing it is useless.
     pub(crate) need: usize,
+    /// All of `partial` is a line that is not finished.
+    pub(crate) in_line: bool,
     /// The last large request was very large.
     pub(crate) huge: bool,
     pub(crate) skip: Skip,
@@ -174,6 +176,7 @@ impl Session {
             output: Output::default(),
             partial: Vec::new(),
             need: 0,
+            in_line: false,
             huge: false,
             skip: Skip::NONE,
             long_get: None,

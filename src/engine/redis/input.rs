@@ -76,6 +76,7 @@ impl Engine {
             return match client.swallow.apply(input) {
                 Ok(0) => {
                     session.need = input.len() + 1;
+                    session.in_line = false;
                     Turn::Incomplete
                 }
                 Ok(used) => Turn::Used(used),
@@ -93,6 +94,8 @@ impl Engine {
             Parsed::Incomplete { need } => {
                 if let Some(session) = self.session(id) {
                     session.need = need;
+                    // An inline request. Of an array, what has been read is not looked at again anyway.
+                    session.in_line = need == input.len() + 1 && input[0] != b'*';
                 }
                 Turn::Incomplete
             }

@@ -37,7 +37,13 @@ pub(in crate::engine) struct Share {
     number: u16,
     /// Arguments of it.
     words: usize,
+    /// Its first key and its last.
+    first: u32,
+    last: u32,
 }
+
+/// So many shares are looked through for the one of a server; where there are more, they are found by a table.
+const FEW_SHARES: usize = 16;
 
 impl Share {
     fn piece(&self, request: Vec<u8>) -> Piece {
@@ -45,15 +51,18 @@ impl Share {
         Piece { server, owner: self.server, request, replies: 1, link: None }
     }
 
-    /// Appends the share as a request of its own; `order` is for each key which share it is in.
-    fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, order: &[u16]) {
+    /// Appends the share as a request of its own; `chain` is for each key the next one of the same share.
+    fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, chain: &[u32]) {
         encode::array(out, self.words + 1);
         args.push(0, out);
-        for (key, share) in order.iter().enumerate() {
-            if *share == self.number {
-                let place = 1 + key * stride;
-                (place..place + stride).for_each(|place| args.push(place, out));
+        let mut key = self.first as usize;
+        loop {
+            let place = 1 + key * stride;
+            (place..place + stride).for_each(|place| args.push(place, out));
+            if key == self.last as usize {
+                return;
             }
+            key = chain[key] as usize;
         }
     }
 }
@@ -81,14 +90,15 @@ impl Engine {
             return self.send_keyed(id, call, args.get(1), now);
         }
         let (mut shares, mut order) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.order));
-        self.share_out(pool, args, stride, &mut shares, &mut order);
+        let mut chain = std::mem::take(&mut self.chain);
+        self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
         let outcome = if shares.len() <= 1 {
             self.send_keyed(id, call, args.get(1), now)
         } else {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
-                (self.shares, self.order) = (shares, order);
+                (self.shares, self.order, self.chain) = (shares, order, chain);
                 return input::Outcome::Stalled;
             }
             let mut pieces = std::mem::take(&mut self.share_pieces);
@@ -100,41 +110,82 @@ impl Engine {
             };
             let (asked, marks) = self.asked(id, call);
             self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
-                shares[piece].write(out, args, stride, &order);
+                shares[piece].write(out, args, stride, &chain);
             });
             pieces.clear();
             self.share_pieces = pieces;
             input::Outcome::Done
         };
-        (self.shares, self.order) = (shares, order);
+        (self.shares, self.order, self.chain) = (shares, order, chain);
         outcome
     }
 
-    /// Finds out which servers the keys of a request belong to: the share of each, and for each key which share it is in.
-    fn share_out(&self, pool: PoolId, args: Args<'_>, stride: usize, shares: &mut Vec<Share>, order: &mut Vec<u16>) {
+    /// Finds out which servers the keys of a request belong to: the share of each, for each key which share it is in, and
+    /// which is the next key of that share.
+    fn share_out(
+        &self,
+        pool: PoolId,
+        args: Args<'_>,
+        stride: usize,
+        shares: &mut Vec<Share>,
+        order: &mut Vec<u16>,
+        chain: &mut Vec<u32>,
+    ) {
         let ring = &self.pools[pool.index()].ring;
         shares.clear();
         order.clear();
-        for place in (1..args.len()).step_by(stride) {
+        chain.clear();
+        let mut table = Vec::new();
+        for (key, place) in (0u32..).zip((1..args.len()).step_by(stride)) {
             let server = ring.route(args.get(place), 0);
-            let share = shares.iter().position(|share| share.server == server).unwrap_or_else(|| {
+            let known = if shares.len() <= FEW_SHARES {
+                shares.iter().position(|share| share.server == server)
+            } else {
+                self.look_up_share(pool, shares, &mut table, server)
+            };
+            let share = known.unwrap_or_else(|| {
                 let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
-                shares.push(Share { server, number, words: 0 });
+                shares.push(Share { server, number, words: 0, first: key, last: key });
                 shares.len() - 1
             });
-            shares[share].words += stride;
-            order.push(shares[share].number);
+            let share = &mut shares[share];
+            share.words += stride;
+            order.push(share.number);
+            chain.push(key);
+            chain[std::mem::replace(&mut share.last, key) as usize] = key;
         }
+    }
+
+    /// The place of a server's share, by a table of all that are known: for each server, and for none, one more than it.
+    #[cold]
+    fn look_up_share(
+        &self,
+        pool: PoolId,
+        shares: &[Share],
+        table: &mut Vec<u32>,
+        server: Option<ServerId>,
+    ) -> Option<usize> {
+        let servers = self.pools[pool.index()].live.len();
+        let place = |server: Option<ServerId>| server.map_or(servers, ServerId::index);
+        if table.is_empty() {
+            table.resize(servers + 1, 0);
+            shares.iter().for_each(|share| table[place(share.server)] = u32::from(share.number) + 1);
+        }
+        // One that was not known when this was asked last was added behind the others.
+        if let Some(newest) = shares.last() {
+            table[place(newest.server)] = u32::from(newest.number) + 1;
+        }
+        (table[place(server)] as usize).checked_sub(1)
     }
 
     /// Takes a request apart: the pieces, and for each of its keys which piece it is in.
     pub(super) fn pieces(&self, pool: PoolId, call: Call<'_>, split: Split) -> (Vec<Piece>, Vec<u16>) {
         let (args, stride) = (call.args, split.stride());
-        let (mut shares, mut order) = (Vec::new(), Vec::new());
-        self.share_out(pool, args, stride, &mut shares, &mut order);
+        let (mut shares, mut order, mut chain) = (Vec::new(), Vec::new(), Vec::new());
+        self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
         let piece = |share: &Share| {
             let mut request = Vec::new();
-            share.write(&mut request, args, stride, &order);
+            share.write(&mut request, args, stride, &chain);
             share.piece(request)
         };
         (shares.iter().map(piece).collect(), order)

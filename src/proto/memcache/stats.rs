@@ -1,5 +1,7 @@
 //! `stats` of several servers as one: numbers are added, other values are taken from the first server that has them.
 
+use std::collections::BTreeMap;
+
 use super::number;
 use super::response::{Line, Response, Status, Violation, error_status, line};
 
@@ -72,6 +74,8 @@ pub fn number(listing: &[u8], name: &[u8]) -> Option<u64> {
 #[derive(Debug, Default)]
 pub struct Summed {
     lines: Vec<(Vec<u8>, Value)>,
+    /// Where the line of each name is.
+    places: BTreeMap<Vec<u8>, usize>,
 }
 
 #[derive(Debug)]
@@ -103,8 +107,11 @@ impl Summed {
             let split = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
             let (name, value) = (&rest[..split], rest.get(split + 1..).unwrap_or_default());
             let value = Value::read(value);
-            match self.lines.iter_mut().find(|(known, _)| known == name) {
-                None => self.lines.push((name.to_vec(), value)),
+            match self.places.get(name).and_then(|place| self.lines.get_mut(*place)) {
+                None => {
+                    self.places.insert(name.to_vec(), self.lines.len());
+                    self.lines.push((name.to_vec(), value));
+                }
                 Some(_) if keep_first || is_kept(name) => {}
                 Some((_, sum)) => sum.add(value, is_largest(name)),
             }

@@ -1,0 +1,133 @@
+//! An engine under a pretend shell, for one event at a time.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use softmiss::config;
+use softmiss::config::model::{PoolId, ServerId};
+use softmiss::engine::link::LinkId;
+use softmiss::engine::session::SessionId;
+use softmiss::engine::{Effect, Engine, Setup};
+use softmiss::failure::Failure;
+use softmiss::health::Board;
+use softmiss::stats::counters::Counters;
+use softmiss::time::Instant;
+
+pub(crate) const POOL: PoolId = PoolId(0);
+
+/// An engine whose servers are all connected, and say only what they are made to say.
+pub(crate) struct Rig {
+    pub(crate) engine: Engine,
+    pub(crate) board: Arc<Board>,
+    pub(crate) now: Instant,
+    /// Connections that are open, in the order of their places.
+    pub(crate) links: BTreeMap<LinkId, u32>,
+}
+
+impl Rig {
+    /// One pool of so many servers, with further lines for its section.
+    pub(crate) fn new(servers: usize, more: &[&str]) -> Self {
+        let mut text = "pool:\n  listen: 127.0.0.1:1\n  preconnect: true\n  auto_eject_hosts: true\n".to_owned();
+        text += "  server_failure_limit: 1\n";
+        more.iter().for_each(|line| text += &format!("  {line}\n"));
+        text += "  servers:\n";
+        for server in 0..servers {
+            writeln!(text, "  - 127.1.{}.{}:11211:1 node-{server}", server / 200, server % 200 + 1).unwrap();
+        }
+        let config = Arc::new(config::parse("rig", &text).expect("a good file").config);
+        let board = Arc::new(Board::new(&config, 1));
+        let engine = Engine::new(Setup {
+            board: Arc::clone(&board),
+            counters: Arc::new([Arc::new(Counters::new(&config))]),
+            config,
+            worker: 0,
+            seed: 1,
+            started_at: Duration::ZERO,
+            scripts: softmiss::engine::Scripts::default(),
+        });
+        let mut rig = Self { engine, board, now: Instant::from_nanos(1_000_000), links: BTreeMap::new() };
+        rig.engine.preconnect(rig.now);
+        rig.turn();
+        rig
+    }
+
+    /// Opens what is to be opened, and takes away what is to be written; returns how many bytes that was.
+    pub(crate) fn turn(&mut self) -> usize {
+        let mut taken = 0;
+        loop {
+            if let Some(effect) = self.engine.poll_effect() {
+                match effect {
+                    Effect::Connect { link, epoch } => {
+                        self.links.insert(link, epoch);
+                        self.engine.link_connected(link, epoch, self.now);
+                    }
+                    Effect::Disconnect { link, .. } => drop(self.links.remove(&link)),
+                    Effect::News | Effect::Notice(_) | Effect::Slow(_) | Effect::EndLingering { .. } => {}
+                }
+            } else if let Some(link) = self.engine.poll_link() {
+                let epoch = self.links.get(&link).copied().unwrap_or_default();
+                let count = self.engine.link_output(link, epoch).len();
+                taken += count;
+                self.engine.link_wrote(link, epoch, count, self.now);
+            } else if self.engine.poll_client().is_none() {
+                return taken;
+            }
+        }
+    }
+
+    /// A moment passes; what is due is done.
+    pub(crate) fn tick(&mut self) {
+        self.now = self.now + Duration::from_micros(1);
+        self.engine.handle_timeout(self.now);
+    }
+
+    /// Whether something is due in the next moment.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.engine.next_timeout().is_some_and(|at| at <= self.now + Duration::from_micros(1))
+    }
+
+    /// Goes on until nothing is due any more.
+    pub(crate) fn settle(&mut self) {
+        self.turn();
+        while self.is_busy() {
+            self.tick();
+            self.turn();
+        }
+    }
+
+    pub(crate) fn client(&mut self) -> SessionId {
+        self.engine.client_connected(POOL)
+    }
+
+    /// A client sends bytes, so many at a time.
+    pub(crate) fn send(&mut self, client: SessionId, bytes: &[u8], piece: usize) {
+        bytes.chunks(piece).for_each(|piece| self.engine.client_data(client, piece, self.now));
+    }
+
+    /// Takes what is to be written to a client.
+    pub(crate) fn read(&mut self, client: SessionId) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let output = self.engine.client_output(client).to_vec();
+            if output.is_empty() {
+                return all;
+            }
+            self.engine.client_wrote(client, output.len(), self.now);
+            all.extend(output);
+        }
+    }
+
+    /// The only server says something, so many bytes at a time.
+    pub(crate) fn say(&mut self, bytes: &[u8], piece: usize) {
+        let (link, epoch) = self.links.iter().next().map(|(link, epoch)| (*link, *epoch)).expect("a connection");
+        bytes.chunks(piece).for_each(|piece| self.engine.link_data(link, epoch, piece, self.now, &mut ()));
+    }
+
+    /// A server is found dead.
+    pub(crate) fn lose(&mut self, server: u16) {
+        self.board.failed(POOL, ServerId(server), Failure::Refused, self.now);
+        self.engine.refresh(self.now);
+    }
+}
