@@ -99,6 +99,14 @@ impl Proxy {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let files = Files::of_process(&config);
         let config = Arc::new(config);
+        // First, so that whoever reaches a pool can also look at it.
+        let stats = match config.settings.stats {
+            Port::Unsaid | Port::Off => None,
+            Port::At(address) => Some(
+                listener::bind_tcp(address, 128, false, false)
+                    .map_err(|source| StartError::Stats { address, source })?,
+            ),
+        };
         let mut bound = Vec::new();
         for pool in &config.pools {
             match listener::bind(pool) {
@@ -112,13 +120,6 @@ impl Proxy {
             }
         }
         let socket_files = bound.iter().filter_map(Bound::file).collect();
-        let stats = match config.settings.stats {
-            Port::Unsaid | Port::Off => None,
-            Port::At(address) => Some(
-                listener::bind_tcp(address, 128, false, false)
-                    .map_err(|source| StartError::Stats { address, source })?,
-            ),
-        };
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());

@@ -2,6 +2,7 @@
 //!
 //! It is made by the task of that connection: nothing that goes wrong there ends the task that accepts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -24,17 +25,20 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves the statistics until the runtime ends. Should the task that does so end, it is told, and started again.
 pub(super) async fn serve(listener: std::net::TcpListener, observed: Observed) {
+    // Shared, as a copy would need another descriptor.
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => Arc::new(listener),
+        Err(error) => return error!(%error, "cannot serve statistics"),
+    };
     loop {
-        let served = match listener.try_clone().and_then(TcpListener::from_std) {
-            Ok(listener) => tokio::spawn(accept(listener, observed.clone())).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        error!(why = served.err(), "the statistics are not served any more: trying again");
+        let served = tokio::spawn(accept(Arc::clone(&listener), observed.clone())).await;
+        let why = served.err().map(|error| error.to_string());
+        error!(why, "the statistics are not served any more: trying again");
         tokio::time::sleep(RESTART_PAUSE).await;
     }
 }
 
-async fn accept(listener: TcpListener, observed: Observed) {
+async fn accept(listener: Arc<TcpListener>, observed: Observed) {
     let readers = Readers::new(observed.files.readers());
     let mut is_told = false;
     loop {

@@ -27,8 +27,6 @@ impl Watched {
         }
         let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
         let admin = SocketAddr::from(([127, 0, 0, 1], admin));
-        // It opens a little later than the pool does.
-        wait_until("the admin port", Duration::from_secs(5), || TcpStream::connect(admin).is_ok());
         Self { proxy, admin }
     }
 

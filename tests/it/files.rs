@@ -84,7 +84,8 @@ fn a_lack_of_descriptors_is_not_a_servers_failure() {
     let server = Process::memcached();
     let (admin, port) = (free_port(), free_port());
     let text = file(admin, 1, &[port], &[server.address], "");
-    let proxy = Proxy::with_file(&text, port).expect_log("cannot connect to a server");
+    let proxy =
+        Proxy::with_file(&text, port).expect_log("cannot connect to a server").expect_log("cannot accept a client");
     let mut client = proxy.client(); // before there is a connection to the server
     wait_until("it is served", Duration::from_secs(5), || client.ask("mn\r\n") == "MN");
     let allow = |files: usize| {
