@@ -39,6 +39,8 @@ pub struct Settings {
     pub hot_keys: Option<u32>,
     /// Requests that take longer are logged, as are those that run out of time; `None` logs none.
     pub slow_request: Option<Duration>,
+    /// Where what servers missed is kept while the process is restarted; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// How much is logged, and in which form.
     pub log: LogSettings,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             statsd: None,
             hot_keys: Some(128),
             slow_request: Some(Duration::from_secs(1)),
+            state_dir: None,
             log: LogSettings::default(),
         }
     }

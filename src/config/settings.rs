@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
@@ -10,8 +11,18 @@ use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
 use super::value;
 
-const KEYS: [&str; 9] =
-    ["workers", "memory_limit", "stats", "admin", "admin_token", "statsd", "hot_keys", "slow_request", "log"];
+const KEYS: [&str; 10] = [
+    "workers",
+    "memory_limit",
+    "stats",
+    "admin",
+    "admin_token",
+    "statsd",
+    "hot_keys",
+    "slow_request",
+    "state_dir",
+    "log",
+];
 
 const STATSD_EXAMPLE: &str = "write `statsd: {address: 127.0.0.1:8125, prefix: softmiss, interval: 10s}`";
 
@@ -59,10 +70,23 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Setti
         span => value::duration(span),
     });
     settings.slow_request = slow_request.unwrap_or(settings.slow_request);
+    settings.state_dir = keys.read("state_dir", findings, folder).flatten();
     if let Some((key, node)) = keys.find("log") {
         settings.log = log(key, node, findings);
     }
     settings
+}
+
+/// A folder, wherever the process is started; `None` for none.
+fn folder(text: &str) -> Result<Option<PathBuf>, value::Wrong> {
+    match text {
+        "none" | "false" => Ok(None),
+        path if path.starts_with('/') => Ok(Some(path.into())),
+        other => Err(value::Wrong {
+            message: format!("`{other}` is not the whole path of a folder"),
+            help: Some("write one that begins with `/`, such as `/var/lib/softmiss`, or `none`".to_owned()),
+        }),
+    }
 }
 
 /// The address of a port that can be switched off with `none`.

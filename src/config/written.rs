@@ -66,6 +66,9 @@ impl Lines {
         }
         self.line("hot_keys", settings.hot_keys.unwrap_or_default());
         self.line("slow_request", time(settings.slow_request.unwrap_or_default()));
+        if let Some(path) = &settings.state_dir {
+            self.line("state_dir", quoted(&path.to_string_lossy()));
+        }
         self.line("log", "");
         self.line("  level", settings.log.level.name());
         self.line("  format", if settings.log.format == LogFormat::Json { "json" } else { "text" });
@@ -178,6 +181,7 @@ softmiss:
   statsd: {address: '[::1]:8125', prefix: shop.cache, interval: 1500ms}
   hot_keys: none
   slow_request: 250ms
+  state_dir: /var/lib/soft miss
   log: {level: debug, format: json}
 'a: pool #1':
   listen: '/run/soft miss.sock 0660'

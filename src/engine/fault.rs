@@ -89,7 +89,7 @@ impl Engine {
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let stalled = std::mem::take(&mut link.stalled);
-        link.blocked = false;
+        (link.blocked, link.condemned) = (false, false);
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         if lingers {
@@ -325,6 +325,9 @@ impl Engine {
 
     /// Tells the board of a failure at `at`, and the operator if it was the last straw.
     pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
+        if self.board.is_doubted(pool, server) {
+            self.condemn(pool, server, at);
+        }
         if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, at) {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
@@ -333,6 +336,28 @@ impl Engine {
             }
             self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
             self.effects.push_back(Effect::News);
+        }
+    }
+
+    /// A server could not be reached at first, so it is to be flushed before anything of it is believed, what it may
+    /// still answer on connections that are open included.
+    #[cold]
+    fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
+        for link in self.pools[pool.index()].links[server.index()].clone() {
+            if self.links[link.index()].state == LinkState::Up {
+                self.links[link.index()].condemned = true;
+                self.arm_link(link, at);
+            }
+        }
+    }
+
+    /// The process ends: what is in flight is lost, and owed again where it was to be paid.
+    pub fn close(&mut self, now: Instant) {
+        for pool in 0..self.pools.len() {
+            for link in self.pools[pool].links.concat().into_iter().chain(self.pools[pool].probes.clone()) {
+                self.fail_link(link, Failure::Ejected, now);
+                self.abandon(link, Failure::Ejected, now);
+            }
         }
     }
 

@@ -255,6 +255,8 @@ pub(crate) struct Link {
     pub(crate) usual: u64,
     /// It has been silent for too long: nothing more is asked of it until it says something.
     pub(crate) suspect: bool,
+    /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
+    pub(crate) condemned: bool,
     /// The silence that began then has been looked at once.
     pub(crate) doubted: Option<Instant>,
     pub(crate) step: ProbeStep,
@@ -306,6 +308,7 @@ impl Link {
             heard: Instant::ZERO,
             usual: 0,
             suspect: false,
+            condemned: false,
             doubted: None,
             step: ProbeStep::Ask,
             paying: 0,

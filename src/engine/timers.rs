@@ -81,6 +81,9 @@ impl Engine {
         if link.purpose == Purpose::Spare {
             return self.spare_timer(id, now);
         }
+        if link.condemned {
+            return self.fail_link(id, Failure::TimedOut, now);
+        }
         let (pool, server) = (link.pool, link.server);
         let silent_since = link.heard;
         let state = link.state;

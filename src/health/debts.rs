@@ -23,7 +23,7 @@ pub struct OwedKey {
 }
 
 /// What is paid at a time.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Everything is to be forgotten.
     pub flush: bool,
@@ -97,6 +97,16 @@ impl Debts {
             taken.keys.push(key);
         }
         taken
+    }
+
+    /// What is owed, without taking it.
+    #[must_use]
+    pub fn all(&self) -> Taken {
+        Taken {
+            flush: self.flush,
+            databases: self.databases.iter().copied().collect(),
+            keys: self.keys.iter().cloned().collect(),
+        }
     }
 
     /// The server started at `started`, and empty: what it missed before that is of no account.

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod debts;
 pub mod hold;
+pub mod saved;
 pub mod tracker;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -37,9 +38,12 @@ struct Servers {
     most_ejected: usize,
 }
 
+/// Among the failures of an [`Entry`]: the server has not answered since the process was started.
+const UNMET: u32 = 1 << 31;
+
 #[derive(Debug)]
 struct Entry {
-    /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset.
+    /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
     /// Whether `debts` holds anything, so that looking costs nothing.
     owes: AtomicBool,
@@ -172,6 +176,10 @@ impl Board {
         let entry = self.entry(pool, server);
         let servers = &self.pools[pool.index()];
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        if entry.failures.fetch_and(!UNMET, Ordering::Relaxed) & UNMET != 0 {
+            // What it missed, perhaps of a process before this one, is not known.
+            entry.add_debt(|debts| debts.add_flush(at));
+        }
         let verdict = entry.lock().failed(failure, at, *ejected < servers.most_ejected);
         match verdict {
             Verdict::Ignored => {}
@@ -188,7 +196,7 @@ impl Board {
     /// Failures of the server in a row so far.
     #[must_use]
     pub fn failures(&self, pool: PoolId, server: ServerId) -> u32 {
-        self.entry(pool, server).failures.load(Ordering::Relaxed)
+        self.entry(pool, server).failures.load(Ordering::Relaxed) & !UNMET
     }
 
     /// When an ejected server is to be probed next; `None` when it is up or being probed.

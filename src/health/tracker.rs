@@ -164,6 +164,12 @@ impl Tracker {
         }
     }
 
+    /// It was out of the ring when the process before this one ended: it is probed now.
+    pub(super) fn begin_out(&mut self, now: Instant) {
+        self.ejected_at = Some(now);
+        self.state = State::Ejected { since: now, failure: Some(Failure::Ejected), probe_at: now };
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn state(&self) -> State {

@@ -21,6 +21,7 @@ pub(crate) mod readers;
 mod server;
 pub mod signal;
 mod socket_file;
+mod state;
 mod stats;
 mod stream;
 pub(crate) mod supervise;

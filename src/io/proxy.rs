@@ -16,6 +16,7 @@ use super::log::LogControl;
 use super::operator::Operator;
 use super::post::{Handle, Message, Post};
 use super::socket_file::SocketFile;
+use super::state::Keeper;
 use super::supervise;
 use super::worker::{Surroundings, Worker};
 use crate::config::{
@@ -88,6 +89,7 @@ pub struct Proxy {
     socket_files: Vec<Arc<SocketFile>>,
     pub(crate) observed: Observed,
     pub(crate) stats: Option<std::net::TcpListener>,
+    keeper: Option<Keeper>,
 }
 
 impl Proxy {
@@ -124,6 +126,7 @@ impl Proxy {
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
         let board = Arc::new(Board::new(&config, seed));
+        let keeper = Keeper::start(&config, &board);
         let count = config.settings.workers;
         let counters: Arc<[Arc<Counters>]> = (0..count).map(|_| Arc::new(Counters::new(&config))).collect();
         let posts = (0..count).map(|_| Post::new()).collect::<Result<Vec<_>, _>>()?;
@@ -157,6 +160,7 @@ impl Proxy {
                 events: Arc::clone(&events),
                 connector: connector.clone(),
                 files: Arc::clone(&files),
+                keeper: keeper.clone(),
                 own: workers[index].clone(),
                 others: others.cloned().collect(),
             };
@@ -169,7 +173,7 @@ impl Proxy {
         }
         let config_version = config::version(&config).into();
         let observed = Observed { config, board, counters, clock, events, files, config_version };
-        Ok(Self { workers, threads, addresses, socket_files, observed, stats })
+        Ok(Self { workers, threads, addresses, socket_files, observed, stats, keeper })
     }
 
     /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
@@ -217,6 +221,9 @@ impl Proxy {
         }
         for thread in self.threads {
             let _ = thread.join();
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.end();
         }
         self.socket_files.iter().for_each(|file| file.remove());
     }

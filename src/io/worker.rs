@@ -22,6 +22,7 @@ use super::links::{Links, Pace};
 use super::listener::{Accepted, Acceptor};
 use super::poller::{self, Announced, Poller, Token};
 use super::post::{Handle, Message, Post};
+use super::state::Keeper;
 use super::tell;
 use crate::config::model::Config;
 use crate::engine::link::LinkId;
@@ -52,6 +53,7 @@ pub(crate) struct Surroundings {
     pub(crate) events: Arc<Events>,
     pub(crate) connector: Connector,
     pub(crate) files: Arc<Files>,
+    pub(crate) keeper: Option<Keeper>,
     /// The way to itself, and to the other workers.
     pub(crate) own: Handle,
     pub(crate) others: Vec<Handle>,
@@ -83,6 +85,7 @@ pub(crate) struct Worker {
     events: Arc<Events>,
     connector: Connector,
     files: Arc<Files>,
+    keeper: Option<Keeper>,
     /// When the operator was last told that a connection to a server could not be opened for want of descriptors.
     lack_told: Option<Instant>,
     own: Handle,
@@ -97,7 +100,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(engine: Engine, post: Post, acceptor: Option<Acceptor>, around: Surroundings) -> Self {
         let Post { poller, alarm, inbox } = post;
-        let Surroundings { config, clock, events, connector, files, own, others } = around;
+        let Surroundings { config, clock, events, connector, files, keeper, own, others } = around;
         Self {
             engine,
             clock,
@@ -117,6 +120,7 @@ impl Worker {
             events,
             connector,
             files,
+            keeper,
             lack_told: None,
             own,
             others,
@@ -167,6 +171,7 @@ impl Worker {
                 return Err(error);
             }
         }
+        self.engine.close(self.clock.now());
         Ok(())
     }
 
@@ -329,6 +334,9 @@ impl Worker {
     }
 
     fn tell_operator(&self, notice: &Notice) {
+        if let Some(keeper) = &self.keeper {
+            keeper.look();
+        }
         self.events.note(&self.config, notice, self.clock.now());
         tell::notice(&self.config, notice);
     }
@@ -442,7 +450,7 @@ mod tests {
         });
         let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
         let files = Files::of_process(&config);
-        let around = Surroundings { config, clock, events, connector, files, own, others: Vec::new() };
+        let around = Surroundings { config, clock, events, connector, files, keeper: None, own, others: Vec::new() };
         (Worker::new(engine, post, None, around), counters)
     }
 

@@ -38,6 +38,7 @@ mod ready_made;
 mod redis;
 mod rejoin;
 mod resend;
+mod restart;
 mod sessions;
 mod sim;
 mod slow;

@@ -1,0 +1,265 @@
+//! What servers missed, as it is kept while the process is restarted.
+//!
+//! A record of it is bytes with a version and a checksum: what is not a whole record of this version says nothing. A
+//! record that is [`Kept::Whole`] was written at the end of a process, with all that was owed. One that is [`Kept::Marks`]
+//! was written before the end, and tells only who was owed something: those servers are owed a flush.
+
+use std::sync::atomic::Ordering;
+
+use sha1::{Digest, Sha1};
+
+use super::debts::{OwedKey, Taken};
+use super::{Board, UNMET};
+use crate::config::model::{Config, PoolId, Rejoin, ServerId};
+use crate::time::Instant;
+
+/// What a record begins with. The number is that of its version.
+const MAGIC: &[u8] = b"softmiss state 1\n";
+
+const CHECKSUM: usize = 20;
+
+/// How much a record tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All that was owed when the process ended.
+    Whole,
+    /// Which servers were owed something while it ran.
+    Marks,
+}
+
+/// What is known of one server that is out, or owed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its pool's name.
+    pub pool: String,
+    /// Its name.
+    pub server: String,
+    /// It was out of the ring.
+    pub out: bool,
+    /// The process that answered for it last; 0: nobody asked.
+    pub process: u64,
+    /// What it is owed.
+    pub owed: Taken,
+}
+
+/// A record of these servers.
+#[must_use]
+pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
+    let mut out = [MAGIC, &[0; CHECKSUM]].concat();
+    out.push(u8::from(kept == Kept::Whole));
+    for one in servers {
+        let Taken { flush, databases, keys } = &one.owed;
+        put(&mut out, one.pool.as_bytes());
+        put(&mut out, one.server.as_bytes());
+        out.extend_from_slice(&[u8::from(one.out), u8::from(*flush)]);
+        out.extend_from_slice(&one.process.to_le_bytes());
+        put_number(&mut out, databases.len());
+        databases.iter().for_each(|database| out.extend_from_slice(&database.to_le_bytes()));
+        put_number(&mut out, keys.len());
+        for key in keys {
+            out.push(u8::from(key.base64));
+            put(&mut out, &key.key);
+        }
+    }
+    let start = MAGIC.len() + CHECKSUM;
+    let checksum = Sha1::digest(&out[start..]);
+    out[MAGIC.len()..start].copy_from_slice(&checksum);
+    out
+}
+
+/// Reads a record. `None` when it is not one, or not of this version, or was damaged.
+#[must_use]
+pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
+    let (checksum, body) = record.strip_prefix(MAGIC)?.split_at_checked(CHECKSUM)?;
+    if Sha1::digest(body)[..] != *checksum {
+        return None;
+    }
+    let mut rest = Rest(body);
+    let kept = if rest.flag()? { Kept::Whole } else { Kept::Marks };
+    let mut servers = Vec::new();
+    while !rest.0.is_empty() {
+        let (pool, server) = (rest.text()?, rest.text()?);
+        let (out, flush) = (rest.flag()?, rest.flag()?);
+        let process = u64::from_le_bytes(rest.take(8)?.try_into().ok()?);
+        let databases = (0..rest.number()?).map(|_| rest.number()).collect::<Option<_>>()?;
+        let key = |rest: &mut Rest<'_>| Some(OwedKey { base64: rest.flag()?, key: rest.bytes()?.into() });
+        let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
+        servers.push(Saved { pool, server, out, process, owed: Taken { flush, databases, keys } });
+    }
+    Some((kept, servers))
+}
+
+fn put_number(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// What has not been read of a record.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        Some(self.take(1)? == [1])
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let count = self.number()?;
+        self.take(usize::try_from(count).ok()?)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
+}
+
+impl Board {
+    /// Every server that is out, or owed something, in pools where that matters when it is back.
+    #[must_use]
+    pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
+        let mut saved = Vec::new();
+        for (pool, servers) in config.pools.iter().zip(&self.pools) {
+            for (server, entry) in pool.servers.iter().zip(&servers.entries) {
+                let out = !entry.lock().is_up();
+                let owes = entry.owes.load(Ordering::Acquire);
+                if !owes && (!out || pool.rejoin == Rejoin::Keep) {
+                    continue;
+                }
+                let owed = match kept {
+                    Kept::Whole => entry.debts().all(),
+                    Kept::Marks => Taken { flush: true, ..Taken::default() },
+                };
+                let process = entry.process.load(Ordering::Relaxed);
+                saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, owed });
+            }
+        }
+        saved
+    }
+
+    /// Takes up what the process before this one has left: what servers are owed they are owed, and those that were out
+    /// are until they have been probed. To be called before anybody uses the board.
+    pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
+        for one in saved {
+            let Some(pool) = config.pools.iter().position(|pool| pool.name == one.pool) else { continue };
+            let (rules, servers) = (&config.pools[pool], &self.pools[pool]);
+            let Some(server) = rules.servers.iter().position(|server| server.name == one.server) else { continue };
+            let entry = &servers.entries[server];
+            entry.process.store(one.process, Ordering::Relaxed);
+            let Taken { flush, databases, keys } = one.owed;
+            if flush || (one.out && rules.rejoin == Rejoin::Flush) {
+                entry.add_debt(|debts| debts.add_flush(now));
+            }
+            databases.into_iter().for_each(|database| entry.add_debt(|debts| debts.add_database(database, now)));
+            keys.into_iter().for_each(|key| entry.add_debt(|debts| debts.add_key(key, now)));
+            let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
+                *ejected += 1;
+                entry.lock().begin_out(now);
+                self.version.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// What a server missed before this process was started is not known: if it cannot be reached at first, it is owed a
+    /// flush.
+    pub fn doubt(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).failures.fetch_or(UNMET, Ordering::Relaxed);
+    }
+
+    /// Whether that is so, and the server has not answered yet.
+    #[must_use]
+    pub fn is_doubted(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).failures.load(Ordering::Relaxed) & UNMET != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Vec<Saved> {
+        let key = |key: &[u8], base64| OwedKey { key: key.into(), base64 };
+        let keys = vec![key(b"k1", false), key(&[0xff, 0, 7], true)];
+        let owed = Taken { flush: false, databases: vec![3, 9], keys };
+        let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, owed };
+        let owed = Taken { flush: true, ..Taken::default() };
+        vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, owed, ..first }]
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        for kept in [Kept::Whole, Kept::Marks] {
+            assert_eq!(decode(&encode(kept, &saved())), Some((kept, saved())));
+            assert_eq!(decode(&encode(kept, &[])), Some((kept, Vec::new())));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_damaged_or_foreign_says_nothing() {
+        let record = encode(Kept::Whole, &saved());
+        for len in 0..record.len() {
+            assert_eq!(decode(&record[..len]), None, "{len} bytes of it");
+        }
+        for at in 0..record.len() {
+            let mut other = record.clone();
+            other[at] ^= 1;
+            assert_eq!(decode(&other), None, "byte {at} is another");
+        }
+        assert_eq!(decode(b"softmiss state 2\n"), None);
+        assert_eq!(decode(&[&record[..], b"x"].concat()), None);
+    }
+
+    #[test]
+    fn what_was_owed_is_owed_to_the_next_process() {
+        let file = "p:\n  listen: 127.0.0.1:1\n  auto_eject_hosts: true\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b', 'h:3:1 c']\n";
+        let config = crate::config::parse("file", file).unwrap().config;
+        let (pool, [a, b, c]) = (PoolId(0), [ServerId(0), ServerId(1), ServerId(2)]);
+        let board = Board::new(&config, 1);
+        let key = OwedKey { key: (*b"k").into(), base64: false };
+        board.owe_key(pool, a, key.clone(), Instant::ZERO);
+        while !matches!(
+            board.failed(pool, b, crate::failure::Failure::Refused, Instant::ZERO),
+            crate::health::Verdict::Ejected { .. }
+        ) {}
+        let next = Board::new(&config, 1);
+        next.recall(&config, board.save(&config, Kept::Whole), Instant::ZERO);
+        assert_eq!(next.live(pool), [true, false, true]);
+        assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
+        assert_eq!((next.owes(pool, a), next.owes(pool, b), next.owes(pool, c)), (true, false, false));
+        assert_eq!(next.take_debts(pool, a, 9), Taken { keys: vec![key], ..Taken::default() });
+        // Of a process that did not come to its end, nobody knows what they missed.
+        let next = Board::new(&config, 1);
+        next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
+        let flush = Taken { flush: true, ..Taken::default() };
+        assert_eq!([a, b].map(|server| next.take_debts(pool, server, 9)), [flush.clone(), flush]);
+    }
+
+    #[test]
+    fn a_server_that_is_not_reached_at_first_is_owed_a_flush() {
+        let file = "p:\n  listen: 127.0.0.1:1\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b']\n";
+        let config = crate::config::parse("file", file).unwrap().config;
+        let (pool, [a, b]) = (PoolId(0), [ServerId(0), ServerId(1)]);
+        let board = Board::new(&config, 1);
+        [a, b].iter().for_each(|server| board.doubt(pool, *server));
+        assert_eq!(board.failures(pool, a), 0);
+        board.succeeded(pool, b);
+        for server in [a, b] {
+            board.failed(pool, server, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
+        }
+        assert!(board.owes(pool, a) && !board.is_doubted(pool, a));
+        assert!(!board.owes(pool, b), "it had answered");
+    }
+}

@@ -1,0 +1,192 @@
+//! What servers missed, kept in a file while the process is restarted ([`saved`](crate::health::saved)).
+//!
+//! The file is written by a thread of its own, never by a worker: which servers are out or owed something whenever that
+//! changes, and all that they are owed when the process comes to its end in order. A file that is being written is
+//! another one until it takes the place of the last. Without a file that says everything, a server of a pool with
+//! `rejoin: safe` is doubted until it has answered.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::config::model::{Config, PoolId, Rejoin, ServerId};
+use crate::health::Board;
+use crate::health::saved::{self, Kept, Saved};
+use crate::time::Instant;
+
+/// The file in the folder, and the one that is to take its place.
+const NAME: &str = "missed";
+const NEXT: &str = "missed.new";
+
+/// Bytes of a file that are looked at. Beyond it, it says nothing.
+const LIMIT: u64 = 256 << 20;
+
+/// Between two looks while a server is out or owed something.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// Keeps what servers missed.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    wake: Sender<()>,
+    file: Arc<StateFile>,
+}
+
+#[derive(Debug)]
+struct StateFile {
+    folder: PathBuf,
+    config: Arc<Config>,
+    board: Arc<Board>,
+    written: Mutex<Written>,
+}
+
+/// What was written last.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Written {
+    #[default]
+    Nothing,
+    /// These servers were marked.
+    Marks(Vec<Saved>),
+    /// All that servers are owed: nothing more comes.
+    Whole,
+}
+
+impl Keeper {
+    /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
+    /// nothing is to be kept, or can be.
+    pub(crate) fn start(config: &Arc<Config>, board: &Arc<Board>) -> Option<Self> {
+        let folder = config.settings.state_dir.clone();
+        let left = folder.as_deref().and_then(left_in);
+        let whole = matches!(left, Some((Kept::Whole, _)));
+        if let Some((_, saved)) = left {
+            if !saved.is_empty() {
+                info!(servers = saved.len(), whole, "taking up what servers missed before the start");
+            }
+            board.recall(config, saved, Instant::ZERO);
+        }
+        if !whole {
+            doubt_all(config, board);
+        }
+        let (config, board) = (Arc::clone(config), Arc::clone(board));
+        let file = Arc::new(StateFile { folder: folder?, config, board, written: Mutex::default() });
+        if let Err(error) = file.mark() {
+            warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
+            return None;
+        }
+        let (wake, woken) = mpsc::channel();
+        let kept = Arc::clone(&file);
+        let thread = std::thread::Builder::new().name("state".to_owned()).spawn(move || keep(&kept, &woken));
+        thread.ok().map(|_| Self { wake, file })
+    }
+
+    /// Something has happened to a server.
+    pub(crate) fn look(&self) {
+        let _ = self.wake.send(());
+    }
+
+    /// The process ends: writes down all that servers are owed.
+    pub(crate) fn end(&self) {
+        let StateFile { config, board, .. } = &*self.file;
+        // Whoever writes marks does so before this, or not at all.
+        let mut written = self.file.written();
+        let record = saved::encode(Kept::Whole, &board.save(config, Kept::Whole));
+        *written = Written::Whole;
+        if let Err(error) = replace(&self.file.folder, &record) {
+            warn!(folder = %self.file.folder.display(), %error, "cannot keep what servers missed");
+        }
+    }
+}
+
+impl StateFile {
+    /// Writes down which servers are out or owed something, unless that is what is there.
+    fn mark(&self) -> io::Result<()> {
+        let mut written = self.written();
+        let marks = Written::Marks(self.board.save(&self.config, Kept::Marks));
+        if let Written::Marks(servers) = &marks
+            && *written != Written::Whole
+            && *written != marks
+        {
+            replace(&self.folder, &saved::encode(Kept::Marks, servers))?;
+            *written = marks;
+        }
+        Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a server is marked.
+    fn has_marks(&self) -> bool {
+        matches!(&*self.written(), Written::Marks(servers) if !servers.is_empty())
+    }
+
+    /// Whether the last file has been written.
+    fn is_over(&self) -> bool {
+        *self.written() == Written::Whole
+    }
+}
+
+/// Keeps the file up to date, until the process ends.
+fn keep(file: &StateFile, woken: &Receiver<()>) {
+    let mut told = false;
+    while !file.is_over() {
+        let woken = match file.has_marks() {
+            true => woken.recv_timeout(PERIOD),
+            false => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        if woken == Err(RecvTimeoutError::Disconnected) || file.is_over() {
+            return;
+        }
+        match file.mark() {
+            Ok(()) => told = false,
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn doubt_all(config: &Config, board: &Board) {
+    for (pool, of) in (0u16..).zip(&config.pools) {
+        for (server, _) in (0u16..).zip(&of.servers).filter(|_| of.rejoin == Rejoin::Safe) {
+            board.doubt(PoolId(pool), ServerId(server));
+        }
+    }
+}
+
+/// What the process before this one has left.
+fn left_in(folder: &Path) -> Option<(Kept, Vec<Saved>)> {
+    let path = folder.join(NAME);
+    let mut record = Vec::new();
+    match File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut record)) {
+        Ok(_) => {
+            let left = saved::decode(&record);
+            if left.is_none() {
+                warn!(file = %path.display(), "not a record of what servers missed, or damaged: it is not used");
+            }
+            left
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            warn!(file = %path.display(), %error, "cannot read what servers missed");
+            None
+        }
+    }
+}
+
+/// Puts a record in the place of the last one, in one step.
+fn replace(folder: &Path, record: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let next = folder.join(NEXT);
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(record)?;
+    file.sync_data()?;
+    fs::rename(next, folder.join(NAME))
+}
