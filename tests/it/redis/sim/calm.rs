@@ -35,8 +35,9 @@ impl World {
         for at in 0..self.customers.len() {
             self.ask_as_new(at);
         }
+        self.exact = true;
         self.rest(Duration::from_millis(500));
-        for customer in self.customers.iter().filter(|customer| !customer.deaf) {
+        for customer in self.customers.iter().filter(|customer| customer.hog.is_none()) {
             let waits = customer.asked.iter().find(|pending| !matches!(pending.asked, Asked::Pop(_)));
             let pops = customer.asked.iter().any(|pending| matches!(pending.asked, Asked::Pop(_)));
             assert!(waits.is_none() || pops, "client {} waits for {waits:?}", customer.name);
@@ -54,7 +55,11 @@ impl World {
     fn ask_as_new(&mut self, at: usize) {
         let customer = &self.customers[at];
         let subscribed = !customer.channels.is_empty() || !customer.hears.is_empty();
-        if !self.plan.pools[customer.pool].redis || subscribed || !customer.is_idle() || customer.ended || customer.deaf
+        if !self.plan.pools[customer.pool].redis
+            || subscribed
+            || !customer.is_idle()
+            || customer.ended
+            || customer.hog.is_some()
         {
             return;
         }

@@ -6,6 +6,7 @@ use softmiss::config::model::PoolId;
 use softmiss::engine::session::SessionId;
 
 use super::guard::Guarding;
+use super::hog::Hog;
 use super::store::Serial;
 use super::world::World;
 
@@ -37,6 +38,8 @@ pub(super) enum Asked {
     Unsubscribed(usize),
     Published,
     Pong,
+    /// Whatever a hog is told is right.
+    Anything,
     /// memcached's `get` and `set`.
     Values(Vec<String>),
     Stored(Serial),
@@ -75,6 +78,8 @@ pub(super) struct Customer {
     pub(super) heard: BTreeSet<String>,
     /// For each database and key, its latest writing that was answered with a yes.
     pub(super) own: BTreeMap<(usize, String), Serial>,
+    /// It holds as much memory as it can.
+    pub(super) hog: Option<Hog>,
     /// It never reads.
     pub(super) deaf: bool,
     pub(super) guarding: Option<Guarding>,
@@ -94,7 +99,8 @@ impl World {
         let pool = self.random.below(self.plan.pools.len() as u64 + 2) as usize;
         let pool = if pool < self.plan.pools.len() { pool } else { 0 };
         self.names += 1;
-        let deaf = self.plan.memory_limit.is_some() && self.random.one_in(4);
+        let hog = if self.plan.memory_limit.is_some() && self.plan.pools[pool].redis { self.draw_hog() } else { None };
+        let deaf = matches!(hog, Some(Hog::Reads | Hog::Listens));
         let customer = Customer {
             session: self.engine.client_connected(PoolId(pool as u16)),
             name: self.names,
@@ -108,6 +114,7 @@ impl World {
             hears: BTreeSet::new(),
             heard: BTreeSet::new(),
             own: BTreeMap::new(),
+            hog,
             deaf,
             guarding: None,
             ended: false,
@@ -157,7 +164,7 @@ impl World {
             if self.engine.client_status(self.customers[at].session).finished {
                 let customer = &self.customers[at];
                 assert!(
-                    customer.ended || customer.deaf || self.plan.memory_limit.is_some(),
+                    customer.ended || customer.hog.is_some(),
                     "client {} is dismissed and waits for {:?}",
                     customer.name,
                     customer.asked.front()

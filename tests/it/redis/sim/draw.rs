@@ -8,7 +8,7 @@ use super::store::{Flush, Guard, Serial, Write};
 use super::world::World;
 
 const KEYS: u64 = 12;
-const CHANNELS: u64 = 8;
+pub(super) const CHANNELS: u64 = 8;
 
 /// The text of the script that stores a value, and its name.
 pub(super) const SCRIPTS: [(&str, &str); 2] = [
@@ -41,6 +41,9 @@ impl World {
         }
         if !self.plan.pools[customer.pool].redis {
             return self.ask_memcached(at);
+        }
+        if let Some(hog) = customer.hog {
+            return self.gorge(at, hog);
         }
         if customer.guarding.is_some() {
             if customer.is_idle() {
@@ -105,12 +108,12 @@ impl World {
             drawn: self.ledger.tick,
             stored: None,
             told: None,
+            stray: false,
             guards,
             unheard: customer.deaf,
         });
         if self.plan.memory_limit.is_some() && self.random.one_in(2) {
-            let padding = if self.random.one_in(8) { 100_000 } else { 8_000 };
-            let padding = self.random.below(padding) as usize;
+            let padding = self.random.below(4_000) as usize;
             value.extend(std::iter::repeat_n('x', padding));
         }
         (serial, value)
@@ -187,7 +190,8 @@ impl World {
             9 | 10 => {
                 let channel = format!("{}channel{}", self.customers[at].pool, self.random.below(CHANNELS));
                 self.serial += 1;
-                draft.words(&["PUBLISH", &channel, &format!("{channel}|{}", self.serial)]);
+                let padding = if self.plan.memory_limit.is_some() { 20_000 } else { 0 };
+                draft.words(&["PUBLISH", &channel, &format!("{channel}|{}|{}", self.serial, "x".repeat(padding))]);
                 self.expect(at, draft, Asked::Published);
             }
             11..15 => {

@@ -53,6 +53,7 @@ impl World {
         let absences = std::mem::take(&mut node.absences);
         *node =
             Node { dead: true, databases, absences, queues: Default::default(), scripts: Default::default(), ..*node };
+        self.end_lingering(|one| one.server == server);
         self.connections.retain(|one| !one.gone || one.server != server);
         self.end_connections(|one| one.server == server);
     }

@@ -87,6 +87,9 @@ impl World {
             self.count("messages");
             return;
         }
+        if customer.hog.is_some() && customer.asked.is_empty() {
+            return; // what it never said to its end is refused
+        }
         let pending = customer.asked.pop_front();
         let pending = pending.unwrap_or_else(|| panic!("client {name}: nobody asked for {}", show(frame)));
         match &pending.asked {
@@ -144,6 +147,7 @@ impl World {
 
     fn may_be_told(&self, pool: usize, asked: &Asked, told: &str) -> bool {
         match asked {
+            _ if self.exact => false,
             _ if self.plan.pools[pool].on_failure == OnFailure::Error => true,
             Asked::Watch | Asked::GuardedExec(_) if told.starts_with("-CROSSSLOT") => true,
             Asked::Pop(_) | Asked::Subscribed(_) | Asked::Watch if told.contains("dedicated_connections") => true,
@@ -156,6 +160,9 @@ impl World {
         let pool = self.customers[at].pool;
         if !self.plan.pools[pool].redis {
             return self.check_memcached(at, pending, asked, frame);
+        }
+        if matches!(asked, Asked::Anything) {
+            return Ok(());
         }
         if frame[0] == b'-' {
             let told = show(frame);
@@ -205,7 +212,7 @@ impl World {
                 self.count("locks");
             }
             (Asked::SetNx(_), Reply::Null) | (Asked::SetNxCount(_), Reply::Integer(0)) => {}
-            (Asked::Set(_), Reply::Null) if self.plan.pools[pool].on_failure == OnFailure::Miss => {}
+            (Asked::Set(_), Reply::Null) if !self.exact && self.plan.pools[pool].on_failure == OnFailure::Miss => {}
             (Asked::Flush(number), Reply::Simple(b"OK")) => {
                 self.ledger.flushes[*number].done = Some(self.ledger.tick);
             }
@@ -302,6 +309,9 @@ impl World {
         let was = |node: &Node, tick: u64| node.databases[database].was(key.as_bytes(), tick, state);
         let Some(value) = state else {
             self.count("misses");
+            if self.exact {
+                return Err(format!("{key} is not told, and nothing is wrong with its server"));
+            }
             let errors = self.plan.pools[pool].on_failure == OnFailure::Error;
             if errors && !candidates.iter().any(|place| was(&self.nodes[*place], pending.tick)) {
                 return Err(format!("{key} was there all the time"));
@@ -333,7 +343,9 @@ impl World {
         }
         if self.plan.pools[pool].rejoin == Rejoin::Flush {
             for (out, back) in &self.nodes[place].absences {
-                if back.is_some_and(|back| back < pending.tick) && stored < *out {
+                // What it had received before, it may have carried out while it was away.
+                let before = |back: u64| back < pending.tick && stored < if write.stray { *out } else { back };
+                if back.is_some_and(before) {
                     return Err(format!("server {place}, away from {out} to {back:?}, was not flushed: {write:?}"));
                 }
             }

@@ -25,6 +25,7 @@ mod client;
 mod draw;
 mod faults;
 mod guard;
+mod hog;
 mod judge;
 mod memcache;
 mod network;
@@ -76,7 +77,10 @@ fn run(plan: Plan) -> Tally {
 const SEEN: &[&str] = &[
     "closed",
     "ejected",
+    "ends waited for",
     "errors",
+    "flushed",
+    "flushes",
     "half closed",
     "held",
     "hits",

@@ -1,5 +1,6 @@
 //! Bytes move between clients, the engine and the servers, and connections come and go.
 
+use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
 
 use super::servers::{Connection, Id};
@@ -64,6 +65,11 @@ impl World {
             self.engine.link_wrote(link, epoch, count, self.at());
         }
         self.serve(at);
+        let connection = &self.connections[at];
+        if connection.lingers && connection.blocked.is_none() && !self.nodes[connection.server].hung {
+            let id = connection.id;
+            self.end_lingering(|one| one.id == id);
+        }
     }
 
     /// Bytes of a server reach the engine.
@@ -90,18 +96,20 @@ impl World {
         if gone {
             self.count("late replies");
         }
-        self.engine.link_data(link, epoch, &bytes, self.at(), &mut ());
-        self.carry_out();
+        if count > 0 {
+            self.engine.link_data(link, epoch, &bytes, self.at(), &mut ());
+            self.carry_out();
+        }
         if gone {
             self.engine.link_failed(link, epoch, Failure::Reset, self.at());
             self.carry_out();
-            let idle = |one: &Connection| one.gone && one.back.is_empty() && (one.id == (link, epoch));
+            let idle = |one: &Connection| one.gone && !one.lingers && one.back.is_empty() && (one.id == (link, epoch));
             self.connections.retain(|one| !idle(one));
         }
     }
 
     /// The engine has done with connections. What the server has of them it may carry out still, and answer.
-    pub(super) fn bury(&mut self, which: impl Fn(&Connection) -> bool) {
+    pub(super) fn bury(&mut self, which: impl Fn(&Connection) -> bool, lingers: bool) {
         let mut at = 0;
         while at < self.connections.len() {
             let connection = &mut self.connections[at];
@@ -109,11 +117,24 @@ impl World {
                 at += 1;
                 continue;
             }
-            if self.nodes[connection.server].dead || self.random.one_in(2) {
+            if self.nodes[connection.server].dead || (!lingers && self.random.one_in(2)) {
                 self.connections.swap_remove(at);
             } else {
-                connection.gone = true;
+                (connection.gone, connection.lingers) = (true, lingers);
                 at += 1;
+            }
+        }
+    }
+
+    /// The engine hears of the ends of connections that it waited for.
+    pub(super) fn end_lingering(&mut self, which: impl Fn(&Connection) -> bool) {
+        for at in 0..self.connections.len() {
+            if self.connections[at].lingers && which(&self.connections[at]) {
+                self.connections[at].lingers = false;
+                let node = &self.nodes[self.connections[at].server];
+                let (pool, server) = (PoolId(node.pool as u16), ServerId(node.position as u16));
+                self.engine.link_ended(pool, server);
+                self.count("ends waited for");
             }
         }
     }
@@ -124,7 +145,7 @@ impl World {
             // The end of one may have ended another.
             if self.connections.iter().any(|one| !one.gone && one.id == (link, epoch)) {
                 self.note(|| format!("{link:?}.{epoch} is closed"));
-                self.bury(|one| one.id == (link, epoch));
+                self.bury(|one| one.id == (link, epoch), false);
                 let failure = if self.random.one_in(2) { Failure::Closed } else { Failure::Reset };
                 self.engine.link_failed(link, epoch, failure, self.at());
                 self.carry_out();

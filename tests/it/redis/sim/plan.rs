@@ -23,7 +23,7 @@ pub(super) struct Moves {
     pub(super) memory: bool,
 }
 
-pub(super) const MOVES: Moves = Moves { guards: true, flushes: false, memory: false };
+pub(super) const MOVES: Moves = Moves { guards: true, flushes: true, memory: false };
 
 /// What one pool is like.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl Plan {
         Self {
             seed,
             steps: 2500,
-            clients: 3 + random.below(6) as usize,
+            clients: 3 + random.below(6) as usize + if memory_limit.is_some() { 4 } else { 0 },
             dedicated: one_of(random, &[1, 2, 3, 1000, 1000]),
             memory_limit,
             flushed: match random.below(3) {

@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) blocked: Option<Vec<u8>>,
     /// The engine has done with it; the server has not.
     pub(super) gone: bool,
+    /// The engine waits for the server to come to its end.
+    pub(super) lingers: bool,
 }
 
 impl Connection {
@@ -51,6 +53,7 @@ impl Connection {
             whole: true,
             blocked: None,
             gone: false,
+            lingers: false,
         }
     }
 }
@@ -156,7 +159,7 @@ impl World {
     pub(super) fn put(&mut self, at: usize, key: &[u8], value: Vec<u8>) {
         let connection = &self.connections[at];
         let (server, database) = (connection.server, connection.database);
-        if let Err(what) = self.ledger.store(&value, &self.nodes, (server, database), key, connection.gone) {
+        if let Err(what) = self.ledger.store(&value, &self.nodes, (server, database), key, connection) {
             panic!("server {server}: {what}");
         }
         let tick = self.ledger.tick;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::plan::DATABASES;
+use super::servers::Connection;
 
 /// A state of a key: its value, or that it is not there.
 pub(super) type State = Option<Vec<u8>>;
@@ -95,6 +96,8 @@ pub(super) struct Write {
     pub(super) stored: Option<(u64, usize)>,
     /// When its client was told something about it, and whether that was a yes.
     pub(super) told: Option<(u64, bool)>,
+    /// It was stored for a connection of which nobody waited for the end.
+    pub(super) stray: bool,
     /// It must not be stored unless these are as they were.
     pub(super) guards: Vec<Guard>,
     /// Its client never reads: it is not known when it was answered.
@@ -137,14 +140,14 @@ impl Ledger {
         Ok(serial)
     }
 
-    /// A server stores a value. `late`: its connection is gone, so nobody can order it.
+    /// A server stores a value. If its connection is gone, nobody can order it.
     pub(super) fn store(
         &mut self,
         value: &[u8],
         nodes: &[Node],
         at: (usize, usize),
         key: &[u8],
-        late: bool,
+        connection: &Connection,
     ) -> Result<(), String> {
         let (place, database) = at;
         let key = String::from_utf8_lossy(key).into_owned();
@@ -155,6 +158,7 @@ impl Ledger {
         if let Some(before) = write.stored.replace((tick, place)) {
             return Err(format!("a write is made twice, at {before:?} and at {tick}: {write:?}"));
         }
+        write.stray = connection.gone && !connection.lingers;
         for guard in &write.guards {
             let now = node.databases[guard.database].get(guard.key.as_bytes());
             if now != guard.state.as_ref() {
@@ -164,7 +168,7 @@ impl Ledger {
         let latest = (write.client, place, database, key);
         let overtaken = self.latest.get(&latest).copied().unwrap_or(0);
         let write = &self.writes[serial];
-        if overtaken > serial && !late && write.told.is_none() && !write.unheard {
+        if overtaken > serial && !connection.gone && write.told.is_none() && !write.unheard {
             let other = &self.writes[overtaken];
             return Err(format!("a client's writes change places: {other:?} is stored before {write:?}"));
         }

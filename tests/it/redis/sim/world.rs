@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) serial: u64,
     /// Jobs that somebody got.
     pub(super) popped: BTreeSet<Vec<u8>>,
+    /// All has been well for so long that everything must be answered by its server.
+    pub(super) exact: bool,
     /// Faults have stopped.
     pub(super) calm: bool,
     pub(super) tally: BTreeMap<&'static str, u64>,
@@ -86,12 +88,16 @@ impl World {
             ledger: Ledger::default(),
             serial: 0,
             popped: BTreeSet::new(),
+            exact: false,
             calm: false,
             tally: BTreeMap::new(),
             board_version: 0,
             history,
             plan,
         };
+        if world.plan.memory_limit.is_some() {
+            world.fill();
+        }
         (0..world.plan.clients).for_each(|_| world.join());
         world
     }
@@ -147,12 +153,10 @@ impl World {
                     self.connecting.push(((link, epoch), self.place(pool.index(), server.index())));
                 }
                 Effect::Disconnect { link, lingers, .. } => {
-                    self.bury(|connection| connection.id.0 == link);
-                    if lingers {
-                        // The server comes to its end at once.
-                        self.connections.retain(|one| !one.gone || one.id.0 != link);
+                    self.bury(|connection| connection.id.0 == link, lingers);
+                    if lingers && !self.connections.iter().any(|one| one.lingers && one.id.0 == link) {
                         let (pool, server) = self.engine.link_server(link);
-                        self.engine.link_ended(pool, server);
+                        self.engine.link_ended(pool, server); // it died meanwhile
                     }
                     let over = self.connecting.iter().map(|(id, _)| *id).filter(|(known, _)| *known == link);
                     self.forgotten.extend(over);
@@ -170,7 +174,12 @@ impl World {
                     }
                     self.count("restored");
                 }
-                Effect::EndLingering { .. } | Effect::News | Effect::Notice(_) | Effect::Slow(_) => {}
+                Effect::EndLingering { pool, server } => {
+                    let place = self.place(pool.index(), server.index());
+                    self.count("reset at last");
+                    self.end_lingering(|one| one.server == place);
+                }
+                Effect::News | Effect::Notice(_) | Effect::Slow(_) => {}
             }
         }
         while self.engine.poll_client().is_some() {}
