@@ -101,6 +101,8 @@ impl Ticket {
     pub(crate) const ONCE: u8 = 32;
     /// Its response is a listing (`stats`).
     pub(crate) const LISTING: u8 = 64;
+    /// Redis: its response is put together with others.
+    pub(crate) const PART: u8 = 64;
     /// The client asked for no answer, so it has no slot for one. The ticket still names its session.
     pub(crate) const NOREPLY: u8 = 128;
 

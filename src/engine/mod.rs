@@ -56,7 +56,7 @@ mod timers;
 mod values;
 
 use std::cell::Cell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,8 +193,8 @@ pub struct Engine {
     random: u64,
     started_at: Duration,
     scripts: Scripts,
-    /// Hashes of the texts that this worker has put into `scripts`.
-    known_scripts: HashSet<u64>,
+    /// Those that this worker has put there.
+    known_scripts: redis::Noted,
     /// The number of the newest Redis client.
     client_numbers: u64,
     /// The class of the request that is being carried out, until it ends or waits.
@@ -299,7 +299,7 @@ impl Engine {
             random: seed | 1,
             started_at,
             scripts,
-            known_scripts: HashSet::new(),
+            known_scripts: redis::Noted::default(),
             client_numbers: worker as u64,
             at_hand: None,
             limit_hit: Cell::new(None),

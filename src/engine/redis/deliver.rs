@@ -59,6 +59,9 @@ impl Engine {
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
         let response = &input[..len];
+        if ticket.is(Ticket::PART) && !self.part_fits(id, ticket, response) {
+            return Step::Broken(Violation::UnexpectedLine);
+        }
         let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket) {
             return Step::Used(len);

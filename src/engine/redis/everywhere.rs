@@ -31,8 +31,10 @@ impl Engine {
             Everywhere::PubsubNumsub => How::Pairs,
             Everywhere::PubsubNumpat => How::Most,
         };
-        if call.command.name == "script|load" {
-            self.remember_script(id, call.args.get(2));
+        match call.command.name {
+            "script|load" => self.remember_script(id, call.args.get(2)),
+            "script|flush" => self.forget_scripts(id, call),
+            _ => {}
         }
         let pieces = self.to_all(id, call.raw);
         let (mut asked, marks) = self.asked(id, call);

@@ -67,6 +67,7 @@ impl Engine {
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {
         let Some(mark) = mark(name) else { return };
         let version = self.scripts.version();
+        let pool = self.links[id.index()].pool;
         let Loaded(known) = &mut self.links[id.index()].scripts;
         if known.get(&mark).is_some_and(|text| matches!(text, Text::Loaded) || *text == Text::Unknown(version)) {
             return;
@@ -74,7 +75,7 @@ impl Engine {
         if known.len() >= COUNT_LIMIT {
             known.clear();
         }
-        let text = self.scripts.find(name);
+        let text = self.scripts.find(pool, name);
         known.insert(mark, if text.is_some() { Text::Loaded } else { Text::Unknown(version) });
         if let Some(text) = text {
             self.ask(id, Verb::Command, 0, now, |out| encode::words(out, &[b"SCRIPT", b"LOAD", &text]));

@@ -5,14 +5,14 @@
 //! A server that has been made to forget it meanwhile says `NOSCRIPT`: then the request is sent again with the script
 //! itself, unless its client has sent more behind it, which must not be overtaken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
 
 use super::input::{Call, Outcome};
-use crate::config::model::KeylessScripts;
+use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
 use crate::engine::link::{LinkId, Ticket};
 use crate::engine::session::SessionId;
@@ -35,22 +35,36 @@ struct Shared {
     texts: Mutex<Texts>,
     /// Changes with the texts, so that one that was looked for in vain need not be looked for each time.
     version: AtomicU64,
+    /// How often texts have been forgotten, so that a worker knows that what it has noted is to be noted again.
+    flushes: AtomicU64,
 }
 
-type Texts = BTreeMap<[u8; 40], Arc<[u8]>>;
+/// By the pool that they came through: servers of another one have not been given them.
+type Texts = BTreeMap<(PoolId, [u8; 40]), Arc<[u8]>>;
 
 impl Scripts {
-    fn remember(&self, text: &[u8]) {
+    fn remember(&self, pool: PoolId, text: &[u8]) {
         let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < COUNT_LIMIT {
-            known.insert(hash(text), text.into());
+            known.insert((pool, hash(text)), text.into());
             self.0.version.fetch_add(1, Ordering::Release);
         }
     }
 
-    pub(super) fn find(&self, name: &[u8]) -> Option<Arc<[u8]>> {
+    /// Forgets all that came through a pool.
+    fn forget(&self, pool: PoolId) {
+        let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(owner, _), _| *owner != pool);
+        self.0.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn find(&self, pool: PoolId, name: &[u8]) -> Option<Arc<[u8]>> {
         let name: [u8; 40] = name.to_ascii_lowercase().try_into().ok()?;
-        self.0.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+        self.0.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&(pool, name)).cloned()
+    }
+
+    fn flushes(&self) -> u64 {
+        self.0.flushes.load(Ordering::Acquire)
     }
 
     /// A number that changes whenever a text is added.
@@ -92,13 +106,26 @@ impl Engine {
     }
 
     /// Notes the text of a script.
-    pub(super) fn remember_script(&mut self, _id: SessionId, text: &[u8]) {
+    pub(super) fn remember_script(&mut self, id: SessionId, text: &[u8]) {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
         if text.len() > BYTES_LIMIT {
             return;
         }
-        let mark = fnv_of(text);
-        if self.known_scripts.len() < COUNT_LIMIT && self.known_scripts.insert(mark) {
-            self.scripts.remember(text);
+        self.known_scripts.refresh(self.scripts.flushes());
+        if self.known_scripts.insert(pool, text) {
+            self.scripts.remember(pool, text);
+        }
+    }
+
+    /// `SCRIPT FLUSH`: what the servers forget is not to be sent to them again.
+    pub(super) fn forget_scripts(&self, id: SessionId, call: Call<'_>) {
+        let is_understood = match call.args.len() {
+            2 => true,
+            3 => [&b"async"[..], b"sync"].iter().any(|word| call.args.get(2).eq_ignore_ascii_case(word)),
+            _ => false,
+        };
+        if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
+            self.scripts.forget(pool);
         }
     }
 
@@ -122,7 +149,7 @@ impl Engine {
         if link.in_flight.iter().skip(1).any(of_client) {
             return false;
         }
-        let Some(text) = self.scripts.find(args.get(1)) else { return false };
+        let Some(text) = self.scripts.find(link.pool, args.get(1)) else { return false };
         let mut words: Vec<&[u8]> = args.iter().collect();
         (words[0], words[1]) = (name, &text);
         let mut request = Vec::new();
@@ -142,9 +169,32 @@ impl Engine {
     }
 }
 
-fn fnv_of(text: &[u8]) -> u64 {
+/// The scripts that a worker has noted for all, by a hash of the pool and the text.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Noted {
+    marks: HashSet<u64>,
+    flushes: u64,
+}
+
+impl Noted {
+    /// Forgets all when some have been forgotten since.
+    fn refresh(&mut self, flushes: u64) {
+        if self.flushes != flushes {
+            self.flushes = flushes;
+            self.marks.clear();
+        }
+    }
+
+    /// Whether a script is new to the worker, and one more can be noted.
+    fn insert(&mut self, pool: PoolId, text: &[u8]) -> bool {
+        self.marks.len() < COUNT_LIMIT && self.marks.insert(fnv_of(pool, text))
+    }
+}
+
+fn fnv_of(pool: PoolId, text: &[u8]) -> u64 {
     use std::hash::Hasher;
     let mut hasher = fnv::FnvHasher::default();
+    hasher.write_usize(pool.index());
     hasher.write(text);
     hasher.finish()
 }
@@ -156,9 +206,18 @@ mod tests {
     #[test]
     fn scripts_are_known_by_the_name_that_redis_gives_them() {
         let scripts = Scripts::default();
-        scripts.remember(b"return 1");
+        let (pool, other) = (PoolId(0), PoolId(1));
+        scripts.remember(pool, b"return 1");
+        scripts.remember(other, b"return 1");
         let name = b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
-        assert_eq!(scripts.find(name).as_deref(), Some(&b"return 1"[..]));
-        assert!(scripts.find(b"nothing").is_none());
+        assert_eq!(scripts.find(pool, name).as_deref(), Some(&b"return 1"[..]));
+        assert!(scripts.find(pool, b"nothing").is_none());
+        let mut noted = Noted::default();
+        assert!(noted.insert(pool, b"return 1") && noted.insert(other, b"return 1"));
+        assert!(!noted.insert(pool, b"return 1"));
+        scripts.forget(pool);
+        assert!(scripts.find(pool, name).is_none() && scripts.find(other, name).is_some());
+        noted.refresh(scripts.flushes());
+        assert!(noted.insert(pool, b"return 1"), "it is to be noted again");
     }
 }

@@ -283,7 +283,7 @@ impl Engine {
                 merge: Some(Box::new(Merge::Gather(gather))),
             });
         }
-        let marks = if asked.noreply { marks | Ticket::NOREPLY } else { marks };
+        let marks = marks | Ticket::PART | if asked.noreply { Ticket::NOREPLY } else { 0 };
         for (link, fragment) in ways.drain(..) {
             let Link { outbox, flavor, .. } = &mut self.links[link.index()];
             let (start, database) = (outbox.end(), flavor.database);

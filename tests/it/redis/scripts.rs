@@ -1,0 +1,88 @@
+//! Scripts that were flushed, and those of other pools.
+
+use super::super::support::process::{Process, Proxy, free_port};
+use super::connections::pool;
+use crate::support::client::Client;
+
+/// The name of `return 7`.
+fn load(client: &mut Client) -> String {
+    assert_eq!(client.ask("SCRIPT LOAD \"return 7\"\r\n"), "$40");
+    client.line()
+}
+
+fn is_unknown(client: &mut Client, name: &str, key: &str) -> bool {
+    let answer = client.ask(format!("EVALSHA {name} 1 {key}\r\n"));
+    assert!(answer == ":7" || answer.starts_with("-NOSCRIPT"), "{answer}");
+    answer != ":7"
+}
+
+#[test]
+fn a_flushed_script_is_gone_until_somebody_loads_it_again() {
+    let servers = [Process::redis(), Process::redis()];
+    let proxy = pool(&servers.each_ref(), &["timeout: 2000"]);
+    let mut clients: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
+    let name = load(&mut clients[0]);
+    for flush in ["SCRIPT FLUSH", "script flush async", "SCRIPT FLUSH SYNC"] {
+        for client in &mut clients {
+            for key in ["a", "b", "c", "d"] {
+                assert!(!is_unknown(client, &name, key), "before {flush}");
+            }
+        }
+        assert_eq!(clients[0].ask(format!("{flush}\r\n")), "+OK");
+        for client in &mut clients {
+            for key in ["a", "b", "c", "d"] {
+                assert!(is_unknown(client, &name, key), "after {flush}");
+            }
+        }
+        clients[1].send(format!("SCRIPT EXISTS {name}\r\n"));
+        assert_eq!((clients[1].line(), clients[1].line()), ("*1".to_owned(), ":0".to_owned()));
+        // By itself, or by being run: then every server has it.
+        if flush.contains("async") {
+            assert_eq!(clients[2].ask("EVAL \"return 7\" 1 a\r\n"), ":7");
+        } else {
+            load(&mut clients[2]);
+        }
+    }
+    // In one go, and with words that are none of the command's.
+    clients[0].send(format!("SCRIPT FLUSH\r\nEVALSHA {name} 1 a\r\n"));
+    assert_eq!(clients[0].line(), "+OK");
+    assert!(clients[0].line().starts_with("-NOSCRIPT"));
+    load(&mut clients[0]);
+    assert!(clients[0].ask("SCRIPT FLUSH LATER\r\n").starts_with("-ERR"));
+    // A server that forgets behind the proxy's back is told again.
+    assert_eq!(servers[0].client().ask("SCRIPT FLUSH\r\n"), "+OK");
+    for key in ["a", "b", "c", "d"] {
+        assert!(!is_unknown(&mut clients[1], &name, key));
+    }
+}
+
+#[test]
+fn a_flush_is_heard_by_all_workers_and_leaves_other_pools_alone() {
+    let servers = [Process::redis(), Process::redis()];
+    let ports = [free_port(), free_port()];
+    let mut file = "softmiss:\n  workers: 2\n".to_owned();
+    for (number, (server, port)) in servers.iter().zip(ports).enumerate() {
+        file.push_str(&format!(
+            "pool{number}:\n  listen: 127.0.0.1:{port}\n  redis: true\n  timeout: 2000\n  servers:\n    - {}:1\n",
+            server.address
+        ));
+    }
+    let proxy = Proxy::with_file(&file, ports[0]);
+    let mut other = Client::connect(([127, 0, 0, 1], ports[1]).into());
+    let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
+    let name = load(&mut clients[0]);
+    assert!(is_unknown(&mut other, &name, "a"), "its server was not given it");
+    load(&mut other);
+    assert_eq!(clients[1].ask("SCRIPT FLUSH\r\n"), "+OK");
+    for client in &mut clients {
+        assert!(is_unknown(client, &name, "a"));
+    }
+    assert!(!is_unknown(&mut other, &name, "a"));
+    // Whoever had noted it before notes it again.
+    for client in &mut clients {
+        assert_eq!(client.ask("EVAL \"return 7\" 1 a\r\n"), ":7");
+        assert_eq!(servers[0].client().ask("SCRIPT FLUSH\r\n"), "+OK");
+        assert!(!is_unknown(client, &name, "a"));
+        assert_eq!(client.ask("SCRIPT FLUSH\r\n"), "+OK");
+    }
+}
