@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Does the simulation find bugs? Each patch beside this script plants one in a copy of the tree; the simulation must fail
-# on every copy. By hand: it builds the tests once for each patch. `SOFTMISS_SIM_SEEDS` sets how many seeds are tried.
+# on every copy: that of memcached pools or that of Redis pools, both are run. By hand: it builds the tests once for each
+# patch. `SOFTMISS_SIM_SEEDS` sets how many seeds are tried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
