@@ -55,7 +55,7 @@ impl Client {
         if padding == 40_000 && !key.is_counter() {
             tally.add(Thing::BigValue);
         }
-        let id = ledger.begin(key, verb, padding);
+        let id = ledger.begin(self.name, key, verb, padding);
         let mut value = Vec::new();
         ledger.value(id, &mut value);
         let out = self.outgoing.tail();

@@ -18,6 +18,8 @@
 //!    that sent a write of that key earlier, whether or not it waited for the answer, is told a state that is not older
 //!    than that write.
 //!
+//! 5. **Order.** No client is told a value that it sent only after the read, whether or not it waited for the answer.
+//!
 //! Rules 1 to 3 hold under every fault but one: a value that a server says twice passes for the answer to the next read
 //! of the same key, since nothing in the protocol tells them apart. While such a connection lives, reads that its server
 //! may have answered must still tell some state that the key once had.
@@ -56,6 +58,8 @@ pub(super) enum Seen<'a> {
 
 /// Everything that the rules ask for.
 pub(super) struct Judge<'a> {
+    /// The name of the client that reads.
+    pub(super) client: usize,
     pub(super) ledger: &'a Ledger,
     pub(super) servers: &'a [SimServer],
     pub(super) homes: &'a [usize],
@@ -133,6 +137,12 @@ impl Judge<'_> {
         if self.poisoned(key, sent.tick) {
             let ever = missed || self.servers.iter().any(|server| server.store.since(key, 0).any(|(_, s)| fits(s)));
             return if ever { Ok(()) } else { Err(format!("{key} never was like that")) };
+        }
+        if let Seen::Value { value, .. } = seen
+            && let Some(id) = self.ledger.latest_of(self.client, key, value)
+            && own.is_none_or(|own| id > own)
+        {
+            return Err(format!("{key}: the client reads what it wrote only afterwards: {:?}", self.ledger.write(id)));
         }
         let exact = self.is_exact(key, sent);
         if missed && self.miss_mode && !exact {

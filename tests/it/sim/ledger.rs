@@ -17,6 +17,8 @@ pub(super) struct Moment {
 /// A writing of a value.
 #[derive(Debug, Clone)]
 pub(super) struct Write {
+    /// The name of the client.
+    pub(super) client: usize,
     pub(super) key: Key,
     pub(super) verb: &'static str,
     /// Length of what pads the value.
@@ -51,8 +53,8 @@ impl Ledger {
     }
 
     /// A new writing, not sent yet.
-    pub(super) fn begin(&mut self, key: Key, verb: &'static str, padding: usize) -> WriteId {
-        self.writes.push(Write { key, verb, padding, sent: None, executed: None });
+    pub(super) fn begin(&mut self, client: usize, key: Key, verb: &'static str, padding: usize) -> WriteId {
+        self.writes.push(Write { client, key, verb, padding, sent: None, executed: None });
         self.writes.len() as WriteId - 1
     }
 
@@ -82,6 +84,18 @@ impl Ledger {
             out.resize(out.len() + padding, letter);
             out.push(b']');
         }
+    }
+
+    /// The latest writing of a client that is in a value, or, of a counter, that it was counted on from.
+    pub(super) fn latest_of(&self, client: usize, key: Key, value: &[u8]) -> Option<WriteId> {
+        let text = std::str::from_utf8(value).ok()?;
+        let ids: Vec<WriteId> = if key.is_counter() {
+            let number = text.trim_end().parse::<u64>().ok()?;
+            vec![WriteId::try_from((number >> NUMBER_SHIFT).checked_sub(1)?).ok()?]
+        } else {
+            text.split('[').filter_map(|mark| mark.split('|').nth(1)?.parse().ok()).collect()
+        };
+        ids.into_iter().filter(|id| self.writes.get(*id as usize).is_some_and(|write| write.client == client)).max()
     }
 
     fn find(&self, deed: &Deed<'_>) -> Result<WriteId, String> {

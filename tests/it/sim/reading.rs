@@ -80,6 +80,7 @@ impl World {
             }
         }
         let mut judge = Judge {
+            client: client.name,
             ledger: &self.ledger,
             servers: &self.servers,
             homes: &self.homes,
