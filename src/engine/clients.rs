@@ -13,7 +13,7 @@ impl Engine {
     pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let mut session = Session::new(pool, generation);
+        let mut session = Session::new(pool, generation, self.hoards.output);
         if self.pools[pool.index()].redis {
             session.redis = Some(self.redis_connected(pool));
         }
@@ -78,6 +78,11 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let choked = session.paused.is_some() && session.is_choked();
         let written_out = session.output.wrote(count);
+        if session.hoard.is_some() {
+            self.now = now;
+            self.turn_over(id, count);
+        }
+        let Some(session) = self.session(id) else { return };
         if session.paused.is_some() {
             if choked {
                 session.paused = Some(now);
@@ -104,13 +109,14 @@ impl Engine {
         let over = session.ended || session.closing || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
-        let reads = (session.paused.is_none() || listens) && !over;
+        let reads = (session.paused.is_none() || listens) && !over && !session.starved;
+        let has_begun = !session.partial.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
         // What it holds has changed only if something came for it, or it waits for something.
         if std::mem::take(&mut session.dirty) || session.paused.is_some() {
             self.charge_session(id);
         }
-        status
+        ClientStatus { reads: status.reads && (!has_begun || self.may_grow(id)), ..status }
     }
 
     /// Whether the requests of a client may wait for a silent server without end.

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Subscriptions(SessionId),
     /// Something is left to be done.
     Chores,
+    /// Memory is scarce: who holds much may have to give it up, and who waits may go on.
+    Memory,
 }
 
 /// The timers of a worker.

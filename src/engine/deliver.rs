@@ -6,12 +6,13 @@ use super::account::outcome_of;
 use super::degrade::Lost;
 use super::large;
 use super::link::{LinkId, LinkState, Purpose, Ticket};
+use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::session::SessionId;
 use super::stall::Often;
 use super::{Engine, Notice, Outlet};
-use crate::config::model::{PoolId, Protocol, ServerId};
+use crate::config::model::{Config, OnFailure, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::request::Words;
@@ -77,7 +78,7 @@ impl Engine {
             let used = self.consume(id, rest, outlet)?;
             let link = &mut self.links[id.index()];
             if link.state == LinkState::Up {
-                link.partial.extend_from_slice(&rest[used..]);
+                memory::grow(&mut link.partial, &rest[used..]);
                 link.huge &= data.len() < large::BEHIND || (!link.partial.is_empty() && link.need >= large::HUGE);
             }
             Ok(())
@@ -133,12 +134,20 @@ impl Engine {
             }
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
             let wanted = link.need.saturating_sub(link.partial.len()).max(64).min(data.len() - used);
-            link.partial.extend_from_slice(&data[used..used + wanted]);
+            memory::grow(&mut link.partial, &data[used..used + wanted]);
             used += wanted;
             if link.partial.len() < link.need {
                 return Ok(used);
             }
-            let mut buffer = std::mem::take(&mut link.partial);
+            let buffer = std::mem::take(&mut link.partial);
+            if buffer.len() > large::LARGE {
+                let mut buffer = buffer;
+                let behind = buffer.split_off(self.response_end(id, &buffer));
+                let rest = self.consume_large(id, buffer, behind, outlet)?;
+                self.keep_partial(id, rest);
+                continue;
+            }
+            let mut buffer = buffer;
             let consumed = self.consume(id, &buffer, outlet)?;
             buffer.drain(..consumed);
             if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
@@ -354,10 +363,15 @@ impl Engine {
         }
     }
 
-    /// Whether there is no memory to keep so many bytes for a client. What is small is kept all the same: the answer in
-    /// its place would not be smaller.
-    fn overflows(&self, len: usize) -> bool {
-        len > SMALL && self.memory + len > self.memory_limit
+    /// Whether there is memory to keep so many bytes for a client, and whether there is for two copies of them. What is
+    /// small is kept all the same: the answer in its place would not be smaller.
+    #[inline]
+    fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
+        if len <= SMALL {
+            return (true, true);
+        }
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        (self.make_memory(held, len), self.has_memory(held, 2 * len))
     }
 
     /// Puts a response into its slot. `None` when nobody waits for it any more.
@@ -376,9 +390,9 @@ impl Engine {
             _ => None,
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
-        let overflows = self.overflows(len);
         let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let Self { sessions, counters, .. } = &mut *self;
+        let (fits, fits_twice) = self.has_room(id, len);
+        let Self { sessions, counters, config, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(ticket.number);
         let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
@@ -392,12 +406,14 @@ impl Engine {
                 return None;
             }
             slot.waiting -= 1;
+            let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match (merge.as_mut(), status) {
                 (Merge::Gather(gather), _) => match forgiven {
                     Some(failure) => {
                         let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
                         counters.count_degraded(pool, server, failure);
-                        gather.lost(ticket.fragment, None);
+                        let error = gather_error(config, pool, failure);
+                        gather.lost(ticket.fragment, error);
                     }
                     None => gather.came(ticket.fragment, response[0]),
                 },
@@ -425,6 +441,8 @@ impl Engine {
         let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
         let mut degraded = Vec::new();
         let mut parts = response;
+        // What is passed on at once may stay in the buffer that it came in; the rest is copied.
+        let overflows = !(if front { fits } else { fits_twice });
         let is_replaced = forgiven.is_some() || overflows;
         if is_replaced {
             let echo = std::mem::take(&mut slot.body);
@@ -532,6 +550,12 @@ impl Engine {
         }
         self.touch_session(id);
     }
+}
+
+/// What a client is told of a part of a Redis request that a server failed, if the pool tells failures.
+fn gather_error(config: &Config, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
+    (config.pools[pool.index()].on_failure == OnFailure::Error)
+        .then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
 }
 
 /// What a response to a meta request line is checked against.

@@ -67,7 +67,7 @@ impl Engine {
         server: ServerId,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit {
+        if self.memory > self.memory_limit || self.hoards.refuses {
             return Err(Failure::NoMemory);
         }
         let state = &self.pools[pool.index()];

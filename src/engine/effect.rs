@@ -137,6 +137,17 @@ pub enum Notice {
         /// Times that it happened since it was last told.
         untold: u32,
     },
+    /// A client was cut off because it held most of what memory there is.
+    CutOff {
+        /// Its pool.
+        pool: PoolId,
+        /// Bytes that it held.
+        held: usize,
+        /// Bytes that all clients and servers of this worker may hold.
+        most: usize,
+        /// Clients of the pool that were cut off since it was last told.
+        clients: u64,
+    },
     /// Requests were answered in their server's place because a limit was reached.
     Limit {
         /// Their pool.

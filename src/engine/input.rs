@@ -2,6 +2,7 @@
 
 use super::degrade::Asked;
 use super::link::Ticket;
+use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
@@ -10,13 +11,13 @@ use super::{Engine, Timer};
 use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
-use crate::proto::memcache::request::{self, Get, Parsed, Request, Skip, Words};
+use crate::proto::memcache::request::{self, Get, Parsed, Refusal, Request, Skip, Words};
 use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT, Verb, encode, reply};
 use crate::proto::resp::request as resp;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// Values larger than this are refused while the memory limit is reached.
+/// A value that is larger than this can be refused because there is no memory for it.
 const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
 
 /// Time that is left to requests which could not be carried out when they were read.
@@ -85,20 +86,21 @@ impl Engine {
             };
             let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
             let before = session.partial.len();
-            session.partial.extend_from_slice(now_wanted);
+            memory::grow(&mut session.partial, now_wanted);
             rest = later;
             if session.in_line && !now_wanted.ends_with(b"\n") && is_as_before(session, before) {
                 session.need = session.partial.len() + 1; // the line is not looked through again
             }
-            let (paused, held, need) = (session.paused.is_some(), session.partial.len(), session.need);
+            let is_whole = session.paused.is_none() && session.partial.len() >= session.need;
             self.charge_session(id);
-            // Above the memory limit a large value is refused even if the beginning of it was taken.
-            let too_much = held > FRUGAL_VALUE_LIMIT && self.memory > self.memory_limit;
-            if !paused && (held >= need || too_much) {
+            if is_whole {
                 self.parse_partial(id, now);
             }
         }
         self.charge_session(id);
+        if self.memory > self.hoards.input {
+            self.starve(id, 0, now);
+        }
     }
 
     /// Goes on with the input of a client that had to wait.
@@ -122,6 +124,12 @@ impl Engine {
         if let Some(session) = self.session(id) {
             buffer.drain(..used);
             session.partial = buffer;
+            if used > 0 {
+                session.hungry = None;
+                if session.hoard.is_some() {
+                    self.turn_over(id, used);
+                }
+            }
         }
     }
 
@@ -167,7 +175,8 @@ impl Engine {
                 }
                 continue;
             }
-            let value_limit = self.value_limit(pool);
+            let frugal = session.frugal;
+            let value_limit = if frugal { FRUGAL_VALUE_LIMIT } else { self.value_limit(pool) };
             if self.pools[pool.index()].redis {
                 match self.redis_turn(id, &input[at..], value_limit, started, now) {
                     Turn::Used(used) => {
@@ -211,8 +220,15 @@ impl Engine {
                 }
                 Parsed::Complete { len, request } => {
                     asked = true;
+                    if len > memory::WEIGHED && !self.weigh(id, len, started, now) {
+                        self.session(id).map(pause);
+                        self.time_session(id, started);
+                        break;
+                    }
                     self.begin_request(pool, class_of(&request));
-                    match self.perform(id, request, started, now) {
+                    let outcome = self.perform(id, request, started, now);
+                    self.hoards.refuses = false;
+                    match outcome {
                         Outcome::Done => {
                             at += len;
                             self.end_request(pool, outcome::Outcome::Local);
@@ -231,13 +247,21 @@ impl Engine {
                     }
                     carried_out = true;
                 }
+                Parsed::Refused { len, refusal: Refusal::TooLarge, skip, .. }
+                    if frugal && self.fail_large(id, &rest[..len], started, now) =>
+                {
+                    at += len;
+                    if let Some(session) = self.session(id) {
+                        session.skip = skip;
+                    }
+                }
                 Parsed::Refused { len, refusal, silent, skip } => {
                     at += len;
                     self.refuse(id, refusal.line(), silent, skip);
                 }
                 Parsed::Http => self.hang_up(id),
                 Parsed::Foreign => {
-                    self.refuse(id, request::Refusal::Unknown.line(), false, Skip::NONE);
+                    self.refuse(id, Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
                         session.closing = true;
                         let pool = session.pool;
@@ -274,10 +298,39 @@ impl Engine {
         if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) }
     }
 
-    /// The largest value that is taken now.
+    /// The largest value that is taken: one that memory would never be enough for is not begun with.
+    #[inline]
     pub(super) fn value_limit(&self, pool: PoolId) -> usize {
-        let limit = self.config.pools[pool.index()].value_limit;
-        if self.memory > self.memory_limit { limit.min(FRUGAL_VALUE_LIMIT) } else { limit }
+        self.config.pools[pool.index()].value_limit.min(self.hoards.common)
+    }
+
+    /// Answers, by the pool's policy, a request to store a large value of which only the line is looked at: there is no
+    /// memory for it. `false` when the line is no such request.
+    #[cold]
+    fn fail_large(&mut self, id: SessionId, line: &[u8], started: Instant, now: Instant) -> bool {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        // The same request for an empty value, which is not sent either.
+        let line = line.trim_ascii_end();
+        let place = if line.starts_with(b"ms ") { 2 } else { 4 };
+        let mut empty: Vec<u8> = Vec::with_capacity(line.len() + 4);
+        for (index, word) in Words::new(line).enumerate() {
+            if index > 0 {
+                empty.push(b' ');
+            }
+            empty.extend_from_slice(if index == place { b"0" } else { word });
+        }
+        empty.extend_from_slice(b"\r\n\r\n");
+        let Parsed::Complete { request: request @ (Request::Store(_) | Request::Meta(_)), .. } =
+            request::parse(&empty, FRUGAL_VALUE_LIMIT)
+        else {
+            return false;
+        };
+        self.begin_request(pool, class_of(&request));
+        self.hoards.refuses = true;
+        self.perform(id, request, started, now);
+        self.hoards.refuses = false;
+        self.end_request(pool, outcome::Outcome::Local);
+        true
     }
 
     /// Closes a client's connection at once, with no word of what it asked before either: it does not speak the protocol,

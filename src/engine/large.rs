@@ -15,6 +15,7 @@ use crate::outcome::{self, Class};
 use crate::proto::memcache::request::{self, Parsed, Request};
 use crate::proto::memcache::response::Violation;
 use crate::proto::memcache::{Verb, encode};
+use crate::proto::resp::reply::Scanned;
 use crate::time::Instant;
 
 /// A message of which so many bytes are missing is read into a buffer of its own.
@@ -152,7 +153,6 @@ impl Outlet for Keeping<'_> {
 impl Engine {
     /// Where a client's next bytes are best read to.
     pub fn client_room(&mut self, id: SessionId) -> Room<'_> {
-        let scarce = self.memory > self.memory_limit;
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
         else {
             return Room::Anywhere(usize::MAX);
@@ -161,7 +161,7 @@ impl Engine {
             return Room::Anywhere(if session.huge { BEHIND } else { usize::MAX });
         }
         let missing = session.need.saturating_sub(session.partial.len());
-        if missing < LARGE || scarce {
+        if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
         self.with_stock(|stock, engine| {
@@ -180,9 +180,8 @@ impl Engine {
     #[inline(never)]
     pub fn client_filled(&mut self, id: SessionId, now: Instant) {
         self.refresh(now);
-        let scarce = self.memory > self.memory_limit;
         if let Some(session) = self.session(id)
-            && (session.partial.len() >= session.need || scarce)
+            && session.partial.len() >= session.need
         {
             session.huge = session.need >= HUGE;
             self.hand_on(id, now);
@@ -192,6 +191,8 @@ impl Engine {
                 self.restock(buffer);
             }
             self.charge_session(id);
+        } else if self.memory > self.hoards.input {
+            self.starve(id, 0, now);
         }
         self.settle(now);
     }
@@ -298,20 +299,32 @@ impl Engine {
         let link = &mut self.links[id.index()];
         link.huge = link.need >= HUGE;
         let mut buffer = std::mem::take(&mut link.partial);
-        let mut behind = buffer.split_off(link.need);
+        let behind = buffer.split_off(link.need);
+        let rest = self.consume_large(id, buffer, behind, outlet)?;
+        self.keep_partial(id, rest);
+        Ok(())
+    }
+
+    /// Passes on what there is of responses in a large buffer and in what was read `behind` it; returns what is left of
+    /// both. If the buffer is one response, the client gets it in this very buffer.
+    pub(super) fn consume_large(
+        &mut self,
+        id: LinkId,
+        mut buffer: Vec<u8>,
+        mut behind: Vec<u8>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Vec<u8>, Violation> {
+        self.charge_link(id); // the buffer is to be the client's
         let least = WORTH_KEEPING.max(buffer.capacity() / 4);
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
         let used = self.consume(id, &buffer, &mut keeping)?;
-        if used < buffer.len() {
-            // It is longer than it said, as when the request that it turns out to be for is the last one of its line.
-            buffer.drain(..used);
-            buffer.append(&mut behind);
-            let used = self.consume(id, &buffer, outlet)?;
-            buffer.drain(..used);
-            self.keep_partial(id, buffer);
-            return Ok(());
-        }
         match keeping.rest {
+            _ if used < buffer.len() => {
+                // It is longer than it said, as when the request that it turns out to be for is the last one of its line.
+                buffer.drain(..used);
+                buffer.append(&mut behind);
+                behind = buffer;
+            }
             Some(Rest { client, written, tail }) => {
                 buffer.extend_from_slice(&tail);
                 if let Some(session) = self.session(client) {
@@ -325,13 +338,21 @@ impl Engine {
         if !behind.is_empty() {
             let used = self.consume(id, &behind, outlet)?;
             behind.drain(..used);
-            self.keep_partial(id, behind);
         }
-        Ok(())
+        Ok(behind)
+    }
+
+    /// Where the response at the front of a server's bytes ends, if that is known and something follows.
+    pub(super) fn response_end(&self, id: LinkId, input: &[u8]) -> usize {
+        let mut scan = self.links[id.index()].cursor.scan;
+        match scan.as_mut().map(|scan| scan.advance(input)) {
+            Some(Scanned::Complete { len }) => len,
+            _ => input.len(),
+        }
     }
 
     /// Keeps the beginning of a response, unless its connection is over.
-    fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
+    pub(super) fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
         let link = &mut self.links[id.index()];
         if link.state == LinkState::Up {
             link.partial = partial;

@@ -233,7 +233,7 @@ impl Merge {
     pub(crate) fn footprint(&self) -> usize {
         match self {
             Self::Values(values) => values.blocks.len() + values.keys.len() * size_of::<KeySlot>(),
-            Self::Gather(gather) => gather.bytes,
+            Self::Gather(gather) => gather.footprint(),
             Self::Word(_) | Self::Listing(_) => 0,
         }
     }

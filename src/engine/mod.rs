@@ -40,6 +40,7 @@ mod invariant;
 mod keys;
 mod large;
 pub mod link;
+mod memory;
 mod merge;
 mod multiget;
 mod outbox;
@@ -144,6 +145,8 @@ struct PoolState {
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
     limits: [(Option<Instant>, u64); 3],
+    /// The same of clients that were cut off because they held too much memory.
+    cut_off: (Option<Instant>, u64),
 }
 
 /// What an engine is made from.
@@ -221,6 +224,10 @@ pub struct Engine {
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
+    /// Who holds much of it, and who waits for it.
+    hoards: memory::Hoards,
+    /// The time of the event at hand.
+    now: Instant,
     draining: bool,
     /// Which requests have their keys noted, and which are told as slow.
     hot: hot::Sampler,
@@ -266,6 +273,7 @@ impl Engine {
                 moves: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 limits: [(None, 0); 3],
+                cut_off: (None, 0),
             };
             let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };
             for server in (0..pool.servers.len()).map(server_id) {
@@ -315,6 +323,8 @@ impl Engine {
             stock: large::Stock::new(memory_limit),
             memory: 0,
             memory_limit,
+            hoards: memory::Hoards::new(memory_limit),
+            now: Instant::ZERO,
             draining: false,
             hot: hot::Sampler::new(hot_keys, seed),
             slow: slow::Log::new(slow_request),
@@ -363,6 +373,7 @@ impl Engine {
                 Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
                 Timer::Chores => self.work_off(now),
+                Timer::Memory => self.memory_timer(now),
             }
         }
         self.settle(now);
@@ -371,6 +382,7 @@ impl Engine {
     /// Takes note of what other workers found out about the servers.
     #[inline]
     pub fn refresh(&mut self, now: Instant) {
+        self.now = now;
         while self.version != self.board.version() {
             self.apply_news(now);
         }
@@ -406,6 +418,9 @@ impl Engine {
             self.refresh(now);
             let Some(id) = self.resumable.pop() else { break };
             self.resume(id, now);
+        }
+        if self.memory > self.hoards.common {
+            self.relieve_memory(now);
         }
         if self.limit_hit.get_mut().is_some() {
             self.tell_limits(now);
@@ -459,6 +474,9 @@ impl Engine {
         if footprint != session.charged {
             self.memory = self.memory - session.charged + footprint;
             session.charged = footprint;
+            if (footprint > self.hoards.fair) != session.hoard.is_some() {
+                self.note_hoard(id);
+            }
             self.counters.buffered_bytes.set(self.memory as u64);
         }
     }

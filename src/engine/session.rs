@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::large::LARGE;
 use super::link::LinkId;
+use super::memory::Hoard;
 use super::merge::Merge;
 use super::output::Output;
 use super::redis::{Client, Flavor, InPlace};
@@ -34,9 +36,6 @@ const IDLE_SLOTS: usize = 8;
 /// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
 /// its values is known.
 const FIRST_ESTIMATE: usize = 8 << 10;
-
-/// Response bytes waiting for the client above which no more of its requests are read.
-pub(crate) const OUTPUT_LIMIT: usize = 1 << 20;
 
 /// Names a session. The generation tells a client from an earlier one in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,10 +160,22 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// Memory charged to the worker for it.
     pub(crate) charged: usize,
+    /// Bytes of responses that may wait for it before no more of its requests are carried out.
+    output_limit: usize,
+    /// It is told things that it does not ask for one by one: messages, what a server is asked.
+    pub(crate) listens: bool,
+    /// While it holds more than its fair share of memory: since when, and what it must still get rid of.
+    pub(crate) hoard: Option<Hoard>,
+    /// What it sends is not read until there is memory for it.
+    pub(crate) starved: bool,
+    /// Since when the request that it sends has waited for memory, with pauses.
+    pub(crate) hungry: Option<Instant>,
+    /// The large value that it sends is refused: it has waited for memory for too long.
+    pub(crate) frugal: bool,
 }
 
 impl Session {
-    pub(crate) fn new(pool: PoolId, generation: u32) -> Self {
+    pub(crate) fn new(pool: PoolId, generation: u32, output_limit: usize) -> Self {
         Self {
             pool,
             generation,
@@ -192,6 +203,12 @@ impl Session {
             ended: false,
             closing: false,
             charged: 0,
+            output_limit,
+            listens: false,
+            hoard: None,
+            starved: false,
+            hungry: None,
+            frugal: false,
         }
     }
 
@@ -218,7 +235,7 @@ impl Session {
     /// Whether so many responses wait for the client that no more of its requests are carried out. The time that it
     /// takes to read them is its own.
     pub(crate) fn is_choked(&self) -> bool {
-        self.held + self.pending_output() > OUTPUT_LIMIT
+        self.held + self.pending_output() > self.output_limit
     }
 
     /// Whether one more key may be in flight.
@@ -247,6 +264,13 @@ impl Session {
     /// A response for one key had `len` bytes.
     pub(crate) fn observe_response(&mut self, len: usize) {
         self.estimate = len.max(self.estimate - self.estimate / 8);
+    }
+
+    /// Room that is about to be made for what it sends.
+    pub(crate) fn next_growth(&self) -> usize {
+        let (len, spare) = (self.partial.len(), self.partial.capacity() - self.partial.len());
+        let missing = self.need.saturating_sub(len);
+        if spare >= missing.clamp(1, LARGE) { 0 } else { missing.max(LARGE).min(len.max(LARGE)) }
     }
 
     /// What its server connections have to be set to.
@@ -288,7 +312,9 @@ impl Session {
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
         let redis = self.redis.as_ref().map_or(0, |client| client.footprint());
-        self.output.footprint() + self.partial.capacity() + self.held + redis
+        // What each client has by itself is not counted: nobody can make it more.
+        let slots = self.slots.capacity().saturating_sub(KEPT_SLOTS) * size_of::<Slot>();
+        self.output.footprint() + self.partial.capacity() + self.held + slots + redis
     }
 
     /// Whether the shell has nothing to do for it until the client sends something or a server answers.

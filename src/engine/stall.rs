@@ -25,7 +25,7 @@ use crate::time::Instant;
 const SECOND_LOOK: Duration = Duration::from_millis(5);
 
 /// Pause between two notices of what may happen often.
-const TELL_PERIOD: Duration = Duration::from_secs(10);
+pub(super) const TELL_PERIOD: Duration = Duration::from_secs(10);
 
 /// What may happen often, and is told seldom.
 #[derive(Debug, Clone, Copy)]

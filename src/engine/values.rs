@@ -128,7 +128,10 @@ impl Engine {
     /// Keeps the values at the front of `input` that are for the part of a multi-get that the front ticket stands for.
     /// Returns how many bytes they are, and what stands behind them.
     fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Behind<'i>) {
-        let free = self.memory_limit.saturating_sub(self.memory);
+        // What is kept is copied once more when it is passed on.
+        let free =
+            (self.memory_limit.saturating_sub(self.memory) / 2, self.hoards.common.saturating_sub(self.memory) / 2);
+        let fair = self.hoards.fair;
         let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
@@ -178,7 +181,8 @@ impl Engine {
             if let Some(values) = values.as_deref_mut() {
                 let key = values.key_behind(cursor.key, passed);
                 cursor.key = values.key_behind(key, 1);
-                let no_room = (len > SMALL && len > free).then_some(Failure::NoMemory);
+                let no_room =
+                    (len > SMALL && len > if len > fair { free.1 } else { free.0 }).then_some(Failure::NoMemory);
                 if let Some(failure) = too_large.or(no_room) {
                     counters.count_degraded(link.pool, Some(link.server), failure);
                     if failure == Failure::NoMemory {

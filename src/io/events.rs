@@ -122,6 +122,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Violation { pool, server, violation, .. } => {
             (*pool, Some(*server), true, format!("broke the protocol ({violation:?}), connection closed"))
         }
+        Notice::CutOff { pool, held, .. } => {
+            (*pool, None, true, format!("client cut off, it held too much memory ({} KB)", held >> 10))
+        }
         Notice::Limit { pool, failure: Failure::NoMemory, most, .. } => (
             *pool,
             None,

@@ -59,6 +59,10 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
             let (pool, server, address) = name(*pool, *server);
             warn!(pool, server, address, ?violation, untold, "server broke the protocol, connection closed");
         }
+        Notice::CutOff { pool, held, most, clients } => {
+            let pool = config.pools[pool.index()].name.as_str();
+            warn!(pool, held, limit = most, clients, "client cut off, it held too much memory");
+        }
         Notice::Limit { pool, server, failure, held, most, requests } => {
             let server = server.map(|server| name(*pool, server).1);
             let dedicated = config.pools[pool.index()].redis.dedicated_connections;

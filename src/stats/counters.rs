@@ -75,6 +75,8 @@ pub struct PoolCounters {
     pub client_rejected: Cell,
     /// Servers put out of the ring.
     pub server_ejects: Cell,
+    /// Clients cut off because they held too much memory.
+    pub clients_cut_off: Cell,
     /// Error lines told to clients because a server failed.
     pub forward_error: Cell,
     /// Parts into which requests were split.

@@ -72,6 +72,7 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     server_ejects Counter "times a server was put out of the ring"
     forward_error Counter "error lines told to clients because a server failed"
     fragments Counter "parts into which requests for several servers were split"
+    clients_cut_off Counter "clients cut off because they held most of what memory_limit allows, or did not read what they subscribed to"
     client_rejected Counter "clients turned away because client_connections was reached"
     requests Counter "requests read from clients"
     refused_requests Counter "requests refused as malformed"

@@ -21,6 +21,7 @@ mod files;
 mod fuzz;
 mod golden;
 mod health;
+mod hogs;
 mod hot;
 mod http_requests;
 mod joined;

@@ -75,7 +75,7 @@ impl Engine {
         match Scan::new(1).advance(input) {
             Scanned::Complete { len } => {
                 if let Purpose::Dedicated(owner) = self.links[id.index()].purpose {
-                    self.pushed(id, owner, &input[..len]);
+                    return self.pushed(id, owner, &input[..len]).of(len, input);
                 }
                 Step::Used(len)
             }

@@ -38,6 +38,12 @@ pub(super) enum Kind {
 }
 
 impl Plan {
+    /// Memory that it holds, about.
+    pub(super) fn footprint(&self) -> usize {
+        let of = |command: &Planned| (command.order.len() + command.parts.len()) * size_of::<u16>();
+        self.commands.len() * size_of::<Planned>() + self.commands.iter().map(of).sum::<usize>()
+    }
+
     /// Appends the answer. `whole` is for when there is nothing to put together.
     pub(super) fn put(&self, out: &mut Vec<u8>, parts: &[Part], whole: InPlace) {
         let mut results: Vec<Result_<'_>> = parts.iter().map(result).collect();

@@ -29,6 +29,8 @@ pub(crate) struct Gather {
     pub(crate) parts: Vec<Part>,
     /// Bytes of the answers.
     pub(crate) bytes: usize,
+    /// Bytes that are held before any has come.
+    plan: usize,
 }
 
 /// One server's part.
@@ -87,7 +89,18 @@ pub(crate) enum How {
 impl Gather {
     pub(crate) fn new(how: How, in_place: InPlace, servers: usize) -> Self {
         let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));
-        Self { how, in_place, servers, parts, bytes: 0 }
+        let plan = match &how {
+            How::Pick(order) => size_of_val(order.as_slice()),
+            How::Said(body) => body.len(),
+            How::Exec(plan) => plan.footprint(),
+            _ => 0,
+        };
+        Self { how, in_place, servers, parts, bytes: 0, plan }
+    }
+
+    /// Memory that it holds.
+    pub(crate) const fn footprint(&self) -> usize {
+        self.bytes + self.plan
     }
 
     /// A server has answered.

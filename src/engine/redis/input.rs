@@ -3,8 +3,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::{Client, Replies};
-use crate::engine::Engine;
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::{Engine, memory};
 use crate::outcome;
 use crate::proto::http;
 use crate::proto::resp::args::Args;
@@ -37,6 +37,9 @@ pub(super) enum Outcome {
     /// See [`Turn::Stalled`].
     Stalled,
 }
+
+/// Arguments that room is kept for.
+const KEPT_SPANS: usize = 4 << 10;
 
 /// A request on its way.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +92,13 @@ impl Engine {
         let turn = match parsed {
             Parsed::Complete { len } => {
                 let raw = &input[..len];
-                self.redis_request(id, raw, Args::new(raw, &spans), started, now).turn(len)
+                if len > memory::WEIGHED && !self.weigh(id, len, started, now) {
+                    Turn::Stalled
+                } else {
+                    let outcome = self.redis_request(id, raw, Args::new(raw, &spans), started, now);
+                    self.hoards.refuses = false;
+                    outcome.turn(len)
+                }
             }
             Parsed::Incomplete { need } => {
                 if let Some(session) = self.session(id) {
@@ -120,6 +129,7 @@ impl Engine {
             Parsed::Broken(text) => self.break_off(id, &text),
         };
         spans.clear();
+        spans.shrink_to(KEPT_SPANS);
         self.spans = spans;
         turn
     }

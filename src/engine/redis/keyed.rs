@@ -5,6 +5,7 @@ use super::{InPlace, Replies};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::engine::degrade::Asked;
 use crate::engine::link::Ticket;
+use crate::engine::memory;
 use crate::engine::session::{Session, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -110,7 +111,7 @@ impl Engine {
             };
         }
         let raw = call.raw;
-        self.send_one(id, asked, marks, key, now, |out, _| out.extend_from_slice(raw)).into()
+        self.send_one(id, asked, marks, key, now, |out, _| memory::grow(out, raw)).into()
     }
 
     /// Whether a server of the pool owns all of some keys.

@@ -61,6 +61,9 @@ impl Engine {
             self.refuse_request(id, text);
             return false;
         }
+        if !self.has_memory_for_name(id, name) {
+            return false;
+        }
         if let Some(client) = self.redis(id) {
             client.name = name.to_vec();
         }
@@ -81,10 +84,23 @@ impl Engine {
             let text = [name, b" cannot contain spaces, newlines or special characters."].concat();
             return self.refuse_request(id, &[b"ERR ".as_slice(), &text].concat());
         }
+        if !self.has_memory_for_name(id, value) {
+            return;
+        }
         if let Some(client) = self.redis(id) {
             client.library[place] = value.to_vec();
         }
         self.say_ok(id);
+    }
+
+    /// Whether there is memory for what a client wants to be called; it is told if not.
+    fn has_memory_for_name(&mut self, id: SessionId, name: &[u8]) -> bool {
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let fits = self.make_memory(held, name.len());
+        if !fits {
+            self.refuse_request(id, b"ERR memory_limit of this proxy reached");
+        }
+        fits
     }
 
     fn client_line(&self, id: SessionId, now: Instant) -> String {

@@ -52,6 +52,9 @@ pub(super) use split::{Piece, Share};
 use transaction::Queue;
 use watch::Watch;
 
+/// What an argument of a request takes besides its bytes when the request is carried out.
+const ARGUMENT_COST: usize = 24;
+
 /// What a server connection is set to before its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flavor {
@@ -128,7 +131,15 @@ impl Client {
     /// Memory that it holds beyond its own size.
     pub(crate) fn footprint(&self) -> usize {
         let subscriptions = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.footprint());
-        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions
+        let names = self.name.capacity() + self.library.iter().map(Vec::capacity).sum::<usize>();
+        let arguments = self.progress.come as usize * ARGUMENT_COST;
+        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments
+    }
+
+    /// Drops what it has set up that takes memory: the client is cut off.
+    pub(crate) fn forget(&mut self) {
+        (self.queue, self.subscriptions) = (None, None);
+        (self.name, self.library) = Default::default();
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) use super::subscriptions::{Kind, Subscriptions};
 use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::{LinkId, LinkState, Ticket};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -35,6 +35,23 @@ const NAMES_LIMIT: usize = 4 << 20;
 
 /// Servers, and what each of them is to be told.
 type Names = BTreeMap<ServerId, Vec<Box<[u8]>>>;
+
+/// What becomes of a link after a message that came on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    GoesOn,
+    IsOver,
+}
+
+impl After {
+    /// So many bytes of `input` are used, or all of them, as nobody is there for the rest.
+    pub(super) const fn of(self, len: usize, input: &[u8]) -> Step {
+        Step::Used(match self {
+            Self::GoesOn => len,
+            Self::IsOver => input.len(),
+        })
+    }
+}
 
 impl Engine {
     pub(super) fn publish(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
@@ -330,7 +347,7 @@ impl Engine {
             if let crate::engine::link::Purpose::Dedicated(owner) = link.purpose
                 && self.hears(owner, word, name)
             {
-                self.pushed(id, owner, message);
+                return self.pushed(id, owner, message).of(len, input);
             }
             return Step::Used(len);
         }
@@ -339,7 +356,7 @@ impl Engine {
             if let crate::engine::link::Purpose::Dedicated(owner) = link.purpose
                 && message.first() == Some(&b'+')
             {
-                self.pushed(id, owner, message);
+                return self.pushed(id, owner, message).of(len, input);
             }
             return Step::Used(len);
         };
@@ -366,19 +383,28 @@ impl Engine {
             .is_some_and(|subscriptions| subscriptions.contains(kind, name))
     }
 
-    /// A message for a subscriber.
-    pub(super) fn pushed(&mut self, _link: LinkId, owner: SessionId, message: &[u8]) {
+    /// A message for a subscriber, which came on a link of its own. Says whether that link is still there: one that does
+    /// not read is cut off.
+    pub(super) fn pushed(&mut self, link: LinkId, owner: SessionId, message: &[u8]) -> After {
+        self.tell_message(owner, message);
+        if self.links[link.index()].state == LinkState::Up { After::GoesOn } else { After::IsOver }
+    }
+
+    fn tell_message(&mut self, owner: SessionId, message: &[u8]) {
         let Some(session) = self.session(owner) else { return };
         if session.closing {
             return;
         }
-        session.output.append(message);
-        if session.pending_output() > BACKLOG_LIMIT {
-            session.closing = true;
-            session.output = Default::default();
-            let pool = session.pool;
-            self.counters.pool(pool).client_err.add(1);
+        session.listens = true;
+        let (held, backlog) = (session.charged, session.pending_output() + message.len());
+        if backlog > BACKLOG_LIMIT {
+            return self.cut_off_client(owner);
         }
+        if !self.has_memory(held, message.len()) && !self.make_room_for_message(owner, held, message.len()) {
+            return;
+        }
+        let Some(session) = self.session(owner) else { return };
+        session.output.append(message);
         self.charge_session(owner);
         self.touch_session(owner);
     }

@@ -268,6 +268,7 @@ impl Engine {
             && let Some(session) = self.session(id)
         {
             session.keys_in_flight += 1;
+            session.held += gather.footprint();
             session.slots.push_back(Slot {
                 started: asked.started,
                 class: waits,

@@ -29,6 +29,10 @@ use crate::time::Instant;
 /// Bytes that a client may queue.
 const QUEUE_LIMIT: usize = 64 << 20;
 
+/// What a queued request takes besides its bytes, in the queue and when it is carried out: it is copied to its server's
+/// stream, and what is made of its answer is noted.
+const REQUEST_COST: usize = 320;
+
 /// What a client has queued since `MULTI`.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -46,11 +50,16 @@ struct Queued {
 
 impl Queue {
     pub(crate) fn footprint(&self) -> usize {
-        self.bytes + self.requests.capacity() * size_of::<Queued>()
+        2 * self.bytes + self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST
     }
 
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Drops the requests; they are not to be carried out.
+    fn clear(&mut self) {
+        (self.requests, self.bytes, self.spoiled) = (Vec::new(), 0, true);
     }
 }
 
@@ -84,9 +93,20 @@ impl Engine {
         if let Err(text) = self.queueable(pool, id, call) {
             return self.refuse_request(id, &text);
         }
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let has_memory = self.make_memory(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
         if queue.bytes + call.raw.len() > QUEUE_LIMIT {
             return self.refuse_request(id, b"ERR the transaction is larger than this proxy takes");
+        }
+        if !has_memory {
+            // Nothing of it will be carried out, so nothing of it need be kept.
+            queue.clear();
+            self.charge_session(id);
+            return self.refuse_request(id, b"ERR memory_limit of this proxy reached, the transaction is discarded");
+        }
+        if queue.spoiled {
+            return self.say(id, b"+QUEUED\r\n");
         }
         queue.bytes += call.raw.len();
         queue.requests.push(Queued { raw: call.raw.to_vec(), command: call.command });

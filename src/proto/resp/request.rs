@@ -25,6 +25,8 @@ pub struct Progress {
     pub at: usize,
     /// Arguments that are still to come.
     pub left: u32,
+    /// Arguments that have come.
+    pub come: u32,
 }
 
 /// What a request has to keep within.
@@ -131,7 +133,7 @@ fn array(
 ) -> Result<Parsed, String> {
     spans.clear();
     let keeps = known.at == 0;
-    let (mut at, mut left) = (known.at, known.left);
+    let (mut at, mut left, mut come) = (known.at, known.left, known.come);
     if keeps {
         let header = match plain_header(input, b'*') {
             Some((count, used)) => Some((Some(count), used)),
@@ -159,7 +161,7 @@ fn array(
             None => header(rest, b'$', "bulk")?,
         };
         let Some((length, used)) = header else {
-            *progress = Progress { at, left };
+            *progress = Progress { at, left, come };
             return Ok(Parsed::Incomplete { need: input.len() + 1 });
         };
         let len = bulk_length(length, limits.trusted)?;
@@ -170,7 +172,7 @@ fn array(
             return Ok(Parsed::TooLarge { len: start, rest: swallow });
         }
         if end > input.len() {
-            *progress = Progress { at, left };
+            *progress = Progress { at, left, come };
             return Ok(Parsed::Incomplete { need: end });
         }
         if keeps {
@@ -178,6 +180,7 @@ fn array(
         }
         at = end;
         left -= 1;
+        come = come.saturating_add(1);
     }
     if keeps { Ok(Parsed::Complete { len: at }) } else { array(input, Progress::default(), progress, limits, spans) }
 }

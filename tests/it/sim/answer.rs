@@ -32,12 +32,16 @@ impl Pending {
             _ => {}
         }
         let large = line == "SERVER_ERROR object too large for cache";
-        if large
+        let unsent = self.sent.is_none()
+            && (["STORED", "NOT_STORED", "NOT_FOUND", "SERVER_ERROR proxy out of memory"].contains(&line)
+                || line.starts_with("NS")
+                || line.starts_with("HD"));
+        if (large || unsent)
             && judge.thrifty
             && let Ask::Store(id) | Ask::MetaStore { id, .. } = &self.ask
             && judge.ledger.write(*id).executed.is_none()
         {
-            return Ok(Answered::With { len }); // with little memory left, smaller values are refused
+            return Ok(Answered::With { len }); // there is no memory for the rest of it
         }
         let Some(sent) = self.sent else { return Err("was answered before it was sent".to_owned()) };
         if line.starts_with("SERVER_ERROR") && !(large && self.ask.is_quiet()) {

@@ -91,7 +91,7 @@ impl Plan {
             rise: random.pick(&[1, 1, 3]),
             stalls: random.one_in(2),
             big,
-            memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 64 << (10 + random.below(3))),
+            memory_limit: random.one_in(if big { 2 } else { 12 }).then(|| 256 << (10 + random.below(3))),
             slow_readers: random.one_in(2),
             jumps: random.one_in(4),
             joins: !random.one_in(4),

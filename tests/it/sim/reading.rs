@@ -16,6 +16,9 @@ const GRACE: u64 = 40 * MS;
 /// read them is the client's own. It says so from a megabyte on, of which the last part may still be held.
 const MANY: usize = 256 << 10;
 
+/// The same where memory is scarce, and the engine says so from 64 KiB on.
+const FEW: usize = 16 << 10;
+
 impl World {
     /// Clients read what is there, and have it checked.
     pub(super) fn read(&mut self) -> Result<(), String> {
@@ -45,7 +48,7 @@ impl World {
                 }
                 client.incoming.tail().extend_from_slice(&output[..count]);
                 taken += count;
-                if taken > MANY {
+                if taken > if self.plan.memory_limit.is_some() { FEW } else { MANY } {
                     client.gorged = self.now;
                 }
                 engine.client_wrote(client.id, count, Instant::from_nanos(self.now));

@@ -287,6 +287,7 @@ impl World {
                     | Notice::Unflushed { .. }
                     | Notice::Unfinished { .. }
                     | Notice::Denied { .. }
+                    | Notice::CutOff { .. }
                     | Notice::Limit { .. },
                 ) => {}
             }

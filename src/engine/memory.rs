@@ -1,0 +1,404 @@
+//! Who holds how much memory, and what happens when it runs out.
+//!
+//! Every byte that a peer makes the worker hold is charged to a client or to a server connection, and all of them
+//! together stay below the worker's share of `memory_limit`. Most clients hold little: up to their *fair* share nobody
+//! is ever asked to give anything back. Who holds more is a *hoarder*, and hoarders share what lies below the *common*
+//! limit; the rest is kept for everybody else. So it is the hoarders that meet the limit first:
+//!
+//! - what they send is not read any more (they *starve*), one of them at a time excepted, so that what is nearly whole
+//!   becomes whole;
+//! - a large value that has waited for memory for too long is refused, as if its server had failed;
+//! - who has not turned over what it holds for seconds while others need memory is cut off, the one that holds most first;
+//! - a subscriber cannot be held back, so the one with the most unread messages is cut off at once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::deadline::Timer;
+use super::large::LARGE;
+use super::session::SessionId;
+use super::{Effect, Engine, Notice, session_id};
+use crate::config::model::PoolId;
+use crate::time::Instant;
+
+/// How long a hoarder may take to turn over what it holds while others need memory: one that has sent most of it and not
+/// the end, and one that does not read.
+const SENDERS_PATIENCE: Duration = Duration::from_secs(2);
+const READERS_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How often scarce memory is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a large value waits for memory before it is refused, where the pool has no shorter `timeout`.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes above the limit at which the largest holder is cut off whoever it is. One copy of a request of this size may go
+/// above the limit where the request itself had room.
+const MARGIN: usize = 8 << 20;
+
+/// A request of more bytes is carried out only when there is memory for another copy of it.
+pub(super) const WEIGHED: usize = 256 << 10;
+
+/// What a client may hold without being a hoarder: this part of the limit, within bounds.
+const FAIR_PART: usize = 1024;
+const FAIR_BOUNDS: (usize, usize) = (32 << 10, 256 << 10);
+
+/// Responses that may wait for a client before no more of its requests are carried out: this part of the limit.
+const OUTPUT_PART: usize = 256;
+const OUTPUT_BOUNDS: (usize, usize) = (64 << 10, 1 << 20);
+
+/// Where memory has gone that is worth asking back.
+#[derive(Debug)]
+pub(super) struct Hoards {
+    /// What a client may hold without being a hoarder.
+    pub(super) fair: usize,
+    /// What all may hold before hoarders are held back.
+    pub(super) common: usize,
+    /// What all may hold before hoarders are not read any more: with what is read, most is still to come.
+    pub(super) input: usize,
+    /// What all may hold before not even one of them is read.
+    most_input: usize,
+    /// Bytes of responses that may wait for a client before its requests do.
+    pub(super) output: usize,
+    /// The hoarders; some may have given up what they held, or left.
+    hoarders: Vec<SessionId>,
+    /// Clients that are not read, in the order in which they came to starve.
+    starved: VecDeque<(SessionId, Instant)>,
+    /// The one that is read all the same.
+    favoured: Option<SessionId>,
+    /// A timer is set.
+    timed: bool,
+    /// The request at hand is to be answered as if its server had failed.
+    pub(super) refuses: bool,
+}
+
+/// What a hoarder has to get rid of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hoard {
+    /// When it began to hold what it has to get rid of.
+    since: Instant,
+    /// Bytes of it that are left.
+    left: usize,
+}
+
+impl Hoards {
+    /// Nobody holds much, of so many bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            fair: (limit / FAIR_PART).clamp(FAIR_BOUNDS.0, FAIR_BOUNDS.1).min(limit / 4),
+            common: limit - limit / 8,
+            input: limit / 2,
+            most_input: limit - limit / 16,
+            output: (limit / OUTPUT_PART).clamp(OUTPUT_BOUNDS.0, OUTPUT_BOUNDS.1),
+            hoarders: Vec::new(),
+            starved: VecDeque::new(),
+            favoured: None,
+            timed: false,
+            refuses: false,
+        }
+    }
+}
+
+/// Appends bytes to what is kept of a message. A large one grows by a part of what it is, not to twice of it: for a moment
+/// there is room for both the old and the new.
+#[inline]
+pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
+    let (len, more) = (message.len(), bytes.len());
+    if message.capacity() - len < more && len + more > LARGE {
+        message.reserve_exact(more.max(len));
+    }
+    message.extend_from_slice(bytes);
+}
+
+impl Engine {
+    /// Whether somebody who holds `held` bytes may hold `more`.
+    #[inline]
+    pub(super) fn has_memory(&self, held: usize, more: usize) -> bool {
+        let limit = if held + more > self.hoards.fair { self.hoards.common } else { self.memory_limit };
+        self.memory + more <= limit
+    }
+
+    /// As [`Engine::has_memory`]. If there is none for somebody who has held little so far, hoarders that have had their
+    /// time are cut off.
+    pub(super) fn make_memory(&mut self, held: usize, more: usize) -> bool {
+        while !self.has_memory(held, more) {
+            if held > self.hoards.fair {
+                return false;
+            }
+            let Some(victim) = self.overdue(self.now).filter(|(_, charged)| *charged >= more) else { return false };
+            self.cut_off_client(victim.0);
+        }
+        true
+    }
+
+    /// A client has begun or ceased to hold more than its fair share.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_hoard(&mut self, id: SessionId) {
+        let (now, fair) = (self.now, self.hoards.fair);
+        let Some(session) = self.session(id) else { return };
+        if session.charged <= fair {
+            session.hoard = None;
+            return;
+        }
+        session.hoard = Some(Hoard { since: now, left: session.charged });
+        if self.hoards.hoarders.len() > 2 * self.sessions.len() {
+            self.forget_former();
+        }
+        self.hoards.hoarders.push(id);
+    }
+
+    /// A hoarder has got rid of so many bytes.
+    #[cold]
+    pub(super) fn turn_over(&mut self, id: SessionId, count: usize) {
+        let now = self.now;
+        let Some(session) = self.session(id) else { return };
+        let charged = session.charged;
+        if let Some(hoard) = &mut session.hoard {
+            hoard.left = hoard.left.saturating_sub(count);
+            if hoard.left == 0 {
+                *hoard = Hoard { since: now, left: charged };
+            }
+        }
+    }
+
+    /// Drops from the list who is a hoarder no more.
+    fn forget_former(&mut self) {
+        let mut hoarders = std::mem::take(&mut self.hoards.hoarders);
+        hoarders.sort_unstable();
+        hoarders.dedup();
+        hoarders.retain(|id| self.session_ref(*id).is_some_and(|session| session.hoard.is_some() && !session.closing));
+        self.hoards.hoarders = hoarders;
+    }
+
+    /// The largest of some hoarders, and what it holds.
+    fn largest(&self, is_meant: impl Fn(&super::session::Session) -> bool) -> Option<(SessionId, usize)> {
+        let hoarders = self.hoards.hoarders.iter();
+        hoarders
+            .filter_map(|id| Some((*id, self.session_ref(*id)?)))
+            .filter(|(_, session)| session.hoard.is_some() && !session.closing && is_meant(session))
+            .map(|(id, session)| (id, session.charged))
+            .max_by_key(|(_, charged)| *charged)
+    }
+
+    /// The largest hoarder that has had its time.
+    fn overdue(&self, now: Instant) -> Option<(SessionId, usize)> {
+        self.largest(|session| {
+            let patience =
+                if session.partial.capacity() * 2 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
+            session.hoard.is_some_and(|hoard| now - hoard.since >= patience)
+        })
+    }
+
+    /// Makes room for a message to a client that cannot be held back. `false` when the client itself has to go.
+    #[cold]
+    pub(super) fn make_room_for_message(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
+        while !self.has_memory(held, more) {
+            let listener = self.largest(|session| session.listens);
+            let Some((victim, _)) = listener.filter(|(_, charged)| *charged > held) else {
+                self.cut_off_client(owner);
+                return false;
+            };
+            self.cut_off_client(victim);
+        }
+        true
+    }
+
+    /// Memory is scarce: has it looked at again soon, and sees to it that it does not become much scarcer.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn relieve_memory(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.hoards.timed, true) {
+            self.timers.set(now + TICK, Timer::Memory);
+        }
+        while self.memory > self.memory_limit + MARGIN {
+            let anybody = || {
+                let sessions = self.sessions.iter().filter(|(_, session)| !session.closing);
+                sessions.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|it| it.1)
+            };
+            // Many that hold little each are as bad as a few that hold much.
+            let Some((victim, charged)) = self.largest(|_| true).or_else(anybody) else { break };
+            if charged < super::deliver::SMALL {
+                break;
+            }
+            self.cut_off_client(victim);
+        }
+    }
+
+    /// Looks at what is scarce.
+    #[cold]
+    pub(super) fn memory_timer(&mut self, now: Instant) {
+        self.hoards.timed = false;
+        self.forget_former();
+        let bearable = if self.hoards.starved.is_empty() { self.memory_limit } else { self.hoards.input };
+        while self.memory > bearable
+            && let Some((victim, _)) = self.overdue(now)
+        {
+            self.cut_off_client(victim);
+        }
+        self.feed_starved(now);
+        if self.memory > self.hoards.common || !self.hoards.starved.is_empty() {
+            self.hoards.timed = true;
+            self.timers.set(now + TICK, Timer::Memory);
+        }
+    }
+
+    // --- What clients send ---------------------------------------------------------------------------------------
+
+    /// Whether a client may be read that has sent something of a message already: where memory is scarce it would grow.
+    #[inline]
+    pub(super) fn may_grow(&mut self, id: SessionId) -> bool {
+        let growth = self.session_ref(id).map_or(0, |session| session.next_growth());
+        if self.memory + growth > self.hoards.input {
+            self.starve(id, growth, self.now);
+        }
+        self.session_ref(id).is_some_and(|session| !session.starved)
+    }
+
+    /// Has a client that sends much wait for memory before more of it is read, unless it is its turn.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn starve(&mut self, id: SessionId, growth: usize, now: Instant) {
+        let is_favoured = self.hoards.favoured == Some(id) && self.memory + growth <= self.hoards.most_input;
+        let (fair, full) = (self.hoards.fair, self.memory > self.memory_limit);
+        let Some(session) = self.session(id) else { return };
+        let is_large = session.charged + growth > fair || (full && session.partial.len() > super::deliver::SMALL);
+        if session.starved || session.partial.is_empty() || !is_large || is_favoured {
+            return;
+        }
+        session.starved = true;
+        let since = *session.hungry.get_or_insert(now);
+        self.hoards.starved.push_back((id, since));
+        if !std::mem::replace(&mut self.hoards.timed, true) {
+            self.timers.set(now + TICK, Timer::Memory);
+        }
+    }
+
+    /// Lets clients be read again: all of them where memory is there, otherwise one, each in its turn.
+    fn feed_starved(&mut self, now: Instant) {
+        self.hoards.favoured = None;
+        let mut starved = std::mem::take(&mut self.hoards.starved);
+        for _ in 0..starved.len() {
+            let Some((id, since)) = starved.pop_front() else { break };
+            let Some(session) = self.session(id).filter(|session| session.starved && !session.closing) else {
+                continue;
+            };
+            let (pool, growth) = (session.pool, session.next_growth());
+            let is_small = session.partial.len() <= super::deliver::SMALL;
+            let is_late =
+                now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));
+            let is_favoured = self.hoards.favoured.is_none() && self.memory + growth <= self.hoards.most_input;
+            if is_small {
+                self.let_read(id);
+            } else if self.memory + growth <= self.hoards.input || is_favoured {
+                if self.memory + growth > self.hoards.input {
+                    self.hoards.favoured = Some(id);
+                }
+                self.let_read(id);
+            } else if is_late && self.refuse_large(id, now) {
+                self.let_read(id);
+            } else {
+                starved.push_back((id, since));
+            }
+        }
+        starved.append(&mut self.hoards.starved); // who has come to starve meanwhile
+        self.hoards.starved = starved;
+    }
+
+    fn let_read(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id) {
+            session.starved = false;
+            if session.paused.is_some() {
+                self.resumable.push(id);
+            }
+        }
+        self.touch_session(id);
+    }
+
+    /// Refuses the large value that a client is sending, as if there were no server for it. `false` when what it sends
+    /// is not known to be one.
+    fn refuse_large(&mut self, id: SessionId, now: Instant) -> bool {
+        let Some(session) = self.session(id) else { return false };
+        if session.paused.is_some() {
+            return true; // it is whole, and is refused when it is looked at again
+        }
+        let before = session.partial.len();
+        session.frugal = true;
+        self.parse_partial(id, now);
+        let Some(session) = self.session(id) else { return true };
+        session.frugal = false;
+        let is_refused = session.partial.len() < before;
+        self.charge_session(id);
+        is_refused
+    }
+
+    /// A whole request of so many bytes is to be carried out: is there room for another copy of it, on its way to its
+    /// server? `false` when it has to wait for that. When it has waited for long enough, it is answered as if its server
+    /// had failed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn weigh(&mut self, id: SessionId, len: usize, started: Instant, now: Instant) -> bool {
+        let held = self.session_ref(id).map_or(0, |session| session.charged.saturating_sub(len));
+        let is_favoured = self.hoards.favoured == Some(id);
+        if self.make_memory(held, len) || (len <= MARGIN && (is_favoured || self.memory <= self.hoards.common)) {
+            return true;
+        }
+        let Some(session) = self.session(id) else { return true };
+        let pool = session.pool;
+        // Half of its time, so that the other half is left to what is behind it.
+        if self.timeout(pool).is_none_or(|timeout| now < started + timeout / 2) {
+            self.wait_for_memory(id, now);
+            return false;
+        }
+        self.hoards.refuses = true;
+        true
+    }
+
+    /// A client's next request waits until there is memory for it.
+    fn wait_for_memory(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        session.stalled = true;
+        let since = *session.hungry.get_or_insert(now);
+        if !std::mem::replace(&mut session.starved, true) {
+            self.hoards.starved.push_back((id, since));
+        }
+        if !std::mem::replace(&mut self.hoards.timed, true) {
+            self.timers.set(now + TICK, Timer::Memory);
+        }
+    }
+
+    // --- Cutting off ---------------------------------------------------------------------------------------------
+
+    /// Ends a client's connection, with all that it holds.
+    #[cold]
+    pub(super) fn cut_off_client(&mut self, id: SessionId) {
+        let Some(session) = self.session(id).filter(|session| !session.closing) else { return };
+        let (pool, held) = (session.pool, session.charged);
+        self.give_up_waiting(id);
+        let Some(session) = self.session(id) else { return };
+        session.output = Default::default();
+        session.long_get = None;
+        session.hoard = None;
+        if let Some(client) = session.redis.as_deref_mut() {
+            client.forget();
+        }
+        self.counters.pool(pool).clients_cut_off.add(1);
+        self.counters.pool(pool).client_err.add(1);
+        self.charge_session(id);
+        self.touch_session(id);
+        self.tell_cut_off(pool, held);
+    }
+
+    /// Tells the operator that a client was cut off that held so much, unless the same was told a moment ago.
+    fn tell_cut_off(&mut self, pool: PoolId, held: usize) {
+        let all = self.counters.pool(pool).clients_cut_off.value();
+        let told = &mut self.pools[pool.index()].cut_off;
+        if told.0.is_some_and(|at| self.now - at < super::stall::TELL_PERIOD) {
+            return;
+        }
+        let clients = all - told.1;
+        *told = (Some(self.now), all);
+        let most = self.memory_limit;
+        self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
+    }
+}

@@ -1,0 +1,249 @@
+//! Whoever holds most of the memory pays for it; everybody else is served as before.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use super::support::client::Client;
+use super::support::process::{Process, Proxy, free_port};
+use super::support::wait_until;
+
+/// What the process may take besides `memory_limit`, in bytes.
+const SLACK: usize = 32 << 20;
+
+/// A proxy for a Redis server and a memcached, whose buffers may take so many megabytes in all.
+struct Stage {
+    redis: Process,
+    _memcached: Process,
+    proxy: Proxy,
+    redis_port: u16,
+    limit: usize,
+}
+
+impl Stage {
+    fn new(megabytes: usize) -> Self {
+        let (redis, memcached) = (Process::redis(), Process::memcached());
+        let (port, redis_port) = (free_port(), free_port());
+        let text = format!(
+            "softmiss:\n  memory_limit: {megabytes}mb\nm:\n  listen: 127.0.0.1:{port}\n  timeout: 3000\n  servers:\n   - {}:1\n\
+             r:\n  listen: 127.0.0.1:{redis_port}\n  redis: true\n  on_failure: miss\n  timeout: 3000\n  value_limit: 1gb\n  servers:\n   - {}:1\n",
+            memcached.address, redis.address
+        );
+        let proxy = Proxy::with_file(&text, port).expect_log("memory");
+        wait_until("the second pool", Duration::from_secs(5), || {
+            std::net::TcpStream::connect(("127.0.0.1", redis_port)).is_ok()
+        });
+        Self { redis, _memcached: memcached, proxy, redis_port, limit: megabytes << 20 }
+    }
+
+    fn redis_client(&self) -> Client {
+        Client::connect(([127, 0, 0, 1], self.redis_port).into())
+    }
+
+    /// The most that the process has held, in bytes.
+    fn peak(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.proxy.id())).expect("status");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
+        line.split_whitespace().nth(1).expect("a number").parse::<usize>().expect("a number") << 10
+    }
+
+    fn within_limit(&self, what: &str) {
+        let peak = self.peak();
+        println!("{what}: {} MB at most, with a limit of {} MB", peak >> 20, self.limit >> 20);
+        assert!(peak <= self.limit + SLACK, "{what}: {} MB with a limit of {} MB", peak >> 20, self.limit >> 20);
+    }
+
+    fn cut_off(&self) -> u64 {
+        ["m", "r"].iter().map(|pool| self.proxy.statistics()[*pool]["clients_cut_off"].as_u64().expect("a count")).sum()
+    }
+}
+
+/// Somebody who asks for little and means no harm.
+struct Innocent {
+    memcached: Client,
+    redis: Client,
+    value: String,
+    slowest: Duration,
+}
+
+impl Innocent {
+    fn new(stage: &Stage) -> Self {
+        let (memcached, redis) = (stage.proxy.client(), stage.redis_client());
+        let mut one = Self { memcached, redis, value: "i".repeat(20_000), slowest: Duration::ZERO };
+        one.is_served();
+        one.slowest = Duration::ZERO;
+        one
+    }
+
+    /// Asks for something of each kind; all of it must be right.
+    fn is_served(&mut self) {
+        let Self { memcached, redis, value, slowest } = self;
+        let start = Instant::now();
+        assert_eq!(memcached.ask(format!("set large 0 0 {}\r\n{value}\r\n", value.len())), "STORED");
+        assert_eq!(memcached.ask("get large\r\n"), format!("VALUE large 0 {}", value.len()));
+        assert!(memcached.read_through(b"END\r\n").starts_with(value.as_bytes()));
+        assert_eq!(memcached.ask("set small 0 0 1\r\nx\r\n"), "STORED");
+        assert_eq!(redis.ask(format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n${}\r\n{value}\r\n", value.len())), "+OK");
+        assert_eq!(redis.ask("GET large\r\n"), format!("${}", value.len()));
+        redis.read(value.len() + 2);
+        assert_eq!(redis.ask("GET nothing\r\n"), "$-1");
+        *slowest = (*slowest).max(start.elapsed());
+    }
+
+    fn is_served_for(&mut self, span: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < span {
+            self.is_served();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sends as much as is taken within a moment; `false` when the connection was ended.
+fn push(client: &mut Client, bytes: &[u8]) -> bool {
+    client.stream.set_write_timeout(Some(Duration::from_millis(20))).expect("write timeout");
+    match client.stream.write_all(bytes) {
+        Ok(()) => true,
+        Err(error) => matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
+
+#[test]
+fn subscribers_that_do_not_read_are_cut_off_and_nobody_else_notices() {
+    let stage = Stage::new(32);
+    let mut innocent = Innocent::new(&stage);
+    let mut subscribers: Vec<_> = (0..12).map(|_| stage.redis_client()).collect();
+    for (number, subscriber) in subscribers.iter_mut().enumerate() {
+        // Half of them hear what is published, the others what the server is asked.
+        subscriber.send(if number % 2 == 0 { "SUBSCRIBE news\r\n" } else { "PSUBSCRIBE n*\r\n" });
+        subscriber.read_through(b":1\r\n");
+    }
+    let mut publisher = stage.redis.client();
+    let message = "p".repeat(20_000);
+    for round in 0..1000 {
+        publisher.send(format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{message}\r\n", message.len()));
+        publisher.line();
+        if round % 20 == 0 {
+            innocent.is_served();
+        }
+    }
+    innocent.is_served_for(Duration::from_millis(500));
+    stage.within_limit("12 subscribers that do not read");
+    assert!(stage.cut_off() > 0);
+    stage.proxy.wait_for_log("client cut off, it held too much memory", Duration::from_secs(5));
+    // One that reads gets all that it is told.
+    let mut good = stage.redis_client();
+    good.send("SUBSCRIBE news\r\n");
+    good.read_through(b":1\r\n");
+    for _ in 0..100 {
+        publisher.send(format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{message}\r\n", message.len()));
+        publisher.line();
+        good.read_through(message.as_bytes());
+    }
+}
+
+#[test]
+fn requests_without_an_end_are_not_kept_without_a_limit() {
+    type Block = &'static [u8];
+    let cases: [(&str, bool, Block, Block); 5] = [
+        ("get lines", false, b"get k", b" kkkkkkkk"),
+        ("meta lines", false, b"mg k", b" Okkkkkkk"),
+        ("small arguments", true, b"*100000000\r\n$3\r\nDEL\r\n", b"$4\r\nabcd\r\n"),
+        ("large arguments", true, b"*1000\r\n$3\r\nDEL\r\n$60000000\r\n", b"xxxxxxxxxxxxxxxx"),
+        ("values", false, b"set k 0 0 12000000\r\n", b"xxxxxxxxxxxxxxxx"),
+    ];
+    for (what, is_redis, head, block) in cases {
+        let stage = Stage::new(16);
+        let mut innocent = Innocent::new(&stage);
+        let mut hogs: Vec<_> =
+            (0..20).map(|_| if is_redis { stage.redis_client() } else { stage.proxy.client() }).collect();
+        hogs.retain_mut(|hog| push(hog, head));
+        let part = block.repeat(100_000 / block.len());
+        for _ in 0..60 {
+            hogs.retain_mut(|hog| push(hog, &part));
+            innocent.is_served();
+        }
+        innocent.is_served_for(Duration::from_millis(2500));
+        stage.within_limit(what);
+    }
+}
+
+#[test]
+fn a_transaction_is_queued_within_the_limit() {
+    let stage = Stage::new(32);
+    let mut innocent = Innocent::new(&stage);
+    let mut hog = stage.redis_client();
+    assert_eq!(hog.ask("MULTI\r\n"), "+OK");
+    let block = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n".repeat(1000);
+    let mut refused = None;
+    for round in 0..1000 {
+        hog.send(&block);
+        for _ in 0..1000 {
+            let line = hog.line();
+            if line != "+QUEUED" && refused.is_none() {
+                refused = Some((round, line));
+            }
+        }
+        if round % 50 == 0 {
+            innocent.is_served();
+        }
+    }
+    let (_, text) = refused.expect("a limit");
+    assert!(text.contains("memory_limit"), "{text}");
+    assert!(hog.ask("EXEC\r\n").starts_with("-EXECABORT"));
+    assert_eq!(hog.ask("SET a 1\r\n"), "+OK", "the connection goes on");
+    innocent.is_served();
+    stage.within_limit("a transaction without an end");
+}
+
+#[test]
+fn readers_that_do_not_read_hold_up_nobody() {
+    let stage = Stage::new(64);
+    let mut innocent = Innocent::new(&stage);
+    let mut first = stage.proxy.client();
+    let value = "v".repeat(500_000);
+    assert_eq!(first.ask(format!("set big 0 0 {}\r\n{value}\r\n", value.len())), "STORED");
+    let mut hogs: Vec<_> = (0..40).map(|_| stage.proxy.client()).collect();
+    hogs.retain_mut(|hog| push(hog, "get big\r\n".repeat(50).as_bytes()));
+    innocent.is_served_for(Duration::from_secs(4));
+    stage.within_limit("40 clients that ask for 25 MB each and do not read");
+    drop(hogs);
+    wait_until("memory to be given back", Duration::from_secs(20), || stage.proxy.resident() < 48 << 20);
+}
+
+#[test]
+fn names_count() {
+    let stage = Stage::new(16);
+    let mut innocent = Innocent::new(&stage);
+    let mut hogs: Vec<_> = (0..30).map(|_| stage.redis_client()).collect();
+    let name = "n".repeat(1 << 20);
+    for hog in &mut hogs {
+        let words = ["CLIENT", "SETNAME", &name];
+        let request: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        push(hog, format!("*3\r\n{request}").as_bytes());
+    }
+    innocent.is_served_for(Duration::from_secs(3));
+    stage.within_limit("30 clients with names of 1 MB");
+}
+
+#[test]
+fn large_values_of_many_writers_get_through_one_after_the_other() {
+    let stage = Stage::new(64);
+    let writers: Vec<_> = (0..8)
+        .map(|number| {
+            let mut client = stage.redis_client();
+            std::thread::spawn(move || {
+                let value = "w".repeat(9 << 20);
+                let request = format!("*3\r\n$3\r\nSET\r\n$2\r\nw{number}\r\n${}\r\n", value.len());
+                client.send(request);
+                client.send(value);
+                client.ask("\r\n")
+            })
+        })
+        .collect();
+    let mut innocent = Innocent::new(&stage);
+    innocent.is_served_for(Duration::from_secs(1));
+    for writer in writers {
+        assert_eq!(writer.join().expect("a writer"), "+OK");
+    }
+    assert_eq!(stage.cut_off(), 0);
+}
