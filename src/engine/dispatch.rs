@@ -70,11 +70,16 @@ impl Engine {
         if self.memory > self.memory_limit || self.hoards.refuses {
             return Err(Failure::NoMemory);
         }
-        let state = &self.pools[pool.index()];
-        if !state.live[server.index()] {
-            return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
+        if !self.pools[pool.index()].open[server.index()] {
+            return self.link_behind_flush(pool, id, server, now);
         }
         let id = self.link_of(pool, id, server, now);
+        self.ready_link(id, now)
+    }
+
+    /// A link that is to be used, opened if need be.
+    #[inline(always)]
+    pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
         let long = link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
         if link.state == LinkState::Up && !link.suspect && !long {

@@ -81,7 +81,7 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
-        link.paying = 0;
+        (link.paying, link.flushing) = (0, 0);
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -114,7 +114,7 @@ impl Engine {
         if purpose == Purpose::Probe {
             self.count_lost(pool, server, tickets.len());
             for (ticket, request) in requests(&tickets, &outbox) {
-                self.owe_again(pool, server, ticket.verb, ticket.database, now);
+                self.unpaid(pool, server, ticket, now);
                 self.owe_lost((pool, server), ticket, request, false, now);
             }
             self.charge_link(id);
@@ -255,7 +255,7 @@ impl Engine {
     ) {
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         if ticket.session == Ticket::NOBODY {
-            return self.owe_again(pool, server, ticket.verb, ticket.database, now);
+            return self.unpaid(pool, server, ticket, now);
         }
         self.undelivered(pool, server, ticket.verb, ticket.database, now);
         if ticket.is(Ticket::NOREPLY) {
@@ -377,6 +377,8 @@ impl Engine {
                 if self.board.ends_lingering(pool, server) {
                     self.effects.push_back(Effect::EndLingering { pool, server });
                 }
+                self.pools[index].open[server.index()] =
+                    standing[server.index()] == Standing::Up && !self.board.awaits_flush(pool, server);
             }
             if standing == self.pools[index].standing {
                 continue;

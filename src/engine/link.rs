@@ -266,6 +266,9 @@ pub(crate) struct Link {
     pub(crate) paying: u32,
     pub(crate) paid: u32,
     pub(crate) flushed: bool,
+    /// Flushes among those that have been sent and not answered, and which was the last that had been owed then.
+    pub(crate) flushing: u32,
+    pub(crate) flushes: u32,
     /// For Redis: the scripts that were asked for on this connection.
     pub(crate) scripts: Loaded,
     /// The server turned out to have been started anew.
@@ -316,6 +319,8 @@ impl Link {
             paying: 0,
             paid: 0,
             flushed: false,
+            flushing: 0,
+            flushes: 0,
             scripts: Loaded::default(),
             restarted: false,
             timed: None,

@@ -119,6 +119,8 @@ struct PoolState {
     /// Changes with every ring, so that it is noticed if keys may have been another server's in between.
     ring_version: u32,
     live: Vec<bool>,
+    /// Which of those that are live may be asked anything: those that await no flush.
+    open: Vec<bool>,
     /// The board's word on each server that `live` comes from.
     standing: Vec<Standing>,
     all_live: bool,
@@ -263,6 +265,7 @@ impl Engine {
                 failover: Failover::None,
                 ring_version: 0,
                 live: vec![true; pool.servers.len()],
+                open: vec![true; pool.servers.len()],
                 standing: vec![Standing::Up; pool.servers.len()],
                 all_live: true,
                 links: Vec::new(),

@@ -5,7 +5,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
+use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, Ticket};
+use super::session::SessionId;
 use super::stall::Often;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
@@ -26,10 +27,14 @@ const BATCH: usize = 1000;
 impl Engine {
     /// Pays what a server is owed on its fresh connection, in front of what waits there.
     pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if !self.board.owes(link.pool, link.server) {
+        let (pool, server) = self.link_server(id);
+        if self.board.awaits_flush(pool, server) {
+            self.board.owe_awaited(pool, server); // another connection may have it, and nothing is to overtake it
+        }
+        if !self.board.owes(pool, server) {
             return;
         }
+        let link = &mut self.links[id.index()];
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         self.pay(id, now);
@@ -52,14 +57,19 @@ impl Engine {
         if self.links[id.index()].purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
-        let Taken { flush, databases, keys } = self.board.take_debts(pool, server, BATCH);
+        let Taken { flush, databases, keys, flushes: last } = self.board.take_debts(pool, server, BATCH);
         let is_redis = self.is_redis(id);
         if flush {
             self.ask(id, Verb::FlushAll, 0, now, |out| {
                 if is_redis { resp::encode::words(out, &[b"FLUSHALL"]) } else { encode::flush_all(out, None) }
             });
         }
-        self.links[id.index()].flushed |= flush || !databases.is_empty();
+        let flushes = u32::from(flush) + u32::try_from(databases.len()).unwrap_or(u32::MAX);
+        let link = &mut self.links[id.index()];
+        if flushes > 0 {
+            (link.flushed, link.flushes) = (true, last);
+            link.flushing += flushes;
+        }
         databases.iter().for_each(|database| self.flush_database(id, *database, now));
         for OwedKey { key, base64 } in &keys {
             let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
@@ -68,7 +78,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         link.paid += count;
-        link.paying += count + u32::from(flush) + u32::try_from(databases.len()).unwrap_or(u32::MAX);
+        link.paying += count + flushes;
         link.paying > 0
     }
 
@@ -122,18 +132,16 @@ impl Engine {
 
     /// A debt has been paid, or refused.
     pub(super) fn paid(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
-        let Ticket { verb, database, .. } = ticket;
         let link = &mut self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;
         link.paying = link.paying.saturating_sub(1);
         let (pool, server, over) = (link.pool, link.server, link.paying == 0);
-        match (verb, status) {
+        let is_flush = matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase);
+        link.flushing -= u32::from(is_flush && link.flushing > 0);
+        match (ticket.verb, status) {
             (Verb::FlushAll | Verb::FlushDatabase, Status::Unwilling(failure @ Failure::Unready)) => {
-                self.owe_again(pool, server, verb, database, now);
-                if is_probe {
-                    self.fail_link(id, failure, now);
-                }
-                return;
+                self.unpaid(pool, server, ticket, now);
+                return self.fail_link(id, failure, now); // what is behind it must not be answered
             }
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
@@ -146,6 +154,10 @@ impl Engine {
             // It would not forget one thing, so it must forget all.
             (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),
             _ => {}
+        }
+        let Link { flushing, flushes, .. } = self.links[id.index()];
+        if is_flush && flushing == 0 {
+            self.board.confirm_flush(pool, server, flushes);
         }
         if over && !(self.board.owes(pool, server) && self.pay(id, now)) && is_probe {
             self.probe_paid(id, now);
@@ -180,13 +192,49 @@ impl Engine {
     /// come back with what it was told to forget.
     pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
         if self.forgives(pool) || self.is_safe(pool) {
-            self.owe_again(pool, server, verb, database, now);
+            self.owe_flush_of(pool, server, verb, database, now);
         }
     }
 
-    /// A flush has to be carried out, whoever has asked for it. What was taken from the board and was not confirmed
-    /// returns to it, whatever the pool's policy.
-    pub(super) fn owe_again(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
+    /// A payment was not confirmed. A flush that was taken from the board returns to it, whatever the pool's policy; of
+    /// keys, [`Engine::owe_lost`] sees to that.
+    pub(super) fn unpaid(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, now: Instant) {
+        if matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase) {
+            self.board.owe_awaited(pool, server);
+            self.remind(pool, server, now);
+        }
+    }
+
+    /// A server that awaits a flush is asked something. It is, behind the flush on the same connection. On another one
+    /// it could show what somebody was told that it has forgotten.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn link_behind_flush(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        server: ServerId,
+        now: Instant,
+    ) -> Result<LinkId, Failure> {
+        if !self.pools[pool.index()].live[server.index()] {
+            return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
+        }
+        let link = self.link_of(pool, id, server, now);
+        let link = self.ready_link(link, now)?;
+        if !self.board.awaits_flush(pool, server) {
+            self.pools[pool.index()].open[server.index()] = true;
+            return Ok(link);
+        }
+        let Link { state, flushing, flushes, .. } = self.links[link.index()];
+        let is_behind = flushing > 0 && flushes == self.board.flushes(pool, server);
+        if state == LinkState::Up && !is_behind {
+            self.board.owe_awaited(pool, server);
+            self.pay(link, now);
+        }
+        Ok(link) // one that is not open yet begins with the flush
+    }
+
+    fn owe_flush_of(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
         match verb {
             Verb::FlushDatabase => self.board.owe_database(pool, server, database, now),
             Verb::FlushAll => self.board.owe_flush(pool, server, now),

@@ -31,6 +31,8 @@ pub struct Taken {
     pub databases: Vec<u32>,
     /// These keys are.
     pub keys: Vec<OwedKey>,
+    /// Which flush was added last ([`Debts::flushes`]).
+    pub flushes: u32,
 }
 
 /// What one server is owed.
@@ -41,6 +43,11 @@ pub struct Debts {
     flush: bool,
     /// Redis: databases to be flushed.
     databases: BTreeSet<u32>,
+    /// What was to be flushed and has not been confirmed, taken or not: everything, or these databases.
+    awaited: bool,
+    awaited_databases: BTreeSet<u32>,
+    /// Counts the flushes that were added.
+    flushes: u32,
     /// When the last of it was added.
     newest: Option<Instant>,
 }
@@ -70,22 +77,63 @@ impl Debts {
     /// Adds a flush, which pays for every key as well.
     pub fn add_flush(&mut self, now: Instant) {
         self.newest = Some(now);
-        self.flush = true;
+        (self.flush, self.awaited) = (true, true);
+        self.flushes = self.flushes.wrapping_add(1);
         self.databases.clear();
+        self.awaited_databases.clear();
         self.forget_keys();
     }
 
     /// Adds the flush of one database.
     pub fn add_database(&mut self, database: u32, now: Instant) {
         self.newest = Some(now);
-        if !self.flush {
-            self.databases.insert(database);
+        self.flushes = self.flushes.wrapping_add(1);
+        if self.awaited {
+            self.flush = true; // the one that is under way may come before what it is to be rid of
+            return self.forget_keys();
+        }
+        self.databases.insert(database);
+        self.awaited_databases.insert(database);
+    }
+
+    /// Whether the server may still hold what it is to be flushed of.
+    #[must_use]
+    pub fn awaits_flush(&self) -> bool {
+        self.awaited || !self.awaited_databases.is_empty()
+    }
+
+    /// Which flush was added last: whoever has sent all that is awaited since then is behind all of it.
+    #[must_use]
+    pub const fn flushes(&self) -> u32 {
+        self.flushes
+    }
+
+    /// Whoever took the flushes up to this one, by [`Taken::flushes`], has them confirmed.
+    pub fn confirm_flush(&mut self, flushes: u32) {
+        if flushes == self.flushes {
+            (self.flush, self.awaited) = (false, false);
+            self.databases.clear();
+            self.awaited_databases.clear();
+        }
+    }
+
+    /// What is awaited is to be taken once more: whoever had taken it has lost it, or it is to be sent another way too.
+    pub fn owe_awaited(&mut self) {
+        if self.awaited {
+            self.flush = true;
+            self.forget_keys();
+        } else {
+            self.databases.extend(&self.awaited_databases);
         }
     }
 
     /// Takes the flush, or the databases to be flushed and up to `most` keys: whoever takes them pays, or owes them again.
     pub fn take(&mut self, most: usize) -> Taken {
-        let mut taken = Taken { flush: std::mem::take(&mut self.flush), ..Taken::default() };
+        if self.flush || !self.databases.is_empty() {
+            self.owe_awaited(); // all of it, so that who takes it is behind all of it
+        }
+        let flush = std::mem::take(&mut self.flush);
+        let mut taken = Taken { flush, flushes: self.flushes, ..Taken::default() };
         if taken.flush {
             return taken;
         }
@@ -103,9 +151,10 @@ impl Debts {
     #[must_use]
     pub fn all(&self) -> Taken {
         Taken {
-            flush: self.flush,
-            databases: self.databases.iter().copied().collect(),
+            flush: self.awaited,
+            databases: self.awaited_databases.iter().copied().collect(),
             keys: self.keys.iter().cloned().collect(),
+            flushes: 0,
         }
     }
 
@@ -113,8 +162,7 @@ impl Debts {
     pub fn void_before(&mut self, started: Instant) {
         if self.newest.is_some_and(|newest| newest < started) {
             self.forget_keys();
-            self.flush = false;
-            self.databases.clear();
+            self.confirm_flush(self.flushes);
         }
     }
 
@@ -145,7 +193,7 @@ mod tests {
     fn too_many_keys_become_a_flush() {
         let mut debts = Debts::default();
         (0..=COUNT_LIMIT).for_each(|number| debts.add_key(key(number), Instant::ZERO));
-        assert_eq!(debts.take(10), Taken { flush: true, ..Taken::default() });
+        assert_eq!(debts.take(10), Taken { flush: true, flushes: 1, ..Taken::default() });
         assert!(debts.is_empty());
     }
 
@@ -159,5 +207,38 @@ mod tests {
         debts.add_flush(at(11));
         debts.void_before(at(12));
         assert!(debts.is_empty());
+    }
+
+    #[test]
+    fn a_flush_is_awaited_until_the_last_one_is_confirmed() {
+        let mut debts = Debts::default();
+        debts.add_database(3, Instant::ZERO);
+        let first = debts.take(10);
+        assert_eq!(first.databases, [3]);
+        assert!(debts.is_empty() && debts.awaits_flush(), "it is under way");
+        debts.add_database(5, Instant::ZERO);
+        let second = debts.take(10);
+        assert_eq!(second.databases, [3, 5], "who takes the second is behind the first as well");
+        debts.confirm_flush(first.flushes);
+        assert!(debts.awaits_flush());
+        debts.owe_awaited();
+        let third = debts.take(10);
+        assert_eq!((third.databases, third.flushes), (vec![3, 5], second.flushes));
+        debts.confirm_flush(second.flushes);
+        assert!(!debts.awaits_flush());
+        debts.owe_awaited();
+        assert!(debts.is_empty(), "the third may be lost, whatever became of it");
+    }
+
+    #[test]
+    fn a_database_is_flushed_behind_a_flush_that_is_under_way() {
+        let mut debts = Debts::default();
+        debts.add_flush(Instant::ZERO);
+        let first = debts.take(10);
+        assert!(first.flush);
+        debts.add_database(3, Instant::ZERO);
+        debts.confirm_flush(first.flushes);
+        assert!(debts.awaits_flush());
+        assert!(debts.take(10).flush);
     }
 }

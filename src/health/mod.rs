@@ -47,6 +47,8 @@ struct Entry {
     failures: AtomicU32,
     /// Whether `debts` holds anything, so that looking costs nothing.
     owes: AtomicBool,
+    /// Whether among them is a flush, or one is under way.
+    awaits_flush: AtomicBool,
     debts: Mutex<Debts>,
     /// The process that answered last; 0: nobody asked.
     process: AtomicU64,
@@ -68,9 +70,14 @@ impl Entry {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add_debt(&self, add: impl FnOnce(&mut Debts)) {
-        add(&mut self.debts());
-        self.owes.store(true, Ordering::Release);
+    /// Changes what is owed. Whether the server awaits a flush since, and did not before.
+    fn change_debts<T>(&self, change: impl FnOnce(&mut Debts) -> T) -> (T, bool) {
+        let mut debts = self.debts();
+        let changed = change(&mut debts);
+        self.owes.store(!debts.is_empty(), Ordering::Release);
+        let awaits = debts.awaits_flush();
+        let awaited = self.awaits_flush.swap(awaits, Ordering::AcqRel);
+        (changed, awaits && !awaited)
     }
 }
 
@@ -110,6 +117,7 @@ impl Board {
             let entry = |index: usize| Entry {
                 failures: AtomicU32::new(0),
                 owes: AtomicBool::new(false),
+                awaits_flush: AtomicBool::new(false),
                 debts: Mutex::default(),
                 process: AtomicU64::new(0),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
@@ -178,7 +186,7 @@ impl Board {
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
         if entry.failures.fetch_and(!UNMET, Ordering::Relaxed) & UNMET != 0 {
             // What it missed, perhaps of a process before this one, is not known.
-            entry.add_debt(|debts| debts.add_flush(at));
+            self.add_debt(entry, |debts| debts.add_flush(at));
         }
         let verdict = entry.lock().failed(failure, at, *ejected < servers.most_ejected);
         match verdict {
@@ -253,17 +261,17 @@ impl Board {
 
     /// A flush could not be delivered: the server must be flushed before anything else.
     pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
-        self.entry(pool, server).add_debt(|debts| debts.add_flush(now));
+        self.add_debt(self.entry(pool, server), |debts| debts.add_flush(now));
     }
 
     /// A server must forget what is in one of its databases.
     pub fn owe_database(&self, pool: PoolId, server: ServerId, database: u32, now: Instant) {
-        self.entry(pool, server).add_debt(|debts| debts.add_database(database, now));
+        self.add_debt(self.entry(pool, server), |debts| debts.add_database(database, now));
     }
 
     /// A write could not be delivered: the server must forget the key before anything else.
     pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) {
-        self.entry(pool, server).add_debt(|debts| debts.add_key(key, now));
+        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, now));
     }
 
     /// A write goes elsewhere because the server is out of the ring: it must forget the key before it is back. `false`
@@ -273,7 +281,7 @@ impl Board {
         let tracker = entry.lock();
         let out = !tracker.is_up();
         if out {
-            entry.add_debt(|debts| debts.add_key(key, now));
+            self.add_debt(entry, |debts| debts.add_key(key, now));
         }
         out
     }
@@ -284,7 +292,7 @@ impl Board {
         let tracker = entry.lock();
         let out = !tracker.is_up();
         if out {
-            entry.add_debt(|debts| debts.add_flush(now));
+            self.add_debt(entry, |debts| debts.add_flush(now));
         }
         out
     }
@@ -295,13 +303,32 @@ impl Board {
         self.entry(pool, server).owes.load(Ordering::Acquire)
     }
 
-    /// Takes some of what a server is owed, up to `most` keys. Who takes it pays it, or owes it again.
+    /// Takes some of what a server is owed, up to `most` keys. Who takes it pays it, or owes it again; of flushes, either
+    /// is told by [`Board::confirm_flush`] and [`Board::owe_awaited`].
     pub fn take_debts(&self, pool: PoolId, server: ServerId, most: usize) -> Taken {
-        let entry = self.entry(pool, server);
-        let mut debts = entry.debts();
-        let taken = debts.take(most);
-        entry.owes.store(!debts.is_empty(), Ordering::Release);
-        taken
+        self.entry(pool, server).change_debts(|debts| debts.take(most)).0
+    }
+
+    /// The flushes that were taken with this number ([`Taken::flushes`]) have been confirmed.
+    pub fn confirm_flush(&self, pool: PoolId, server: ServerId, flushes: u32) {
+        self.entry(pool, server).change_debts(|debts| debts.confirm_flush(flushes));
+    }
+
+    /// What is to be flushed and was not confirmed is to be taken once more.
+    pub fn owe_awaited(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).change_debts(Debts::owe_awaited);
+    }
+
+    /// Whether a server may still hold what it is to be flushed of. That it does changes the version.
+    #[must_use]
+    pub fn awaits_flush(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).awaits_flush.load(Ordering::Acquire)
+    }
+
+    /// Which flush of a server was added last ([`Debts::flushes`]).
+    #[must_use]
+    pub fn flushes(&self, pool: PoolId, server: ServerId) -> u32 {
+        self.entry(pool, server).debts().flushes()
     }
 
     /// A connection to a server was given up, and its end is waited for.
@@ -352,11 +379,15 @@ impl Board {
         if restarted {
             // Whole seconds, counted by a clock of its own: two are left for that.
             let started = now.before(uptime + Duration::from_secs(2));
-            let mut debts = entry.debts();
-            debts.void_before(started);
-            entry.owes.store(!debts.is_empty(), Ordering::Release);
+            entry.change_debts(|debts| debts.void_before(started));
         }
         restarted
+    }
+
+    fn add_debt(&self, entry: &Entry, add: impl FnOnce(&mut Debts)) {
+        if let ((), true) = entry.change_debts(add) {
+            self.version.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {

@@ -48,7 +48,7 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
     let mut out = [MAGIC, &[0; CHECKSUM]].concat();
     out.push(u8::from(kept == Kept::Whole));
     for one in servers {
-        let Taken { flush, databases, keys } = &one.owed;
+        let Taken { flush, databases, keys, .. } = &one.owed;
         put(&mut out, one.pool.as_bytes());
         put(&mut out, one.server.as_bytes());
         out.extend_from_slice(&[u8::from(one.out), u8::from(*flush)]);
@@ -84,7 +84,7 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
         let databases = (0..rest.number()?).map(|_| rest.number()).collect::<Option<_>>()?;
         let key = |rest: &mut Rest<'_>| Some(OwedKey { base64: rest.flag()?, key: rest.bytes()?.into() });
         let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
-        servers.push(Saved { pool, server, out, process, owed: Taken { flush, databases, keys } });
+        servers.push(Saved { pool, server, out, process, owed: Taken { flush, databases, keys, flushes: 0 } });
     }
     Some((kept, servers))
 }
@@ -134,7 +134,7 @@ impl Board {
         for (pool, servers) in config.pools.iter().zip(&self.pools) {
             for (server, entry) in pool.servers.iter().zip(&servers.entries) {
                 let out = !entry.lock().is_up();
-                let owes = entry.owes.load(Ordering::Acquire);
+                let owes = entry.owes.load(Ordering::Acquire) || entry.awaits_flush.load(Ordering::Acquire);
                 if !owes && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
@@ -158,12 +158,12 @@ impl Board {
             let Some(server) = rules.servers.iter().position(|server| server.name == one.server) else { continue };
             let entry = &servers.entries[server];
             entry.process.store(one.process, Ordering::Relaxed);
-            let Taken { flush, databases, keys } = one.owed;
+            let Taken { flush, databases, keys, .. } = one.owed;
             if flush || (one.out && rules.rejoin == Rejoin::Flush) {
-                entry.add_debt(|debts| debts.add_flush(now));
+                self.add_debt(entry, |debts| debts.add_flush(now));
             }
-            databases.into_iter().for_each(|database| entry.add_debt(|debts| debts.add_database(database, now)));
-            keys.into_iter().for_each(|key| entry.add_debt(|debts| debts.add_key(key, now)));
+            databases.into_iter().for_each(|database| self.add_debt(entry, |debts| debts.add_database(database, now)));
+            keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, now)));
             let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
                 *ejected += 1;
@@ -193,7 +193,7 @@ mod tests {
     fn saved() -> Vec<Saved> {
         let key = |key: &[u8], base64| OwedKey { key: key.into(), base64 };
         let keys = vec![key(b"k1", false), key(&[0xff, 0, 7], true)];
-        let owed = Taken { flush: false, databases: vec![3, 9], keys };
+        let owed = Taken { flush: false, databases: vec![3, 9], keys, flushes: 0 };
         let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, owed };
         let owed = Taken { flush: true, ..Taken::default() };
         vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, owed, ..first }]
@@ -243,7 +243,7 @@ mod tests {
         // Of a process that did not come to its end, nobody knows what they missed.
         let next = Board::new(&config, 1);
         next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
-        let flush = Taken { flush: true, ..Taken::default() };
+        let flush = Taken { flush: true, flushes: 1, ..Taken::default() };
         assert_eq!([a, b].map(|server| next.take_debts(pool, server, 9)), [flush.clone(), flush]);
     }
 

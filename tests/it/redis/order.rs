@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connections::pool;
 use crate::support::client::Client;
@@ -173,10 +174,11 @@ impl Databases {
         let (flushes, seen) = mpsc::channel();
         let left = Arc::new(Mutex::new(lost));
         let close = Arc::new(Mutex::new(close));
+        let flushed = Arc::new(AtomicBool::new(false));
         std::thread::spawn(move || {
             for stream in self.listener.incoming() {
                 let (stream, flushes) = (stream.unwrap(), flushes.clone());
-                let (left, close) = (Arc::clone(&left), Arc::clone(&close));
+                let (left, close, flushed) = (Arc::clone(&left), Arc::clone(&close), Arc::clone(&flushed));
                 std::thread::spawn(move || {
                     let (mut database, mut lines, mut out) = (0, BufReader::new(&stream).lines(), &stream);
                     while let Some(Ok(count)) = lines.next() {
@@ -184,7 +186,8 @@ impl Databases {
                         let words: Vec<String> = lines.by_ref().take(2 * count).map(Result::unwrap).collect();
                         let answer: &[u8] = match words[1].as_str() {
                             "PING" => b"+PONG\r\n",
-                            "GET" => b"$-1\r\n",
+                            "GET" if flushed.load(Ordering::Relaxed) => b"$-1\r\n",
+                            "GET" => b"$3\r\nold\r\n",
                             "SELECT" => {
                                 database = words[3].parse().unwrap();
                                 b"+OK\r\n"
@@ -200,6 +203,7 @@ impl Databases {
                                     }
                                     return;
                                 }
+                                flushed.store(true, Ordering::Relaxed);
                                 b"+OK\r\n"
                             }
                             _ => b"+OK\r\n",
@@ -252,4 +256,33 @@ fn a_flush_is_owed_to_the_database_that_its_client_had_selected_then() {
     assert_eq!((flush(), flush()), ((3, false), (3, true)));
     close.send(()).unwrap();
     assert_eq!(flush(), (3, true));
+}
+
+/// The flush was answered in the server's place; the connections that are to make up for it hang as well, and another one
+/// answers at once.
+#[test]
+fn who_was_told_that_all_is_forgotten_reads_nothing_old_on_another_connection() {
+    let server = Databases::start();
+    let address = server.listener.local_addr().unwrap();
+    let (_never, closed) = mpsc::channel();
+    let seen = server.serve(3, Some(closed));
+    let options = ["redis: true", "timeout: 200", "on_failure: miss", "server_connections: 2"];
+    let proxy = Proxy::start(&[address], &options).expect_log("server is silent");
+    let (mut flusher, mut reader) = (proxy.client(), proxy.client());
+    let mut read = || {
+        let line = reader.ask(request(&["GET", "key"]));
+        (line != "$-1").then(|| reader.line())
+    };
+    flusher.send(
+        [request(&["FLUSHDB"]), request(&["ECHO", "a"]), request(&["GET", "a"]), request(&["GET", "b"])].concat(),
+    );
+    assert_eq!(seen.recv_timeout(Duration::from_secs(10)), Ok((0, false)));
+    assert_eq!(read().as_deref(), Some("old"), "on the other connection, before anybody was told anything");
+    assert_eq!(flusher.line(), "+OK", "in the server's place");
+    let start = Instant::now();
+    while !matches!(seen.try_recv(), Ok((0, true))) {
+        assert_eq!(read(), None, "{:?} after the flush", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "it is never flushed");
+    }
+    assert_eq!(read(), None);
 }
