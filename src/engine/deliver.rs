@@ -226,10 +226,10 @@ impl Engine {
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
                 let line = link.outbox.between(ticket.start, link.front_end());
-                let value_limit = self.config.pools[link.pool.index()].value_limit;
+                let value_limit = self.response_limit(link);
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }
-            Verb::Stats if link.cursor.too_large => stats::rest_of_listing(input),
+            Verb::Stats if link.cursor.dropped.is_some() => stats::rest_of_listing(input),
             Verb::Stats if ticket.is(Ticket::LISTING) => {
                 stats::listing(input, &mut self.links[id.index()].cursor.line_at)
             }
@@ -239,7 +239,10 @@ impl Engine {
             Response::Incomplete { need } => Step::Need(need),
             Response::Broken(violation) => Step::Broken(violation),
             Response::TooLarge { len, whole } => {
-                self.links[id.index()].cursor.too_large = true;
+                match ticket.verb {
+                    Verb::Stats => self.links[id.index()].cursor.dropped = Some(Failure::TooLarge),
+                    _ => self.drop_response(id, len),
+                }
                 if whole { self.refuse_response(id, to).using(len) } else { Step::Used(len) }
             }
             Response::Complete { len, status, strip } if strip.is_empty() => {
@@ -303,6 +306,7 @@ impl Engine {
     pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
+        let failure = link.cursor.dropped.unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         self.leave_link(id, ticket);
         to.succeeded = true;
@@ -315,7 +319,7 @@ impl Engine {
         } else if !self.is_awaited(ticket) {
             Outcome::Late
         } else {
-            self.fail_part(client, server, ticket.number, ticket.fragment, Failure::TooLarge);
+            self.fail_part(client, server, ticket.number, ticket.fragment, failure);
             Outcome::Error
         };
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);

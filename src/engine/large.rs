@@ -267,9 +267,13 @@ impl Engine {
         if link.partial.is_empty() {
             return Room::Anywhere(if link.huge { BEHIND } else { usize::MAX });
         }
-        let missing = link.need.saturating_sub(link.partial.len());
+        let mut missing = link.need.saturating_sub(link.partial.len());
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
+        }
+        if link.cursor.scan.is_some_and(|scan| scan.holds_more()) {
+            // So much is missing at the least. Room that grows by little at a time is moved at every turn.
+            missing = missing.max(link.partial.len());
         }
         self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
         self.charge_link(id);
@@ -299,7 +303,9 @@ impl Engine {
         let link = &mut self.links[id.index()];
         link.huge = link.need >= HUGE;
         let mut buffer = std::mem::take(&mut link.partial);
-        let behind = buffer.split_off(link.need);
+        let need = link.need;
+        let end = if link.cursor.scan.is_some() { self.response_end(id, &buffer) } else { need };
+        let behind = buffer.split_off(end);
         let rest = self.consume_large(id, buffer, behind, outlet)?;
         self.keep_partial(id, rest);
         Ok(())

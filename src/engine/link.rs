@@ -197,8 +197,8 @@ pub(crate) struct Cursor {
     pub(crate) started: bool,
     /// Values that came.
     pub(crate) found: u32,
-    /// Something of the response was too large and has been dropped.
-    pub(crate) too_large: bool,
+    /// Something of the response was larger than is taken, for this reason, and has been dropped.
+    pub(crate) dropped: Option<Failure>,
     /// For Redis: how far the response has been looked at.
     pub(crate) scan: Option<Scan>,
 }

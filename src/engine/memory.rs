@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use super::deadline::Timer;
 use super::large::LARGE;
+use super::link::{Link, LinkId};
 use super::session::SessionId;
 use super::{Effect, Engine, Notice, session_id};
 use crate::config::model::PoolId;
+use crate::failure::Failure;
 use crate::time::Instant;
 
 /// How long a hoarder may take to turn over what it holds while others need memory: one that has sent most of it and not
@@ -131,6 +133,30 @@ impl Engine {
         true
     }
 
+    /// How large a response on a link may become: half of all memory at most, as what it outgrows while it comes is given
+    /// back by the allocator only seconds later.
+    pub(super) fn reply_room(&self, link: &Link) -> usize {
+        // What a link holds is most of all the beginning of this very response.
+        let others = self.memory - link.charged;
+        self.hoards.common.saturating_sub(others).min(self.memory_limit / 2).max(self.hoards.fair)
+    }
+
+    /// The largest value that is taken of a link.
+    #[inline]
+    pub(super) fn response_limit(&self, link: &Link) -> usize {
+        let limit = self.config.pools[link.pool.index()].value_limit;
+        if self.memory + limit <= self.hoards.common { limit } else { limit.min(self.reply_room(link)) }
+    }
+
+    /// A value of so many bytes is larger than is taken of a link.
+    #[cold]
+    pub(super) fn drop_response(&mut self, id: LinkId, len: usize) {
+        let link = &mut self.links[id.index()];
+        let limit = self.config.pools[link.pool.index()].value_limit;
+        let failure = if len > limit { Failure::TooLarge } else { Failure::NoMemory };
+        link.cursor.dropped = Some(failure);
+    }
+
     /// A client has begun or ceased to hold more than its fair share.
     #[cold]
     #[inline(never)]
@@ -185,7 +211,7 @@ impl Engine {
     fn overdue(&self, now: Instant) -> Option<(SessionId, usize)> {
         self.largest(|session| {
             let patience =
-                if session.partial.capacity() * 2 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
+                if session.partial.len() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
             session.hoard.is_some_and(|hoard| now - hoard.since >= patience)
         })
     }
@@ -262,7 +288,8 @@ impl Engine {
         let is_favoured = self.hoards.favoured == Some(id) && self.memory + growth <= self.hoards.most_input;
         let (fair, full) = (self.hoards.fair, self.memory > self.memory_limit);
         let Some(session) = self.session(id) else { return };
-        let is_large = session.charged + growth > fair || (full && session.partial.len() > super::deliver::SMALL);
+        let sent = session.partial.len();
+        let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
         if session.starved || session.partial.is_empty() || !is_large || is_favoured {
             return;
         }

@@ -34,7 +34,7 @@ impl Engine {
             return self.take_part(id, ticket, input, to);
         }
         let link = &self.links[id.index()];
-        let value_limit = self.config.pools[link.pool.index()].value_limit;
+        let value_limit = self.response_limit(link);
         let is_joined = link.front_is_joined();
         let asked = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
         let len = match response::value_of(asked, input, ticket.verb, value_limit) {
@@ -43,7 +43,7 @@ impl Engine {
                 Piece::Value { key, len } if asked.strip_prefix(b" ") == Some(key) => len,
                 Piece::TooLarge { key, len } if asked.strip_prefix(b" ") == Some(key) => {
                     // Its end must follow, unless another request of the line comes next.
-                    self.links[id.index()].cursor.too_large = true;
+                    self.drop_response(id, len);
                     return if is_joined { self.refuse_response(id, to).using(len) } else { Step::Used(len) };
                 }
                 Piece::Value { key, .. } | Piece::TooLarge { key, .. } => return self.skip_to(id, key, to),
@@ -101,7 +101,7 @@ impl Engine {
                 return Step::Broken(violation);
             }
         }
-        if status == Status::Absent && self.links[id.index()].cursor.too_large && !self.front_is_split(id) {
+        if status == Status::Absent && self.links[id.index()].cursor.dropped.is_some() && !self.front_is_split(id) {
             return self.refuse_response(id, to).using(line.len());
         }
         self.finish(id, [line, b""], status, to)
@@ -131,7 +131,7 @@ impl Engine {
         // What is kept is copied once more when it is passed on.
         let free =
             (self.memory_limit.saturating_sub(self.memory) / 2, self.hoards.common.saturating_sub(self.memory) / 2);
-        let fair = self.hoards.fair;
+        let (fair, limit) = (self.hoards.fair, self.response_limit(&self.links[id.index()]));
         let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
@@ -154,7 +154,6 @@ impl Engine {
         let (mut at, mut largest, mut dropped) = (0, 0, false);
         if let Some(values) = values.as_deref_mut() {
             // Nearly always the keys that are asked for are there, and their values small.
-            let limit = config.value_limit;
             while let Some(len) = values.place_next(&mut cursor, &mut words, at, input, ticket.verb, limit) {
                 at += len;
                 largest = largest.max(len);
@@ -165,10 +164,11 @@ impl Engine {
             if is_joined && words.rest().is_empty() {
                 break Behind::NextRequest;
             }
-            let piece = response::piece(&input[at..], ticket.verb, config.value_limit);
+            let piece = response::piece(&input[at..], ticket.verb, limit);
             let (key, len, too_large) = match piece {
                 Piece::Value { key, len } => (key, len, None),
-                Piece::TooLarge { key, len } => (key, len, Some(Failure::TooLarge)),
+                Piece::TooLarge { key, len } if len > config.value_limit => (key, len, Some(Failure::TooLarge)),
+                Piece::TooLarge { key, len } => (key, len, Some(Failure::NoMemory)),
                 Piece::Incomplete { .. } | Piece::End { .. } | Piece::Error { .. } | Piece::Broken(_) => {
                     break Behind::Piece(piece);
                 }

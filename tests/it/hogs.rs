@@ -247,3 +247,71 @@ fn large_values_of_many_writers_get_through_one_after_the_other() {
     }
     assert_eq!(stage.cut_off(), 0);
 }
+
+#[test]
+fn a_reply_that_does_not_fit_is_dropped_and_its_connection_goes_on() {
+    let stage = Stage::new(16);
+    let mut direct = stage.redis.client();
+    let item = "y".repeat(10_000);
+    let push = format!("*102\r\n$5\r\nRPUSH\r\n$3\r\nbig\r\n{}", format!("$10000\r\n{item}\r\n").repeat(100));
+    for _ in 0..60 {
+        direct.send(&push);
+        direct.line();
+    }
+    let command = |words: &[&str]| {
+        let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*{}\r\n{words}", words.matches('$').count())
+    };
+    let cases = [
+        (command(&["LRANGE", "big", "0", "-1"]), "an array of large strings", "*0"),
+        (
+            command(&["EVAL", "local t = {} for i = 1, 3000000 do t[i] = i end return t", "0"]),
+            "an array of numbers",
+            "-ERR",
+        ),
+        (command(&["EVAL", "return {ok = string.rep('x', 40000000)}", "1", "a"]), "a long line", "-ERR"),
+        (command(&["EVAL", "return string.rep('x', 40000000)", "1", "a"]), "a long string", "-ERR"),
+    ];
+    let mut innocent = Innocent::new(&stage);
+    let failures = |stage: &Stage| {
+        let all = &stage.proxy.statistics()["r"];
+        (all["server_ejects"].clone(), all.to_string().matches("\"server_err\":0").count())
+    };
+    let before = failures(&stage);
+    for (request, what, answer) in cases {
+        let mut client = stage.redis_client();
+        for _ in 0..2 {
+            client.send(&request);
+            let line = client.line();
+            assert!(line.starts_with(answer), "{what}: {line}");
+            assert_eq!(client.ask("GET nothing\r\n"), "$-1", "{what}: the connection goes on");
+            innocent.is_served();
+        }
+        stage.within_limit(what);
+    }
+    assert_eq!(failures(&stage), before, "nothing is held against the server");
+    assert_eq!(stage.cut_off(), 0);
+}
+
+#[test]
+fn a_large_reply_is_passed_on_where_it_fits() {
+    let stage = Stage::new(160);
+    let mut direct = stage.redis.client();
+    let item = "y".repeat(10_000);
+    let push = format!("*102\r\n$5\r\nRPUSH\r\n$3\r\nbig\r\n{}", format!("$10000\r\n{item}\r\n").repeat(100));
+    for _ in 0..60 {
+        direct.send(&push);
+        direct.line();
+    }
+    let mut innocent = Innocent::new(&stage);
+    let mut client = stage.redis_client();
+    client.send("LRANGE big 0 -1\r\n");
+    assert_eq!(client.line(), "*6000");
+    std::thread::sleep(Duration::from_millis(300));
+    innocent.is_served();
+    for _ in 0..6000 {
+        assert_eq!(client.line(), "$10000");
+        assert_eq!(client.line(), item);
+    }
+    stage.within_limit("a reply of 60 MB");
+}

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
+use crate::engine::large::LARGE;
 use crate::engine::link::{LinkId, Purpose, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -54,7 +55,11 @@ impl Engine {
         }
         let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
         let len = match scan.advance(input) {
+            Scanned::Complete { len } if link.cursor.dropped.is_some() => {
+                return self.refuse_response(id, to).using(len);
+            }
             Scanned::Complete { len } => len,
+            Scanned::Incomplete { need } if need > LARGE => return self.large_reply(id, input, need, to),
             Scanned::Incomplete { need } => return Step::Need(need),
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
@@ -67,6 +72,25 @@ impl Engine {
             return Step::Used(len);
         }
         self.finish(id, [response, b""], status, to)
+    }
+
+    /// So much is needed of a response, or more: it is collected if there is memory for it. If not, it is dropped as it
+    /// comes, and whoever waits for it is answered by the pool's policy.
+    #[cold]
+    #[inline(never)]
+    fn large_reply(&mut self, id: LinkId, input: &[u8], need: usize, to: &mut Delivery<'_>) -> Step {
+        let link = &self.links[id.index()];
+        if link.cursor.dropped.is_none() && need <= self.reply_room(link) {
+            return Step::Need(need);
+        }
+        let link = &mut self.links[id.index()];
+        link.cursor.dropped = Some(Failure::NoMemory);
+        let Some(scan) = &mut link.cursor.scan else { return Step::Need(need) };
+        let dropped = scan.discard(input);
+        if scan.is_over() {
+            return self.refuse_response(id, to).using(dropped);
+        }
+        if dropped == 0 { Step::Need(input.len() + 1) } else { Step::Used(dropped) }
     }
 
     /// A message that is no response.

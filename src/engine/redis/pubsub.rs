@@ -16,7 +16,8 @@ pub(crate) use super::subscriptions::{Kind, Subscriptions};
 use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{LinkId, LinkState, Ticket};
+use crate::engine::large::LARGE;
+use crate::engine::link::{LinkId, LinkState, Purpose, Ticket};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -330,7 +331,18 @@ impl Engine {
         let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(1));
         let len = match scan.advance(input) {
             Scanned::Complete { len } => len,
-            Scanned::Incomplete { need } => return Step::Need(need),
+            Scanned::Incomplete { need } => {
+                let link = &self.links[id.index()];
+                if need > LARGE
+                    && need > self.reply_room(link)
+                    && let Purpose::Dedicated(owner) = link.purpose
+                {
+                    // There is no room for what it is told, and nobody can be told a part of it.
+                    self.cut_off_client(owner);
+                    return Step::Used(input.len());
+                }
+                return Step::Need(need);
+            }
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
         link.cursor.scan = None;
@@ -344,7 +356,7 @@ impl Engine {
             }
         }
         if word.ends_with(b"message") {
-            if let crate::engine::link::Purpose::Dedicated(owner) = link.purpose
+            if let Purpose::Dedicated(owner) = link.purpose
                 && self.hears(owner, word, name)
             {
                 return self.pushed(id, owner, message).of(len, input);
@@ -353,7 +365,7 @@ impl Engine {
         }
         let Some(&ticket) = link.in_flight.front() else {
             // What a server that is monitored says of its requests.
-            if let crate::engine::link::Purpose::Dedicated(owner) = link.purpose
+            if let Purpose::Dedicated(owner) = link.purpose
                 && message.first() == Some(&b'+')
             {
                 return self.pushed(id, owner, message).of(len, input);

@@ -29,6 +29,8 @@ pub struct Scan {
     searched: usize,
     left: u64,
     nulls: u32,
+    /// The beginning of a line has been given up.
+    in_line: bool,
 }
 
 /// What stands at the front of a server's bytes.
@@ -52,7 +54,7 @@ impl Scan {
     /// To find the end of so many replies.
     #[must_use]
     pub const fn new(replies: u32) -> Self {
-        Self { at: 0, searched: 0, left: replies as u64, nulls: 0 }
+        Self { at: 0, searched: 0, left: replies as u64, nulls: 0, in_line: false }
     }
 
     /// Nulls that have been passed.
@@ -61,8 +63,51 @@ impl Scan {
         self.nulls
     }
 
+    /// Gives up what has been looked at, as somebody does who wants to know where the replies end and no more. Returns how
+    /// many bytes may be dropped, of which some may be still to come; what is behind them is where to go on.
+    pub fn discard(&mut self, input: &[u8]) -> usize {
+        let at = std::mem::take(&mut self.at);
+        self.searched = 0;
+        if self.left == 0 {
+            return at;
+        }
+        let rest = &input[at..];
+        if self.in_line || matches!(rest.first(), Some(b'+' | b'-' | b'(' | b',')) {
+            // Of a line nothing matters but its end.
+            self.in_line = true;
+            return input.len();
+        }
+        match bulk_len(rest) {
+            Some(len) => {
+                self.left -= 1;
+                at + len
+            }
+            None => at,
+        }
+    }
+
+    /// Whether more is expected than the value at hand.
+    #[must_use]
+    pub const fn holds_more(&self) -> bool {
+        self.left > 1
+    }
+
+    /// Whether nothing more is expected.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
     /// Goes on in `input`, which starts with what earlier calls were given.
     pub fn advance(&mut self, input: &[u8]) -> Scanned {
+        if self.in_line {
+            let Some(end) = memchr::memchr(b'\n', &input[self.at..]) else {
+                return Scanned::Incomplete { need: input.len() + 1 };
+            };
+            self.at += end + 1;
+            self.left -= 1;
+            self.in_line = false;
+        }
         while self.left > 0 {
             if let Some(len) = plain_bulk(&input[self.at..]) {
                 self.at += len;
@@ -102,6 +147,17 @@ impl Scan {
         }
         Scanned::Complete { len: self.at }
     }
+}
+
+/// The length of a bulk string of which the header is there.
+fn bulk_len(input: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b'\n', &input[..input.len().min(32)])?;
+    let number = input[..end].strip_suffix(b"\r")?;
+    let length = match number.split_first()? {
+        (b'$' | b'!' | b'=', digits) => integer(digits)?,
+        _ => return None,
+    };
+    Some(end + 1 + usize::try_from(length).ok()? + 2)
 }
 
 enum Value {
@@ -332,6 +388,44 @@ pub fn trouble(reply: &[u8]) -> Option<Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_discarded_ends_where_it_would_have_ended() {
+        let long = "x".repeat(3000);
+        let reply =
+            format!("*5\r\n$3000\r\n{long}\r\n:7\r\n*2\r\n+{long}\r\n$-1\r\n%1\r\n$1\r\na\r\n-{long}\r\n$0\r\n\r\n");
+        let stream = format!("{reply}+OK\r\n");
+        for piece in [1, 2, 3, 7, 100, 2999, 5000, stream.len()] {
+            for keeps in [0, 10, 3100, 6000] {
+                // Everything that has come is given up again and again, once so much of it has come.
+                let (mut scan, mut from, mut unwanted) = (Scan::new(1), 0, 0usize);
+                let mut came = 0;
+                let end = loop {
+                    came = (came + piece).min(stream.len());
+                    let passed = unwanted.min(came - from);
+                    (from, unwanted) = (from + passed, unwanted - passed);
+                    if unwanted > 0 {
+                        continue;
+                    }
+                    if scan.is_over() {
+                        break from;
+                    }
+                    let input = &stream.as_bytes()[from..came];
+                    match scan.advance(input) {
+                        Scanned::Complete { len } => break from + len,
+                        Scanned::Incomplete { .. } if came >= keeps => {
+                            let dropped = scan.discard(input);
+                            from += dropped.min(input.len());
+                            unwanted = dropped.saturating_sub(input.len());
+                        }
+                        Scanned::Incomplete { .. } => {}
+                        Scanned::Broken => panic!("broken at {from} of {came}, in pieces of {piece}"),
+                    }
+                };
+                assert_eq!(end, reply.len(), "in pieces of {piece}, from {keeps} on");
+            }
+        }
+    }
 
     #[test]
     fn nulls_are_counted_once_wherever_they_are_cut() {
