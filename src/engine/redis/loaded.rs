@@ -20,7 +20,11 @@ const COUNT_LIMIT: usize = 2000;
 
 /// The scripts that were asked for on a connection, by the first 16 digits of their names.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded(BTreeMap<u64, Text>);
+pub(crate) struct Loaded {
+    texts: BTreeMap<u64, Text>,
+    /// How often servers had been made to forget their scripts when these were asked for.
+    flushes: u64,
+}
 
 /// Where the text of a script is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl Loaded {
     /// A request says that the server does not have a script.
     pub(super) fn forget(&mut self, name: &[u8]) {
         if let Some(mark) = mark(name) {
-            self.0.remove(&mark);
+            self.texts.remove(&mark);
         }
     }
 }
@@ -68,7 +72,12 @@ impl Engine {
         let Some(mark) = mark(name) else { return };
         let version = self.scripts.version();
         let pool = self.links[id.index()].pool;
-        let Loaded(known) = &mut self.links[id.index()].scripts;
+        let flushes = self.scripts.flushes();
+        let Loaded { texts: known, flushes: seen } = &mut self.links[id.index()].scripts;
+        if *seen != flushes {
+            *seen = flushes;
+            known.clear();
+        }
         if known.get(&mark).is_some_and(|text| matches!(text, Text::Loaded) || *text == Text::Unknown(version)) {
             return;
         }

@@ -63,7 +63,7 @@ impl Scripts {
         self.0.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&(pool, name)).cloned()
     }
 
-    fn flushes(&self) -> u64 {
+    pub(super) fn flushes(&self) -> u64 {
         self.0.flushes.load(Ordering::Acquire)
     }
 

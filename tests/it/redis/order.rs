@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::connections::pool;
 use crate::support::client::Client;
 use crate::support::process::{Process, Proxy};
+use crate::support::scattered_key;
 use crate::support::script::{Mock, show};
 
 fn request(words: &[&str]) -> String {
@@ -285,4 +286,28 @@ fn who_was_told_that_all_is_forgotten_reads_nothing_old_on_another_connection() 
         assert!(start.elapsed() < Duration::from_secs(10), "it is never flushed");
     }
     assert_eq!(read(), None);
+}
+
+/// What a connection was given is not there any more when the servers were made to forget it.
+#[test]
+fn scripts_are_loaded_in_front_of_a_pipeline_after_they_were_flushed_and_given_to_another_server() {
+    let servers = [Process::redis(), Process::redis()];
+    let proxy = pool(&[&servers[0], &servers[1]], &["timeout: 2000"]);
+    let mut client = proxy.client();
+    let name = load(&mut client);
+    let mut direct = servers[0].client();
+    let (mut here, mut there) = (None, None);
+    for number in 0..40 {
+        let key = scattered_key(number);
+        assert_eq!(client.ask(request(&["EVALSHA", &name, "1", &key, "x"])), ":1");
+        let place = if direct.ask(request(&["EXISTS", &key])) == ":1" { &mut here } else { &mut there };
+        place.get_or_insert(key);
+    }
+    let (here, there) = (here.unwrap(), there.unwrap());
+    assert_eq!(client.ask(request(&["SCRIPT", "FLUSH"])), "+OK");
+    let text = "return redis.call('rpush',KEYS[1],ARGV[1])";
+    assert_eq!(client.ask(request(&["EVAL", text, "1", &here, "y"])), ":2");
+    let script = |word| request(&["EVALSHA", &name, "1", &there, word]);
+    client.send([script("y"), script("z"), request(&["LLEN", &there])].concat());
+    assert_eq!([client.line(), client.line(), client.line()], [":2", ":3", ":3"]);
 }
