@@ -72,7 +72,7 @@ impl World {
 
     pub(super) fn mend(&mut self, server: usize) {
         let node = &mut self.nodes[server];
-        (node.hung, node.dead, node.mended) = (false, false, self.now);
+        (node.hung, node.dead) = (false, false);
         let (pool, id) = (PoolId(node.pool as u16), ServerId(node.position as u16));
         self.note(|| format!("server {server} is mended"));
         if (self.calm || self.random.one_in(2)) && self.board.lift(pool, id, self.at()) == Said::Done {

@@ -12,9 +12,6 @@ use super::store::{Node, Serial, brief};
 use super::world::{MS, World};
 use super::{show, text};
 
-/// A server that is well has been flushed within this time of having been said to be, in nanoseconds.
-const MADE_UP: u64 = 1_000 * MS;
-
 impl World {
     pub(super) fn read_answers(&mut self) {
         let mut at = 0;
@@ -223,7 +220,7 @@ impl World {
             (Asked::SetNx(_), Reply::Null) | (Asked::SetNxCount(_), Reply::Integer(0)) => {}
             (Asked::Set(_), Reply::Null) if !self.exact && self.plan.pools[pool].on_failure == OnFailure::Miss => {}
             (Asked::Flush(number), Reply::Simple(b"OK")) => {
-                self.ledger.flushes[*number].done = Some((self.ledger.tick, self.now));
+                self.ledger.flushes[*number].done = Some(self.ledger.tick);
             }
             (Asked::Ok | Asked::Watch, Reply::Simple(b"OK"))
             | (Asked::Queued, Reply::Simple(b"QUEUED"))
@@ -346,11 +343,7 @@ impl World {
         let Some((stored, place)) = write.stored else { return Err(format!("nobody has stored {write:?}")) };
         let covers = |of: &Option<usize>| of.is_none_or(|of| of == database);
         for flush in self.ledger.flushes.iter().filter(|flush| flush.pool == pool && covers(&flush.database)) {
-            // What did not reach a server is made up for on its next connection, while others may read.
-            let due = |(done, at): (u64, u64)| {
-                done < pending.tick && (self.exact || at.max(self.nodes[place].mended) + MADE_UP < self.now)
-            };
-            if flush.done.is_some_and(due) && stored < flush.drawn {
+            if flush.done.is_some_and(|done| done < pending.tick) && stored < flush.drawn {
                 return Err(format!("a flush is undone: {flush:?} and yet {write:?}"));
             }
         }

@@ -60,8 +60,6 @@ pub(super) struct Node {
     pub(super) scripts: BTreeSet<Vec<u8>>,
     pub(super) hung: bool,
     pub(super) dead: bool,
-    /// When it last was mended, in nanoseconds.
-    pub(super) mended: u64,
     /// It is not in the ring.
     pub(super) is_out: bool,
     /// When it was last out.
@@ -113,8 +111,8 @@ pub(super) struct Flush {
     /// All of them, if none.
     pub(super) database: Option<usize>,
     pub(super) drawn: u64,
-    /// When its client was told that it is done, and the time then.
-    pub(super) done: Option<(u64, u64)>,
+    /// When its client was told that it is done.
+    pub(super) done: Option<u64>,
 }
 
 /// All writings and flushes of a run.
