@@ -76,28 +76,36 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let choked = session.paused.is_some() && session.is_choked();
+        let (is_paused, is_hoarder) = (session.paused.is_some(), session.hoard.is_some());
+        let choked = is_paused && session.is_choked();
         let written_out = session.output.wrote(count);
-        if session.hoard.is_some() {
+        let is_changed = session.pending_output() == 0 && !session.is_charged();
+        if is_hoarder {
             self.now = now;
             self.turn_over(id, count);
         }
-        let Some(session) = self.session(id) else { return };
-        if session.paused.is_some() {
-            if choked {
-                session.paused = Some(now);
-                if let Some(long) = &mut session.long_get {
-                    long.started = now;
-                }
-            }
-            self.resumable.push(id);
-            self.settle(now);
-        } else if session.pending_output() == 0 || written_out.is_some() {
-            self.charge_session(id);
+        if is_paused {
+            self.wrote_to_paused(id, choked, now);
+        } else if is_changed || written_out.is_some() {
+            self.recharge_session(id);
         }
         if let Some(buffer) = written_out {
             self.restock(buffer);
         }
+    }
+
+    /// Something was written to a client of which not all input was carried out.
+    #[inline(never)]
+    fn wrote_to_paused(&mut self, id: SessionId, choked: bool, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        if choked {
+            session.paused = Some(now);
+            if let Some(long) = &mut session.long_get {
+                long.started = now;
+            }
+        }
+        self.resumable.push(id);
+        self.settle(now);
     }
 
     /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
@@ -113,8 +121,8 @@ impl Engine {
         let has_begun = !session.partial.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
         // What it holds has changed only if something came for it, or it waits for something.
-        if std::mem::take(&mut session.dirty) || session.paused.is_some() {
-            self.charge_session(id);
+        if (std::mem::take(&mut session.dirty) || session.paused.is_some()) && !session.is_charged() {
+            self.recharge_session(id);
         }
         ClientStatus { reads: status.reads && (!has_begun || self.may_grow(id)), ..status }
     }

@@ -176,6 +176,7 @@ impl Engine {
 
     /// A hoarder has got rid of so many bytes.
     #[cold]
+    #[inline(never)]
     pub(super) fn turn_over(&mut self, id: SessionId, count: usize) {
         let now = self.now;
         let Some(session) = self.session(id) else { return };

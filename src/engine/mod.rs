@@ -417,6 +417,18 @@ impl Engine {
     /// Finishes what a call has set off, until nothing more follows from it.
     #[inline]
     fn settle(&mut self, now: Instant) {
+        self.now = now;
+        let is_settled = self.version == self.board.version()
+            && self.resumable.is_empty()
+            && self.memory <= self.hoards.common
+            && self.limit_hit.get_mut().is_none();
+        if !is_settled {
+            self.settle_all(now);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_all(&mut self, now: Instant) {
         loop {
             self.refresh(now);
             let Some(id) = self.resumable.pop() else { break };
@@ -466,8 +478,17 @@ impl Engine {
         }
     }
 
-    /// Brings the memory account of a session up to date and frees what it does not need.
+    /// Brings the memory account of a session up to date and frees what it does not need. Mostly there is nothing to do,
+    /// and that is all that is found out where it is called.
+    #[inline]
     fn charge_session(&mut self, id: SessionId) {
+        if self.session_ref(id).is_some_and(|session| !session.is_charged()) {
+            self.recharge_session(id);
+        }
+    }
+
+    #[inline(never)]
+    fn recharge_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
         else {
             return;

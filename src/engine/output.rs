@@ -112,6 +112,12 @@ impl Output {
         }
     }
 
+    /// Memory that it holds, if that is in one piece.
+    #[inline]
+    pub(crate) fn small_footprint(&self) -> Option<usize> {
+        self.pieces.is_empty().then_some(self.tail.capacity())
+    }
+
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
         self.tail.capacity() + self.pieces.iter().map(Vec::capacity).sum::<usize>()

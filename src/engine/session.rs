@@ -309,6 +309,16 @@ impl Session {
         }
     }
 
+    /// Whether it holds what it is charged with, and nothing that it could give back, as can be seen at a glance. It is
+    /// asked several times for each request.
+    #[inline]
+    pub(crate) fn is_charged(&self) -> bool {
+        self.partial.capacity() == 0
+            && self.slots.capacity() <= KEPT_SLOTS
+            && self.redis.as_ref().is_none_or(|client| client.holds_nothing())
+            && self.output.small_footprint() == Some(self.charged.wrapping_sub(self.held))
+    }
+
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
         let redis = self.redis.as_ref().map_or(0, |client| client.footprint());

@@ -128,6 +128,13 @@ impl Client {
         Flavor { version: self.version, database: self.database }
     }
 
+    /// Whether it holds no memory beyond its own size, as can be seen at a glance.
+    #[inline]
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let names = self.name.capacity() | self.library[0].capacity() | self.library[1].capacity();
+        self.subscriptions.is_none() && self.queue.is_none() && self.progress.come == 0 && names == 0
+    }
+
     /// Memory that it holds beyond its own size.
     pub(crate) fn footprint(&self) -> usize {
         let subscriptions = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.footprint());
