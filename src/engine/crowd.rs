@@ -19,7 +19,7 @@ impl Link {
     /// Whether its queue may be full: what is worth a closer look.
     #[inline]
     pub(super) fn is_long(&self) -> bool {
-        self.outbox.unwritten().len() > QUEUE_LIMIT || self.in_flight.len() >= IN_FLIGHT_LIMIT
+        self.outbox.waiting() > QUEUE_LIMIT || self.in_flight.len() >= IN_FLIGHT_LIMIT
     }
 
     /// Whether what asks for little has to wait until its queue has drained.
@@ -31,7 +31,7 @@ impl Link {
 
     /// Unwritten bytes behind the request that is being written.
     fn behind(&self) -> usize {
-        let unwritten = self.outbox.unwritten().len();
+        let unwritten = self.outbox.waiting();
         let rest = |ticket: &Ticket| self.outbox.from(ticket.start).len();
         // Behind the one that has begun to leave; if none has, behind the next.
         let next = self.in_flight.partition_point(|ticket| rest(ticket) >= unwritten);
@@ -40,7 +40,7 @@ impl Link {
 
     /// Whether its queue has drained so far that clients may go on.
     fn has_room(&self) -> bool {
-        self.outbox.unwritten().len() <= QUEUE_LIMIT / 2 && self.in_flight.len() <= IN_FLIGHT_LIMIT / 2
+        self.outbox.waiting() <= QUEUE_LIMIT / 2 && self.in_flight.len() <= IN_FLIGHT_LIMIT / 2
     }
 }
 

@@ -81,7 +81,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
-        let long = link.outbox.unwritten().len() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
+        let long = link.outbox.waiting() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
         if link.state == LinkState::Up && !link.suspect && !long {
             return Ok(id);
         }

@@ -134,7 +134,7 @@ impl Engine {
                 link.state == LinkState::Up && !link.suspect
             };
             // The one with the shortest queue: it is there first.
-            let unwritten = |link: &LinkId| self.links[link.index()].outbox.unwritten().len();
+            let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
                 self.pay_open(link, now);
             }

@@ -341,7 +341,7 @@ impl Link {
         if self.in_flight.is_empty() {
             self.heard = self.heard.max(now);
         }
-        let len = self.outbox.from(ticket.start).len();
+        let len = self.outbox.end().since(ticket.start);
         let open = std::mem::take(&mut self.open_line);
         if joins && matches!(ticket.verb, Verb::Get | Verb::Gets) {
             self.open_line = len;
@@ -359,9 +359,15 @@ impl Link {
         ticket
     }
 
+    /// It is connected, and what has to be agreed on is not.
+    #[inline]
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.state == LinkState::Connecting && self.greeting.is_some()
+    }
+
     /// What waits to be written, and what has been written and waits for its response.
     pub(crate) fn queues(&self) -> Queues {
-        let unwritten = self.outbox.unwritten().len();
+        let unwritten = self.outbox.waiting();
         let waiting = if unwritten == 0 { 0 } else { self.queued.min(self.in_flight.len()) };
         Queues {
             waiting: waiting as u64,

@@ -112,6 +112,12 @@ impl Outbox {
         &self.bytes[self.written..]
     }
 
+    /// How many bytes wait to be written.
+    #[inline]
+    pub(crate) const fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
     /// Bytes that have been written and are kept until they are answered.
     pub(crate) fn unanswered(&self) -> usize {
         self.written - self.head

@@ -40,7 +40,7 @@ impl Engine {
         self.pay(id, now);
         let link = &mut self.links[id.index()];
         // What waits may be all that the memory limit has left: no room beyond it is taken.
-        link.outbox.tail().reserve_exact(outbox.unwritten().len());
+        link.outbox.tail().reserve_exact(outbox.waiting());
         for (index, old) in waiting.iter().enumerate() {
             let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
             let start = link.outbox.end();

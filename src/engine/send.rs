@@ -49,33 +49,49 @@ impl Engine {
             self.answer_expired(id, asked, marks, key, now);
             return Err(Outcome::Done);
         }
-        let target = self.target(pool, asked, marks, key, now);
-        let link = target.and_then(|(server, _)| self.link_to(pool, id, server, now));
-        let (link, server, cap) = match (link, target) {
-            (Ok(link), Ok((server, cap))) => (link, server, cap),
-            (Err(Failure::QueueFull), Ok((server, _))) if !expired => {
-                self.hold_back_from(id, pool, server, now);
-                return Err(Outcome::Stalled);
-            }
-            (Err(failure), target) | (_, target @ Err(failure)) => {
-                let server = target.ok().map(|(server, _)| server);
-                if let Some(server) = server {
-                    self.owe(pool, server, asked, marks, now);
-                }
-                self.answer_unsent(id, asked, (key, server), failure, now);
+        let (server, cap) = match self.target(pool, asked, marks, key, now) {
+            Ok(target) => target,
+            Err(failure) => {
+                self.answer_unsent(id, asked, (key, None), failure, now);
                 return Err(Outcome::Done);
             }
         };
-        if self.links[link.index()].outbox.unwritten().len() > QUEUE_LIMIT && !asked.verb.is_read() {
+        let link = match self.link_to(pool, id, server, now) {
+            Ok(link) => link,
+            Err(failure) => return Err(self.unplaced(id, asked, marks, (key, server), failure, expired, now)),
+        };
+        if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.verb.is_read() {
             if !expired {
                 self.stall(id, link);
                 return Err(Outcome::Stalled);
             }
-            self.owe(pool, server, asked, marks, now);
-            self.answer_unsent(id, asked, (key, Some(server)), Failure::QueueFull, now);
-            return Err(Outcome::Done);
+            return Err(self.unplaced(id, asked, marks, (key, server), Failure::QueueFull, expired, now));
         }
         Ok((link, cap))
+    }
+
+    /// What becomes of a request for which there is no connection to the server of its key at the moment, or no room.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what a request is, and what happened to it")]
+    fn unplaced(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        (key, server): (&[u8], ServerId),
+        failure: Failure,
+        expired: bool,
+        now: Instant,
+    ) -> Outcome {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Outcome::Done };
+        if failure == Failure::QueueFull && !expired {
+            self.hold_back_from(id, pool, server, now);
+            return Outcome::Stalled;
+        }
+        self.owe(pool, server, asked, marks, now);
+        self.answer_unsent(id, asked, (key, Some(server)), failure, now);
+        Outcome::Done
     }
 
     /// Answers a request whose time was over before it could be looked at.
@@ -159,8 +175,8 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let joins = self.config.pools[link.pool.index()].join_gets;
         let ticket = link.push(ticket, joins, now);
-        let bytes = link.outbox.from(ticket.start).len() as u64;
-        let first = link.in_flight.len() == 1;
+        let bytes = link.outbox.end().since(ticket.start) as u64;
+        let (first, is_long) = (link.in_flight.len() == 1, link.is_long());
         let (pool, heard) = (link.pool, link.heard);
         let is_dedicated = matches!(link.purpose, Purpose::Dedicated(_));
         let server = self.counters.server(pool, link.server);
@@ -169,7 +185,7 @@ impl Engine {
         if ticket.joined {
             server.joined.add(1);
         }
-        if self.links[id.index()].is_long() {
+        if is_long {
             self.note_crowd(id);
         }
         if first && !is_dedicated {

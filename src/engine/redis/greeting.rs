@@ -6,7 +6,7 @@
 
 use super::Flavor;
 use crate::config::model::RedisSettings;
-use crate::engine::link::{LinkId, LinkState};
+use crate::engine::link::LinkId;
 use crate::engine::stall::Often;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
@@ -148,7 +148,6 @@ impl Engine {
 
     /// Whether a link is talking to its server about the terms.
     pub(in crate::engine) fn is_greeting(&self, id: LinkId) -> bool {
-        let link = &self.links[id.index()];
-        link.state == LinkState::Connecting && link.greeting.is_some()
+        self.links[id.index()].is_greeting()
     }
 }

@@ -105,13 +105,19 @@ impl Engine {
         let (mut asked, marks) = self.asked(id, call);
         asked.key = key;
         if call.plan.class == Class::Script {
-            return match self.place(id, asked, marks, key, now) {
-                Ok((link, _)) => self.enqueue_script(id, asked, marks, link, call, now),
-                Err(outcome) => outcome.into(),
-            };
+            return self.send_script(id, asked, marks, call, now);
         }
         let raw = call.raw;
         self.send_one(id, asked, marks, key, now, |out, _| memory::grow(out, raw)).into()
+    }
+
+    /// As [`Engine::send_keyed`], of a call of a script.
+    #[inline(never)]
+    fn send_script(&mut self, id: SessionId, asked: Asked<'_>, marks: u8, call: Call<'_>, now: Instant) -> Outcome {
+        match self.place(id, asked, marks, asked.key, now) {
+            Ok((link, _)) => self.enqueue_script(id, asked, marks, link, call, now),
+            Err(outcome) => outcome.into(),
+        }
     }
 
     /// Whether a server of the pool owns all of some keys.
