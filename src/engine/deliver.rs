@@ -158,11 +158,19 @@ impl Engine {
         }
     }
 
+    /// How many of so many bytes of a server are to be dropped.
+    #[cold]
+    #[inline(never)]
+    fn drop_unwanted(&mut self, id: LinkId, len: usize) -> usize {
+        let unwanted = &mut self.links[id.index()].unwanted;
+        let dropped = (*unwanted).min(len);
+        *unwanted -= dropped;
+        dropped
+    }
+
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
-        let unwanted = &mut self.links[id.index()].unwanted;
-        let mut at = (*unwanted).min(input.len());
-        *unwanted -= at;
+        let mut at = if self.links[id.index()].unwanted > 0 { self.drop_unwanted(id, input.len()) } else { 0 };
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
@@ -367,13 +375,9 @@ impl Engine {
         }
     }
 
-    /// Whether there is memory to keep so many bytes for a client, and whether there is for two copies of them. What is
-    /// small is kept all the same: the answer in its place would not be smaller.
-    #[inline]
+    /// Whether there is memory to keep so many bytes for a client, and whether there is for two copies of them.
+    #[inline(never)]
     fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
-        if len <= SMALL {
-            return (true, true);
-        }
         let held = self.session_ref(id).map_or(0, |session| session.charged);
         (self.make_memory(held, len), self.has_memory(held, 2 * len))
     }
@@ -395,7 +399,8 @@ impl Engine {
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
         let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let (fits, fits_twice) = self.has_room(id, len);
+        // What is small is kept all the same: the answer in its place would not be smaller.
+        let (fits, fits_twice) = if len <= SMALL { (true, true) } else { self.has_room(id, len) };
         let Self { sessions, counters, config, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(ticket.number);
@@ -488,7 +493,7 @@ impl Engine {
             slot.body.extend_from_slice(parts[1]);
             let held = slot.body.len();
             session.held += held;
-            self.charge_session(id);
+            self.recharge_session(id);
         }
         Some(Handed { started, is_part: false, is_last: true, is_due: false })
     }

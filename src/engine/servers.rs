@@ -74,12 +74,15 @@ impl Engine {
     /// Bytes were read from a server. `outlet` leads straight to the clients.
     pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
-        if self.link_is_current(id, epoch) && self.is_greeting(id) {
-            self.greeted(id, data, now);
-        } else if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
-            self.deliver(id, data, now, outlet);
-            if self.links[id.index()].crowded {
-                self.relieve(id, now);
+        let link = &self.links[id.index()];
+        if link.epoch == epoch && link.generation == id.generation {
+            if link.state == LinkState::Up {
+                self.deliver(id, data, now, outlet);
+                if self.links[id.index()].crowded {
+                    self.relieve(id, now);
+                }
+            } else if self.is_greeting(id) {
+                self.greeted(id, data, now);
             }
         }
         self.settle(now);
@@ -89,10 +92,9 @@ impl Engine {
     #[must_use]
     #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
-        let is_greeting = self.is_greeting(id);
         let link = &mut self.links[id.index()];
         let is_current = link.epoch == epoch && link.generation == id.generation;
-        if !is_current || (link.state != LinkState::Up && !is_greeting) {
+        if !is_current || (link.state != LinkState::Up && !link.is_greeting()) {
             return &[];
         }
         link.dirty = false;

@@ -175,6 +175,7 @@ impl Engine {
         outcome
     }
 
+    #[inline(always)]
     fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
         let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;

@@ -30,7 +30,19 @@ impl Engine {
 }
 
 /// Whether what a server says to its `request` can be used in putting an answer together like this.
+#[inline]
 fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
+    if let How::Pick(_) = how
+        && raw.first() == Some(&b'*')
+    {
+        return reply::items(raw).is_some_and(|items| items.len() == words_behind(request, 1));
+    }
+    fits_otherwise(how, fragment, request, raw)
+}
+
+/// As [`fits`], of what is asked less.
+#[inline(never)]
+fn fits_otherwise(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
     let is_error = raw.first() == Some(&b'-');
     match how {
         How::Exec(plan) => fits_exec(plan, fragment, raw),
@@ -53,6 +65,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
 }
 
 /// Words of a request behind its first ones.
+#[inline]
 fn words_behind(request: &[u8], first: usize) -> usize {
     reply::items(request).map_or(0, |words| words.len().saturating_sub(first))
 }

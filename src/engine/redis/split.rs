@@ -135,9 +135,14 @@ impl Engine {
         shares.clear();
         order.clear();
         chain.clear();
+        let keys = args.len().saturating_sub(1).div_ceil(stride);
+        order.resize(keys, 0);
+        chain.resize(keys, 0);
         let mut table = Vec::new();
-        for (key, place) in (0u32..).zip((1..args.len()).step_by(stride)) {
+        let mut place = 1;
+        for (key, share_of_key) in (0u32..).zip(order.iter_mut()) {
             let server = ring.route(args.get(place), 0);
+            place += stride;
             let known = if shares.len() <= FEW_SHARES {
                 shares.iter().position(|share| share.server == server)
             } else {
@@ -150,14 +155,14 @@ impl Engine {
             });
             let share = &mut shares[share];
             share.words += stride;
-            order.push(share.number);
-            chain.push(key);
+            *share_of_key = share.number;
             chain[std::mem::replace(&mut share.last, key) as usize] = key;
         }
     }
 
     /// The place of a server's share, by a table of all that are known: for each server, and for none, one more than it.
     #[cold]
+    #[inline(never)]
     fn look_up_share(
         &self,
         pool: PoolId,

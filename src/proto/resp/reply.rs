@@ -313,10 +313,16 @@ impl<'a> Iterator for Items<'a> {
 
 /// What is in a reply that is a list.
 #[must_use]
+#[inline]
 pub fn items(reply: &[u8]) -> Option<Items<'_>> {
-    if let Some((count, line)) = plain_array(reply) {
-        return Some(Items { rest: &reply[line..], left: usize::try_from(count).ok()? });
+    match plain_array(reply) {
+        Some((count, line)) => Some(Items { rest: &reply[line..], left: usize::try_from(count).ok()? }),
+        None => other_items(reply),
     }
+}
+
+#[inline(never)]
+fn other_items(reply: &[u8]) -> Option<Items<'_>> {
     match read(reply) {
         Reply::List(items) => Some(items),
         _ => None,

@@ -124,6 +124,13 @@ pub fn parse(input: &[u8], progress: &mut Progress, limits: Limits, spans: &mut 
     parsed.unwrap_or_else(Parsed::Broken)
 }
 
+/// Looks through a request whose arguments came in pieces once more, for all of them.
+#[inline(never)]
+fn whole_array(input: &[u8], progress: &mut Progress, limits: Limits, spans: &mut Vec<Span>) -> Result<Parsed, String> {
+    array(input, Progress::default(), progress, limits, spans)
+}
+
+#[inline(always)]
 fn array(
     input: &[u8],
     known: Progress,
@@ -133,7 +140,7 @@ fn array(
 ) -> Result<Parsed, String> {
     spans.clear();
     let keeps = known.at == 0;
-    let (mut at, mut left, mut come) = (known.at, known.left, known.come);
+    let (mut at, mut left) = (known.at, known.left);
     if keeps {
         let header = match plain_header(input, b'*') {
             Some((count, used)) => Some((Some(count), used)),
@@ -154,6 +161,8 @@ fn array(
         at = used;
         left = u32::try_from(count).unwrap_or(u32::MAX);
     }
+    let all = left;
+    let progress_at = |at, left| Progress { at, left, come: known.come.saturating_add(all - left) };
     while left > 0 {
         let rest = &input[at..];
         let header = match plain_header(rest, b'$') {
@@ -161,7 +170,7 @@ fn array(
             None => header(rest, b'$', "bulk")?,
         };
         let Some((length, used)) = header else {
-            *progress = Progress { at, left, come };
+            *progress = progress_at(at, left);
             return Ok(Parsed::Incomplete { need: input.len() + 1 });
         };
         let len = bulk_length(length, limits.trusted)?;
@@ -172,7 +181,7 @@ fn array(
             return Ok(Parsed::TooLarge { len: start, rest: swallow });
         }
         if end > input.len() {
-            *progress = Progress { at, left, come };
+            *progress = progress_at(at, left);
             return Ok(Parsed::Incomplete { need: end });
         }
         if keeps {
@@ -180,9 +189,8 @@ fn array(
         }
         at = end;
         left -= 1;
-        come = come.saturating_add(1);
     }
-    if keeps { Ok(Parsed::Complete { len: at }) } else { array(input, Progress::default(), progress, limits, spans) }
+    if keeps { Ok(Parsed::Complete { len: at }) } else { whole_array(input, progress, limits, spans) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "requests of 4 GiB and more are refused before")]
