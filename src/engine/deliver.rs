@@ -493,7 +493,13 @@ impl Engine {
             slot.body.extend_from_slice(parts[1]);
             let held = slot.body.len();
             session.held += held;
-            self.recharge_session(id);
+            if session.hoard.is_some() || session.charged + held > self.hoards.fair {
+                self.recharge_session(id);
+            } else {
+                session.charged += held;
+                self.memory += held;
+                self.counters.buffered_bytes.set(self.memory as u64);
+            }
         }
         Some(Handed { started, is_part: false, is_last: true, is_due: false })
     }
