@@ -25,30 +25,30 @@ impl Engine {
             session.slots.get(index)
         });
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge.as_deref()) else { return true };
+        if let How::Pick(_) = gather.how
+            && replies.first() == Some(&b'*')
+        {
+            return picks(link.outbox.from(ticket.start), replies); // what is asked most
+        }
         fits(&gather.how, ticket.fragment, link.outbox.between(ticket.start, link.front_end()), replies)
     }
 }
 
-/// Whether what a server says to its `request` can be used in putting an answer together like this.
+/// Whether a server says a value for each key of the request at the front of `asked`.
 #[inline]
-fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
-    if let How::Pick(_) = how
-        && raw.first() == Some(&b'*')
-    {
-        return reply::items(raw).is_some_and(|items| items.len() == words_behind(request, 1));
-    }
-    fits_otherwise(how, fragment, request, raw)
+fn picks(asked: &[u8], raw: &[u8]) -> bool {
+    reply::items(raw).is_some_and(|items| items.len() == words_behind(asked, 1))
 }
 
-/// As [`fits`], of what is asked less.
+/// Whether what a server says to its `request` can be used in putting an answer together like this.
 #[inline(never)]
-fn fits_otherwise(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
+fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
     let is_error = raw.first() == Some(&b'-');
     match how {
         How::Exec(plan) => fits_exec(plan, fragment, raw),
         How::Wait => last(raw).is_some_and(|answer| answer.starts_with(b"-") || are_numbers(answer, None)),
         _ if is_error => true,
-        How::Pick(_) => reply::items(raw).is_some_and(|items| items.len() == words_behind(request, 1)),
+        How::Pick(_) => picks(request, raw),
         How::Sum | How::Most => is_number(raw),
         How::Least => are_numbers(raw, Some(words_behind(request, 2))),
         How::Word => raw.first() == Some(&b'+'),
