@@ -370,15 +370,17 @@ impl Engine {
             let standing = self.board.standing(pool);
             // Also of one that was out before: the operator may have set an earlier date for its probe. And one that was
             // restored here may have been ejected by another worker since, which looks like nothing at all.
-            for server in (0..standing.len()).map(server_id) {
-                if standing[server.index()] == Standing::Out {
-                    self.schedule_probe(pool, server);
+            for (place, _) in standing.iter().enumerate().filter(|(_, standing)| **standing == Standing::Out) {
+                self.schedule_probe(pool, server_id(place));
+            }
+            let Self { board, pools, effects, .. } = &mut *self;
+            for (place, ((open, standing), flags)) in
+                pools[index].open.iter_mut().zip(&standing).zip(board.flags(pool)).enumerate()
+            {
+                if flags.ends_lingering {
+                    effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                if self.board.ends_lingering(pool, server) {
-                    self.effects.push_back(Effect::EndLingering { pool, server });
-                }
-                self.pools[index].open[server.index()] =
-                    standing[server.index()] == Standing::Up && !self.board.awaits_flush(pool, server);
+                *open = *standing == Standing::Up && !flags.awaits_flush;
             }
             if standing == self.pools[index].standing {
                 continue;
@@ -404,9 +406,11 @@ impl Engine {
                     _ => {}
                 }
             }
-            for server in (0..left.len()).map(server_id) {
-                if !self.pools[index].live[server.index()] {
-                    self.close_spares(pool, server);
+            if self.pools[index].redis {
+                for server in (0..left.len()).map(server_id) {
+                    if !self.pools[index].live[server.index()] {
+                        self.close_spares(pool, server);
+                    }
                 }
             }
             for link in self.dedicated_to(pool, |server| left[server.index()]) {

@@ -95,6 +95,15 @@ pub enum Verdict {
     },
 }
 
+/// Facts of a server that change the version of the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags {
+    /// Those of its old connections whose end has not been seen are to be ended.
+    pub ends_lingering: bool,
+    /// It may still hold what it is to be flushed of.
+    pub awaits_flush: bool,
+}
+
 impl Board {
     /// A board on which every server is up. `seed` sets the jitter of the probes.
     #[must_use]
@@ -325,6 +334,14 @@ impl Board {
         self.entry(pool, server).awaits_flush.load(Ordering::Acquire)
     }
 
+    /// What the workers need to know of a pool's servers besides their standing, in their order.
+    pub fn flags(&self, pool: PoolId) -> impl Iterator<Item = Flags> {
+        self.pools[pool.index()].entries.iter().map(|entry| Flags {
+            ends_lingering: entry.ends_lingering.load(Ordering::Acquire),
+            awaits_flush: entry.awaits_flush.load(Ordering::Acquire),
+        })
+    }
+
     /// Which flush of a server was added last ([`Debts::flushes`]).
     #[must_use]
     pub fn flushes(&self, pool: PoolId, server: ServerId) -> u32 {
@@ -354,12 +371,6 @@ impl Board {
     pub fn end_lingering(&self, pool: PoolId, server: ServerId) {
         self.entry(pool, server).ends_lingering.store(true, Ordering::Release);
         self.version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Whether that has been said of those that there are.
-    #[must_use]
-    pub fn ends_lingering(&self, pool: PoolId, server: ServerId) -> bool {
-        self.entry(pool, server).ends_lingering.load(Ordering::Acquire)
     }
 
     /// The process that answered for a server, if it was asked.
