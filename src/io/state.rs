@@ -1,4 +1,4 @@
-//! What servers missed, kept in a file while the process is restarted ([`saved`](crate::health::saved)).
+//! What servers missed, kept in a file while the process is restarted ([`saved`]).
 //!
 //! The file is written by a thread of its own, never by a worker: which servers are out or owed something whenever that
 //! changes, and all that they are owed when the process comes to its end in order. A file that is being written is
