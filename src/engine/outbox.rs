@@ -84,6 +84,7 @@ impl Outbox {
     }
 
     /// The bytes from `start` on.
+    #[inline]
     pub(crate) fn from(&self, start: Offset) -> &[u8] {
         &self.bytes[self.index(start)..]
     }

@@ -14,7 +14,20 @@ use crate::proto::resp::reply::{self, Reply};
 
 impl Engine {
     /// Whether the reply, or replies, to the front ticket of a link fit the gathering that they are part of.
+    #[inline(always)]
     pub(super) fn part_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
+        // What is asked most: of keys that were split, a value for each.
+        if ticket.is(Ticket::SPLIT)
+            && let Some(values) = reply::plain_count(replies)
+            && reply::plain_count(self.links[id.index()].outbox.from(ticket.start)) == Some(values + 1)
+        {
+            return true;
+        }
+        self.other_fits(id, ticket, replies)
+    }
+
+    #[inline(never)]
+    fn other_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
         if ticket.session == Ticket::NOBODY || ticket.is(Ticket::NOREPLY) {
             return true;
         }
@@ -25,19 +38,8 @@ impl Engine {
             session.slots.get(index)
         });
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge.as_deref()) else { return true };
-        if let How::Pick(_) = gather.how
-            && replies.first() == Some(&b'*')
-        {
-            return picks(link.outbox.from(ticket.start), replies); // what is asked most
-        }
         fits(&gather.how, ticket.fragment, link.outbox.between(ticket.start, link.front_end()), replies)
     }
-}
-
-/// Whether a server says a value for each key of the request at the front of `asked`.
-#[inline]
-fn picks(asked: &[u8], raw: &[u8]) -> bool {
-    reply::items(raw).is_some_and(|items| items.len() == words_behind(asked, 1))
 }
 
 /// Whether what a server says to its `request` can be used in putting an answer together like this.
@@ -48,7 +50,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Exec(plan) => fits_exec(plan, fragment, raw),
         How::Wait => last(raw).is_some_and(|answer| answer.starts_with(b"-") || are_numbers(answer, None)),
         _ if is_error => true,
-        How::Pick(_) => picks(request, raw),
+        How::Pick(_) => reply::items(raw).is_some_and(|items| items.len() == words_behind(request, 1)),
         How::Sum | How::Most => is_number(raw),
         How::Least => are_numbers(raw, Some(words_behind(request, 2))),
         How::Word => raw.first() == Some(&b'+'),

@@ -34,8 +34,6 @@ pub(in crate::engine) struct Piece {
 #[derive(Debug)]
 pub(in crate::engine) struct Share {
     server: Option<ServerId>,
-    /// The server as a number, so that one comparison tells whether it is another.
-    mark: u32,
     number: u16,
     /// Arguments of it.
     words: usize,
@@ -145,15 +143,14 @@ impl Engine {
         for (key, share_of_key) in (0u32..).zip(order.iter_mut()) {
             let server = ring.route(args.get(place), 0);
             place += stride;
-            let mark = server.map_or(u32::MAX, |server| u32::from(server.0));
             let known = if shares.len() <= FEW_SHARES {
-                shares.iter().position(|share| share.mark == mark)
+                shares.iter().position(|share| share.server == server)
             } else {
                 self.look_up_share(pool, shares, &mut table, server)
             };
             let share = known.unwrap_or_else(|| {
                 let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
-                shares.push(Share { server, mark, number, words: 0, first: key, last: key });
+                shares.push(Share { server, number, words: 0, first: key, last: key });
                 shares.len() - 1
             });
             let share = &mut shares[share];

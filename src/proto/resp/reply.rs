@@ -190,6 +190,13 @@ fn plain_array(input: &[u8]) -> Option<(u64, usize)> {
     (input[line - 1] == b'\n').then_some((count.unsigned_abs(), line))
 }
 
+/// How many values the array at the front of `input` holds, if it has a plain head, as nearly all have.
+#[must_use]
+#[inline]
+pub fn plain_count(input: &[u8]) -> Option<u64> {
+    plain_array(input).map(|(count, _)| count)
+}
+
 /// The value at the front of `input`, of which so many bytes are known to have no line end.
 #[inline(never)]
 fn value(input: &[u8], searched: usize) -> Value {
