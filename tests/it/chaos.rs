@@ -182,7 +182,7 @@ fn connections_that_servers_close_while_idle_cost_nothing() {
 fn idle_closes(speaks: Speaks, arguments: &[&str]) {
     row::go_first();
     let servers: Vec<_> = (0..SERVERS).map(|_| Server::plain(speaks, arguments)).collect();
-    let (proxy, book) = row::set_up("", &servers, CLIENTS);
+    let (proxy, book) = row::set_up("", "", &servers, CLIENTS);
     let closed = || {
         let statistics = proxy.statistics();
         let count = |server: &Server| statistics["pool"][server.address.to_string()]["server_eof"].as_u64();

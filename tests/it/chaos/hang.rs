@@ -97,7 +97,7 @@ fn a_hang_keeps_a_tenth_of_the_requests_waiting_that_wait_with_twemproxy() {
     row::go_first();
     let mut servers = vec![Server::before(Speaks::Memcached, Fault::Stopped)];
     servers.extend((1..SERVERS).map(|_| Server::plain(Speaks::Memcached, &[])));
-    let (proxy, book) = row::set_up("", &servers, 8);
+    let (proxy, book) = row::set_up("", "", &servers, 8);
     let keys: Vec<_> = book.keys.iter().map(|key| key.name.clone()).collect();
     let mut client = proxy.client();
     for key in &keys {

@@ -14,11 +14,11 @@ use super::{CLIENTS, RETRY, SERVERS, SLACK, TIMEOUT};
 use crate::support::Hiccups;
 use crate::support::process::{Proxy, free_port};
 
-/// The settings of every pool here.
-fn pool_file(port: u16, speaks: Speaks, servers: &[std::net::SocketAddr]) -> String {
+/// The settings of every pool here, `more` behind them.
+fn pool_file(port: u16, speaks: Speaks, more: &str, servers: &[std::net::SocketAddr]) -> String {
     let mut file = format!(
         "pool:\n  listen: 127.0.0.1:{port}\n  on_failure: {}\n  redis: {}\n  timeout: {}\n  server_failure_limit: 3\n  \
-         server_retry_timeout: {}\n  auto_eject_hosts: true\n  servers:\n",
+         server_retry_timeout: {}\n  auto_eject_hosts: true\n{more}  servers:\n",
         if speaks == (Speaks::Redis { errors: true }) { "error" } else { "miss" },
         speaks != Speaks::Memcached,
         TIMEOUT.as_millis(),
@@ -36,12 +36,13 @@ pub(super) fn go_first() {
     let _ = Command::new("renice").args(["-n", "-10", "-p"]).arg(number).output();
 }
 
-/// A proxy before these servers, and keys of which the homes are known. `process` is what comes before the pool.
-pub(super) fn set_up(process: &str, servers: &[Server], clients: usize) -> (Proxy, Arc<Book>) {
+/// A proxy before these servers, and keys of which the homes are known. `process` is what comes before the pool, `more` are
+/// lines of the pool's own.
+pub(super) fn set_up(process: &str, more: &str, servers: &[Server], clients: usize) -> (Proxy, Arc<Book>) {
     let speaks = servers[0].speaks;
     let port = free_port();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let proxy = Proxy::with_file(&format!("{process}{}", pool_file(port, speaks, &addresses)), port)
+    let proxy = Proxy::with_file(&format!("{process}{}", pool_file(port, speaks, more, &addresses)), port)
         .expect_log("server ejected")
         .expect_log("server broke the protocol");
     let names = Book::names(clients);
@@ -218,7 +219,7 @@ impl Stage {
                 }
             })
             .collect();
-        let (proxy, book) = set_up("", &servers, CLIENTS);
+        let (proxy, book) = set_up("", "", &servers, CLIENTS);
         Self { servers, proxy, book }
     }
 }

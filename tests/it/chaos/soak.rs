@@ -51,7 +51,7 @@ fn chaos_soak() {
         .into_iter()
         .map(|fault| Server::before(Speaks::Memcached, fault))
         .collect();
-    let (proxy, book) = row::set_up("", &servers, CLIENTS);
+    let (proxy, book) = row::set_up("", "", &servers, CLIENTS);
     let proxy = proxy.expect_log("server is well but flapping");
     let hiccups = Hiccups::watch();
     let load = Load::start(proxy.address, &book, 800, seed);
