@@ -14,6 +14,7 @@ use crate::config;
 use crate::config::diagnostic::nearest;
 use crate::config::model::{Distribution, Pool};
 use crate::ring::Ring;
+use crate::stats::hot::escaped;
 
 /// The arguments of `route`.
 #[derive(Debug, Args)]
@@ -110,7 +111,7 @@ fn key_of(text: &[u8], hex: bool) -> anyhow::Result<Vec<u8>> {
 
 /// Appends what there is to say of a key in each pool.
 fn explain(out: &mut String, rings: &[(&Pool, Ring, Ring)], key: &[u8], arguments: &Arguments) {
-    let shown = String::from_utf8_lossy(key);
+    let shown = escaped(key);
     for (pool, ring, whole) in rings {
         let why = ring.explain(key);
         let server = why.server.map(|id| &pool.servers[id.index()]);
@@ -143,11 +144,8 @@ fn explain(out: &mut String, rings: &[(&Pool, Ring, Ring)], key: &[u8], argument
         if pool.servers.len() == 1 {
             let _ = writeln!(out, "  why      the pool has one server, no key is hashed");
         } else {
-            let tag = if tagged {
-                format!(", of the part {:?} in the hash tag", String::from_utf8_lossy(hashed))
-            } else {
-                String::new()
-            };
+            let tag =
+                if tagged { format!(", of the part \"{}\" in the hash tag", escaped(hashed)) } else { String::new() };
             let _ = writeln!(out, "  why      {} is {:#010x}{tag}", pool.hash.name(), why.hash);
             if let Some(point) = why.point {
                 let _ = writeln!(out, "           the next point of the ring is {point:#010x}");

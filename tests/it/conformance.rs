@@ -60,8 +60,10 @@ const CASES: &[Case] = &[
     case("a bad lifetime: the block is swallowed", b"set a 0 x 9\r\nflush_all\r\nget a\r\n", b"CLIENT_ERROR bad command line format\r\nEND\r\n"),
     case("a block without its end: the rest of the line is swallowed", b"set a 0 0 3\r\nabcdeflush_all\r\nget a\r\n", b"CLIENT_ERROR bad data chunk\r\nEND\r\n"),
     case("a block that ends with a bare line feed", b"set a 0 0 3\r\nabc\nget a\r\n", b"CLIENT_ERROR bad data chunk\r\nEND\r\n"),
-    case("control bytes in keys stay here", b"get a\x00b\r\nget a\tb\r\nget a\x7f\r\nset a\x01 0 0 1\r\nx\r\ndelete a\x00b\r\nmg a\x00b v\r\nget a\r\n",
-        b"CLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nEND\r\n"),
+    case("bytes in keys that would end a line stay here", b"get a\x00b\r\nget a\rb\r\nget a\r\r\nset a\x00 0 0 1\r\nx\r\ndelete a\x00b\r\nincr a\rb 1\r\nmg a\x00b v\r\nmg a v O\x00\r\nget b \r a\r\nget a\r\n",
+        b"CLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nEND\r\n"),
+    case("all other bytes are a key's", b"set \t\x01 0 0 1\r\nx\r\nget \x7f \t\x01 a\r\nmg \t\x01 k v O\x02\t\r\nmg CQE= b k v\r\nme \x7f\r\ndelete \t\x01\r\n",
+        b"STORED\r\nVALUE \t\x01 0 1\r\nx\r\nEND\r\nVA 1 k\t\x01 O\x02\t\r\nx\r\nVA 1 k\t\x01\r\nx\r\nEN\r\nDELETED\r\n"),
     case("meta: set, get, flags", b"ms a 3 F7\r\nabc\r\nmg a v\r\nmg a\r\nmg a s v f k O9\r\nmg a k\r\n",
         b"HD\r\nVA 3\r\nabc\r\nHD\r\nVA 3 s3 f7 ka O9\r\nabc\r\nHD ka\r\n"),
     case("meta: misses", b"mg a v\r\nmg a k O1\r\nmd a\r\nma a\r\nmg a v q\r\nme a\r\nmn\r\n", b"EN\r\nEN ka O1\r\nNF\r\nNF\r\nEN\r\nMN\r\n"),
@@ -125,6 +127,64 @@ fn every_case_through_one_server_whole_and_cut_at_every_byte() {
 #[test]
 fn every_case_through_three_servers_whole_and_cut_at_every_byte() {
     all_cases(3);
+}
+
+/// Hashes and packed numbers: what memcached stores under keys of any bytes is stored, and found, under the same ones.
+#[test]
+fn keys_of_any_bytes_are_a_memcacheds_in_every_command() {
+    let direct = Process::memcached();
+    let servers = [Process::memcached(), Process::memcached(), Process::memcached()];
+    let proxy = Proxy::start(&servers.each_ref().map(|server| server.address), &["timeout: 20000"]);
+    let (mut plain, mut proxied) = (direct.client(), proxy.client());
+    let bytes = (1..=u8::MAX).filter(|byte| !matches!(byte, b'\r' | b'\n' | b' '));
+    let (mut all, mut keys) = (Vec::new(), 0);
+    for byte in bytes {
+        for key in [&[byte][..], &[b'a', byte, b'b'], &[byte; 250]] {
+            all.extend_from_slice(&every_command(key));
+            keys += 1;
+        }
+    }
+    let (expected, found) = (plain.exchange(&all), proxied.exchange(&all));
+    for (line, (expected, found)) in expected.split(|b| *b == b'\n').zip(found.split(|b| *b == b'\n')).enumerate() {
+        assert_eq!(expected.escape_ascii().to_string(), found.escape_ascii().to_string(), "line {line}");
+    }
+    assert_eq!(expected.len(), found.len());
+    assert_eq!(memchr::memmem::find_iter(&found, b"TOUCHED").count(), keys, "no key is refused");
+}
+
+/// Each command once, with `key`; answers do not depend on what other keys there are.
+fn every_command(key: &[u8]) -> Vec<u8> {
+    let lines: [&[u8]; 24] = [
+        b"set K 1 0 2\r\n10",
+        b"add K 1 0 2\r\n11",
+        b"replace K 1 0 2\r\n12",
+        b"append K 1 0 1\r\n3",
+        b"prepend K 1 0 1\r\n4",
+        b"get K",
+        b"get missing K other K",
+        b"gat 100 K",
+        b"touch K 0",
+        b"incr K 7",
+        b"decr K 1",
+        b"cas K 1 0 1 18446744073709551615\r\n1",
+        b"mg K v k f s",
+        b"ms K 2 k MS\r\n30",
+        b"ma K k v",
+        b"ma K k N0 J5 O\x01\t",
+        b"mg K k v t",
+        b"md K k O7",
+        b"mg K k",
+        b"me K",
+        b"delete K",
+        b"set K 0 0 1 noreply\r\n1",
+        b"delete K noreply",
+        b"get K",
+    ];
+    let with_key = |line: &&[u8]| {
+        let parts: Vec<&[u8]> = line.split(|byte| *byte == b'K').collect();
+        [&parts.join(key)[..], b"\r\n"].concat()
+    };
+    lines.iter().flat_map(with_key).collect()
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 use super::request::{self, Block, MAX_BLOCK, Parsed, Refusal, Request, Skip, Words, complete, is_key, refused};
 use super::{KEY_LIMIT, LINE_SAFE, Verb, number};
+use crate::proto::bytes::breaks_line;
 
 /// Most words of a meta command, its name and key included (memcached's `MFLAG_MAX_OPT_LENGTH` less the end token).
 const WORD_LIMIT: usize = 19;
@@ -132,7 +133,9 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
     for flag in Words::new(flags) {
         count += 1;
         let letter = flag[0];
-        if flag.iter().any(|&byte| request::is_control(byte)) {
+        // The token is the client's own and may hold what a key may.
+        let is_bad = if letter == b'O' { breaks_line } else { request::is_control };
+        if flag.iter().any(|&byte| is_bad(byte)) {
             return Err(Refusal::BadFormat);
         }
         if letter >= 127 || letters & (1 << letter) != 0 {

@@ -12,7 +12,7 @@ pub use super::refusal::Refusal;
 pub use super::words::{ManyWords, Words};
 use super::{KEY_LIMIT, KEYS_LINE_LIMIT, LINE_LIMIT, Verb, number};
 pub(super) use crate::proto::bytes::is_control;
-use crate::proto::bytes::{count_words, find_far, find_key_end, has_control, has_word_beyond};
+use crate::proto::bytes::{count_words, find_far, find_key_end, has_line_break, has_word_beyond};
 use crate::proto::http;
 
 /// What stands at the front of a client's bytes.
@@ -449,13 +449,13 @@ pub(super) fn cut(value: i64) -> i32 {
     value as i32
 }
 
-/// Whether `key` may be sent to a server: 1 to 250 bytes, none of them a control byte.
+/// Whether `key`, a word of a line, may be sent to a server: 1 to 250 bytes, none of them NUL, CR or LF.
 ///
-/// memcached takes control bytes in keys, but a proxy must not pass them on: a NUL ends the line for the server and
-/// shifts every later response on the shared connection.
+/// Every other byte is the application's: keys may be hashes or packed numbers. A NUL or LF ends the line for the server
+/// and shifts every later response on the shared connection; a CR does so as soon as it comes to stand before a LF.
 #[must_use]
 pub fn is_key(key: &[u8]) -> bool {
-    !key.is_empty() && key.len() <= KEY_LIMIT && !has_control(key)
+    !key.is_empty() && key.len() <= KEY_LIMIT && !has_line_break(key)
 }
 
 #[cfg(test)]

@@ -58,4 +58,66 @@ proptest! {
             prop_assert_eq!(one, many);
         }
     }
+
+    #[test]
+    fn no_key_breaks_a_line_and_all_others_are_taken(
+        key in proptest::collection::vec(
+            prop_oneof![4 => any::<u8>(), 1 => Just(0), 1 => Just(b'\r'), 1 => Just(b'\n'), 1 => Just(b' '), 40 => 1u8..=31],
+            1..260,
+        ),
+        short in 1usize..260,
+        form in 0usize..FORMS.len(),
+    ) {
+        let key = &key[..short.min(key.len())];
+        let parts: Vec<&[u8]> = FORMS[form].split(|byte| *byte == b'K').collect();
+        let input = [&parts.join(key)[..], b"\r\n"].concat();
+        let is_good = key.len() <= KEY_LIMIT && !key.iter().any(|byte| [0, b'\r', b'\n', b' '].contains(byte));
+        let parsed = parse(&input, 1 << 20);
+        if is_good {
+            let is_whole = matches!(&parsed, Parsed::Complete { len, .. } if *len == input.len());
+            prop_assert!(is_whole, "{:?}: {parsed:?}", input.escape_ascii().to_string());
+        }
+        if let Parsed::Complete { request, .. } = parsed {
+            let mut wire = Vec::new();
+            match &request {
+                Request::Get(get) => encode::get_one(&mut wire, get.verb, get.exptime, get.keys, None),
+                Request::Store(store) => encode::store(&mut wire, store, None),
+                Request::Change(change) => encode::change(&mut wire, change, None),
+                Request::Meta(meta) => encode::meta(&mut wire, meta, None),
+                other => panic!("{other:?}"),
+            }
+            let blocks = wire.split(|byte| *byte == b'\n').count();
+            prop_assert_eq!(blocks, 2 + usize::from(FORMS[form].contains(&b'\n')));
+            for line in wire.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let line = line.strip_suffix(b"\r\n").expect("a whole line");
+                prop_assert!(!line.contains(&0) && !line.contains(&b'\r'), "{:?}", line.escape_ascii().to_string());
+            }
+        }
+    }
 }
+
+/// Requests with a key, or a token, in the place of each `K`.
+const FORMS: [&[u8]; 22] = [
+    b"get K",
+    b"gets K",
+    b"gat 0 K",
+    b"gats 0 K",
+    b"get a K b",
+    b"get K K",
+    b"set K 0 0 1\r\nx",
+    b"add K 0 0 1\r\nx",
+    b"replace K 0 0 1\r\nx",
+    b"append K 0 0 1\r\nx",
+    b"prepend K 0 0 1\r\nx",
+    b"cas K 0 0 1 1\r\nx",
+    b"delete K",
+    b"incr K 1",
+    b"decr K 1",
+    b"touch K 0",
+    b"mg K v",
+    b"ms K 1 k\r\nx",
+    b"md K",
+    b"ma K",
+    b"me K",
+    b"set K 0 0 1 noreply\r\nx",
+];
