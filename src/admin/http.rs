@@ -18,8 +18,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use super::history::{self, History, Reading};
 use super::operate::{self, Deed};
 use super::query::Query;
 use super::recent::{Recent, Sample};
@@ -56,7 +58,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page; it fetches `/servers`.
+/// The page; it fetches `/history` and `/servers`.
 const DASHBOARD: &str = include_str!("dashboard.html");
 
 /// What can be asked for, with whom it is asked of.
@@ -65,6 +67,7 @@ enum Page {
     Dashboard,
     Metrics,
     Servers,
+    History,
     HotKeys,
     Pools,
     Route,
@@ -81,6 +84,7 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/", Page::Dashboard, "", "the dashboard"),
     ("/metrics", Page::Metrics, "", "Prometheus"),
     ("/servers", Page::Servers, "", "pools and servers, states, rates and latencies (JSON)"),
+    ("/history", Page::History, "", "the last 30 minutes: figures, states and events (JSON)"),
     ("/hotkeys", Page::HotKeys, "", "keys that are asked for most, and the largest values (JSON)"),
     ("/pools", Page::Pools, "", "pools, their settings and what they counted (JSON)"),
     ("/route", Page::Route, "?pool=&key=", "where a key goes now, and why (JSON)"),
@@ -138,6 +142,7 @@ type Answer = Response<Full<Bytes>>;
 pub struct Admin {
     operator: Operator,
     recent: Mutex<Recent>,
+    history: Mutex<History>,
     host: String,
 }
 
@@ -159,7 +164,9 @@ impl Admin {
     pub fn start(listener: std::net::TcpListener, operator: Operator) -> std::io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let admin = Arc::new(Self { operator, recent: Mutex::default(), host });
+        let pools = &operator.observed().config.pools;
+        let history = Mutex::new(History::new(pools.len(), pools.iter().map(|pool| pool.servers.len()).sum()));
+        let admin = Arc::new(Self { operator, recent: Mutex::default(), history, host });
         supervise::spawn_rounds("admin", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let listener = listener.try_clone()?;
@@ -178,9 +185,14 @@ impl Admin {
     async fn sample(self: Arc<Self>) {
         // Until the first sample, figures are compared with zeros.
         let mut period = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_PERIOD, SAMPLE_PERIOD);
+        // After a pause of the whole process there is one sample to take, not one for each second of it.
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            let sample = Sample::take(&self.operator.observed().sources(), self.moment().uptime);
+            let sources = self.operator.observed().sources();
+            let sample = Sample::take(&sources, self.moment().uptime);
+            let reading = Reading::take(&sources, &sample);
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
             self.recent.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
         }
     }
@@ -268,6 +280,10 @@ impl Admin {
             Page::Servers => {
                 let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
                 json(&view::overview(&observed.sources(), &recent, &observed.events, &moment))
+            }
+            Page::History => {
+                let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+                json(&history::answer(&observed.sources(), &history, &observed.events, &moment))
             }
             Page::HotKeys => json(&hot::hot_keys(&observed.sources(), view::instant(&moment))),
             Page::Pools => json(&pools::summaries(&observed.sources())),

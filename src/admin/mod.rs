@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 mod flush;
 mod guard;
+mod history;
 mod hot;
 mod http;
 mod operate;

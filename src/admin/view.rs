@@ -39,8 +39,8 @@ pub(super) struct Overview {
 }
 
 #[derive(Debug, Serialize)]
-struct EventView {
-    ago_ms: u128,
+pub(super) struct EventView {
+    pub(super) ago_ms: u128,
     pool: String,
     server: String,
     trouble: bool,
@@ -143,13 +143,6 @@ impl Latency {
 
 /// Everything, now.
 pub(super) fn overview(sources: &Sources<'_>, recent: &Recent, events: &Events, moment: &Moment<'_>) -> Overview {
-    let events = events.newest(EVENTS).into_iter().map(|event| EventView {
-        ago_ms: (instant(moment) - event.at).as_millis(),
-        pool: event.pool,
-        server: event.server,
-        trouble: event.is_trouble,
-        text: event.text,
-    });
     let now = Sample::take(sources, moment.uptime);
     let window = recent.oldest().map_or(moment.uptime, |oldest| moment.uptime.saturating_sub(oldest.at));
     let pools = sources.pools().enumerate().map(|(index, (id, pool))| {
@@ -167,8 +160,20 @@ pub(super) fn overview(sources: &Sources<'_>, recent: &Recent, events: &Events, 
         memory_limit_bytes: sources.config.settings.memory_limit,
         window_s: window.as_secs_f64(),
         pools: pools.collect(),
-        events: events.collect(),
+        events: happened(events, EVENTS, moment).collect(),
     }
+}
+
+/// The newest `most` events, the newest first.
+pub(super) fn happened(events: &Events, most: usize, moment: &Moment<'_>) -> impl Iterator<Item = EventView> {
+    let now = instant(moment);
+    events.newest(most).into_iter().map(move |event| EventView {
+        ago_ms: (now - event.at).as_millis(),
+        pool: event.pool,
+        server: event.server,
+        trouble: event.is_trouble,
+        text: event.text,
+    })
 }
 
 pub(super) fn instant(moment: &Moment<'_>) -> Instant {

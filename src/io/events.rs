@@ -9,8 +9,8 @@ use crate::engine::Notice;
 use crate::failure::Failure;
 use crate::time::Instant;
 
-/// Events that are kept.
-const KEPT: usize = 200;
+/// Events that are kept: hundreds of servers may go and come back together. About 200 bytes each.
+const KEPT: usize = 1000;
 
 /// Silences of a server that are told as one.
 const TOGETHER: Duration = Duration::from_secs(300);

@@ -156,6 +156,33 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     let text = watched.overview()["events"].to_string();
     assert!(text.contains("back after 0."), "{text}");
     assert_eq!(watched.get("/readyz").status, 200);
+
+    // Whoever comes when it is over sees it all the same.
+    let mut past = serde_json::Value::Null;
+    wait_until("a second in which all is well again", Duration::from_secs(5), || {
+        past = watched.get("/history").json();
+        past["pools"][0]["servers"][0]["states"].as_str().is_some_and(|states| states.ends_with('.'))
+    });
+    let points = past["ago_s"].as_array().expect("ages").len();
+    let numbers = |values: &serde_json::Value| -> Vec<f64> {
+        values.as_array().expect("a column").iter().map(|value| value.as_f64().expect("a number")).collect()
+    };
+    let (ages, spans) = (numbers(&past["ago_s"]), numbers(&past["for_s"]));
+    assert!(ages.windows(2).all(|pair| pair[0] > pair[1]) && ages.iter().all(|age| *age < 60.0), "{past}");
+    assert!(spans.iter().all(|span| (0.4..10.0).contains(span)), "about a second each, {past}");
+    let pool = &past["pools"][0];
+    let states = |server: usize| pool["servers"][server]["states"].as_str().expect("states");
+    assert_eq!((states(0).len(), states(1).len()), (points, points), "a letter a point");
+    assert!(states(0).contains('o') && states(0).starts_with(['.', 'o']), "{past}");
+    assert!(states(1).ends_with('o'), "{past}");
+    let sum = |column: &str| numbers(&pool[column]).iter().sum::<f64>();
+    let overview = watched.overview();
+    for column in ["requests", "hits", "misses", "forward_errors"] {
+        assert_eq!(Some(sum(column)), overview["pools"][0][column].as_f64(), "{column}: {past}");
+    }
+    assert!(sum("degraded") > 0.0 && pool["p99_us"].as_array().expect("a column").iter().any(|us| us.is_u64()));
+    let told = past["events"].to_string();
+    assert!(told.contains("back after 0.") && told.contains("ejected after"), "{told}");
 }
 
 #[test]
@@ -180,7 +207,7 @@ fn what_is_not_there_is_answered_with_what_is() {
 fn what_a_browser_is_shown_is_for_this_host_only() {
     let server = Process::memcached();
     let watched = Watched::start(&[&server], "");
-    for path in ["/", "/servers", "/hotkeys", "/pools", "/route?key=a", "/config", "/metrics", "/stats"] {
+    for path in ["/", "/servers", "/history", "/hotkeys", "/pools", "/route?key=a", "/config", "/metrics", "/stats"] {
         let ask = |host: &str| ask(watched.admin, "GET", path, &[&format!("Host: {host}")]);
         assert_eq!(ask("evil.example").status, 403, "{path}");
         let answer = ask(&format!("localhost:{}", watched.admin.port()));
