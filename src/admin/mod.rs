@@ -3,7 +3,7 @@
 //! It runs on a thread of its own and only reads what the workers publish, so that nobody who looks can slow a request
 //! down. What the operator changes goes the way that a worker's own findings go: onto the board that all share.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 mod flush;
 mod guard;
@@ -21,4 +21,4 @@ mod view;
 pub use http::Admin;
 
 /// Where the admin port is when nobody says otherwise.
-pub const USUAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 22223));
+pub const USUAL: SocketAddr = crate::config::USUAL_PORTS[1].1;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{colour, complain, say};
-use crate::config;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::{self, Loaded};
+use crate::io::files;
 use crate::stats::table;
 
 /// `softmiss check FILE...`
@@ -14,9 +16,7 @@ pub(super) fn run(files: &[PathBuf]) -> ExitCode {
     for file in files {
         match config::load(file) {
             Ok(loaded) => {
-                if !loaded.warnings.diagnostics.is_empty() {
-                    complain(&format!("{}\n", loaded.warnings.render(colour())));
-                }
+                warn(&loaded);
                 let config = &loaded.config;
                 let servers: usize = config.pools.iter().map(|pool| pool.servers.len()).sum();
                 say(&format!("{}: ok ({})\n", file.display(), count(config.pools.len(), servers)));
@@ -29,6 +29,18 @@ pub(super) fn run(files: &[PathBuf]) -> ExitCode {
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Says what in a file works, but hardly as it was meant.
+fn warn(loaded: &Loaded) {
+    let mut warnings = loaded.warnings.clone();
+    warnings.diagnostics.extend(loaded.unless_flags.diagnostics.iter().cloned());
+    if let Some((message, advice)) = files::shortage(&loaded.config) {
+        warnings.diagnostics.push(Diagnostic::warning(None, message).help(advice));
+    }
+    if !warnings.diagnostics.is_empty() {
+        complain(&format!("{}\n", warnings.render(colour())));
+    }
 }
 
 fn count(pools: usize, servers: usize) -> String {
@@ -44,9 +56,7 @@ pub(super) fn problems(errors: usize) -> String {
 pub(super) fn test(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(loaded) => {
-            if !loaded.warnings.diagnostics.is_empty() {
-                complain(&format!("{}\n", loaded.warnings.render(colour())));
-            }
+            warn(&loaded);
             complain(&format!("softmiss: configuration file '{}' syntax is ok", file.display()));
             ExitCode::SUCCESS
         }

@@ -8,15 +8,16 @@ mod route;
 mod run;
 mod top;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::model::Port;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-/// Where a configuration is looked for when no flag names one (twemproxy's default).
-const DEFAULT_FILE: &str = "conf/softmiss.yml";
+/// Where a configuration is looked for when no flag names one: the first of these that there is. After the program's own,
+/// those of twemproxy, as it is built and as Debian has it.
+const DEFAULT_FILES: [&str; 3] = ["conf/softmiss.yml", "conf/nutcracker.yml", "/etc/nutcracker/nutcracker.yml"];
 
 const ABOUT: &str = "A sharding proxy for memcached that turns a dead cache server into cache misses.";
 
@@ -33,6 +34,19 @@ Examples:
 Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT answer what has been read and end;
 SIGHUP and SIGUSR1 reopen the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
 
+/// The address that a word on the command line stands for, as the file has it.
+fn resolved(address: &str) -> Option<SocketAddr> {
+    let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.filter(|found| found.port() > 0)
+}
+
+/// `-a`: an address, in brackets or not, or the name of one.
+fn host(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let found = (bare, 1).to_socket_addrs().ok().and_then(|mut found| found.next());
+    found.map(|found| found.ip()).ok_or_else(|| "write an address of this host, such as 127.0.0.1".to_owned())
+}
+
 /// `--admin`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdminFlag(pub(crate) Port);
@@ -43,10 +57,9 @@ impl std::str::FromStr for AdminFlag {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "none" => Ok(Self(Port::Off)),
-            address => address
-                .parse()
+            address => resolved(address)
                 .map(|address| Self(Port::At(address)))
-                .map_err(|_| "write an address with a port, such as 127.0.0.1:22223, or none".to_owned()),
+                .ok_or_else(|| "write an address with a port, such as 127.0.0.1:22223, or none".to_owned()),
         }
     }
 }
@@ -54,6 +67,7 @@ impl std::str::FromStr for AdminFlag {
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "softmiss", version, about = ABOUT, after_help = EXAMPLES, disable_version_flag = true)]
+#[command(args_override_self = true)] // as with twemproxy, the last of several wins
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -65,7 +79,7 @@ pub struct Cli {
 /// twemproxy's flags.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// Configuration file
+    /// Configuration file (default: conf/softmiss.yml, else conf/nutcracker.yml, else /etc/nutcracker/nutcracker.yml)
     #[arg(short = 'c', long = "conf-file", value_name = "FILE", global = true)]
     pub(crate) conf_file: Option<PathBuf>,
 
@@ -94,7 +108,7 @@ pub(crate) struct Flags {
     pub(crate) stats_port: Option<u16>,
 
     /// Address of the JSON statistics (default 127.0.0.1)
-    #[arg(short = 'a', long = "stats-addr", value_name = "ADDR")]
+    #[arg(short = 'a', long = "stats-addr", value_name = "ADDR", value_parser = host)]
     pub(crate) stats_addr: Option<IpAddr>,
 
     /// Address of the admin port (default 127.0.0.1:22223), or none
@@ -122,8 +136,8 @@ pub(crate) struct Flags {
 enum Command {
     /// Say everything that is wrong with configuration files; exit 0 if nothing is
     Check {
-        /// The files
-        #[arg(required = true, value_name = "FILE")]
+        /// The files; that of `-c` or the default one otherwise
+        #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Say which pool and server keys belong to, and why
@@ -164,9 +178,14 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { command, flags } = cli;
-    let file = flags.conf_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    let file = flags.conf_file.clone().unwrap_or_else(default_file);
     match command {
-        Some(Command::Check { files }) => Ok(check::run(&files)),
+        Some(Command::Check { mut files }) => {
+            if files.is_empty() || flags.conf_file.is_some() {
+                files.insert(0, file);
+            }
+            Ok(check::run(&files))
+        }
         Some(Command::Route(arguments)) => route::run(&file, &arguments),
         Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
@@ -189,6 +208,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         None if flags.test_conf => Ok(check::test(&file)),
         None => run::run(&file, &flags),
     }
+}
+
+/// The file that is read when none is named.
+fn default_file() -> PathBuf {
+    let files = DEFAULT_FILES.map(PathBuf::from);
+    let found = files.iter().find(|file| file.exists()).cloned();
+    found.unwrap_or_else(|| PathBuf::from(DEFAULT_FILES[0]))
 }
 
 /// Writes to stdout. A reader that has gone is not a problem of ours.

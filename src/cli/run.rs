@@ -1,6 +1,6 @@
 //! Running the proxy.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,13 +11,13 @@ use super::{AdminFlag, Flags, check, colour, complain, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
 use crate::config::Loaded;
-use crate::config::model::{LogLevel, LogSettings, Port, Settings};
+use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings};
 use crate::io::Proxy;
 use crate::io::log::{self, Log};
 use crate::io::signal::Signals;
 
 /// Where the statistics are when nobody says otherwise, as with twemproxy, but on loopback only.
-const USUAL_STATS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 22222));
+const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
 
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let in_background = flags.daemonize && !daemon::is_background();
@@ -67,8 +67,8 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
         warn!(file = loaded.warnings.name, help, "{}", warning.message);
     }
     let statsd = loaded.config.settings.statsd.clone();
-    loaded.config.settings.stats = usual(loaded.config.settings.stats, USUAL_STATS, "stats");
-    let admin = usual(loaded.config.settings.admin, admin::USUAL, "admin");
+    loaded.config.settings.stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS, "stats");
+    let admin = usual(&loaded.config, loaded.config.settings.admin, admin::USUAL, "admin");
     loaded.config.settings.admin = admin;
     // Before the pools are served: who reaches a pool can ask here what becomes of it.
     let admin = match admin {
@@ -96,10 +96,16 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     Ok(())
 }
 
-/// Where a port is served. The usual address is taken only if it is free: a second proxy on the host must start too.
-fn usual(port: Port, address: SocketAddr, key: &str) -> Port {
+/// Where a port is served. The usual address is taken only if it is free, for nobody's sake that was given an address by
+/// name: a second proxy on the host must start too, and so must a file of twemproxy's with a pool there.
+fn usual(config: &Config, port: Port, address: SocketAddr, key: &str) -> Port {
+    let is_given = |one: SocketAddr| config::overlap(one, address);
+    let mut listens = config.pools.iter().map(|pool| &pool.listen);
+    let to_a_pool = listens.any(|listen| matches!(listen, Listen::Tcp { address, .. } if is_given(*address)));
+    let ports = [config.settings.stats, config.settings.admin];
+    let is_given = to_a_pool || ports.iter().any(|port| matches!(port, Port::At(address) if is_given(*address)));
     match port {
-        Port::Unsaid if std::net::TcpListener::bind(address).is_ok() => Port::At(address),
+        Port::Unsaid if !is_given && std::net::TcpListener::bind(address).is_ok() => Port::At(address),
         Port::Unsaid => {
             warn!(%address, key, "the usual address is taken, so this port is not served; give it another one");
             Port::Off

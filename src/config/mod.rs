@@ -6,10 +6,14 @@
 pub mod diagnostic;
 mod hashing;
 pub mod model;
+mod place;
 mod pool;
 mod raw;
 mod resolve;
+mod servers;
 mod settings;
+mod text;
+mod together;
 mod value;
 mod written;
 
@@ -17,7 +21,9 @@ use std::path::Path;
 
 use diagnostic::{Diagnostic, Report};
 use model::Config;
+pub use place::overlap;
 use resolve::Findings;
+pub use together::USUAL_PORTS;
 pub use written::{version, write};
 
 /// Largest file that is read, in bytes.
@@ -30,6 +36,8 @@ pub struct Loaded {
     pub config: Config,
     /// What in it works, but hardly as it was meant.
     pub warnings: Report,
+    /// What of that a flag of the command line may have set right.
+    pub unless_flags: Report,
 }
 
 /// Reads a file.
@@ -69,15 +77,20 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded, Box<Report>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut findings = Findings::default();
     let config = match raw::read(text) {
-        Ok(root) => resolve::resolve(&root, &mut findings),
+        Ok(root) => {
+            let config = resolve::resolve(&root, &mut findings);
+            text::variables(&root, &mut findings);
+            config
+        }
         Err(diagnostic) => {
             findings.push(*diagnostic);
             None
         }
     };
     let report = Report::new(name, text, findings.list);
+    let unless_flags = Report::new(name, text, findings.unless_flags);
     match config {
-        Some(config) => Ok(Loaded { config, warnings: report }),
+        Some(config) => Ok(Loaded { config, warnings: report, unless_flags }),
         None => Err(Box::new(report)),
     }
 }

@@ -210,7 +210,8 @@ impl Pool {
     #[must_use]
     pub fn new(name: &str, listen: Listen, mut servers: Vec<Server>) -> Self {
         // It numbers the servers for modula, for the ring and for the statistics.
-        servers.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        let key = |server: &Server| (server.ring_name().len(), server.ring_name().to_owned());
+        servers.sort_by_cached_key(key);
         Self {
             name: name.to_owned(),
             listen,
@@ -440,14 +441,24 @@ impl PoolId {
 /// One backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// twemproxy's name of the server: input of the ring, key of the statistics.
+    /// twemproxy's name of the server: input of the ring, key of the statistics. Nothing in it is unseen.
     pub name: String,
+    /// The name as written, where there is more in it than can be shown.
+    pub ring_name: Option<Box<str>>,
     /// Where it listens.
     pub address: Address,
     /// Its share, at least 1.
     pub weight: u32,
     /// Its place in the file's list, from 0.
     pub position: usize,
+}
+
+impl Server {
+    /// The name that the ring takes.
+    #[must_use]
+    pub fn ring_name(&self) -> &str {
+        self.ring_name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Where a server listens. Hosts are resolved at each new connection, not at start.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::model::{
-    Distribution, HashKind, KeylessScripts, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Server,
-    Stall, Transactions,
+    Distribution, HashKind, KeylessScripts, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Stall,
+    Transactions,
 };
 use super::raw::{Content, Node};
-use super::resolve::{COUNT_LIMIT, Findings, Keys, choice};
-use super::value;
+use super::resolve::{Findings, Keys, choice};
+use super::text::visible;
+use super::together::Found;
+use super::{servers, value};
 use crate::ring::ketama;
 
 /// Every key of a pool.
@@ -60,6 +62,9 @@ pub(super) const KEYS: [&str; 38] = [
 /// Keys that have a meaning in the plan of this program and none in this version.
 const LATER: [&str; 2] = ["tls", "server_tls"];
 
+/// Databases of a Redis server that is not told otherwise.
+const USUAL_DATABASES: u32 = 16;
+
 /// Keys that only Redis pools have.
 const REDIS_ONLY: [&str; 8] = [
     "redis_auth",
@@ -76,7 +81,9 @@ const REDIS_ONLY: [&str; 8] = [
 /// however fast it usually is.
 const LEAST_STALL: Duration = Duration::from_millis(40);
 
-pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findings) -> Option<Pool> {
+pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findings) -> Option<Found> {
+    let shown = visible(name);
+    let (written, name) = (name, shown.as_ref());
     let pairs = match &node.content {
         Content::Mapping(pairs) => pairs,
         other => {
@@ -100,7 +107,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     required("servers", "add `servers:` with a line `- host:port:weight name` for each server", findings);
 
     let listen = keys.read("listen", findings, value::listen);
-    let servers = keys.find("servers").map(|(key, node)| servers(key, node, findings)).unwrap_or_default();
+    let servers = keys.find("servers").map(|(key, node)| servers::resolve(key, node, findings)).unwrap_or_default();
     let redis = keys.read("redis", findings, value::boolean).unwrap_or(false);
     let protocol = if redis { Protocol::Redis } else { Protocol::Memcache };
     if !redis {
@@ -131,7 +138,8 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     }
     let listens = listen.is_some();
     let nowhere = Listen::Unix { path: PathBuf::new(), mode: None };
-    let default = Pool::new(name, listen.unwrap_or(nowhere), servers);
+    let list = servers.iter().map(|(server, _)| server.clone()).collect();
+    let default = Pool::new(name, listen.unwrap_or(nowhere), list);
     let timeout = keys.read("timeout", findings, value::duration).flatten();
     let failures = number("server_failure_limit", 0, u64::from(u32::MAX), findings)
         .or_else(|| number("fall", 0, u64::from(u32::MAX), findings));
@@ -182,8 +190,17 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     contradictions(&pool, &keys, findings);
     if !findings.list[before..].iter().any(|one| one.severity == super::diagnostic::Severity::Error) {
         warn(&pool, key, &keys, findings);
+        servers::warn(name, &servers, findings);
+        if written != name {
+            let message = format!("the name of pool `{name}` has characters in it that cannot be seen");
+            findings.push(Diagnostic::warning(Some(key.span.clone()), message).help("write it without them"));
+        }
     }
-    listens.then_some(pool)
+    let place = |position| servers.binary_search_by_key(&position, |(server, _)| server.position).ok();
+    let spans =
+        pool.servers.iter().filter_map(|server| place(server.position).map(|at| servers[at].1.clone())).collect();
+    let listen = keys.span("listen").filter(|_| listens)?;
+    Some(Found { pool, listen, value_limit: keys.span("value_limit"), servers: spans })
 }
 
 /// What only Redis pools have.
@@ -312,48 +329,32 @@ fn hash_tag(text: &str) -> Result<[u8; 2], value::Wrong> {
     })
 }
 
-fn servers(key: &Node, node: &Node, findings: &mut Findings) -> Vec<Server> {
-    let items = match &node.content {
-        Content::List(items) => items,
-        other => {
-            let message = format!("`servers` takes a list, not {}", other.kind());
-            let help = "write one server a line:\n\n    servers:\n      - 10.0.0.1:11211:1 cache-a";
-            findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
-            return Vec::new();
-        }
-    };
-    if items.is_empty() || items.len() > COUNT_LIMIT {
-        let message = format!("`servers` lists {} servers", items.len());
-        let help = format!("list from 1 to {COUNT_LIMIT}");
-        findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
-    }
-    let mut found: Vec<(Server, &Node)> = Vec::new();
-    for (position, item) in items.iter().enumerate() {
-        let Some(line) = item.scalar() else {
-            let message = format!("a server is one line of text, not {}", item.content.kind());
-            let help = "write `- host:port:weight name`";
-            findings.push(Diagnostic::error(Some(item.span.clone()), message).help(help));
-            continue;
-        };
-        let Some((name, address, weight)) = findings.check(item, "servers", value::server(line)) else {
-            continue;
-        };
-        if let Some((_, first)) = found.iter().find(|(server, _)| server.name == name) {
-            let repeated = Diagnostic::error(Some(item.span.clone()), format!("two servers have the name `{name}`"))
-                .label("again here")
-                .also(first.span.clone(), "first here")
-                .help("list it once, or give each a name of its own behind the weight");
-            findings.push(repeated);
-            continue;
-        }
-        found.push((Server { name, address, weight, position }, item));
-    }
-    found.into_iter().map(|(server, _)| server).collect()
-}
-
 /// What works, but hardly as it was meant.
 fn warn(pool: &Pool, key: &Node, keys: &Keys<'_>, findings: &mut Findings) {
     let name = &pool.name;
+    if keys.find("redis_databases").is_none() && pool.redis.db >= USUAL_DATABASES {
+        let message = format!(
+            "`redis_db` {} is not one of the {USUAL_DATABASES} databases that Redis usually has",
+            pool.redis.db
+        );
+        let help = "write how many the servers have, `redis_databases`, or a smaller number";
+        findings.push(Diagnostic::warning(keys.span("redis_db"), message).help(help));
+    }
+    let percent = pool.max_ejected_percent;
+    if pool.auto_eject_hosts && percent > 0 && pool.servers.len() * percent as usize / 100 == 0 {
+        let message = format!(
+            "{percent} % of {} servers is none: no server of pool `{name}` is ever ejected",
+            pool.servers.len()
+        );
+        let help = format!("write at least {}", 100usize.div_ceil(pool.servers.len().max(1)));
+        findings.push(Diagnostic::warning(keys.span("max_ejected_percent"), message).help(help));
+    }
+    for key in ["redis_auth", "redis_user"] {
+        if keys.find(key).is_some_and(|(_, node)| node.scalar() == Some("")) {
+            let message = format!("`{key}` of pool `{name}` is empty, which no server takes");
+            findings.push(Diagnostic::warning(keys.span(key), message).help("write it, or leave the line out"));
+        }
+    }
     if pool.hash == HashKind::Crc32 && pool.distribution == Distribution::Ketama && pool.servers.len() > 1 {
         let warning = Diagnostic::warning(
             keys.span("hash"),

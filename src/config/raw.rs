@@ -3,7 +3,9 @@
 //! All that is known of the YAML library stays in here. Scalars are kept as the text that stands in the file, so that a
 //! number is read by our rules and not by YAML's (`010`, `1_000` and `yes` are not what YAML makes of them).
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, Spanned};
@@ -62,10 +64,67 @@ pub(super) fn read(text: &str) -> Result<Node, Box<Diagnostic>> {
     options.merge_keys = MergeKeyPolicy::Merge;
     options.strict_booleans = true;
     options.with_snippet = false;
-    match serde_saphyr::from_str_with_options::<Spanned<Any>>(text, options) {
-        Ok(tree) => Ok(node(tree, text)),
+    let masked = Masked::new(text);
+    match serde_saphyr::from_str_with_options::<Spanned<Any>>(&masked.text, options) {
+        Ok(tree) => Ok(node(tree, text, &masked)),
         Err(error) => Err(Box::new(not_yaml(&error, text))),
     }
+}
+
+/// A text in which the brackets around IPv6 addresses are other characters. To YAML `[::1]:11211` without quotes is a list
+/// and then a mistake; nobody who writes it means that, so the address is made a plain word of the same length.
+struct Masked<'a> {
+    text: Cow<'a, str>,
+    /// What stands for the brackets: characters that the file does not have otherwise.
+    brackets: Option<[char; 2]>,
+}
+
+impl<'a> Masked<'a> {
+    fn new(text: &'a str) -> Self {
+        let places = bracketed_addresses(text);
+        let mut unused =
+            ['(', ')', '^', '~', ';', '$', '<', '+', '=', '/'].into_iter().filter(|one| !text.contains(*one));
+        let (false, Some(open), Some(close)) = (places.is_empty(), unused.next(), unused.next()) else {
+            return Self { text: Cow::Borrowed(text), brackets: None };
+        };
+        let mut masked = String::with_capacity(text.len());
+        let mut at = 0;
+        for (start, end) in places {
+            masked.push_str(&text[at..start]);
+            masked.push(open);
+            masked.push_str(&text[start + 1..end]);
+            masked.push(close);
+            at = end + 1;
+        }
+        masked.push_str(&text[at..]);
+        Self { text: Cow::Owned(masked), brackets: Some([open, close]) }
+    }
+
+    /// What the file has where YAML has read `text`.
+    fn unmasked(&self, text: String) -> String {
+        match self.brackets {
+            Some([open, close]) => text.replace(open, "[").replace(close, "]"),
+            None => text,
+        }
+    }
+}
+
+/// The brackets of each IPv6 address that begins a word and has a port, as pairs of places.
+fn bracketed_addresses(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices('[') {
+        let begins = start == 0 || text[..start].ends_with([' ', '\t', '\n', ',', '[', '{']);
+        let rest = &text[start + 1..];
+        // No address is longer, with the name of an interface behind it.
+        let Some(length) = rest.bytes().take(64).position(|byte| byte == b']') else { continue };
+        let behind = &rest.as_bytes()[length + 1..];
+        let has_port = behind.first() == Some(&b':') && behind.get(1).is_some_and(u8::is_ascii_digit);
+        let address = rest[..length].split('%').next().unwrap_or_default();
+        if begins && has_port && address.parse::<Ipv6Addr>().is_ok() {
+            found.push((start, start + 1 + length));
+        }
+    }
+    found
 }
 
 fn tab_in_indentation(text: &str) -> Option<Diagnostic> {
@@ -104,7 +163,11 @@ fn not_yaml(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
             .help("put all pools into one document: take out the lines `---`");
     }
     let message = message.split(" at line ").next().unwrap_or(message);
-    Diagnostic::error(span, format!("the file is not valid YAML: {message}"))
+    let line = span.as_ref().and_then(|span| text[..span.start].lines().next_back()).unwrap_or_default();
+    let help =
+        "to YAML a bracket begins a list: put what is no address of IPv6 with a port behind it in quotes".to_owned();
+    let help = line.contains(['[', ']']).then_some(help);
+    Diagnostic::error(span, format!("the file is not valid YAML: {message}")).maybe_help(help)
 }
 
 fn line_start(text: &str, line: u64) -> usize {
@@ -124,7 +187,7 @@ enum Any {
     Mapping(Vec<(Spanned<Self>, Spanned<Self>)>),
 }
 
-fn node(tree: Spanned<Any>, text: &str) -> Node {
+fn node(tree: Spanned<Any>, text: &str, masked: &Masked<'_>) -> Node {
     let place = tree.referenced.span();
     let start = place.byte_offset().map_or(0, usize_of).min(text.len());
     let end = (start + place.byte_len().map_or(0, usize_of)).min(text.len());
@@ -135,11 +198,12 @@ fn node(tree: Spanned<Any>, text: &str) -> Node {
             Some(written) if !written.is_empty() && !written.starts_with(['"', '\'', '|', '>', '&', '*', '!']) => {
                 Content::Scalar(written.to_owned())
             }
-            _ => Content::Scalar(read),
+            _ => Content::Scalar(masked.unmasked(read)),
         },
-        Any::List(items) => Content::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Any::List(items) => Content::List(items.into_iter().map(|item| node(item, text, masked)).collect()),
         Any::Mapping(pairs) => {
-            Content::Mapping(pairs.into_iter().map(|(key, value)| (node(key, text), node(value, text))).collect())
+            let pair = |(key, value)| (node(key, text, masked), node(value, text, masked));
+            Content::Mapping(pairs.into_iter().map(pair).collect())
         }
     };
     let end = start + text.get(start..end).map_or(0, |written| written.trim_end().len());
@@ -215,5 +279,39 @@ impl<'de> Visitor<'de> for AnyVisitor {
             pairs.push(pair);
         }
         Ok(Any::Mapping(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    /// The listening address, the servers' lines as they are written out again, and the host that statsd is at.
+    fn read(file: &str) -> (String, Vec<String>, Option<String>) {
+        let config = parse("file", file).map_err(|report| report.render(false)).unwrap().config;
+        let pool = &config.pools[0];
+        let server = |server: &super::super::model::Server| format!("{} {}", server.address, server.name);
+        let statsd = config.settings.statsd.map(|statsd| statsd.host);
+        (pool.listen.to_string(), pool.servers.iter().map(server).collect(), statsd)
+    }
+
+    #[test]
+    fn an_ipv6_address_needs_no_quotes() {
+        let servers = ["[::1]:11211 [::1]", "[fe80::1%eth0]:11300 b", "[::ffff:10.0.0.1]:7 [::ffff:10.0.0.1]:7"];
+        let block = "softmiss:\n  admin: [::]:9 # (all) of them\n  statsd: {address: [::2]:8125, prefix: x}\n\
+                     pool:\n  listen: [::1]:11211\n  servers:\n    - [::1]:11211:1\n    - [fe80::1%eth0]:11300:2 b\n    \
+                     -   [::ffff:10.0.0.1]:7:1\n";
+        let (listen, mut told, statsd) = read(block);
+        told.sort();
+        let mut wanted = servers;
+        wanted.sort();
+        assert_eq!((listen.as_str(), statsd.as_deref()), ("[::1]:11211", Some("::2")));
+        assert_eq!(told, wanted);
+        let flow =
+            "pool: {listen: [::1]:11211, servers: [[::1]:11211:1, [fe80::1%eth0]:11300:2 b,[::ffff:10.0.0.1]:7:1]}";
+        assert_eq!(read(flow).1.len(), 3);
+        // What is quoted is left as it is, and so is a list of one address.
+        let quoted = "pool: {listen: \"[::1]:11211\", servers: ['[::1]:11211:1 (a)', ::1:7:1]}";
+        assert_eq!(read(quoted).1, ["[::1]:11211 (a)", "[::1]:7 ::1:7"]);
     }
 }

@@ -6,8 +6,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
 use super::diagnostic::{Diagnostic, Severity, Span, nearest};
-use super::model::{Config, Pool, Settings};
+use super::model::{Config, Settings};
 use super::raw::{Content, Node};
+use super::together::{self, Found};
 use super::{pool, settings, value};
 
 /// The name that is not a pool's.
@@ -20,6 +21,8 @@ pub(super) const COUNT_LIMIT: usize = 65_535;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) list: Vec<Diagnostic>,
+    /// What a flag of the command line may set right.
+    pub(super) unless_flags: Vec<Diagnostic>,
 }
 
 impl Findings {
@@ -51,10 +54,13 @@ impl Findings {
             Content::Empty => Diagnostic::error(Some(key.span.clone()), format!("`{name}` has no value"))
                 .label("nothing stands behind it")
                 .help("write a value, or leave the line out to get the default"),
-            other => Diagnostic::error(
-                Some(node.span.clone()),
-                format!("`{name}` takes a single value, not {}", other.kind()),
-            ),
+            other => {
+                let is_address = |item: &Node| item.scalar().is_some_and(|text| text.contains(':'));
+                let is_address = matches!(other, Content::List(items) if items.iter().any(is_address));
+                let help = "an address of IPv6 has its port behind the bracket: `[::1]:11211`".to_owned();
+                let message = format!("`{name}` takes a single value, not {}", other.kind());
+                Diagnostic::error(Some(node.span.clone()), message).maybe_help(is_address.then_some(help))
+            }
         };
         self.push(problem);
         None
@@ -149,7 +155,8 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
         return None;
     }
     let mut settings = Settings::default();
-    let mut pools: Vec<(&Node, Pool)> = Vec::new();
+    let mut ports = together::PortSpans::default();
+    let mut pools: Vec<Found> = Vec::new();
     let mut names: Vec<&Node> = Vec::new();
     for (key, node) in pairs {
         let Some(name) = key.scalar() else {
@@ -167,9 +174,9 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
         }
         names.push(key);
         if name == SETTINGS_NAME {
-            settings = settings::resolve(key, node, findings);
-        } else if let Some(pool) = pool::resolve(key, name, node, findings) {
-            pools.push((key, pool));
+            (settings, ports) = settings::resolve(key, node, findings);
+        } else {
+            pools.extend(pool::resolve(key, name, node, findings));
         }
     }
     if names.iter().all(|key| key.scalar() == Some(SETTINGS_NAME)) {
@@ -181,11 +188,11 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
             format!("there are {} pools; at most {COUNT_LIMIT} are possible", names.len()),
         ));
     }
-    same_listen(&pools, findings);
+    together::check(&settings, &ports, &pools, findings);
     if findings.has_errors() {
         return None;
     }
-    Some(Config { settings, pools: pools.into_iter().map(|(_, pool)| pool).collect() })
+    Some(Config { settings, pools: pools.into_iter().map(|found| found.pool).collect() })
 }
 
 const POOL_EXAMPLE: &str = "a pool looks like this:\n\n  \
@@ -216,20 +223,6 @@ fn lost_indentation(pairs: &[(Node, Node)]) -> Option<Diagnostic> {
             first.scalar().unwrap_or("listen")
         )),
     )
-}
-
-fn same_listen(pools: &[(&Node, Pool)], findings: &mut Findings) {
-    for (index, (key, pool)) in pools.iter().enumerate() {
-        if let Some((first, other)) = pools[..index].iter().find(|(_, other)| other.listen == pool.listen) {
-            let message =
-                format!("pools `{}` and `{}` listen on the same address {}", other.name, pool.name, pool.listen);
-            let clash = Diagnostic::error(Some(key.span.clone()), message)
-                .label("this pool")
-                .also(first.span.clone(), "and this one")
-                .help("give each pool an address of its own");
-            findings.push(clash);
-        }
-    }
 }
 
 /// One of several words.

@@ -9,6 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::model::{LogFormat, LogLevel, LogSettings, Port, Settings, StatsdSettings};
 use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
+use super::together::PortSpans;
 use super::value;
 
 const KEYS: [&str; 10] = [
@@ -35,15 +36,15 @@ const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// One in so many requests is the least that can be looked at for hot keys.
 const MOST_SPARING: u64 = 1_000_000;
 
-pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Settings {
+pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> (Settings, PortSpans) {
     let mut settings = Settings::default();
     let pairs = match &node.content {
         Content::Mapping(pairs) => pairs,
-        Content::Empty => return settings,
+        Content::Empty => return (settings, PortSpans::default()),
         other => {
             let message = format!("`{SETTINGS_NAME}` holds the settings of the process, not {}", other.kind());
             findings.push(Diagnostic::error(Some(key.span.clone()), message));
-            return settings;
+            return (settings, PortSpans::default());
         }
     };
     let keys = Keys::new(pairs, &KEYS, &[], "the `softmiss` section", findings);
@@ -74,7 +75,7 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Setti
     if let Some((key, node)) = keys.find("log") {
         settings.log = log(key, node, findings);
     }
-    settings
+    (settings, ["stats", "admin"].map(|key| keys.span(key)))
 }
 
 /// A folder, wherever the process is started; `None` for none.

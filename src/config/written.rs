@@ -120,8 +120,8 @@ impl Lines {
         servers.sort_by_key(|server| server.position);
         for server in servers {
             let line = match &server.address {
-                Address::Unix(path) => format!("{}:{} {}", path.display(), server.weight, server.name),
-                address @ Address::Tcp { .. } => format!("{address}:{} {}", server.weight, server.name),
+                Address::Unix(path) => format!("{}:{} {}", path.display(), server.weight, server.ring_name()),
+                address @ Address::Tcp { .. } => format!("{address}:{} {}", server.weight, server.ring_name()),
             };
             let _ = writeln!(self.0, "    - {}", quoted(&line));
         }

@@ -143,6 +143,7 @@ fn opening(address: SocketAddr, watched: Option<SocketAddr>, options: &Options) 
 fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
     let servers = nodes.iter().enumerate().map(|(position, node)| Server {
         name: node.name.to_owned(),
+        ring_name: None,
         address: Address::Tcp { host: node.address.ip().to_string(), port: node.address.port() },
         weight: 1,
         position,

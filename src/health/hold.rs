@@ -101,6 +101,7 @@ mod tests {
     fn board(servers: u16) -> Board {
         let servers = (0..servers).map(|number| Server {
             name: format!("cache-{number}"),
+            ring_name: None,
             address: Address::Tcp { host: "10.0.0.1".to_owned(), port: 11211 + number },
             weight: 1,
             position: usize::from(number),

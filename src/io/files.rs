@@ -27,6 +27,21 @@ const READERS: usize = 32;
 /// What to do about it, for the log.
 pub(crate) const ADVICE: &str = "raise the limit on open files: `ulimit -n`, or LimitNOFILE= of the systemd unit";
 
+/// What there is to say, and to do, where a process on this host may not have as many descriptors as a configuration takes
+/// for its servers. Asks for what the process that serves will be allowed, if it is started as this one was.
+pub(crate) fn shortage(config: &Config) -> Option<(String, &'static str)> {
+    let hard = getrlimit(Resource::Nofile).maximum.and_then(|most| usize::try_from(most).ok())?;
+    let files = Files::new(config, SPARE, hard);
+    let reserved = files.reserved();
+    (reserved + hard / 4 > hard).then(|| {
+        let message = format!(
+            "the servers' connections and the process itself take {reserved} open files, and this host allows a process \
+             {hard}: few are left for clients"
+        );
+        (message, ADVICE)
+    })
+}
+
 /// The descriptors of the process.
 #[derive(Debug)]
 pub(crate) struct Files {

@@ -94,7 +94,7 @@ impl Circle {
         for ((index, server), wanted) in (0u16..).zip(&pool.servers).zip(wanted) {
             for group in self.known.get(usize::from(index)).copied().unwrap_or(0)..*wanted {
                 let slot = |point| (Slot { point, server: ServerId(index) }, group);
-                all.extend(ketama::group_points(&server.name, group).map(slot));
+                all.extend(ketama::group_points(server.ring_name(), group).map(slot));
             }
         }
         // Points of equal value are in the order of the servers.

@@ -82,7 +82,7 @@ impl Ring {
             .zip(&pool.servers)
             .zip(live)
             .filter(|(_, live)| **live)
-            .map(|((id, server), _)| (id, server.name.as_str(), server.weight));
+            .map(|((id, server), _)| (id, server.ring_name(), server.weight));
         let ids = || servers.clone().map(|(id, _, _)| id);
         let placement = if ids().next().is_none() {
             Placement::Nowhere

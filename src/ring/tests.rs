@@ -33,6 +33,7 @@ fn server(position: usize, line: &str) -> Server {
     let default = if port == 11211 { host.to_owned() } else { place.to_owned() };
     Server {
         name: name.map_or(default, str::to_owned),
+        ring_name: None,
         address: Address::Tcp { host: host.to_owned(), port },
         weight: weight.parse().expect("a weight"),
         position,

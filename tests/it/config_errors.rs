@@ -24,7 +24,10 @@ fn every_wrong_file_is_told_what_is_wrong_with_it() {
         let text = fs::read_to_string(&file).expect("a file");
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         let told = match softmiss::config::parse(&name, &text) {
-            Ok(loaded) => loaded.warnings,
+            Ok(mut loaded) => {
+                loaded.warnings.diagnostics.append(&mut loaded.unless_flags.diagnostics);
+                loaded.warnings
+            }
             Err(report) => *report,
         };
         assert!(!told.diagnostics.is_empty(), "{name}: nothing is said of it");

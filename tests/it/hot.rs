@@ -183,7 +183,7 @@ fn keys_whose_server_is_out_are_seen_all_the_same() {
     let mut server = Process::memcached();
     let more = "  auto_eject_hosts: true\n  server_failure_limit: 1\n  on_eject: hold\n";
     let (proxy, admin) = start(&[server.address, server.address], "1", more);
-    let proxy = proxy.expect_log("server ejected");
+    let proxy = proxy.expect_log("server ejected").expect_log("have one address");
     server.kill();
     let mut client = proxy.client();
     wait_until("the servers to be out", Duration::from_secs(5), || {

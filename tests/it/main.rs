@@ -8,6 +8,7 @@
 mod admin;
 mod bounded;
 mod chaos;
+mod check;
 mod cli;
 mod clients;
 mod config_errors;

@@ -25,7 +25,7 @@ use clap::Args;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::{DEFAULT_FILE, colour, complain, say};
+use super::{DEFAULT_FILES, colour, complain, say};
 use crate::config;
 use crate::config::model::Port;
 use seen::Seen;
@@ -84,7 +84,7 @@ fn written(text: &str) -> anyhow::Result<String> {
 
 /// The admin port of the configuration file.
 fn configured(file: &Path) -> anyhow::Result<String> {
-    if file == Path::new(DEFAULT_FILE) && !file.exists() {
+    if file == Path::new(DEFAULT_FILES[0]) && !file.exists() {
         return Ok(EXAMPLE.to_owned()); // nobody said where; it is probably where it usually is
     }
     let shown = file.display();

@@ -321,6 +321,7 @@ fn drive(data: &[u8], pool: Pool) {
 fn pool() -> Pool {
     let server = |position: usize| Server {
         name: format!("s{position}"),
+        ring_name: None,
         address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
         weight: 1,
         position,

@@ -108,6 +108,7 @@ impl Plan {
     pub(super) fn config(&self) -> Arc<Config> {
         let servers = (0..self.servers).map(|index| Server {
             name: format!("s{index}"),
+            ring_name: None,
             address: Address::Tcp { host: "sim".to_owned(), port: 1 },
             weight: 1,
             position: index,

@@ -110,6 +110,7 @@ impl Plan {
         let pools = self.pools.iter().enumerate().map(|(index, plan)| {
             let server = |position: usize| Server {
                 name: format!("s{position}"),
+                ring_name: None,
                 address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
                 weight: 1,
                 position,
