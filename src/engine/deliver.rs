@@ -117,7 +117,7 @@ impl Engine {
     fn broken(&mut self, id: LinkId, violation: Violation, now: Instant) {
         let link = &self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let notice = |untold| Notice::Violation { pool, server, violation, untold };
+        let notice = |suppressed| Notice::Violation { pool, server, violation, suppressed };
         self.tell_seldom(Often::Violation, (pool, server), now, notice);
         self.fail_link(id, Failure::Protocol, now);
     }

@@ -83,7 +83,7 @@ pub enum Notice {
         /// For how long it has said nothing to what it was asked.
         silent: Duration,
         /// Times that it happened since it was last told.
-        untold: u32,
+        suppressed: u32,
     },
     /// A server would not be flushed of what it should have forgotten.
     Unflushed {
@@ -92,7 +92,7 @@ pub enum Notice {
         /// The server.
         server: ServerId,
         /// Times that it happened since it was last told.
-        untold: u32,
+        suppressed: u32,
     },
     /// A server answers, and has not come to the end of connections that were given up: what it was asked on them it may
     /// carry out late.
@@ -124,7 +124,7 @@ pub enum Notice {
         /// What it says.
         text: Box<str>,
         /// Times that it happened since it was last told.
-        untold: u32,
+        suppressed: u32,
     },
     /// A server broke the protocol; its connection was closed.
     Violation {
@@ -135,7 +135,7 @@ pub enum Notice {
         /// What it did.
         violation: crate::proto::memcache::response::Violation,
         /// Times that it happened since it was last told.
-        untold: u32,
+        suppressed: u32,
     },
     /// A client was cut off because it held most of what memory there is.
     CutOff {

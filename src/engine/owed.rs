@@ -145,10 +145,10 @@ impl Engine {
             }
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
-                self.tell_seldom(Often::Unflushed, (pool, server), now, |untold| Notice::Unflushed {
+                self.tell_seldom(Often::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
                     pool,
                     server,
-                    untold,
+                    suppressed,
                 });
             }
             // It would not forget one thing, so it must forget all.

@@ -47,7 +47,7 @@ pub struct Slow {
     /// Why it was answered in its server's place.
     pub failure: Option<Failure>,
     /// Slow requests that were not told since the last one that was.
-    pub untold: u64,
+    pub suppressed: u64,
 }
 
 /// Which requests are told.
@@ -56,13 +56,13 @@ pub(super) struct Log {
     /// In nanoseconds; no request takes `u64::MAX` of them.
     threshold: u64,
     bucket: Bucket,
-    untold: u64,
+    suppressed: u64,
 }
 
 impl Log {
     pub(super) fn new(threshold: Option<Duration>) -> Self {
         let threshold = threshold.map_or(u64::MAX, |span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
-        Self { threshold, bucket: Bucket::new(PER_SECOND, BURST), untold: 0 }
+        Self { threshold, bucket: Bucket::new(PER_SECOND, BURST), suppressed: 0 }
     }
 
     const fn is_on(&self) -> bool {
@@ -78,10 +78,10 @@ impl Log {
     /// Whether one more may be told; then how many were not.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.bucket.take(now).is_err() {
-            self.untold += 1;
+            self.suppressed += 1;
             return None;
         }
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -110,7 +110,7 @@ struct Fate {
     /// Why it was answered in its server's place, if it was.
     failure: Option<Failure>,
     /// Slow ones before it that were not told.
-    untold: u64,
+    suppressed: u64,
     now: Instant,
 }
 
@@ -121,8 +121,8 @@ impl Engine {
     pub(super) fn slow_answer(&mut self, id: LinkId, ticket: Ticket, end: Offset, started: Instant) {
         let link = &self.links[id.index()];
         let (pool, now) = (link.pool, link.heard);
-        if let Some(untold) = self.admit_slow(pool, now) {
-            self.tell_slow(id, ticket, end, Fate { started, failure: None, untold, now });
+        if let Some(suppressed) = self.admit_slow(pool, now) {
+            self.tell_slow(id, ticket, end, Fate { started, failure: None, suppressed, now });
         }
     }
 
@@ -133,8 +133,8 @@ impl Engine {
         let pool = session.pool;
         let Some(slot) = session.slot_mut(number) else { return };
         let (started, verb) = (slot.started, slot.verb);
-        let Some(untold) = self.admit_slow(pool, now) else { return };
-        let fate = Fate { started, failure: Some(Failure::TimedOut), untold, now };
+        let Some(suppressed) = self.admit_slow(pool, now) else { return };
+        let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let asked = (id.index, id.generation, number, fragment);
         let is_it =
             |it: &Ticket| (it.session, it.generation, it.number, it.fragment) == asked && !it.is(Ticket::NOREPLY);
@@ -164,9 +164,9 @@ impl Engine {
     ) {
         let is_late = failure == Failure::TimedOut && self.slow.is_on();
         if (is_late || self.slow.is_slow(started, now))
-            && let Some(untold) = self.admit_slow(pool, now)
+            && let Some(suppressed) = self.admit_slow(pool, now)
         {
-            self.tell_lost(pool, server, request, Fate { started, failure: Some(failure), untold, now });
+            self.tell_lost(pool, server, request, Fate { started, failure: Some(failure), suppressed, now });
         }
     }
 
@@ -213,8 +213,20 @@ impl Engine {
             keys += 1;
         });
         let command = if command.is_empty() { verb.name() } else { command };
-        let Fate { started, failure, untold, now } = fate;
+        let Fate { started, failure, suppressed, now } = fate;
         let took = now - started;
-        Slow { pool, server: None, command, keys, key: first, hash, took, waited: None, asked: None, failure, untold }
+        Slow {
+            pool,
+            server: None,
+            command,
+            keys,
+            key: first,
+            hash,
+            took,
+            waited: None,
+            asked: None,
+            failure,
+            suppressed,
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Often {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Told {
     at: Option<Instant>,
-    untold: u32,
+    suppressed: u32,
 }
 
 impl Engine {
@@ -89,11 +89,11 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).stalls.add(1);
         let silent = now - since;
-        self.tell_seldom(Often::Silence, (pool, server), now, |untold| Notice::Stalled {
+        self.tell_seldom(Often::Silence, (pool, server), now, |suppressed| Notice::Stalled {
             pool,
             server,
             silent,
-            untold,
+            suppressed,
         });
         false
     }
@@ -109,12 +109,12 @@ impl Engine {
     ) {
         let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
         if told.at.is_some_and(|at| now - at < TELL_PERIOD) {
-            told.untold = told.untold.saturating_add(1);
+            told.suppressed = told.suppressed.saturating_add(1);
             return;
         }
-        let untold = std::mem::take(&mut told.untold);
+        let suppressed = std::mem::take(&mut told.suppressed);
         told.at = Some(now);
-        self.effects.push_back(Effect::Notice(notice(untold)));
+        self.effects.push_back(Effect::Notice(notice(suppressed)));
     }
 
     /// Tells the operator that limits were reached, as far as that was not told a moment ago.
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn what_happens_often_is_told_seldom_with_how_often() {
         let mut engine = engine();
-        let unflushed = |untold| Notice::Unflushed { pool: POOL, server: SERVER, untold };
+        let unflushed = |suppressed| Notice::Unflushed { pool: POOL, server: SERVER, suppressed };
         for s in [100, 101, 105, 109, 110, 125] {
             engine.tell_seldom(Often::Unflushed, (POOL, SERVER), at(s), unflushed);
         }

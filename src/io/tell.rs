@@ -13,7 +13,7 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Tells of a change of state. `untold` is how often the same happened since it was last told, where that may be often.
+/// Tells of a change of state. `suppressed` is how often the same happened since it was last told, where that may be often.
 pub(super) fn notice(config: &Config, notice: &Notice) {
     let name = |pool: PoolId, server: ServerId| {
         let pool = &config.pools[pool.index()];
@@ -31,10 +31,10 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
             let (away_ms, forgotten_keys) = (millis(*away), repaid);
             info!(pool, server, address, away_ms, probes, restarted, forgotten_keys, flushed, "server restored");
         }
-        Notice::Stalled { pool, server, silent, untold } => {
+        Notice::Stalled { pool, server, silent, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
             let silent_ms = millis(*silent);
-            info!(pool, server, address, silent_ms, untold, "server is silent, requests are answered in its place");
+            info!(pool, server, address, silent_ms, suppressed, "server is silent, requests are answered in its place");
         }
         Notice::Unfinished { pool, server, connections } => {
             let (pool, server, address) = name(*pool, *server);
@@ -42,22 +42,25 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
                         on them may be carried out late";
             warn!(pool, server, address, connections, "{text}");
         }
-        Notice::Unflushed { pool, server, untold } => {
+        Notice::Unflushed { pool, server, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
-            warn!(pool, server, address, untold, "server refuses flush_all, and may hold what it was told to forget");
+            warn!(
+                pool,
+                server, address, suppressed, "server refuses flush_all, and may hold what it was told to forget"
+            );
         }
         Notice::HeldBack { pool, server, wait } => {
             let (pool, server, address) = name(*pool, *server);
             warn!(pool, server, address, wait_ms = millis(*wait), "server is well but flapping, kept out of the ring");
         }
-        Notice::Denied { pool, server, term, text, untold } => {
+        Notice::Denied { pool, server, term, text, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
             let (refused, reply) = (term.name(), &**text);
-            warn!(pool, server, address, refused, reply, untold, "server refuses what a connection needs");
+            warn!(pool, server, address, refused, reply, suppressed, "server refuses what a connection needs");
         }
-        Notice::Violation { pool, server, violation, untold } => {
+        Notice::Violation { pool, server, violation, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
-            warn!(pool, server, address, ?violation, untold, "server broke the protocol, connection closed");
+            warn!(pool, server, address, ?violation, suppressed, "server broke the protocol, connection closed");
         }
         Notice::CutOff { pool, held, most, clients } => {
             let pool = config.pools[pool.index()].name.as_str();
@@ -104,7 +107,7 @@ pub(super) fn slow(config: &Config, slow: &Slow) {
         waited_ms = slow.waited.map(ms),
         server_ms = slow.asked.map(ms),
         cause = slow.failure.map(|failure| failure.name()),
-        untold = slow.untold,
+        suppressed = slow.suppressed,
         "slow request"
     );
 }

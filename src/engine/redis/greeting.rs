@@ -134,12 +134,12 @@ impl Engine {
             }
             Err((term, text)) => {
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
-                self.tell_seldom(Often::Denied, (pool, server), now, |untold| Notice::Denied {
+                self.tell_seldom(Often::Denied, (pool, server), now, |suppressed| Notice::Denied {
                     pool,
                     server,
                     term,
                     text,
-                    untold,
+                    suppressed,
                 });
                 self.fail_link(id, Failure::Denied, now);
             }
