@@ -267,7 +267,7 @@ impl Shared {
                 out.extend_from_slice(b"\r\nEND\r\n");
             }
             Request::Version => out.extend_from_slice(reply::VERSION),
-            Request::Verbosity { noreply } => out.extend_from_slice(if noreply { b"" } else { reply::OK }),
+            Request::Verbosity { noreply, .. } => out.extend_from_slice(if noreply { b"" } else { reply::OK }),
             Request::MetaNoop => out.extend_from_slice(reply::META_NOOP),
             Request::Quit => {}
         }

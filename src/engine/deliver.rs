@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Response, Status, Violation};
+use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{Verb, reply, stats};
 use crate::time::Instant;
 use std::time::Duration;
@@ -415,6 +416,7 @@ impl Engine {
                 return None;
             }
             slot.waiting -= 1;
+            let mut said = None;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match (merge.as_mut(), status) {
                 (Merge::Gather(gather), _) => match forgiven {
@@ -426,11 +428,20 @@ impl Engine {
                     }
                     None => gather.came(ticket.fragment, response[0]),
                 },
+                (merge, _) if let Some(failure) = forgiven => {
+                    let server = merge.fragments().get(usize::from(ticket.fragment)).map(|part| part.server);
+                    counters.count_degraded(pool, server, failure);
+                    merge.failed(failure, false);
+                }
                 (Merge::Listing(listing), Status::Done) => {
-                    listing.summed.add(response[0], listing.keep_first);
+                    listing.summed.add(response[0]);
                     listing.answered = true;
                 }
-                _ if forgiven.is_some() => {}
+                (Merge::Version(lowest), Status::Done) => {
+                    let version = Version::find(response[0]);
+                    lowest.version = Version::lower(version.clone(), lowest.version.take());
+                    said = lowest.servers.get(usize::from(ticket.fragment)).map(|part| (part.server, version));
+                }
                 (merge, Status::Error | Status::OutOfMemory) => merge.error(response[0]),
                 _ => {}
             }
@@ -440,6 +451,9 @@ impl Engine {
             session.held += after - before;
             if forgiven.is_some() {
                 self.doubt_watch(id);
+            }
+            if let Some((server, version)) = said {
+                self.learn_version(pool, server, version);
             }
             if done {
                 self.advance(id);

@@ -1,4 +1,4 @@
-//! Requests that go to every server of a pool: `flush_all` and `stats`.
+//! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
 use super::degrade::Asked;
 use super::link::Ticket;
@@ -9,7 +9,7 @@ use crate::config::model::{OnFailure, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::StatsOf;
-use crate::proto::memcache::stats::Summed;
+use crate::proto::memcache::stats::{Kind, Own, Summed};
 use crate::proto::memcache::{Verb, encode, reply};
 use crate::time::Instant;
 
@@ -22,53 +22,64 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) {
-        let asked = Asked {
-            verb: Verb::FlushAll,
-            noreply,
-            quiet: false,
-            conditional: false,
-            key: b"",
-            echo: b"",
-            in_place: None,
-            started,
-        };
-        let merge = Merge::Word(Word { word: reply::OK, error: None, servers: Vec::new() });
-        self.fan_out(id, asked, 0, merge, now, |out| encode::flush_all(out, delay));
+        let asked = Asked { noreply, ..Asked::get(Verb::FlushAll, started) };
+        let merge = Merge::Word(Word { word: reply::OK, strict: false, error: None, servers: Vec::new() });
+        self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
+    }
+
+    pub(super) fn verbosity(&mut self, id: SessionId, level: u64, noreply: bool, started: Instant, now: Instant) {
+        let asked = Asked { noreply, ..Asked::get(Verb::Stats, started) };
+        self.order(id, asked, reply::OK, now, |out| encode::verbosity(out, level));
+    }
+
+    /// Tells every server to do something, and says `word` if all have.
+    fn order(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        word: &'static [u8],
+        now: Instant,
+        write: impl Fn(&mut Vec<u8>),
+    ) {
+        let merge = Merge::Word(Word { word, strict: true, error: None, servers: Vec::new() });
+        self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, write);
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
-        let asked = Asked {
-            verb: Verb::Stats,
-            noreply: false,
-            quiet: false,
-            conditional: false,
-            key: b"",
-            echo: b"",
-            in_place: None,
-            started,
-        };
-        let (sub, keep_first): (&[u8], bool) = match of {
+        let asked = Asked::get(Verb::Stats, started);
+        let kind = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
             StatsOf::Order(order) => {
                 let word: &'static [u8] = if order == b"reset" { b"RESET\r\n" } else { reply::OK };
-                let merge = Merge::Word(Word { word, error: None, servers: Vec::new() });
-                return self.fan_out(id, asked, 0, merge, now, |out| encode::stats(out, order));
+                return self.order(id, asked, word, now, |out| encode::stats(out, order));
             }
-            StatsOf::General => (b"", false),
-            StatsOf::Servers(sub) => (sub, sub == b"settings"),
+            StatsOf::Servers(b"settings") => Kind::First,
+            StatsOf::Servers(b"conns") | StatsOf::Cachedump { .. } => Kind::Lines,
+            StatsOf::General | StatsOf::Servers(_) => Kind::Fields,
         };
-        let listing =
-            Listing { summed: Summed::default(), keep_first, error: None, answered: false, servers: Vec::new() };
-        self.fan_out(id, asked, Ticket::LISTING, Merge::Listing(listing), now, |out| encode::stats(out, sub));
+        let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool));
+        let summed = Summed::new(kind, Own { pid: std::process::id(), version });
+        let listing = Merge::Listing(Listing { summed, error: None, answered: false, servers: Vec::new() });
+        self.fan_out(id, asked, Ticket::LISTING, (listing, &self.all_servers(id)), now, |out| match of {
+            StatsOf::Cachedump { class, limit } => encode::cachedump(out, class, limit),
+            StatsOf::Servers(sub) | StatsOf::Order(sub) => encode::stats(out, sub),
+            StatsOf::General | StatsOf::Proxy => encode::stats(out, b""),
+        });
     }
 
-    /// Sends one request to every server and has `merge` wait for the responses.
-    fn fan_out(
+    /// The servers of a client's pool, in the ring or not.
+    fn all_servers(&self, id: SessionId) -> Vec<ServerId> {
+        let count = self.session_ref(id).map_or(0, |session| self.pools[session.pool.index()].live.len());
+        (0..count).map(server_id).collect()
+    }
+
+    /// Sends one request to each of some servers and has `merge` wait for the responses.
+    pub(super) fn fan_out(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
         marks: u8,
-        mut merge: Merge,
+        (mut merge, whom): (Merge, &[ServerId]),
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
     ) {
@@ -76,7 +87,7 @@ impl Engine {
         let (pool, number) = (session.pool, session.next_number());
         let mut links = Vec::new();
         let mut outcome = Outcome::Done;
-        for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
+        for &server in whom {
             let live = self.pools[pool.index()].live[server.index()];
             let link = if live { self.link_to(pool, id, server, now) } else { Err(Failure::Ejected) };
             match link {
@@ -85,9 +96,7 @@ impl Engine {
                     self.undelivered(pool, server, asked.verb, 0, now);
                     self.count_degraded(id, Some(server), failure);
                     outcome = self.failed_outcome(pool);
-                    if self.policy(pool) == OnFailure::Error {
-                        merge.failed(failure);
-                    }
+                    merge.failed(failure, self.policy(pool) == OnFailure::Error);
                 }
             }
         }
@@ -98,6 +107,7 @@ impl Engine {
             Merge::Values(_) | Merge::Gather(_) => {}
             Merge::Word(word) => word.servers = fragments.collect(),
             Merge::Listing(listing) => listing.servers = fragments.collect(),
+            Merge::Version(lowest) => lowest.servers = fragments.collect(),
         }
         if links.is_empty() {
             self.end_request(pool, outcome);
@@ -141,6 +151,7 @@ impl Engine {
         match merge {
             Merge::Word(word) => body.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
             Merge::Listing(listing) => body.extend_from_slice(listing.error.as_deref().unwrap_or(reply::END)),
+            Merge::Version(lowest) => lowest.write(&mut body),
             Merge::Values(_) | Merge::Gather(_) => reply::miss(&mut body, verb, b""),
         }
         self.answer(id, &body);

@@ -97,6 +97,7 @@ impl Engine {
         }
         self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
+        self.doubt_version(pool, server);
         self.end_crowd(id);
         self.resumable.extend(stalled);
         if let Purpose::Dedicated(owner) = purpose {
@@ -291,8 +292,7 @@ impl Engine {
                 slot.outcome = slot.outcome.max(outcome);
                 match merge.as_mut() {
                     Merge::Gather(gather) => gather.lost(fragment, told),
-                    merge if errors => merge.failed(failure),
-                    _ => {}
+                    merge => merge.failed(failure, errors),
                 }
                 self.count_degraded(id, Some(server), failure);
             }

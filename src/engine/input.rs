@@ -418,17 +418,16 @@ impl Engine {
                 return self.send_one(id, asked, 0, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
-            Request::FlushAll { .. } | Request::Stats(_)
+            Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
                 if self.crowded > 0 && self.holds_back_all(id, started, now) =>
             {
                 return Outcome::Stalled;
             }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
-            Request::Version => self.answer(id, reply::VERSION),
+            Request::Version => self.servers_version(id, started, now),
             Request::MetaNoop => self.answer(id, reply::META_NOOP),
-            Request::Verbosity { noreply: false } => self.answer(id, reply::OK),
-            Request::Verbosity { noreply: true } => {}
+            Request::Verbosity { level, noreply } => self.verbosity(id, level, noreply, started, now),
             Request::Quit => {
                 if let Some(session) = self.session(id) {
                     session.closing = true;

@@ -4,6 +4,7 @@ use super::output::Output;
 use super::redis::gather::Gather;
 use crate::config::model::ServerId;
 use crate::failure::Failure;
+use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{reply, stats};
 
 /// What the responses of several servers become.
@@ -11,10 +12,12 @@ use crate::proto::memcache::{reply, stats};
 pub(crate) enum Merge {
     /// Values of a multi-get, in the order of the request.
     Values(Values),
-    /// One word from all servers: `flush_all`, `stats reset`.
+    /// One word from all servers: `flush_all`, `stats reset`, `verbosity`.
     Word(Word),
     /// `stats` listings, added up.
     Listing(Listing),
+    /// `version`.
+    Version(Lowest),
     /// Redis: whatever is to be made of them.
     Gather(Gather),
 }
@@ -155,6 +158,8 @@ impl Values {
 pub(crate) struct Word {
     /// The word when all is well.
     pub(crate) word: &'static [u8],
+    /// It is said only if every server has done it. Otherwise it is said as well if a server is out that is owed it.
+    pub(crate) strict: bool,
     /// The first error line that a server answered.
     pub(crate) error: Option<Vec<u8>>,
     pub(crate) servers: Vec<Fragment>,
@@ -164,12 +169,30 @@ pub(crate) struct Word {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) summed: stats::Summed,
-    /// Values are taken from the first server, not added.
-    pub(crate) keep_first: bool,
     /// The first error line that a server answered.
     pub(crate) error: Option<Vec<u8>>,
     pub(crate) answered: bool,
     pub(crate) servers: Vec<Fragment>,
+}
+
+/// The lowest version of some servers.
+#[derive(Debug)]
+pub(crate) struct Lowest {
+    /// The lowest so far.
+    pub(crate) version: Option<Version>,
+    pub(crate) servers: Vec<Fragment>,
+}
+
+impl Lowest {
+    /// Appends the answer to `version`.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match &self.version {
+            Some(version) => {
+                [&b"VERSION "[..], version.word(), b"\r\n"].iter().for_each(|part| out.extend_from_slice(part))
+            }
+            None => out.extend_from_slice(reply::VERSION),
+        }
+    }
 }
 
 impl Merge {
@@ -179,6 +202,7 @@ impl Merge {
             Self::Values(values) => &values.fragments,
             Self::Word(word) => &word.servers,
             Self::Listing(listing) => &listing.servers,
+            Self::Version(lowest) => &lowest.servers,
             Self::Gather(gather) => &gather.servers,
         }
     }
@@ -189,6 +213,7 @@ impl Merge {
             Self::Values(values) => &mut values.fragments,
             Self::Word(word) => &mut word.servers,
             Self::Listing(listing) => &mut listing.servers,
+            Self::Version(lowest) => &mut lowest.servers,
             Self::Gather(gather) => &mut gather.servers,
         };
         fragments.get_mut(usize::from(fragment)).is_some_and(|fragment| !std::mem::replace(&mut fragment.done, true))
@@ -200,16 +225,20 @@ impl Merge {
             Self::Values(values) => &mut values.error,
             Self::Word(word) => &mut word.error,
             Self::Listing(listing) => &mut listing.error,
-            Self::Gather(_) => return, // each of its parts has its own
+            Self::Gather(_) => return,  // each of its parts has its own
+            Self::Version(_) => return, // the others' is told
         };
         if error.is_none() {
             *error = Some(line.to_vec());
         }
     }
 
-    /// A server failed, and the pool tells failures as errors.
-    pub(crate) fn failed(&mut self, failure: Failure) {
-        self.error(reply::error(failure));
+    /// A server failed. It is told if the pool tells failures as `errors`, and where nobody is to think that it has done
+    /// what it was told.
+    pub(crate) fn failed(&mut self, failure: Failure, errors: bool) {
+        if errors || matches!(self, Self::Word(word) if word.strict) {
+            self.error(reply::error(failure));
+        }
     }
 
     /// Appends what the client gets.
@@ -218,6 +247,11 @@ impl Merge {
             Self::Values(values) => values.write(out),
             Self::Gather(gather) => gather.write(out),
             Self::Word(word) => out.append(word.error.as_deref().unwrap_or(word.word)),
+            Self::Version(lowest) => {
+                let mut text = Vec::new();
+                lowest.write(&mut text);
+                out.push(text);
+            }
             Self::Listing(listing) => match &listing.error {
                 Some(error) if !listing.answered => out.append(error),
                 _ => {
@@ -234,7 +268,8 @@ impl Merge {
         match self {
             Self::Values(values) => values.blocks.len() + values.keys.len() * size_of::<KeySlot>(),
             Self::Gather(gather) => gather.footprint(),
-            Self::Word(_) | Self::Listing(_) => 0,
+            Self::Listing(listing) => listing.summed.footprint(),
+            Self::Word(_) | Self::Version(_) => 0,
         }
     }
 }

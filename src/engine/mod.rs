@@ -55,6 +55,7 @@ mod slow;
 mod stall;
 mod timers;
 mod values;
+mod version;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -140,6 +141,8 @@ struct PoolState {
     dedicated: usize,
     /// For each server, those of them that no client needs at the moment, the one that was used last at the end.
     spares: Vec<VecDeque<LinkId>>,
+    /// For each server, what it calls its version.
+    versions: Vec<version::Known>,
     /// It is to be looked at whether subscriptions are where they belong.
     moves: bool,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
@@ -273,6 +276,7 @@ impl Engine {
                 probe_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
                 spares: vec![VecDeque::new(); pool.servers.len()],
+                versions: vec![version::Known::default(); pool.servers.len()],
                 moves: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 limits: [(None, 0); 3],

@@ -107,7 +107,7 @@ fn a_listing_that_is_too_long_is_no_failure() {
     let mut direct = server.client();
     assert_eq!(direct.ask("stats detail on\r\n"), "OK");
     let prefix = "p".repeat(200);
-    let gets: String = (0..8000).map(|number| format!("get {prefix}{number}:k\r\n")).collect();
+    let gets: String = (0..10_000).map(|number| format!("get {prefix}{number}:k\r\n")).collect();
     direct.exchange(gets.as_bytes());
     let proxy = pool(&server, "miss");
     let mut client = proxy.client();

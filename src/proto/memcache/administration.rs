@@ -27,7 +27,7 @@ pub(super) fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> P
         }
         b"verbosity" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
         b"verbosity" => match number::unsigned(tokens[0]) {
-            Some(_) => complete(len, Request::Verbosity { noreply }),
+            Some(level) => complete(len, Request::Verbosity { level, noreply }),
             None => refuse(Refusal::BadFormat),
         },
         b"stats" => stats(len, rest, &tokens[..count.min(4)]),
@@ -51,7 +51,11 @@ fn stats<'a>(len: usize, rest: &'a [u8], tokens: &[&'a [u8]]) -> Parsed<'a> {
         [b"detail", b"off", ..] => ask(StatsOf::Order(b"detail off")),
         [b"detail", b"dump", ..] => ask(StatsOf::Servers(b"detail dump")),
         [b"detail", ..] => refused(len, Refusal::BadStatsDetail),
-        [b"cachedump", ..] => refused(len, Refusal::NoCachedump),
+        [b"cachedump", class, limit, ..] => match (number::unsigned(class), number::unsigned(limit)) {
+            (Some(class), Some(limit)) => ask(StatsOf::Cachedump { class, limit }),
+            _ => refused(len, Refusal::BadFormat),
+        },
+        [b"cachedump", ..] => refused(len, Refusal::BadStats),
         [b"settings" | b"items" | b"slabs" | b"sizes" | b"conns" | b"extstore", ..] => {
             if rest.iter().any(|&byte| is_control(byte)) {
                 return refused(len, Refusal::BadStats);

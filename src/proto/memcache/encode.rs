@@ -171,6 +171,27 @@ pub fn flush_all(out: &mut Vec<u8>, delay: Option<i32>) {
     line_end(out);
 }
 
+/// Appends `version`.
+pub fn version(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"version\r\n");
+}
+
+/// Appends `verbosity`.
+pub fn verbosity(out: &mut Vec<u8>, level: u64) {
+    out.extend_from_slice(b"verbosity ");
+    number::push(out, level);
+    line_end(out);
+}
+
+/// Appends `stats cachedump`.
+pub fn cachedump(out: &mut Vec<u8>, class: u64, limit: u64) {
+    out.extend_from_slice(b"stats cachedump ");
+    number::push(out, class);
+    out.push(b' ');
+    number::push(out, limit);
+    line_end(out);
+}
+
 /// Appends `stats` with a sub-command, which may be empty.
 pub fn stats(out: &mut Vec<u8>, sub: &[u8]) {
     out.extend_from_slice(b"stats");

@@ -14,13 +14,15 @@ pub mod reply;
 pub mod request;
 pub mod response;
 pub mod stats;
+pub mod version;
 mod words;
 
 /// Longest key, in bytes (memcached's `KEY_MAX_LENGTH`).
 pub const KEY_LIMIT: usize = 250;
 
-/// Longest command line that is not a list of keys, in bytes. memcached gives up at 2,048 without a line end.
-pub const LINE_LIMIT: usize = 8 << 10;
+/// Most bytes without a line end that are taken for the beginning of a command line, unless it lists keys. memcached gives
+/// up behind as many.
+pub const LINE_LIMIT: usize = LINE_SAFE;
 
 /// Longest line that memcached is sure to take whole, in bytes. Of a longer one it may have read only a part, and then it
 /// closes the connection, unless the line begins with `get ` or `gets `.

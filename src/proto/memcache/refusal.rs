@@ -24,7 +24,6 @@ pub enum Refusal {
     NoShutdown,
     NoWatch,
     NoCacheMemlimit,
-    NoCachedump,
     NoServerCommand,
 }
 
@@ -53,7 +52,6 @@ impl Refusal {
             Self::NoShutdown => b"ERROR: shutdown not enabled\r\n",
             Self::NoWatch => b"CLIENT_ERROR watch commands not allowed\r\n",
             Self::NoCacheMemlimit => b"CLIENT_ERROR cache_memlimit not allowed through a proxy\r\n",
-            Self::NoCachedump => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             Self::NoServerCommand => b"CLIENT_ERROR not allowed through a proxy, ask the server itself\r\n",
         }
     }

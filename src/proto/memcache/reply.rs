@@ -8,8 +8,9 @@
 use super::Verb;
 use crate::failure::Failure;
 
-/// The answer to `version`. The number in front is the level of the protocol, since clients choose features by it.
-pub const VERSION: &[u8] = concat!("VERSION 1.6.18 softmiss/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes();
+/// The answer to `version` while that of no server is known: the protocol that is spoken here, as clients choose by it
+/// what they may ask.
+pub const VERSION: &[u8] = b"VERSION 1.6.18\r\n";
 
 /// The answer to `mn`.
 pub const META_NOOP: &[u8] = b"MN\r\n";

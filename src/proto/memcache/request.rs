@@ -113,8 +113,10 @@ pub enum Request<'a> {
     Stats(StatsOf<'a>),
     /// `version`.
     Version,
-    /// `verbosity N`, acknowledged and otherwise without effect.
+    /// `verbosity N`: every server is told.
     Verbosity {
+        /// How much it is to log.
+        level: u64,
         /// No answer is wanted.
         noreply: bool,
     },
@@ -133,6 +135,13 @@ pub enum StatsOf<'a> {
     Proxy,
     /// A sub-command that is passed to every server, with its arguments: `settings`, `items`, `slabs` and so on.
     Servers(&'a [u8]),
+    /// `stats cachedump`: keys of a slab class, as every server lists them.
+    Cachedump {
+        /// The slab class.
+        class: u64,
+        /// Most keys of each server; 0: all that it tells.
+        limit: u64,
+    },
     /// `stats reset` or `stats detail on|off`: every server is told, one word comes back.
     Order(&'a [u8]),
 }

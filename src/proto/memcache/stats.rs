@@ -1,12 +1,16 @@
-//! `stats` of several servers as one: numbers are added, other values are taken from the first server that has them.
+//! `stats` of several servers as one: each field by its [`Rule`].
+
+mod fields;
 
 use std::collections::BTreeMap;
 
 use super::number;
 use super::response::{Line, Response, Status, Violation, error_status, line};
+use super::version::Version;
+pub use fields::{Rule, rule};
 
-/// Most bytes of one server's listing.
-pub const LISTING_LIMIT: usize = 1 << 20;
+/// Most bytes of one server's listing. memcached lists 2 MiB of a slab class at most.
+pub const LISTING_LIMIT: usize = (2 << 20) + (64 << 10);
 
 /// Reads a whole `STAT ...` listing through its `END`, or an error line. `looked` is how far an earlier call has looked at
 /// the same bytes, at first 0.
@@ -29,8 +33,7 @@ pub fn listing(input: &[u8], looked: &mut usize) -> Response {
         if line == b"END" {
             return Response::Complete { len: at, status: Status::Done, strip: 0..0 };
         }
-        // `stats detail dump` answers lines that start with PREFIX.
-        if line.starts_with(b"STAT ") || line.starts_with(b"PREFIX ") {
+        if is_row(line) {
             continue;
         }
         return match error_status(line) {
@@ -38,6 +41,11 @@ pub fn listing(input: &[u8], looked: &mut usize) -> Response {
             _ => Response::Broken(Violation::UnexpectedLine),
         };
     }
+}
+
+/// Whether it is a line of a listing: `stats detail dump` has `PREFIX`, `stats cachedump` has `ITEM`.
+fn is_row(line: &[u8]) -> bool {
+    line.starts_with(b"STAT ") || line.starts_with(b"ITEM ") || line.starts_with(b"PREFIX ")
 }
 
 /// As [`listing`], of one whose beginning was too large: drops what has come, up to its end.
@@ -55,7 +63,7 @@ pub fn rest_of_listing(input: &[u8]) -> Response {
         if line == b"END" {
             return Response::TooLarge { len: at, whole: true };
         }
-        if !line.starts_with(b"STAT ") && !line.starts_with(b"PREFIX ") {
+        if !is_row(line) {
             return Response::Broken(Violation::UnexpectedLine);
         }
     }
@@ -70,12 +78,40 @@ pub fn number(listing: &[u8], name: &[u8]) -> Option<u64> {
     })
 }
 
+/// What becomes of the listings of several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Each field by its [`Rule`].
+    #[default]
+    Fields,
+    /// Each field as the first server has it: settings.
+    First,
+    /// All lines of all servers, one server's behind the other's: what is told of connections and of items.
+    Lines,
+}
+
+/// What this process has to say in a listing of its pool's servers.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Its process id.
+    pub pid: u32,
+    /// The lowest version that is known of servers of the pool, whether they answer now or not.
+    pub version: Option<Version>,
+}
+
 /// What several servers listed, in the order in which the names first came.
 #[derive(Debug, Default)]
 pub struct Summed {
+    kind: Kind,
+    own: Own,
+    /// What stands before the value on each line, and the value.
     lines: Vec<(Vec<u8>, Value)>,
     /// Where the line of each name is.
     places: BTreeMap<Vec<u8>, usize>,
+    /// All lines, where they are not put together.
+    text: Vec<u8>,
+    /// Bytes of names and values.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -85,49 +121,61 @@ enum Value {
     Word(Vec<u8>),
 }
 
-/// Numbers of which the sum means nothing: the first server's is kept.
-fn is_kept(name: &[u8]) -> bool {
-    const KEPT: [&[u8]; 8] =
-        [b"pid", b"time", b"pointer_size", b"verbosity", b"tcpport", b"udpport", b"hash_power_level", b"chunk_size"];
-    let last = name.rsplit(|&byte| byte == b':').next().unwrap_or(name);
-    KEPT.contains(&last)
-}
-
-/// Numbers of which the largest is told: how long the oldest server has been up.
-fn is_largest(name: &[u8]) -> bool {
-    name == b"uptime"
-}
-
 impl Summed {
-    /// Adds one server's listing. `keep_first` takes every value from the first server (for settings).
-    pub fn add(&mut self, listing: &[u8], keep_first: bool) {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(kind: Kind, own: Own) -> Self {
+        Self { kind, own, ..Self::default() }
+    }
+
+    /// Adds one server's listing.
+    pub fn add(&mut self, listing: &[u8]) {
+        if self.kind == Kind::Lines {
+            let lines = listing.trim_ascii_end();
+            return self.text.extend_from_slice(lines.strip_suffix(b"END").unwrap_or(lines));
+        }
         for text in listing.split(|&byte| byte == b'\n') {
             let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let Some(rest) = text.strip_prefix(b"STAT ") else { continue };
-            let split = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
-            let (name, value) = (&rest[..split], rest.get(split + 1..).unwrap_or_default());
+            let Some(at) = [&b"STAT "[..], b"PREFIX "].iter().find(|tag| text.starts_with(tag)).map(|tag| tag.len())
+            else {
+                continue;
+            };
+            let end = text[at..].iter().position(|&byte| byte == b' ').map_or(text.len(), |blank| at + blank);
+            let (name, value) = (&text[..end], text.get(end + 1..).unwrap_or_default());
             let value = Value::read(value);
             match self.places.get(name).and_then(|place| self.lines.get_mut(*place)) {
                 None => {
+                    self.held += 2 * name.len() + size_of::<(Vec<u8>, Value)>();
                     self.places.insert(name.to_vec(), self.lines.len());
                     self.lines.push((name.to_vec(), value));
                 }
-                Some(_) if keep_first || is_kept(name) => {}
-                Some((_, sum)) => sum.add(value, is_largest(name)),
+                Some(_) if self.kind == Kind::First => {}
+                Some((_, sum)) => sum.add(value, rule(&name[at..])),
             }
         }
     }
 
+    /// Bytes that it holds.
+    #[must_use]
+    pub const fn footprint(&self) -> usize {
+        self.held + self.text.len()
+    }
+
     /// Appends the listing and its `END`.
     pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text);
         for (name, value) in &self.lines {
-            out.extend_from_slice(b"STAT ");
             out.extend_from_slice(name);
             out.push(b' ');
-            match value {
-                Value::Count(count) => number::push(out, *count),
-                Value::Fraction(fraction) => out.extend_from_slice(format!("{fraction:.6}").as_bytes()),
-                Value::Word(word) => out.extend_from_slice(word),
+            match (&name[..], value) {
+                (b"STAT pid", _) => number::push(out, self.own.pid.into()),
+                (b"STAT version", Value::Word(word)) => {
+                    let version = Version::lower(Version::find(word), self.own.version.clone());
+                    out.extend_from_slice(version.as_ref().map_or(word, Version::word));
+                }
+                (_, Value::Count(count)) => number::push(out, *count),
+                (_, Value::Fraction(fraction)) => out.extend_from_slice(format!("{fraction:.6}").as_bytes()),
+                (_, Value::Word(word)) => out.extend_from_slice(word),
             }
             out.extend_from_slice(b"\r\n");
         }
@@ -151,13 +199,50 @@ impl Value {
         }
     }
 
-    fn add(&mut self, other: Self, largest: bool) {
+    fn add(&mut self, other: Self, rule: Rule) {
         match (self, other) {
-            (Self::Count(sum), Self::Count(more)) if largest => *sum = (*sum).max(more),
-            (Self::Count(sum), Self::Count(more)) => *sum = sum.saturating_add(more),
-            (Self::Fraction(sum), Self::Fraction(more)) => *sum += more,
-            _ => {} // a word, or two servers that do not agree on the kind: the first one's stays
+            (Self::Count(value), Self::Count(more)) => {
+                *value = match rule {
+                    Rule::Sum => value.saturating_add(more),
+                    Rule::Smallest => (*value).min(more),
+                    Rule::Largest => (*value).max(more),
+                    Rule::First | Rule::Version | Rule::Own => *value,
+                };
+            }
+            (Self::Fraction(sum), Self::Fraction(more)) if rule == Rule::Sum => *sum += more,
+            (Self::Word(word), Self::Word(other)) if rule == Rule::Version => {
+                let lowest = Version::lower(Version::find(word), Version::find(&other));
+                if let Some(lowest) = lowest {
+                    *word = lowest.word().to_vec();
+                }
+            }
+            (Self::Word(row), Self::Word(more)) if rule == Rule::Sum => add_rows(row, &more),
+            _ => {} // two servers that do not agree on the kind: the first one's stays
         }
+    }
+}
+
+/// Adds up what stands in two rows of words and numbers in turn (`get 2 hit 1`), if the words are the same.
+fn add_rows(row: &mut Vec<u8>, more: &[u8]) {
+    let blank = |byte: &u8| *byte == b' ';
+    let mut out = Vec::with_capacity(row.len());
+    let mut numbers = 0;
+    let mut others = more.split(blank);
+    for word in row.split(blank) {
+        let Some(other) = others.next() else { return };
+        match (number::digits_only(word), number::digits_only(other)) {
+            (Some(one), Some(other)) => {
+                number::push(&mut out, one.saturating_add(other));
+                numbers += 1;
+            }
+            (None, None) if word == other => out.extend_from_slice(word),
+            _ => return,
+        }
+        out.push(b' ');
+    }
+    if numbers > 0 && others.next().is_none() {
+        out.pop();
+        *row = out;
     }
 }
 
@@ -165,23 +250,95 @@ impl Value {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_add_up_and_words_stay() {
-        let mut summed = Summed::default();
-        summed.add(
-            b"STAT pid 7\r\nSTAT uptime 10\r\nSTAT version 1.6.18\r\nSTAT rusage_user 0.500000\r\nSTAT get_hits 3\r\nEND\r\n",
-            false,
-        );
-        summed.add(
-            b"STAT pid 9\r\nSTAT uptime 50\r\nSTAT version 1.6.20\r\nSTAT rusage_user 0.250000\r\nSTAT get_hits 4\r\nSTAT more 1\r\nEND\r\n",
-            false,
-        );
+    /// Every field that memcached tells, up to 1.6.39, by what becomes of it.
+    const FIELDS: [(Rule, &str); 6] = [
+        (Rule::Own, "pid"),
+        (Rule::Version, "version"),
+        (Rule::First, "libevent pointer_size slab_reassign_last_busy_status 1:chunk_size 1:chunks_per_page"),
+        (Rule::Smallest, "uptime accepting_conns"),
+        (
+            Rule::Largest,
+            "time hash_power_level hash_is_expanding slab_reassign_running lru_crawler_running \
+             time_since_server_cert_refresh items:1:age items:1:age_hot items:1:age_warm items:1:evicted_time active_slabs",
+        ),
+        (
+            Rule::Sum,
+            "rusage_user rusage_system max_connections curr_connections total_connections rejected_connections \
+             connection_structures response_obj_oom response_obj_count response_obj_bytes read_buf_count read_buf_bytes \
+             read_buf_bytes_free read_buf_oom reserved_fds cmd_get cmd_set cmd_flush cmd_touch cmd_meta get_hits \
+             get_misses get_expired get_flushed get_extstore get_aborted_extstore get_oom_extstore recache_from_extstore \
+             miss_from_extstore badcrc_from_extstore delete_misses delete_hits incr_misses incr_hits decr_misses decr_hits \
+             cas_misses cas_hits cas_badval touch_hits touch_misses store_too_large store_no_memory auth_cmds auth_errors \
+             idle_kicks bytes_read bytes_written limit_maxbytes listen_disabled_num time_in_listen_disabled_us threads \
+             conn_yields hash_bytes slab_reassign_rescues slab_reassign_chunk_rescues slab_reassign_evictions_nomem \
+             slab_reassign_inline_reclaim slab_reassign_busy_items slab_reassign_busy_deletes slab_reassign_busy_nomem \
+             slabs_moved lru_crawler_starts lru_maintainer_juggles malloc_fails log_worker_dropped log_worker_written \
+             log_watcher_skipped log_watcher_sent log_watchers unexpected_napi_ids round_robin_fallback bytes curr_items \
+             total_items slab_global_page_pool expired_unfetched evicted_unfetched evicted_active evictions reclaimed \
+             crawler_reclaimed crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru \
+             direct_reclaims lru_bumps_dropped items:1:number items:1:number_hot items:1:number_warm items:1:number_cold \
+             items:1:number_temp items:1:mem_requested items:1:evicted items:1:evicted_nonzero items:1:outofmemory \
+             items:1:tailrepairs items:1:reclaimed items:1:hits_to_hot items:1:hits_to_temp 1:total_pages 1:total_chunks \
+             1:used_chunks 1:free_chunks 1:free_chunks_end 1:mem_requested 1:get_hits 1:cmd_set total_malloced 96 1184",
+        ),
+    ];
+
+    fn together(kind: Kind, own: Own, listings: &[&[u8]]) -> String {
+        let mut summed = Summed::new(kind, own);
+        listings.iter().for_each(|listing| summed.add(listing));
         let mut out = Vec::new();
         summed.write(&mut out);
-        assert_eq!(
-            String::from_utf8_lossy(&out),
-            "STAT pid 7\r\nSTAT uptime 50\r\nSTAT version 1.6.18\r\nSTAT rusage_user 0.750000\r\nSTAT get_hits 7\r\nSTAT more 1\r\nEND\r\n"
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn every_field_has_its_rule() {
+        for (wanted, names) in FIELDS {
+            for name in names.split_ascii_whitespace() {
+                assert_eq!(rule(name.as_bytes()), wanted, "{name}");
+                let listing = |value: &str| format!("STAT {name} {value}\r\nEND\r\n").into_bytes();
+                let own = Own { pid: 5, version: Version::find(b"1.6.9") };
+                let found = together(Kind::Fields, own, &[&listing("3"), &listing("1"), &listing("4")]);
+                let expected = match wanted {
+                    Rule::Sum => "8",
+                    Rule::Smallest => "1",
+                    Rule::Largest => "4",
+                    Rule::First | Rule::Version => "3",
+                    Rule::Own => "5",
+                };
+                assert_eq!(found, format!("STAT {name} {expected}\r\nEND\r\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn words_stay_fractions_add_up_and_the_version_is_the_lowest() {
+        let one = b"STAT version 1.6.18\r\nSTAT rusage_user 0.500000\r\nSTAT x on\r\nSTAT get_hits 3\r\nEND\r\n";
+        let other = b"STAT version 1.6.9\r\nSTAT rusage_user 0.250000\r\nSTAT x off\r\nSTAT get_hits no\r\nSTAT more 1\r\nEND\r\n";
+        let rest = "STAT rusage_user 0.750000\r\nSTAT x on\r\nSTAT get_hits 3\r\nSTAT more 1\r\nEND\r\n";
+        for (known, version) in
+            [(None, "1.6.9"), (Version::find(b"1.5.22"), "1.5.22"), (Version::find(b"2.0"), "1.6.9")]
+        {
+            let own = Own { pid: 1, version: known };
+            let found = together(Kind::Fields, own, &[one, other]);
+            assert_eq!(found, format!("STAT version {version}\r\n{rest}"));
+        }
+        let prefixes = together(
+            Kind::Fields,
+            Own::default(),
+            &[
+                b"PREFIX a get 2 hit 1 set 1 del 0\r\nEND\r\n",
+                b"PREFIX b get 1 hit 0 set 0 del 0\r\nPREFIX a get 1 hit 1 set 4 del 1\r\nEND\r\n",
+            ],
         );
+        assert_eq!(prefixes, "PREFIX a get 3 hit 2 set 5 del 1\r\nPREFIX b get 1 hit 0 set 0 del 0\r\nEND\r\n");
+    }
+
+    #[test]
+    fn settings_are_the_first_servers_and_lines_are_all_servers() {
+        let listings: [&[u8]; 3] = [b"STAT a 1\r\nEND\r\n", b"END\r\n", b"STAT a 2\r\nSTAT b 2\r\nEND\r\n"];
+        assert_eq!(together(Kind::First, Own::default(), &listings), "STAT a 1\r\nSTAT b 2\r\nEND\r\n");
+        assert_eq!(together(Kind::Lines, Own::default(), &listings), "STAT a 1\r\nSTAT a 2\r\nSTAT b 2\r\nEND\r\n");
     }
 
     #[test]

@@ -149,9 +149,14 @@ pub(crate) fn response(data: &[u8]) {
         }
         _ => {
             whole(stats::listing(data, &mut 0), &|part| stats::listing(part, &mut 0));
-            let mut summed = stats::Summed::default();
-            summed.add(data, false);
-            summed.add(data, true);
+            for kind in [stats::Kind::Fields, stats::Kind::First, stats::Kind::Lines] {
+                let mut summed = stats::Summed::new(kind, stats::Own::default());
+                summed.add(data);
+                summed.add(data);
+                let mut out = Vec::new();
+                summed.write(&mut out);
+                assert!(out.ends_with(b"END\r\n"));
+            }
         }
     }
 }

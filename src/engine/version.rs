@@ -1,0 +1,54 @@
+//! `version`: the lowest of a pool's servers, since clients choose by it what they may ask.
+//!
+//! What a server has said is remembered for as long as a connection to it lasts, and as its last word behind that. So a
+//! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
+
+use super::degrade::Asked;
+use super::merge::{Lowest, Merge};
+use super::session::SessionId;
+use super::{Engine, server_id};
+use crate::config::model::{PoolId, ServerId};
+use crate::proto::memcache::version::Version;
+use crate::proto::memcache::{Verb, encode};
+use crate::time::Instant;
+
+/// What is known of a server's version.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// What it said last.
+    version: Option<Version>,
+    /// It has said so, or something that is none, on a connection that is still there.
+    is_fresh: bool,
+}
+
+impl Engine {
+    /// `version`.
+    pub(super) fn servers_version(&mut self, id: SessionId, started: Instant, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let pool = session.pool;
+        let state = &self.pools[pool.index()];
+        let is_unknown =
+            |server: &usize| state.open[*server] && state.live[*server] && !state.versions[*server].is_fresh;
+        let whom: Vec<ServerId> = (0..state.versions.len()).filter(is_unknown).map(server_id).collect();
+        let merge = Merge::Version(Lowest { version: self.lowest_version(pool), servers: Vec::new() });
+        let asked = Asked { verb: Verb::Version, ..Asked::get(Verb::Version, started) };
+        self.fan_out(id, asked, 0, (merge, &whom), now, encode::version);
+    }
+
+    /// The lowest version that servers of a pool said last, whether they are there or not.
+    pub(super) fn lowest_version(&self, pool: PoolId) -> Option<Version> {
+        self.pools[pool.index()].versions.iter().filter_map(|known| known.version.clone()).min()
+    }
+
+    /// A server has said its version.
+    pub(super) fn learn_version(&mut self, pool: PoolId, server: ServerId, version: Option<Version>) {
+        let known = &mut self.pools[pool.index()].versions[server.index()];
+        known.is_fresh = true;
+        known.version = version.or_else(|| known.version.take());
+    }
+
+    /// A connection to a server is over: it may come back as another.
+    pub(super) fn doubt_version(&mut self, pool: PoolId, server: ServerId) {
+        self.pools[pool.index()].versions[server.index()].is_fresh = false;
+    }
+}
