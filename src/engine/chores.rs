@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Engine;
 use super::deadline::Timer;
 use super::link::LinkId;
+use super::redis::inquiry::Search;
 use super::redis::pubsub::Subscriptions;
 use super::session::SessionId;
 use crate::config::model::PoolId;
@@ -27,6 +28,8 @@ pub(super) enum Chore {
     Resubscribe(SessionId),
     /// The ring has changed: so may the servers that the channels of a pool's clients belong to.
     Move(PoolId),
+    /// Clients are looked through for one who asks about them.
+    Inquire(Box<Search>),
     /// Clients that were held back may go on.
     Relieve(LinkId),
     /// Nobody needs this any more.
@@ -67,6 +70,7 @@ impl Engine {
             let done = match chore {
                 Chore::Subscribe(id) => self.subscribe_on(id, budget, now),
                 Chore::Resubscribe(id) => self.resubscribe_on(id, budget, now),
+                Chore::Inquire(search) => self.search_on(search, budget, now),
                 Chore::Relieve(id) => {
                     if self.link_is(id) {
                         self.relieve(id, now);

@@ -1,9 +1,11 @@
 //! What the engine asks of the shell, and what it has to tell.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::LinkId;
 use super::redis::greeting::Term;
+use super::redis::inquiry::{Findings, Inquiry};
 use super::slow::Slow;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -37,6 +39,11 @@ pub enum Effect {
     },
     /// The ring has changed: every other worker is to be woken ([`super::Engine::refresh`]).
     News,
+    /// A client asks about the clients of all workers: hand this to each other one ([`super::Engine::inquired`]). In the
+    /// place of one that has ended, report [`Findings::none`].
+    Inquire(Arc<Inquiry>),
+    /// What this worker has found for another one's client: hand it to that worker ([`super::Engine::found`]).
+    Found(Box<Findings>),
     /// Something the operator wants to know.
     Notice(Notice),
     /// A request took long.

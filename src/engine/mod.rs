@@ -79,7 +79,7 @@ use failover::Failover;
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 use merge::Merge;
-pub use redis::{Scripts, greeting::Term};
+pub use redis::{Findings, Inquiry, Peer, Scripts, greeting::Term};
 use session::{Session, SessionId};
 pub use slow::Slow;
 
@@ -180,6 +180,8 @@ pub struct Engine {
     board: Arc<Board>,
     counters: Arc<Counters>,
     all_counters: Arc<[Arc<Counters>]>,
+    /// The number of this worker.
+    worker: usize,
     probes: bool,
     pools: Vec<PoolState>,
     sessions: Slab<Session>,
@@ -295,6 +297,7 @@ impl Engine {
         let mut engine = Self {
             counters: Arc::clone(&counters[worker]),
             all_counters: counters,
+            worker,
             probes: worker == 0,
             config,
             board,

@@ -118,6 +118,13 @@ impl Output {
         self.pieces.is_empty().then_some(self.tail.capacity())
     }
 
+    /// Bytes that wait in its last piece, pieces before that, and memory that these hold.
+    pub(crate) fn shares(&self) -> (usize, usize, usize) {
+        let before: usize = self.pieces.iter().map(Vec::len).sum();
+        let held = self.pieces.iter().map(Vec::capacity).sum();
+        ((self.len + self.written).saturating_sub(before).min(self.len), self.pieces.len(), held)
+    }
+
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
         self.tail.capacity() + self.pieces.iter().map(Vec::capacity).sum::<usize>()

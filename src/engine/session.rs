@@ -334,11 +334,11 @@ impl Session {
 
     /// Whether everything that was asked has been answered and written.
     pub(crate) fn is_idle(&self) -> bool {
-        let is_subscribing = self.redis.as_ref().is_some_and(|client| client.is_subscribing());
+        let is_occupied = self.redis.as_ref().is_some_and(|client| client.is_occupied());
         self.slots.is_empty()
             && self.pending_output() == 0
             && self.paused.is_none()
             && self.long_get.is_none()
-            && !is_subscribing
+            && !is_occupied
     }
 }

@@ -1,7 +1,7 @@
 //! A client's connection: the engine's output to the socket, the socket's input to the engine.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::stream::Stream;
 use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::session::SessionId;
-use crate::engine::{Engine, Outlet, Room};
+use crate::engine::{Engine, Outlet, Peer, Room};
 use crate::time::Instant;
 
 /// Bytes read of a client in one turn, after which other connections get theirs.
@@ -124,6 +124,14 @@ impl Clients {
     }
 }
 
+/// Where the connection of a client begins and ends.
+fn peer_of(socket: &OwnedFd) -> Peer {
+    let socket = socket2::SockRef::from(socket);
+    let of = |address: std::io::Result<socket2::SockAddr>| address.ok()?.as_socket();
+    let addresses = of(socket.peer_addr()).zip(of(socket.local_addr()));
+    Peer { addresses, descriptor: socket.as_raw_fd() }
+}
+
 /// Where a client is found by what is announced of it.
 const fn seat_of(id: SessionId) -> Seat {
     Seat::new(id.index, id.generation)
@@ -170,6 +178,9 @@ impl Worker {
     /// Starts to serve a client.
     pub(crate) fn welcome(&mut self, pool: PoolId, socket: OwnedFd) {
         let id = self.engine.client_connected(pool);
+        if self.engine.tells_of_clients(pool) {
+            self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
+        }
         self.clients.insert(id, Stream::new(socket));
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);

@@ -12,6 +12,7 @@ use super::alarm::Alarm;
 use super::poller::{Poller, Waker};
 use crate::config::model::PoolId;
 use crate::engine::link::LinkId;
+use crate::engine::{Findings, Inquiry};
 use crate::failure::Failure;
 
 /// What a worker is told from outside.
@@ -30,6 +31,10 @@ pub(crate) enum Message {
     },
     /// The health of a server has changed.
     News,
+    /// Another worker's client asks about this one's.
+    Inquire(Arc<Inquiry>),
+    /// What another worker has found for a client of this one.
+    Found(Box<Findings>),
     /// Say that the loop turns ([`Handle::has_turned`]).
     Turn,
     /// Finish what has been read, then end.
@@ -62,6 +67,8 @@ struct Pulse {
 /// The way to one worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
+    /// The number of the worker.
+    pub(crate) number: usize,
     messages: Sender<Message>,
     waker: Waker,
     /// Clients given to it and not gone yet.
@@ -103,12 +110,12 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// One of a worker, and the way to it.
-    pub(crate) fn new() -> io::Result<(Self, Handle)> {
+    /// That of the worker with this number, and the way to it.
+    pub(crate) fn new(number: usize) -> io::Result<(Self, Handle)> {
         let poller = Poller::new()?;
         let (alarm, waker) = (Alarm::new(&poller)?, poller.waker()?);
         let (messages, inbox) = channel();
-        let handle = Handle { messages, waker, load: Arc::default(), pulse: Arc::default() };
+        let handle = Handle { number, messages, waker, load: Arc::default(), pulse: Arc::default() };
         Ok((Self { poller, alarm, inbox }, handle))
     }
 }

@@ -129,7 +129,7 @@ impl Proxy {
         let keeper = Keeper::start(&config, &board);
         let count = config.settings.workers;
         let counters: Arc<[Arc<Counters>]> = (0..count).map(|_| Arc::new(Counters::new(&config))).collect();
-        let posts = (0..count).map(|_| Post::new()).collect::<Result<Vec<_>, _>>()?;
+        let posts = (0..count).map(Post::new).collect::<Result<Vec<_>, _>>()?;
         let (posts, workers): (Vec<_>, Vec<_>) = posts.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
         let connector = Connector::start()?;

@@ -26,7 +26,7 @@ use super::state::Keeper;
 use super::tell;
 use crate::config::model::Config;
 use crate::engine::link::LinkId;
-use crate::engine::{Effect, Engine, Notice};
+use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -285,6 +285,17 @@ impl Worker {
                     other.tell(Message::News); // a worker that has ended needs no news
                 }
             }
+            Effect::Inquire(inquiry) => {
+                let has_ended = |other: &&Handle| !other.tell(Message::Inquire(Arc::clone(&inquiry)));
+                for _ in 0..self.others.iter().filter(has_ended).count() {
+                    self.engine.found(Findings::none(Arc::clone(&inquiry)), self.clock.now());
+                }
+            }
+            Effect::Found(findings) => {
+                if let Some(asker) = self.others.iter().find(|other| other.number == findings.worker()) {
+                    asker.tell(Message::Found(findings)); // one that has ended has no clients
+                }
+            }
             Effect::Notice(notice) => self.tell_operator(&notice),
             Effect::Slow(slow) => tell::slow(&self.config, &slow),
         }
@@ -385,6 +396,8 @@ impl Worker {
                 Message::Client(pool, socket) => self.welcome(pool, socket),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
                 Message::News => self.is_alarmed = true,
+                Message::Inquire(inquiry) => self.engine.inquired(inquiry, self.clock.now()),
+                Message::Found(findings) => self.engine.found(*findings, self.clock.now()),
                 Message::Turn => self.own.has_turned(),
                 #[cfg(test)]
                 Message::Do(deed) => self.broken = (deed.0)().err(),
@@ -438,7 +451,7 @@ mod tests {
         let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
         let config = Arc::new(crate::config::parse("file", file).unwrap().config);
         let counters = Arc::new(Counters::new(&config));
-        let (clock, (post, own)) = (Clock::start(), Post::new().unwrap());
+        let (clock, (post, own)) = (Clock::start(), Post::new(0).unwrap());
         let engine = Engine::new(Setup {
             config: Arc::clone(&config),
             board: Arc::new(Board::new(&config, 1)),

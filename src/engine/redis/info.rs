@@ -124,16 +124,9 @@ pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8
 
 /// Appends a text as `INFO` is answered.
 pub(super) fn verbatim(out: &mut Vec<u8>, text: &str, version: Version) {
-    match version {
-        Version::Resp2 => encode::bulk(out, text.as_bytes()),
-        Version::Resp3 => {
-            out.push(b'=');
-            encode::number(out, i64::try_from(text.len() + 4).unwrap_or(i64::MAX));
-            out.extend_from_slice(b"\r\ntxt:");
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-    }
+    encode::verbatim_head(out, text.len(), version);
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

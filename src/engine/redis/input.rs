@@ -72,7 +72,7 @@ impl Engine {
             session.barrier = Barrier::None;
         }
         let Some(client) = session.redis.as_deref_mut() else { return Turn::Used(input.len()) };
-        if client.is_subscribing() {
+        if client.is_occupied() {
             return Turn::Alone; // what was asked before is not done
         }
         if !client.swallow.is_none() {
@@ -181,7 +181,7 @@ impl Engine {
         let pool = session.pool;
         let idle = session.slots.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
-        client.since.get_or_insert(now);
+        client.last = now;
         if client.replies != Replies::On {
             client.replies = match client.replies {
                 Replies::SkipNext => Replies::SkipThis,
@@ -208,6 +208,9 @@ impl Engine {
         };
         let (command, plan) = found;
         self.at_hand = Some(plan.asks);
+        if let Some(client) = self.redis(id) {
+            client.command = Some(command.name);
+        }
         if !command.accepts(args.len()) {
             let text = errors::wrong_arity(command.name);
             if command.name == "exec" {
@@ -309,9 +312,9 @@ impl Client {
         }
     }
 
-    /// A request for many subscriptions is being carried out.
-    pub(crate) fn is_subscribing(&self) -> bool {
-        self.subscriptions.as_ref().is_some_and(|subscriptions| subscriptions.rest.is_some())
+    /// Its last request is being carried out here, in portions: one for many subscriptions, or about other clients.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.asking.is_some() || self.subscriptions.as_ref().is_some_and(|subscriptions| subscriptions.rest.is_some())
     }
 
     pub(super) fn is_subscribed(&self) -> bool {

@@ -110,7 +110,7 @@ impl Engine {
                 return self.refuse_request(id, WRONG_PASS);
             }
             if let Some(client) = self.redis(id) {
-                client.trusted = true;
+                (client.trusted, client.has_user) = (true, user != b"default");
             }
         }
         if !self.redis(id).is_some_and(|client| client.trusted) {
@@ -188,7 +188,7 @@ impl Engine {
             return self.refuse_request(id, WRONG_PASS);
         }
         if let Some(client) = self.redis(id) {
-            client.trusted = true;
+            (client.trusted, client.has_user) = (true, user.is_some_and(|user| user != b"default"));
         }
         self.say_ok(id);
     }
@@ -227,6 +227,7 @@ impl Engine {
             client.version = Version::Resp2;
             client.name = Vec::new();
             client.replies = Replies::On;
+            (client.has_user, client.monitors, client.no_evict) = (false, false, false);
         }
         self.say(id, b"+RESET\r\n");
     }

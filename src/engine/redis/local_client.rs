@@ -2,13 +2,14 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::{Client, Replies};
+use super::Replies;
+use super::inquiry::{Deed, Kind, Wanted};
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::errors;
+use crate::proto::resp::encode;
 use crate::proto::resp::plan::Local;
-use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
 
 impl Engine {
@@ -34,22 +35,41 @@ impl Engine {
                 }
             }
             Local::ClientSetInfo => self.set_info(id, args),
-            Local::ClientInfo => {
-                let text = self.client_line(id, now);
-                self.say_text(id, &text);
-            }
-            Local::ClientList => self.client_list(id, now),
-            Local::ClientKill => self.client_kill(id, args),
+            Local::ClientInfo => self.client_info(id, now),
+            Local::ClientList => self.client_list(id, args, now),
+            Local::ClientKill => self.client_kill(id, args, now),
+            Local::ClientUnblock => self.client_unblock(id, args),
             Local::ClientReply => self.client_reply(id, args),
-            Local::ClientUnblock => self.say_integer(id, 0),
-            Local::ClientTracking => {
-                self.refuse_request(id, b"ERR client tracking is not available through this proxy")
-            }
-            // Nothing here to be evicted or touched.
-            Local::ClientHarmless => match args.get(2).to_ascii_lowercase().as_slice() {
-                b"on" | b"off" => self.say_ok(id),
+            Local::ClientNoEvict => match on_or_off(args.get(2)) {
+                Some(on) => {
+                    if let Some(client) = self.redis(id) {
+                        client.no_evict = on;
+                    }
+                    self.say_ok(id);
+                }
+                None => self.refuse_request(id, errors::SYNTAX),
+            },
+            // Servers' connections are shared, so what one client asks must hold for others' requests as well, or for none.
+            Local::ClientNoTouch => match on_or_off(args.get(2)) {
+                Some(false) => self.say_ok(id),
+                Some(true) => self.refuse_request(id, b"ERR CLIENT NO-TOUCH is not available through this proxy"),
+                None => self.refuse_request(id, errors::SYNTAX),
+            },
+            Local::ClientTracking => match on_or_off(args.get(2)) {
+                Some(false) if args.len() == 3 => self.say_ok(id),
+                Some(true) => {
+                    self.refuse_request(id, b"ERR client tracking is not available through this proxy");
+                }
                 _ => self.refuse_request(id, errors::SYNTAX),
             },
+            Local::ClientCaching => {
+                let text =
+                    b"ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+                             mode enabled";
+                self.refuse_request(id, text);
+            }
+            Local::ClientGetRedir => self.say_integer(id, -1),
+            Local::ClientTrackingInfo => self.tracking_info(id),
             _ => self.refuse_request(id, errors::SYNTAX),
         }
     }
@@ -103,52 +123,126 @@ impl Engine {
         fits
     }
 
-    fn client_line(&self, id: SessionId, now: Instant) -> String {
-        let Some(client) = self.session_ref(id).and_then(|session| session.redis.as_deref()) else {
-            return String::new();
-        };
-        describe(client, now)
-    }
-
-    /// The clients of the same pool that this worker serves.
-    fn client_list(&mut self, id: SessionId, now: Instant) {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
-        let lines = self.sessions.iter().filter(|(_, session)| session.pool == pool);
-        let text: String =
-            lines.filter_map(|(_, session)| session.redis.as_deref()).map(|client| describe(client, now)).collect();
-        self.say_text(id, &text);
-    }
-
-    fn say_text(&mut self, id: SessionId, text: &str) {
-        let mut body = Vec::new();
-        if self.version(id) == Version::Resp3 {
-            body.push(b'=');
-            encode::number(&mut body, i64::try_from(text.len() + 4).unwrap_or(i64::MAX));
-            body.extend_from_slice(b"\r\ntxt:");
-            body.extend_from_slice(text.as_bytes());
-            body.extend_from_slice(b"\r\n");
-        } else {
-            encode::bulk(&mut body, text.as_bytes());
-        }
+    fn client_info(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let Some(client) = session.redis.as_deref() else { return };
+        let (mut line, mut body) = (Vec::new(), Vec::new());
+        self.write_line(&mut line, session, client, now);
+        encode::verbatim_head(&mut body, line.len(), client.version);
+        body.extend_from_slice(&line);
+        body.extend_from_slice(b"\r\n");
         self.say(id, &body);
     }
 
-    /// `CLIENT KILL ID n`, for the client itself; nobody else is to be had here.
-    fn client_kill(&mut self, id: SessionId, args: Args<'_>) {
-        let number = self.redis(id).map_or(0, |client| client.number);
-        let own = args.len() >= 4
-            && args.get(2).eq_ignore_ascii_case(b"id")
-            && Self::number(args.get(3)).is_some_and(|wanted| u64::try_from(wanted) == Ok(number));
-        if args.len() == 3 {
-            return self.refuse_request(id, b"ERR No such client");
-        }
-        self.say_integer(id, i64::from(own));
-        if own {
-            if let Some(session) = self.session(id) {
-                session.closing = true;
+    /// `CLIENT LIST [TYPE type | ID id ...]`: the clients of this pool, whichever worker serves them.
+    fn client_list(&mut self, id: SessionId, args: Args<'_>, now: Instant) {
+        let mut wanted = Wanted::default();
+        let option = args.get(2).to_ascii_lowercase();
+        match (args.len(), option.as_slice()) {
+            (2, _) => {}
+            (4, b"type") => match Kind::named(args.get(3)) {
+                Some(kind) => wanted.kind = Some(kind),
+                None => return self.refuse_request(id, &unknown_type(args.get(3))),
+            },
+            (4.., b"id") => {
+                let mut ids = Vec::with_capacity(args.len() - 3);
+                for word in args.iter().skip(3) {
+                    let Some(number) = Self::number(word) else {
+                        return self.refuse_request(id, b"ERR Invalid client ID");
+                    };
+                    ids.extend(u64::try_from(number)); // a negative one is nobody's
+                }
+                wanted.ids = Some(ids);
             }
-            self.touch_session(id);
+            _ => return self.refuse_request(id, errors::SYNTAX),
         }
+        self.inquire(id, wanted, Deed::List, now);
+    }
+
+    /// `CLIENT KILL address`, or `CLIENT KILL` with filters, of which all must hold; of one that is said twice, the last.
+    fn client_kill(&mut self, id: SessionId, args: Args<'_>, now: Instant) {
+        if args.len() == 3 {
+            let wanted = Wanted { address: Some(args.get(2).to_vec()), ..Wanted::default() };
+            return self.inquire(id, wanted, Deed::Kill { address_only: true }, now);
+        }
+        let mut wanted = Wanted { others_only: true, ..Wanted::default() };
+        for place in (2..args.len()).step_by(2) {
+            let (filter, value) = (args.get(place).to_ascii_lowercase(), args.get(place + 1));
+            if place + 1 == args.len() {
+                return self.refuse_request(id, errors::SYNTAX);
+            }
+            match filter.as_slice() {
+                b"id" => match Self::number(value).and_then(|number| u64::try_from(number).ok()).filter(|one| *one > 0)
+                {
+                    Some(number) => wanted.ids = Some(vec![number]),
+                    None => return self.refuse_request(id, b"ERR client-id should be greater than 0"),
+                },
+                b"type" => match Kind::named(value) {
+                    Some(kind) => wanted.kind = Some(kind),
+                    None => return self.refuse_request(id, &unknown_type(value)),
+                },
+                b"addr" => wanted.address = Some(value.to_vec()),
+                b"laddr" => wanted.local_address = Some(value.to_vec()),
+                b"user" => match self.knows_user(id, value) {
+                    Some(has_user) => wanted.has_user = Some(has_user),
+                    None => {
+                        let text = [b"ERR No such user '", value, b"'"].concat();
+                        return self.refuse_request(id, &text);
+                    }
+                },
+                b"skipme" => match value.to_ascii_lowercase().as_slice() {
+                    b"yes" => wanted.others_only = true,
+                    b"no" => wanted.others_only = false,
+                    _ => return self.refuse_request(id, errors::SYNTAX),
+                },
+                _ => return self.refuse_request(id, errors::SYNTAX),
+            }
+        }
+        self.inquire(id, wanted, Deed::Kill { address_only: false }, now);
+    }
+
+    /// Whether a name is that of the pool's user, and not the default one's; `None` for nobody's.
+    fn knows_user(&self, id: SessionId, name: &[u8]) -> Option<bool> {
+        let pool = self.session_ref(id)?.pool;
+        let user = self.config.pools[pool.index()].redis.user.as_deref().map(str::as_bytes);
+        match name {
+            b"default" => Some(false),
+            _ => (user == Some(name)).then_some(true),
+        }
+    }
+
+    /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.
+    fn client_unblock(&mut self, id: SessionId, args: Args<'_>) {
+        match (args.len(), args.get(3).to_ascii_lowercase().as_slice()) {
+            (3, _) | (4, b"timeout" | b"error") => {}
+            (4, _) => {
+                return self.refuse_request(id, b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+            }
+            _ => {
+                let text =
+                    [b"ERR unknown subcommand or wrong number of arguments for '", args.get(1), b"'. Try CLIENT HELP."];
+                return self.refuse_request(id, &text.concat());
+            }
+        }
+        match Self::number(args.get(2)) {
+            Some(_) => self.say_integer(id, 0),
+            None => self.refuse_request(id, b"ERR value is not an integer or out of range"),
+        }
+    }
+
+    /// `CLIENT TRACKINGINFO`: nothing is tracked.
+    fn tracking_info(&mut self, id: SessionId) {
+        let version = self.version(id);
+        let mut body = Vec::new();
+        encode::map(&mut body, 3, version);
+        encode::bulk(&mut body, b"flags");
+        encode::set(&mut body, 1, version);
+        encode::bulk(&mut body, b"off");
+        encode::bulk(&mut body, b"redirect");
+        encode::integer(&mut body, -1);
+        encode::bulk(&mut body, b"prefixes");
+        encode::array(&mut body, 0);
+        self.say(id, &body);
     }
 
     fn client_reply(&mut self, id: SessionId, args: Args<'_>) {
@@ -169,19 +263,14 @@ impl Engine {
     }
 }
 
-/// A line of `CLIENT LIST`.
-fn describe(client: &Client, now: Instant) -> String {
-    let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (channels, patterns) = client.subscriptions.as_ref().map_or((0, 0), |subscriptions| subscriptions.counts());
-    format!(
-        "id={} name={} age={} db={} sub={channels} psub={patterns} multi={} resp={} lib-name={} lib-ver={}\n",
-        client.number,
-        word(&client.name),
-        client.since.map_or(0, |since| (now - since).as_secs()),
-        client.database,
-        client.queue.as_ref().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX)),
-        if client.version == Version::Resp3 { 3 } else { 2 },
-        word(&client.library[0]),
-        word(&client.library[1]),
-    )
+fn on_or_off(word: &[u8]) -> Option<bool> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"on" => Some(true),
+        b"off" => Some(false),
+        _ => None,
+    }
+}
+
+fn unknown_type(name: &[u8]) -> Vec<u8> {
+    [b"ERR Unknown client type '", name, b"'"].concat()
 }

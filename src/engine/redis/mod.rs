@@ -11,12 +11,14 @@
 mod alone;
 pub(super) mod dedicated;
 mod deliver;
+mod describe;
 mod everywhere;
 mod exec;
 pub(super) mod gather;
 pub(super) mod greeting;
 mod info;
 mod input;
+pub(super) mod inquiry;
 mod keyed;
 mod loaded;
 mod local;
@@ -43,7 +45,10 @@ use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
+pub use describe::Peer;
 pub(super) use input::{Recent, Turn};
+use inquiry::Asking;
+pub use inquiry::{Findings, Inquiry};
 pub(super) use loaded::Loaded;
 use pubsub::Subscriptions;
 pub(super) use script::Noted;
@@ -91,8 +96,20 @@ pub(crate) struct Client {
     pub(crate) name: Vec<u8>,
     /// Name and version of its library (`CLIENT SETINFO`).
     pub(crate) library: [Vec<u8>; 2],
-    /// When its first request was read.
-    pub(crate) since: Option<Instant>,
+    /// It has given the name of the pool's user, and the password.
+    pub(crate) has_user: bool,
+    /// When it connected, and when its last request was read.
+    pub(crate) since: Instant,
+    pub(crate) last: Instant,
+    /// The command of that.
+    pub(crate) command: Option<&'static str>,
+    pub(crate) peer: Option<Peer>,
+    /// It is told what servers are asked.
+    pub(crate) monitors: bool,
+    /// It has asked not to be chosen when clients are to be got rid of (`CLIENT NO-EVICT`).
+    pub(crate) no_evict: bool,
+    /// What it wants to know of other clients, until all workers have looked.
+    pub(crate) asking: Option<Box<Asking>>,
     pub(crate) replies: Replies,
     pub(crate) progress: Progress,
     pub(crate) swallow: Swallow,
@@ -105,7 +122,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(number: u64, trusted: bool, database: u32) -> Self {
+    fn new(number: u64, trusted: bool, database: u32, now: Instant) -> Self {
         Self {
             number,
             version: Version::Resp2,
@@ -113,7 +130,14 @@ impl Client {
             database,
             name: Vec::new(),
             library: [Vec::new(), Vec::new()],
-            since: None,
+            has_user: false,
+            since: now,
+            last: now,
+            command: None,
+            peer: None,
+            monitors: false,
+            no_evict: false,
+            asking: None,
             replies: Replies::On,
             progress: Progress::default(),
             swallow: Swallow::default(),
@@ -132,7 +156,11 @@ impl Client {
     #[inline]
     pub(crate) fn holds_nothing(&self) -> bool {
         let names = self.name.capacity() | self.library[0].capacity() | self.library[1].capacity();
-        self.subscriptions.is_none() && self.queue.is_none() && self.progress.come == 0 && names == 0
+        self.subscriptions.is_none()
+            && self.queue.is_none()
+            && self.asking.is_none()
+            && self.progress.come == 0
+            && names == 0
     }
 
     /// Memory that it holds beyond its own size.
@@ -140,12 +168,13 @@ impl Client {
         let subscriptions = self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.footprint());
         let names = self.name.capacity() + self.library.iter().map(Vec::capacity).sum::<usize>();
         let arguments = self.progress.come as usize * ARGUMENT_COST;
-        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments
+        let asking = self.asking.as_ref().map_or(0, |asking| asking.footprint());
+        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments + asking
     }
 
     /// Drops what it has set up that takes memory: the client is cut off.
     pub(crate) fn forget(&mut self) {
-        (self.queue, self.subscriptions) = (None, None);
+        (self.queue, self.subscriptions, self.asking) = (None, None, None);
         (self.name, self.library) = Default::default();
     }
 }
@@ -156,7 +185,7 @@ impl Engine {
         let settings = &self.config.pools[pool.index()].redis;
         let (trusted, database) = (settings.auth.is_none(), settings.db);
         self.client_numbers += self.all_counters.len() as u64; // each worker numbers its own, and none twice
-        Box::new(Client::new(self.client_numbers, trusted, database))
+        Box::new(Client::new(self.client_numbers, trusted, database, self.now))
     }
 
     fn redis(&mut self, id: SessionId) -> Option<&mut Client> {

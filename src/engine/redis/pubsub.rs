@@ -309,6 +309,9 @@ impl Engine {
         if self.lacks_connections(pool, self.pools[pool.index()].live.iter().filter(|live| **live).count()) {
             return self.refuse_connection(id);
         }
+        if let Some(client) = self.redis(id) {
+            client.monitors = true;
+        }
         let mut pieces = Vec::new();
         for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
             let link = self.dedicate(id, pool, server, Use::Listen, now);

@@ -118,8 +118,8 @@ impl Subscriptions {
     }
 
     /// Channels and patterns.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.count(Kind::Channel), self.count(Kind::Pattern))
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        [Kind::Channel, Kind::Pattern, Kind::Shard].map(|kind| self.count(kind))
     }
 
     pub(super) fn count(&self, kind: Kind) -> usize {
@@ -261,7 +261,7 @@ mod tests {
             at = Some((kind, name));
         }
         assert_eq!((seen.len(), seen.is_sorted()), (300, true));
-        assert_eq!(known.counts(), (100, 100));
+        assert_eq!(known.counts(), [100, 100, 0]);
         assert_eq!((known.shrink(120), known.shrink(1000), known.len()), (120, 180, 0));
     }
 }

@@ -56,6 +56,17 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
     line(out, b':', value);
 }
 
+/// Appends the head of a text of so many bytes that is meant to be read by people; an end of line belongs behind it.
+pub fn verbatim_head(out: &mut Vec<u8>, len: usize, version: Version) {
+    match version {
+        Version::Resp2 => counted(out, b'$', len),
+        Version::Resp3 => {
+            counted(out, b'=', len + 4);
+            out.extend_from_slice(b"txt:");
+        }
+    }
+}
+
 /// Appends a bulk string.
 pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     counted(out, b'$', bytes.len());

@@ -95,8 +95,12 @@ pub enum Local {
     ClientList,
     ClientKill,
     ClientReply,
-    ClientHarmless,
+    ClientNoEvict,
+    ClientNoTouch,
     ClientTracking,
+    ClientCaching,
+    ClientTrackingInfo,
+    ClientGetRedir,
     ClientUnblock,
 }
 
@@ -206,7 +210,15 @@ fn plan(name: &str, keyed: bool) -> Plan {
             | Class::Blocking(_)
             | Class::Everywhere(Everywhere::Wait | Everywhere::Kill)
             | Class::Transaction(Transaction::Watch)
-            | Class::Local(Local::Hello | Local::Select | Local::Reset | Local::Auth)
+            | Class::Local(
+                Local::Hello
+                    | Local::Select
+                    | Local::Reset
+                    | Local::Auth
+                    | Local::ClientList
+                    | Local::ClientKill
+                    | Local::ClientUnblock
+            )
     );
     Plan { class, rule: fallback::shape(name), alone, asks: outcome::Class::Other, key: 0 }
 }
@@ -268,8 +280,12 @@ fn class(name: &str, keyed: bool) -> Class {
         "client|list" => Here(Local::ClientList),
         "client|kill" => Here(Local::ClientKill),
         "client|reply" => Here(Local::ClientReply),
-        "client|no-evict" | "client|no-touch" => Here(Local::ClientHarmless),
-        "client|tracking" | "client|caching" | "client|trackinginfo" | "client|getredir" => Here(Local::ClientTracking),
+        "client|no-evict" => Here(Local::ClientNoEvict),
+        "client|no-touch" => Here(Local::ClientNoTouch),
+        "client|tracking" => Here(Local::ClientTracking),
+        "client|caching" => Here(Local::ClientCaching),
+        "client|trackinginfo" => Here(Local::ClientTrackingInfo),
+        "client|getredir" => Here(Local::ClientGetRedir),
         "client|unblock" => Here(Local::ClientUnblock),
         "multi" => Tx(Transaction::Multi),
         "exec" => Tx(Transaction::Exec),

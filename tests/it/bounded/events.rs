@@ -30,6 +30,13 @@ fn redis(servers: usize) -> Rig {
     Rig::new(servers, &["redis: true", "timeout: 400", "on_failure: miss", "dedicated_connections: 1000"])
 }
 
+/// A client asks this about so many others.
+fn among_clients(others: usize, request: &[u8], count: &mut dyn FnMut(&mut dyn FnMut())) {
+    let mut rig = redis(3);
+    (0..others).for_each(|_| drop(rig.client()));
+    sent(rig, request, usize::MAX, count);
+}
+
 /// A client sends so much of `text`, in pieces.
 fn sent(mut rig: Rig, text: &[u8], piece: usize, count: &mut dyn FnMut(&mut dyn FnMut())) {
     let client = rig.client();
@@ -112,6 +119,15 @@ pub(super) const REDIS: &[Event] = &[
     }),
     ("an array in large pieces", 20_000, |size, count| {
         sent(redis(3), &word_and_keys("DEL", size), 16 << 10, count);
+    }),
+    ("CLIENT LIST of many clients", 500, |size, count| among_clients(size, b"CLIENT LIST\r\n", count)),
+    ("CLIENT LIST of many numbers", 500, |size, count| {
+        let numbers = (0..size).map(|number| number.to_string());
+        let words = ["CLIENT", "LIST", "ID"].map(str::to_owned).into_iter().chain(numbers);
+        among_clients(size, &command(words), count);
+    }),
+    ("CLIENT KILL of many clients", 500, |size, count| {
+        among_clients(size, b"CLIENT KILL TYPE normal\r\n", count);
     }),
     ("MGET of many keys on 500 servers", 4_000, |size, count| {
         sent(redis(500), &word_and_keys("MGET", size), usize::MAX, count);

@@ -38,6 +38,7 @@ counted! {
     counted_10 counted_11 counted_12 counted_13 counted_14 counted_15 counted_16 counted_17 counted_18 counted_19
     counted_20 counted_21 counted_22 counted_23 counted_24 counted_25 counted_26 counted_27 counted_28 counted_29
     counted_30 counted_31 counted_32 counted_33 counted_34 counted_35 counted_36 counted_37 counted_38 counted_39
+    counted_40 counted_41 counted_42 counted_43 counted_44 counted_45 counted_46 counted_47 counted_48 counted_49
 }
 
 /// Set in the process that runs under valgrind: which events are to happen.
@@ -154,6 +155,38 @@ fn very_many_subscriptions_are_dealt_with_in_portions() {
     let steps = steps(rig, &events::subscribe(100_000), b"subscribe");
     assert_eq!(steps.iter().sum::<usize>(), 100_000);
     assert!(steps.iter().all(|step| *step <= 1000), "{steps:?}");
+}
+
+#[test]
+fn very_many_clients_are_listed_and_killed_in_portions() {
+    const CLIENTS: usize = 20_000;
+    let mut rig = Rig::new(2, &["redis: true", "timeout: 400"]);
+    let others: Vec<_> = (0..CLIENTS).map(|_| rig.client()).collect();
+    let client = rig.client();
+    rig.send(client, b"CLIENT LIST\r\n", 100);
+    let mut moments = 0;
+    while rig.is_busy() {
+        rig.turn();
+        rig.tick();
+        moments += 1;
+    }
+    assert_eq!(memchr::memmem::find_iter(&rig.read(client), b"id=").count(), CLIENTS + 1);
+    assert!(moments > CLIENTS / 200, "in {moments} portions");
+    rig.send(client, b"CLIENT KILL SKIPME yes\r\n", 100);
+    let mut killed = 0;
+    loop {
+        let before = killed;
+        killed = others.iter().filter(|other| rig.engine.client_status(**other).finished).count();
+        assert!(killed - before <= 200, "{} at once", killed - before);
+        if !rig.is_busy() {
+            break;
+        }
+        rig.turn();
+        rig.tick();
+    }
+    assert_eq!(rig.read(client), format!(":{CLIENTS}\r\n").into_bytes());
+    assert_eq!(killed, CLIENTS);
+    rig.engine.check_invariants().unwrap();
 }
 
 #[test]

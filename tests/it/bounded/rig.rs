@@ -64,7 +64,12 @@ impl Rig {
                         self.engine.link_connected(link, epoch, self.now);
                     }
                     Effect::Disconnect { link, .. } => drop(self.links.remove(&link)),
-                    Effect::News | Effect::Notice(_) | Effect::Slow(_) | Effect::EndLingering { .. } => {}
+                    Effect::News
+                    | Effect::Inquire(_)
+                    | Effect::Found(_)
+                    | Effect::Notice(_)
+                    | Effect::Slow(_)
+                    | Effect::EndLingering { .. } => {}
                 }
             } else if let Some(link) = self.engine.poll_link() {
                 let epoch = self.links.get(&link).copied().unwrap_or_default();

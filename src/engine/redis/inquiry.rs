@@ -1,0 +1,374 @@
+//! `CLIENT LIST` and `CLIENT KILL`: what a client asks about the clients of its pool, whichever worker serves them.
+//!
+//! Each worker looks at its own clients, a portion at a time, and hands over what it has found; the worker whose client
+//! asks puts it together. Until then that client's next requests wait.
+
+use std::sync::Arc;
+
+use super::Client;
+use crate::config::model::PoolId;
+use crate::engine::chores::{Chore, PORTION};
+use crate::engine::effect::Effect;
+use crate::engine::session::{Session, SessionId};
+use crate::engine::{Engine, session_id};
+use crate::proto::resp::encode;
+use crate::time::Instant;
+
+/// What it costs to describe a client, and to end one, next to looking at it.
+const LINE_STEPS: usize = 10;
+const DEED_STEPS: usize = 20;
+
+/// Bytes that are gathered before it is looked again whether there is memory for them.
+const GROWTH: usize = 64 << 10;
+
+/// Something that a client wants to know of others, or wants done to them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inquiry {
+    worker: usize,
+    asker: SessionId,
+    pool: PoolId,
+    wanted: Wanted,
+    deed: Deed,
+}
+
+/// Which clients are meant: those of which all that is said here is true.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Their numbers, in the order in which they were named.
+    pub(super) ids: Option<Vec<u64>>,
+    pub(super) address: Option<Vec<u8>>,
+    pub(super) local_address: Option<Vec<u8>>,
+    pub(super) kind: Option<Kind>,
+    /// They have given the name of the pool's user, or no name at all.
+    pub(super) has_user: Option<bool>,
+    /// Not the one who asks.
+    pub(super) others_only: bool,
+}
+
+/// What is to be done about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    List,
+    /// `address_only` is the old form, which answers `OK` or an error.
+    Kill {
+        address_only: bool,
+    },
+}
+
+/// What a client is to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Subscriber,
+    /// Servers are; they are no clients here.
+    Server,
+}
+
+impl Kind {
+    /// The kind that Redis calls so.
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Self::Normal,
+            b"pubsub" => Self::Subscriber,
+            b"master" | b"replica" | b"slave" => Self::Server,
+            _ => return None,
+        })
+    }
+}
+
+/// What a worker has found among its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings {
+    inquiry: Arc<Inquiry>,
+    text: Vec<u8>,
+    /// Whose lines they are, and where each ends.
+    lines: Vec<(u64, usize)>,
+    /// To how many it was done.
+    done: u64,
+    /// It is to be done to the one who asks as well, behind the answer.
+    has_asker: bool,
+    /// There was no memory for the text.
+    is_cut: bool,
+}
+
+impl Inquiry {
+    /// The number of the worker whose client asks.
+    #[must_use]
+    pub const fn worker(&self) -> usize {
+        self.worker
+    }
+}
+
+impl Findings {
+    /// Nothing: the worker that was to look has ended.
+    #[must_use]
+    pub const fn none(inquiry: Arc<Inquiry>) -> Self {
+        Self { inquiry, text: Vec::new(), lines: Vec::new(), done: 0, has_asker: false, is_cut: false }
+    }
+
+    /// The number of the worker that waits for them.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.inquiry.worker
+    }
+
+    fn footprint(&self) -> usize {
+        self.text.capacity() + self.lines.capacity() * size_of::<(u64, usize)>()
+    }
+}
+
+/// A worker that looks through its clients.
+#[derive(Debug)]
+pub(in crate::engine) struct Search {
+    findings: Findings,
+    /// The numbers that are wanted, in order.
+    ids: Option<Vec<u64>>,
+    /// The place of the next client.
+    next: usize,
+    charged: usize,
+}
+
+impl Search {
+    fn new(inquiry: Arc<Inquiry>) -> Box<Self> {
+        let mut ids = inquiry.wanted.ids.clone();
+        ids.iter_mut().for_each(|ids| ids.sort_unstable());
+        Box::new(Self { findings: Findings::none(inquiry), ids, next: 0, charged: 0 })
+    }
+
+    fn wants(&self, session: &Session, client: &Client, engine: &Engine) -> bool {
+        let Inquiry { pool, wanted, .. } = &*self.findings.inquiry;
+        let is_kind = |kind| match kind {
+            Kind::Normal => !client.is_subscribed(),
+            Kind::Subscriber => client.is_subscribed(),
+            Kind::Server => false,
+        };
+        let is_at = |address: &Vec<u8>, own: String| own.as_bytes() == address;
+        session.pool == *pool
+            && !session.closing
+            && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&client.number).is_ok())
+            && wanted.kind.is_none_or(is_kind)
+            && wanted.has_user.is_none_or(|has_user| client.has_user == has_user)
+            && wanted.address.as_ref().is_none_or(|one| is_at(one, engine.address_of(session.pool, client)))
+            && wanted.local_address.as_ref().is_none_or(|one| is_at(one, engine.local_address_of(session.pool, client)))
+    }
+}
+
+/// A client's own inquiry, until all workers have said what they found.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    inquiry: Arc<Inquiry>,
+    /// Workers that have not.
+    awaited: usize,
+    found: Vec<Findings>,
+}
+
+impl Asking {
+    /// Memory that it holds.
+    pub(super) fn footprint(&self) -> usize {
+        let ids = self.inquiry.wanted.ids.as_ref().map_or(0, Vec::capacity);
+        self.found.iter().map(Findings::footprint).sum::<usize>() + ids * size_of::<u64>()
+    }
+}
+
+impl Engine {
+    /// Has all workers look for the clients that are meant. Nothing else of the client is in flight.
+    #[cold]
+    pub(super) fn inquire(&mut self, id: SessionId, wanted: Wanted, deed: Deed, now: Instant) {
+        let Some(session) = self.session_ref(id) else { return };
+        let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, deed });
+        let workers = self.all_counters.len();
+        if let Some(client) = self.redis(id) {
+            let inquiry = Arc::clone(&inquiry);
+            client.asking = Some(Box::new(Asking { inquiry, awaited: workers, found: Vec::new() }));
+        }
+        if workers > 1 {
+            self.effects.push_back(Effect::Inquire(Arc::clone(&inquiry)));
+        }
+        self.search_on(Search::new(inquiry), PORTION, now);
+        self.charge_session(id);
+    }
+
+    /// Another worker's client asks something.
+    pub fn inquired(&mut self, inquiry: Arc<Inquiry>, now: Instant) {
+        self.refresh(now);
+        self.search_on(Search::new(inquiry), PORTION, now);
+        self.settle(now);
+    }
+
+    /// What another worker has found for a client of this one.
+    pub fn found(&mut self, findings: Findings, now: Instant) {
+        self.refresh(now);
+        self.take_findings(findings, now);
+        self.settle(now);
+    }
+
+    /// Looks at clients; says how many steps that took.
+    #[cold]
+    pub(in crate::engine) fn search_on(&mut self, mut search: Box<Search>, budget: usize, now: Instant) -> usize {
+        let mut steps = 0;
+        while steps < budget && search.next < self.sessions.capacity() && !search.findings.is_cut {
+            steps += 1 + self.look_at(search.next, &mut search, now);
+            search.next += 1;
+        }
+        let is_over = search.next >= self.sessions.capacity() || search.findings.is_cut;
+        self.memory -= search.charged;
+        if is_over {
+            self.tell_findings(search.findings, now);
+        } else {
+            search.charged = search.findings.footprint();
+            self.memory += search.charged;
+            self.put_off(Chore::Inquire(search), now);
+        }
+        self.counters.buffered_bytes.set(self.memory as u64);
+        steps
+    }
+
+    /// Does to the client at a place what is to be done, if it is meant. Says how many steps that took.
+    fn look_at(&mut self, place: usize, search: &mut Search, now: Instant) -> usize {
+        let Some(session) = self.sessions.get(place) else { return 0 };
+        let Some(client) = session.redis.as_deref().filter(|client| search.wants(session, client, self)) else {
+            return 0;
+        };
+        let (id, number) = (session_id(place, session), client.number);
+        let inquiry = Arc::clone(&search.findings.inquiry);
+        let is_asker = inquiry.asker == id && inquiry.worker == self.worker;
+        if is_asker && inquiry.wanted.others_only {
+            return 0;
+        }
+        let findings = &mut search.findings;
+        match inquiry.deed {
+            Deed::List => {
+                self.write_line(&mut findings.text, session, client, now);
+                findings.lines.push((number, findings.text.len()));
+                let more = findings.footprint() - search.charged;
+                if more > GROWTH && !self.has_memory(findings.footprint(), more) {
+                    *findings = Findings { is_cut: true, ..Findings::none(inquiry) };
+                }
+                LINE_STEPS
+            }
+            Deed::Kill { .. } => {
+                findings.done += 1;
+                if is_asker {
+                    findings.has_asker = true;
+                } else {
+                    self.end_client(id);
+                }
+                DEED_STEPS
+            }
+        }
+    }
+
+    fn tell_findings(&mut self, findings: Findings, now: Instant) {
+        if findings.inquiry.worker == self.worker {
+            self.take_findings(findings, now);
+        } else {
+            self.effects.push_back(Effect::Found(Box::new(findings)));
+        }
+    }
+
+    /// A worker has looked. Answers the client when all have.
+    fn take_findings(&mut self, mut findings: Findings, now: Instant) {
+        let id = findings.inquiry.asker;
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        if !findings.text.is_empty() && !self.make_memory(held, findings.footprint()) {
+            findings = Findings { is_cut: true, ..Findings::none(findings.inquiry) };
+        }
+        let Some(client) = self.redis(id) else { return };
+        let Some(asking) = client.asking.as_mut().filter(|one| Arc::ptr_eq(&one.inquiry, &findings.inquiry)) else {
+            return; // it was cut off meanwhile
+        };
+        asking.found.push(findings);
+        asking.awaited -= 1;
+        if asking.awaited == 0
+            && let Some(asking) = client.asking.take()
+        {
+            self.answer_inquiry(id, *asking);
+            self.resumable.push(id); // what came behind it may go on
+        }
+        self.charge_session(id);
+        self.touch_session(id);
+        self.now = now;
+    }
+
+    fn answer_inquiry(&mut self, id: SessionId, asking: Asking) {
+        let Asking { inquiry, mut found, .. } = asking;
+        let done: u64 = found.iter().map(|findings| findings.done).sum();
+        let number = i64::try_from(done).unwrap_or(i64::MAX);
+        match inquiry.deed {
+            Deed::List if found.iter().any(|findings| findings.is_cut) => {
+                self.refuse_request(id, b"ERR memory_limit of this proxy reached");
+            }
+            Deed::List => {
+                let texts = match &inquiry.wanted.ids {
+                    Some(ids) => match self.lines_of(id, ids, &found) {
+                        Some(text) => vec![text],
+                        None => return self.refuse_request(id, b"ERR memory_limit of this proxy reached"),
+                    },
+                    None => found.iter_mut().map(|findings| std::mem::take(&mut findings.text)).collect(),
+                };
+                self.say_texts(id, texts);
+            }
+            Deed::Kill { address_only: true } if done == 0 => self.refuse_request(id, b"ERR No such client"),
+            Deed::Kill { address_only: true } => self.say_ok(id),
+            Deed::Kill { .. } => self.say_integer(id, number),
+        }
+        if found.iter().any(|findings| findings.has_asker)
+            && let Some(session) = self.session(id)
+        {
+            session.closing = true;
+        }
+    }
+
+    /// Answers with one text made of several, without a copy of those that are long.
+    fn say_texts(&mut self, id: SessionId, texts: Vec<Vec<u8>>) {
+        let mut head = Vec::new();
+        encode::verbatim_head(&mut head, texts.iter().map(Vec::len).sum(), self.version(id));
+        if !self.redis(id).is_some_and(|client| client.replies == super::Replies::On) {
+            return;
+        }
+        let Some(session) = self.session(id) else { return };
+        session.output.append(&head);
+        texts.into_iter().for_each(|text| session.output.push(text));
+        session.output.append(b"\r\n");
+    }
+
+    /// Ends a client's connection at once, with what it has asked and not been told.
+    #[cold]
+    fn end_client(&mut self, id: SessionId) {
+        self.give_up_waiting(id);
+        if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.take()) {
+            self.let_go(subscriptions);
+        }
+        let Some(session) = self.session(id) else { return };
+        session.output = Default::default();
+        session.hoard = None;
+        if let Some(client) = session.redis.as_deref_mut() {
+            client.forget();
+        }
+        self.charge_session(id);
+        self.touch_session(id);
+    }
+    /// The lines of the clients with these numbers, in their order; nothing for those that are not there. `None` if there is
+    /// no memory for them: a number may have been given many times.
+    fn lines_of(&mut self, id: SessionId, ids: &[u64], found: &[Findings]) -> Option<Vec<u8>> {
+        let mut lines: Vec<(u64, &[u8])> = Vec::new();
+        for findings in found {
+            let mut start = 0;
+            for (number, end) in &findings.lines {
+                lines.push((*number, &findings.text[start..*end]));
+                start = *end;
+            }
+        }
+        lines.sort_unstable_by_key(|(number, _)| *number);
+        let line_of = |id: &u64| {
+            let place = lines.binary_search_by_key(id, |(number, _)| *number).ok()?;
+            Some(lines[place].1)
+        };
+        let size = ids.iter().filter_map(line_of).map(<[u8]>::len).sum();
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        if !self.make_memory(held, size) {
+            return None;
+        }
+        Some(ids.iter().filter_map(line_of).collect::<Vec<_>>().concat())
+    }
+}
