@@ -30,6 +30,8 @@ pub(super) enum Chore {
     Move(PoolId),
     /// Clients are looked through for one who asks about them.
     Inquire(Box<Search>),
+    /// The ring has changed: so may the servers that those belong to who wait on connections of their own, from this one on.
+    Follow(PoolId, usize),
     /// Clients that were held back may go on.
     Relieve(LinkId),
     /// Nobody needs this any more.
@@ -77,7 +79,11 @@ impl Engine {
                     }
                     budget
                 }
-                Chore::Move(pool) => self.move_subscriptions(pool, now),
+                Chore::Move(pool) => {
+                    self.follow_all(pool, now);
+                    self.move_subscriptions(pool, now)
+                }
+                Chore::Follow(pool, from) => self.follow_on(pool, from, budget, now),
                 Chore::Discard(mut subscriptions) => {
                     let dropped = subscriptions.shrink(budget);
                     if !subscriptions.is_empty() {

@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Probe(PoolId, ServerId),
     /// What a client is subscribed to may have to be subscribed to anew.
     Subscriptions(SessionId),
+    /// Clients of a pool may wait where they should not.
+    Follow(PoolId),
     /// Something is left to be done.
     Chores,
     /// Memory is scarce: who holds much may have to give it up, and who waits may go on.

@@ -7,7 +7,7 @@ use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
-use super::session::{Session, SessionId};
+use super::session::{Barrier, Session, SessionId};
 use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
@@ -86,6 +86,8 @@ impl Engine {
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
+        let waiting = if failure == Failure::Ejected && !responding { self.take_waiting(id, now) } else { None };
+        let link = &mut self.links[id.index()];
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let stalled = std::mem::take(&mut link.stalled);
@@ -105,7 +107,7 @@ impl Engine {
                 self.report(pool, server, failure, now);
             }
             self.count_lost(pool, server, tickets.len());
-            self.dedicated_failed(id, owner, &tickets, failure, now);
+            self.dedicated_failed(id, owner, &tickets, waiting, failure, now);
             return;
         }
         if purpose == Purpose::Spare {
@@ -275,10 +277,11 @@ impl Engine {
     /// Fails one server's part of a request.
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
+        let (pool, is_behind) = (session.pool, session.barrier == Barrier::Behind);
         let errors = self.policy(pool) == OnFailure::Error;
         let outcome = self.failed_outcome(pool);
         let told = self.told(pool, None, failure);
+        let waits = is_behind && self.ends_waiting(id, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         if slot.waiting == 0 {
             return;
@@ -295,6 +298,11 @@ impl Engine {
                     merge => merge.failed(failure, errors),
                 }
                 self.count_degraded(id, Some(server), failure);
+            }
+            None if waits => {
+                slot.waiting = 0;
+                self.hang_up_waiting(id, Some(server), failure);
+                return;
             }
             None => {
                 slot.waiting = 0;
@@ -414,10 +422,16 @@ impl Engine {
                 }
             }
             for link in self.dedicated_to(pool, |server| left[server.index()]) {
-                let stays = self.links[link.index()].in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS));
-                if !stays {
-                    self.fail_link(link, Failure::Ejected, now);
+                if !self.link_is(link) {
+                    continue; // its client has been cut off meanwhile
                 }
+                let Link { server, ref in_flight, .. } = self.links[link.index()];
+                let stays = in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS));
+                let is_held = self.pools[index].standing[server.index()] == Standing::Held;
+                if stays || (is_held && self.can_end(link)) {
+                    continue;
+                }
+                self.fail_link(link, Failure::Ejected, now);
             }
             if self.pools[index].redis && !std::mem::replace(&mut self.pools[index].moves, true) {
                 self.put_off(Chore::Move(pool), now);

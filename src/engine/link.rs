@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outbox::{Offset, Outbox};
-use super::redis::{Flavor, Loaded, greeting::Greeting};
+use super::redis::{Flavor, Loaded, Waiting, greeting::Greeting};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -103,6 +103,8 @@ impl Ticket {
     pub(crate) const LISTING: u8 = 64;
     /// Redis: its response is put together with others.
     pub(crate) const PART: u8 = 64;
+    /// Redis: it waits for something to happen; or, of this program's own, it is about a connection on which others wait.
+    pub(crate) const WAITS: u8 = 4;
     /// The client asked for no answer, so it has no slot for one. The ticket still names its session.
     pub(crate) const NOREPLY: u8 = 128;
 
@@ -227,6 +229,8 @@ pub(crate) struct Link {
     pub(crate) state: LinkState,
     /// A client hears messages on it.
     pub(crate) listens: bool,
+    /// What is known of it so that what waits there can be ended.
+    pub(crate) waiting: Waiting,
     /// What has to be agreed on before the connection is of use.
     pub(crate) greeting: Option<Box<Greeting>>,
     /// Changes with every connection, so that news of an old one can be told apart.
@@ -296,6 +300,7 @@ impl Link {
             purpose,
             flavor: Flavor::default(),
             listens: false,
+            waiting: Waiting::default(),
             greeting: None,
             state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,

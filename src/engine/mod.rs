@@ -145,6 +145,8 @@ struct PoolState {
     versions: Vec<version::Known>,
     /// It is to be looked at whether subscriptions are where they belong.
     moves: bool,
+    /// It is to be looked again at who waits where they should not.
+    follows: bool,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
     told: Vec<[stall::Told; stall::Often::COUNT]>,
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
@@ -280,6 +282,7 @@ impl Engine {
                 spares: vec![VecDeque::new(); pool.servers.len()],
                 versions: vec![version::Known::default(); pool.servers.len()],
                 moves: false,
+                follows: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 limits: [(None, 0); 3],
                 cut_off: (None, 0),
@@ -382,6 +385,7 @@ impl Engine {
                 Timer::Link(id) => self.link_timer(id, now),
                 Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
+                Timer::Follow(pool) => self.follow_all(pool, now),
                 Timer::Chores => self.work_off(now),
                 Timer::Memory => self.memory_timer(now),
             }

@@ -203,6 +203,9 @@ impl Engine {
             self.board.owe_awaited(pool, server);
             self.remind(pool, server, now);
         }
+        if ticket.verb == Verb::Query && ticket.is(Ticket::WAITS) {
+            self.unheard_of_waiting(ticket);
+        }
     }
 
     /// A server that awaits a flush is asked something. It is, behind the flush on the same connection. On another one

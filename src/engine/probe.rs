@@ -82,6 +82,7 @@ impl Engine {
                 self.paid(id, ticket, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
+            Verb::Query if ticket.is(Ticket::WAITS) => self.heard_of_waiting(id, ticket, response),
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
                 if status == Status::Done {
                     self.probe_paid(id, now);

@@ -1,5 +1,6 @@
 //! Redis pools.
 
+mod blocked;
 mod client_command;
 mod clients;
 mod conformance;

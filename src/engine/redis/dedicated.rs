@@ -50,13 +50,13 @@ pub(super) fn patience(blocking: Blocking, args: Args<'_>) -> Patience {
         Blocking::Last => seconds(args.get(args.len() - 1)),
         Blocking::First => seconds(args.get(1)),
         Blocking::LastMillis => millis(args.get(args.len() - 1)),
-        Blocking::Option => block_option(args).map_or(Patience::Absent, millis),
+        Blocking::Option => block_place(args).map_or(Patience::Absent, |place| millis(args.get(place))),
     }
 }
 
-/// What stands behind the word `BLOCK` of `XREAD` or `XREADGROUP`, if it is there as an option: groups, consumers and streams
+/// The place behind the word `BLOCK` of `XREAD` or `XREADGROUP`, if it is there as an option: groups, consumers and streams
 /// may have that name as well.
-fn block_option(args: Args<'_>) -> Option<&[u8]> {
+pub(super) fn block_place(args: Args<'_>) -> Option<usize> {
     let mut place = 1;
     while place < args.len() {
         let is = |option: &[u8]| args.get(place).eq_ignore_ascii_case(option);
@@ -64,7 +64,7 @@ fn block_option(args: Args<'_>) -> Option<&[u8]> {
             return None;
         }
         if is(b"block") {
-            return Some(args.get(place + 1));
+            return Some(place + 1);
         }
         place += match () {
             () if is(b"group") => 3,
@@ -131,7 +131,10 @@ impl Engine {
         match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, Use::Ask, now)) {
             Ok(link) => {
                 let raw = call.raw;
-                self.enqueue(id, asked, marks | Ticket::ONCE, link, now, |out| out.extend_from_slice(raw));
+                self.learn_name(link, now);
+                self.enqueue(id, asked, marks | Ticket::ONCE | Ticket::WAITS, link, now, |out| {
+                    out.extend_from_slice(raw);
+                });
                 if let Some(session) = self.session(id) {
                     session.barrier = Barrier::Behind;
                 }
@@ -139,7 +142,11 @@ impl Engine {
             Err(Failure::NoDedicated) => self.refuse_connection(id),
             Err(failure) => {
                 asked.started = call.started;
-                self.answer_degraded(id, asked, server, failure);
+                if self.ends_waiting(id, failure) {
+                    self.hang_up_waiting(id, server, failure);
+                } else {
+                    self.answer_degraded(id, asked, server, failure);
+                }
             }
         }
         input::Outcome::Done
@@ -187,7 +194,8 @@ impl Engine {
             return Ok(link);
         }
         let limit = self.config.pools[pool.index()].redis.dedicated_connections;
-        if self.pools[pool.index()].dedicated >= limit && !self.close_a_spare(pool) {
+        let taken = self.pools[pool.index()].dedicated;
+        if taken >= limit && taken - self.leaving(id) >= limit && !self.close_a_spare(pool) {
             return Err(Failure::NoDedicated);
         }
         let link = self.free_links.pop().unwrap_or_else(|| {
@@ -207,6 +215,17 @@ impl Engine {
         Ok(link)
     }
 
+    /// How many of a client's own connections are about to be closed.
+    #[cold]
+    fn leaving(&self, id: SessionId) -> usize {
+        let own = self.session_ref(id).and_then(|session| session.redis.as_ref()).map(|client| &client.dedicated);
+        let leaves = |link: &&LinkId| {
+            let link = &self.links[link.index()];
+            link.waiting.leaves() && link.is_free()
+        };
+        own.map_or(0, |own| own.iter().filter(leaves).count())
+    }
+
     /// A connection to a server that a client has and does not use at the moment.
     fn usable_own(&self, id: SessionId, server: ServerId, flavor: Flavor, wanted: Use) -> Option<LinkId> {
         let client = self.session_ref(id)?.redis.as_deref()?;
@@ -214,7 +233,8 @@ impl Engine {
         client.dedicated.iter().copied().find(|own| {
             let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !matches!(link.state, LinkState::Down { .. });
-            let is_free = link.is_free() && !link.listens && !(wanted == Use::Listen && watches == Some(*own));
+            let is_taken = link.listens || link.waiting.leaves() || (wanted == Use::Listen && watches == Some(*own));
+            let is_free = link.is_free() && !is_taken;
             is_open && link.server == server && link.flavor == flavor && is_free
         })
     }
@@ -318,12 +338,14 @@ impl Engine {
         self.free_links.push(next);
     }
 
-    /// A client's own connection has failed; `lost` is what was in flight on it.
+    /// A client's own connection has failed; `lost` is what was in flight on it, and `waiting` is what of that can be asked
+    /// elsewhere.
     pub(in crate::engine) fn dedicated_failed(
         &mut self,
         id: LinkId,
         owner: SessionId,
         lost: &VecDeque<Ticket>,
+        waiting: Option<(Ticket, Vec<u8>)>,
         failure: Failure,
         now: Instant,
     ) {
@@ -335,7 +357,12 @@ impl Engine {
         }
         self.recycle(id);
         for ticket in lost {
-            self.fail_ticket(pool, server, *ticket, b"", failure, now);
+            match &waiting {
+                Some((waits, request)) if waits.number == ticket.number && ticket.session == waits.session => {
+                    self.ask_at_home((pool, server), *waits, request, now);
+                }
+                _ => self.fail_ticket(pool, server, *ticket, b"", failure, now),
+            }
         }
     }
 

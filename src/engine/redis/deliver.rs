@@ -68,6 +68,9 @@ impl Engine {
             return Step::Broken(Violation::UnexpectedLine);
         }
         let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
+        if status == Status::Absent && ticket.is(Ticket::WAITS) && self.follow(id, ticket) {
+            return Step::Used(len);
+        }
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket) {
             return Step::Used(len);
         }

@@ -130,8 +130,8 @@ impl Planned {
         });
         let lost = pieces.iter().any(|(_, piece)| matches!(piece, Piece_::Lost));
         match (&self.kind, error) {
-            (Kind::Split(Split::Values), _) => self.put_values(out, &pieces),
             (_, Some(error)) => out.extend_from_slice(error),
+            (Kind::Split(Split::Values), None) => self.put_values(out, &pieces),
             (Kind::Split(Split::Count), None) => {
                 let numbers = pieces.iter().filter_map(|(_, piece)| match piece {
                     Piece_::Came(reply) => match reply::read(reply) {
@@ -155,23 +155,18 @@ impl Planned {
     }
 
     fn put_values(&self, out: &mut Vec<u8>, pieces: &[(u16, Piece_<'_>)]) {
-        let mut lists: Vec<(u16, Option<Items<'_>>, &[u8])> = pieces
+        let mut lists: Vec<(u16, Option<Items<'_>>)> = pieces
             .iter()
             .map(|(part, piece)| match piece {
-                Piece_::Came(reply) => match reply::read(reply) {
-                    Reply::List(items) => (*part, Some(items), &b""[..]),
-                    _ => (*part, None, *reply),
-                },
-                Piece_::Error(error) => (*part, None, *error),
-                Piece_::Lost => (*part, None, &b""[..]),
+                Piece_::Came(reply) => (*part, reply::items(reply)),
+                Piece_::Error(_) | Piece_::Lost => (*part, None),
             })
             .collect();
         encode::array(out, self.order.len());
         for from in &self.order {
-            let Some((_, items, error)) = lists.iter_mut().find(|(part, ..)| part == from) else { continue };
+            let Some((_, items)) = lists.iter_mut().find(|(part, _)| part == from) else { continue };
             match items.as_mut().and_then(Iterator::next) {
                 Some(value) => out.extend_from_slice(value),
-                None if error.starts_with(b"-") => out.extend_from_slice(error),
                 None => encode::null(out, self.in_place.version),
             }
         }

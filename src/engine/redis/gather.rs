@@ -150,7 +150,11 @@ impl Gather {
     /// Appends what the client gets.
     pub(crate) fn write(&self, out: &mut Output) {
         match &self.how {
-            How::Pick(order) if self.bytes < PIECEMEAL => self.pick(order, |bytes| out.append(bytes)),
+            How::Pick(order) if self.bytes < PIECEMEAL => match self.error() {
+                // An error among the values would be taken for one by clients that do not look.
+                Some(error) => out.append(error),
+                None => self.pick(order, |bytes| out.append(bytes)),
+            },
             _ => {
                 let mut body = Vec::with_capacity(self.bytes);
                 self.put(&mut body);
@@ -162,7 +166,10 @@ impl Gather {
     /// Appends the answer.
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         match &self.how {
-            How::Pick(order) => self.pick(order, |bytes| out.extend_from_slice(bytes)),
+            How::Pick(order) => match self.error() {
+                Some(error) => out.extend_from_slice(error),
+                None => self.pick(order, |bytes| out.extend_from_slice(bytes)),
+            },
             How::Exec(plan) => plan.put(out, &self.parts, self.in_place),
             How::Said(body) => match self.parts.iter().find_map(refusal) {
                 Some(error) => out.extend_from_slice(error),
@@ -221,10 +228,9 @@ impl Gather {
         put(encode::array_in(&mut head, order.len()));
         for from in order {
             let from = usize::from(*from);
-            match (sources.get_mut(from).and_then(|items| items.as_mut()?.next()), self.parts.get(from)) {
-                (Some(value), _) => put(value),
-                (None, Some(Part::Came(error) | Part::Lost(Some(error)))) if error.starts_with(b"-") => put(error),
-                _ => put(encode::null_of(self.version())),
+            match sources.get_mut(from).and_then(|items| items.as_mut()?.next()) {
+                Some(value) => put(value),
+                None => put(encode::null_of(self.version())),
             }
         }
     }

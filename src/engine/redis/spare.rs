@@ -43,7 +43,7 @@ impl Engine {
             return;
         }
         client.dedicated.retain(|own| *own != id);
-        if !self.pools[pool.index()].live[server.index()] {
+        if !self.pools[pool.index()].live[server.index()] || self.links[id.index()].waiting.leaves() {
             return self.close_own(id);
         }
         self.links[id.index()].purpose = Purpose::Spare;

@@ -71,7 +71,8 @@ pub fn absorbed(out: &mut Vec<u8>, verb: Verb, conditional: bool, echo: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The error line for a failure, in twemproxy's words (the text of the errno that it reports for the same event).
+/// The error line for a failure, in twemproxy's words (the text of the errno that it reports for the same event) where they
+/// say something.
 #[must_use]
 pub const fn error(failure: Failure) -> &'static [u8] {
     match failure {
@@ -80,7 +81,8 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::Unresolved => b"SERVER_ERROR Host is down\r\n",
         Failure::NoSocket => b"SERVER_ERROR No such file or directory\r\n",
         Failure::TimedOut | Failure::Stalled => b"SERVER_ERROR Connection timed out\r\n",
-        Failure::Closed => b"SERVER_ERROR unknown\r\n",
+        // Here twemproxy says "unknown".
+        Failure::Closed => b"SERVER_ERROR Connection closed by server\r\n",
         Failure::Reset => b"SERVER_ERROR Connection reset by peer\r\n",
         Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",
         Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
@@ -112,5 +114,21 @@ pub fn is_hidden_when_quiet(verb: Verb, response: &[u8]) -> bool {
         Verb::MetaSet | Verb::MetaDelete => response.starts_with(b"HD"),
         Verb::MetaArith => response.starts_with(b"HD") || response.starts_with(b"VA"),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_told_in_words_that_say_something() {
+        for failure in Failure::ALL {
+            let line = error(failure);
+            assert!(line.starts_with(b"SERVER_ERROR ") && line.ends_with(b"\r\n"), "{failure:?}");
+            let text = String::from_utf8_lossy(reason(failure)).to_lowercase();
+            assert!(text.len() > 9 && !text.contains("unknown"), "{failure:?}: {text}");
+            assert!(!failure.to_string().contains("unknown") && !failure.name().contains("unknown"), "{failure:?}");
+        }
     }
 }

@@ -335,7 +335,8 @@ fn mget_and_exec_keep_their_shape() {
         }
         assert!(expected.contains("$1") && expected.contains(lost), "keys of both servers");
         let found = ask(&mut client, &format!("MGET {}", keys.join(" ")));
-        assert_eq!(String::from_utf8_lossy(&found), format!("*12\r\n{expected}"));
+        let values = if policy == "error" { lost.to_owned() } else { format!("*12\r\n{expected}") };
+        assert_eq!(String::from_utf8_lossy(&found), values);
         assert_eq!(ask(&mut client, "MULTI"), b"+OK\r\n");
         for key in &keys {
             assert_eq!(ask(&mut client, &format!("GET {key}")), b"+QUEUED\r\n");

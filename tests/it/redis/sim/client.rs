@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use softmiss::config::model::PoolId;
+use softmiss::config::model::{OnFailure, PoolId};
 use softmiss::engine::session::SessionId;
 
 use super::guard::Guarding;
@@ -163,13 +163,18 @@ impl World {
         while at < self.customers.len() {
             if self.engine.client_status(self.customers[at].session).finished {
                 let customer = &self.customers[at];
+                // A bare server that fails closes the connections of those who wait on it.
+                let errors = self.plan.pools[customer.pool].on_failure == OnFailure::Error;
+                let waits = customer.asked.iter().any(|pending| matches!(pending.asked, Asked::Pop(_)));
                 assert!(
-                    customer.ended || customer.hog.is_some(),
+                    customer.ended || customer.hog.is_some() || (errors && waits),
                     "client {} is dismissed and waits for {:?}",
                     customer.name,
                     customer.asked.front()
                 );
-                if !customer.ended {
+                if !customer.ended && customer.hog.is_none() {
+                    self.count("hung up");
+                } else if !customer.ended {
                     self.count("cut off");
                 }
                 self.dismiss(at);

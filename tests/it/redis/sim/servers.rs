@@ -56,6 +56,12 @@ impl Connection {
             lingers: false,
         }
     }
+
+    /// What its server calls it.
+    fn number(&self) -> i64 {
+        let (link, epoch) = self.id;
+        (link.index() as i64) << 32 | i64::from(epoch)
+    }
 }
 
 impl World {
@@ -236,6 +242,18 @@ impl World {
                 queue.push_back(words[2].clone());
                 encode::integer(out, queue.len() as i64);
                 self.wake(server, database, &words[1]);
+            }
+            b"CLIENT" if words[1] == b"ID" => encode::integer(out, self.connections[at].number()),
+            b"CLIENT" if words[1] == b"UNBLOCK" => {
+                let number: Option<i64> = std::str::from_utf8(&words[2]).ok().and_then(|text| text.parse().ok());
+                let other =
+                    self.connections.iter().position(|other| other.server == server && Some(other.number()) == number);
+                let other = other.filter(|other| self.connections[*other].blocked.is_some());
+                encode::integer(out, i64::from(other.is_some()));
+                if let Some(other) = other {
+                    self.count("pops ended");
+                    self.lose_patience(other);
+                }
             }
             b"BLPOP" => {
                 self.connections[at].blocked = Some(words[1].clone());

@@ -1,0 +1,421 @@
+//! Requests that wait on a server that their key has left, because another server is back in the ring or this one leaves
+//! it: they go on waiting where the key belongs, for what is left of their time, and their client notices nothing.
+//!
+//! Nothing that a server has given away is lost on the way. A request is never simply cut off, for the server may just
+//! have popped something for it: the server is told on another connection to end it (`CLIENT UNBLOCK`), and then answers
+//! on the first one, either what it had popped before, which the client gets, or that nothing has come. Only behind that
+//! word is the key's new server asked. A connection that was left like this is closed as soon as it is free, so that what
+//! ends one request there can never end another.
+//!
+//! Of a server that is gone nothing can be heard any more: what waited on a connection to it that was still open is asked
+//! anew at once, and what had come of an answer by then is a failure.
+
+use std::time::Duration;
+
+use super::Flavor;
+use super::dedicated::{Use, block_place};
+use super::input::find;
+use super::keyed::CROSS_SLOT;
+use crate::config::model::{OnEject, OnFailure, PoolId, ServerId};
+use crate::engine::Engine;
+use crate::engine::chores::Chore;
+use crate::engine::deadline::Timer;
+use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use crate::engine::session::{Session, SessionId};
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+use crate::proto::resp::args::Args;
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::plan::{Blocking, Class};
+use crate::proto::resp::reply::{self, Reply};
+use crate::proto::resp::{encode, request};
+use crate::proto::verb::Verb;
+use crate::time::Instant;
+
+/// How soon it is looked again at those that wait where they should not: the server had not read what they ask yet, or it
+/// could not be told to end them.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What is left of a request's time is given to another server if it is at least so much.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// What a request of this program's own about a connection of a client's own asks for.
+const NAME: u16 = 0;
+const END: u16 = 1;
+
+/// What a server calls a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Name {
+    #[default]
+    Unasked,
+    Asked,
+    Told(u64),
+    /// It does not say, or does not end what waits there.
+    Withheld,
+}
+
+/// What is known of a connection on which requests wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    name: Name,
+    /// What waits there was to be ended: nothing else is to be, and the connection is closed when it is free.
+    leaves: bool,
+    /// The server has been asked to end it, and has not answered that.
+    ending: bool,
+}
+
+impl Waiting {
+    pub(super) const fn leaves(&self) -> bool {
+        self.leaves
+    }
+}
+
+/// Where a request belongs that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Server(ServerId),
+    /// Its keys belong to several servers.
+    Several,
+    /// Nobody is there, or it names no keys.
+    Nowhere,
+}
+
+impl Engine {
+    /// Something is about to wait on a connection: sees to it that the server can be told to end it. It is asked once what
+    /// it calls the connection.
+    pub(super) fn learn_name(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        let config = &self.config.pools[link.pool.index()];
+        if link.waiting.name == Name::Unasked && config.on_eject == OnEject::Rehash && config.servers.len() > 1 {
+            link.waiting.name = Name::Asked;
+            self.ask(id, Verb::Query, Ticket::WAITS, now, |out| encode::words(out, &[b"CLIENT", b"ID"]));
+        }
+    }
+
+    /// A server has said what it calls a connection, or what became of the request to end what waits on one.
+    #[cold]
+    pub(in crate::engine) fn heard_of_waiting(&mut self, id: LinkId, ticket: Ticket, response: &[u8]) {
+        let said = if let Reply::Integer(number) = reply::read(response) { u64::try_from(number).ok() } else { None };
+        if ticket.fragment == NAME {
+            self.links[id.index()].waiting.name = said.map_or(Name::Withheld, Name::Told);
+            return;
+        }
+        let of = LinkId { place: ticket.number, generation: ticket.generation };
+        if self.link_is(of) {
+            let waiting = &mut self.links[of.index()].waiting;
+            waiting.ending = false;
+            if said.is_none() {
+                waiting.name = Name::Withheld;
+            }
+        }
+    }
+
+    /// What became of the request to end what waits on a connection will not be heard: it is made again.
+    #[cold]
+    pub(in crate::engine) fn unheard_of_waiting(&mut self, ticket: Ticket) {
+        let of = LinkId { place: ticket.number, generation: ticket.generation };
+        if ticket.fragment == END && self.link_is(of) {
+            self.links[of.index()].waiting.ending = false;
+        }
+    }
+
+    /// Looks at the clients' own connections from a place on, whether something waits there whose key has left; says how
+    /// many were looked at.
+    pub(in crate::engine) fn follow_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
+        let end = self.links.len().min(from.saturating_add(budget));
+        for place in from..end {
+            let link = &self.links[place];
+            let id = LinkId { generation: link.generation, ..LinkId::first(place) };
+            if link.pool == pool && self.is_away(id) {
+                self.end_waiting(id, now);
+            }
+        }
+        if end < self.links.len() {
+            self.put_off(Chore::Follow(pool, end), now);
+        }
+        end.saturating_sub(from)
+    }
+
+    /// Looks at all that wait in a pool.
+    pub(in crate::engine) fn follow_all(&mut self, pool: PoolId, now: Instant) {
+        let state = &mut self.pools[pool.index()];
+        state.follows = false;
+        if state.dedicated > 0 {
+            self.put_off(Chore::Follow(pool, 0), now);
+        }
+    }
+
+    fn follow_later(&mut self, pool: PoolId, now: Instant) {
+        if !std::mem::replace(&mut self.pools[pool.index()].follows, true) {
+            self.timers.set(now + LOOK_AGAIN, Timer::Follow(pool));
+        }
+    }
+
+    /// Whether a server may be told to end what waits on a connection to it, so that it need not be cut off.
+    pub(in crate::engine) fn can_end(&self, id: LinkId) -> bool {
+        let link = &self.links[id.index()];
+        waiting_request(link).is_some() && matches!(link.waiting.name, Name::Told(_))
+    }
+
+    /// Whether a request waits on a connection whose key belongs to another server, which can be asked.
+    fn is_away(&self, id: LinkId) -> bool {
+        let link = &self.links[id.index()];
+        let Some(request) = waiting_request(link) else { return false };
+        match self.home_of_waiting(link.pool, request) {
+            Home::Server(home) => {
+                let is_there = self.pools[link.pool.index()].live[home.index()];
+                home != link.server && is_there && !self.board.awaits_flush(link.pool, home)
+            }
+            Home::Several => true,
+            Home::Nowhere => false,
+        }
+    }
+
+    fn home_of_waiting(&self, pool: PoolId, request: &[u8]) -> Home {
+        let mut spans = Vec::new();
+        let args = request::args(request, &mut spans);
+        let mut list = KeyList::default();
+        let Ok((command, _)) = find(args) else { return Home::Nowhere };
+        if keys::keys(command, args, &mut list).is_err() {
+            return Home::Nowhere;
+        }
+        let mut keys = list.iter().map(|place| args.get(place));
+        let Some(key) = keys.next() else { return Home::Nowhere };
+        if !self.same_server(pool, key, keys) {
+            return Home::Several;
+        }
+        self.pools[pool.index()].ring.route(key, 0).map_or(Home::Nowhere, Home::Server)
+    }
+
+    /// Has the server end what waits on a connection to it.
+    fn end_waiting(&mut self, id: LinkId, now: Instant) {
+        let Link { pool, server, purpose, waiting, .. } = self.links[id.index()];
+        let Purpose::Dedicated(owner) = purpose else { return };
+        let number = match waiting.name {
+            Name::Told(number) => number,
+            Name::Withheld => return,
+            Name::Unasked | Name::Asked => return self.follow_later(pool, now),
+        };
+        self.follow_later(pool, now);
+        if waiting.ending {
+            return;
+        }
+        let Some(way) = self.way_to_end(owner, (pool, server), now) else {
+            if !self.pools[pool.index()].live[server.index()] {
+                self.fail_link(id, Failure::Ejected, now); // it is not to be kept waiting for a connection to be free
+            }
+            return;
+        };
+        let waiting = &mut self.links[id.index()].waiting;
+        (waiting.leaves, waiting.ending) = (true, true);
+        let number = number.to_string();
+        self.ask(way, Verb::Query, Ticket::WAITS, now, |out| {
+            encode::words(out, &[b"CLIENT", b"UNBLOCK", number.as_bytes()]);
+        });
+        if let Some(ticket) = self.links[way.index()].in_flight.back_mut() {
+            (ticket.fragment, ticket.number, ticket.generation) = (END, id.place, id.generation);
+        }
+    }
+
+    /// A connection on which a server can be told something now: one that all share, or else one of the client's own.
+    fn way_to_end(&mut self, owner: SessionId, to: (PoolId, ServerId), now: Instant) -> Option<LinkId> {
+        let (pool, server) = to;
+        let links = &self.pools[pool.index()].links[server.index()];
+        let is_open = |id: &LinkId| {
+            let link = &self.links[id.index()];
+            link.state == LinkState::Up && !link.suspect
+        };
+        if let Some(open) = links.iter().copied().find(is_open) {
+            return Some(open);
+        }
+        if self.pools[pool.index()].live[server.index()] {
+            let first = links[0];
+            return self.ready_link(first, now).ok();
+        }
+        self.dedicate_as(owner, to, Flavor::default(), Use::Ask, now).ok()
+    }
+
+    /// A server says that nothing has come, on a connection where what waits was to be ended: it is asked where its key
+    /// belongs. `false` when it is to be told that, as its time is over.
+    #[cold]
+    pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> bool {
+        let link = &self.links[id.index()];
+        let (pool, server, now) = (link.pool, link.server, link.heard);
+        if !link.waiting.leaves || ticket.session == Ticket::NOBODY || !self.has_time(ticket, now) {
+            return false;
+        }
+        let link = &mut self.links[id.index()];
+        let end = link.front_end();
+        let request = link.outbox.between(ticket.start, end).to_vec();
+        link.pop();
+        link.outbox.release(end);
+        // What it said is for this program alone; the request goes on as another one.
+        self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
+        self.leave_link(id, ticket);
+        self.ask_at_home((pool, server), ticket, &request, now);
+        true
+    }
+
+    /// Whether somebody waits for the answer to a ticket, and may for a while.
+    fn has_time(&mut self, ticket: Ticket, now: Instant) -> bool {
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        let slot = self.session(id).and_then(|session| session.slot_mut(ticket.number));
+        slot.is_some_and(|slot| slot.waiting > 0 && slot.started >= now + LEAST)
+    }
+
+    /// What waited on a connection that was given up because its server has left the ring, and can be asked elsewhere.
+    #[inline(never)]
+    pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
+        let link = &self.links[id.index()];
+        let request = waiting_request(link)?.to_vec();
+        let (ticket, server) = (link.in_flight.back().copied()?, link.server);
+        let home = self.home_of_waiting(link.pool, &request);
+        (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))
+    }
+
+    /// Asks what has waited at a server where its key belongs.
+    pub(in crate::engine) fn ask_at_home(
+        &mut self,
+        (pool, old): (PoolId, ServerId),
+        ticket: Ticket,
+        request: &[u8],
+        now: Instant,
+    ) {
+        let id = SessionId { index: ticket.session, generation: ticket.generation };
+        let slot = self.session(id).and_then(|session| session.slot_mut(ticket.number));
+        let Some(started) = slot.map(|slot| slot.started) else { return };
+        let (server, link) = match self.home_of_waiting(pool, request) {
+            Home::Server(home) => (home, self.dedicate(id, pool, home, Use::Ask, now)),
+            Home::Several => return self.refuse_waiting(id, ticket.number, CROSS_SLOT),
+            Home::Nowhere => (old, Err(Failure::Ejected)),
+        };
+        let link = match link {
+            Ok(link) => link,
+            Err(failure) => return self.fail_part(id, server, ticket.number, ticket.fragment, failure),
+        };
+        self.learn_name(link, now);
+        let outbox = &mut self.links[link.index()].outbox;
+        let start = outbox.end();
+        write_rest(outbox.tail(), request, started, now);
+        self.push_ticket(link, Ticket { start, ..ticket }, now);
+        if let Some(slot) = self.session(id).and_then(|session| session.slot_mut(ticket.number)) {
+            slot.server = server;
+        }
+        self.counters.server(pool, server).resends.add(1);
+    }
+
+    /// Answers with an error what has waited.
+    #[cold]
+    fn refuse_waiting(&mut self, id: SessionId, number: u32, text: &[u8]) {
+        let Some(session) = self.session(id) else { return };
+        let pool = session.pool;
+        let mut body = Vec::new();
+        encode::error(&mut body, text);
+        if let Some(slot) = session.slot_mut(number) {
+            (slot.waiting, slot.outcome) = (0, Outcome::Refused);
+            session.held += body.len();
+            if let Some(slot) = session.slot_mut(number) {
+                slot.body = body;
+            }
+        }
+        self.counters.pool(pool).refused_requests.add(1);
+        self.advance(id);
+        self.charge_session(id);
+    }
+
+    /// Whether a client is to be told of this failure of what it waits for by the end of its connection.
+    ///
+    /// That is what it sees of a bare server that dies, so what clients do then works: they connect again and ask again.
+    /// An error in place of a job ends the workers of several queue systems. One that watches is told in words: its `EXEC` is
+    /// still to say that nothing was carried out.
+    pub(in crate::engine) fn ends_waiting(&self, id: SessionId, failure: Failure) -> bool {
+        let is_lost = matches!(
+            failure,
+            Failure::Ejected
+                | Failure::Refused
+                | Failure::Unreachable
+                | Failure::Unresolved
+                | Failure::NoSocket
+                | Failure::TimedOut
+                | Failure::Closed
+                | Failure::Reset
+                | Failure::Protocol
+                | Failure::Stalled
+        );
+        let watches_nothing = |session: &Session| session.redis.as_ref().is_some_and(|client| client.watch.is_none());
+        let is_told = |session: &Session| self.policy(session.pool) == OnFailure::Error;
+        is_lost && self.session_ref(id).is_some_and(|session| is_told(session) && watches_nothing(session))
+    }
+
+    /// Ends the connection of a client that waits for something on a server that has failed. What it was answered before is
+    /// written out.
+    #[cold]
+    pub(in crate::engine) fn hang_up_waiting(&mut self, id: SessionId, server: Option<ServerId>, failure: Failure) {
+        let Some(session) = self.session(id) else { return };
+        let pool = session.pool;
+        if let Some(slot) = session.slots.front_mut() {
+            (slot.waiting, slot.outcome) = (0, Outcome::Failed);
+        }
+        self.end_request(pool, Outcome::Failed);
+        self.count_failure(pool, server, failure);
+        self.counters.pool(pool).forward_error.add(1);
+        self.give_up_waiting(id);
+        self.touch_session(id);
+    }
+}
+
+/// The request that waits on a connection of a client's own, if one does.
+fn waiting_request(link: &Link) -> Option<&[u8]> {
+    let ticket = link.in_flight.back()?;
+    let is_client = ticket.session != Ticket::NOBODY && !ticket.is(Ticket::NOREPLY);
+    (is_client && ticket.is(Ticket::WAITS) && !link.listens).then(|| link.outbox.from(ticket.start))
+}
+
+/// Appends a request that waits with what is left of its time, which ends at `until`.
+fn write_rest(out: &mut Vec<u8>, raw: &[u8], until: Instant, now: Instant) {
+    let mut spans = Vec::new();
+    let args = request::args(raw, &mut spans);
+    let place = find(args).ok().and_then(|(_, plan)| time_place(plan.class, args));
+    let Some((place, seconds)) = place.filter(|_| until != Instant::NEVER) else {
+        return out.extend_from_slice(raw);
+    };
+    let millis = (until - now).as_millis().max(1);
+    let text = if seconds { format!("{}.{:03}", millis / 1000, millis % 1000) } else { millis.to_string() };
+    let mut words: Vec<&[u8]> = args.iter().collect();
+    words[place] = text.as_bytes();
+    encode::command(out, words.into_iter());
+}
+
+/// Where a request says how long it may wait, and whether in seconds.
+fn time_place(class: Class, args: Args<'_>) -> Option<(usize, bool)> {
+    let Class::Blocking(blocking) = class else { return None };
+    match blocking {
+        Blocking::Last => Some((args.len() - 1, true)),
+        Blocking::First => Some((1, true)),
+        Blocking::LastMillis => Some((args.len() - 1, false)),
+        Blocking::Option => block_place(args).map(|place| (place, false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_on_with_what_is_left_of_its_time() {
+        let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
+        let rest = |line: &[u8], until: Instant| {
+            let (mut raw, mut out, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+            encode::command(&mut raw, line.split(|byte| *byte == b' ').collect::<Vec<_>>().into_iter());
+            write_rest(&mut out, &raw, until, at(1000));
+            let args = request::args(&out, &mut spans);
+            args.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(rest(b"BLPOP a b 5", at(5500)), "BLPOP a b 4.500");
+        assert_eq!(rest(b"BLPOP a 0", Instant::NEVER), "BLPOP a 0");
+        assert_eq!(rest(b"BZMPOP 5 1 a MIN", at(1001)), "BZMPOP 0.001 1 a MIN");
+        assert_eq!(rest(b"BLMOVE a b LEFT RIGHT 2", at(2999)), "BLMOVE a b LEFT RIGHT 1.999");
+        assert_eq!(rest(b"XREAD COUNT 1 block 900 STREAMS s $", at(1234)), "XREAD COUNT 1 block 234 STREAMS s $");
+        assert_eq!(rest(b"BLPOP a 5", at(1000)), "BLPOP a 0.001", "0 would mean for ever");
+    }
+}
