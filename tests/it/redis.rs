@@ -10,6 +10,7 @@ mod dedicated;
 mod differential;
 mod fallback;
 mod guards;
+mod keyspace;
 mod malformed;
 mod neighbours;
 mod order;

@@ -6,10 +6,12 @@ use super::InPlace;
 use super::alone::BEFORE_WAIT;
 use super::exec::Plan as ExecPlan;
 use super::info;
+use super::subscriptions::is_of_keys;
 use crate::engine::merge::Fragment;
 use crate::engine::output::Output;
 use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
+use std::collections::BTreeSet;
 
 /// Bytes of answers below which values are passed on one by one; above, they are put together first.
 const PIECEMEAL: usize = 16 << 10;
@@ -65,7 +67,9 @@ pub(crate) enum How {
     Kill,
     /// One array of all elements.
     Join,
-    /// An array of names and numbers: the numbers added up.
+    /// As `Join`, each element once.
+    Union,
+    /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers.
     Pairs,
     /// Any answer that is not null, looked for from this part on.
     Any(usize),
@@ -200,6 +204,7 @@ impl Gather {
             How::Least if self.good().next().is_some() => self.least(out),
             How::Wait if self.good().next().is_some() && !lost => self.least(out),
             How::Join if self.good().next().is_some() => self.join(out),
+            How::Union if self.good().next().is_some() => self.union(out),
             How::Pairs if self.good().next().is_some() => self.pairs(out),
             _ => {
                 if !self.in_place.fallback.write(out, self.version()) {
@@ -267,16 +272,24 @@ impl Gather {
         lists.iter().for_each(|items| out.extend_from_slice(items.bytes()));
     }
 
+    fn union(&self, out: &mut Vec<u8>) {
+        let all: BTreeSet<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
+        encode::array(out, all.len());
+        all.into_iter().for_each(|element| out.extend_from_slice(element));
+    }
+
     fn pairs(&self, out: &mut Vec<u8>) {
         let mut sums: Vec<(&[u8], i64)> = Vec::new();
         for (index, mut items) in self.good().filter_map(reply::items).enumerate() {
             let mut place = 0;
             while let (Some(name), Some(value)) = (items.next(), items.next()) {
                 let Reply::Integer(value) = reply::read(value) else { continue };
-                if index == 0 {
-                    sums.push((name, value));
-                } else if let Some(sum) = sums.get_mut(place) {
-                    sum.1 += value;
+                let everywhere = matches!(reply::read(name), Reply::Bulk(channel) if is_of_keys(channel));
+                match sums.get_mut(place) {
+                    _ if index == 0 => sums.push((name, value)),
+                    Some(sum) if everywhere => sum.1 = sum.1.max(value),
+                    Some(sum) => sum.1 += value,
+                    None => {}
                 }
                 place += 1;
             }

@@ -1,7 +1,7 @@
 //! Subscriptions: a connection of the client's own to each server that one of its channels belongs to.
 //!
 //! A channel belongs to one server, as a key does, and what is published goes there; a pattern is subscribed to on all
-//! servers. Servers confirm each subscription, and the client is told when all of them have; the count that it is told is
+//! servers, and so is a channel on which each server tells what happens to its own keys. Servers confirm each subscription, and the client is told when all of them have; the count that it is told is
 //! of all its subscriptions together. When a server fails, or the ring changes, what was subscribed to there is
 //! subscribed to where it belongs now, and the client is told nothing.
 
@@ -132,10 +132,10 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
         let pool = &self.pools[session.pool.index()];
         let is_live = |server: &ServerId| pool.live[server.index()];
-        match kind {
-            Kind::Pattern => (0..pool.live.len()).map(server_id).filter(is_live).collect(),
-            Kind::Channel | Kind::Shard => pool.ring.route(name, 0).into_iter().filter(is_live).collect(),
+        if kind.is_everywhere(name) {
+            return (0..pool.live.len()).map(server_id).filter(is_live).collect();
         }
+        pool.ring.route(name, 0).into_iter().filter(is_live).collect()
     }
 
     /// Subscribes to the arguments of a request from a place on, as far as `budget` goes. Returns the place of the next, if
@@ -186,12 +186,14 @@ impl Engine {
             return false; // whatever they are
         }
         let known = session.redis.as_ref().and_then(|client| client.subscriptions.as_ref());
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, mut has_all) = (BTreeSet::new(), false);
         for name in names {
             // What it is subscribed to has its connection, or gets the next.
             let is_known = known.is_some_and(|known| known.contains(kind, name));
-            if !is_known && (kind != Kind::Pattern || wanted.is_empty()) {
+            let everywhere = kind.is_everywhere(name);
+            if !(is_known || (everywhere && has_all)) {
                 wanted.extend(self.homes(id, kind, name));
+                has_all |= everywhere;
             }
         }
         wanted.retain(|server| {

@@ -54,7 +54,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Sum | How::Most => is_number(raw),
         How::Least => are_numbers(raw, Some(words_behind(request, 2))),
         How::Word => raw.first() == Some(&b'+'),
-        How::Join => matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some(),
+        How::Join | How::Union => matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some(),
         How::Pairs => reply::items(raw).is_some_and(|items| {
             let len = items.len();
             len == 2 * words_behind(request, 2) && items.skip(1).step_by(2).all(is_number)

@@ -10,6 +10,12 @@ use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Command;
 use crate::proto::resp::plan::Plan;
 
+/// Whether a channel is one on which a server tells what happens to its own keys (`notify-keyspace-events`).
+pub(super) fn is_of_keys(channel: &[u8]) -> bool {
+    const BEGINNINGS: [&[u8]; 3] = [b"__keyspace@", b"__keyevent@", b"__subkey"];
+    channel.starts_with(b"__") && BEGINNINGS.iter().any(|beginning| channel.starts_with(beginning))
+}
+
 /// What a subscription is to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -20,6 +26,15 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(super) const ALL: [Self; 3] = [Self::Channel, Self::Pattern, Self::Shard];
+
+    /// Whether every server may have messages of its own for a name of this kind.
+    pub(super) fn is_everywhere(self, name: &[u8]) -> bool {
+        match self {
+            Self::Pattern => true,
+            Self::Channel => is_of_keys(name),
+            Self::Shard => false,
+        }
+    }
 
     pub(super) const fn subscribe(self) -> &'static [u8] {
         match self {
