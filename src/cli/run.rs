@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{AdminFlag, Flags, check, colour, complain, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
 use crate::config::Loaded;
+use crate::config::diagnostic::Severity;
 use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings};
 use crate::io::Proxy;
 use crate::io::log::{self, Log};
@@ -31,7 +32,11 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
             complain(&format!("\nsoftmiss: {refused}"));
             if flags.output.is_some() {
                 let log = log::start(LogSettings::default(), flags.output.as_deref())?;
-                error!("{refused}:\n{}", report.render(false));
+                report.diagnostics.iter().filter(|one| one.severity == Severity::Error).for_each(|one| {
+                    let help = one.help.as_deref();
+                    error!(place = report.place(one), help, "{}", one.message);
+                });
+                error!("{refused}");
                 drop(log);
             }
             return Ok(ExitCode::FAILURE);
@@ -62,14 +67,29 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
 
 /// Runs the proxy until it is ended.
 fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyhow::Result<()> {
-    for warning in &loaded.warnings.diagnostics {
-        let help = warning.help.as_deref().unwrap_or_default();
-        warn!(file = loaded.warnings.name, help, "{}", warning.message);
-    }
     let statsd = loaded.config.settings.statsd.clone();
-    loaded.config.settings.stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS, "stats");
-    let admin = usual(&loaded.config, loaded.config.settings.admin, admin::USUAL, "admin");
+    let mut taken = Vec::new();
+    let stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS);
+    loaded.config.settings.stats = stats.unwrap_or_else(|| left_alone(&mut taken, USUAL_STATS, "stats"));
+    let admin = usual(&loaded.config, loaded.config.settings.admin, admin::USUAL);
+    let admin = admin.unwrap_or_else(|| left_alone(&mut taken, admin::USUAL, "admin"));
     loaded.config.settings.admin = admin;
+    let pools: Vec<&str> = loaded.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        file = loaded.warnings.name,
+        digest = config::version(&loaded.config),
+        pid = std::process::id(),
+        pools = pools.join(","),
+        "softmiss starts"
+    );
+    for warning in &loaded.warnings.diagnostics {
+        let (place, help) = (loaded.warnings.place(warning), warning.help.as_deref());
+        warn!(place, help, "{}", warning.message);
+    }
+    for (address, key) in taken {
+        warn!(%address, key, "the usual address is taken, so this port is not served; give it another one");
+    }
     // Before the pools are served: who reaches a pool can ask here what becomes of it.
     let admin = match admin {
         Port::At(address) => {
@@ -97,21 +117,24 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
 }
 
 /// Where a port is served. The usual address is taken only if it is free, for nobody's sake that was given an address by
-/// name: a second proxy on the host must start too, and so must a file of twemproxy's with a pool there.
-fn usual(config: &Config, port: Port, address: SocketAddr, key: &str) -> Port {
+/// name: a second proxy on the host must start too, and so must a file of twemproxy's with a pool there. `None` where it is
+/// not free.
+fn usual(config: &Config, port: Port, address: SocketAddr) -> Option<Port> {
     let is_given = |one: SocketAddr| config::overlap(one, address);
     let mut listens = config.pools.iter().map(|pool| &pool.listen);
     let to_a_pool = listens.any(|listen| matches!(listen, Listen::Tcp { address, .. } if is_given(*address)));
     let ports = [config.settings.stats, config.settings.admin];
     let is_given = to_a_pool || ports.iter().any(|port| matches!(port, Port::At(address) if is_given(*address)));
     match port {
-        Port::Unsaid if !is_given && std::net::TcpListener::bind(address).is_ok() => Port::At(address),
-        Port::Unsaid => {
-            warn!(%address, key, "the usual address is taken, so this port is not served; give it another one");
-            Port::Off
-        }
-        said @ (Port::Off | Port::At(_)) => said,
+        Port::Unsaid => (!is_given && std::net::TcpListener::bind(address).is_ok()).then_some(Port::At(address)),
+        said @ (Port::Off | Port::At(_)) => Some(said),
     }
+}
+
+/// A port that is not served, since somebody else has its usual address.
+fn left_alone(taken: &mut Vec<(SocketAddr, &'static str)>, address: SocketAddr, key: &'static str) -> Port {
+    taken.push((address, key));
+    Port::Off
 }
 
 /// What stands on the command line wins over the file.

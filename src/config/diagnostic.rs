@@ -104,6 +104,16 @@ impl Report {
         self.diagnostics.iter().filter(|one| one.severity == Severity::Error).count()
     }
 
+    /// Where a problem is: file, line and column, as compilers write it.
+    #[must_use]
+    pub fn place(&self, one: &Diagnostic) -> String {
+        let Some(span) = &one.span else { return self.name.clone() };
+        let before = &self.text[..self.text.floor_char_boundary(span.start)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|one| *one != '\n').count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+
     /// The problems as text for people: file, line and column, the line with the place marked, what to write instead.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {

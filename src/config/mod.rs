@@ -23,6 +23,7 @@ use diagnostic::{Diagnostic, Report};
 use model::Config;
 pub use place::overlap;
 use resolve::Findings;
+pub(crate) use text::is_unseen;
 pub use together::USUAL_PORTS;
 pub use written::{version, write};
 

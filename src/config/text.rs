@@ -69,7 +69,7 @@ pub(super) fn variable(text: &str) -> Option<&str> {
 }
 
 /// Whether a character cannot be seen, or changes how others are shown.
-fn is_unseen(character: char) -> bool {
+pub(crate) fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

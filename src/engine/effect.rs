@@ -74,8 +74,8 @@ pub enum Notice {
         away: Duration,
         /// Probes that it took.
         probes: u32,
-        /// Its process is another one than before.
-        restarted: bool,
+        /// Its process is another one than before; `None` where that is not known.
+        restarted: Option<bool>,
         /// Keys that it was made to forget first.
         repaid: u32,
         /// It was flushed first.
@@ -142,6 +142,17 @@ pub enum Notice {
         /// What it did.
         violation: crate::proto::memcache::response::Violation,
         /// Times that it happened since it was last told.
+        suppressed: u32,
+    },
+    /// A client speaks what is not spoken here.
+    Stranger {
+        /// The pool that it connected to.
+        pool: PoolId,
+        /// The client.
+        session: super::session::SessionId,
+        /// What it speaks.
+        language: super::Language,
+        /// Such clients, or requests, since it was last told.
         suppressed: u32,
     },
     /// A client was cut off because it held most of what memory there is.

@@ -256,11 +256,15 @@ impl Engine {
                     }
                 }
                 Parsed::Refused { len, refusal, silent, skip } => {
+                    if refusal == Refusal::Unknown {
+                        self.look_for_stranger(id, rest, now);
+                    }
                     at += len;
                     self.refuse(id, refusal.line(), silent, skip);
                 }
-                Parsed::Http => self.hang_up(id),
+                Parsed::Http => self.hang_up(id, now),
                 Parsed::Foreign => {
+                    self.look_for_stranger(id, rest, now);
                     self.refuse(id, Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
                         session.closing = true;
@@ -337,7 +341,8 @@ impl Engine {
     /// and what it says may not be its own.
     #[cold]
     #[inline(never)]
-    pub(super) fn hang_up(&mut self, id: SessionId) {
+    pub(super) fn hang_up(&mut self, id: SessionId, now: Instant) {
+        self.tell_of_stranger(id, super::Language::Http, now);
         self.give_up_waiting(id);
         let Some(session) = self.session(id) else { return };
         session.output = Output::default();

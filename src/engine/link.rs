@@ -275,8 +275,8 @@ pub(crate) struct Link {
     pub(crate) flushes: u32,
     /// For Redis: the scripts that were asked for on this connection.
     pub(crate) scripts: Loaded,
-    /// The server turned out to have been started anew.
-    pub(crate) restarted: bool,
+    /// Whether the server turned out to have been started anew; `None` where that is not known.
+    pub(crate) restarted: Option<bool>,
     /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
     pub(crate) timed: Option<Instant>,
     /// The shell has been told that there is something to write.
@@ -327,7 +327,7 @@ impl Link {
             flushing: 0,
             flushes: 0,
             scripts: Loaded::default(),
-            restarted: false,
+            restarted: None,
             timed: None,
             dirty: false,
             stalled: VecDeque::new(),

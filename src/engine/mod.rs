@@ -53,6 +53,7 @@ mod servers;
 pub mod session;
 mod slow;
 mod stall;
+mod stranger;
 mod timers;
 mod values;
 mod version;
@@ -82,6 +83,7 @@ use merge::Merge;
 pub use redis::{Findings, Inquiry, Peer, Scripts, greeting::Term};
 use session::{Session, SessionId};
 pub use slow::Slow;
+pub use stranger::Language;
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +151,8 @@ struct PoolState {
     follows: bool,
     /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
     told: Vec<[stall::Told; stall::Often::COUNT]>,
+    /// When the operator was last told of a client that speaks something else: of each [`Language`].
+    strangers: [stall::Told; Language::COUNT],
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
     limits: [(Option<Instant>, u64); 3],
@@ -185,6 +189,8 @@ pub struct Engine {
     /// The number of this worker.
     worker: usize,
     probes: bool,
+    /// The client that the operator was last told of, for what it speaks.
+    stranger: Option<SessionId>,
     pools: Vec<PoolState>,
     sessions: Slab<Session>,
     links: Vec<Link>,
@@ -284,6 +290,7 @@ impl Engine {
                 moves: false,
                 follows: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
+                strangers: [stall::Told::default(); Language::COUNT],
                 limits: [(None, 0); 3],
                 cut_off: (None, 0),
             };
@@ -302,6 +309,7 @@ impl Engine {
             all_counters: counters,
             worker,
             probes: worker == 0,
+            stranger: None,
             config,
             board,
             pools,

@@ -176,8 +176,7 @@ impl Engine {
     pub(super) fn identified(&mut self, id: LinkId, listing: &[u8], now: Instant) {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
-            let restarted = self.board.meet(pool, server, process, Duration::from_secs(uptime), now);
-            self.links[id.index()].restarted |= restarted;
+            self.links[id.index()].restarted = self.board.meet(pool, server, process, Duration::from_secs(uptime), now);
         }
         let link = &self.links[id.index()];
         if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {

@@ -68,7 +68,7 @@ impl Engine {
     /// A probe's connection is open: ask.
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, false);
+        (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
         self.ask_version(id, now);
     }
 

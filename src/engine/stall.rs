@@ -47,6 +47,18 @@ pub(super) struct Told {
     suppressed: u32,
 }
 
+impl Told {
+    /// Whether it is told: how often it has happened since it last was. Otherwise it is counted.
+    pub(super) fn admit(&mut self, now: Instant, period: Duration) -> Option<u32> {
+        if self.at.is_some_and(|at| now - at < period) {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.at = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
 impl Engine {
     /// The silence after which a link is suspect, if that comes before the deadline.
     #[inline(always)]
@@ -108,13 +120,9 @@ impl Engine {
         notice: impl FnOnce(u32) -> Notice,
     ) {
         let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
-        if told.at.is_some_and(|at| now - at < TELL_PERIOD) {
-            told.suppressed = told.suppressed.saturating_add(1);
-            return;
+        if let Some(suppressed) = told.admit(now, TELL_PERIOD) {
+            self.effects.push_back(Effect::Notice(notice(suppressed)));
         }
-        let suppressed = std::mem::take(&mut told.suppressed);
-        told.at = Some(now);
-        self.effects.push_back(Effect::Notice(notice(suppressed)));
     }
 
     /// Tells the operator that limits were reached, as far as that was not told a moment ago.

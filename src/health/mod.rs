@@ -52,6 +52,9 @@ struct Entry {
     debts: Mutex<Debts>,
     /// The process that answered last; 0: nobody asked.
     process: AtomicU64,
+    /// For how many seconds it had been up then, and when that was, in nanoseconds.
+    uptime: AtomicU64,
+    met: AtomicU64,
     tracker: Mutex<Tracker>,
     connects: Mutex<Bucket>,
     /// Connections to it that were given up, and that it has not come to the end of.
@@ -129,6 +132,8 @@ impl Board {
                 awaits_flush: AtomicBool::new(false),
                 debts: Mutex::default(),
                 process: AtomicU64::new(0),
+                uptime: AtomicU64::new(0),
+                met: AtomicU64::new(0),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
                 connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
                 lingering: AtomicUsize::new(0),
@@ -380,14 +385,24 @@ impl Board {
     }
 
     /// A server's process has told its number and how long it has been up. Returns whether it is another one than
-    /// before: then what it missed before it started is of no account.
+    /// before, if that is known: then what it missed before it started is of no account.
     ///
-    /// The number decides, not the time: a process that was stopped for a while counts that time late.
-    pub fn meet(&self, pool: PoolId, server: ServerId, process: u64, uptime: Duration, now: Instant) -> bool {
+    /// The number decides, and the time only where it runs backwards: a process that was stopped for a while counts that
+    /// time late. The first process of a container has the number that the one before it had, so there it is not known
+    /// whether one that counts late was stopped or started anew.
+    pub fn meet(&self, pool: PoolId, server: ServerId, process: u64, uptime: Duration, now: Instant) -> Option<bool> {
         let entry = self.entry(pool, server);
         let before = entry.process.swap(process, Ordering::Relaxed);
-        let restarted = before != 0 && before != process;
-        if restarted {
+        let seen = entry.uptime.swap(uptime.as_secs(), Ordering::Relaxed);
+        let met = Instant::from_nanos(entry.met.swap(now.as_nanos(), Ordering::Relaxed));
+        let is_late = || seen == 0 || Duration::from_secs(seen) + (now - met) > uptime + Duration::from_secs(2);
+        let restarted = match before {
+            0 => None,
+            before if before != process || uptime.as_secs() < seen => Some(true),
+            1 if is_late() => None,
+            _ => Some(false),
+        };
+        if restarted == Some(true) {
             // Whole seconds, counted by a clock of its own: two are left for that.
             let started = now.before(uptime + Duration::from_secs(2));
             entry.change_debts(|debts| debts.void_before(started));
@@ -403,5 +418,34 @@ impl Board {
 
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {
         &self.pools[pool.index()].entries[server.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_new_process_is_told_from_a_stopped_one_as_far_as_that_can_be_known() {
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        // Before and after: the process, for how long it was up, and when it said so.
+        for (what, (process, uptime, then), (next, next_uptime, now), wanted) in [
+            ("another one", (7, 100, 5), (8, 1, 60), Some(true)),
+            ("the same", (7, 100, 5), (7, 155, 60), Some(false)),
+            ("the same, stopped for a while", (7, 100, 5), (7, 120, 60), Some(false)),
+            ("its number again, counted anew", (7, 100, 5), (7, 3, 60), Some(true)),
+            ("the first of a container", (1, 100, 5), (1, 155, 60), Some(false)),
+            ("the first of another container", (1, 100, 5), (1, 3, 60), Some(true)),
+            ("stopped, or long anew", (1, 10, 5), (1, 50, 160), None),
+        ] {
+            let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:2:1']\n";
+            let board = Board::new(&config::parse("file", file).unwrap().config, 1);
+            let meet = |process, uptime, now| {
+                board.meet(PoolId(0), ServerId(0), process, Duration::from_secs(uptime), at(now))
+            };
+            assert_eq!(meet(process, uptime, then), None, "{what}");
+            assert_eq!(meet(next, next_uptime, now), wanted, "{what}");
+        }
     }
 }

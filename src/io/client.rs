@@ -36,6 +36,8 @@ pub(crate) struct Clients {
     /// Those that send no more and wait for an answer without a limit of time, and when they are looked at again. Whether
     /// such a client still listens cannot be known.
     leaving: VecDeque<Leaving>,
+    /// Where one was that is to be told of.
+    remembered: Option<(SessionId, String)>,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,19 @@ impl Clients {
     #[inline]
     fn at(&mut self, seat: Seat) -> Option<&mut Client> {
         self.places.get_mut(seat.place as usize)?.as_mut().filter(|client| seat_of(client.id) == seat)
+    }
+
+    /// Where a client is, or was, of which there is something to tell.
+    pub(crate) fn peer(&mut self, id: SessionId) -> Option<String> {
+        if self.remembered.as_ref().is_some_and(|(of, _)| *of == id) {
+            return self.remembered.take().map(|(_, peer)| peer);
+        }
+        self.get(id).map(|client| client.stream.peer())
+    }
+
+    /// Keeps in mind where a client was that leaves, since there is something to tell of it.
+    fn remember(&mut self, id: SessionId) {
+        self.remembered = self.get(id).map(|client| (id, client.stream.peer()));
     }
 
     #[inline]
@@ -291,6 +306,9 @@ impl Worker {
 
     #[cold]
     fn dismiss(&mut self, id: SessionId, failed: bool) {
+        if self.engine.is_stranger(id) {
+            self.clients.remember(id);
+        }
         self.engine.client_gone(id, failed);
         self.clients.remove(id);
         self.has_left();

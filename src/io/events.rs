@@ -94,7 +94,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
             let s = if *probes == 1 { "" } else { "s" };
             let mut text = format!("back after {:.1} s and {probes} probe{s}", away.as_secs_f64());
-            if *restarted {
+            if *restarted == Some(true) {
                 text.push_str(", a new process");
             }
             if *flushed {
@@ -121,6 +121,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         }
         Notice::Violation { pool, server, violation, .. } => {
             (*pool, Some(*server), true, format!("broke the protocol ({violation:?}), connection closed"))
+        }
+        Notice::Stranger { pool, language, .. } => {
+            (*pool, None, false, format!("a client speaks {}, which is not spoken here", language.name()))
         }
         Notice::CutOff { pool, held, .. } => {
             (*pool, None, true, format!("client cut off, it held too much memory ({} KB)", held >> 10))

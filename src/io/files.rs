@@ -25,7 +25,7 @@ const SPARE: usize = 8;
 const READERS: usize = 32;
 
 /// What to do about it, for the log.
-pub(crate) const ADVICE: &str = "raise the limit on open files: `ulimit -n`, or LimitNOFILE= of the systemd unit";
+pub(crate) const ADVICE: &str = "raise the limit on open files: `ulimit -n`, or LimitNOFILE of the systemd unit";
 
 /// What there is to say, and to do, where a process on this host may not have as many descriptors as a configuration takes
 /// for its servers. Asks for what the process that serves will be allowed, if it is started as this one was.

@@ -1,16 +1,17 @@
 //! Signals, with the numbers that twemproxy gives them where it has a use for them.
 //!
 //! `SIGTERM` and `SIGINT` drain and end; `SIGHUP` and `SIGUSR1` reopen the log file; `SIGTTIN` and `SIGTTOU` make the
-//! log louder and quieter; `SIGUSR2` does nothing.
+//! log louder and quieter; `SIGUSR2` does nothing. `SIGABRT` and `SIGQUIT` end the process at once, with a core, as they do
+//! anywhere, and a line of the log before. Each is told in the words of twemproxy, for which operators look.
 
 use std::future::Future;
 use std::io;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::log::LogControl;
+use super::log::{self, LogControl};
 use super::{Proxy, stats};
 
 /// The signals that this process takes. From when they are caught, none of them kills it; those that come before there is
@@ -44,6 +45,7 @@ impl Signals {
         let louder = signal(SignalKind::from_raw(21))?; // SIGTTIN
         let quieter = signal(SignalKind::from_raw(22))?; // SIGTTOU
         drop(entered);
+        catch_fatal()?;
         Ok(Self { runtime, terminate, interrupt, hang_up, user1, user2, louder, quieter })
     }
 
@@ -58,12 +60,12 @@ impl Signals {
             let mut end = std::pin::pin!(end);
             loop {
                 tokio::select! {
-                    _ = terminate.recv() => break info!(signal = "SIGTERM", "draining"),
-                    _ = interrupt.recv() => break info!(signal = "SIGINT", "draining"),
+                    _ = terminate.recv() => break info!("signal 15 (SIGTERM) received, draining"),
+                    _ = interrupt.recv() => break info!("signal 2 (SIGINT) received, draining"),
                     () = &mut end => break,
-                    _ = hang_up.recv() => reopen(log),
-                    _ = user1.recv() => reopen(log),
-                    _ = user2.recv() => {} // as with twemproxy
+                    _ = hang_up.recv() => reopen(log, "1 (SIGHUP)"),
+                    _ = user1.recv() => reopen(log, "10 (SIGUSR1)"),
+                    _ = user2.recv() => info!("signal 12 (SIGUSR2) received, which means nothing here"),
                     _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
                     _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
                 }
@@ -74,12 +76,36 @@ impl Signals {
     }
 }
 
-fn reopen(log: Option<&LogControl>) {
-    if let Some(log) = log
-        && let Err(error) = log.reopen()
-    {
-        warn!(%error, "cannot reopen the log file");
+fn reopen(log: Option<&LogControl>, signal: &str) {
+    info!("signal {signal} received, reopening log file");
+    match log.map(LogControl::reopen) {
+        Some(Ok(Some(file))) => info!(file = %file.display(), "log file is open again"),
+        Some(Ok(None)) => info!("the log goes to stderr and has no file to reopen (flag -o)"),
+        Some(Err(error)) => warn!(%error, "cannot reopen the log file"),
+        None => {}
     }
+}
+
+/// Has a line told of a signal that ends the process wherever it is, also while it drains or hangs: on a thread of its own.
+/// (Those that a fault of the program itself raises cannot be caught without unsafe code; the system tells of them.)
+fn catch_fatal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut abort = signal(SignalKind::from_raw(6))?; // SIGABRT
+    let mut quit = signal(SignalKind::quit())?;
+    drop(entered);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let signal = runtime.block_on(async {
+            tokio::select! {
+                _ = abort.recv() => "6 (SIGABRT)",
+                _ = quit.recv() => "3 (SIGQUIT)",
+            }
+        });
+        error!("signal {signal} received, the process ends at once");
+        log::flush();
+        std::process::abort();
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]

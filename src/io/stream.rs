@@ -50,6 +50,13 @@ impl Stream {
         self.full &= !announced.can_write();
     }
 
+    /// Where the other end is, for people.
+    #[cold]
+    pub(crate) fn peer(&self) -> String {
+        let address = socket2::SockRef::from(&self.socket).peer_addr().ok().and_then(|address| address.as_socket());
+        address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string())
+    }
+
     /// Has what was written and not acknowledged dropped when the connection is closed: a server that is cut off must not
     /// be handed it when the network is back.
     pub(crate) fn discard(&self) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{Level, enabled, info, warn};
 
 use crate::config::model::{Config, PoolId, ServerId};
+use crate::engine::session::SessionId;
 use crate::engine::{Notice, Slow};
 use crate::failure::Failure;
 use crate::stats::hot::escaped;
@@ -14,7 +15,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// Tells of a change of state. `suppressed` is how often the same happened since it was last told, where that may be often.
-pub(super) fn notice(config: &Config, notice: &Notice) {
+pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(SessionId) -> Option<String>) {
     let name = |pool: PoolId, server: ServerId| {
         let pool = &config.pools[pool.index()];
         let server = &pool.servers[server.index()];
@@ -29,7 +30,12 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
         Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
             let (pool, server, address) = name(*pool, *server);
             let (away_ms, forgotten_keys) = (millis(*away), repaid);
-            info!(pool, server, address, away_ms, probes, restarted, forgotten_keys, flushed, "server restored");
+            let restarted = match restarted {
+                Some(true) => "true",
+                Some(false) => "false",
+                None => "unknown",
+            };
+            info!(pool, server, address, away_ms, probes, %restarted, forgotten_keys, flushed, "server restored");
         }
         Notice::Stalled { pool, server, silent, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
@@ -61,6 +67,12 @@ pub(super) fn notice(config: &Config, notice: &Notice) {
         Notice::Violation { pool, server, violation, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
             warn!(pool, server, address, ?violation, suppressed, "server broke the protocol, connection closed");
+        }
+        Notice::Stranger { pool, session, language, suppressed } => {
+            let pool = &config.pools[pool.index()];
+            let (speaks, spoken) = (language.name(), pool.protocol.name());
+            let (pool, address) = (pool.name.as_str(), peer(*session));
+            info!(pool, address, speaks, spoken, suppressed, "client speaks what is not spoken here");
         }
         Notice::CutOff { pool, held, most, clients } => {
             let pool = config.pools[pool.index()].name.as_str();

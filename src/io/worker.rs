@@ -344,12 +344,13 @@ impl Worker {
         );
     }
 
-    fn tell_operator(&self, notice: &Notice) {
+    fn tell_operator(&mut self, notice: &Notice) {
         if let Some(keeper) = &self.keeper {
             keeper.look();
         }
         self.events.note(&self.config, notice, self.clock.now());
-        tell::notice(&self.config, notice);
+        let Self { config, clients, .. } = self;
+        tell::notice(config, notice, |session| clients.peer(session));
     }
 
     /// Looks at the time if the alarm has gone off. What became readable in the same moment has been read by now, unless

@@ -30,6 +30,7 @@ mod layering;
 mod leaving;
 mod limits;
 mod log;
+mod log_lines;
 mod memory;
 mod metrics_page;
 mod neighbours;

@@ -101,6 +101,9 @@ impl Engine {
                 }
             }
             Parsed::Incomplete { need } => {
+                if input.first() == Some(&0x16) {
+                    self.look_for_stranger(id, input, now);
+                }
                 if let Some(session) = self.session(id) {
                     session.need = need;
                     // An inline request. Of an array, what has been read is not looked at again anyway.
@@ -111,8 +114,11 @@ impl Engine {
             Parsed::Nothing { len } => Turn::Used(len),
             Parsed::Inline { len, array } => {
                 let args = request::args(&array, &mut spans);
+                if matches!(input.first(), Some(0x80 | 0x16)) {
+                    self.look_for_stranger(id, input, now);
+                }
                 if command::find(args.get(0)).is_none() && http::is_line(args.get(0), args.iter().skip(1).last()) {
-                    self.hang_up(id);
+                    self.hang_up(id, now);
                     Turn::Used(len)
                 } else {
                     self.redis_request(id, &array, args, started, now).turn(len)
@@ -194,7 +200,7 @@ impl Engine {
         let found = match self.recent.find(args) {
             Ok(found) => found,
             Err(Unfound::Command) if http::is_attack(args.get(0)) => {
-                self.hang_up(id);
+                self.hang_up(id, now);
                 return Outcome::Done;
             }
             // The server knows whether there is such a command.

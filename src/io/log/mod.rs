@@ -2,6 +2,7 @@
 //!
 //! Lines are formatted by whoever logs and written by a thread of their own ([`queue`]): nobody waits for the log.
 
+mod line;
 mod queue;
 
 use std::fs::{File, OpenOptions};
@@ -74,7 +75,7 @@ pub fn start(settings: LogSettings, path: Option<&Path>) -> anyhow::Result<Log> 
     let lines = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(&queue)));
     let lines = lines.with_ansi(ansi).with_target(false);
     let lines = match settings.format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Text => lines.event_format(line::Line).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     Registry::default().with(level).with(lines).try_init()?;
@@ -123,16 +124,17 @@ impl LogControl {
         before
     }
 
-    /// Opens the file again, after it was moved away. Does nothing for stderr.
+    /// Opens the file again, after it was moved away, and returns its name. Does nothing for stderr.
     ///
     /// # Errors
     ///
     /// When it cannot be opened; the old file stays in use.
-    pub fn reopen(&self) -> io::Result<()> {
-        if let Some(path) = &self.path {
-            self.queue.turn_to(append(path)?);
-        }
-        Ok(())
+    pub fn reopen(&self) -> io::Result<Option<&Path>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let fresh = append(path)?;
+        self.queue.flush(FLUSH_LIMIT); // what was said before belongs to the old one
+        self.queue.turn_to(fresh);
+        Ok(Some(path))
     }
 
     /// Writes no more to stderr, of which nobody reads any more. Does nothing for a file.

@@ -205,8 +205,8 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
     let Some(end) = find_far(b'\n', input) else {
         return unfinished_line(input);
     };
-    if input[0] == 0x80 {
-        return Parsed::Foreign; // the binary protocol's request magic
+    if matches!(input, [0x80, ..] | [0x16, 3, ..]) {
+        return Parsed::Foreign; // the binary protocol's request magic, or the beginning of TLS
     }
     let line = match &input[..end] {
         // A lone CR stays and makes an unknown command of it, as in memcached.
@@ -274,7 +274,7 @@ fn parse_command<'a>(input: &'a [u8], line: &'a [u8], len: usize, value_limit: u
 #[inline(never)]
 fn unfinished_line(input: &[u8]) -> Parsed<'_> {
     let need = input.len() + 1;
-    if input.first() == Some(&0x80) {
+    if matches!(input, [0x80, ..] | [0x16, 3, ..]) {
         return Parsed::Foreign;
     }
     if input.len() <= LINE_LIMIT {

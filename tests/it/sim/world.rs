@@ -282,7 +282,8 @@ impl World {
                 Effect::Notice(Notice::Restored { .. }) => self.tally.add(Thing::Restored),
                 Effect::Notice(Notice::Stalled { .. }) => self.tally.add(Thing::Stalled),
                 Effect::Notice(
-                    Notice::Violation { .. }
+                    Notice::Stranger { .. }
+                    | Notice::Violation { .. }
                     | Notice::HeldBack { .. }
                     | Notice::Unflushed { .. }
                     | Notice::Unfinished { .. }

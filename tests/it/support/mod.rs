@@ -3,6 +3,7 @@
 pub(crate) mod bad;
 pub(crate) mod client;
 pub(crate) mod http;
+pub(crate) mod logfmt;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod script;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::Client;
+use super::logfmt;
 use super::wait_until;
 
 /// A free port of the loopback interface; never the same one twice.
@@ -301,6 +302,9 @@ impl Drop for Proxy {
             let loud = line.contains("WARN") || line.contains("ERROR") || line.contains("panicked");
             let expected = self.expected.iter().any(|part| line.contains(part));
             assert!(!loud || expected, "an unexpected log line: {line}");
+            if serde_json::from_str::<serde_json::Value>(&line).is_err() {
+                logfmt::parse(&line).unwrap_or_else(|why| panic!("a line that cannot be read: {why}"));
+            }
         }
     }
 }

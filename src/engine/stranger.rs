@@ -1,0 +1,76 @@
+//! Clients that speak what is not spoken here: named now and then, since whoever looks for why a client fails looks here.
+
+use std::time::Duration;
+
+use super::session::SessionId;
+use super::{Effect, Engine, Notice};
+use crate::time::Instant;
+
+/// Pause between two notices of the same language.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What such a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// memcached's binary protocol.
+    Binary,
+    /// HTTP.
+    Http,
+    /// TLS.
+    Tls,
+    /// Redis, in a pool of memcached.
+    Redis,
+}
+
+impl Language {
+    pub(super) const COUNT: usize = 4;
+
+    /// A name for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Binary => "memcached's binary protocol",
+            Self::Http => "HTTP",
+            Self::Tls => "TLS",
+            Self::Redis => "Redis",
+        }
+    }
+
+    /// What the first bytes of a request tell of it.
+    fn of(request: &[u8]) -> Option<Self> {
+        match request {
+            [0x80, ..] => Some(Self::Binary),
+            [0x16, 0x03, ..] => Some(Self::Tls), // a handshake of any version
+            [b'*', b'0'..=b'9', ..] => Some(Self::Redis),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Whether there was something to tell of this client: what it speaks.
+    #[must_use]
+    pub fn is_stranger(&self, id: SessionId) -> bool {
+        self.stranger == Some(id)
+    }
+
+    /// A request is none of this protocol: if its first bytes tell which it is of, the operator is told, now and then.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_for_stranger(&mut self, id: SessionId, request: &[u8], now: Instant) {
+        if let Some(language) = Language::of(request) {
+            self.tell_of_stranger(id, language, now);
+        }
+    }
+
+    /// A client speaks something else.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn tell_of_stranger(&mut self, session: SessionId, language: Language, now: Instant) {
+        let Some(pool) = self.session(session).map(|session| session.pool) else { return };
+        if let Some(suppressed) = self.pools[pool.index()].strangers[language as usize].admit(now, PERIOD) {
+            self.stranger = Some(session);
+            self.effects.push_back(Effect::Notice(Notice::Stranger { pool, session, language, suppressed }));
+        }
+    }
+}
