@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Responses of up to this many bytes are passed on even when the memory limit is reached.
 pub(super) const SMALL: usize = 1 << 10;
 
+/// Bytes that are taken at a time of a response of which it is not known how many are missing.
+pub(super) const STEP: usize = 64;
+
 /// Multi-gets whose buffers are kept for the next ones.
 const SPARE_VALUES: usize = 64;
 
@@ -134,8 +137,11 @@ impl Engine {
                 return Ok(used);
             }
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
-            let wanted = link.need.saturating_sub(link.partial.len()).max(64).min(data.len() - used);
-            memory::grow(&mut link.partial, &data[used..used + wanted]);
+            let len = link.partial.len();
+            let wanted = link.need.saturating_sub(len).max(STEP).min(data.len() - used);
+            let most = if len > large::LARGE { self.reply_room(&self.links[id.index()]) } else { usize::MAX };
+            let link = &mut self.links[id.index()];
+            memory::grow_to(&mut link.partial, &data[used..used + wanted], most);
             used += wanted;
             if link.partial.len() < link.need {
                 return Ok(used);
@@ -374,13 +380,6 @@ impl Engine {
                 of_pool.server_errors.add(1);
             }
         }
-    }
-
-    /// Whether there is memory to keep so many bytes for a client, and whether there is for two copies of them.
-    #[inline(never)]
-    fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
-        (self.make_memory(held, len), self.has_memory(held, 2 * len))
     }
 
     /// Puts a response into its slot. `None` when nobody waits for it any more.

@@ -67,7 +67,7 @@ impl Engine {
         server: ServerId,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit || self.hoards.refuses {
+        if (self.memory > self.memory_limit || self.hoards.refuses) && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
         if !self.pools[pool.index()].open[server.index()] {

@@ -272,8 +272,10 @@ impl Engine {
             return Room::Anywhere(usize::MAX);
         }
         if link.cursor.scan.is_some_and(|scan| scan.holds_more()) {
-            // So much is missing at the least. Room that grows by little at a time is moved at every turn.
-            missing = missing.max(link.partial.len());
+            // So much is missing at the least. Room that grows by little at a time is moved at every turn; room for more than
+            // the whole may have is of no use.
+            let len = link.partial.len();
+            missing = missing.max(len.min(self.reply_room(link).saturating_sub(len + BEHIND)));
         }
         self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
         self.charge_link(id);

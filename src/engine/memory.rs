@@ -34,9 +34,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a large value waits for memory before it is refused, where the pool has no shorter `timeout`.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes above the limit at which the largest holder is cut off whoever it is. One copy of a request of this size may go
-/// above the limit where the request itself had room.
-const MARGIN: usize = 8 << 20;
+/// Bytes above the limit at which the largest holder is cut off whoever it is: half of the limit, up to this.
+const MOST_MARGIN: usize = 8 << 20;
 
 /// A request of more bytes is carried out only when there is memory for another copy of it.
 pub(super) const WEIGHED: usize = 256 << 10;
@@ -60,6 +59,13 @@ pub(super) struct Hoards {
     pub(super) input: usize,
     /// What all may hold before not even one of them is read.
     most_input: usize,
+    /// What all may hold before even those are refused that hold no more than their fair share. Hoarders do not come to
+    /// it; but copies of what they have sent, and what has come for them unasked, may be above the limit for a while, and
+    /// that is not to be paid by others.
+    pub(super) last: usize,
+    /// Bytes above the limit at which the largest holder is cut off whoever it is. One copy of a request of this size may
+    /// go above the limit where the request itself had room.
+    margin: usize,
     /// Bytes of responses that may wait for a client before its requests do.
     pub(super) output: usize,
     /// The hoarders; some may have given up what they held, or left.
@@ -86,7 +92,10 @@ pub(crate) struct Hoard {
 impl Hoards {
     /// Nobody holds much, of so many bytes.
     pub(super) fn new(limit: usize) -> Self {
+        let margin = (limit / 2).min(MOST_MARGIN);
         Self {
+            last: limit + margin / 2,
+            margin,
             fair: (limit / FAIR_PART).clamp(FAIR_BOUNDS.0, FAIR_BOUNDS.1).min(limit / 4),
             common: limit - limit / 8,
             input: limit / 2,
@@ -105,9 +114,15 @@ impl Hoards {
 /// there is room for both the old and the new.
 #[inline]
 pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
+    grow_to(message, bytes, usize::MAX);
+}
+
+/// As [`grow`], of a message that may come to `most` bytes: no room is made for more.
+#[inline]
+pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
     let (len, more) = (message.len(), bytes.len());
     if message.capacity() - len < more && len + more > LARGE {
-        message.reserve_exact(more.max(len));
+        message.reserve_exact(more.max(len.min(most.saturating_sub(len))));
     }
     message.extend_from_slice(bytes);
 }
@@ -116,8 +131,29 @@ impl Engine {
     /// Whether somebody who holds `held` bytes may hold `more`.
     #[inline]
     pub(super) fn has_memory(&self, held: usize, more: usize) -> bool {
-        let limit = if held + more > self.hoards.fair { self.hoards.common } else { self.memory_limit };
-        self.memory + more <= limit
+        self.memory + more <= self.share(held + more)
+    }
+
+    /// What all may hold when somebody holds `held` bytes of it.
+    #[inline]
+    const fn share(&self, held: usize) -> usize {
+        if held > self.hoards.fair { self.hoards.common } else { self.hoards.last }
+    }
+
+    /// Whether there is memory for a copy of `len` bytes to a client, and whether there is where the bytes themselves are
+    /// still kept as well.
+    #[inline(never)]
+    pub(super) fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        (self.make_memory(held, len), self.memory + 2 * len <= self.share(held + len))
+    }
+
+    /// Memory is above its limit: whether a client is not to ask for more.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn is_short(&self, id: SessionId) -> bool {
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        self.hoards.refuses || self.memory > self.share(held)
     }
 
     /// As [`Engine::has_memory`]. If there is none for somebody who has held little so far, hoarders that have had their
@@ -238,7 +274,7 @@ impl Engine {
         if !std::mem::replace(&mut self.hoards.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
-        while self.memory > self.memory_limit + MARGIN {
+        while self.memory > self.memory_limit + self.hoards.margin {
             let anybody = || {
                 let sessions = self.sessions.iter().filter(|(_, session)| !session.closing);
                 sessions.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|it| it.1)
@@ -368,7 +404,9 @@ impl Engine {
     pub(super) fn weigh(&mut self, id: SessionId, len: usize, started: Instant, now: Instant) -> bool {
         let held = self.session_ref(id).map_or(0, |session| session.charged.saturating_sub(len));
         let is_favoured = self.hoards.favoured == Some(id);
-        if self.make_memory(held, len) || (len <= MARGIN && (is_favoured || self.memory <= self.hoards.common)) {
+        if self.make_memory(held, len)
+            || (len <= self.hoards.margin && (is_favoured || self.memory <= self.hoards.common))
+        {
             return true;
         }
         let Some(session) = self.session(id) else { return true };
@@ -428,5 +466,54 @@ impl Engine {
         *told = (Some(self.now), all);
         let most = self.memory_limit;
         self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{self, model::ServerId};
+    use crate::engine::{Scripts, Setup};
+    use crate::health::Board;
+    use crate::stats::counters::Counters;
+
+    /// An engine for one server, with so many megabytes.
+    fn engine(megabytes: usize) -> Engine {
+        let file = format!(
+            "softmiss:\n  memory_limit: {megabytes}mb\npool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['10.0.0.1:1:1']\n"
+        );
+        let config = Arc::new(config::parse("file", &file).expect("a good file").config);
+        let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
+        let board = Arc::new(Board::new(&config, 1));
+        let scripts = Scripts::default();
+        Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    }
+
+    #[test]
+    fn who_holds_little_is_served_while_others_are_above_the_limit() {
+        let mut engine = engine(16);
+        let (small, hoarder) = (engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0)));
+        let now = Instant::from_nanos(1_000_000_000);
+        engine.session(hoarder).expect("a client").charged = 17 << 20;
+        let mut asks = |held: usize, id| {
+            engine.memory = held;
+            engine.link_to(PoolId(0), id, ServerId(0), now).map(|_| ()).err()
+        };
+        assert_eq!(asks(16 << 20, hoarder), None, "below the limit");
+        assert_eq!(asks(17 << 20, hoarder), Some(Failure::NoMemory));
+        assert_eq!(asks(17 << 20, small), None);
+        assert_eq!(asks(21 << 20, small), Some(Failure::NoMemory), "there is an end");
+    }
+
+    #[test]
+    fn a_message_gets_room_to_double_but_no_more_than_it_may_have() {
+        let mut message = vec![0; 3 << 20];
+        grow_to(&mut message, &[0; 64], 8 << 20);
+        assert_eq!(message.capacity(), 6 << 20);
+        message.resize(6 << 20, 0);
+        grow_to(&mut message, &[0; 64], 8 << 20);
+        assert_eq!(message.capacity(), 8 << 20);
     }
 }

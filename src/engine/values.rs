@@ -130,7 +130,7 @@ impl Engine {
     fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Behind<'i>) {
         // What is kept is copied once more when it is passed on.
         let free =
-            (self.memory_limit.saturating_sub(self.memory) / 2, self.hoards.common.saturating_sub(self.memory) / 2);
+            (self.hoards.last.saturating_sub(self.memory) / 2, self.hoards.common.saturating_sub(self.memory) / 2);
         let (fair, limit) = (self.hoards.fair, self.response_limit(&self.links[id.index()]));
         let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];

@@ -181,7 +181,7 @@ impl Engine {
         wanted: Use,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit {
+        if self.memory > self.memory_limit && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
         if let Some(link) = self.usable_own(id, server, flavor, wanted) {

@@ -1,7 +1,7 @@
 //! A Redis server's bytes become replies.
 
 use crate::engine::Engine;
-use crate::engine::deliver::{Delivery, Step};
+use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::large::LARGE;
 use crate::engine::link::{LinkId, Purpose, Ticket};
 use crate::failure::Failure;
@@ -83,7 +83,7 @@ impl Engine {
     #[inline(never)]
     fn large_reply(&mut self, id: LinkId, input: &[u8], need: usize, to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
-        if link.cursor.dropped.is_none() && need <= self.reply_room(link) {
+        if link.cursor.dropped.is_none() && need.max(input.len() + STEP) <= self.reply_room(link) {
             return Step::Need(need);
         }
         let link = &mut self.links[id.index()];
