@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::history::{self, History, Reading};
 use super::operate::{self, Deed};
+use super::page::DASHBOARD;
 use super::query::Query;
 use super::recent::{Recent, Sample};
 use super::{guard, hot, pools, route, view};
@@ -57,9 +58,6 @@ const HTML: &str = "text/html; charset=utf-8";
 /// may show it inside of itself.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// The page; it fetches `/history` and `/servers`.
-const DASHBOARD: &str = include_str!("dashboard.html");
 
 /// What can be asked for, with whom it is asked of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

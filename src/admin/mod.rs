@@ -11,6 +11,7 @@ mod history;
 mod hot;
 mod http;
 mod operate;
+mod page;
 mod pools;
 mod query;
 mod recent;

@@ -202,7 +202,7 @@ fn reason(state: State) -> Option<String> {
         State::Held { hold: Hold::Eject, .. } => "by the operator".to_owned(),
         State::Held { hold: Hold::Drain, .. } => "drained by the operator".to_owned(),
         State::Ejected { failure: None, .. } | State::Probing { failure: None, .. } => {
-            "let back by the operator, has to answer a probe first".to_owned()
+            "let back by the operator, has to answer a health check first".to_owned()
         }
         State::Ejected { failure: Some(failure), .. } | State::Probing { failure: Some(failure), .. } => {
             failure.to_string()

@@ -89,13 +89,13 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
     match notice {
         Notice::Ejected { pool, server, failure, failures } => {
             let s = if *failures == 1 { "" } else { "s" };
-            (*pool, Some(*server), true, format!("ejected after {failures} failure{s}: {failure}"))
+            (*pool, Some(*server), true, format!("out of service after {failures} failure{s}: {failure}"))
         }
         Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
             let s = if *probes == 1 { "" } else { "s" };
-            let mut text = format!("back after {:.1} s and {probes} probe{s}", away.as_secs_f64());
+            let mut text = format!("back in service after {:.1} s and {probes} health check{s}", away.as_secs_f64());
             if *restarted == Some(true) {
-                text.push_str(", a new process");
+                text.push_str(", as a new process");
             }
             if *flushed {
                 text.push_str(", flushed first");
@@ -105,7 +105,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             (*pool, Some(*server), false, text)
         }
         Notice::Stalled { pool, server, silent, .. } => {
-            (*pool, Some(*server), true, format!("{SILENT} {} ms, answered for", silent.as_millis()))
+            (*pool, Some(*server), true, format!("{SILENT} {} ms, the proxy answered in its place", silent.as_millis()))
         }
         Notice::Unflushed { pool, server, .. } => {
             (*pool, Some(*server), true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
@@ -114,7 +114,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             (*pool, Some(*server), true, format!("back, and keeps {connections} dead connections open, reset"))
         }
         Notice::HeldBack { pool, server, wait } => {
-            (*pool, Some(*server), true, format!("well but flapping, kept out for {} s more", wait.as_secs()))
+            (*pool, Some(*server), true, format!("answers, but comes and goes: kept out for {} s more", wait.as_secs()))
         }
         Notice::Denied { pool, server, term, text, .. } => {
             (*pool, Some(*server), true, format!("refuses {}: {text}", term.name()))
@@ -160,33 +160,33 @@ mod tests {
     fn silences_of_a_server_are_told_as_one() {
         let events = Events::default();
         let silent = |server: &str, ms: u64, s: u64| {
-            events.tell("pool", server, true, format!("{SILENT} {ms} ms, answered for"), at(s));
+            events.tell("pool", server, true, format!("{SILENT} {ms} ms"), at(s));
         };
         silent("a", 41, 0);
         silent("b", 42, 1);
-        events.tell("pool", "a", true, "ejected after 2 failures: timed out".to_owned(), at(2));
+        events.tell("pool", "a", true, "out of service after 2 failures: timed out".to_owned(), at(2));
         silent("a", 43, 3);
         silent("a", 44, 4);
         let told = [
-            "a silent for 44 ms, answered for, 3 times of late",
-            "a ejected after 2 failures: timed out",
-            "b silent for 42 ms, answered for",
+            "a silent for 44 ms, 3 times of late",
+            "a out of service after 2 failures: timed out",
+            "b silent for 42 ms",
         ];
         assert_eq!(texts(&events), told, "the newest, at its time; what lies between is kept");
         assert_eq!(events.newest(1)[0].times, 3);
         // A server of that name in another pool is another one.
-        events.tell("other", "a", true, format!("{SILENT} 45 ms, answered for"), at(5));
+        events.tell("other", "a", true, format!("{SILENT} 45 ms"), at(5));
         assert_eq!(events.newest(KEPT).len(), 4);
     }
 
     #[test]
     fn a_silence_long_after_another_is_told_by_itself() {
         let events = Events::default();
-        let silent = |s: u64| events.tell("pool", "a", true, format!("{SILENT} 41 ms, answered for"), at(s));
+        let silent = |s: u64| events.tell("pool", "a", true, format!("{SILENT} 41 ms"), at(s));
         silent(0);
         silent(299);
         silent(598);
-        assert_eq!(texts(&events), ["a silent for 41 ms, answered for, 3 times of late"], "each soon after the last");
+        assert_eq!(texts(&events), ["a silent for 41 ms, 3 times of late"], "each soon after the last");
         silent(898);
         assert_eq!(texts(&events).len(), 2);
         assert_eq!(events.newest(1)[0].times, 1);
@@ -195,8 +195,9 @@ mod tests {
     #[test]
     fn the_oldest_go_first() {
         let events = Events::default();
-        (0..KEPT as u64 + 5).for_each(|s| events.tell("pool", "a", false, format!("back after {s} s"), at(s)));
+        (0..KEPT as u64 + 5)
+            .for_each(|s| events.tell("pool", "a", false, format!("back in service after {s} s"), at(s)));
         let kept = texts(&events);
-        assert_eq!((kept.len(), kept.last().map(String::as_str)), (KEPT, Some("a back after 5 s")));
+        assert_eq!((kept.len(), kept.last().map(String::as_str)), (KEPT, Some("a back in service after 5 s")));
     }
 }

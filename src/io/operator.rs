@@ -43,7 +43,7 @@ impl Operator {
             let text = match hold {
                 Hold::Eject => {
                     warn!(pool = of.name, server = name, %address, %by, "server ejected by the operator");
-                    "ejected by the operator"
+                    "taken out of service by the operator"
                 }
                 Hold::Drain => {
                     warn!(pool = of.name, server = name, %address, %by, "server drained by the operator");

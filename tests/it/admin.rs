@@ -145,7 +145,7 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     assert_eq!(server["reason"], "connection refused", "{server}");
     assert!(server["out_for_ms"].is_u64() && server["share"] == 0.0, "{server}");
     let text = overview["events"].to_string();
-    assert!(text.contains("ejected after") && text.contains("node-0") && text.contains("node-1"), "{text}");
+    assert!(text.contains("out of service after") && text.contains("node-0") && text.contains("node-1"), "{text}");
     let Answer { status, body, .. } = watched.get("/readyz");
     assert_eq!(status, 503);
     assert!(body.contains("cache"), "{body}");
@@ -154,7 +154,7 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     let _back = Process::memcached_on(port);
     wait_until("node-0 back", Duration::from_secs(5), || watched.overview()["pools"][0]["servers"][0]["state"] == "up");
     let text = watched.overview()["events"].to_string();
-    assert!(text.contains("back after 0."), "{text}");
+    assert!(text.contains("back in service after 0."), "{text}");
     assert_eq!(watched.get("/readyz").status, 200);
 
     // Whoever comes when it is over sees it all the same.
@@ -182,7 +182,7 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     }
     assert!(sum("degraded") > 0.0 && pool["p99_us"].as_array().expect("a column").iter().any(|us| us.is_u64()));
     let told = past["events"].to_string();
-    assert!(told.contains("back after 0.") && told.contains("ejected after"), "{told}");
+    assert!(told.contains("back in service after 0.") && told.contains("out of service after"), "{told}");
 }
 
 #[test]

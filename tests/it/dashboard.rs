@@ -139,7 +139,7 @@ fn it_shows_a_server_that_dies_and_comes_back() {
     let admin = free_port();
     let proxy = proxy(&lines, admin).expect_log("server ejected");
     let mut page = Page::open(admin);
-    page.wait_for("#headline", "All 3 servers are up", Duration::from_secs(3));
+    page.wait_for("#headline", "All 3 servers are in service", Duration::from_secs(3));
     page.wait_for(".tile .big", "0", SOON);
     assert_eq!(page.ask("document.title.startsWith('softmiss')"), json!(true));
 
@@ -163,28 +163,42 @@ fn it_shows_a_server_that_dies_and_comes_back() {
     servers[1].kill();
     proxy.wait_for_log("server ejected", Duration::from_secs(2));
     let told = Instant::now();
-    page.wait_for(&format!("{row} .word"), "ejected", Duration::from_secs(5));
+    page.wait_for(&format!("{row} .word"), "out of service", Duration::from_secs(5));
     let late = told.elapsed();
     let limit = SOON + hiccups.longest();
     assert!(late < limit, "shown {late:?} after the log line, {limit:?} are granted");
     assert_eq!(page.ask("document.querySelector('tbody tr').dataset.server"), json!("cache-b"), "trouble comes first");
-    page.wait_for("#headline", "cache-b has been out for", SOON);
+    page.wait_for("#headline", "cache-b has been out of service for", SOON);
     let verdict = page.text("#headline");
     assert!(verdict.contains("answered as misses"), "{verdict}");
     // A connect that meets the dying process is reset, one after it refused.
     let reason = ["connection refused", "connection reset"].into_iter().find(|reason| verdict.contains(reason));
     let reason = reason.unwrap_or_else(|| panic!("{verdict}"));
-    page.wait_for("#spoken", &format!("cache-b is out: {reason}"), SOON);
-    page.wait_for("#events", "ejected after", SOON);
-    page.wait_for(".tile:nth-child(5) .note", "server out", Duration::from_secs(3));
-    assert_eq!(page.ask("document.title.startsWith('1 out')"), json!(true));
+    page.wait_for("#spoken", &format!("cache-b is out of service: {reason}"), SOON);
+    page.wait_for("#events", "out of service after", SOON);
+    page.wait_for(".tile:nth-child(4) .note", "server out of service", Duration::from_secs(3));
+    assert_eq!(page.ask("document.title.startsWith('1 out of service')"), json!(true));
 
     let port = servers[1].address.port();
     servers[1] = Process::memcached_on(port);
     proxy.wait_for_log("server restored", Duration::from_secs(4));
-    page.wait_for(&format!("{row} .word"), "up", SOON);
-    page.wait_for("summary .count", "3 of 3 up", SOON);
-    page.wait_for("#events", "back after", SOON);
+    page.wait_for(&format!("{row} .word"), "in service", SOON);
+    page.wait_for("summary .count", "3 of 3 in service", SOON);
+    page.wait_for("#events", "back in service after", SOON);
+    // Whoever opens the page when it is over sees it as well.
+    let mut late = Page::open(admin);
+    late.wait_for("#problems", "cache-b was out of service for", Duration::from_secs(5));
+    let drawn = |what: &str| format!("document.querySelector('{what}').getAttribute('d')?.length > 10");
+    for shape in [&format!("{row} .strip .state-out"), ".tile .out"] {
+        wait_until(shape, Duration::from_secs(5), || late.ask(&drawn(shape)) == json!(true));
+    }
+    assert_eq!(late.ask(&drawn("[data-server=cache-a] .strip .state-out")), json!(false));
+    late.wait_for(&format!("{row} .said"), "back at", SOON);
+    late.wait_for("#events", "out of service after", SOON);
+    late.ask("document.querySelector('#spans button').click()");
+    assert_eq!(late.ask("document.querySelector('#spans [aria-pressed=true]').textContent"), json!("last 5 min"));
+    late.assert_no_complaints();
+    drop(late);
     over.store(true, Ordering::Relaxed);
     load.join().expect("the load");
     page.assert_no_complaints();
@@ -193,7 +207,7 @@ fn it_shows_a_server_that_dies_and_comes_back() {
     page.wait_for("#headline", "The proxy has not answered for", Duration::from_secs(5));
     assert_eq!(page.ask("document.body.className"), json!("stale"));
     proxy.signal("CONT");
-    page.wait_for("#headline", "All 3 servers are up", Duration::from_secs(8));
+    page.wait_for("#headline", "All 3 servers are in service", Duration::from_secs(8));
     assert_eq!(page.ask("document.body.className"), json!(""));
 }
 
@@ -204,7 +218,7 @@ fn names_are_shown_and_not_run_and_a_phone_is_wide_enough() {
     let admin = free_port();
     let proxy = proxy(&[format!("{}:1 {name}", server.address)], admin);
     let mut page = Page::open(admin);
-    page.wait_for("#headline", "The only server is up", Duration::from_secs(3));
+    page.wait_for("#headline", "The only server is in service", Duration::from_secs(3));
     assert_eq!(page.text("tbody .name bdi"), name);
     assert_eq!(page.overhang(360), 0);
 
@@ -228,7 +242,7 @@ fn names_are_shown_and_not_run_and_a_phone_is_wide_enough() {
     answer["pools"][6]["hot_keys"] =
         json!([{"key": "k".repeat(250) + "<b>\u{0}", "server": "cache-c", "per_s": 1234.5, "bytes_per_s": 99_000}]);
     page.pretend(&answer);
-    page.wait_for("#headline", "2 of 200 servers are out", Duration::from_secs(3));
+    page.wait_for("#headline", "2 of 200 servers are out of service", Duration::from_secs(3));
     assert_eq!(
         page.ask("[...document.querySelectorAll('#pools details[open]')].map(pool => pool.dataset.pool)"),
         json!(["pool-6"])

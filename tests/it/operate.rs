@@ -113,8 +113,11 @@ fn an_ejected_server_stays_out_until_it_is_let_back() {
     let told = |text: &str| log.iter().filter(|line| line.contains(text) && line.contains("by=127.0.0.1")).count();
     assert_eq!((told("server ejected by the operator"), told("server let back by the operator")), (1, 1), "{log:?}");
     let events = operated.get("/servers").json()["events"].to_string();
-    assert!(events.contains("ejected by the operator (127.0.0.1)") && events.contains("let back by"), "{events}");
-    assert!(events.contains("back after"), "{events}");
+    assert!(
+        events.contains("taken out of service by the operator (127.0.0.1)") && events.contains("let back by"),
+        "{events}"
+    );
+    assert!(events.contains("back in service after"), "{events}");
 }
 
 #[test]

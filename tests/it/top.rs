@@ -57,7 +57,7 @@ fn a_killed_server_is_shown_as_out() {
     for arguments in [&[&admin.to_string(), "--once"][..], &["-c", &file, "--once"], &[&admin.to_string()]] {
         let text = once(arguments);
         assert!(text.starts_with(&format!("softmiss {}  up ", env!("CARGO_PKG_VERSION"))), "{text}");
-        assert!(text.contains("\nALL WELL  all 2 servers are in the ring; "), "{text}");
+        assert!(text.contains("\nALL WELL  all 2 servers are in service; "), "{text}");
         assert!(line(&text, "cache-0").contains(" up ") && line(&text, "cache-1").contains(" up "), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
     }
@@ -67,14 +67,14 @@ fn a_killed_server_is_shown_as_out() {
             client.send(format!("get k{number:x}{number}\r\n"));
             client.read_through(b"END\r\n");
         });
-        once(&[&admin.to_string()]).contains("EJECTED")
+        once(&[&admin.to_string()]).contains("connection refused; health check")
     });
     let text = once(&[&admin.to_string()]);
-    assert!(text.contains("\nSERVER OUT  out: cache-0 (1 of 2)"), "{text}");
+    assert!(text.contains("\nSERVER OUT  out of service: cache-0 (1 of 2)"), "{text}");
     let out = line(&text, "cache-0");
-    assert!(out.contains("EJECTED   0.0%") && out.contains("connection refused; probe in "), "{text}");
+    assert!(out.contains(" OUT       0.0%") && out.contains("connection refused; health check in "), "{text}");
     assert_eq!(line(&text, "cache-1").split_whitespace().collect::<Vec<_>>()[1..3], ["up", "100%"], "{text}");
-    assert!(text.contains("! cache-0 ejected after 1 failure: connection refused"), "{text}");
+    assert!(text.contains("! cache-0 out of service after 1 failure: connection refused"), "{text}");
 }
 
 #[test]

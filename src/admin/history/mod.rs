@@ -123,7 +123,7 @@ impl Tier {
 pub(super) struct History {
     fine: Tier,
     coarse: Tier,
-    /// Whether each server was in the ring at the last reading, and how often it had left it.
+    /// How often each server had left the ring at the last reading.
     ejections: Vec<u64>,
 }
 

@@ -75,8 +75,14 @@ fn all_well() -> Seen {
         .map(|(n, r)| server(n, r))
         .into();
     let events = [
-        event(7300, "web_cache", "cache-b", false, "back after 61.8 s and 25 probes, a new process"),
-        event(7362, "web_cache", "cache-b", true, "ejected after 3 failures: connection refused"),
+        event(
+            7300,
+            "web_cache",
+            "cache-b",
+            false,
+            "back in service after 61.8 s and 25 health checks, as a new process",
+        ),
+        event(7362, "web_cache", "cache-b", true, "out of service after 3 failures: connection refused"),
     ];
     let pools = [pool("web_cache", &servers)];
     seen([overview(276_300.0, &pools, &events), overview(276_301.0, &pools, &events)])
@@ -93,8 +99,8 @@ fn server_out() -> Seen {
     );
     set(&mut web, &json!({"degraded": [["refused", 9000], ["timeout", 10]]}));
     let events = [
-        event(72, "web_cache", "cache-b", true, "ejected after 3 failures: connection refused"),
-        event(90, "sessions", "redis-2", true, "silent for 47 ms, answered for"),
+        event(72, "web_cache", "cache-b", true, "out of service after 3 failures: connection refused"),
+        event(90, "sessions", "redis-2", true, "silent for 47 ms, the proxy answered in its place"),
     ];
     let before = overview(7300.0, &[web.clone(), sessions.clone()], &events);
     // Of late it is the timeouts, whatever there was before.
@@ -125,7 +131,7 @@ fn kept_out() -> Seen {
     let pools = [pool("web_cache", &[server("cache-a", 10_420.0), held, server("cache-c", 9870.0), drained])];
     let events = [
         event(0, "web_cache", "cache-d", true, "drained by the operator (127.0.0.1)"),
-        event(72, "web_cache", "cache-b", true, "ejected by the operator (127.0.0.1)"),
+        event(72, "web_cache", "cache-b", true, "taken out of service by the operator (127.0.0.1)"),
     ];
     seen([overview(7300.0, &pools, &events), overview(7305.0, &pools, &events)])
 }
@@ -245,7 +251,7 @@ fn colours_mark_trouble_and_can_be_done_without() {
     };
     let (with, without) = (colours(true), colours(false));
     assert_eq!(with.0, without.0, "the words are the same");
-    assert!(with.1.contains("EJECTED"), "{}", with.1);
+    assert!(with.1.contains("OUT"), "{}", with.1);
     assert!(without.2);
 }
 

@@ -67,6 +67,16 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// Why a request was answered in a server's place, in at most 13 letters where that is possible.
+pub(super) fn cause(name: &str) -> String {
+    match name {
+        "ejected" => "server out".to_owned(),
+        "timeout" => "timed out".to_owned(),
+        "stalled" => "server silent".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
+
 /// `1 worker`, `2 workers`.
 pub(super) fn counted(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })

@@ -59,19 +59,19 @@ pub(super) fn verdict(seen: &Seen) -> (Level, Vec<String>) {
     };
     let errors: Option<f64> = overview.pools.iter().map(|pool| seen.errors_per_s(pool)).sum();
     if let Some(errors) = errors.filter(|errors| *errors > 0.0) {
-        tell(Level::Errors, format!("{}/s told to the application", text::count(errors)));
+        tell(Level::Errors, format!("{}/s sent to the application", text::count(errors)));
     }
     let down: Vec<&str> = overview.pools.iter().filter(|pool| pool.is_down()).map(|pool| pool.name.as_str()).collect();
     if !down.is_empty() {
-        tell(Level::Down, format!("no server left in {}", listed(&down)));
+        tell(Level::Down, format!("no server in service in {}", listed(&down)));
     }
     let out = servers_that_are(overview, Condition::Out);
     let elsewhere: Vec<&str> =
         overview.pools.iter().filter(|pool| !pool.is_down()).flat_map(|pool| pool.names_of(Condition::Out)).collect();
     if down.is_empty() && !out.is_empty() {
-        tell(Level::Out, format!("out: {} ({} of {})", listed(&out), out.len(), servers(overview)));
+        tell(Level::Out, format!("out of service: {} ({} of {})", listed(&out), out.len(), servers(overview)));
     } else if !elsewhere.is_empty() {
-        tell(Level::Out, format!("also out: {}", listed(&elsewhere)));
+        tell(Level::Out, format!("also out of service: {}", listed(&elsewhere)));
     }
     let failing = servers_that_are(overview, Condition::Failing);
     if !failing.is_empty() {
@@ -84,13 +84,13 @@ pub(super) fn verdict(seen: &Seen) -> (Level, Vec<String>) {
     let degraded: f64 = overview.pools.iter().map(|pool| pool.degraded_per_s).sum();
     if degraded > 0.0 {
         let most = overview.pools.iter().max_by(|one, other| one.degraded_per_s.total_cmp(&other.degraded_per_s));
-        let cause = most.and_then(|pool| seen.main_cause(pool)).unwrap_or("unknown");
+        let cause = most.and_then(|pool| seen.main_cause(pool)).map_or_else(|| "unknown".to_owned(), text::cause);
         let whom = match out.len() + failing.len() + held.len() {
             0 => "servers",
             1 => "it",
             _ => "them",
         };
-        tell(Level::Warning, format!("{}/s answered for {whom} ({cause})", text::count(degraded)));
+        tell(Level::Warning, format!("the proxy answers {}/s for {whom} ({cause})", text::count(degraded)));
     }
     let used = memory_used(overview);
     if used >= MEMORY_WARNING {
@@ -99,7 +99,7 @@ pub(super) fn verdict(seen: &Seen) -> (Level, Vec<String>) {
     if parts.is_empty() {
         parts = well(seen);
     } else if errors == Some(0.0) {
-        parts.push("no errors told".to_owned());
+        parts.push("no errors sent".to_owned());
     }
     (level, parts)
 }
@@ -108,8 +108,8 @@ fn well(seen: &Seen) -> Vec<String> {
     let pools: Vec<&Pool> = seen.now.pools.iter().collect();
     let rate: f64 = pools.iter().map(|pool| pool.requests_per_s).sum();
     let mut parts = vec![match servers(&seen.now) {
-        1 => "the server is in the ring".to_owned(),
-        all => format!("all {all} servers are in the ring"),
+        1 => "the server is in service".to_owned(),
+        all => format!("all {all} servers are in service"),
     }];
     parts.push(format!("{} requests/s", text::count(rate)));
     parts.extend(seen.hit_rate(&pools).map(|rate| format!("{} % hits", text::percent(rate))));

@@ -35,17 +35,18 @@ const SERVERS_FIRST: usize = 10;
 /// Events in a text.
 const EVENTS_IN_TEXT: usize = 10;
 
-const HELP: [&str; 12] = [
+const HELP: [&str; 13] = [
     "q, Esc, Ctrl-C  end                  tab, 1 2 3   servers, events, hot keys",
     "left, right, p  another pool, all    up, down     scroll",
     "s               another order        space        stand still      ?  back",
     "",
-    "ring        servers in the ring, of those that there are",
-    "degraded/s  requests answered in a server's place: the application saw a miss",
-    "            (or an error, with on_failure: error); the main cause beside it",
-    "errors      error lines told because a server failed, since the start",
-    "share       part of the keys that belong to the server as things are",
-    "ejects      how often it has left the ring since the start",
+    "serving     servers in service, of those that there are",
+    "by proxy/s  requests that the proxy answered itself, for a server that failed:",
+    "            a miss, or what on_failure says; the main cause beside it",
+    "errors      error lines sent because a server failed, since the start",
+    "share       part of the keys that belong to the server at this moment",
+    "conns       connections from the proxy to the server",
+    "outages     how often it was taken out of service since the start",
     "Rates, hit% and latencies are those of the last 5 seconds.",
     "What to do about it: docs/failure-modes.md",
 ];

@@ -10,10 +10,10 @@ use super::page::{Column, Page, Piece, longest, number, width, word};
 const COLUMNS: [Column; 10] = [
     word("", 1),
     word("pool", 0),
-    number("ring", 5),
+    number("serving", 7),
     number("req/s", 6),
     number("hit%", 5),
-    number("degraded/s", 10),
+    number("by proxy/s", 10),
     word("main cause", 13),
     number("errors", 6),
     number("p50", 6),
@@ -103,7 +103,7 @@ fn row(page: &Page<'_>, seen: &Seen, pool: &Pool, is_chosen: bool) -> Vec<Piece>
     let told = if errors.is_some_and(|rate| rate > 0.0) { page.bad() } else { Piece::default().style };
     let is_degraded = pool.degraded_per_s > 0.0;
     let degraded = if is_degraded { page.warning() } else { Piece::default().style };
-    let cause = if is_degraded { seen.main_cause(pool).unwrap_or_default() } else { "" };
+    let cause = if is_degraded { seen.main_cause(pool).map(text::cause).unwrap_or_default() } else { String::new() };
     let name = if is_chosen { page.strong() } else { Piece::default().style };
     vec![
         Piece::new(marker(is_chosen), name),

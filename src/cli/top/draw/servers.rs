@@ -47,7 +47,7 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) -
     let below = &table.rows[next..];
     if !below.is_empty() {
         let bad = below.iter().filter(|(_, server)| server.condition() != Condition::Up).count();
-        let end = if bad > 0 { format!(", {bad} of them in trouble") } else { ", all up".to_owned() };
+        let end = if bad > 0 { format!(", {bad} of them in trouble") } else { ", all in service".to_owned() };
         let style = if bad > 0 { page.warning() } else { page.dim() };
         page.line(&[Piece::new(format!("  {}{end}", text::counted(below.len(), "more server")), style)]);
     }
@@ -86,7 +86,7 @@ fn table<'a>(page: &Page<'_>, seen: &'a Seen, view: &View) -> Table<'a> {
         number("p50", 6),
         number("p99", 6),
         number("conns", 5),
-        number("ejects", 6),
+        number("outages", 7),
     ];
     let mut rest = page.width().saturating_sub(width(&figures) + 1);
     let mut columns = Vec::new();
@@ -125,10 +125,9 @@ fn busyness(server: &Server) -> i32 {
 
 fn row(page: &Page<'_>, table: &Table<'_>, pool: &Pool, server: &Server) -> Vec<Piece> {
     let (word, state) = match server.condition() {
-        Condition::Out if server.state == "probing" => ("PROBING", page.bad()),
-        Condition::Out => ("EJECTED", page.bad()),
+        Condition::Out => ("OUT", page.bad()),
         Condition::Held if server.state == "draining" => ("DRAINS", page.warning()),
-        Condition::Held => ("HELD", page.warning()),
+        Condition::Held => ("OUT", page.warning()),
         Condition::Failing => ("FAILING", page.warning()),
         Condition::Up => ("up", page.good()),
     };
@@ -160,23 +159,24 @@ fn sentence(server: &Server) -> String {
     let ms = Duration::from_millis;
     match server.condition() {
         Condition::Up => String::new(),
-        Condition::Failing => text::counted(server.failures_in_a_row as usize, "failure") + " in a row",
+        Condition::Failing => text::counted(server.failures_in_a_row as usize, "failure") + " since its last answer",
         Condition::Held => {
             let span = text::span(ms(server.out_for_ms.unwrap_or_default()));
             let reason = server.reason.as_deref().unwrap_or("by the operator");
             match server.in_flight {
-                0 => format!("out for {span} {reason}"),
-                some => format!("out for {span} {reason}; {some} in flight"),
+                0 => format!("out of service for {span}, {reason}"),
+                1 => format!("out of service for {span}, {reason}; 1 request still to answer"),
+                some => format!("out of service for {span}, {reason}; {some} requests still to answer"),
             }
         }
         Condition::Out => {
-            let mut text = format!("out for {}", text::span(ms(server.out_for_ms.unwrap_or_default())));
+            let mut text = format!("out of service for {}", text::span(ms(server.out_for_ms.unwrap_or_default())));
             if let Some(reason) = &server.reason {
                 text.push_str(&format!(": {reason}"));
             }
             match server.next_probe_ms {
-                Some(left) if left >= 1000 => text.push_str(&format!("; probe in {}", text::span(ms(left)))),
-                _ => text.push_str("; is probed now"),
+                Some(left) if left >= 1000 => text.push_str(&format!("; health check in {}", text::span(ms(left)))),
+                _ => text.push_str("; health check under way"),
             }
             text
         }
