@@ -19,11 +19,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::admin::{self, Admin};
-use crate::cli::say;
+use crate::cli::{AdminFlag, say};
 use crate::config::model::{
     Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, Settings, Stall,
 };
-use crate::io::{Proxy, log, signal};
+use crate::io::{Operator, Proxy, log, signal};
 use load::Seen;
 use node::Node;
 use table::{Table, View};
@@ -34,6 +34,10 @@ pub struct Options {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11211")]
     listen: SocketAddr,
+
+    /// Where the dashboard is (default 127.0.0.1:22223, or a free port if that is taken), or none
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<AdminFlag>,
 
     /// No load of its own: a cache for local development
     #[arg(long)]
@@ -70,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         anyhow::Error::new(error).context(taken)
     })?;
     let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
-    let watched = Admin::bind(admin::USUAL).and_then(|listener| Admin::start(listener, proxy.operator(None))).ok(); // another process may be there; then not
+    let watched = watch(options.admin, proxy.operator(None))?;
     say(&opening(address, watched, options));
     let board = proxy.shared_board();
     let seen = Arc::new(Seen::default());
@@ -112,6 +116,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Serves the dashboard, if it is wanted; says where.
+fn watch(wanted: Option<AdminFlag>, operator: Operator) -> anyhow::Result<Option<SocketAddr>> {
+    let listener = match wanted.map(|flag| flag.0) {
+        Some(Port::Off) => return Ok(None),
+        Some(Port::At(address)) => {
+            Admin::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?
+        }
+        // Another process may be where it usually is.
+        Some(Port::Unsaid) | None => Admin::bind(admin::USUAL)
+            .or_else(|_| Admin::bind((admin::USUAL.ip(), 0).into()))
+            .context("cannot serve the dashboard on the loopback interface")?,
+    };
+    Ok(Some(Admin::start(listener, operator)?))
+}
+
 /// Ends the load when it is dropped.
 struct EndsLoad(Arc<AtomicBool>);
 
@@ -121,22 +140,27 @@ impl Drop for EndsLoad {
     }
 }
 
+/// What is said first: with the table below it, it fits a terminal of 80x24.
 fn opening(address: SocketAddr, watched: Option<SocketAddr>, options: &Options) -> String {
     let mut text = format!(
-        "\nA memcached proxy is running at {address}, in front of three cache nodes inside this process.\n\n\
-         \x20 try it      telnet {} {}        then: set a 0 0 5 / hello / get a\n\
-         \x20 Django      CACHES = {{\"default\": {{\"LOCATION\": \"{address}\",\n\
-         \x20             \"BACKEND\": \"django.core.cache.backends.memcached.PyMemcacheCache\"}}}}\n",
+        "A memcached proxy at {address} and three cache nodes run in this process.\n\n\
+         \x20 try it   telnet {} {}   then: set a 0 0 5 / hello / get a\n\
+         \x20 Django   \"BACKEND\": \"django.core.cache.backends.memcached.PyMemcacheCache\",\n\
+         \x20          \"LOCATION\": \"{address}\"\n",
         address.ip(),
         address.port()
     );
     if let Some(watched) = watched {
-        text.push_str(&format!("  watch it    http://{watched}/ in a browser, or: softmiss top {watched}\n"));
+        text.push_str(&format!(
+            "  watch    http://{watched}/ in a browser: the dashboard\n\
+             \x20          softmiss top {watched} in another terminal\n"
+        ));
     }
-    text.push_str("  end it      Ctrl-C\n\n");
-    if !options.no_chaos {
-        text.push_str("A monkey kills, hangs and revives the nodes. Watch the errors: they stay at 0.\n\n");
-    }
+    text.push_str(if options.no_chaos {
+        "Ctrl-C ends it.\n\n"
+    } else {
+        "A monkey kills, hangs and revives the nodes; errors stay at 0. Ctrl-C ends it.\n\n"
+    });
     text
 }
 

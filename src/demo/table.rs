@@ -12,6 +12,10 @@ use crate::config::model::{PoolId, ServerId};
 use crate::health::Board;
 use crate::health::tracker::State;
 
+/// What the figure means.
+const WHY_NOT_STORED: &str = "Not stored: sets whose node had just failed; once it is out of service, the\n\
+                              other nodes take its keys. To the application it is one more miss, no error.";
+
 /// Draws the demo.
 pub(super) struct Table {
     in_place: bool,
@@ -30,11 +34,17 @@ pub(super) struct View<'a> {
 }
 
 /// Deeds that are shown.
-const DEEDS: usize = 4;
+const DEEDS: usize = 3;
+
+/// The terminal that a drawing and what is said before it fit into.
+const WIDTH: u16 = 80;
+const HEIGHT: u16 = 24;
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self { in_place: std::io::stdout().is_terminal(), drawn: false, requests: 0, deeds: Vec::new() }
+        let fits =
+            || ratatui::crossterm::terminal::size().is_ok_and(|(width, height)| width >= WIDTH && height >= HEIGHT);
+        Self { in_place: std::io::stdout().is_terminal() && fits(), drawn: false, requests: 0, deeds: Vec::new() }
     }
 
     /// Remembers a deed of the monkey.
@@ -56,13 +66,13 @@ impl Table {
         let rate = requests - std::mem::replace(&mut self.requests, requests);
         if !self.in_place {
             say(&format!(
-                "{:>4} s  {rate} req/s  hits {}  misses {}  errors {}  wrong {}  p99 {}\n",
+                "{:>4} s  {rate}/s  hits {}  misses {}  not stored {}  errors {}  wrong {}\n",
                 view.elapsed.as_secs(),
                 seen.hits.load(Relaxed),
                 seen.misses.load(Relaxed),
+                seen.not_stored.load(Relaxed),
                 seen.errors.load(Relaxed),
                 seen.wrong.load(Relaxed),
-                latency(seen.percentile(0.99)),
             ));
             return;
         }
@@ -73,7 +83,7 @@ impl Table {
         let mut line = |text: String| {
             let _ = writeln!(out, "{text}\x1b[K");
         };
-        line(format!("  {:<10} {:<22} {:<12} {}", "node", "is", "in the ring", "items"));
+        line(format!("  {:<10} {:<22} {:<12} {}", "node", "is", "in service", "items"));
         for (index, node) in (0u16..).zip(view.nodes) {
             let (colour, is) = match node.condition() {
                 Condition::Well => ("32", "well"),
@@ -81,7 +91,7 @@ impl Table {
                 Condition::Dead => ("31", "dead"),
             };
             let state = view.board.state(PoolId(0), ServerId(index));
-            let state = if let State::Up { .. } = state { "yes" } else { state.name() };
+            let state = if let State::Up { .. } = state { "yes" } else { "no" };
             line(format!("  {:<10} \x1b[{colour}m{is:<22}\x1b[0m {state:<12} {}", node.name, node.items()));
         }
         line(String::new());
@@ -98,6 +108,7 @@ impl Table {
             bad(wrong),
             seen.not_stored.load(Relaxed)
         ));
+        WHY_NOT_STORED.lines().for_each(|text| line(format!("  {text}")));
         line(format!(
             "  latency: half below {}, 99 % below {}, slowest {}",
             latency(seen.percentile(0.5)),
@@ -115,7 +126,7 @@ impl Table {
 
     /// Lines of a drawing.
     fn height(&self, view: &View<'_>) -> usize {
-        view.nodes.len() + 6 + DEEDS
+        view.nodes.len() + 6 + WHY_NOT_STORED.lines().count() + DEEDS
     }
 }
 
@@ -124,12 +135,14 @@ pub(super) fn summary(view: &View<'_>, deeds: u64) -> String {
     let seen = view.seen;
     let load = |cell: &std::sync::atomic::AtomicU64| cell.load(Relaxed);
     let mut out = format!(
-        "\nIn {} s the monkey did {deeds} things. The application made {} requests: {} hits, {} misses, {} errors, {} wrong values.\n\
+        "\nIn {} s the monkey did {deeds} things. The application made {} requests:\n\
+         {} hits, {} misses, {} sets not stored, {} errors, {} wrong values.\n{WHY_NOT_STORED}\n\
          Half were answered within {}, 99 % within {}, the slowest within {}.\n",
         view.elapsed.as_secs(),
         load(&seen.requests),
         load(&seen.hits),
         load(&seen.misses),
+        load(&seen.not_stored),
         load(&seen.errors),
         load(&seen.wrong),
         latency(seen.percentile(0.5)),
