@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::model::{Pool, PoolId};
-use crate::stats::counters::{Cell, PoolCounters};
+use crate::stats::counters::PoolCounters;
 use crate::stats::prometheus::Sources;
 
 /// One pool.
@@ -73,7 +73,7 @@ pub(super) fn summaries(sources: &Sources<'_>) -> Vec<PoolSummary> {
 }
 
 fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
-    let sum = |cell: fn(&PoolCounters) -> &Cell| sources.sum(|worker| cell(worker.pool(id)));
+    let sum = |value: fn(&PoolCounters) -> u64| sources.sum(|worker| value(worker.pool(id)));
     let live = sources.board.live(id);
     let out = pool.servers.iter().zip(&live).filter(|(_, live)| !**live).map(|(server, _)| server.name.clone());
     let up = live.iter().filter(|live| **live).count();
@@ -103,14 +103,14 @@ fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
             client_connections: pool.client_connections,
         },
         sums: Sums {
-            clients: sum(|pool| &pool.client_connections),
-            requests: sum(|pool| &pool.requests),
+            clients: sum(|pool| pool.client_connections.value()),
+            requests: sum(|pool| pool.requests.value()),
             hits: sources.sum(|worker| worker.pool(id).hits()),
             misses: sources.sum(|worker| worker.pool(id).misses()),
             degraded: sources.sum(|worker| worker.pool(id).all_degraded()),
-            forward_errors: sum(|pool| &pool.forward_error),
-            server_errors: sum(|pool| &pool.server_errors),
-            ejections: sum(|pool| &pool.server_ejects),
+            forward_errors: sum(|pool| pool.forward_error.value()),
+            server_errors: sum(|pool| pool.server_errors.value()),
+            ejections: sum(|pool| pool.server_ejects.value()),
         },
         ring: RingState { servers: live.len(), up, out: out.collect(), ready: up > 0 },
         servers: servers.into_iter().map(|server| server.name.clone()).collect(),

@@ -235,7 +235,7 @@ fn pool_view(
             State::Ejected { since, .. } | State::Probing { since, .. } | State::Held { since, .. } => Some(since),
         };
         let now = instant(moment);
-        let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> &crate::stats::counters::Cell| {
+        let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> u64| {
             sources.sum(|worker| cell(worker.server(id, server_id)))
         };
         ServerView {
@@ -255,16 +255,16 @@ fn pool_view(
                 .last_failure(id, server_id)
                 .map(|(failure, at)| LastFailure { reason: failure.to_string(), ago_ms: (now - at).as_millis() }),
             share: (shares[index] * 10_000.0).round() / 10_000.0,
-            connections: counters(|server| &server.server_connections),
-            requests: counters(|server| &server.requests),
+            connections: counters(|server| server.server_connections.value()),
+            requests: counters(|server| server.requests.value()),
             requests_per_s: per_second(fresh.requests, window),
             bytes_per_s: per_second(fresh.bytes, window),
             hit_rate: hit_rate(&fresh),
-            errors: counters(|server| &server.errors),
-            ejections: counters(|server| &server.ejections),
-            restores: counters(|server| &server.restores),
-            in_flight: counters(|server| &server.in_queue) + counters(|server| &server.out_queue),
-            in_queue_bytes: counters(|server| &server.in_queue_bytes),
+            errors: counters(|server| server.errors.value()),
+            ejections: counters(|server| server.ejections.value()),
+            restores: counters(|server| server.restores.value()),
+            in_flight: counters(|server| server.in_queue.value()) + counters(|server| server.out_queue.value()),
+            in_queue_bytes: counters(|server| server.in_queue_bytes.value()),
             latency: Latency::of(&fresh.latency),
         }
     });

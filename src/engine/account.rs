@@ -1,4 +1,4 @@
-//! Each request is counted once when it is read, and once when it has ended, by how.
+//! Each request is counted once when it is carried out, and once when it has ended, by how.
 //!
 //! A request that is being carried out is the one at hand. It either ends there and then ([`Engine::end_request`]), or
 //! passes its class on to the slot that waits for it, and ends when that slot leaves its session. So at rest the outcomes
@@ -31,18 +31,21 @@ pub(super) const fn outcome_of(class: Class, status: Status, missing: u64) -> Ou
 }
 
 impl Engine {
-    /// A client's request is to be carried out.
+    /// A client's request is to be carried out. It is counted ([`Engine::count_request`]) or put off.
     #[inline]
-    pub(super) fn begin_request(&mut self, pool: PoolId, class: Class) {
-        self.counters.pool(pool).requests.add(1);
+    pub(super) const fn begin_request(&mut self, class: Class) {
         self.at_hand = Some(class);
     }
 
-    /// The request at hand cannot be carried out now: it is counted when it is looked at again.
-    pub(super) fn put_off_request(&mut self, pool: PoolId) {
-        if self.at_hand.take().is_some() {
-            self.counters.pool(pool).requests.sub(1);
-        }
+    /// The request at hand has been carried out: it has ended, or waits in a slot.
+    #[inline]
+    pub(super) fn count_request(&self, pool: PoolId) {
+        self.counters.pool(pool).requests.add(1);
+    }
+
+    /// The request at hand cannot be carried out now: it is counted when it is looked at again, and could be.
+    pub(super) const fn put_off_request(&mut self) {
+        self.at_hand = None;
     }
 
     /// The request at hand has ended like this, unless it has ended otherwise or waits in a slot.

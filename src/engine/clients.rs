@@ -62,6 +62,7 @@ impl Engine {
         self.counters.current_connections.sub(1);
         let pool = self.counters.pool(session.pool);
         pool.client_connections.sub(1);
+        pool.clients_gone.add(1);
         if failed {
             pool.client_err.add(1);
         }

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Link(LinkId),
     /// An ejected server may be due for a probe.
     Probe(PoolId, ServerId),
+    /// A flush that a server missed may be due.
+    Flush(PoolId, ServerId),
     /// What a client is subscribed to may have to be subscribed to anew.
     Subscriptions(SessionId),
     /// Clients of a pool may wait where they should not.

@@ -206,7 +206,7 @@ impl Engine {
         if to.succeeded {
             let link = &mut self.links[id.index()];
             link.answered = true;
-            self.board.succeeded(link.pool, link.server);
+            self.board.succeeded(link.pool, link.server, self.worker, link.heard);
         }
         if at > input.len() {
             self.links[id.index()].unwanted = at - input.len();

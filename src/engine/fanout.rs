@@ -23,7 +23,8 @@ impl Engine {
         now: Instant,
     ) {
         let asked = Asked { noreply, ..Asked::get(Verb::FlushAll, started) };
-        let merge = Merge::Word(Word { word: reply::OK, strict: false, error: None, servers: Vec::new() });
+        let due = delay.and_then(|delay| self.flush_due(delay.into(), now));
+        let merge = Merge::Word(Word { word: reply::OK, strict: false, due, error: None, servers: Vec::new() });
         self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
     }
 
@@ -41,7 +42,7 @@ impl Engine {
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
     ) {
-        let merge = Merge::Word(Word { word, strict: true, error: None, servers: Vec::new() });
+        let merge = Merge::Word(Word { word, strict: true, due: None, error: None, servers: Vec::new() });
         self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, write);
     }
 
@@ -85,6 +86,7 @@ impl Engine {
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
+        let due = merge.due();
         let mut links = Vec::new();
         let mut outcome = Outcome::Done;
         for &server in whom {
@@ -93,7 +95,7 @@ impl Engine {
             match link {
                 Ok(link) => links.push((link, server)),
                 Err(failure) => {
-                    self.undelivered(pool, server, asked.verb, 0, now);
+                    self.undelivered(pool, server, asked.verb, 0, due, now);
                     self.count_degraded(id, Some(server), failure);
                     outcome = self.failed_outcome(pool);
                     merge.failed(failure, self.policy(pool) == OnFailure::Error);

@@ -260,7 +260,8 @@ impl Engine {
         if ticket.session == Ticket::NOBODY {
             return self.unpaid(pool, server, ticket, now);
         }
-        self.undelivered(pool, server, ticket.verb, ticket.database, now);
+        let due = self.due_of(id, ticket, request, now);
+        self.undelivered(pool, server, ticket.verb, ticket.database, due, now);
         if ticket.is(Ticket::NOREPLY) {
             self.count_failure(pool, Some(server), failure);
             return;
@@ -336,7 +337,7 @@ impl Engine {
         if self.board.is_doubted(pool, server) {
             self.condemn(pool, server, at);
         }
-        if let Verdict::Ejected { failures } = self.board.failed(pool, server, failure, at) {
+        if let Verdict::Ejected { failures } = self.board.failed(pool, server, self.worker, failure, at) {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {

@@ -207,6 +207,7 @@ impl Engine {
                     break;
                 }
                 at += len;
+                self.count_request(pool);
                 carried_out = true;
                 continue;
             }
@@ -225,16 +226,18 @@ impl Engine {
                         self.time_session(id, started);
                         break;
                     }
-                    self.begin_request(pool, class_of(&request));
+                    self.begin_request(class_of(&request));
                     let outcome = self.perform(id, request, started, now);
                     self.hoards.refuses = false;
                     match outcome {
                         Outcome::Done => {
                             at += len;
+                            self.count_request(pool);
                             self.end_request(pool, outcome::Outcome::Local);
                         }
                         Outcome::Begun(left) => {
                             self.at_hand = None; // its last part ends it
+                            self.count_request(pool);
                             at += len - left;
                             if let Some(long) = self.session(id).and_then(|session| session.long_get.as_mut()) {
                                 long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
@@ -286,8 +289,7 @@ impl Engine {
     fn wait_for_room(&mut self, id: SessionId, since: Instant, started: Instant) {
         let Some(session) = self.session(id) else { return };
         session.paused = Some(since);
-        let pool = session.pool;
-        self.put_off_request(pool);
+        self.put_off_request();
         // Once only: when it has fired, the request is carried out or failed, and never waits again.
         self.time_session(id, started);
     }
@@ -329,7 +331,8 @@ impl Engine {
         else {
             return false;
         };
-        self.begin_request(pool, class_of(&request));
+        self.begin_request(class_of(&request));
+        self.count_request(pool);
         self.hoards.refuses = true;
         self.perform(id, request, started, now);
         self.hoards.refuses = false;
@@ -446,8 +449,7 @@ impl Engine {
     /// As [`Engine::perform`], of what is asked most: a get of one key, whose line can be passed on as it is.
     #[inline]
     fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
-        self.begin_request(session.pool, Class::Get);
+        self.begin_request(Class::Get);
         self.send_one(id, Asked::get(Verb::Get, started), 0, key, now, |out, _| out.extend_from_slice(line))
     }
 

@@ -223,7 +223,7 @@ impl Engine {
                 return self.put_back(id, buffer);
             }
         };
-        self.begin_request(pool, Class::Set);
+        self.begin_request(Class::Set);
         let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
         let outcome = self.send_one(id, asked, 0, &key, now, |out, cap| {
             if out.is_empty() && cap.is_none() {
@@ -234,9 +234,10 @@ impl Engine {
             }
         });
         if outcome == Outcome::Stalled {
-            self.put_off_request(pool);
+            self.put_off_request();
             return self.put_back(id, buffer);
         }
+        self.count_request(pool);
         self.end_request(pool, outcome::Outcome::Local);
         if let Some(session) = self.session(id) {
             session.need = 0;

@@ -6,6 +6,7 @@ use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{reply, stats};
+use crate::time::Instant;
 
 /// What the responses of several servers become.
 #[derive(Debug)]
@@ -160,6 +161,8 @@ pub(crate) struct Word {
     pub(crate) word: &'static [u8],
     /// It is said only if every server has done it. Otherwise it is said as well if a server is out that is owed it.
     pub(crate) strict: bool,
+    /// When a flush is to take effect, if that is later.
+    pub(crate) due: Option<Instant>,
     /// The first error line that a server answered.
     pub(crate) error: Option<Vec<u8>>,
     pub(crate) servers: Vec<Fragment>,
@@ -260,6 +263,14 @@ impl Merge {
                     out.push(text);
                 }
             },
+        }
+    }
+
+    /// When what it waits for is to take effect, if that is later.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Word(word) => word.due,
+            Self::Values(_) | Self::Listing(_) | Self::Version(_) | Self::Gather(_) => None,
         }
     }
 

@@ -392,6 +392,7 @@ impl Engine {
                 Timer::Session(id) => self.session_timer(id, now),
                 Timer::Link(id) => self.link_timer(id, now),
                 Timer::Probe(pool, server) => self.probe_timer(pool, server, now),
+                Timer::Flush(pool, server) => self.flush_timer(pool, server, now),
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
                 Timer::Follow(pool) => self.follow_all(pool, now),
                 Timer::Chores => self.work_off(now),

@@ -8,12 +8,13 @@
 use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::session::SessionId;
 use super::stall::Often;
-use super::{Engine, Notice};
+use super::{Engine, Notice, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::debts::{OwedKey, Taken};
+use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::Status;
-use crate::proto::memcache::{Verb, encode, stats};
+use crate::proto::memcache::{Verb, encode, lifetime, number, stats};
 use crate::proto::resp;
 use crate::time::Instant;
 use std::time::Duration;
@@ -188,10 +189,54 @@ impl Engine {
     }
 
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
-    /// come back with what it was told to forget.
-    pub(super) fn undelivered(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
-        if self.forgives(pool) || self.is_safe(pool) {
-            self.owe_flush_of(pool, server, verb, database, now);
+    /// come back with what it was told to forget. One that is `due` later is paid then.
+    pub(super) fn undelivered(
+        &mut self,
+        pool: PoolId,
+        server: ServerId,
+        verb: Verb,
+        database: u32,
+        due: Option<Instant>,
+        now: Instant,
+    ) {
+        if !self.forgives(pool) && !self.is_safe(pool) {
+            return;
+        }
+        if let Some(due) = due.filter(|due| *due > now) {
+            // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
+            self.board.owe_flush_later(pool, server, due);
+            return self.timers.set(due, Timer::Flush(pool, server));
+        }
+        self.owe_flush_of(pool, server, verb, database, now);
+    }
+
+    /// When a flush takes effect that was asked for with `delay`: `None` if that is at once. As memcached reads it, more
+    /// than 30 days are a point in time.
+    pub(super) fn flush_due(&self, delay: i64, asked: Instant) -> Option<Instant> {
+        let delay = u64::try_from(delay).ok().filter(|delay| *delay > 0)?;
+        if delay <= lifetime::RELATIVE_LIMIT.unsigned_abs() {
+            return Some(asked + Duration::from_secs(delay));
+        }
+        Duration::from_secs(delay).checked_sub(self.started_at).map(|at| Instant::ZERO + at)
+    }
+
+    /// When a flush takes effect that was lost: of a client that waits for it as it was asked, of another by its line.
+    pub(super) fn due_of(&mut self, id: SessionId, ticket: Ticket, request: &[u8], now: Instant) -> Option<Instant> {
+        if ticket.verb != Verb::FlushAll {
+            return None;
+        }
+        let slot = self.session(id).filter(|_| !ticket.is(Ticket::NOREPLY));
+        if let Some(merge) = slot.and_then(|session| session.slot_mut(ticket.number)?.merge.as_deref()) {
+            return merge.due();
+        }
+        let delay = number::signed(Words::new(request.trim_ascii_end()).nth(1)?)?;
+        self.flush_due(delay, now)
+    }
+
+    /// A flush that a server missed may be due.
+    pub(super) fn flush_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        if self.board.owe_due_flush(pool, server, now) {
+            self.remind(pool, server, now);
         }
     }
 

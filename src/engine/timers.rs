@@ -43,6 +43,7 @@ impl Engine {
     fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         let (verb, started) = (slot.verb, slot.started);
+        let due = slot.merge.as_ref().and_then(|merge| merge.due());
         let late: Vec<(u16, ServerId)> = match &slot.merge {
             None => vec![(0, slot.server)],
             Some(merge) => (0u16..)
@@ -55,7 +56,7 @@ impl Engine {
         let deadline = self.deadline(pool, started);
         let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
         for (fragment, server) in late {
-            self.undelivered(pool, server, verb, database, now);
+            self.undelivered(pool, server, verb, database, due, now);
             self.counters.server(pool, server).server_timedout.add(1);
             if self.crowded == 0 || !self.is_taking(pool, server, now) {
                 self.report(pool, server, Failure::TimedOut, deadline);

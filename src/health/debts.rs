@@ -4,6 +4,7 @@
 //! told elsewhere; a cache forgets.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::time::Instant;
 
@@ -12,6 +13,9 @@ pub const COUNT_LIMIT: usize = 100_000;
 
 /// Most bytes of keys that are kept for one server.
 pub const BYTES_LIMIT: usize = 8 << 20;
+
+/// Most flushes that are kept for one server because they take effect later.
+pub const LATER_LIMIT: usize = 16;
 
 /// A key that a server has to forget.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +50,8 @@ pub struct Debts {
     /// What was to be flushed and has not been confirmed, taken or not: everything, or these databases.
     awaited: bool,
     awaited_databases: BTreeSet<u32>,
+    /// When flushes take effect that are owed from then on.
+    later: BTreeSet<Instant>,
     /// Counts the flushes that were added.
     flushes: u32,
     /// When the last of it was added.
@@ -82,6 +88,25 @@ impl Debts {
         self.databases.clear();
         self.awaited_databases.clear();
         self.forget_keys();
+    }
+
+    /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last
+    /// ones are kept: memcached itself keeps the one that it was told last.
+    pub fn add_flush_later(&mut self, due: Instant) {
+        self.later.insert(due);
+        if self.later.len() > LATER_LIMIT {
+            self.later.pop_first();
+        }
+    }
+
+    /// Adds a flush if one that was to take effect later is due. Whether one was.
+    pub fn add_due_flush(&mut self, now: Instant) -> bool {
+        let later = self.later.split_off(&(now + Duration::from_nanos(1)));
+        let is_due = !std::mem::replace(&mut self.later, later).is_empty();
+        if is_due {
+            self.add_flush(now);
+        }
+        is_due
     }
 
     /// Adds the flush of one database.
@@ -147,11 +172,12 @@ impl Debts {
         taken
     }
 
-    /// What is owed, without taking it.
+    /// What is owed, without taking it. A flush that takes effect later counts as one that does at once: when it is due,
+    /// nobody may be there to know of it.
     #[must_use]
     pub fn all(&self) -> Taken {
         Taken {
-            flush: self.awaited,
+            flush: self.awaited || !self.later.is_empty(),
             databases: self.awaited_databases.iter().copied().collect(),
             keys: self.keys.iter().cloned().collect(),
             flushes: 0,
@@ -207,6 +233,25 @@ mod tests {
         debts.add_flush(at(11));
         debts.void_before(at(12));
         assert!(debts.is_empty());
+    }
+
+    #[test]
+    fn a_flush_that_takes_effect_later_is_owed_from_then_on() {
+        let at = |ns| Instant::from_nanos(ns);
+        let mut debts = Debts::default();
+        debts.add_flush_later(at(100));
+        debts.add_flush_later(at(300));
+        assert!(debts.is_empty() && !debts.awaits_flush() && !debts.add_due_flush(at(99)));
+        debts.add_flush(at(50));
+        assert!(debts.take(1).flush);
+        debts.confirm_flush(debts.flushes());
+        debts.void_before(at(99)); // a server that was started anew has it before it as well
+        assert!(debts.add_due_flush(at(100)) && debts.awaits_flush() && debts.take(1).flush);
+        assert!(!debts.add_due_flush(at(200)) && debts.all().flush);
+        assert!(debts.add_due_flush(at(400)));
+        (0..1000).for_each(|due| debts.add_flush_later(at(1000 + due)));
+        assert_eq!(debts.later.len(), LATER_LIMIT);
+        assert!(debts.add_due_flush(at(1999)) && !debts.add_due_flush(at(9999)));
     }
 
     #[test]

@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(board.live(POOL), [false, true]);
             assert_eq!(board.probe_at(POOL, server), None);
             assert!(!board.claim_probe(POOL, server, at(1_000_000)));
-            assert_eq!(board.failed(POOL, server, Failure::Refused, at(3)), Verdict::Ignored);
+            assert_eq!(board.failed(POOL, server, 0, Failure::Refused, at(3)), Verdict::Ignored);
             assert_eq!(board.lift(POOL, server, at(5)), Said::Done);
             assert_eq!(board.live(POOL), [false, true], "only a probe brings it back");
             assert!(board.claim_probe(POOL, server, at(5)), "which is due");
@@ -158,7 +158,7 @@ mod tests {
         let board = board(2);
         let server = ServerId(0);
         for ms in 0..2 {
-            board.failed(POOL, server, Failure::Refused, at(ms));
+            board.failed(POOL, server, 0, Failure::Refused, at(ms));
         }
         assert!(board.claim_probe(POOL, server, at(60_000)));
         assert_eq!(board.hold(POOL, server, Hold::Eject, false, at(60_001)), Said::Done);
@@ -191,7 +191,7 @@ mod tests {
         let mut now = 0;
         while !matches!(board.probe_passed(POOL, server, at(now)), Passed::HeldBack { .. }) {
             now += 1;
-            board.failed(POOL, server, Failure::Refused, at(now));
+            board.failed(POOL, server, 0, Failure::Refused, at(now));
             if let Some(probe) = board.probe_at(POOL, server) {
                 board.claim_probe(POOL, server, probe);
             }

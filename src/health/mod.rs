@@ -184,17 +184,19 @@ impl Board {
         self.entry(pool, server).lock().last_failure()
     }
 
-    /// A request was answered by the server: it has no failures in a row.
-    pub fn succeeded(&self, pool: PoolId, server: ServerId) {
+    /// A request of this worker was answered by the server ([`Tracker::succeeded`]).
+    #[inline]
+    pub fn succeeded(&self, pool: PoolId, server: ServerId, worker: usize, now: Instant) {
         let entry = self.entry(pool, server);
         if entry.failures.load(Ordering::Relaxed) != 0 {
-            entry.lock().succeeded();
-            entry.failures.store(0, Ordering::Relaxed);
+            // The copy is written under the lock, or it could overwrite that of a failure that comes between.
+            let mut tracker = entry.lock();
+            entry.failures.store(tracker.succeeded(worker, now), Ordering::Relaxed);
         }
     }
 
-    /// The server failed at `at` ([`Tracker::failed`]).
-    pub fn failed(&self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) -> Verdict {
+    /// The server failed this worker at `at` ([`Tracker::failed`]).
+    pub fn failed(&self, pool: PoolId, server: ServerId, worker: usize, failure: Failure, at: Instant) -> Verdict {
         let entry = self.entry(pool, server);
         let servers = &self.pools[pool.index()];
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +204,8 @@ impl Board {
             // What it missed, perhaps of a process before this one, is not known.
             self.add_debt(entry, |debts| debts.add_flush(at));
         }
-        let verdict = entry.lock().failed(failure, at, *ejected < servers.most_ejected);
+        let mut tracker = entry.lock();
+        let verdict = tracker.failed(worker, failure, at, *ejected < servers.most_ejected);
         match verdict {
             Verdict::Ignored => {}
             Verdict::Counted(failures) => entry.failures.store(failures, Ordering::Relaxed),
@@ -276,6 +279,18 @@ impl Board {
     /// A flush could not be delivered: the server must be flushed before anything else.
     pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush(now));
+    }
+
+    /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Board::owe_due_flush`]).
+    pub fn owe_flush_later(&self, pool: PoolId, server: ServerId, due: Instant) {
+        self.add_debt(self.entry(pool, server), |debts| debts.add_flush_later(due));
+    }
+
+    /// What was to be flushed later is owed if it is due. Whether any was.
+    pub fn owe_due_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        let mut is_due = false;
+        self.add_debt(self.entry(pool, server), |debts| is_due = debts.add_due_flush(now));
+        is_due
     }
 
     /// A server must forget what is in one of its databases.

@@ -231,7 +231,7 @@ mod tests {
         let key = OwedKey { key: (*b"k").into(), base64: false };
         board.owe_key(pool, a, key.clone(), Instant::ZERO);
         while !matches!(
-            board.failed(pool, b, crate::failure::Failure::Refused, Instant::ZERO),
+            board.failed(pool, b, 0, crate::failure::Failure::Refused, Instant::ZERO),
             crate::health::Verdict::Ejected { .. }
         ) {}
         let next = Board::new(&config, 1);
@@ -255,9 +255,9 @@ mod tests {
         let board = Board::new(&config, 1);
         [a, b].iter().for_each(|server| board.doubt(pool, *server));
         assert_eq!(board.failures(pool, a), 0);
-        board.succeeded(pool, b);
+        board.succeeded(pool, b, 0, Instant::ZERO);
         for server in [a, b] {
-            board.failed(pool, server, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
+            board.failed(pool, server, 0, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
         }
         assert!(board.owes(pool, a) && !board.is_doubted(pool, a));
         assert!(!board.owes(pool, b), "it had answered");

@@ -5,8 +5,8 @@
 //!    +----+ ---------------------------------> +---------+ -------------------> +---------+
 //!    | up |                                    | ejected |                      | probing |
 //!    +----+ <--------------+                   +---------+ <------------------- +---------+
-//!      any success resets  |                        the probe failed: later again   |
-//!      the count           +--------------------------------------------------------+
+//!      a success resets    |                        the probe failed: later again   |
+//!      its worker's count  +--------------------------------------------------------+
 //!                                     `rise` probes in a row were answered well
 //!
 //!                          hold                        lift
@@ -14,6 +14,12 @@
 //!                                          | held |
 //!                                          +------+
 //! ```
+//!
+//! Failures are in a row that one worker has seen with no success in between; those of all workers are added up. A worker
+//! knows in which order its own connections failed and were answered. What another one was answered may have been sent
+//! before the failure, or on a connection that an overloaded or half-dead server still serves: it says nothing of those
+//! that fail, whose clients would never be given another server. So a success takes back its own worker's failures, and
+//! another's only when that one has seen no further failure for a while ([`Tracker::lapse`]), perhaps for want of requests.
 //!
 //! Only probes bring a server back; requests of clients are never used to find out. A server that has changed the ring
 //! too often of late stays out, however well it answers: see [`Rules::flap_limit`]. One that the operator holds is not
@@ -131,7 +137,9 @@ pub struct Tracker {
     rules: Rules,
     state: State,
     backoff: Backoff,
-    timeout_counted: Option<Instant>,
+    timeout_counted: Option<(Instant, usize)>,
+    /// The failures in a row of each worker that has seen any.
+    rows: Vec<Row>,
     ejected_at: Option<Instant>,
     up_since: Instant,
     last_failure: Option<(Failure, Instant)>,
@@ -145,6 +153,18 @@ pub struct Tracker {
     changes: VecDeque<Instant>,
 }
 
+/// What one worker has seen of a server since its last success.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    worker: usize,
+    failures: u32,
+    /// When the last of them was.
+    last: Instant,
+}
+
+/// Shortest time for which a worker's failures stand though others succeed, and it sees no further ones.
+const SHORTEST_LAPSE: Duration = Duration::from_secs(2);
+
 impl Tracker {
     /// A server that is up.
     #[must_use]
@@ -154,6 +174,7 @@ impl Tracker {
             state: State::Up { failures: 0 },
             backoff: Backoff::new(rules.retry_timeout, seed),
             timeout_counted: None,
+            rows: Vec::new(),
             ejected_at: None,
             up_since: Instant::ZERO,
             last_failure: None,
@@ -209,12 +230,20 @@ impl Tracker {
         }
     }
 
-    /// A request was answered.
-    pub const fn succeeded(&mut self) {
-        if let State::Up { failures } = &mut self.state {
-            *failures = 0;
-            self.timeout_counted = None;
-        }
+    /// A request of this worker was answered. How many failures of others still count.
+    pub fn succeeded(&mut self, worker: usize, now: Instant) -> u32 {
+        let lapse = self.lapse();
+        let State::Up { failures } = &mut self.state else { return 0 };
+        self.rows.retain(|row| row.worker != worker && now - row.last < lapse);
+        self.timeout_counted = self.timeout_counted.filter(|(_, counter)| *counter != worker);
+        *failures = self.rows.iter().fold(0, |sum, row| sum.saturating_add(row.failures));
+        *failures
+    }
+
+    /// How long a worker's failures stand though others succeed, and it sees no further ones: a few times as long as a hang
+    /// takes to be counted again.
+    fn lapse(&self) -> Duration {
+        SHORTEST_LAPSE.max(4 * self.rules.timeout.unwrap_or_default())
     }
 
     /// It failed once more, at `at`: for a request that timed out, the deadline that it missed, however late that was
@@ -224,17 +253,21 @@ impl Tracker {
     /// `server_failure_limit` keeps its meaning whatever the load.
     ///
     /// `may_leave` is whether the pool can spare it (`max_ejected_percent`).
-    pub fn failed(&mut self, failure: Failure, at: Instant, may_leave: bool) -> Verdict {
+    pub fn failed(&mut self, worker: usize, failure: Failure, at: Instant, may_leave: bool) -> Verdict {
         let State::Up { failures } = &mut self.state else {
             return Verdict::Ignored;
         };
         self.last_failure = Some((failure, at));
         if failure == Failure::TimedOut {
             let period = self.rules.timeout.unwrap_or_default();
-            if self.timeout_counted.is_some_and(|counted| at - counted < period * 19 / 20) {
+            if self.timeout_counted.is_some_and(|(counted, _)| at - counted < period * 19 / 20) {
                 return Verdict::Ignored;
             }
-            self.timeout_counted = Some(at);
+            self.timeout_counted = Some((at, worker));
+        }
+        match self.rows.iter_mut().find(|row| row.worker == worker) {
+            Some(row) => (row.failures, row.last) = (row.failures.saturating_add(1), at),
+            None => self.rows.push(Row { worker, failures: 1, last: at }),
         }
         *failures = failures.saturating_add(1);
         let failures = *failures;
@@ -246,6 +279,7 @@ impl Tracker {
         self.held_back = false;
         self.backoff.reset();
         self.timeout_counted = None;
+        self.rows.clear();
         self.ejected_at = Some(at);
         self.state = State::Ejected { since: at, failure: Some(failure), probe_at: at + self.backoff.next_delay() };
         Verdict::Ejected { failures }
@@ -297,6 +331,7 @@ impl Tracker {
         let (since, failure) = match self.state {
             State::Up { .. } => {
                 self.timeout_counted = None;
+                self.rows.clear();
                 self.ejected_at = Some(now);
                 (now, None)
             }
@@ -382,20 +417,60 @@ mod tests {
     #[test]
     fn consecutive_failures_eject_and_a_success_resets() {
         let mut tracker = tracker(true);
-        assert_eq!(tracker.failed(Failure::Refused, at(0), true), Verdict::Counted(1));
-        assert_eq!(tracker.failed(Failure::Closed, at(1), true), Verdict::Counted(2));
-        tracker.succeeded();
-        assert_eq!(tracker.failed(Failure::Refused, at(2), true), Verdict::Counted(1));
-        assert_eq!(tracker.failed(Failure::Refused, at(3), true), Verdict::Counted(2));
-        assert_eq!(tracker.failed(Failure::Refused, at(4), true), Verdict::Ejected { failures: 3 });
+        assert_eq!(tracker.failed(0, Failure::Refused, at(0), true), Verdict::Counted(1));
+        assert_eq!(tracker.failed(0, Failure::Closed, at(1), true), Verdict::Counted(2));
+        tracker.succeeded(0, at(2));
+        assert_eq!(tracker.failed(0, Failure::Refused, at(2), true), Verdict::Counted(1));
+        assert_eq!(tracker.failed(0, Failure::Refused, at(3), true), Verdict::Counted(2));
+        assert_eq!(tracker.failed(0, Failure::Refused, at(4), true), Verdict::Ejected { failures: 3 });
         assert!(!tracker.is_up());
-        assert_eq!(tracker.failed(Failure::Refused, at(5), true), Verdict::Ignored);
+        assert_eq!(tracker.failed(0, Failure::Refused, at(5), true), Verdict::Ignored);
+    }
+
+    #[test]
+    fn a_success_takes_back_its_own_workers_failures_and_no_others() {
+        // One worker's connections fail, another's are answered all the time.
+        let mut one = tracker(true);
+        assert_eq!(one.failed(0, Failure::Closed, at(0), true), Verdict::Counted(1));
+        assert_eq!(one.succeeded(1, at(1)), 1);
+        assert_eq!(one.failed(0, Failure::Closed, at(2), true), Verdict::Counted(2));
+        assert_eq!((one.succeeded(1, at(3)), one.state()), (2, State::Up { failures: 2 }));
+        assert_eq!(one.failed(0, Failure::Closed, at(4), true), Verdict::Ejected { failures: 3 });
+        // Failures of all workers are those of one server.
+        let mut all = tracker(true);
+        assert_eq!(all.failed(0, Failure::Refused, at(0), true), Verdict::Counted(1));
+        assert_eq!(all.failed(1, Failure::Refused, at(0), true), Verdict::Counted(2));
+        assert_eq!(all.succeeded(0, at(1)), 1, "the other's stands");
+        assert_eq!(all.failed(2, Failure::Refused, at(2), true), Verdict::Counted(2));
+        assert_eq!(all.failed(0, Failure::Refused, at(2), true), Verdict::Ejected { failures: 3 });
+    }
+
+    #[test]
+    fn failures_of_a_worker_that_asks_no_more_are_forgotten_when_others_succeed() {
+        let mut tracker = tracker(true);
+        tracker.failed(0, Failure::Closed, at(0), true);
+        tracker.failed(0, Failure::Closed, at(1), true);
+        assert_eq!(tracker.succeeded(1, at(1900)), 2);
+        assert_eq!(tracker.succeeded(1, at(2002)), 0);
+        assert_eq!(tracker.failed(1, Failure::Closed, at(2003), true), Verdict::Counted(1));
+    }
+
+    #[test]
+    fn a_hang_counts_once_for_all_workers_whoever_else_is_answered() {
+        let mut tracker = tracker(true);
+        let mut counted = 0;
+        for ms in 400..700 {
+            counted += u32::from(tracker.failed(0, Failure::TimedOut, at(ms), true) != Verdict::Ignored);
+            counted += u32::from(tracker.failed(1, Failure::TimedOut, at(ms), true) != Verdict::Ignored);
+            tracker.succeeded(2, at(ms));
+        }
+        assert_eq!(counted, 1);
     }
 
     #[test]
     fn a_hang_counts_once_for_each_timeout_that_it_lasts() {
         let mut tracker = tracker(true);
-        let verdicts: Vec<_> = (400..=1200).map(|ms| tracker.failed(Failure::TimedOut, at(ms), true)).collect();
+        let verdicts: Vec<_> = (400..=1200).map(|ms| tracker.failed(0, Failure::TimedOut, at(ms), true)).collect();
         let counted = verdicts.iter().filter(|verdict| **verdict != Verdict::Ignored).count();
         assert_eq!(counted, 3);
         assert!(!tracker.is_up(), "three timeouts of 400 ms are the limit of three");
@@ -406,7 +481,7 @@ mod tests {
         let mut tracker = tracker(false);
         for ms in 0..100 {
             assert_eq!(
-                tracker.failed(Failure::Refused, at(ms), true),
+                tracker.failed(0, Failure::Refused, at(ms), true),
                 Verdict::Counted(u32::try_from(ms).unwrap() + 1)
             );
         }
@@ -417,13 +492,13 @@ mod tests {
     fn one_probe_at_a_time_and_only_a_good_one_restores() {
         let mut tracker = tracker(true);
         for ms in 0..3 {
-            tracker.failed(Failure::Refused, at(ms), true);
+            tracker.failed(0, Failure::Refused, at(ms), true);
         }
         assert_eq!(tracker.probe_at(), Some(at(2002)));
         assert!(!tracker.claim_probe(at(2001)), "too early");
         assert!(tracker.claim_probe(at(2002)));
         assert!(!tracker.claim_probe(at(2003)), "one is under way");
-        tracker.succeeded();
+        tracker.succeeded(0, at(2));
         assert!(!tracker.is_up(), "a late response to an old request restores nothing");
         tracker.probe_failed(at(2010));
         let next = tracker.probe_at().expect("ejected again");
@@ -437,7 +512,7 @@ mod tests {
     fn a_probe_that_could_not_be_made_changes_nothing_but_the_time_of_the_next() {
         let mut tracker = tracker(true);
         for ms in 0..3 {
-            tracker.failed(Failure::Refused, at(ms), true);
+            tracker.failed(0, Failure::Refused, at(ms), true);
         }
         let mut now = tracker.probe_at().expect("out");
         for _ in 0..20 {
@@ -456,7 +531,7 @@ mod tests {
         let mut tracker = tracker(true);
         tracker.rules.rise = 3;
         for ms in 0..3 {
-            tracker.failed(Failure::Refused, at(ms), true);
+            tracker.failed(0, Failure::Refused, at(ms), true);
         }
         let mut now = at(0);
         let mut probe = |tracker: &mut Tracker, good: bool| {
@@ -489,7 +564,7 @@ mod tests {
         for ms in (0..600_000).step_by(10) {
             let was_up = tracker.is_up();
             if was_up {
-                tracker.failed(Failure::Refused, at(ms), true);
+                tracker.failed(0, Failure::Refused, at(ms), true);
             } else if tracker.claim_probe(at(ms)) {
                 tracker.probe_passed(at(ms));
             }
@@ -507,7 +582,7 @@ mod tests {
         let mut tracker = tracker(true);
         for start in (0..20u64).map(|turn| turn * 31_000) {
             for ms in 0..3 {
-                tracker.failed(Failure::Refused, at(start + ms), true);
+                tracker.failed(0, Failure::Refused, at(start + ms), true);
             }
             assert!(tracker.claim_probe(at(start + 2002)));
             assert!(matches!(tracker.probe_passed(at(start + 2002)), Passed::Restored { .. }), "{start}");
@@ -518,8 +593,8 @@ mod tests {
     fn a_server_that_the_pool_cannot_spare_stays() {
         let mut tracker = tracker(true);
         for ms in 0..10 {
-            assert!(matches!(tracker.failed(Failure::Refused, at(ms), false), Verdict::Counted(_)));
+            assert!(matches!(tracker.failed(0, Failure::Refused, at(ms), false), Verdict::Counted(_)));
         }
-        assert_eq!(tracker.failed(Failure::Refused, at(11), true), Verdict::Ejected { failures: 11 });
+        assert_eq!(tracker.failed(0, Failure::Refused, at(11), true), Verdict::Ejected { failures: 11 });
     }
 }

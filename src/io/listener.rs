@@ -110,6 +110,8 @@ pub(crate) struct Acceptor {
 #[derive(Debug)]
 struct Listener {
     bound: Bound,
+    /// Clients that were let in, whether their worker knows of them yet or not.
+    let_in: u64,
     /// There is no descriptor for who waits, and it is not asked for a while.
     rests: bool,
 }
@@ -132,7 +134,7 @@ impl Acceptor {
         files: Arc<Files>,
         poller: &Poller,
     ) -> Self {
-        let listeners = bound.into_iter().map(|bound| Listener { bound, rests: false }).collect();
+        let listeners = bound.into_iter().map(|bound| Listener { bound, let_in: 0, rests: false }).collect();
         let acceptor = Self { listeners, resumes: None, told: None, files, config, workers, counters };
         for place in 0..acceptor.listeners.len() {
             acceptor.listen(place, poller);
@@ -212,10 +214,11 @@ impl Acceptor {
         }
     }
 
-    fn deal(&self, id: PoolId, socket: OwnedFd) -> Accepted {
+    fn deal(&mut self, id: PoolId, socket: OwnedFd) -> Accepted {
         let pool = &self.config.pools[id.index()];
-        let open = || self.counters.iter().map(|worker| worker.pool(id).client_connections.value()).sum::<u64>();
-        if let Some(limit) = pool.client_connections.filter(|limit| open() >= *limit as u64) {
+        let let_in = &mut self.listeners[id.index()].let_in;
+        let gone = || self.counters.iter().map(|worker| worker.pool(id).clients_gone.value()).sum::<u64>();
+        if let Some(limit) = pool.client_connections.filter(|limit| *let_in - gone() >= *limit as u64) {
             let rejected = &self.counters[0].pool(id).client_rejected;
             if rejected.value() == 0 {
                 warn!(pool = pool.name, limit, "client_connections reached, further clients are turned away");
@@ -225,12 +228,14 @@ impl Acceptor {
         }
         let least = (0..self.workers.len()).min_by_key(|index| self.workers[*index].load.load(Ordering::Relaxed));
         let Some(index) = least else { return Accepted::Elsewhere };
+        *let_in += 1;
         self.workers[index].load.fetch_add(1, Ordering::Relaxed);
         if index == 0 {
             return Accepted::Here(id, socket);
         }
         if !self.workers[index].tell(Message::Client(id, socket)) {
             self.workers[index].load.fetch_sub(1, Ordering::Relaxed);
+            *let_in -= 1;
         }
         Accepted::Elsewhere
     }

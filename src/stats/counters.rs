@@ -11,9 +11,13 @@ use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 
-/// A number with one writer and any number of readers.
+/// A count with one writer and any number of readers. It never goes down: what has been read of it is never taken back.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
+
+/// As [`Cell`], of what comes and goes.
+#[derive(Debug, Default)]
+pub struct Gauge(Cell);
 
 impl Cell {
     /// A zero.
@@ -28,23 +32,38 @@ impl Cell {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
-    /// Takes from it, for gauges. Only the worker that owns the cell may call this.
+    /// Its value.
     #[inline]
-    pub fn sub(&self, less: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(less), Ordering::Relaxed);
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Gauge {
+    /// Adds to it. Only the worker that owns it may call this, and what follows.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0.add(more);
     }
 
-    /// Sets it, for gauges. Only the worker that owns the cell may call this.
+    /// Takes from it.
+    #[inline]
+    pub fn sub(&self, less: u64) {
+        self.0.add(less.wrapping_neg());
+    }
+
+    /// Sets it.
     #[inline]
     pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
+        self.0.0.store(value, Ordering::Relaxed);
     }
 
     /// Its value.
     #[inline]
     #[must_use]
     pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.value()
     }
 }
 
@@ -54,9 +73,9 @@ pub struct Counters {
     /// Connections of any kind that were opened, and that are open: clients, servers.
     pub total_connections: Cell,
     /// Connections that are open.
-    pub current_connections: Cell,
+    pub current_connections: Gauge,
     /// Bytes held in buffers.
-    pub buffered_bytes: Cell,
+    pub buffered_bytes: Gauge,
     /// Lines of the log that were not written. Only the first worker's set has any, and the log counts there.
     pub log_lines_dropped: Cell,
     pools: Vec<PoolCounters>,
@@ -70,7 +89,9 @@ pub struct PoolCounters {
     /// Client connections closed for an error.
     pub client_err: Cell,
     /// Client connections open.
-    pub client_connections: Cell,
+    pub client_connections: Gauge,
+    /// Client connections that are over.
+    pub clients_gone: Cell,
     /// Client connections refused because of `client_connections`.
     pub client_rejected: Cell,
     /// Servers put out of the ring.
@@ -81,7 +102,7 @@ pub struct PoolCounters {
     pub forward_error: Cell,
     /// Parts into which requests were split.
     pub fragments: Cell,
-    /// Requests read from clients.
+    /// Requests of clients that were carried out.
     pub requests: Cell,
     /// Requests refused as malformed.
     pub refused_requests: Cell,
@@ -110,7 +131,7 @@ pub struct ServerCounters {
     /// Connections closed, or requests given up, because the deadline passed.
     pub server_timedout: Cell,
     /// Connections open.
-    pub server_connections: Cell,
+    pub server_connections: Gauge,
     /// Requests forwarded.
     pub requests: Cell,
     /// Bytes of them.
@@ -120,13 +141,13 @@ pub struct ServerCounters {
     /// Bytes of them.
     pub response_bytes: Cell,
     /// Requests not yet written.
-    pub in_queue: Cell,
+    pub in_queue: Gauge,
     /// Bytes of them.
-    pub in_queue_bytes: Cell,
+    pub in_queue_bytes: Gauge,
     /// Requests written and not yet answered.
-    pub out_queue: Cell,
+    pub out_queue: Gauge,
     /// Bytes of them.
-    pub out_queue_bytes: Cell,
+    pub out_queue_bytes: Gauge,
     /// Keys of gets whose value was there.
     pub hits: Cell,
     /// Keys of gets that were not there.
@@ -165,8 +186,8 @@ impl Counters {
         });
         Self {
             total_connections: Cell::default(),
-            current_connections: Cell::default(),
-            buffered_bytes: Cell::default(),
+            current_connections: Gauge::default(),
+            buffered_bytes: Gauge::default(),
             log_lines_dropped: Cell::default(),
             pools: pools.collect(),
         }
@@ -206,6 +227,12 @@ impl Figure for u64 {
 }
 
 impl Figure for &Cell {
+    fn figure(self) -> u64 {
+        self.value()
+    }
+}
+
+impl Figure for &Gauge {
     fn figure(self) -> u64 {
         self.value()
     }

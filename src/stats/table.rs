@@ -2,7 +2,7 @@
 //!
 //! Names of twemproxy's statistics are twemproxy's; collectors made for it go on working.
 
-use super::counters::{Counters, PoolCounters, ServerCounters};
+use super::counters::{Cell, Counters, Gauge, PoolCounters, ServerCounters};
 use crate::outcome::Outcome;
 
 /// What a number means over time.
@@ -41,19 +41,20 @@ pub struct Metric<T: 'static> {
     pub value: fn(&T) -> u64,
 }
 
-// Counted in a cell of the same name, or as requests that ended like this; or (`sum`) added up by a method of that name.
+// Counted in a cell of the same name (a counter in one that only grows), or as requests that ended like this; or (`sum`) added up by a method of that name.
 macro_rules! metrics {
     ($owner:ty: $($name:ident $(= $how:ident)? $kind:ident $help:literal)*) => {
         &[$(Metric::<$owner> {
             name: stringify!($name),
             kind: Kind::$kind,
             help: $help,
-            value: metrics!(@value $name $($how)?),
+            value: metrics!(@value $kind $name $($how)?),
         }),*]
     };
-    (@value $name:ident) => { |counters| counters.$name.value() };
-    (@value $name:ident sum) => { |counters| counters.$name() };
-    (@value $name:ident $outcome:ident) => { |counters| counters.outcomes[Outcome::$outcome as usize].value() };
+    (@value Counter $name:ident) => { |counters| Cell::value(&counters.$name) };
+    (@value Gauge $name:ident) => { |counters| Gauge::value(&counters.$name) };
+    (@value Counter $name:ident sum) => { |counters| counters.$name() };
+    (@value Counter $name:ident $outcome:ident) => { |counters| Cell::value(&counters.outcomes[Outcome::$outcome as usize]) };
 }
 
 /// The statistics of the process.

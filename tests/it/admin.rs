@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::support::http::{Answer, ask, get, post};
@@ -285,4 +286,47 @@ fn what_a_statsd_adds_up_is_what_was_counted() {
         }
         assert_eq!(gauges[&format!("shop.cache.cache.{server}.up")], 1.0);
     }
+}
+
+#[test]
+fn no_counter_ever_goes_down() {
+    let servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
+    let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), "  workers: 2\n");
+    let over = AtomicBool::new(false);
+    let scraped = || -> BTreeMap<String, f64> {
+        let body = watched.get("/metrics").body;
+        let lines = body.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        let counters = lines.filter(|(series, _)| {
+            let name = series.split('{').next().unwrap_or_default();
+            ["_total", "_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end))
+        });
+        counters.map(|(series, value)| (series.to_owned(), value.parse().expect("a number"))).collect()
+    };
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (watched, over) = (&watched, &over);
+            scope.spawn(move || {
+                // What it asks has to wait for its turn now and then: more keys than may be in flight, large values.
+                let large = format!("set large{number} 0 0 100000\r\n{}\r\n", "x".repeat(100_000)).repeat(20);
+                let gets: String = (0..3000).map(|key| format!("get k{key} k{number}\r\n")).collect();
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = watched.proxy.client();
+                    client.send(&large);
+                    client.send(&gets);
+                    client.send("set last 0 0 1\r\nx\r\nmn\r\n");
+                    client.read_through(b"MN\r\n");
+                }
+            });
+        }
+        let mut before = scraped();
+        for _ in 0..40 {
+            let next = scraped();
+            for (series, value) in &before {
+                assert!(next[series] >= *value, "{series} was {value} and is {}", next[series]);
+            }
+            before = next;
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(before["softmiss_pool_requests_total{pool=\"cache\"}"] > 1000.0);
+    });
 }

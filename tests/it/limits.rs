@@ -1,5 +1,6 @@
 //! Memory stays bounded whatever clients do.
 
+use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
@@ -128,4 +129,33 @@ fn clients_above_the_limit_are_turned_away() {
         proxy.statistics()["pool"]["client_connections"] == 2
     });
     assert_eq!(proxy.client().ask("mn\r\n"), "MN");
+}
+
+#[test]
+fn the_limit_of_clients_is_exact_whichever_worker_they_are_given_to() {
+    let server = Process::memcached();
+    let port = super::support::process::free_port();
+    let text = format!(
+        "softmiss:\n  workers: 2\npool:\n  listen: 127.0.0.1:{port}\n  timeout: 5000\n  client_connections: 20\n  \
+         servers:\n    - {}:1\n",
+        server.address
+    );
+    let proxy = Proxy::with_file(&text, port).expect_log("client_connections reached");
+    let count = || proxy.statistics()["pool"]["client_connections"].as_u64();
+    super::support::wait_until("room", Duration::from_secs(5), || count() == Some(0));
+    for _ in 0..10 {
+        // All at once, so that more wait to be let in than a worker has been told of.
+        proxy.signal("STOP");
+        let mut clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
+        proxy.signal("CONT");
+        let served = clients.iter_mut().filter_map(|client| {
+            let _ = client.stream.write_all(b"mn\r\n"); // who is turned away may be so by now
+            client.try_line()
+        });
+        let served = served.count();
+        assert_eq!(served, 20);
+        assert_eq!(count(), Some(20));
+        drop(clients);
+        super::support::wait_until("all to leave", Duration::from_secs(5), || count() == Some(0));
+    }
 }

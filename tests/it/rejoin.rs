@@ -511,3 +511,32 @@ fn a_flush_outlives_a_probe_that_dies_of_it_or_a_server_that_is_not_ready() {
         proxy.wait_for_log("server restored", Duration::from_secs(5));
     }
 }
+
+#[test]
+fn a_flush_that_was_to_take_effect_later_is_made_up_for_then() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| late_flush("flush_all 2\r\n", "OK"));
+        scope.spawn(|| late_flush("flush_all 2 noreply\r\nmn\r\n", "MN"));
+    });
+}
+
+/// A server is away when a flush is asked for, and back before it is due.
+fn late_flush(request: &str, answer: &str) {
+    let port = free_port();
+    let settings = ["timeout: 200", "server_retry_timeout: 210", "auto_eject_hosts: true", "server_failure_limit: 1"];
+    let proxy = Proxy::start(&[([127, 0, 0, 1], port).into()], &settings).expect_log("server ejected");
+    let mut client = proxy.client();
+    let asked = Instant::now();
+    assert_eq!(client.ask(request), answer);
+    let server = Process::memcached_on(port);
+    let mut direct = server.client();
+    assert_eq!(direct.ask("set a 0 0 1\r\nx\r\n"), "STORED");
+    let is_there = |client: &mut Client| client.exchange(b"get a\r\n").starts_with(b"VALUE a");
+    let is_due = || asked.elapsed() > Duration::from_millis(1900); // what is seen then may be after it
+    wait_until("the server to be back", Duration::from_secs(5), || is_there(&mut client) || is_due());
+    assert!(is_there(&mut direct) || is_due(), "flushed after {:?}", asked.elapsed());
+    wait_until("the flush", Duration::from_secs(5), || !is_there(&mut direct));
+    assert!(asked.elapsed() >= Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(client.ask("set a 0 0 1\r\nx\r\n"), "STORED");
+    assert!(is_there(&mut client), "once");
+}

@@ -170,12 +170,13 @@ impl Engine {
     fn redis_request(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let pool = session.pool;
-        self.begin_request(pool, outcome::Class::Other);
+        self.begin_request(outcome::Class::Other);
         let outcome = self.carry_out(id, raw, args, started, now);
         if outcome == Outcome::Done {
+            self.count_request(pool);
             self.end_request(pool, outcome::Outcome::Local);
         } else {
-            self.put_off_request(pool);
+            self.put_off_request();
             self.undo_skip(id);
         }
         outcome

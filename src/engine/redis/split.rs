@@ -251,7 +251,7 @@ impl Engine {
                     outcome = Some(self.failed_outcome(pool));
                     let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
                     if let Some(server) = piece.owner {
-                        self.undelivered(pool, server, asked.verb, database, now);
+                        self.undelivered(pool, server, asked.verb, database, None, now);
                     }
                     let error = self.told(pool, piece.owner, failure);
                     gather.parts.push(Part::Lost(error));

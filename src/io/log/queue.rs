@@ -49,7 +49,7 @@ impl State {
     fn drop_line(&mut self) {
         self.dropped += 1;
         if let Some(counters) = &self.counters {
-            counters.log_lines_dropped.set(self.dropped);
+            counters.log_lines_dropped.add(1);
         }
     }
 }
@@ -88,7 +88,7 @@ impl Queue {
     /// Counts dropped lines there as well.
     pub(super) fn count_in(&self, counters: Arc<Counters>) {
         let mut state = self.lock();
-        counters.log_lines_dropped.set(state.dropped);
+        counters.log_lines_dropped.add(state.dropped);
         state.counters = Some(counters);
     }
 

@@ -3,7 +3,7 @@
 use super::number;
 
 /// Longest lifetime that is counted from now; larger numbers are points in time (memcached's `REALTIME_MAXDELTA`).
-const RELATIVE_LIMIT: i64 = 60 * 60 * 24 * 30;
+pub const RELATIVE_LIMIT: i64 = 60 * 60 * 24 * 30;
 
 /// A bound on lifetimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -132,7 +132,7 @@ impl Rig {
 
     /// A server is found dead.
     pub(crate) fn lose(&mut self, server: u16) {
-        self.board.failed(POOL, ServerId(server), Failure::Refused, self.now);
+        self.board.failed(POOL, ServerId(server), 0, Failure::Refused, self.now);
         self.engine.refresh(self.now);
     }
 }

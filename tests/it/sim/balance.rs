@@ -74,7 +74,7 @@ impl World {
             for worker in self.counters.iter() {
                 let server = worker.server(PoolId(0), ServerId(index as u16));
                 let queues = [&server.in_queue, &server.in_queue_bytes, &server.out_queue, &server.out_queue_bytes];
-                let queues = queues.map(softmiss::stats::counters::Cell::value);
+                let queues = queues.map(softmiss::stats::counters::Gauge::value);
                 if queues != [0; 4] {
                     return Err(format!("server {index}: the gauges of its queues stand at {queues:?}"));
                 }
