@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, once: memcached, redis-server, nutcracker, chromium, promtool, valgrind and their
 # friends from Debian, a Python environment with the clients in target/venv, older versions of redis-py beside it, and the
-# clients for Node in target/node. Says nothing when all is there.
+# clients for Node in target/node. Says first what it is going to install, and nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,6 +30,27 @@ need chromium chromium
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-dev)
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv python3-dev); fi
+
+stamp=target/venv/requirements.txt
+versions=(5.2.1 7.4.0)
+plan=()
+if [ "${#missing[@]}" -gt 0 ]; then
+    plan+=("packages of the system, as root, with apt-get: ${missing[*]}")
+fi
+if ! cmp -s tests/requirements.txt "$stamp"; then
+    plan+=("from PyPI into target/venv: $(grep -v '^#' tests/requirements.txt | tr '\n' ' ')")
+fi
+for version in "${versions[@]}"; do
+    if [ ! -e "target/redis-py-$version/done" ]; then plan+=("from PyPI into target/redis-py-$version: redis==$version"); fi
+done
+if ! cmp -s tests/node/package.json target/node/installed.json; then
+    plan+=("from npm into target/node: $(grep -oE '"[a-z-]+": "[0-9][^"]*"' tests/node/package.json | tr -d '":' | tr '\n' ' ')")
+fi
+if [ "${#plan[@]}" -gt 0 ]; then
+    echo "tests/setup.sh installs what the tests need (once; a few minutes):"
+    printf '  %s\n' "${plan[@]}"
+fi
+
 if [ "${#missing[@]}" -gt 0 ]; then
     command -v apt-get >/dev/null || fail "install these by hand: ${missing[*]}"
     mkdir -p target
@@ -41,7 +62,6 @@ if [ "${#missing[@]}" -gt 0 ]; then
         fail "could not install ${missing[*]}; see target/setup.log"
 fi
 
-stamp=target/venv/requirements.txt
 if ! cmp -s tests/requirements.txt "$stamp"; then
     mkdir -p target
     rm -rf target/venv
@@ -51,7 +71,7 @@ if ! cmp -s tests/requirements.txt "$stamp"; then
     cp tests/requirements.txt "$stamp"
 fi
 
-for version in 5.2.1 7.4.0; do
+for version in "${versions[@]}"; do
     place=target/redis-py-$version
     if [ ! -e "$place/done" ]; then
         rm -rf "$place"

@@ -18,7 +18,7 @@ use super::{servers, value};
 use crate::ring::ketama;
 
 /// Every key of a pool.
-pub(super) const KEYS: [&str; 38] = [
+pub const KEYS: [&str; 38] = [
     "listen",
     "servers",
     "hash",

@@ -12,7 +12,8 @@ use super::resolve::{Findings, Keys, SETTINGS_NAME, choice};
 use super::together::PortSpans;
 use super::value;
 
-const KEYS: [&str; 10] = [
+/// Every key of the `softmiss` section.
+pub const KEYS: [&str; 10] = [
     "workers",
     "memory_limit",
     "stats",

@@ -44,9 +44,14 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
         }
         Notice::Unfinished { pool, server, connections } => {
             let (pool, server, address) = name(*pool, *server);
-            let text = "server answers, and leaves connections open that were given up: they are reset, and what was asked \
-                        on them may be carried out late";
-            warn!(pool, server, address, connections, "{text}");
+            warn!(
+                pool,
+                server,
+                address,
+                connections,
+                "server answers, and leaves connections open that were given up: they are reset, and what was asked on \
+                 them may be carried out late"
+            );
         }
         Notice::Unflushed { pool, server, suppressed } => {
             let (pool, server, address) = name(*pool, *server);

@@ -35,6 +35,7 @@ mod memory;
 mod metrics_page;
 mod neighbours;
 mod operate;
+mod pages;
 mod proxying;
 mod queues;
 mod ready_made;

@@ -1,0 +1,309 @@
+//! The pages and the help against the tables of the program: nothing is told that is not there, nothing is there that is not
+//! told.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use softmiss::config::{POOL_KEYS, PROCESS_KEYS};
+use softmiss::proto::resp::command;
+use softmiss::proto::resp::plan::{self, Class};
+
+use super::support::http::get;
+use super::support::process::{Proxy, free_port};
+use super::support::wait_until;
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// What stands in backticks in the first column of the tables.
+fn first_column(text: &str) -> BTreeSet<&str> {
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_option_is_on_the_page_and_in_the_example() {
+    let (page, example) = (text("docs/configuration.md"), text("conf/example.yml"));
+    let known: BTreeSet<&str> = POOL_KEYS.into_iter().chain(PROCESS_KEYS).collect();
+    let mut told: BTreeSet<&str> = first_column(&page);
+    assert!(page.contains("`fall` is another name for it"));
+    told.insert("fall");
+    let key = |word: &str| {
+        word == "key" || known.contains(word) || !word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let unknown: Vec<_> = told.iter().filter(|word| !key(word) && **word != "softmiss:").collect();
+    assert!(unknown.is_empty(), "{unknown:?} are no options");
+    let missing: Vec<_> = known.difference(&told).collect();
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
+    // In the example a key begins a line, perhaps one that is commented out.
+    let shown: BTreeSet<&str> = example
+        .lines()
+        .filter_map(|line| line.trim_start().trim_start_matches("# ").split_once(':').map(|(key, _)| key))
+        .collect();
+    let missing: Vec<_> = known.iter().filter(|key| !shown.contains(*key) && **key != "fall").collect();
+    assert!(missing.is_empty(), "not in the example: {missing:?}");
+}
+
+#[test]
+fn every_default_on_the_page_is_the_programs() {
+    let file = "p:\n  listen: /nowhere\n  timeout: 400\n  servers: ['a:1:1']\nr:\n  listen: /nobody\n  timeout: 400\n  redis: true\n  \
+                servers: ['b:1:1']\n";
+    let config =
+        softmiss::config::parse("file", file).map_err(|report| report.render(false)).expect("a good file").config;
+    let written = softmiss::config::write(&config);
+    let value = |key: &str| {
+        let lines = written.lines().filter_map(|line| line.trim().split_once(": "));
+        lines.filter(|(found, _)| *found == key).map(|(_, value)| value).next()
+    };
+    let mut compared = 0;
+    for line in text("docs/configuration.md").lines() {
+        let cells: Vec<&str> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`'])).collect();
+        let [key, default, ..] = cells[..] else { continue };
+        // What is written out of a file that does not say: durations in milliseconds, sizes in bytes.
+        let Some(found) =
+            value(key).filter(|_| !["listen", "servers", "timeout", "stall_min", "stall_max"].contains(&key))
+        else {
+            continue;
+        };
+        let milliseconds = default.strip_suffix('s').map(|seconds| format!("{seconds}000ms"));
+        let bytes =
+            default.strip_suffix("mb").and_then(|size| size.parse::<usize>().ok()).map(|size| (size << 20).to_string());
+        let same = found == default
+            || (default == "none" && found == "0")
+            || found.strip_suffix("ms") == Some(default)
+            || [milliseconds, bytes].into_iter().flatten().any(|other| other == found);
+        assert!(same, "{key}: {found}, and the page says {default}");
+        compared += 1;
+    }
+    assert!(compared >= 25, "only {compared}");
+}
+
+#[test]
+fn every_page_of_the_admin_port_is_told_of() {
+    let (port, admin) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let pool = format!("p:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n");
+    let _proxy = Proxy::with_file(&format!("softmiss:\n  admin: {admin}\n{pool}"), port);
+    wait_until("the admin port", Duration::from_secs(10), || TcpStream::connect(admin).is_ok());
+    // The port lists what there is to whoever asks for something else.
+    let listed = get(admin, "/nothing").body;
+    let form = |words: &str| {
+        let (method, path) = words.split_once(' ')?;
+        (["GET", "POST"].contains(&method) && path.starts_with('/'))
+            .then(|| format!("{method} {}", path.split('?').next().unwrap_or_default()))
+    };
+    let there: BTreeSet<String> = listed
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            form(&format!("{} {}", words.next()?, words.next()?))
+        })
+        .collect();
+    assert!(there.len() >= 16, "{listed}");
+    let page = text("docs/admin.md");
+    let told: BTreeSet<String> = quoted(&page).into_iter().filter_map(form).collect();
+    assert_eq!(told, there);
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_softmiss")).args(arguments).output().expect("softmiss");
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The flags, or the subcommands, that a help lists, of the lines that begin with them.
+fn listed(help: &str, section: &str) -> BTreeSet<String> {
+    let (_, rest) = help.split_once(&format!("{section}:\n")).expect(section);
+    let lines = rest.lines().take_while(|line| !line.is_empty() && line.starts_with(' ') || line.is_empty());
+    // A description stands further to the right, or behind its flag.
+    let entries = lines.filter(|line| line.len() - line.trim_start().len() <= 6);
+    let words = entries.flat_map(|line| line.trim_start().split("  ").next().unwrap_or_default().split([' ', ',']));
+    words.filter(|word| !word.is_empty() && !word.starts_with(['<', '['])).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_and_every_command_is_told_of_where_it_is_looked_for() {
+    let main = help(&["-h"]);
+    let flags = listed(&main, "Options");
+    let page = text("docs/configuration.md");
+    let (_, section) = page.split_once("## Flags").expect("a section on flags");
+    let told: BTreeSet<String> = quoted(section)
+        .into_iter()
+        .filter_map(|words| words.split(' ').next())
+        .filter(|word| word.starts_with('-'))
+        .map(str::to_owned)
+        .collect();
+    let short: BTreeSet<String> = flags.iter().filter(|flag| flag.len() == 2 || *flag == "--admin").cloned().collect();
+    assert!(short.len() >= 14, "{flags:?}");
+    assert_eq!(told, short, "the page, and the help");
+
+    let commands: BTreeSet<String> = listed(&main, "Commands").into_iter().filter(|name| name != "help").collect();
+    assert_eq!(commands, ["check", "demo", "route", "top"].map(str::to_owned).into(), "{main}");
+    let all: String =
+        ["README.md", "docs/configuration.md", "docs/failure-modes.md", "docs/runbook.md", "docs/admin.md"]
+            .map(text)
+            .concat();
+    for command in &commands {
+        assert!(
+            all.contains(&format!("softmiss {command}")) || all.contains(&format!("-- {command}")),
+            "{command} is on no page"
+        );
+        assert!(main.contains(&format!("softmiss {command}")), "{command} has no example in the help");
+        // What a page has a command do, it can do.
+        let known = listed(&help(&[command, "-h"]), "Options");
+        for words in quoted(&all)
+            .into_iter()
+            .filter(|words| !words.contains('\n'))
+            .chain(all.lines())
+            .filter_map(|words| words.split_once(&format!("softmiss {command} ")))
+        {
+            for flag in words
+                .1
+                .split(['#', '`', '|'])
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter(|word| word.starts_with('-') && word.len() > 1)
+            {
+                assert!(known.contains(flag), "softmiss {command} {}: there is no {flag}", words.1);
+            }
+        }
+    }
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What of a message is always the same: all but what is put into it.
+fn pieces(message: &str) -> Vec<&str> {
+    message
+        .split('{')
+        .enumerate()
+        .map(|(number, part)| if number == 0 { part } else { part.split_once('}').map_or(part, |(_, part)| part) })
+        .collect()
+}
+
+/// Whether a page's words are this message, or its beginning.
+fn is_told_by(message: &str, told: &str) -> bool {
+    let pieces = pieces(message);
+    let [first, more @ ..] = &pieces[..] else { return false };
+    let whole = || !first.is_empty() && told.starts_with(first) && more.iter().all(|piece| told.contains(piece));
+    first.starts_with(told) || whole()
+}
+
+/// The messages that the program logs, with what is put into them in braces.
+fn messages() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for start in ["info!(", "warn!(", "error!("] {
+            for (at, _) in text.match_indices(start) {
+                if text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+                    continue;
+                }
+                // To the bracket that closes it, outside of texts; the last text at its top is the message.
+                let (mut depth, mut begun, mut last, mut escaped) = (1, None, None, false);
+                let body = &text[at + start.len()..];
+                for (place, one) in body.char_indices() {
+                    match (one, begun) {
+                        _ if escaped => escaped = false,
+                        ('\\', Some(_)) => escaped = true,
+                        ('"', Some(from)) => {
+                            last = (depth == 1).then(|| &body[from..place]).or(last);
+                            begun = None;
+                        }
+                        ('"', None) => begun = Some(place + 1),
+                        (_, Some(_)) => {}
+                        ('(' | '[' | '{', None) => depth += 1,
+                        (')' | ']' | '}', None) => depth -= 1,
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+                let message: String = last.unwrap_or_default().split("\\\n").map(str::trim_start).collect();
+                if !pieces(&message).concat().trim().is_empty() {
+                    found.insert(message);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_line_of_the_log_is_explained() {
+    let page = text("docs/failure-modes.md");
+    let (_, section) = page.split_once("## What the log says").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let told: Vec<&str> = first_column(section).into_iter().collect();
+    let there = messages();
+    assert!(there.len() > 35, "{there:?}");
+    let missing: Vec<_> = there.iter().filter(|message| !told.iter().any(|told| is_told_by(message, told))).collect();
+    assert!(missing.is_empty(), "no row for {missing:#?}");
+    let gone: Vec<_> = told.iter().filter(|told| !there.iter().any(|message| is_told_by(message, told))).collect();
+    assert!(gone.is_empty(), "nobody logs {gone:#?}");
+}
+
+#[test]
+fn commands_of_redis_go_where_the_page_says() {
+    let page = text("docs/redis.md");
+    let (_, section) = page.split_once("## Where a command goes").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let class = |name: &str| {
+        let (name, sub) = name.split_once(' ').unwrap_or((name, ""));
+        let command = command::find(name.as_bytes()).unwrap_or_else(|| panic!("there is no {name}"));
+        let sub = (!sub.is_empty())
+            .then(|| command.subcommand(sub.as_bytes()).unwrap_or_else(|| panic!("there is no {name} {sub}")));
+        plan::of(sub.unwrap_or(command)).class
+    };
+    let mut seen = 0;
+    for row in section.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [commands, to, ..] = cells[..] else { continue };
+        for words in quoted(commands) {
+            let (name, subs) = words.split_once(' ').unwrap_or((words, ""));
+            if name.len() < 2 || !name.bytes().all(|byte| byte.is_ascii_uppercase()) || subs.contains(['*', '_']) {
+                continue;
+            }
+            let subs: Vec<&str> =
+                subs.split('/').filter(|sub| sub.bytes().all(|byte| byte.is_ascii_uppercase())).collect();
+            // Of a command that has subcommands only these are looked at; of others, words behind the name are options.
+            let has_more = command::find(name.as_bytes()).is_some_and(|command| !command.subcommands.is_empty());
+            let subs = if has_more { subs } else { vec![""] };
+            for sub in subs.into_iter().filter(|sub| !(sub.is_empty() && has_more)) {
+                let class = class(format!("{name} {sub}").trim());
+                let fits = match to {
+                    to if to.starts_with("to all") => matches!(class, Class::Everywhere(_) | Class::Monitor),
+                    to if to.starts_with("in parts") => matches!(class, Class::Split(_)),
+                    to if to.starts_with("answered here") => matches!(class, Class::Local(_)),
+                    to if to.starts_with("nowhere: ") => !matches!(class, Class::Split(_) | Class::Everywhere(_)),
+                    _ => true,
+                };
+                assert!(fits, "{name} {sub}: {class:?}, and the page says {to}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen}");
+}
