@@ -94,10 +94,10 @@ impl Engine {
     #[inline]
     pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
         let link = &mut self.links[id.index()];
-        link.heard = now;
+        let since = std::mem::replace(&mut link.heard, now);
         let (pool, server) = (link.pool, link.server);
         if std::mem::take(&mut link.suspect) {
-            self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
+            self.spoke_again(id, since, now);
         }
         self.counters.server(pool, server).response_bytes.add(count as u64);
     }

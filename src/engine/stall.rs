@@ -6,7 +6,9 @@
 //! policy. A single byte from the server ends the suspicion. If it times out, the link is connected anew and asked for
 //! its version, so that there is a test still; failures are counted as ever.
 //!
-//! A slow server is not a silent one: its latency raises the bound, up to where only `timeout` decides. And a pause of
+//! A slow server is not a silent one: its latency raises the bound, up to where only `timeout` decides. Nor is one that
+//! stands still now and then and goes on within `timeout`: that is remembered for a while, by all workers, and the next
+//! silence has to be longer by a quarter, however many fast answers came in between. And a pause of
 //! this process is no silence of the server: what was sent meanwhile is read before the second look.
 //!
 //! [`Stall`]: crate::config::model::Stall
@@ -92,13 +94,24 @@ impl Engine {
             self.arm_link(id, since + bound);
             return true;
         }
+        let (pool, server) = (link.pool, link.server);
+        if let Some(patience) = self.patience(pool, server, now) {
+            self.board.renew_pause(pool, server, now);
+            if self.config.pools[pool.index()].timeout.is_some_and(|timeout| patience >= timeout) {
+                return false;
+            }
+            if now - since < patience {
+                self.arm_link(id, since + patience);
+                return true;
+            }
+        }
+        let link = &mut self.links[id.index()];
         if link.doubted != Some(since) {
             link.doubted = Some(since);
             self.arm_link(id, now + SECOND_LOOK);
             return true;
         }
         link.suspect = true;
-        let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).stalls.add(1);
         let silent = now - since;
         self.tell_seldom(Often::Silence, (pool, server), now, |suppressed| Notice::Stalled {
@@ -108,6 +121,26 @@ impl Engine {
             suppressed,
         });
         false
+    }
+
+    /// How long a silence is no surprise of a server that has stood still of late and gone on.
+    fn patience(&self, pool: PoolId, server: ServerId, now: Instant) -> Option<Duration> {
+        let pause = self.board.pause(pool, server, now);
+        let stall = self.config.pools[pool.index()].stall?;
+        (pause > Duration::ZERO).then(|| (pause + pause / 4).min(stall.most))
+    }
+
+    /// A server has spoken again on a link that was suspect, after a silence that began at `since`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn spoke_again(&mut self, id: LinkId, since: Instant, now: Instant) {
+        let link = &self.links[id.index()];
+        let (pool, server, silence) = (link.pool, link.server, now - since);
+        // Of a connection that was opened meanwhile the silence began sooner.
+        if link.answered && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout) {
+            self.board.note_pause(pool, server, silence, now);
+        }
+        self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
     }
 
     /// Tells the operator of something that may happen often, unless the same was told a moment ago: then it is counted, and

@@ -61,6 +61,9 @@ struct Entry {
     lingering: AtomicUsize,
     /// That is not waited for any longer.
     ends_lingering: AtomicBool,
+    /// For how long it has stood still of late and then gone on, in nanoseconds, and until when that is remembered.
+    pause: AtomicU64,
+    pause_until: AtomicU64,
 }
 
 impl Entry {
@@ -83,6 +86,9 @@ impl Entry {
         (changed, awaits && !awaited)
     }
 }
+
+/// How long it is remembered that a server stands still now and then: one that saves its data does so every minute.
+const PAUSES_KEPT: Duration = Duration::from_secs(90);
 
 /// What became of a failure that was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +144,8 @@ impl Board {
                 connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
                 lingering: AtomicUsize::new(0),
                 ends_lingering: AtomicBool::new(false),
+                pause: AtomicU64::new(0),
+                pause_until: AtomicU64::new(0),
             };
             Servers {
                 entries: (0..pool.servers.len()).map(entry).collect(),
@@ -164,6 +172,29 @@ impl Board {
     #[must_use]
     pub fn state(&self, pool: PoolId, server: ServerId) -> State {
         self.entry(pool, server).lock().state()
+    }
+
+    /// A server has stood still for so long, and then gone on.
+    pub fn note_pause(&self, pool: PoolId, server: ServerId, pause: Duration, now: Instant) {
+        let (entry, known) = (self.entry(pool, server), self.pause(pool, server, now));
+        if pause * 4 >= known * 3 {
+            let pause = pause.max(known);
+            entry.pause.store(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.renew_pause(pool, server, now);
+        }
+    }
+
+    /// A server stands still as it has before.
+    pub fn renew_pause(&self, pool: PoolId, server: ServerId, now: Instant) {
+        self.entry(pool, server).pause_until.store((now + PAUSES_KEPT).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// For how long a server has stood still of late and gone on; 0 if it has not.
+    #[must_use]
+    pub fn pause(&self, pool: PoolId, server: ServerId, now: Instant) -> Duration {
+        let entry = self.entry(pool, server);
+        let is_kept = now.as_nanos() < entry.pause_until.load(Ordering::Relaxed);
+        Duration::from_nanos(if is_kept { entry.pause.load(Ordering::Relaxed) } else { 0 })
     }
 
     /// When a server was last ejected.

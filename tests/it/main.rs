@@ -26,6 +26,7 @@ mod hogs;
 mod hot;
 mod http_requests;
 mod joined;
+mod latency;
 mod layering;
 mod leaving;
 mod limits;

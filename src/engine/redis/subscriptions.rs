@@ -276,7 +276,7 @@ mod tests {
             at = Some((kind, name));
         }
         assert_eq!((seen.len(), seen.is_sorted()), (300, true));
-        assert_eq!(known.counts(), [100, 100, 0]);
+        assert_eq!(known.counts(), [100, 100, 100]);
         assert_eq!((known.shrink(120), known.shrink(1000), known.len()), (120, 180, 0));
     }
 }
