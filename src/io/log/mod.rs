@@ -131,9 +131,8 @@ impl LogControl {
     /// When it cannot be opened; the old file stays in use.
     pub fn reopen(&self) -> io::Result<Option<&Path>> {
         let Some(path) = &self.path else { return Ok(None) };
-        let fresh = append(path)?;
         self.queue.flush(FLUSH_LIMIT); // what was said before belongs to the old one
-        self.queue.turn_to(fresh);
+        self.queue.turn_to(append(path)?);
         Ok(Some(path))
     }
 
