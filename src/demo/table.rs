@@ -137,7 +137,7 @@ pub(super) fn summary(view: &View<'_>, deeds: u64) -> String {
     let mut out = format!(
         "\nIn {} s the monkey did {deeds} things. The application made {} requests:\n\
          {} hits, {} misses, {} sets not stored, {} errors, {} wrong values.\n{WHY_NOT_STORED}\n\
-         Half were answered within {}, 99 % within {}, the slowest within {}.\n",
+         Latency: half below {}, 99 % below {}, slowest {}.\n",
         view.elapsed.as_secs(),
         load(&seen.requests),
         load(&seen.hits),

@@ -91,9 +91,8 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             let s = if *failures == 1 { "" } else { "s" };
             (*pool, Some(*server), true, format!("out of service after {failures} failure{s}: {failure}"))
         }
-        Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
-            let s = if *probes == 1 { "" } else { "s" };
-            let mut text = format!("back in service after {:.1} s and {probes} health check{s}", away.as_secs_f64());
+        Notice::Restored { pool, server, away, restarted, repaid, flushed, .. } => {
+            let mut text = format!("back in service after {:.1} s", away.as_secs_f64());
             if *restarted == Some(true) {
                 text.push_str(", as a new process");
             }
@@ -105,7 +104,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             (*pool, Some(*server), false, text)
         }
         Notice::Stalled { pool, server, silent, .. } => {
-            (*pool, Some(*server), true, format!("{SILENT} {} ms, the proxy answered in its place", silent.as_millis()))
+            (*pool, Some(*server), true, format!("{SILENT} {} ms, answered by the proxy", silent.as_millis()))
         }
         Notice::Unflushed { pool, server, .. } => {
             (*pool, Some(*server), true, "refuses to be flushed, may hold what it should have forgotten".to_owned())

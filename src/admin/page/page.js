@@ -168,7 +168,7 @@ function showEvents(now) {
       before.who.add(who);
       before.times += 1;
       before.silent = Math.max(before.silent, silent);
-      before.text = `silent ${before.times} times for up to ${before.silent} ms, the proxy answered in their place`;
+      before.text = `silent ${before.times} times for up to ${before.silent} ms, answered by the proxy`;
     } else {
       const how = !event.trouble ? 'good' : event.text.startsWith('out of service after') ? 'bad' : 'warn';
       rows.push({ at: event.at, how, who: new Set([who]), text: event.text, silent, times: 1 });

@@ -252,15 +252,15 @@ class PoolView {
     tiles.errors.show(rate(forwardErrors + serverErrors) + '/s', errors
       ? `${lately}; since the start ${about(pool.forward_errors)} for a failed server, ${about(pool.server_errors)} servers’ own` : 'none since the start',
       forwardErrors > 0 ? 'bad' : serverErrors > 0 ? 'warn' : 'quiet');
-    this.rows.forEach((row, index) => {
-      row.show(pool.servers[index], pool);
-      row.strip.show(this.past, index, plain(pool.servers[index].name));
-    });
+    this.rows.forEach((row, index) => row.show(pool.servers[index], pool));
     arrange(this.body, [...this.rows].sort((a, b) => a.rank - b.rank).map(row => row.root));
     // In a wide file, a pool in trouble shows the trouble first, and the rest when asked.
     const well = this.rows.filter(row => row.rank === 2);
     const fold = !this.few && this.how !== 'good' && well.length > 4;
-    for (const row of this.rows) row.root.hidden = fold && !this.unfolded && row.rank === 2;
+    this.rows.forEach((row, index) => {
+      row.root.hidden = fold && !this.unfolded && row.rank === 2;
+      if (!row.root.hidden) row.strip.show(this.past, index, plain(pool.servers[index].name));
+    });
     this.more.hidden = !fold;
     mark(this.more, 'aria-expanded', String(this.unfolded));
     say(this.more, `${this.unfolded ? 'hide' : 'show'} the ${some(well.length, 'server')} that ${well.length === 1 ? 'is' : 'are'} in service`);

@@ -75,13 +75,7 @@ fn all_well() -> Seen {
         .map(|(n, r)| server(n, r))
         .into();
     let events = [
-        event(
-            7300,
-            "web_cache",
-            "cache-b",
-            false,
-            "back in service after 61.8 s and 25 health checks, as a new process",
-        ),
+        event(7300, "web_cache", "cache-b", false, "back in service after 61.8 s, as a new process"),
         event(7362, "web_cache", "cache-b", true, "out of service after 3 failures: connection refused"),
     ];
     let pools = [pool("web_cache", &servers)];
@@ -100,7 +94,7 @@ fn server_out() -> Seen {
     set(&mut web, &json!({"degraded": [["refused", 9000], ["timeout", 10]]}));
     let events = [
         event(72, "web_cache", "cache-b", true, "out of service after 3 failures: connection refused"),
-        event(90, "sessions", "redis-2", true, "silent for 47 ms, the proxy answered in its place"),
+        event(90, "sessions", "redis-2", true, "silent for 47 ms, answered by the proxy"),
     ];
     let before = overview(7300.0, &[web.clone(), sessions.clone()], &events);
     // Of late it is the timeouts, whatever there was before.
