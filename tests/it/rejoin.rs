@@ -528,6 +528,8 @@ fn late_flush(request: &str, answer: &str) {
     let mut client = proxy.client();
     let asked = Instant::now();
     assert_eq!(client.ask(request), answer);
+    // Until then it may still be sent to whoever comes to listen there, and memcached is up to a second early.
+    proxy.wait_for_log("server ejected", Duration::from_secs(5));
     let server = Process::memcached_on(port);
     let mut direct = server.client();
     assert_eq!(direct.ask("set a 0 0 1\r\nx\r\n"), "STORED");

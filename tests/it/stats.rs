@@ -102,7 +102,8 @@ fn stats_over_the_cache_port_add_up_the_servers() {
     }
     client.send("stats proxy\r\n");
     let text = String::from_utf8(client.read_through(b"END\r\n")).expect("text");
-    for line in ["STAT requests 68\r\n", "STAT set_done 60\r\n", "STAT other_done 6\r\n", "STAT degraded_timeout 0\r\n"]
+    // This one is not among them: it is still being carried out.
+    for line in ["STAT requests 67\r\n", "STAT set_done 60\r\n", "STAT other_done 6\r\n", "STAT degraded_timeout 0\r\n"]
     {
         assert!(text.contains(line), "{line:?} in {text}");
     }
