@@ -7,6 +7,7 @@ use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
+use super::redis::Flavor;
 use super::session::{Barrier, Session, SessionId};
 use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
@@ -40,6 +41,9 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let LinkState::Down { failure, .. } = link.state else { return true };
         let is_first = link.epoch == 0;
+        if is_first && link.purpose == Purpose::Traffic && link.flavor != Flavor::default() {
+            self.board.connects_more(link.pool, link.server);
+        }
         if link.purpose == Purpose::Traffic
             && !is_first
             && let Err(not_before) = self.board.may_reconnect(link.pool, link.server, now)

@@ -294,12 +294,13 @@ impl Engine {
         self.hoards.timed = false;
         self.forget_former();
         let bearable = if self.hoards.starved.is_empty() { self.memory_limit } else { self.hoards.input };
+        // Who was not read had no chance to send the rest: what can be refused is, before anybody is cut off for it.
+        self.feed_starved(now);
         while self.memory > bearable
             && let Some((victim, _)) = self.overdue(now)
         {
             self.cut_off_client(victim);
         }
-        self.feed_starved(now);
         if self.memory > self.hoards.common || !self.hoards.starved.is_empty() {
             self.hoards.timed = true;
             self.timers.set(now + TICK, Timer::Memory);

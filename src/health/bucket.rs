@@ -25,6 +25,12 @@ impl Bucket {
         Self { tokens: burst, burst, pace: Duration::from_secs(1) / per_second.max(1), counted: Instant::ZERO }
     }
 
+    /// Holds one token more from here on.
+    pub fn widen(&mut self) {
+        self.burst += 1;
+        self.tokens += 1;
+    }
+
     /// Takes a token.
     ///
     /// # Errors
@@ -64,5 +70,9 @@ mod tests {
         assert_eq!(taken, 100, "ten a second");
         let taken = (0..20).filter(|_| bucket.take(at(60_000)).is_ok()).count();
         assert_eq!(taken, 5, "no more than a burst is kept");
+        bucket.widen();
+        assert!(bucket.take(at(60_000)).is_ok());
+        let taken = (0..20).filter(|_| bucket.take(at(120_000)).is_ok()).count();
+        assert_eq!(taken, 6, "a wider one");
     }
 }

@@ -297,6 +297,12 @@ impl Board {
         self.entry(pool, server).connects.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
+    /// A worker opens a connection to a server that is set to something else than those that it has. All of them may be
+    /// opened anew at once.
+    pub fn connects_more(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).connects.lock().unwrap_or_else(PoisonError::into_inner).widen();
+    }
+
     /// The probe failed.
     pub fn probe_failed(&self, pool: PoolId, server: ServerId, now: Instant) {
         self.entry(pool, server).lock().probe_failed(now);

@@ -40,7 +40,7 @@ pub(super) struct Sums {
 }
 
 impl World {
-    fn pool_sum(&self, cell: impl Fn(&PoolCounters) -> u64) -> u64 {
+    pub(super) fn pool_sum(&self, cell: impl Fn(&PoolCounters) -> u64) -> u64 {
         self.counters.iter().map(|worker| cell(worker.pool(PoolId(0)))).fold(0, u64::wrapping_add)
     }
 

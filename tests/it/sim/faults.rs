@@ -140,6 +140,11 @@ impl World {
             return;
         }
         let index = self.random.index(self.clients.len());
+        self.end_client(index);
+    }
+
+    /// A client's connection ends whatever it waits for, and another comes.
+    fn end_client(&mut self, index: usize) {
         let client = self.clients.swap_remove(index);
         self.answered += client.answered;
         self.bereft = true;
@@ -151,7 +156,17 @@ impl World {
     pub(super) fn see_off(&mut self) -> Result<(), String> {
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
-            if !client.ended || !self.engines[client.worker].client_status(client.id).finished {
+            let is_finished = self.engines[client.worker].client_status(client.id).finished;
+            if is_finished && client.waits() && self.pool_sum(|pool| pool.clients_cut_off.value()) > self.cut_off {
+                if self.plan.memory_limit.is_none() {
+                    return Err(format!("client {index} was cut off, and there is memory"));
+                }
+                self.cut_off += 1;
+                self.tally.add(Thing::CutOff);
+                self.end_client(index);
+                return Ok(());
+            }
+            if !client.ended || !is_finished {
                 continue;
             }
             if !client.incoming.is_empty() && !self.calm {

@@ -41,6 +41,7 @@ things! {
     StuckReader = "client that never reads joins",
     ClientDeath = "fault: client dies",
     HalfClose = "fault: client half-closes",
+    CutOff = "client cut off that held too much",
     Hang = "fault: server hangs",
     Kill = "fault: server is killed",
     Start = "fault: server starts again",

@@ -45,6 +45,8 @@ pub(super) struct World {
     pub(super) totals: Totals,
     /// Requests of clients that died, whose fate the counters do not tell.
     pub(super) bereft: bool,
+    /// Clients that the engine has cut off.
+    pub(super) cut_off: u64,
     pub(super) tally: Tally,
     /// Kept only when a failing seed is run again: to write it takes longer than all the rest.
     history: Option<VecDeque<String>>,
@@ -97,6 +99,7 @@ impl World {
             answered: 0,
             totals: Totals::default(),
             bereft: false,
+            cut_off: 0,
             tally: Tally::default(),
             history: None,
             fingerprint: 0,
