@@ -34,6 +34,7 @@ impl World {
             connection.lies = None;
         }
         self.hear_news();
+        self.settle_step()?; // what they do about it is done before time passes
         let back = self.now + RETRY_TIMEOUT + RETURN;
         self.rest_until(back)?;
         for index in 0..self.servers.len() {
