@@ -20,6 +20,8 @@ pub(super) struct Asked<'a> {
     pub(super) conditional: bool,
     /// Its key as it stands on the wire, if it has just one.
     pub(super) key: &'a [u8],
+    /// Redis: all of it, to find out what is to be forgotten if it does not reach its server.
+    pub(super) request: &'a [u8],
     /// Flags of a meta command that every response repeats.
     pub(super) echo: &'a [u8],
     /// Redis: what is answered in a server's place.
@@ -31,7 +33,17 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// One of memcached's four gets.
     pub(super) const fn get(verb: Verb, started: Instant) -> Self {
-        Self { verb, noreply: false, quiet: false, conditional: false, key: b"", echo: b"", in_place: None, started }
+        Self {
+            verb,
+            noreply: false,
+            quiet: false,
+            conditional: false,
+            key: b"",
+            request: b"",
+            echo: b"",
+            in_place: None,
+            started,
+        }
     }
 }
 

@@ -305,6 +305,9 @@ impl Engine {
         } else {
             outcome = Outcome::Late;
         }
+        if ticket.verb == Verb::Command && matches!(status, Status::Unwilling(_)) {
+            self.owe_refused(id, ticket, end, status);
+        }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);
         if is_due {

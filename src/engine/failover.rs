@@ -7,10 +7,16 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::link::{LinkId, LinkState, Ticket};
-use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
+use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use super::outbox::Offset;
+use super::session::SessionId;
+use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
+use crate::failure::Failure;
 use crate::health::debts::OwedKey;
 use crate::proto::memcache::lifetime::Cap;
+use crate::proto::memcache::response::Status;
+use crate::proto::resp::unmade;
+use crate::proto::verb::Verb;
 use crate::ring::Returns;
 use crate::time::Instant;
 
@@ -95,7 +101,7 @@ impl Engine {
         if owners.len() > NOTED_LIMIT {
             return self.flush_absent(pool, now);
         }
-        let owed = || OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
+        let owed = || OwedKey { database: None, key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
         for owner in owners.into_iter().filter(|owner| Some(*owner) != server) {
             let state = &self.pools[pool.index()];
             if !state.live[owner.index()] {
@@ -105,7 +111,7 @@ impl Engine {
                 continue;
             }
             let link = state.links[owner.index()][0];
-            self.board.owe_key(pool, owner, owed(), now);
+            self.owe_key((pool, owner), owed(), None, now);
             if self.links[link.index()].state == LinkState::Up {
                 self.pay_open(link, now);
             } else {
@@ -121,13 +127,52 @@ impl Engine {
         self.is_safe(pool) || (self.forgives(pool) && self.pools[pool.index()].live[server.index()])
     }
 
-    /// Notes that a write did not reach the server that it was for. What can be sent now is: it comes before what anybody
-    /// asks later.
+    /// Notes that a write did not reach the server that it was for, on the link that it was to take. What can be sent now is:
+    /// it comes before what anybody asks later.
     #[cold]
-    pub(super) fn owe(&mut self, pool: PoolId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
-        if asked.verb.is_write() && self.is_owed(pool, server) {
-            let owed = OwedKey { key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
-            self.board.owe_key(pool, server, owed, now);
+    pub(super) fn owe(&mut self, id: SessionId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
+        let Some((pool, flavor)) = self.session_ref(id).map(|session| (session.pool, session.flavor())) else { return };
+        if !self.is_owed(pool, server) {
+            return;
+        }
+        let link = self.link_of(pool, id, server, now);
+        if self.pools[pool.index()].redis {
+            if asked.verb == Verb::Command {
+                self.owe_requests(link, flavor.database, asked.request, now);
+            }
+        } else if leaves_old(asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
+            let base64 = marks & Ticket::BASE64 != 0;
+            self.owe_on(link, OwedKey { database: None, key: asked.key.into(), base64 }, now);
+        } else {
+            return;
+        }
+        self.pay_soon(link, now);
+    }
+
+    /// Notes the keys of requests to Redis, one or a transaction, that did not reach their server.
+    #[cold]
+    pub(super) fn owe_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
+        let (pool, _) = self.link_server(link);
+        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        unmade::keys(requests, absorbs, |key| {
+            self.owe_on(link, OwedKey { database: Some(database), key: key.into(), base64: false }, now);
+        });
+    }
+
+    /// Has a server forget a key. If its writes take a link on which something is under way, the payment has to come behind
+    /// that.
+    fn owe_on(&mut self, link: LinkId, key: OwedKey, now: Instant) {
+        let Link { pool, server, state, ref in_flight, .. } = self.links[link.index()];
+        let is_used = !matches!(state, LinkState::Down { .. }) && !in_flight.is_empty();
+        let way = is_used.then(|| self.way(link));
+        self.owe_key((pool, server), key, way, now);
+    }
+
+    /// Pays what has come to be owed because of a request for a link, there if that is possible, or else on another one.
+    fn pay_soon(&mut self, link: LinkId, now: Instant) {
+        let (pool, server) = self.link_server(link);
+        self.pay_open(link, now);
+        if self.links[link.index()].behind < self.board.owed(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
             let is_open = |link: &LinkId| {
                 let link = &self.links[link.index()];
@@ -138,29 +183,54 @@ impl Engine {
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
                 self.pay_open(link, now);
             }
-            self.remind(pool, server, now);
+        }
+        self.remind(pool, server, now);
+    }
+
+    /// Notes that a Redis server has refused a write because it cannot take any for now, if its client was told something
+    /// in its place. One that takes no writes at all, or none of this user, has refused a payment as well.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn owe_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
+        let (pool, server) = self.link_server(id);
+        let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
+        if passes && self.links[id.index()].purpose == Purpose::Traffic && self.is_owed(pool, server) {
+            let link = &self.links[id.index()];
+            let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.flavor.database);
+            let now = link.heard;
+            self.owe_requests(id, database, &request, now);
+            if self.board.owes(pool, server) {
+                self.pay_soon(id, now);
+            }
         }
     }
 
     /// Notes that the response to a write never came: nobody knows whether it was carried out, unless no byte of it was
     /// sent. `request` is what was, or was to be.
-    pub(super) fn owe_lost(
-        &self,
-        (pool, server): (PoolId, ServerId),
-        ticket: Ticket,
-        request: &[u8],
-        unsent: bool,
-        now: Instant,
-    ) {
-        // What the proxy pays is owed as before if it is lost.
-        let is_own = ticket.session == Ticket::NOBODY;
-        let is_owed = is_own || if unsent { self.is_owed(pool, server) } else { self.is_safe(pool) };
-        if !ticket.verb.is_write() || !is_owed {
+    pub(super) fn owe_lost(&mut self, id: LinkId, ticket: Ticket, request: &[u8], unsent: bool, now: Instant) {
+        let (pool, server) = self.link_server(id);
+        let is_owed = if unsent { self.is_owed(pool, server) } else { self.is_safe(pool) };
+        if ticket.session == Ticket::NOBODY || !is_owed {
+            return;
+        }
+        if self.pools[pool.index()].redis {
+            if ticket.verb == Verb::Command {
+                self.owe_requests(id, self.links[id.index()].flavor.database, request, now);
+            }
             return;
         }
         let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        if let Some(key) = line.split(|byte| *byte == b' ').nth(1) {
-            self.board.owe_key(pool, server, OwedKey { key: key.into(), base64: ticket.is(Ticket::BASE64) }, now);
+        if leaves_old(ticket.verb)
+            && let Some(key) = line.split(|byte| *byte == b' ').nth(1)
+        {
+            let key = OwedKey { database: None, key: key.into(), base64: ticket.is(Ticket::BASE64) };
+            self.owe_on(id, key, now);
         }
     }
+}
+
+/// Whether a write to memcached that was not made leaves something that its client may take to be gone. One that is made only
+/// if the key is not there leaves what it was told to be there: somebody's lock, which is not to be broken.
+fn leaves_old(verb: Verb) -> bool {
+    verb.is_write() && verb != Verb::Add
 }

@@ -85,7 +85,9 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
-        (link.paying, link.flushing) = (0, 0);
+        // What is sent again has to come behind what is paid, and this is paid anew.
+        let was_paying = !std::mem::take(&mut link.payments).is_empty();
+        link.behind = 0;
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -100,6 +102,9 @@ impl Engine {
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         if lingers {
             self.board.lingers(pool, server);
+        }
+        if purpose == Purpose::Traffic {
+            self.board.end_way(pool, server, self.way(id));
         }
         self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
@@ -120,10 +125,6 @@ impl Engine {
         }
         if purpose == Purpose::Probe {
             self.count_lost(pool, server, tickets.len());
-            for (ticket, request) in requests(&tickets, &outbox) {
-                self.unpaid(pool, server, ticket, now);
-                self.owe_lost((pool, server), ticket, request, false, now);
-            }
             self.charge_link(id);
             if failure == Failure::NoResources {
                 self.board.probe_unmade(pool, server, now);
@@ -134,6 +135,7 @@ impl Engine {
             return;
         }
         let may_resend = was_up
+            && !was_paying
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.config.pools[pool.index()].join_gets;
@@ -150,7 +152,7 @@ impl Engine {
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
-                self.owe_lost((pool, server), ticket, request, unsent, now);
+                self.owe_lost(id, ticket, request, unsent, now);
                 lost.push((ticket, request));
             }
         }
@@ -211,9 +213,10 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
+        (link.payments, link.behind) = (VecDeque::new(), 0);
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
-            self.owe_lost((pool, server), ticket, request, !ticket.is(Ticket::RESENT), now);
+            self.owe_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, request, failure, now);
         }
@@ -262,7 +265,7 @@ impl Engine {
     ) {
         let id = SessionId { index: ticket.session, generation: ticket.generation };
         if ticket.session == Ticket::NOBODY {
-            return self.unpaid(pool, server, ticket, now);
+            return self.unheard(ticket);
         }
         let due = self.due_of(id, ticket, request, now);
         self.undelivered(pool, server, ticket.verb, ticket.database, due, now);
@@ -393,7 +396,7 @@ impl Engine {
                 if flags.ends_lingering {
                     effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                *open = *standing == Standing::Up && !flags.awaits_flush;
+                *open = *standing == Standing::Up && !flags.owes;
             }
             if standing == self.pools[index].standing {
                 continue;

@@ -205,6 +205,15 @@ pub(crate) struct Cursor {
     pub(crate) scan: Option<Scan>,
 }
 
+/// Debts that have been sent together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Payment {
+    /// Answers that have not come.
+    pub(crate) left: u32,
+    /// When all have, the debts up to this one are paid.
+    pub(crate) up_to: u64,
+}
+
 /// What is on its way to a server, as the statistics have it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Queues {
@@ -266,13 +275,13 @@ pub(crate) struct Link {
     /// The silence that began then has been looked at once.
     pub(crate) doubted: Option<Instant>,
     pub(crate) step: ProbeStep,
-    /// Debts that have been sent and not answered, and keys paid and whether a flush was, on this connection.
-    pub(crate) paying: u32,
+    /// The server's debts up to this one are paid by what has been queued on this connection, or have been confirmed.
+    pub(crate) behind: u64,
+    /// Payments that have not been answered, in their order.
+    pub(crate) payments: VecDeque<Payment>,
+    /// Keys paid, and whether a flush was, on this connection.
     pub(crate) paid: u32,
     pub(crate) flushed: bool,
-    /// Flushes among those that have been sent and not answered, and which was the last that had been owed then.
-    pub(crate) flushing: u32,
-    pub(crate) flushes: u32,
     /// For Redis: the scripts that were asked for on this connection.
     pub(crate) scripts: Loaded,
     /// Whether the server turned out to have been started anew; `None` where that is not known.
@@ -321,11 +330,10 @@ impl Link {
             condemned: false,
             doubted: None,
             step: ProbeStep::Ask,
-            paying: 0,
+            behind: 0,
+            payments: VecDeque::new(),
             paid: 0,
             flushed: false,
-            flushing: 0,
-            flushes: 0,
             scripts: Loaded::default(),
             restarted: None,
             timed: None,
@@ -362,6 +370,11 @@ impl Link {
         self.in_flight.push_back(ticket);
         self.queued += 1;
         ticket
+    }
+
+    /// Debts that have been sent and not answered.
+    pub(crate) fn paying(&self) -> usize {
+        self.payments.iter().map(|payment| payment.left as usize).sum()
     }
 
     /// It is connected, and what has to be agreed on is not.

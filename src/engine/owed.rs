@@ -1,17 +1,22 @@
 //! What a server missed while it could not be reached, and gets before anything else.
 //!
-//! Debts are kept by the [`board`](crate::health::Board), one account a server. They are paid in batches, by whichever
-//! connection is there: in front of what waits on a fresh connection, and before an ejected server is restored.
+//! Debts are kept by the [`board`](crate::health::Board), one account a server, until the server has confirmed that it
+//! has forgotten. They are paid in batches, on whichever connection is to be used: nothing is asked on one that is not
+//! behind all that its server is owed, so nobody reads what somebody was told to be gone. Before an ejected server is
+//! restored its probe pays.
+//!
+//! Where a connection may have older writes of a key on its way, it has to pay as well, behind these, or to end: what they
+//! store must not outlive the payment.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, Ticket};
+use super::link::{LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
 use super::session::SessionId;
 use super::stall::Often;
 use super::{Engine, Notice, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::{OwedKey, Taken};
+use crate::health::debts::{Due, OwedKey, Way};
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, lifetime, number, stats};
@@ -23,22 +28,26 @@ use std::time::Duration;
 const REMINDER: Duration = Duration::from_millis(50);
 
 /// Keys that are paid at a time.
-const BATCH: usize = 1000;
+pub(super) const BATCH: usize = 1000;
+
+/// Keys that are paid at a time where somebody waits for it.
+const MOST: usize = 10 * BATCH;
 
 impl Engine {
-    /// Pays what a server is owed on its fresh connection, in front of what waits there.
+    /// Pays what a server is owed on its fresh connection. A flush is, in front of what waits there. Of keys, whatever waits
+    /// is behind those that were owed when it was asked already.
     pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
-        if self.board.awaits_flush(pool, server) {
-            self.board.owe_awaited(pool, server); // another connection may have it, and nothing is to overtake it
-        }
-        if !self.board.owes(pool, server) {
+        if !self.board.awaits_flush(pool, server) {
+            if self.board.owes(pool, server) {
+                self.pay(id, BATCH, now);
+            }
             return;
         }
         let link = &mut self.links[id.index()];
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
-        self.pay(id, now);
+        self.pay(id, BATCH, now);
         let link = &mut self.links[id.index()];
         // What waits may be all that the memory limit has left: no room beyond it is taken.
         link.outbox.tail().reserve_exact(outbox.waiting());
@@ -50,37 +59,64 @@ impl Engine {
         }
     }
 
-    /// Queues the next batch of what a server is owed. Returns whether there was anything.
+    /// Queues what a server is owed that the connection is not behind, up to `most` keys of it. Returns whether any payment
+    /// waits for its answer.
     ///
     /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
-    pub(super) fn pay(&mut self, id: LinkId, now: Instant) -> bool {
+    pub(super) fn pay(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
-        if self.links[id.index()].purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
+        let link = &self.links[id.index()];
+        if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
-        let Taken { flush, databases, keys, flushes: last } = self.board.take_debts(pool, server, BATCH);
+        let Due { flush, databases, keys, up_to } = self.board.due(pool, server, link.behind, most);
         let is_redis = self.is_redis(id);
         if flush {
             self.ask(id, Verb::FlushAll, 0, now, |out| {
                 if is_redis { resp::encode::words(out, &[b"FLUSHALL"]) } else { encode::flush_all(out, None) }
             });
         }
-        let flushes = u32::from(flush) + u32::try_from(databases.len()).unwrap_or(u32::MAX);
-        let link = &mut self.links[id.index()];
-        if flushes > 0 {
-            (link.flushed, link.flushes) = (true, last);
-            link.flushing += flushes;
+        let own = self.links[id.index()].flavor.database;
+        let mut selected = own;
+        for database in &databases {
+            self.turn_to(id, &mut selected, *database, now);
+            self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         }
-        databases.iter().for_each(|database| self.flush_database(id, *database, now));
-        for OwedKey { key, base64 } in &keys {
+        for OwedKey { database, key, base64 } in &keys {
+            if let Some(database) = database {
+                self.turn_to(id, &mut selected, *database, now);
+                self.ask(id, Verb::Delete, 0, now, |out| resp::encode::words(out, &[b"DEL", key]));
+                continue;
+            }
             let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
+        self.turn_to(id, &mut selected, own, now);
         let link = &mut self.links[id.index()];
-        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        link.paid += count;
-        link.paying += count + flushes;
-        link.paying > 0
+        link.behind = link.behind.max(up_to);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        link.flushed |= flush || !databases.is_empty();
+        link.paid += count(keys.len());
+        let left = u32::from(flush) + count(databases.len()) + count(keys.len());
+        if left > 0 {
+            link.payments.push_back(Payment { left, up_to });
+        }
+        !link.payments.is_empty()
+    }
+
+    /// Has what follows on a connection to Redis concern a database.
+    fn turn_to(&mut self, id: LinkId, selected: &mut u32, database: u32, now: Instant) {
+        if std::mem::replace(selected, database) != database {
+            self.ask(id, Verb::Command, 0, now, |out| {
+                resp::encode::words(out, &[b"SELECT", database.to_string().as_bytes()]);
+            });
+        }
+    }
+
+    /// How a connection is called on the board.
+    pub(super) fn way(&self, id: LinkId) -> Way {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Way { worker: number(self.worker), place: number(id.index()) }
     }
 
     /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays.
@@ -96,29 +132,8 @@ impl Engine {
     pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
-        if usable && (link.paying as usize) < BATCH && !link.is_full() {
-            let (pool, server) = (link.pool, link.server);
-            if self.board.owes(pool, server) {
-                self.pay(id, now);
-            }
-        }
-    }
-
-    /// Has a Redis server forget one of its databases, whichever the connection is set to.
-    fn flush_database(&mut self, id: LinkId, database: u32, now: Instant) {
-        let own = self.links[id.index()].flavor.database;
-        let select = |out: &mut Vec<u8>, number: u32| {
-            resp::encode::words(out, &[b"SELECT", number.to_string().as_bytes()]);
-        };
-        if database != own {
-            self.ask(id, Verb::Command, 0, now, |out| select(out, database));
-        }
-        self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
-        if let Some(ticket) = self.links[id.index()].in_flight.back_mut() {
-            ticket.database = database; // for whoever has to owe it again
-        }
-        if database != own {
-            self.ask(id, Verb::Command, 0, now, |out| select(out, own));
+        if usable && link.paying() < BATCH && !link.is_full() && link.behind < self.board.owed(link.pool, link.server) {
+            self.pay(id, BATCH, now);
         }
     }
 
@@ -133,19 +148,14 @@ impl Engine {
 
     /// A debt has been paid, or refused.
     pub(super) fn paid(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
-        let link = &mut self.links[id.index()];
-        let is_probe = link.purpose == Purpose::Probe;
-        link.paying = link.paying.saturating_sub(1);
-        let (pool, server, over) = (link.pool, link.server, link.paying == 0);
+        let (pool, server) = self.link_server(id);
         let is_flush = matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase);
-        link.flushing -= u32::from(is_flush && link.flushing > 0);
-        match (ticket.verb, status) {
-            (Verb::FlushAll | Verb::FlushDatabase, Status::Unwilling(failure @ Failure::Unready)) => {
-                self.unpaid(pool, server, ticket, now);
-                return self.fail_link(id, failure, now); // what is behind it must not be answered
-            }
+        match status {
+            // What is behind it must not be answered.
+            Status::Unwilling(failure @ Failure::Unready) if is_flush => return self.fail_link(id, failure, now),
+            Status::Unwilling(failure @ Failure::Unready) => self.put_off_payments(id, failure, now),
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
-            (Verb::FlushAll | Verb::FlushDatabase, Status::Error | Status::Unwilling(_)) => {
+            Status::Error | Status::Unwilling(_) if is_flush || self.is_redis(id) => {
                 self.tell_seldom(Often::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
                     pool,
                     server,
@@ -153,16 +163,50 @@ impl Engine {
                 });
             }
             // It would not forget one thing, so it must forget all.
-            (_, Status::Error | Status::OutOfMemory) => self.board.owe_flush(pool, server, now),
+            Status::Error | Status::OutOfMemory => self.board.owe_flush(pool, server, now),
             _ => {}
         }
-        let Link { flushing, flushes, .. } = self.links[id.index()];
-        if is_flush && flushing == 0 {
-            self.board.confirm_flush(pool, server, flushes);
+        let way = self.way(id);
+        let link = &mut self.links[id.index()];
+        let Some(payment) = link.payments.front_mut() else { return };
+        payment.left = payment.left.saturating_sub(1);
+        let Payment { left, up_to } = *payment;
+        if left == 0 {
+            link.payments.pop_front();
+            self.board.confirm(pool, server, up_to, way);
         }
-        if over && !(self.board.owes(pool, server) && self.pay(id, now)) && is_probe {
+        let link = &self.links[id.index()];
+        let is_probe = link.purpose == Purpose::Probe;
+        if up_to == 0 && is_probe {
+            return self.fail_link(id, Failure::Unready, now);
+        }
+        if up_to > 0
+            && link.payments.is_empty()
+            && !(self.board.owes(pool, server) && self.pay(id, BATCH, now))
+            && is_probe
+        {
             self.probe_paid(id, now);
         }
+    }
+
+    /// A server cannot forget a key for now: it is told once more, in front of what is asked next. What has been asked behind
+    /// the payment is answered by the pool's policy, whatever the server may say.
+    #[cold]
+    fn put_off_payments(&mut self, id: LinkId, failure: Failure, now: Instant) {
+        let link = &mut self.links[id.index()];
+        if link.payments.front().is_none_or(|payment| payment.up_to == 0) {
+            return; // of the same payment another key was refused already
+        }
+        link.payments.iter_mut().for_each(|payment| payment.up_to = 0);
+        link.behind = 0;
+        let (pool, server) = (link.pool, link.server);
+        let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| ticket.session != Ticket::NOBODY).collect();
+        for ticket in behind {
+            if self.is_awaited(ticket) && !ticket.is(Ticket::NOREPLY) {
+                self.fail_ticket(pool, server, ticket, b"", failure, now);
+            }
+        }
+        self.remind(pool, server, now);
     }
 
     /// Asks a server who it is, once, so that a restart can be told from a pause.
@@ -182,7 +226,7 @@ impl Engine {
         let link = &self.links[id.index()];
         if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {
             self.links[id.index()].step = ProbeStep::Pay;
-            if !self.pay(id, now) {
+            if !self.pay(id, BATCH, now) {
                 self.probe_paid(id, now);
             }
         }
@@ -240,23 +284,18 @@ impl Engine {
         }
     }
 
-    /// A payment was not confirmed. A flush that was taken from the board returns to it, whatever the pool's policy; of
-    /// keys, [`Engine::owe_lost`] sees to that.
-    pub(super) fn unpaid(&mut self, pool: PoolId, server: ServerId, ticket: Ticket, now: Instant) {
-        if matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase) {
-            self.board.owe_awaited(pool, server);
-            self.remind(pool, server, now);
-        }
+    /// What the proxy asked for itself was lost. What is owed is so still.
+    pub(super) fn unheard(&mut self, ticket: Ticket) {
         if ticket.verb == Verb::Query && ticket.is(Ticket::WAITS) {
             self.unheard_of_waiting(ticket);
         }
     }
 
-    /// A server that awaits a flush is asked something. It is, behind the flush on the same connection. On another one
-    /// it could show what somebody was told that it has forgotten.
+    /// A server that is owed something is asked something. It is, behind the payment on the same connection. On another one
+    /// it could show what somebody was told to be gone.
     #[cold]
     #[inline(never)]
-    pub(super) fn link_behind_flush(
+    pub(super) fn link_behind_debts(
         &mut self,
         pool: PoolId,
         id: SessionId,
@@ -268,17 +307,36 @@ impl Engine {
         }
         let link = self.link_of(pool, id, server, now);
         let link = self.ready_link(link, now)?;
-        if !self.board.awaits_flush(pool, server) {
+        if !self.board.owes(pool, server) {
             self.pools[pool.index()].open[server.index()] = true;
             return Ok(link);
         }
-        let Link { state, flushing, flushes, .. } = self.links[link.index()];
-        let is_behind = flushing > 0 && flushes == self.board.flushes(pool, server);
-        if state == LinkState::Up && !is_behind {
-            self.board.owe_awaited(pool, server);
-            self.pay(link, now);
+        self.get_behind(link, now).map(|()| link)
+    }
+
+    /// Pays on a connection all that its server is owed, so that what is asked there next comes behind it.
+    ///
+    /// # Errors
+    ///
+    /// It is too much to be paid at once.
+    #[cold]
+    pub(super) fn get_behind(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
+        let (pool, server) = self.link_server(id);
+        let owed = self.board.owed(pool, server);
+        let link = &self.links[id.index()];
+        if link.behind >= owed || (link.state != LinkState::Up && self.board.awaits_flush(pool, server)) {
+            return Ok(()); // one that is not open yet begins with the flush
         }
-        Ok(link) // one that is not open yet begins with the flush
+        if link.paying() < MOST {
+            self.pay(id, MOST, now);
+        }
+        if self.links[id.index()].behind >= owed { Ok(()) } else { Err(Failure::Stalled) }
+    }
+
+    /// Notes that a server must forget a key before it is asked anything else.
+    pub(super) fn owe_key(&mut self, (pool, server): (PoolId, ServerId), key: OwedKey, way: Option<Way>, now: Instant) {
+        self.board.owe_key(pool, server, key, way, now);
+        self.pools[pool.index()].open[server.index()] = false;
     }
 
     fn owe_flush_of(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
@@ -287,6 +345,7 @@ impl Engine {
             Verb::FlushAll => self.board.owe_flush(pool, server, now),
             _ => return,
         }
+        self.pools[pool.index()].open[server.index()] = false;
         self.remind(pool, server, now);
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::deadline::Timer;
 use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::outbox::Outbox;
+use super::owed::BATCH;
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -69,6 +70,7 @@ impl Engine {
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
         (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
+        (link.behind, link.payments) = (0, VecDeque::new());
         self.ask_version(id, now);
     }
 
@@ -103,6 +105,7 @@ impl Engine {
         let since = match link.step {
             ProbeStep::Settle => answered,
             ProbeStep::Reset(at) => at,
+            ProbeStep::Pay => return self.probe_paid(id, now),
             _ => return,
         };
         if now < since + SETTLING {
@@ -124,7 +127,7 @@ impl Engine {
             return self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
         }
         self.links[id.index()].step = ProbeStep::Pay;
-        if !self.pay(id, now) {
+        if !self.pay(id, BATCH, now) {
             self.probe_paid(id, now);
         }
     }
@@ -146,7 +149,7 @@ impl Engine {
     /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_paid(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.state != LinkState::Up || link.paying > 0 || !link.in_flight.is_empty() {
+        if link.state != LinkState::Up || !link.payments.is_empty() || !link.in_flight.is_empty() {
             return; // a flush may be paid before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
@@ -163,7 +166,10 @@ impl Engine {
         let link = &self.links[id.index()];
         let (repaid, flushed, restarted) = (link.paid, link.flushed, link.restarted);
         let passed = self.board.probe_passed(pool, server, now);
-        if passed == Passed::Owing && self.pay(id, now) {
+        if passed == Passed::Owing {
+            if !self.pay(id, BATCH, now) {
+                self.arm_link(id, now + LOOK); // another worker has to give up a connection to it first
+            }
             return; // something was missed meanwhile
         }
         self.end_probe(id);

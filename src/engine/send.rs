@@ -89,7 +89,7 @@ impl Engine {
             self.hold_back_from(id, pool, server, now);
             return Outcome::Stalled;
         }
-        self.owe(pool, server, asked, marks, now);
+        self.owe(id, server, asked, marks, now);
         self.answer_unsent(id, asked, (key, Some(server)), failure, now);
         Outcome::Done
     }
@@ -98,11 +98,11 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: u8, key: &[u8], now: Instant) {
-        if asked.verb.is_write()
+        if !asked.verb.is_read()
             && let Some(pool) = self.session_ref(id).map(|session| session.pool)
             && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
         {
-            self.owe(pool, server, asked, marks, now);
+            self.owe(id, server, asked, marks, now);
         }
         self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
     }

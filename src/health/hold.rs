@@ -93,7 +93,7 @@ mod tests {
     use crate::config::model::{Address, Config, Listen, Pool, Server, Settings};
     use crate::failure::Failure;
     use crate::health::Verdict;
-    use crate::health::debts::OwedKey;
+    use crate::health::debts::{OwedKey, Way};
     use crate::health::tracker::Passed;
 
     const POOL: PoolId = PoolId(0);
@@ -175,12 +175,12 @@ mod tests {
         let board = board(2);
         let server = ServerId(0);
         board.hold(POOL, server, Hold::Drain, false, at(1));
-        let key = OwedKey { key: b"key".to_vec().into(), base64: false };
+        let key = OwedKey { database: None, key: b"key".to_vec().into(), base64: false };
         assert!(board.owe_absent(POOL, server, key, at(2)));
         board.lift(POOL, server, at(3));
         assert!(board.claim_probe(POOL, server, at(3)));
         assert_eq!(board.probe_passed(POOL, server, at(4)), Passed::Owing);
-        board.take_debts(POOL, server, 10);
+        board.confirm(POOL, server, board.owed(POOL, server), Way { worker: 0, place: 0 });
         assert!(matches!(board.probe_passed(POOL, server, at(5)), Passed::Restored { .. }));
     }
 

@@ -19,7 +19,7 @@ use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
-use debts::{Debts, OwedKey, Taken};
+use debts::{Debts, Due, OwedKey, Way};
 use tracker::{Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -45,9 +45,9 @@ const UNMET: u32 = 1 << 31;
 struct Entry {
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
-    /// Whether `debts` holds anything, so that looking costs nothing.
-    owes: AtomicBool,
-    /// Whether among them is a flush, or one is under way.
+    /// The number of the newest of `debts`, so that looking costs nothing; 0: there are none.
+    owed: AtomicU64,
+    /// Whether among them is a flush.
     awaits_flush: AtomicBool,
     debts: Mutex<Debts>,
     /// The process that answered last; 0: nobody asked.
@@ -76,14 +76,14 @@ impl Entry {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is owed. Whether the server awaits a flush since, and did not before.
+    /// Changes what is owed. Whether the server is owed something since, and was not before.
     fn change_debts<T>(&self, change: impl FnOnce(&mut Debts) -> T) -> (T, bool) {
         let mut debts = self.debts();
         let changed = change(&mut debts);
-        self.owes.store(!debts.is_empty(), Ordering::Release);
-        let awaits = debts.awaits_flush();
-        let awaited = self.awaits_flush.swap(awaits, Ordering::AcqRel);
-        (changed, awaits && !awaited)
+        let owed = if debts.is_empty() { 0 } else { debts.last() };
+        self.awaits_flush.store(debts.awaits_flush(), Ordering::Release);
+        let before = self.owed.swap(owed, Ordering::AcqRel);
+        (changed, owed != 0 && before == 0)
     }
 }
 
@@ -109,8 +109,8 @@ pub enum Verdict {
 pub struct Flags {
     /// Those of its old connections whose end has not been seen are to be ended.
     pub ends_lingering: bool,
-    /// It may still hold what it is to be flushed of.
-    pub awaits_flush: bool,
+    /// It may still hold what it is to forget.
+    pub owes: bool,
 }
 
 impl Board {
@@ -134,7 +134,7 @@ impl Board {
                 .max(pool.server_failure_limit.min(100));
             let entry = |index: usize| Entry {
                 failures: AtomicU32::new(0),
-                owes: AtomicBool::new(false),
+                owed: AtomicU64::new(0),
                 awaits_flush: AtomicBool::new(false),
                 debts: Mutex::default(),
                 process: AtomicU64::new(0),
@@ -335,9 +335,9 @@ impl Board {
         self.add_debt(self.entry(pool, server), |debts| debts.add_database(database, now));
     }
 
-    /// A write could not be delivered: the server must forget the key before anything else.
-    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, now));
+    /// A write could not be delivered: the server must forget the key before anything else ([`Debts::add_key`]).
+    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, way: Option<Way>, now: Instant) {
+        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, way, now));
     }
 
     /// A write goes elsewhere because the server is out of the ring: it must forget the key before it is back. `false`
@@ -347,7 +347,7 @@ impl Board {
         let tracker = entry.lock();
         let out = !tracker.is_up();
         if out {
-            self.add_debt(entry, |debts| debts.add_key(key, now));
+            self.add_debt(entry, |debts| debts.add_key(key, None, now));
         }
         out
     }
@@ -363,29 +363,37 @@ impl Board {
         out
     }
 
-    /// Whether a server is owed anything.
+    /// Whether a server is owed anything that it has not confirmed. That it is, and was not, changes the version.
     #[must_use]
     pub fn owes(&self, pool: PoolId, server: ServerId) -> bool {
-        self.entry(pool, server).owes.load(Ordering::Acquire)
+        self.owed(pool, server) != 0
     }
 
-    /// Takes some of what a server is owed, up to `most` keys. Who takes it pays it, or owes it again; of flushes, either
-    /// is told by [`Board::confirm_flush`] and [`Board::owe_awaited`].
-    pub fn take_debts(&self, pool: PoolId, server: ServerId, most: usize) -> Taken {
-        self.entry(pool, server).change_debts(|debts| debts.take(most)).0
+    /// The number of the newest debt to a server: who has paid all up to it on its connection is behind all that is owed.
+    /// 0: nothing is.
+    #[must_use]
+    pub fn owed(&self, pool: PoolId, server: ServerId) -> u64 {
+        self.entry(pool, server).owed.load(Ordering::Acquire)
     }
 
-    /// The flushes that were taken with this number ([`Taken::flushes`]) have been confirmed.
-    pub fn confirm_flush(&self, pool: PoolId, server: ServerId, flushes: u32) {
-        self.entry(pool, server).change_debts(|debts| debts.confirm_flush(flushes));
+    /// What is to be paid to a server by whoever is behind its debts up to a number, up to `most` keys of it.
+    pub fn due(&self, pool: PoolId, server: ServerId, behind: u64, most: usize) -> Due {
+        self.entry(pool, server).debts().due(behind, most)
     }
 
-    /// What is to be flushed and was not confirmed is to be taken once more.
-    pub fn owe_awaited(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).change_debts(Debts::owe_awaited);
+    /// All debts up to a number ([`Due::up_to`]) have been paid on a connection, and the server has confirmed it.
+    pub fn confirm(&self, pool: PoolId, server: ServerId, up_to: u64, way: Way) {
+        self.entry(pool, server).change_debts(|debts| debts.confirm(up_to, way));
     }
 
-    /// Whether a server may still hold what it is to be flushed of. That it does changes the version.
+    /// A connection has ended that older writes of owed keys may have been on their way on ([`Debts::add_key`]).
+    pub fn end_way(&self, pool: PoolId, server: ServerId, way: Way) {
+        if self.owes(pool, server) {
+            self.entry(pool, server).change_debts(|debts| debts.end_way(way));
+        }
+    }
+
+    /// Whether a server may still hold what it is to be flushed of.
     #[must_use]
     pub fn awaits_flush(&self, pool: PoolId, server: ServerId) -> bool {
         self.entry(pool, server).awaits_flush.load(Ordering::Acquire)
@@ -395,14 +403,8 @@ impl Board {
     pub fn flags(&self, pool: PoolId) -> impl Iterator<Item = Flags> {
         self.pools[pool.index()].entries.iter().map(|entry| Flags {
             ends_lingering: entry.ends_lingering.load(Ordering::Acquire),
-            awaits_flush: entry.awaits_flush.load(Ordering::Acquire),
+            owes: entry.owed.load(Ordering::Acquire) != 0,
         })
-    }
-
-    /// Which flush of a server was added last ([`Debts::flushes`]).
-    #[must_use]
-    pub fn flushes(&self, pool: PoolId, server: ServerId) -> u32 {
-        self.entry(pool, server).debts().flushes()
     }
 
     /// A connection to a server was given up, and its end is waited for.

@@ -8,13 +8,20 @@ use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
-use super::debts::{OwedKey, Taken};
+use super::debts::{Due, OwedKey};
 use super::{Board, UNMET};
 use crate::config::model::{Config, PoolId, Rejoin, ServerId};
 use crate::time::Instant;
 
 /// What a record begins with. The number is that of its version.
-const MAGIC: &[u8] = b"softmiss state 1\n";
+const MAGIC: &[u8] = b"softmiss state 2\n";
+
+/// The same of one in which keys have no database.
+const FIRST_MAGIC: &[u8] = b"softmiss state 1\n";
+
+/// What is true of a key, as bits.
+const BASE64: u8 = 1;
+const DATABASE: u8 = 2;
 
 const CHECKSUM: usize = 20;
 
@@ -39,7 +46,7 @@ pub struct Saved {
     /// The process that answered for it last; 0: nobody asked.
     pub process: u64,
     /// What it is owed.
-    pub owed: Taken,
+    pub owed: Due,
 }
 
 /// A record of these servers.
@@ -48,7 +55,7 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
     let mut out = [MAGIC, &[0; CHECKSUM]].concat();
     out.push(u8::from(kept == Kept::Whole));
     for one in servers {
-        let Taken { flush, databases, keys, .. } = &one.owed;
+        let Due { flush, databases, keys, .. } = &one.owed;
         put(&mut out, one.pool.as_bytes());
         put(&mut out, one.server.as_bytes());
         out.extend_from_slice(&[u8::from(one.out), u8::from(*flush)]);
@@ -57,7 +64,10 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
         databases.iter().for_each(|database| out.extend_from_slice(&database.to_le_bytes()));
         put_number(&mut out, keys.len());
         for key in keys {
-            out.push(u8::from(key.base64));
+            out.push((u8::from(key.base64) * BASE64) | (u8::from(key.database.is_some()) * DATABASE));
+            if let Some(database) = key.database {
+                out.extend_from_slice(&database.to_le_bytes());
+            }
             put(&mut out, &key.key);
         }
     }
@@ -67,10 +77,11 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
     out
 }
 
-/// Reads a record. `None` when it is not one, or not of this version, or was damaged.
+/// Reads a record, also one of the version before this one. `None` when it is neither, or was damaged.
 #[must_use]
 pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
-    let (checksum, body) = record.strip_prefix(MAGIC)?.split_at_checked(CHECKSUM)?;
+    let rest = record.strip_prefix(MAGIC).or_else(|| record.strip_prefix(FIRST_MAGIC))?;
+    let (checksum, body) = rest.split_at_checked(CHECKSUM)?;
     if Sha1::digest(body)[..] != *checksum {
         return None;
     }
@@ -82,9 +93,13 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
         let (out, flush) = (rest.flag()?, rest.flag()?);
         let process = u64::from_le_bytes(rest.take(8)?.try_into().ok()?);
         let databases = (0..rest.number()?).map(|_| rest.number()).collect::<Option<_>>()?;
-        let key = |rest: &mut Rest<'_>| Some(OwedKey { base64: rest.flag()?, key: rest.bytes()?.into() });
+        let key = |rest: &mut Rest<'_>| {
+            let [marks] = rest.take(1)? else { return None };
+            let database = if marks & DATABASE != 0 { Some(rest.number()?) } else { None };
+            Some(OwedKey { database, base64: marks & BASE64 != 0, key: rest.bytes()?.into() })
+        };
         let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
-        servers.push(Saved { pool, server, out, process, owed: Taken { flush, databases, keys, flushes: 0 } });
+        servers.push(Saved { pool, server, out, process, owed: Due { flush, databases, keys, up_to: 0 } });
     }
     Some((kept, servers))
 }
@@ -134,13 +149,13 @@ impl Board {
         for (pool, servers) in config.pools.iter().zip(&self.pools) {
             for (server, entry) in pool.servers.iter().zip(&servers.entries) {
                 let out = !entry.lock().is_up();
-                let owes = entry.owes.load(Ordering::Acquire) || entry.awaits_flush.load(Ordering::Acquire);
+                let owes = entry.owed.load(Ordering::Acquire) != 0;
                 if !owes && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
                 let owed = match kept {
                     Kept::Whole => entry.debts().all(),
-                    Kept::Marks => Taken { flush: true, ..Taken::default() },
+                    Kept::Marks => Due { flush: true, ..Due::default() },
                 };
                 let process = entry.process.load(Ordering::Relaxed);
                 saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, owed });
@@ -158,12 +173,12 @@ impl Board {
             let Some(server) = rules.servers.iter().position(|server| server.name == one.server) else { continue };
             let entry = &servers.entries[server];
             entry.process.store(one.process, Ordering::Relaxed);
-            let Taken { flush, databases, keys, .. } = one.owed;
+            let Due { flush, databases, keys, .. } = one.owed;
             if flush || (one.out && rules.rejoin == Rejoin::Flush) {
                 self.add_debt(entry, |debts| debts.add_flush(now));
             }
             databases.into_iter().for_each(|database| self.add_debt(entry, |debts| debts.add_database(database, now)));
-            keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, now)));
+            keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, None, now)));
             let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
                 *ejected += 1;
@@ -191,11 +206,11 @@ mod tests {
     use super::*;
 
     fn saved() -> Vec<Saved> {
-        let key = |key: &[u8], base64| OwedKey { key: key.into(), base64 };
-        let keys = vec![key(b"k1", false), key(&[0xff, 0, 7], true)];
-        let owed = Taken { flush: false, databases: vec![3, 9], keys, flushes: 0 };
+        let key = |database, key: &[u8], base64| OwedKey { database, key: key.into(), base64 };
+        let keys = vec![key(None, b"k1", false), key(None, &[0xff, 0, 7], true), key(Some(7), b"k1", false)];
+        let owed = Due { flush: false, databases: vec![3, 9], keys, up_to: 0 };
         let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, owed };
-        let owed = Taken { flush: true, ..Taken::default() };
+        let owed = Due { flush: true, ..Due::default() };
         vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, owed, ..first }]
     }
 
@@ -205,6 +220,28 @@ mod tests {
             assert_eq!(decode(&encode(kept, &saved())), Some((kept, saved())));
             assert_eq!(decode(&encode(kept, &[])), Some((kept, Vec::new())));
         }
+    }
+
+    /// As it was written before keys had databases.
+    #[test]
+    fn a_record_of_the_first_version_is_read() {
+        let mut body = vec![1];
+        put(&mut body, b"p");
+        put(&mut body, b"a");
+        body.extend_from_slice(&[1, 0]);
+        body.extend_from_slice(&9u64.to_le_bytes());
+        put_number(&mut body, 1);
+        put_number(&mut body, 3);
+        put_number(&mut body, 2);
+        for (base64, key) in [(0, b"k1"), (1, b"k2")] {
+            body.push(base64);
+            put(&mut body, key);
+        }
+        let record = [FIRST_MAGIC, &Sha1::digest(&body), &body].concat();
+        let key = |key: &[u8], base64| OwedKey { database: None, key: key.into(), base64 };
+        let owed = Due { databases: vec![3], keys: vec![key(b"k1", false), key(b"k2", true)], ..Due::default() };
+        let saved = Saved { pool: "p".into(), server: "a".into(), out: true, process: 9, owed };
+        assert_eq!(decode(&record), Some((Kept::Whole, vec![saved])));
     }
 
     #[test]
@@ -218,7 +255,7 @@ mod tests {
             other[at] ^= 1;
             assert_eq!(decode(&other), None, "byte {at} is another");
         }
-        assert_eq!(decode(b"softmiss state 2\n"), None);
+        assert_eq!(decode(b"softmiss state 3\n"), None);
         assert_eq!(decode(&[&record[..], b"x"].concat()), None);
     }
 
@@ -228,8 +265,8 @@ mod tests {
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b, c]) = (PoolId(0), [ServerId(0), ServerId(1), ServerId(2)]);
         let board = Board::new(&config, 1);
-        let key = OwedKey { key: (*b"k").into(), base64: false };
-        board.owe_key(pool, a, key.clone(), Instant::ZERO);
+        let key = OwedKey { database: None, key: (*b"k").into(), base64: false };
+        board.owe_key(pool, a, key.clone(), None, Instant::ZERO);
         while !matches!(
             board.failed(pool, b, 0, crate::failure::Failure::Refused, Instant::ZERO),
             crate::health::Verdict::Ejected { .. }
@@ -239,12 +276,12 @@ mod tests {
         assert_eq!(next.live(pool), [true, false, true]);
         assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
         assert_eq!((next.owes(pool, a), next.owes(pool, b), next.owes(pool, c)), (true, false, false));
-        assert_eq!(next.take_debts(pool, a, 9), Taken { keys: vec![key], ..Taken::default() });
+        assert_eq!(next.due(pool, a, 0, 9), Due { keys: vec![key], up_to: 1, ..Due::default() });
         // Of a process that did not come to its end, nobody knows what they missed.
         let next = Board::new(&config, 1);
         next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
-        let flush = Taken { flush: true, flushes: 1, ..Taken::default() };
-        assert_eq!([a, b].map(|server| next.take_debts(pool, server, 9)), [flush.clone(), flush]);
+        let flush = Due { flush: true, up_to: 1, ..Due::default() };
+        assert_eq!([a, b].map(|server| next.due(pool, server, 0, 9)), [flush.clone(), flush]);
     }
 
     #[test]

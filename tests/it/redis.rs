@@ -14,6 +14,7 @@ mod keyspace;
 mod malformed;
 mod neighbours;
 mod order;
+mod owed;
 mod patterns;
 mod scripts;
 mod sim;

@@ -169,7 +169,15 @@ impl Engine {
             return Err(Failure::Stalled); // it could show what somebody was told that it has forgotten
         }
         let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
-        self.dedicate_as(id, (pool, server), flavor, wanted, now)
+        let link = self.dedicate_as(id, (pool, server), flavor, wanted, now)?;
+        if wanted == Use::Ask
+            && self.board.owes(pool, server)
+            && let Err(failure) = self.get_behind(link, now)
+        {
+            self.close_dedicated(id, link);
+            return Err(failure);
+        }
+        Ok(link)
     }
 
     /// As [`Engine::dedicate`], of a connection that is set up like this, be the server in the ring or not.

@@ -35,6 +35,7 @@ impl Engine {
             quiet: false,
             conditional: false,
             key: b"",
+            request: call.raw,
             echo: b"",
             in_place: Some(InPlace { version, fallback: call.plan.rule.fallback(call.args, absorbs) }),
             started: call.started,

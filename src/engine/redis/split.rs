@@ -252,6 +252,9 @@ impl Engine {
                     let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
                     if let Some(server) = piece.owner {
                         self.undelivered(pool, server, asked.verb, database, None, now);
+                        let mut request = Vec::new();
+                        write(&mut request, usize::from(fragment));
+                        self.owe(id, server, Asked { request: &request, ..asked }, marks, now);
                     }
                     let error = self.told(pool, piece.owner, failure);
                     gather.parts.push(Part::Lost(error));

@@ -9,6 +9,7 @@ pub mod fallback;
 pub mod plan;
 pub mod reply;
 pub mod request;
+pub mod unmade;
 
 /// The version of the protocol that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -29,6 +29,11 @@ impl Mock {
         self.listener.local_addr().expect("address")
     }
 
+    /// The same server, for another connection to it.
+    pub(crate) fn twin(&self) -> Self {
+        Self { listener: self.listener.try_clone().expect("clone"), stream: None }
+    }
+
     fn accept(&self) -> Option<TcpStream> {
         let (stream, _) = self.listener.accept().ok()?;
         stream.set_nonblocking(false).expect("blocking");
