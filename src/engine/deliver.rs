@@ -570,6 +570,12 @@ impl Engine {
                 }
             }
             merge.write(&mut session.output);
+            if let Merge::Gather(gather) = merge.as_ref()
+                && let Some(database) = gather.selected()
+                && let Some(client) = &mut session.redis
+            {
+                client.database = database;
+            }
             if spare_values.len() < SPARE_VALUES
                 && matches!(merge.as_ref(), Merge::Values(values) if values.is_worth_keeping())
             {

@@ -1,5 +1,6 @@
 //! Redis pools.
 
+mod about_servers;
 mod blocked;
 mod client_command;
 mod clients;
@@ -16,6 +17,7 @@ mod neighbours;
 mod order;
 mod owed;
 mod patterns;
+mod pool_of_one;
 mod scripts;
 mod sim;
 mod subscriptions;

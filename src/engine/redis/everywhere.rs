@@ -8,26 +8,36 @@ use crate::config::model::ServerId;
 use crate::engine::session::SessionId;
 use crate::engine::{Engine, next_random, server_id};
 use crate::failure::Failure;
+use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Everywhere;
 use crate::proto::resp::{encode, request};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
+/// How many entries a `SLOWLOG GET` asks for. What is wrong with it the servers say.
+fn log_entries(args: Args<'_>) -> usize {
+    match request::integer(args.get(2)) {
+        _ if args.len() < 3 => 10,
+        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        None => usize::MAX,
+    }
+}
+
 impl Engine {
     pub(super) fn everywhere(&mut self, id: SessionId, call: Call<'_>, everywhere: Everywhere, now: Instant) {
         let how = match everywhere {
             Everywhere::Scan => return self.scan(id, call, now),
-            Everywhere::ConfigHarmless => return self.say_ok(id),
             Everywhere::Info => return self.info(id, call, now),
             Everywhere::Wait => return self.wait_everywhere(id, call, now),
             Everywhere::Kill => return self.kill_everywhere(id, call, now),
-            Everywhere::Flush => How::Word,
-            Everywhere::Dbsize => How::Sum,
-            Everywhere::Keys => How::Join,
+            Everywhere::Flush | Everywhere::Order => How::Word,
+            Everywhere::Dbsize | Everywhere::Sum => How::Sum,
+            Everywhere::Keys | Everywhere::Join => How::Join,
             Everywhere::PubsubChannels => How::Union,
+            Everywhere::Log => How::Newest(log_entries(call.args)),
             Everywhere::RandomKey => How::Any(next_random(&mut self.random) as usize),
-            Everywhere::ScriptExists => How::Least,
-            Everywhere::Load => How::First,
+            Everywhere::ScriptExists | Everywhere::Least => How::Least,
+            Everywhere::Load => How::Loaded,
             Everywhere::ConfigGet | Everywhere::FunctionList => How::First,
             Everywhere::PubsubNumsub => How::Pairs,
             Everywhere::PubsubNumpat => How::Most,

@@ -14,6 +14,9 @@ pub(crate) struct Plan {
     pub(super) commands: Vec<Planned>,
     /// A watch guards it: what is not known to have been carried out was not.
     pub(super) guarded: bool,
+    /// It selects databases: for each such command, the place of its answer and the number. What comes behind the answer to
+    /// `EXEC` is that to the request which selected the first one again, for whoever uses the connection next.
+    pub(super) selects: Vec<(usize, u32)>,
 }
 
 /// One command of a transaction.
@@ -44,9 +47,35 @@ impl Plan {
         self.commands.len() * size_of::<Planned>() + self.commands.iter().map(of).sum::<usize>()
     }
 
+    /// What a server said, without the answer to what selected its first database again.
+    pub(super) fn without_return<'a>(&self, raw: &'a [u8]) -> &'a [u8] {
+        if self.selects.is_empty() {
+            return raw;
+        }
+        let mut rest = raw;
+        while !rest.is_empty() {
+            let (_, others) = rest.split_at(reply::end(rest));
+            if others.is_empty() {
+                break;
+            }
+            rest = others;
+        }
+        &raw[..raw.len() - rest.len()]
+    }
+
+    /// The database that is selected now, if the transaction has selected one.
+    pub(super) fn selected(&self, parts: &[Part]) -> Option<u32> {
+        let Some(Part::Came(raw)) = parts.first().filter(|_| !self.selects.is_empty()) else { return None };
+        let Result_::Items(items) = result_of(self.without_return(raw)) else { return None };
+        let answers: Vec<&[u8]> = items.collect();
+        let mut well =
+            self.selects.iter().rev().filter(|(place, _)| answers.get(*place).is_some_and(|one| one.starts_with(b"+")));
+        well.next().map(|(_, database)| *database)
+    }
+
     /// Appends the answer. `whole` is for when there is nothing to put together.
     pub(super) fn put(&self, out: &mut Vec<u8>, parts: &[Part], whole: InPlace) {
-        let mut results: Vec<Result_<'_>> = parts.iter().map(result).collect();
+        let mut results: Vec<Result_<'_>> = parts.iter().map(|part| self.result(part)).collect();
         if let [only] = &results[..] {
             match only {
                 Result_::Lost(None) if self.guarded => return encode::null_array(out, whole.version),
@@ -75,13 +104,18 @@ enum Result_<'a> {
     Lost(Option<&'a [u8]>),
 }
 
+impl Plan {
+    fn result<'a>(&self, part: &'a Part) -> Result_<'a> {
+        match part {
+            Part::Came(raw) => result_of(self.without_return(raw)),
+            Part::Lost(error) => Result_::Lost(error.as_deref()),
+            Part::Awaited => Result_::Lost(None),
+        }
+    }
+}
+
 /// Reads the answers to `MULTI`, the commands, and `EXEC`.
-fn result(part: &Part) -> Result_<'_> {
-    let raw = match part {
-        Part::Came(raw) => raw.as_slice(),
-        Part::Lost(error) => return Result_::Lost(error.as_deref()),
-        Part::Awaited => return Result_::Lost(None),
-    };
+fn result_of(raw: &[u8]) -> Result_<'_> {
     let (mut rest, mut refusal) = (raw, None);
     loop {
         let (one, others) = rest.split_at(reply::end(rest));

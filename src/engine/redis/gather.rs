@@ -61,6 +61,8 @@ pub(crate) enum How {
     Word,
     /// The first answer that is no error.
     First,
+    /// As `First`, unless a server refuses it.
+    Loaded,
     /// `WAIT`: as `Least`, or none at all if a server was not asked.
     Wait,
     /// Something was ended somewhere, or what kept it from being ended, or there was nothing to end.
@@ -69,6 +71,8 @@ pub(crate) enum How {
     Join,
     /// As `Join`, each element once.
     Union,
+    /// As `Join`, of so many entries of a log, those that are newest by their second fields.
+    Newest(usize),
     /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers.
     Pairs,
     /// Any answer that is not null, looked for from this part on.
@@ -125,6 +129,14 @@ impl Gather {
 
     fn version(&self) -> Version {
         self.in_place.version
+    }
+
+    /// The database that its client has selected by it.
+    pub(crate) fn selected(&self) -> Option<u32> {
+        match &self.how {
+            How::Exec(plan) => plan.selected(&self.parts),
+            _ => None,
+        }
     }
 
     /// The answers that came and are no errors.
@@ -203,12 +215,21 @@ impl Gather {
             How::Most if self.numbers().next().is_some() => encode::integer(out, self.numbers().max().unwrap_or(0)),
             How::Least if self.good().next().is_some() => self.least(out),
             How::Wait if self.good().next().is_some() && !lost => self.least(out),
+            How::Loaded if self.good().next().is_some() => {
+                out.extend_from_slice(self.good().next().unwrap_or_default());
+            }
             How::Join if self.good().next().is_some() => self.join(out),
             How::Union if self.good().next().is_some() => self.union(out),
+            How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
             How::Pairs if self.good().next().is_some() => self.pairs(out),
             _ => {
                 if !self.in_place.fallback.write(out, self.version()) {
-                    encode::error(out, b"ERR no server of this pool could be asked");
+                    let text: &[u8] = if self.good().next().is_some() {
+                        b"ERR a server of this pool could not be asked; the others have done it"
+                    } else {
+                        b"ERR no server of this pool could be asked"
+                    };
+                    encode::error(out, text);
                 }
             }
         }
@@ -276,6 +297,18 @@ impl Gather {
         let all: BTreeSet<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
         encode::array(out, all.len());
         all.into_iter().for_each(|element| out.extend_from_slice(element));
+    }
+
+    fn newest(&self, out: &mut Vec<u8>, count: usize) {
+        let time = |entry: &[u8]| match reply::items(entry).and_then(|mut fields| fields.nth(1)).map(reply::read) {
+            Some(Reply::Integer(time)) => time,
+            _ => 0,
+        };
+        let mut entries: Vec<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(time(entry)));
+        entries.truncate(count);
+        encode::array(out, entries.len());
+        entries.iter().for_each(|entry| out.extend_from_slice(entry));
     }
 
     fn pairs(&self, out: &mut Vec<u8>) {

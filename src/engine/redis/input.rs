@@ -264,6 +264,11 @@ impl Engine {
         }
     }
 
+    /// Whether a client's pool has one server and no other.
+    fn is_of_one_for(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_some_and(|session| self.is_of_one(session.pool))
+    }
+
     fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
         match call.plan.class {
             Class::Keyed => return self.keyed(id, call, now),
@@ -273,6 +278,7 @@ impl Engine {
             }
             Class::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
             Class::Anywhere => return self.anywhere(id, call, now),
+            Class::OfOne | Class::Local(Local::Role) if self.is_of_one_for(id) => return self.anywhere(id, call, now),
             Class::Local(local) => self.local(id, call, local, now),
             Class::Transaction(transaction) => match transaction {
                 Transaction::Multi => self.multi(id),
@@ -286,7 +292,7 @@ impl Engine {
             Class::Subscribe(subscribe) => return self.subscribe(id, call, subscribe, now),
             Class::Publish => return self.publish(id, call, now),
             Class::Monitor => self.monitor(id, call, now),
-            Class::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
+            Class::OfOne | Class::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
         }
         Outcome::Done
     }

@@ -17,8 +17,10 @@ use crate::proto::verb::Verb;
 use crate::ring::tag::hashed_range;
 use crate::time::Instant;
 
-/// What Redis Cluster says of keys that no single server holds.
-pub(super) const CROSS_SLOT: &[u8] = b"CROSSSLOT Keys in request don't hash to the same slot";
+/// What Redis Cluster says of keys that no single server holds, and what to do about it.
+pub(super) const CROSS_SLOT: &[u8] =
+    b"CROSSSLOT Keys in request don't hash to the same slot: they belong to several servers of \
+      this pool, its option hash_tag keeps keys together";
 
 impl Engine {
     /// What is answered in a server's place, and how the request is to be treated on its way.
@@ -87,7 +89,7 @@ impl Engine {
     #[cold]
     pub(super) fn check_patterns(&self, pool: PoolId, key: &[u8], call: Call<'_>) -> Result<(), &'static [u8]> {
         let config = &self.config.pools[pool.index()];
-        if config.servers.len() == 1 {
+        if self.is_of_one(pool) {
             return Ok(());
         }
         let is_here = |prefix: &[u8]| {
@@ -150,11 +152,17 @@ impl Engine {
                 let raw = call.raw;
                 self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()
             }
+            None if self.describe_commands(id, call) => Outcome::Done,
             None => {
                 self.answer_degraded(id, asked, None, Failure::Ejected);
                 Outcome::Done
             }
         }
+    }
+
+    /// Whether a pool has one server and no other, so that what is about one server can be asked.
+    pub(super) fn is_of_one(&self, pool: PoolId) -> bool {
+        self.config.pools[pool.index()].servers.len() == 1
     }
 
     /// A server that is in the ring.

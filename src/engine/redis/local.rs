@@ -17,6 +17,10 @@ use crate::time::Instant;
 /// The version of Redis whose command table this program has, and which it passes itself off as.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
+/// What a `SELECT` is told that names no database.
+pub(super) const NO_INTEGER: &[u8] = b"ERR value is not an integer or out of range";
+pub(super) const OUT_OF_RANGE: &[u8] = b"ERR DB index is out of range";
+
 const WRONG_PASS: &[u8] = b"WRONGPASS invalid username-password pair or user is disabled.";
 
 impl Engine {
@@ -48,12 +52,15 @@ impl Engine {
                 encode::bulk(&mut body, wall.subsec_micros().to_string().as_bytes());
                 self.say(id, &body);
             }
-            Local::CommandCount => {
-                let count = command::all().filter(|command| !command.name.contains('|')).count();
-                self.say_integer(id, i64::try_from(count).unwrap_or(i64::MAX));
+            Local::Role => {
+                let mut body = Vec::new();
+                encode::array(&mut body, 3);
+                encode::bulk(&mut body, b"master");
+                encode::integer(&mut body, 0);
+                encode::array(&mut body, 0);
+                self.say(id, &body);
             }
-            Local::CommandList => self.command_list(id, args),
-            Local::CommandGetKeys => self.command_getkeys(id, args),
+            Local::WhoAmI => self.who_am_i(id),
             Local::ClusterOnly => self.refuse_request(id, b"ERR This instance has cluster support disabled"),
             other => self.local_client(id, args, other, now),
         }
@@ -197,9 +204,9 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let databases = self.config.pools[session.pool.index()].redis.databases;
         match Self::number(call.args.get(1)) {
-            None => self.refuse_request(id, b"ERR value is not an integer or out of range"),
+            None => self.refuse_request(id, NO_INTEGER),
             Some(number) => match u32::try_from(number).ok().filter(|number| *number < databases) {
-                None => self.refuse_request(id, b"ERR DB index is out of range"),
+                None => self.refuse_request(id, OUT_OF_RANGE),
                 Some(number) => {
                     if let Some(client) = self.redis(id) {
                         client.database = number;
@@ -232,16 +239,29 @@ impl Engine {
         self.say(id, b"+RESET\r\n");
     }
 
-    fn command_list(&mut self, id: SessionId, args: Args<'_>) {
-        if args.len() > 2 {
-            return self.refuse_request(id, b"ERR COMMAND LIST takes no filter in this proxy");
-        }
-        let names: Vec<_> = command::all().map(|command| command.name).filter(|name| !name.contains('|')).collect();
+    fn who_am_i(&mut self, id: SessionId) {
+        let Some(session) = self.session_ref(id) else { return };
+        let Some(client) = session.redis.as_deref() else { return };
         let mut body = Vec::new();
-        let version = self.version(id);
-        encode::set(&mut body, names.len(), version);
-        names.iter().for_each(|name| encode::bulk(&mut body, name.as_bytes()));
+        encode::bulk(&mut body, self.user_of(session.pool, client).as_bytes());
         self.say(id, &body);
+    }
+
+    /// Answers what is asked about commands from the table, as no server can be asked. `false` if the table does not tell.
+    #[cold]
+    pub(super) fn describe_commands(&mut self, id: SessionId, call: Call<'_>) -> bool {
+        match call.command.name {
+            "command|count" => self.say_integer(id, i64::try_from(names().count()).unwrap_or(i64::MAX)),
+            "command|list" if call.args.len() == 2 => {
+                let mut body = Vec::new();
+                encode::set(&mut body, names().count(), self.version(id));
+                names().for_each(|name| encode::bulk(&mut body, name.as_bytes()));
+                self.say(id, &body);
+            }
+            "command|getkeys" => self.command_getkeys(id, call.args),
+            _ => return false,
+        }
+        true
     }
 
     fn command_getkeys(&mut self, id: SessionId, args: Args<'_>) {
@@ -264,7 +284,7 @@ impl Engine {
             return self.refuse_request(id, b"ERR Invalid arguments specified for command");
         }
         let places: Vec<usize> = list.iter().collect();
-        if places.is_empty() {
+        if places.is_empty() && !found.0.flags.has(command::Flags::NO_MANDATORY_KEYS) {
             return self.refuse_request(id, b"ERR The command has no key arguments");
         }
         let mut body = Vec::new();
@@ -272,4 +292,9 @@ impl Engine {
         places.iter().for_each(|place| encode::bulk(&mut body, inner.get(*place)));
         self.say(id, &body);
     }
+}
+
+/// The names of all commands.
+fn names() -> impl Iterator<Item = &'static str> {
+    command::all().map(|command| command.name).filter(|name| !name.contains('|'))
 }

@@ -94,6 +94,7 @@ impl Engine {
         let found = keys::keys(call.command, call.args, &mut list);
         if found.is_ok() && list.iter().next().is_none() {
             return match self.config.pools[pool.index()].redis.keyless_scripts {
+                _ if self.is_of_one(pool) => self.anywhere(id, call, now),
                 KeylessScripts::Any => self.anywhere(id, call, now),
                 KeylessScripts::Refuse => {
                     let text = b"ERR a script without keys could run on any server: this pool refuses it";

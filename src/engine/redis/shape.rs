@@ -54,7 +54,9 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Sum | How::Most => is_number(raw),
         How::Least => are_numbers(raw, Some(words_behind(request, 2))),
         How::Word => raw.first() == Some(&b'+'),
-        How::Join | How::Union => matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some(),
+        How::Join | How::Union | How::Newest(_) => {
+            matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some()
+        }
         How::Pairs => reply::items(raw).is_some_and(|items| {
             let len = items.len();
             len == 2 * words_behind(request, 2) && items.skip(1).step_by(2).all(is_number)
@@ -62,7 +64,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Info(_) => matches!(reply::read(raw), Reply::Bulk(_)),
         How::Scan { .. } => fits_scan(raw),
         // One answer is taken as it is, or none at all.
-        How::First | How::Kill | How::Any(_) | How::Anyhow(_) | How::Said(_) => true,
+        How::First | How::Loaded | How::Kill | How::Any(_) | How::Anyhow(_) | How::Said(_) => true,
     }
 }
 
@@ -107,6 +109,7 @@ fn last(raw: &[u8]) -> Option<&[u8]> {
 
 /// Words, and then an answer for each command that the server has a part in, null, or an error.
 fn fits_exec(plan: &Plan, fragment: u16, raw: &[u8]) -> bool {
+    let raw = plan.without_return(raw);
     let Some(end) = last(raw) else { return false };
     let said = &raw[..raw.len() - end.len()];
     let mut rest = said;

@@ -12,6 +12,7 @@ use super::exec::{Kind, Plan, Planned};
 use super::gather::How;
 use super::input::{Call, Outcome};
 use super::keyed::CROSS_SLOT;
+use super::local::{NO_INTEGER, OUT_OF_RANGE};
 use super::split::Piece;
 use super::watch::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
@@ -20,9 +21,10 @@ use crate::engine::link::Ticket;
 use crate::engine::session::{Barrier, SessionId};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
-use crate::proto::resp::command::Command;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, Class, Local, Transaction};
+use crate::proto::resp::command::{Command, Flags};
+use crate::proto::resp::fallback::Fallback;
+use crate::proto::resp::plan::{self, Class, Everywhere, Local, Transaction};
 use crate::proto::resp::{encode, request};
 use crate::time::Instant;
 
@@ -75,6 +77,22 @@ fn piece_of(pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>) -> u16 {
     u16::try_from(place).unwrap_or(u16::MAX)
 }
 
+/// Whether a command can be part of a transaction where there is one server that all of it goes to.
+fn is_for_one(call: Call<'_>) -> bool {
+    match call.plan.class {
+        Class::Keyed
+        | Class::Split(_)
+        | Class::Script
+        | Class::Blocking(_)
+        | Class::Publish
+        | Class::Everywhere(_)
+        | Class::Anywhere
+        | Class::OfOne
+        | Class::Local(Local::Select | Local::Role) => true,
+        Class::Local(_) | Class::Transaction(_) | Class::Subscribe(_) | Class::Monitor | Class::Refused => false,
+    }
+}
+
 impl Engine {
     pub(super) fn multi(&mut self, id: SessionId) {
         let Some(client) = self.redis(id) else { return };
@@ -118,12 +136,16 @@ impl Engine {
     fn queueable(&self, pool: PoolId, id: SessionId, call: Call<'_>) -> Result<(), Vec<u8>> {
         let args = call.args;
         match call.plan.class {
+            _ if call.command.flags.has(Flags::NO_MULTI) => {
+                return Err(b"ERR Command not allowed inside a transaction".to_vec());
+            }
             Class::Split(split) if !(args.len() - 1).is_multiple_of(split.stride()) => {
                 return Err(crate::proto::resp::command::errors::wrong_arity(call.command.name));
             }
             Class::Local(Local::Ping | Local::Echo | Local::Time) | Class::Transaction(Transaction::Unwatch) => {
                 return Ok(());
             }
+            _ if self.is_of_one(pool) && is_for_one(call) => return Ok(()),
             Class::Keyed | Class::Split(_) | Class::Script | Class::Blocking(_) | Class::Publish => {}
             _ => {
                 let text = format!("ERR '{}' cannot be part of a transaction through this proxy", call.command.name);
@@ -226,6 +248,9 @@ impl Engine {
         for Queued { raw, command } in &queue.requests {
             let args = request::args(raw, &mut spans);
             let part = Call { raw, args, command, plan: plan::of(command), started: call.started };
+            if command.name == "script|flush" {
+                self.forget_scripts(id, part);
+            }
             commands.push(self.plan_command(id, pool, part, &mut pieces, now));
         }
         let servers = pieces.iter().filter_map(|piece| piece.server.ok());
@@ -250,19 +275,31 @@ impl Engine {
                 session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
+        let selects = self.selects(pool, &queue);
         for piece in &mut pieces {
             encode::words(&mut piece.request, &[b"EXEC"]);
             piece.replies += 1;
+            if !selects.is_empty() {
+                let first = self.session_ref(id).map_or(0, |session| session.flavor().database);
+                encode::words(&mut piece.request, &[b"SELECT", first.to_string().as_bytes()]);
+                piece.replies += 1;
+            }
+        }
+        if !selects.is_empty()
+            && let Some(session) = self.session(id)
+        {
+            session.barrier = Barrier::Before; // what follows goes to the database that is selected then
         }
         let (asked, _) = self.asked(id, call);
-        self.gather(
-            id,
-            asked,
-            Ticket::ONCE,
-            How::Exec(Box::new(Plan { commands, guarded: guard.is_some() })),
-            pieces,
-            now,
-        );
+        // Nobody will hear whether it is selected.
+        let unheard = selects.last().filter(|_| asked.noreply).map(|(_, database)| *database);
+        let plan = Plan { commands, guarded: guard.is_some(), selects };
+        self.gather(id, asked, Ticket::ONCE, How::Exec(Box::new(plan)), pieces, now);
+        if let Some(database) = unheard
+            && let Some(client) = self.redis(id)
+        {
+            client.database = database;
+        }
         Outcome::Done
     }
 
@@ -275,10 +312,21 @@ impl Engine {
         pieces: &mut Vec<Piece>,
         now: Instant,
     ) -> Planned {
-        let in_place = self.in_place(id, call);
+        let mut in_place = self.in_place(id, call);
+        if matches!(call.plan.class, Class::Everywhere(Everywhere::Flush)) {
+            in_place.fallback = Fallback::NONE; // it is not owed
+        }
         let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
         match call.plan.class {
-            Class::Local(local) => here(self.answer_of(local, call.args, now)),
+            Class::Local(Local::Select) if self.database_of(pool, call).is_none() => {
+                let mut body = Vec::new();
+                let is_number = Self::number(call.args.get(1)).is_some();
+                encode::error(&mut body, if is_number { OUT_OF_RANGE } else { NO_INTEGER });
+                here(body)
+            }
+            Class::Local(local) if !matches!(local, Local::Select | Local::Role) => {
+                here(self.answer_of(local, call.args, now))
+            }
             Class::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
             Class::Split(split) => {
                 let (parts, order) = self.pieces(pool, call, split);
@@ -304,6 +352,32 @@ impl Engine {
                 Planned { order: Vec::new(), parts: vec![place], kind: Kind::Whole, in_place }
             }
         }
+    }
+
+    /// The database that a `SELECT` names, if the pool has it.
+    fn database_of(&self, pool: PoolId, call: Call<'_>) -> Option<u32> {
+        let databases = self.config.pools[pool.index()].redis.databases;
+        u32::try_from(Self::number(call.args.get(1))?).ok().filter(|number| *number < databases)
+    }
+
+    /// The databases that a transaction selects, each with the place of the answer among those of its server.
+    fn selects(&self, pool: PoolId, queue: &Queue) -> Vec<(usize, u32)> {
+        let (mut selects, mut place, mut spans) = (Vec::new(), 0, Vec::new());
+        if !queue.requests.iter().any(|queued| queued.command.name == "select") {
+            return selects;
+        }
+        for Queued { raw, command } in &queue.requests {
+            let args = request::args(raw, &mut spans);
+            let call = Call { raw, args, command, plan: plan::of(command), started: Instant::ZERO };
+            match (call.plan.class, self.database_of(pool, call)) {
+                (Class::Local(Local::Select), Some(database)) => selects.push((place, database)),
+                (Class::Local(local), _) if local != Local::Role => continue,
+                (Class::Transaction(_), _) => continue, // the server is not asked
+                _ => {}
+            }
+            place += 1;
+        }
+        selects
     }
 
     /// What a command says that is answered here, inside a transaction.

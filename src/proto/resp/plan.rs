@@ -31,7 +31,9 @@ pub enum Class {
     Publish,
     /// To all servers, on connections of its own, for as long as the client is there.
     Monitor,
-    /// Nowhere: it is about one server, or does what a proxy cannot do.
+    /// To the pool's server if it has one and no other; it is about one server.
+    OfOne,
+    /// Nowhere: it does what a proxy cannot do, or would take the server from everybody else.
     Refused,
 }
 
@@ -64,7 +66,14 @@ pub enum Everywhere {
     Load,
     ScriptExists,
     ConfigGet,
-    ConfigHarmless,
+    /// All servers are told, and it is done if all have done it.
+    Order,
+    /// The sum of numbers, the least of them, the elements of all arrays.
+    Sum,
+    Least,
+    Join,
+    /// The newest entries of all.
+    Log,
     FunctionList,
     PubsubChannels,
     PubsubNumsub,
@@ -83,10 +92,9 @@ pub enum Local {
     Quit,
     Reset,
     Time,
-    CommandCount,
-    CommandList,
-    CommandGetKeys,
     ClusterOnly,
+    Role,
+    WhoAmI,
     ClientId,
     ClientGetName,
     ClientSetName,
@@ -251,12 +259,16 @@ fn class(name: &str, keyed: bool) -> Class {
         "info" => All(Everywhere::Info),
         "wait" | "waitaof" => All(Everywhere::Wait),
         "script|kill" | "function|kill" => All(Everywhere::Kill),
-        "script|load" | "script|flush" | "function|load" | "function|delete" | "function|flush"
-        | "function|restore" => All(Everywhere::Load),
+        "script|load" | "script|flush" | "function|load" => All(Everywhere::Load),
+        "function|delete" | "function|flush" | "function|restore" | "config|resetstat" | "slowlog|reset"
+        | "commandlog|reset" => All(Everywhere::Order),
         "script|exists" => All(Everywhere::ScriptExists),
         "function|list" | "function|stats" | "function|dump" => Anywhere,
         "config|get" => All(Everywhere::ConfigGet),
-        "config|resetstat" => All(Everywhere::ConfigHarmless),
+        "slowlog|len" | "commandlog|len" | "latency|reset" => All(Everywhere::Sum),
+        "slowlog|get" | "commandlog|get" => All(Everywhere::Log),
+        "latency|latest" | "latency|history" => All(Everywhere::Join),
+        "lastsave" => All(Everywhere::Least),
         "pubsub|channels" | "pubsub|shardchannels" => All(Everywhere::PubsubChannels),
         "pubsub|numsub" | "pubsub|shardnumsub" => All(Everywhere::PubsubNumsub),
         "pubsub|numpat" => All(Everywhere::PubsubNumpat),
@@ -268,10 +280,10 @@ fn class(name: &str, keyed: bool) -> Class {
         "quit" => Here(Local::Quit),
         "reset" => Here(Local::Reset),
         "time" => Here(Local::Time),
-        "command|count" => Here(Local::CommandCount),
-        "command|list" => Here(Local::CommandList),
-        "command|getkeys" => Here(Local::CommandGetKeys),
+        "role" => Here(Local::Role),
+        "acl|whoami" => Here(Local::WhoAmI),
         "readonly" | "readwrite" | "asking" => Here(Local::ClusterOnly),
+        _ if name.starts_with("cluster|") => Here(Local::ClusterOnly),
         "client|id" => Here(Local::ClientId),
         "client|getname" => Here(Local::ClientGetName),
         "client|setname" => Here(Local::ClientSetName),
@@ -308,7 +320,18 @@ fn class(name: &str, keyed: bool) -> Class {
         | "command"
         | "command|info"
         | "command|docs"
+        | "command|count"
+        | "command|list"
+        | "command|getkeys"
         | "command|getkeysandflags"
+        | "module|list"
+        | "acl|cat"
+        | "acl|genpass"
+        | "acl|help"
+        | "module|help"
+        | "slowlog|help"
+        | "commandlog|help"
+        | "latency|help"
         | "script"
         | "function"
         | "object|help"
@@ -321,8 +344,24 @@ fn class(name: &str, keyed: bool) -> Class {
         | "pubsub|help"
         | "script|help"
         | "function|help" => Anywhere,
-        "migrate" | "restore-asking" | "pfselftest" | "pfdebug" => Class::Refused,
+        "sync"
+        | "psync"
+        | "replconf"
+        | "replicaof"
+        | "slaveof"
+        | "failover"
+        | "shutdown"
+        | "save"
+        | "debug"
+        | "migrate"
+        | "pfselftest"
+        | "script|debug"
+        | "client|pause"
+        | "client|unpause"
+        | "client|capa"
+        | "client|import-source" => Class::Refused,
+        "restore-asking" | "pfdebug" => Class::OfOne,
         _ if keyed => Class::Keyed,
-        _ => Class::Refused,
+        _ => Class::OfOne,
     }
 }

@@ -82,6 +82,9 @@ pub struct Fallback {
 }
 
 impl Fallback {
+    /// No answer but an error.
+    pub const NONE: Self = Self::new(Answer::None, 0);
+
     const fn new(answer: Answer, number: i32) -> Self {
         Self { answer, number: number.to_ne_bytes() }
     }
