@@ -60,7 +60,7 @@ fn is_as_before(session: &Session, before: usize) -> bool {
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
     pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
-        let mut rest = data;
+        let (mut rest, most) = (data, self.hoards.input);
         while let Some(session) = self.session(id)
             && !rest.is_empty()
         {
@@ -86,7 +86,7 @@ impl Engine {
             };
             let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
             let before = session.partial.len();
-            memory::grow(&mut session.partial, now_wanted);
+            memory::grow_to(&mut session.partial, now_wanted, most);
             rest = later;
             if session.in_line && !now_wanted.ends_with(b"\n") && is_as_before(session, before) {
                 session.need = session.partial.len() + 1; // the line is not looked through again

@@ -44,6 +44,9 @@ pub(super) const WEIGHED: usize = 256 << 10;
 const FAIR_PART: usize = 1024;
 const FAIR_BOUNDS: (usize, usize) = (32 << 10, 256 << 10);
 
+/// Fair shares that a client may fill with a transaction before it counts as a hoarder's.
+const QUEUED_SHARES: usize = 4;
+
 /// Responses that may wait for a client before no more of its requests are carried out: this part of the limit.
 const OUTPUT_PART: usize = 256;
 const OUTPUT_BOUNDS: (usize, usize) = (64 << 10, 1 << 20);
@@ -122,9 +125,16 @@ pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
 pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
     let (len, more) = (message.len(), bytes.len());
     if message.capacity() - len < more && len + more > LARGE {
-        message.reserve_exact(more.max(len.min(most.saturating_sub(len))));
+        message.reserve_exact(growth(len, more, most));
     }
     message.extend_from_slice(bytes);
+}
+
+/// By how much a message of `len` bytes is made larger for `more` of them: to twice of it, up to `most`, and by a part of it
+/// from there on.
+#[inline]
+pub(super) fn growth(len: usize, more: usize, most: usize) -> usize {
+    more.max(len.min(most.saturating_sub(len))).max(len / 16)
 }
 
 impl Engine {
@@ -159,8 +169,27 @@ impl Engine {
     /// As [`Engine::has_memory`]. If there is none for somebody who has held little so far, hoarders that have had their
     /// time are cut off.
     pub(super) fn make_memory(&mut self, held: usize, more: usize) -> bool {
-        while !self.has_memory(held, more) {
-            if held > self.hoards.fair {
+        self.make_memory_as(held, held + more, more)
+    }
+
+    /// As [`Engine::make_memory`], for a part of a transaction. There is nothing but an error to be told where one does
+    /// not fit, so those of some fair shares are taken for little.
+    pub(super) fn make_memory_to_queue(&mut self, held: usize, more: usize) -> bool {
+        let bonus = (QUEUED_SHARES - 1) * self.hoards.fair;
+        let (before, then) = (held.saturating_sub(bonus), (held + more).saturating_sub(bonus));
+        while !self.make_memory_as(before, then, more) {
+            // Rather than that, the largest of those goes that hold more, whatever it is about to do.
+            let victim = self.largest(|_| true).filter(|(_, charged)| *charged > held + more);
+            let Some((victim, _)) = victim.filter(|_| before <= self.hoards.fair) else { return false };
+            self.cut_off_client(victim);
+        }
+        true
+    }
+
+    /// Makes room for `more` bytes for somebody who counts as holding so many bytes before and then.
+    fn make_memory_as(&mut self, before: usize, then: usize, more: usize) -> bool {
+        while self.memory + more > self.share(then) {
+            if before > self.hoards.fair {
                 return false;
             }
             let Some(victim) = self.overdue(self.now).filter(|(_, charged)| *charged >= more) else { return false };
@@ -312,7 +341,8 @@ impl Engine {
     /// Whether a client may be read that has sent something of a message already: where memory is scarce it would grow.
     #[inline]
     pub(super) fn may_grow(&mut self, id: SessionId) -> bool {
-        let growth = self.session_ref(id).map_or(0, |session| session.next_growth());
+        let input = self.hoards.input;
+        let growth = self.session_ref(id).map_or(0, |session| session.next_growth(input));
         if self.memory + growth > self.hoards.input {
             self.starve(id, growth, self.now);
         }
@@ -324,7 +354,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn starve(&mut self, id: SessionId, growth: usize, now: Instant) {
         let is_favoured = self.hoards.favoured == Some(id) && self.memory + growth <= self.hoards.most_input;
-        let (fair, full) = (self.hoards.fair, self.memory > self.memory_limit);
+        let (fair, full) = (self.hoards.fair, self.memory > self.hoards.last);
         let Some(session) = self.session(id) else { return };
         let sent = session.partial.len();
         let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
@@ -341,6 +371,7 @@ impl Engine {
 
     /// Lets clients be read again: all of them where memory is there, otherwise one, each in its turn.
     fn feed_starved(&mut self, now: Instant) {
+        let input = self.hoards.input;
         self.hoards.favoured = None;
         let mut starved = std::mem::take(&mut self.hoards.starved);
         for _ in 0..starved.len() {
@@ -348,7 +379,7 @@ impl Engine {
             let Some(session) = self.session(id).filter(|session| session.starved && !session.closing) else {
                 continue;
             };
-            let (pool, growth) = (session.pool, session.next_growth());
+            let (pool, growth) = (session.pool, session.next_growth(input));
             let is_small = session.partial.len() <= super::deliver::SMALL;
             let is_late =
                 now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));
@@ -471,50 +502,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::config::{self, model::ServerId};
-    use crate::engine::{Scripts, Setup};
-    use crate::health::Board;
-    use crate::stats::counters::Counters;
-
-    /// An engine for one server, with so many megabytes.
-    fn engine(megabytes: usize) -> Engine {
-        let file = format!(
-            "softmiss:\n  memory_limit: {megabytes}mb\npool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['10.0.0.1:1:1']\n"
-        );
-        let config = Arc::new(config::parse("file", &file).expect("a good file").config);
-        let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-        let board = Arc::new(Board::new(&config, 1));
-        let scripts = Scripts::default();
-        Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
-    }
-
-    #[test]
-    fn who_holds_little_is_served_while_others_are_above_the_limit() {
-        let mut engine = engine(16);
-        let (small, hoarder) = (engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0)));
-        let now = Instant::from_nanos(1_000_000_000);
-        engine.session(hoarder).expect("a client").charged = 17 << 20;
-        let mut asks = |held: usize, id| {
-            engine.memory = held;
-            engine.link_to(PoolId(0), id, ServerId(0), now).map(|_| ()).err()
-        };
-        assert_eq!(asks(16 << 20, hoarder), None, "below the limit");
-        assert_eq!(asks(17 << 20, hoarder), Some(Failure::NoMemory));
-        assert_eq!(asks(17 << 20, small), None);
-        assert_eq!(asks(21 << 20, small), Some(Failure::NoMemory), "there is an end");
-    }
-
-    #[test]
-    fn a_message_gets_room_to_double_but_no_more_than_it_may_have() {
-        let mut message = vec![0; 3 << 20];
-        grow_to(&mut message, &[0; 64], 8 << 20);
-        assert_eq!(message.capacity(), 6 << 20);
-        message.resize(6 << 20, 0);
-        grow_to(&mut message, &[0; 64], 8 << 20);
-        assert_eq!(message.capacity(), 8 << 20);
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::large::LARGE;
 use super::link::LinkId;
-use super::memory::Hoard;
+use super::memory::{self, Hoard};
 use super::merge::Merge;
 use super::output::Output;
 use super::redis::{Client, Flavor, InPlace};
@@ -266,11 +266,17 @@ impl Session {
         self.estimate = len.max(self.estimate - self.estimate / 8);
     }
 
-    /// Room that is about to be made for what it sends.
-    pub(crate) fn next_growth(&self) -> usize {
+    /// Room that is about to be made for what it sends, where messages double up to `most` bytes.
+    pub(crate) fn next_growth(&self, most: usize) -> usize {
         let (len, spare) = (self.partial.len(), self.partial.capacity() - self.partial.len());
         let missing = self.need.saturating_sub(len);
-        if spare >= missing.clamp(1, LARGE) { 0 } else { missing.max(LARGE).min(len.max(LARGE)) }
+        if spare >= missing.clamp(1, LARGE) {
+            0
+        } else if missing < LARGE && len >= LARGE {
+            memory::growth(len, LARGE, most)
+        } else {
+            missing.max(LARGE).min(len.max(LARGE))
+        }
     }
 
     /// What its server connections have to be set to.

@@ -124,6 +124,9 @@ impl Engine {
                     self.redis_request(id, &array, args, started, now).turn(len)
                 }
             }
+            Parsed::TooLarge { len, rest } if self.fail_large_request(id, &input[..len], rest, started) => {
+                Turn::Used(len)
+            }
             Parsed::TooLarge { len, rest } => {
                 if let Some(client) = self.redis(id) {
                     client.swallow = rest;
@@ -189,13 +192,7 @@ impl Engine {
         let idle = session.slots.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
         client.last = now;
-        if client.replies != Replies::On {
-            client.replies = match client.replies {
-                Replies::SkipNext => Replies::SkipThis,
-                Replies::SkipThis => Replies::On,
-                other => other,
-            };
-        }
+        client.count_reply();
         let trusted = client.trusted;
         let bare = client.queue.is_none() && client.subscriptions.is_none();
         let found = match self.recent.find(args) {
@@ -359,7 +356,7 @@ impl Recent {
 
     /// As [`find`].
     #[inline]
-    fn find(&mut self, args: Args<'_>) -> Result<(&'static Command, Plan), Unfound> {
+    pub(super) fn find(&mut self, args: Args<'_>) -> Result<(&'static Command, Plan), Unfound> {
         let name = args.get(0);
         if name.len() >= 8 {
             return find(args);

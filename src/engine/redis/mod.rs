@@ -15,6 +15,7 @@ mod describe;
 mod everywhere;
 mod exec;
 mod follow;
+mod frugal;
 pub(super) mod gather;
 pub(super) mod greeting;
 mod info;

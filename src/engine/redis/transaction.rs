@@ -112,7 +112,7 @@ impl Engine {
             return self.refuse_request(id, &text);
         }
         let held = self.session_ref(id).map_or(0, |session| session.charged);
-        let has_memory = self.make_memory(held, 2 * call.raw.len() + REQUEST_COST);
+        let has_memory = self.make_memory_to_queue(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
         if queue.bytes + call.raw.len() > QUEUE_LIMIT {
             return self.refuse_request(id, b"ERR the transaction is larger than this proxy takes");

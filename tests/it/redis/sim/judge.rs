@@ -149,12 +149,6 @@ impl World {
         match asked {
             _ if self.exact => false,
             _ if self.plan.pools[pool].on_failure == OnFailure::Error => true,
-            // A transaction is discarded as a whole, and of a little memory a large argument may take no more than a share.
-            Asked::Queued | Asked::Exec(_) | Asked::GuardedExec(_) | Asked::Published
-                if told.contains("memory_limit") || told.contains("EXECABORT") || told.contains("larger than") =>
-            {
-                self.plan.memory_limit.is_some()
-            }
             Asked::Watch | Asked::GuardedExec(_) if told.starts_with("-CROSSSLOT") => true,
             Asked::Pop(_) | Asked::Subscribed(_) | Asked::Watch if told.contains("dedicated_connections") => true,
             Asked::Push | Asked::Script(_) | Asked::Sha => true,

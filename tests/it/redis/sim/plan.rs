@@ -23,7 +23,7 @@ pub(super) struct Moves {
     pub(super) memory: bool,
 }
 
-pub(super) const MOVES: Moves = Moves { guards: true, flushes: true, memory: false };
+pub(super) const MOVES: Moves = Moves { guards: true, flushes: true, memory: true };
 
 /// What one pool is like.
 #[derive(Debug, Clone)]

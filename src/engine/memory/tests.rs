@@ -1,0 +1,83 @@
+//! Tests of who is asked to give memory back, and who is not.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::{self, model::ServerId};
+use crate::engine::{Scripts, Setup};
+use crate::health::Board;
+use crate::stats::counters::Counters;
+
+/// An engine for one server, with so many megabytes.
+fn engine(megabytes: usize) -> Engine {
+    engine_with(megabytes, "hash: md5")
+}
+
+/// As [`engine`], with a further line of its pool.
+fn engine_with(megabytes: usize, line: &str) -> Engine {
+    let pool = format!("pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  {line}\n  servers: ['10.0.0.1:1:1']\n");
+    let file = format!("softmiss:\n  memory_limit: {megabytes}mb\n{pool}");
+    let config = Arc::new(config::parse("file", &file).expect("a good file").config);
+    let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
+    let board = Arc::new(Board::new(&config, 1));
+    let scripts = Scripts::default();
+    Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+}
+
+#[test]
+fn who_holds_little_is_served_while_others_are_above_the_limit() {
+    let mut engine = engine(16);
+    let (small, hoarder) = (engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0)));
+    let now = Instant::from_nanos(1_000_000_000);
+    engine.session(hoarder).expect("a client").charged = 17 << 20;
+    let mut asks = |held: usize, id| {
+        engine.memory = held;
+        engine.link_to(PoolId(0), id, ServerId(0), now).map(|_| ()).err()
+    };
+    assert_eq!(asks(16 << 20, hoarder), None, "below the limit");
+    assert_eq!(asks(17 << 20, hoarder), Some(Failure::NoMemory));
+    assert_eq!(asks(17 << 20, small), None);
+    assert_eq!(asks(21 << 20, small), Some(Failure::NoMemory), "there is an end");
+}
+
+#[test]
+fn a_message_gets_room_to_double_but_no_more_than_it_may_have() {
+    let mut message = vec![0; 3 << 20];
+    grow_to(&mut message, &[0; 64], 8 << 20);
+    assert_eq!(message.capacity(), 6 << 20);
+    message.resize(6 << 20, 0);
+    grow_to(&mut message, &[0; 64], 8 << 20);
+    assert_eq!(message.capacity(), 8 << 20);
+}
+
+#[test]
+fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
+    let value = "x".repeat(60_000);
+    let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
+    let request =
+        |words: &[&str]| format!("*{}\r\n{}", words.len(), words.iter().map(|word| bulk(word)).collect::<String>());
+    let cases: [(&str, &[&str], &str); 7] = [
+        ("miss", &["SET", "k", &value], "$-1\r\n"),
+        ("miss", &["SET", "k", &value, "EX", "10"], "$-1\r\n"),
+        ("miss", &["PUBLISH", "c", &value], ":0\r\n"),
+        ("miss", &["MSET", "k", &value, "l", "1"], "$-1\r\n"),
+        ("absorb", &["SET", "k", &value], "+OK\r\n"),
+        ("absorb", &["SET", "k", &value, "NX"], "$-1\r\n"),
+        ("miss", &["GETEX", &value], "$-1\r\n"),
+    ];
+    for (policy, words, answer) in cases {
+        let mut engine = engine_with(16, &format!("redis: true\n  on_failure: {policy}"));
+        let client = engine.client_connected(PoolId(0));
+        let now = Instant::from_nanos(1_000_000_000);
+        let request = request(words);
+        let (begun, rest) = request.as_bytes().split_at(40_000);
+        engine.client_data(client, begun, now);
+        assert!(engine.refuse_large(client, now), "{policy} {}", words[0]);
+        assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
+        engine.client_data(client, rest, now);
+        engine.client_data(client, b"PING\r\n", now);
+        let told = String::from_utf8_lossy(engine.client_output(client)).into_owned();
+        assert_eq!(told, format!("{answer}+PONG\r\n"), "the connection goes on");
+        assert_eq!(engine.check_invariants(), Ok(()));
+    }
+}
