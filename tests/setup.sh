@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, once: memcached, redis-server, nutcracker, chromium, promtool, valgrind and their
-# friends from Debian, a Python environment with the clients in target/venv, older versions of redis-py beside it, and the
-# clients for Node in target/node. Says first what it is going to install, and nothing when all is there.
+# friends from Debian, a Python environment with the clients in target/venv, older versions of redis-py and queue systems
+# beside it, and the clients for Node in target/node. Says first what it is going to install, and nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,7 @@ if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv pyth
 
 stamp=target/venv/requirements.txt
 versions=(5.2.1 7.4.0)
+queues="celery[redis]==5.7.0 rq==3.0.0 redis==8.1.0"
 plan=()
 if [ "${#missing[@]}" -gt 0 ]; then
     plan+=("packages of the system, as root, with apt-get: ${missing[*]}")
@@ -43,6 +44,9 @@ fi
 for version in "${versions[@]}"; do
     if [ ! -e "target/redis-py-$version/done" ]; then plan+=("from PyPI into target/redis-py-$version: redis==$version"); fi
 done
+if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
+    plan+=("from PyPI into target/queues: $queues")
+fi
 if ! cmp -s tests/node/package.json target/node/installed.json; then
     plan+=("from npm into target/node: $(grep -oE '"[a-z-]+": "[0-9][^"]*"' tests/node/package.json | tr -d '":' | tr '\n' ' ')")
 fi
@@ -81,6 +85,14 @@ for version in "${versions[@]}"; do
         touch "$place/done"
     fi
 done
+
+if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
+    rm -rf target/queues
+    # shellcheck disable=SC2086
+    target/venv/bin/pip install --quiet --disable-pip-version-check --target target/queues $queues \
+        >target/setup-queues.log 2>&1 </dev/null || fail "could not install queue systems; see target/setup-queues.log"
+    echo "$queues" >target/queues/done
+fi
 
 if ! cmp -s tests/node/package.json target/node/installed.json; then
     rm -rf target/node

@@ -14,7 +14,8 @@ fn target() -> PathBuf {
 fn ordinary_use(program: PathBuf, script: &str, python_path: Option<&str>, what: &[&str]) {
     let servers: Vec<_> = (0..3).map(|_| Process::redis()).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let proxy = Proxy::start(&addresses, &["redis: true", "timeout: 2000"]);
+    // The keys of most clients have no tag.
+    let proxy = Proxy::start(&addresses, &["redis: true", "timeout: 2000", "hash_tag: \"{}\""]);
     assert!(program.exists(), "{} is not there: run tests/setup.sh", program.display());
     let mut command = Command::new(program);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients").join(script));
@@ -31,10 +32,14 @@ fn python(script: &str, place: Option<&str>, what: &[&str]) {
     ordinary_use(target().join("venv/bin/python"), script, place, what);
 }
 
-fn node(which: &str) {
+fn node_program() -> PathBuf {
     let name = if Path::new("/usr/local/bin/node").exists() { "/usr/local/bin/node" } else { "/usr/bin/node" };
+    name.into()
+}
+
+fn node(which: &str) {
     let modules = target().join("node");
-    ordinary_use(name.into(), "redis_node.mjs", None, &[which, &modules.to_string_lossy()]);
+    ordinary_use(node_program(), "redis_node.mjs", None, &[which, &modules.to_string_lossy()]);
 }
 
 #[test]
@@ -67,6 +72,23 @@ fn django_works() {
 #[test]
 fn django_redis_works() {
     python("redis_django.py", None, &["django-redis"]);
+}
+
+/// Queue systems have keys that must be together, so they are given a prefix that is a tag.
+#[test]
+fn rq_works() {
+    python("queue_rq.py", Some("queues"), &[]);
+}
+
+#[test]
+fn celery_works() {
+    python("queue_celery.py", Some("queues"), &[]);
+}
+
+#[test]
+fn bullmq_works() {
+    let (script, modules) = ("queue_bullmq.mjs", target().join("node"));
+    ordinary_use(node_program(), script, None, &[&modules.to_string_lossy()]);
 }
 
 #[test]
