@@ -16,7 +16,7 @@ use super::Flavor;
 use super::dedicated::{Use, block_place};
 use super::input::find;
 use super::keyed::CROSS_SLOT;
-use crate::config::model::{OnEject, OnFailure, PoolId, ServerId};
+use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
@@ -62,6 +62,8 @@ pub(crate) struct Waiting {
     leaves: bool,
     /// The server has been asked to end it, and has not answered that.
     ending: bool,
+    /// It was to be ended for good, so its client is told what the server says of that.
+    for_good: bool,
 }
 
 impl Waiting {
@@ -85,8 +87,7 @@ impl Engine {
     /// it calls the connection.
     pub(super) fn learn_name(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        let config = &self.config.pools[link.pool.index()];
-        if link.waiting.name == Name::Unasked && config.on_eject == OnEject::Rehash && config.servers.len() > 1 {
+        if link.waiting.name == Name::Unasked {
             link.waiting.name = Name::Asked;
             self.ask(id, Verb::Query, Ticket::WAITS, now, |out| encode::words(out, &[b"CLIENT", b"ID"]));
         }
@@ -206,15 +207,39 @@ impl Engine {
             }
             return;
         };
+        self.order_end(id, number, way, b"TIMEOUT", now);
+    }
+
+    /// Asks a server to end what waits on a connection that it calls by this number.
+    fn order_end(&mut self, id: LinkId, number: u64, way: LinkId, reason: &[u8], now: Instant) {
         let waiting = &mut self.links[id.index()].waiting;
         (waiting.leaves, waiting.ending) = (true, true);
         let number = number.to_string();
         self.ask(way, Verb::Query, Ticket::WAITS, now, |out| {
-            encode::words(out, &[b"CLIENT", b"UNBLOCK", number.as_bytes()]);
+            encode::words(out, &[b"CLIENT", b"UNBLOCK", number.as_bytes(), reason]);
         });
         if let Some(ticket) = self.links[way.index()].in_flight.back_mut() {
             (ticket.fragment, ticket.number, ticket.generation) = (END, id.place, id.generation);
         }
+    }
+
+    /// Has the server end what a client waits for, as if its time were over or with an error: the client gets what the server
+    /// says, which may be what had just come. `false` if it does not wait, or its server has not said yet how to end it.
+    #[cold]
+    pub(super) fn unblock(&mut self, id: SessionId, with_error: bool, now: Instant) -> bool {
+        let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
+        for link in own {
+            let Link { pool, server, waiting, .. } = self.links[link.index()];
+            let Name::Told(number) = waiting.name else { continue };
+            if self.own_link(id, link).is_none() || !self.can_end(link) || waiting.leaves {
+                continue;
+            }
+            let Some(way) = self.way_to_end(id, (pool, server), now) else { continue };
+            self.links[link.index()].waiting.for_good = true;
+            self.order_end(link, number, way, if with_error { b"ERROR" } else { b"TIMEOUT" }, now);
+            return true;
+        }
+        false
     }
 
     /// A connection on which a server can be told something now: one that all share, or else one of the client's own.
@@ -241,7 +266,11 @@ impl Engine {
     pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> bool {
         let link = &self.links[id.index()];
         let (pool, server, now) = (link.pool, link.server, link.heard);
-        if !link.waiting.leaves || ticket.session == Ticket::NOBODY || !self.has_time(ticket, now) {
+        if !link.waiting.leaves
+            || link.waiting.for_good
+            || ticket.session == Ticket::NOBODY
+            || !self.has_time(ticket, now)
+        {
             return false;
         }
         let link = &mut self.links[id.index()];

@@ -1,4 +1,4 @@
-//! `CLIENT LIST` and `CLIENT KILL`: what a client asks about the clients of its pool, whichever worker serves them.
+//! `CLIENT LIST`, `KILL` and `UNBLOCK`: what a client asks about the clients of its pool, whichever worker serves them.
 //!
 //! Each worker looks at its own clients, a portion at a time, and hands over what it has found; the worker whose client
 //! asks puts it together. Until then that client's next requests wait.
@@ -14,7 +14,7 @@ use crate::engine::{Engine, session_id};
 use crate::proto::resp::encode;
 use crate::time::Instant;
 
-/// What it costs to describe a client, and to end one, next to looking at it.
+/// What it costs to describe a client, and to end or to unblock one, next to looking at it.
 const LINE_STEPS: usize = 10;
 const DEED_STEPS: usize = 20;
 
@@ -52,6 +52,9 @@ pub(super) enum Deed {
     /// `address_only` is the old form, which answers `OK` or an error.
     Kill {
         address_only: bool,
+    },
+    Unblock {
+        with_error: bool,
     },
 }
 
@@ -255,6 +258,10 @@ impl Engine {
                 }
                 DEED_STEPS
             }
+            Deed::Unblock { with_error } => {
+                findings.done += u64::from(self.unblock(id, with_error, now));
+                DEED_STEPS
+            }
         }
     }
 
@@ -310,7 +317,7 @@ impl Engine {
             }
             Deed::Kill { address_only: true } if done == 0 => self.refuse_request(id, b"ERR No such client"),
             Deed::Kill { address_only: true } => self.say_ok(id),
-            Deed::Kill { .. } => self.say_integer(id, number),
+            Deed::Kill { .. } | Deed::Unblock { .. } => self.say_integer(id, number),
         }
         if found.iter().any(|findings| findings.has_asker)
             && let Some(session) = self.session(id)

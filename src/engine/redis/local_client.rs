@@ -38,7 +38,7 @@ impl Engine {
             Local::ClientInfo => self.client_info(id, now),
             Local::ClientList => self.client_list(id, args, now),
             Local::ClientKill => self.client_kill(id, args, now),
-            Local::ClientUnblock => self.client_unblock(id, args),
+            Local::ClientUnblock => self.client_unblock(id, args, now),
             Local::ClientReply => self.client_reply(id, args),
             Local::ClientNoEvict => match on_or_off(args.get(2)) {
                 Some(on) => {
@@ -212,9 +212,10 @@ impl Engine {
     }
 
     /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.
-    fn client_unblock(&mut self, id: SessionId, args: Args<'_>) {
-        match (args.len(), args.get(3).to_ascii_lowercase().as_slice()) {
-            (3, _) | (4, b"timeout" | b"error") => {}
+    fn client_unblock(&mut self, id: SessionId, args: Args<'_>, now: Instant) {
+        let with_error = match (args.len(), args.get(3).to_ascii_lowercase().as_slice()) {
+            (3, _) | (4, b"timeout") => false,
+            (4, b"error") => true,
             (4, _) => {
                 return self.refuse_request(id, b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
             }
@@ -223,9 +224,12 @@ impl Engine {
                     [b"ERR unknown subcommand or wrong number of arguments for '", args.get(1), b"'. Try CLIENT HELP."];
                 return self.refuse_request(id, &text.concat());
             }
-        }
+        };
         match Self::number(args.get(2)) {
-            Some(_) => self.say_integer(id, 0),
+            Some(number) => {
+                let ids = Some(u64::try_from(number).into_iter().collect());
+                self.inquire(id, Wanted { ids, ..Wanted::default() }, Deed::Unblock { with_error }, now);
+            }
             None => self.refuse_request(id, b"ERR value is not an integer or out of range"),
         }
     }

@@ -1,9 +1,11 @@
 //! `CLIENT LIST`, `INFO`, `KILL` and their like: the fields and the words of Redis, for the clients of all workers.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::super::support::client::Client;
 use super::super::support::process::{Process, Proxy, free_port, scratch_dir};
+use super::super::support::wait_until;
 use super::reply_of;
 
 /// A client with a name, and its own address.
@@ -295,4 +297,48 @@ fn a_unix_sockets_clients_have_its_path() {
     let line = answer.lines().nth(1).unwrap();
     let place = format!("{}:0", path.display());
     assert_eq!((field(line, "addr"), field(line, "laddr"), field(line, "flags")), (&*place, &*place, "U"));
+}
+
+/// Asks for it until the client waits at its server.
+fn unblock(killer: &mut Client, request: &str) {
+    wait_until(request, Duration::from_secs(5), || killer.ask(format!("{request}\r\n")) == ":1");
+    assert_eq!(killer.ask(format!("{request}\r\n")), ":0", "it waits no more: {request}");
+}
+
+#[test]
+fn who_waits_is_unblocked_whichever_worker_has_it() {
+    let (_servers, proxy) = of_three_workers();
+    let mut killer = proxy.client();
+    for (reason, expected) in
+        [("", "*-1"), (" timeout", "*-1"), (" ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK")]
+    {
+        let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+        for client in &mut clients {
+            let id = client.ask("CLIENT ID\r\n")[1..].to_owned();
+            client.send("BLPOP nothing 0\r\n");
+            unblock(&mut killer, &format!("CLIENT UNBLOCK {id}{reason}"));
+            assert_eq!(client.line(), expected);
+            // It can wait again, and gets what comes.
+            client.send("BLPOP list 0\r\nPING\r\n");
+            killer.ask("RPUSH list x\r\n");
+            client.read_through(b"$1\r\nx\r\n+PONG\r\n");
+            assert_eq!(killer.ask(format!("CLIENT UNBLOCK {id}\r\n")), ":0");
+        }
+    }
+    let mut client = proxy.client();
+    let id = client.ask("CLIENT ID\r\n")[1..].to_owned();
+    client.send("XREAD BLOCK 0 STREAMS s $\r\n");
+    unblock(&mut killer, &format!("CLIENT UNBLOCK {id}"));
+    assert_eq!(client.line(), "*-1");
+}
+
+#[test]
+fn who_waits_in_a_pool_of_one_is_unblocked() {
+    let server = Process::redis();
+    let proxy = Proxy::start(&[server.address], &["redis: true", "timeout: 2000"]);
+    let (mut client, mut killer) = (proxy.client(), proxy.client());
+    let id = client.ask("CLIENT ID\r\n")[1..].to_owned();
+    client.send("BLMOVE nothing other LEFT LEFT 0\r\n");
+    unblock(&mut killer, &format!("CLIENT UNBLOCK {id}"));
+    assert_eq!(client.line(), "*-1"); // as Redis says it of any command that waits
 }
