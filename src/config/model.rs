@@ -181,6 +181,8 @@ pub struct Pool {
     pub server_reconnect_limit: u32,
     /// What a client is told when a server failed its request.
     pub on_failure: OnFailure,
+    /// With [`OnFailure::Absorb`]: what stores only if nothing is there is told that it has stored, too.
+    pub absorb_add: bool,
     /// What becomes of an ejected server's keys.
     pub on_eject: OnEject,
     /// Longest lifetime of what is written to a server that is not the key's home, in seconds.
@@ -231,6 +233,7 @@ impl Pool {
             server_connections: 1,
             server_reconnect_limit: 10,
             on_failure: OnFailure::Miss,
+            absorb_add: false,
             on_eject: OnEject::Rehash,
             failover_ttl: None,
             rejoin: Rejoin::Keep,
@@ -270,6 +273,8 @@ pub struct RedisSettings {
     pub transactions: Transactions,
     /// What becomes of scripts without keys.
     pub keyless_scripts: KeylessScripts,
+    /// A script with one key whose server fails it is answered null where failures are hidden.
+    pub null_scripts: bool,
     /// Commands that are not in the table are routed by their first argument.
     pub routes_unknown: bool,
     /// Most server connections that belong to one client each, for each worker.
@@ -285,6 +290,7 @@ impl Default for RedisSettings {
             databases: 16,
             transactions: Transactions::Split,
             keyless_scripts: KeylessScripts::Any,
+            null_scripts: false,
             routes_unknown: true,
             dedicated_connections: 1000,
         }

@@ -18,7 +18,7 @@ use super::{servers, value};
 use crate::ring::ketama;
 
 /// Every key of a pool.
-pub const KEYS: [&str; 38] = [
+pub const KEYS: [&str; 40] = [
     "listen",
     "servers",
     "hash",
@@ -52,6 +52,8 @@ pub const KEYS: [&str; 38] = [
     "stall_min",
     "stall_max",
     "on_failure",
+    "absorb_add",
+    "on_failure_scripts",
     "on_eject",
     "failover_ttl",
     "rejoin",
@@ -66,7 +68,8 @@ const LATER: [&str; 2] = ["tls", "server_tls"];
 const USUAL_DATABASES: u32 = 16;
 
 /// Keys that only Redis pools have.
-const REDIS_ONLY: [&str; 8] = [
+const REDIS_ONLY: [&str; 9] = [
+    "on_failure_scripts",
     "redis_auth",
     "redis_user",
     "redis_db",
@@ -169,6 +172,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
             default.server_reconnect_limit,
         ),
         on_failure: keys.read("on_failure", findings, |text| choice(text, &policies)).unwrap_or(default_policy),
+        absorb_add: flag("absorb_add", findings),
         on_eject: keys.read("on_eject", findings, |text| choice(text, &ejects)).unwrap_or(default.on_eject),
         failover_ttl: keys.read("failover_ttl", findings, failover_ttl),
         rejoin: keys.read("rejoin", findings, |text| choice(text, &rejoins)).unwrap_or(default.rejoin),
@@ -216,6 +220,7 @@ fn redis_settings(keys: &Keys<'_>, findings: &mut Findings) -> RedisSettings {
     let dedicated = number("dedicated_connections", 0, 1_000_000, 1000);
     let transactions = [("split", Transactions::Split), ("single", Transactions::Single)];
     let scripts = [("any", KeylessScripts::Any), ("refuse", KeylessScripts::Refuse)];
+    let failed = [("error", false), ("miss", true)];
     let unknown = [("first_argument", true), ("refuse", false)];
     let settings = RedisSettings {
         auth: keys.read("redis_auth", findings, text),
@@ -228,6 +233,9 @@ fn redis_settings(keys: &Keys<'_>, findings: &mut Findings) -> RedisSettings {
         keyless_scripts: keys
             .read("keyless_scripts", findings, |text| choice(text, &scripts))
             .unwrap_or(default.keyless_scripts),
+        null_scripts: keys
+            .read("on_failure_scripts", findings, |text| choice(text, &failed))
+            .unwrap_or(default.null_scripts),
         routes_unknown: keys
             .read("unknown_commands", findings, |text| choice(text, &unknown))
             .unwrap_or(default.routes_unknown),
@@ -339,6 +347,15 @@ fn warn(pool: &Pool, key: &Node, keys: &Keys<'_>, findings: &mut Findings) {
         );
         let help = "write how many the servers have, `redis_databases`, or a smaller number";
         findings.push(Diagnostic::warning(keys.span("redis_db"), message).help(help));
+    }
+    if pool.absorb_add && pool.on_failure != OnFailure::Absorb {
+        let message = format!("`absorb_add` of pool `{name}` does nothing without `on_failure: absorb`");
+        findings.push(Diagnostic::warning(keys.span("absorb_add"), message).help("add that, or leave the line out"));
+    }
+    if pool.redis.null_scripts && pool.on_failure == OnFailure::Error {
+        let message = format!("`on_failure_scripts` of pool `{name}` does nothing with `on_failure: error`");
+        let help = "write `on_failure: miss`, or leave the line out";
+        findings.push(Diagnostic::warning(keys.span("on_failure_scripts"), message).help(help));
     }
     let percent = pool.max_ejected_percent;
     if pool.auto_eject_hosts && percent > 0 && pool.servers.len() * percent as usize / 100 == 0 {

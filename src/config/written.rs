@@ -88,6 +88,7 @@ impl Lines {
         self.line("server_failure_limit", pool.server_failure_limit);
         self.line("server_retry_timeout", time(pool.server_retry_timeout));
         self.line("on_failure", pool.on_failure.name());
+        self.line("absorb_add", pool.absorb_add);
         self.line("on_eject", pool.on_eject.name());
         self.line("rejoin", pool.rejoin.name());
         if let Some(seconds) = pool.failover_ttl {
@@ -139,6 +140,7 @@ impl Lines {
         self.line("redis_databases", settings.databases);
         self.line("transactions", if settings.transactions == Transactions::Split { "split" } else { "single" });
         self.line("keyless_scripts", if settings.keyless_scripts == KeylessScripts::Any { "any" } else { "refuse" });
+        self.line("on_failure_scripts", if settings.null_scripts { "miss" } else { "error" });
         self.line("unknown_commands", if settings.routes_unknown { "first_argument" } else { "refuse" });
         self.line("dedicated_connections", settings.dedicated_connections);
     }
@@ -204,6 +206,9 @@ redis:
   transactions: single
   keyless_scripts: refuse
   unknown_commands: refuse
+  on_failure: absorb
+  absorb_add: true
+  on_failure_scripts: miss
   stall_detection: false
   servers: ['10.0.0.1:6379:1 true']
 ";

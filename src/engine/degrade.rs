@@ -65,6 +65,12 @@ impl Engine {
         self.config.pools[pool.index()].on_failure
     }
 
+    /// Whether a client is told that it has added something when a server failed it.
+    #[cold]
+    pub(super) fn absorbs_add(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_some_and(|session| self.config.pools[session.pool.index()].absorb_add)
+    }
+
     /// Whether a pool answers in a server's place, so that a client is told of no failure.
     pub(super) fn forgives(&self, pool: PoolId) -> bool {
         self.policy(pool) != OnFailure::Error
@@ -80,7 +86,10 @@ impl Engine {
                 return self.write_in_place(out, pool, lost.server, in_place, failure);
             }
             OnFailure::Miss => reply::miss(out, verb, echo),
-            OnFailure::Absorb => reply::absorbed(out, verb, conditional, echo),
+            OnFailure::Absorb => {
+                let adds = self.config.pools[pool.index()].absorb_add;
+                reply::absorbed(out, verb, conditional, adds, echo);
+            }
             OnFailure::Error => {
                 self.counters.pool(pool).forward_error.add(1);
                 out.extend_from_slice(reply::error(failure));

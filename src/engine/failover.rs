@@ -140,7 +140,7 @@ impl Engine {
             if asked.verb == Verb::Command {
                 self.owe_requests(link, flavor.database, asked.request, now);
             }
-        } else if leaves_old(asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
+        } else if self.leaves_old(pool, asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
             let base64 = marks & Ticket::BASE64 != 0;
             self.owe_on(link, OwedKey { database: None, key: asked.key.into(), base64 }, now);
         } else {
@@ -149,12 +149,24 @@ impl Engine {
         self.pay_soon(link, now);
     }
 
+    /// Whether a write to memcached that was not made leaves something that its client may take to be gone. One that is made
+    /// only if the key is not there leaves what it was told to be there: somebody's lock, which is not to be broken. Not so
+    /// where its client is told that it has stored.
+    fn leaves_old(&self, pool: PoolId, verb: Verb) -> bool {
+        verb.is_write() && (verb != Verb::Add || self.grants_add(pool))
+    }
+
+    /// Whether a pool says that what stores only where nothing is has stored.
+    fn grants_add(&self, pool: PoolId) -> bool {
+        self.policy(pool) == OnFailure::Absorb && self.config.pools[pool.index()].absorb_add
+    }
+
     /// Notes the keys of requests to Redis, one or a transaction, that did not reach their server.
     #[cold]
     pub(super) fn owe_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
         let (pool, _) = self.link_server(link);
         let absorbs = self.policy(pool) == OnFailure::Absorb;
-        unmade::keys(requests, absorbs, |key| {
+        unmade::keys(requests, absorbs, self.grants_add(pool), |key| {
             self.owe_on(link, OwedKey { database: Some(database), key: key.into(), base64: false }, now);
         });
     }
@@ -220,17 +232,11 @@ impl Engine {
             return;
         }
         let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        if leaves_old(ticket.verb)
+        if self.leaves_old(pool, ticket.verb)
             && let Some(key) = line.split(|byte| *byte == b' ').nth(1)
         {
             let key = OwedKey { database: None, key: key.into(), base64: ticket.is(Ticket::BASE64) };
             self.owe_on(id, key, now);
         }
     }
-}
-
-/// Whether a write to memcached that was not made leaves something that its client may take to be gone. One that is made only
-/// if the key is not there leaves what it was told to be there: somebody's lock, which is not to be broken.
-fn leaves_old(verb: Verb) -> bool {
-    verb.is_write() && verb != Verb::Add
 }

@@ -494,7 +494,8 @@ impl Engine {
         if meta.seen.opaque || meta.seen.key {
             encode::echo(&mut echo, meta);
         }
-        let Flags { quiet, conditional, .. } = meta.seen;
+        let Flags { quiet, conditional, adds, .. } = meta.seen;
+        let conditional = conditional || (adds && !self.absorbs_add(id));
         let asked = Asked {
             verb: meta.verb,
             noreply: false,

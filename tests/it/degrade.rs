@@ -77,6 +77,22 @@ fn in_absorb_mode_a_write_is_taken_by_nobody() {
 }
 
 #[test]
+fn add_is_granted_where_that_is_asked_for() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let proxy = Proxy::start(&[nobody], &["timeout: 400", "on_failure: absorb", "absorb_add: true"]);
+    let mut client = proxy.client();
+    for (request, _, absorbed) in ANSWERS {
+        let answer = match *request {
+            "add a 0 0 1\r\nx\r\n" => "STORED",
+            "ms a 1 ME\r\nx\r\n" => "HD",
+            _ => absorbed,
+        };
+        assert_eq!(client.ask(request), answer, "{request:?}");
+    }
+    assert_eq!(client.ask("ms a 1 ME C5\r\nx\r\n"), "NS");
+}
+
+#[test]
 fn in_absorb_mode_a_write_that_times_out_is_taken_as_well() {
     let hanging = Process::memcached();
     let proxy = Proxy::start(&[hanging.address], &["timeout: 200", "on_failure: absorb"]);

@@ -144,7 +144,12 @@ impl World {
                         self.engines[worker].link_connected(link, epoch, self.now);
                     }
                     Effect::Disconnect { link, .. } => drop(self.open.remove(&(worker, link))),
-                    _ => {}
+                    Effect::News
+                    | Effect::Inquire(_)
+                    | Effect::Found(_)
+                    | Effect::Notice(_)
+                    | Effect::Slow(_)
+                    | Effect::EndLingering { .. } => {}
                 }
             } else if let Some(link) = self.engines[worker].poll_link() {
                 let epoch = self.open.get(&(worker, link)).map_or(0, |(epoch, _)| *epoch);
@@ -237,7 +242,7 @@ fn a_server_that_is_slow_is_answered_for_in_the_first_second_alone() {
             let what = format!("{name}, {workers} workers, {settings:?}, {clients} clients");
             assert_eq!(world.misses(at(0), at(10_000)), 0, "{what}: before the change");
             // Somebody has to come while it is slow for that to be known.
-            let first = world.answered.iter().find(|one| !one.hit).map_or(at(10_000), |one| one.asked);
+            let first = world.answered.iter().find(|one| !one.hit).map_or_else(|| at(10_000), |one| one.asked);
             misses += world.misses(first, first + ms(1_000));
             assert_eq!(world.misses(first + ms(1_000), at(20_000)), 0, "{what}: {misses} in the first second");
         }

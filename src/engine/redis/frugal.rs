@@ -50,7 +50,7 @@ impl Engine {
         if rest.arguments > 0
             && let Some(in_place) = &mut asked.in_place
         {
-            in_place.fallback = plan.rule.fallback(args, false);
+            in_place.fallback = plan.rule.fallback(args, false, false);
         }
         self.begin_request(plan.asks);
         self.count_request(pool);

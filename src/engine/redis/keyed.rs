@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::proto::resp::Version;
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::plan::{Class, Split};
 use crate::proto::verb::Verb;
 use crate::ring::tag::hashed_range;
@@ -29,7 +30,6 @@ impl Engine {
             Some(Session { pool, redis: Some(client), .. }) => (*pool, client.version, client.replies),
             other => (other.map_or(PoolId(0), |session| session.pool), Version::Resp2, Replies::On),
         };
-        let absorbs = self.policy(pool) == OnFailure::Absorb;
         let reads = call.command.flags.has(Flags::READONLY);
         let asked = Asked {
             verb: if reads { Verb::Query } else { Verb::Command },
@@ -39,7 +39,7 @@ impl Engine {
             key: b"",
             request: call.raw,
             echo: b"",
-            in_place: Some(InPlace { version, fallback: call.plan.rule.fallback(call.args, absorbs) }),
+            in_place: Some(InPlace { version, fallback: self.fallback(pool, call) }),
             started: call.started,
         };
         let mut marks = if reads { 0 } else { Ticket::ONCE };
@@ -101,6 +101,17 @@ impl Engine {
             Some(pattern) if pattern.sorts => Err(b"ERR BY option of SORT denied in Cluster mode."),
             Some(_) => Err(b"ERR GET option of SORT denied in Cluster mode."),
         }
+    }
+
+    /// What a request is answered if a server fails it and its pool hides failures.
+    #[inline]
+    pub(super) fn fallback(&self, pool: PoolId, call: Call<'_>) -> Fallback {
+        let config = &self.config.pools[pool.index()];
+        if call.plan.class == Class::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
+            return Fallback::NULL;
+        }
+        let absorbs = config.on_failure == OnFailure::Absorb;
+        call.plan.rule.fallback(call.args, absorbs, config.absorb_add)
     }
 
     /// Sends a request to the server of a key, as it is.

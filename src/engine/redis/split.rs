@@ -318,7 +318,7 @@ impl Engine {
     /// The answer of an `InPlace` without a request of its own.
     pub(super) fn in_place(&self, id: SessionId, call: Call<'_>) -> InPlace {
         let version = self.version(id);
-        let absorbs = self.session_ref(id).is_some_and(|session| self.policy(session.pool) == OnFailure::Absorb);
-        InPlace { version, fallback: call.plan.rule.fallback(call.args, absorbs) }
+        let pool = self.session_ref(id).map_or(PoolId(0), |session| session.pool);
+        InPlace { version, fallback: self.fallback(pool, call) }
     }
 }

@@ -64,6 +64,8 @@ pub struct Flags {
     pub changes: bool,
     /// `C`, or `M` with any mode but plain storing: whether `ms` stores depends on what is there.
     pub conditional: bool,
+    /// `M` with the mode of `add`, and no `C`.
+    pub adds: bool,
 }
 
 /// Parses a meta command whose name ends in `kind`; `words` stands behind the name.
@@ -158,6 +160,7 @@ fn examine(verb: Verb, flags: &[u8], limit: usize) -> Result<Flags, Refusal> {
             b'v' => seen.value = true,
             b'N' | b'R' | b'T' => seen.changes = true,
             b'C' => seen.conditional = true,
+            b'M' if matches!(flag.get(1), Some(b'E' | b'e')) => seen.adds = true,
             b'M' if !matches!(flag.get(1), Some(b'S' | b's')) => seen.conditional = true,
             _ => {}
         }

@@ -51,7 +51,8 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
 }
 
 /// Appends what a request of this kind gets from a server that forgets at once what it is given: it stores whatever it
-/// is told to store without a condition, and has nothing. `conditional` is whether a storage command has one.
+/// is told to store without a condition, and has nothing. `conditional` is whether a storage command has one, `adds` whether
+/// `add` is taken for one without: to such a server nothing is there.
 ///
 /// | request | answer |
 /// | --- | --- |
@@ -59,10 +60,11 @@ pub fn miss(out: &mut Vec<u8>, verb: Verb, echo: &[u8]) {
 /// | `ms`, not with `C` or a mode of its own | `HD` |
 /// | everything else | as [`miss`] |
 ///
-/// `add` is never told `STORED`: a lock must not be granted by a server that is not there.
-pub fn absorbed(out: &mut Vec<u8>, verb: Verb, conditional: bool, echo: &[u8]) {
+/// `add` is told `STORED` only with `adds`: a lock must not be granted by a server that is not there.
+pub fn absorbed(out: &mut Vec<u8>, verb: Verb, conditional: bool, adds: bool, echo: &[u8]) {
     let words: &[u8] = match verb {
         Verb::Set => b"STORED",
+        Verb::Add if adds => b"STORED",
         Verb::MetaSet if !conditional => b"HD",
         _ => return miss(out, verb, echo),
     };

@@ -4,18 +4,21 @@
 //! server has to forget the key before anybody reads it. Not so where what was told is true of a server that has done
 //! nothing, or more would be lost than is out of date:
 //! - an error says that nothing was done;
-//! - what depends on the key not being there (`NX`) leaves what it was told to be there, perhaps somebody's lock;
+//! - what depends on the key not being there (`NX`) leaves what it was told to be there, perhaps somebody's lock, unless it
+//!   was told that it has stored;
 //! - what takes something from a list, a set or a stream was told that there is nothing to take, and leaves it there for
 //!   the next one; nothing was moved or copied.
 
 use super::args::Args;
 use super::command::{self, Command, Flags, keys};
+use super::fallback::is_add;
 use super::request::{self, Limits, Parsed, Progress};
 use super::{Version, plan};
 
 /// Finds the keys that a server has to forget if it did not get these requests: one, or a transaction. `absorbs` says that
-/// their clients were told what a server says that forgets at once.
-pub fn keys(requests: &[u8], absorbs: bool, mut found: impl FnMut(&[u8])) {
+/// their clients were told what a server says that forgets at once, `adds` that this holds for what stores only where nothing
+/// is.
+pub fn keys(requests: &[u8], absorbs: bool, adds: bool, mut found: impl FnMut(&[u8])) {
     let mut spans = Vec::new();
     let mut rest = requests;
     while !rest.is_empty() {
@@ -23,19 +26,19 @@ pub fn keys(requests: &[u8], absorbs: bool, mut found: impl FnMut(&[u8])) {
         let limits = Limits { value: usize::MAX, trusted: true };
         let parsed = request::parse(rest, &mut Progress::default(), limits, &mut spans);
         let Parsed::Complete { len } = parsed else { return };
-        one(Args::new(rest, &spans), absorbs, &mut found);
+        one(Args::new(rest, &spans), absorbs, adds, &mut found);
         rest = &rest[len..];
     }
 }
 
-fn one(args: Args<'_>, absorbs: bool, found: &mut impl FnMut(&[u8])) {
+fn one(args: Args<'_>, absorbs: bool, adds: bool, found: &mut impl FnMut(&[u8])) {
     let command = command::find(args.get(0));
     let Some(command) =
-        command.filter(|command| command.flags.has(Flags::WRITE) && !leaves_what_is_there(command, args))
+        command.filter(|command| command.flags.has(Flags::WRITE) && !leaves_what_is_there(command, args, adds))
     else {
         return;
     };
-    let is_told = !plan::of(command).rule.fallback(args, absorbs).write(&mut Vec::new(), Version::Resp2);
+    let is_told = !plan::of(command).rule.fallback(args, absorbs, adds).write(&mut Vec::new(), Version::Resp2);
     let mut list = keys::KeyList::default();
     if is_told || keys::keys(command, args, &mut list).is_err() {
         return;
@@ -51,12 +54,15 @@ fn one(args: Args<'_>, absorbs: bool, found: &mut impl FnMut(&[u8])) {
 }
 
 /// Whether what was told in place of the answer to a command is true if nothing has been done.
-fn leaves_what_is_there(command: &Command, args: Args<'_>) -> bool {
+fn leaves_what_is_there(command: &Command, args: Args<'_>, adds: bool) -> bool {
     let has = |words: &[&[u8]]| args.iter().skip(3).any(|arg| words.iter().any(|word| arg.eq_ignore_ascii_case(word)));
     match command.name {
-        "setnx" | "msetnx" | "hsetnx" | "copy" | "move" | "smove" => true,
+        "setnx" | "msetnx" => !adds,
+        // A hash is more than the field.
+        "hsetnx" | "copy" | "move" | "smove" => true,
         "lpop" | "rpop" | "lmpop" | "blpop" | "brpop" | "blmpop" | "rpoplpush" | "brpoplpush" | "lmove" | "blmove"
         | "spop" | "zpopmin" | "zpopmax" | "zmpop" | "bzpopmin" | "bzpopmax" | "bzmpop" => true,
+        "set" if adds && is_add(args) => false,
         "set" => has(&[b"nx", b"ifeq", b"ifne", b"ifdeq", b"ifdne"]),
         "hsetex" => has(&[b"fnx"]),
         "getex" => args.len() == 2,    // it only reads
@@ -69,14 +75,33 @@ mod tests {
     use super::*;
     use crate::proto::resp::encode;
 
-    fn found(absorbs: bool, requests: &[&str]) -> Vec<String> {
+    fn told(absorbs: bool, adds: bool, requests: &[&str]) -> Vec<String> {
         let mut bytes = Vec::new();
         for request in requests {
             encode::words(&mut bytes, &request.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         }
         let mut all = Vec::new();
-        keys(&bytes, absorbs, |key| all.push(String::from_utf8_lossy(key).into_owned()));
+        keys(&bytes, absorbs, adds, |key| all.push(String::from_utf8_lossy(key).into_owned()));
         all
+    }
+
+    fn found(absorbs: bool, requests: &[&str]) -> Vec<String> {
+        told(absorbs, false, requests)
+    }
+
+    #[test]
+    fn what_was_said_to_be_added_is_not_to_be_what_was_there_before() {
+        for (request, expected) in [
+            ("SET k v NX", &["k"][..]),
+            ("SET k v EX 9 nx", &["k"]),
+            ("SETNX k v", &["k"]),
+            ("MSETNX a 1 b 2", &["a", "b"]),
+            ("SET k v NX GET", &[]),
+            ("HSETNX k f v", &[]),
+            ("LPOP k", &[]),
+        ] {
+            assert_eq!(told(true, true, &[request]), expected, "{request}");
+        }
     }
 
     #[test]

@@ -187,7 +187,9 @@ pub(crate) fn redis_request(data: &[u8]) {
                 if resp::command::keys::keys(command, args, &mut keys).is_ok() {
                     assert!(keys.iter().all(|place| place < args.len()));
                 }
-                let _ = resp::fallback::shape(command.name).fallback(args, true).write(&mut Vec::new(), Version::Resp3);
+                let _ = resp::fallback::shape(command.name)
+                    .fallback(args, true, true)
+                    .write(&mut Vec::new(), Version::Resp3);
             }
         }
         resp::request::Parsed::Inline { len, array } => {

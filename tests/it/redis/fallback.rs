@@ -300,6 +300,48 @@ fn absorbed_writes_answer_as_a_server_that_forgets() {
     }
 }
 
+/// A proxy whose only server is not there.
+fn with_nobody(more: &[&str]) -> Proxy {
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    Proxy::start(&[nowhere], &[&["redis: true", "timeout: 500"], more].concat())
+}
+
+#[test]
+fn adding_is_granted_where_that_is_asked_for() {
+    let proxy = with_nobody(&["on_failure: absorb", "absorb_add: true"]);
+    for (line, expected) in [
+        ("SET a v NX", "+OK\r\n"),
+        ("SET a v EX 10 nx", "+OK\r\n"),
+        ("SET nx v", "+OK\r\n"),
+        ("SET a v XX", "$-1\r\n"),
+        ("SET a v NX GET", "$-1\r\n"),
+        ("SETNX a v", ":1\r\n"),
+        ("MSETNX a v", ":1\r\n"),
+        ("HSETNX a f v", ":1\r\n"),
+        ("GET a", "$-1\r\n"),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&ask(&mut proxy.client(), line)), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_script_with_one_key_finds_nothing_where_that_is_asked_for() {
+    for policy in ["on_failure: miss", "on_failure: absorb"] {
+        let proxy = with_nobody(&[policy, "on_failure_scripts: miss"]);
+        let mut client = proxy.client();
+        for script in ["EVAL \"return 1\" 1 a", "EVALSHA 0000 1 a", "EVAL_RO \"return 1\" 1 a x", "FCALL f 1 a"] {
+            assert_eq!(ask(&mut client, script), b"$-1\r\n", "{script}");
+        }
+        for script in ["EVAL \"return 1\" 0", "EVAL \"return 1\" 2 a a"] {
+            let told = String::from_utf8_lossy(&ask(&mut client, script)).into_owned();
+            assert!(told.starts_with("-ERR"), "{script}: {told}");
+        }
+        assert_eq!(ask(&mut client, "MULTI"), b"+OK\r\n");
+        assert_eq!(ask(&mut client, "EVAL \"return 1\" 1 a"), b"+QUEUED\r\n");
+        assert_eq!(ask(&mut client, "EXEC"), b"*1\r\n$-1\r\n");
+    }
+}
+
 #[test]
 fn what_nobody_can_know_is_told() {
     let proxy = alone("miss");

@@ -58,6 +58,8 @@ pub(super) enum Form {
     Set,
     /// `ZADD`: how many are added.
     ZAdd,
+    /// Stored or not, where it is stored only if nothing is there: 0, or 1 where that is granted.
+    Added,
     /// Where `BITPOS` would find the bit.
     BitPosition,
     /// `LCS`, which has three kinds of answer.
@@ -82,6 +84,9 @@ pub struct Fallback {
 }
 
 impl Fallback {
+    /// Nothing there.
+    pub const NULL: Self = Self::new(Answer::Null, 0);
+
     /// No answer but an error.
     pub const NONE: Self = Self::new(Answer::None, 0);
 
@@ -118,12 +123,25 @@ impl Rule {
         Self { miss: or_null(self.miss), absorb: or_null(self.absorb) }
     }
 
-    /// What one request would be answered. `absorb` is whether its pool says that writes were made.
+    /// What one request would be answered. `absorb` is whether its pool says that writes were made, `adds` whether it then
+    /// says so of those that only store where nothing is.
     #[must_use]
-    pub fn fallback(self, args: Args<'_>, absorb: bool) -> Fallback {
+    pub fn fallback(self, args: Args<'_>, absorb: bool, adds: bool) -> Fallback {
         let form = if absorb { self.absorb } else { self.miss };
+        if adds && form == Form::Set && is_add(args) {
+            return Fallback::new(Answer::Ok, 0);
+        }
+        if adds && form == Form::Added {
+            return Fallback::new(Answer::Integer, 1);
+        }
         form.fallback(args)
     }
+}
+
+/// Whether a `SET` stores only where nothing is, and asks nothing else.
+pub(super) fn is_add(args: Args<'_>) -> bool {
+    let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
+    has(b"nx") && !has(b"xx") && !has(b"get")
 }
 
 impl Form {
@@ -175,6 +193,7 @@ impl Form {
             },
             Self::Set if args.len() > 3 && (has(b"nx") || has(b"xx") || has(b"get")) => plain(Answer::Null),
             Self::Set => plain(Answer::Ok),
+            Self::Added => number(Answer::Integer, 0),
             Self::ZAdd => zadd(args),
             Self::BitPosition => match args.get(2) {
                 b"0" => number(Answer::Integer, 0),
@@ -260,7 +279,7 @@ mod tests {
         let command = command::find(args.get(0))?;
         let command = command.subcommand(args.get(1)).unwrap_or(command);
         let mut out = Vec::new();
-        let written = shape(command.name).fallback(args, absorb).write(&mut out, version);
+        let written = shape(command.name).fallback(args, absorb, false).write(&mut out, version);
         written.then(|| String::from_utf8_lossy(&out).into_owned())
     }
 

@@ -91,6 +91,7 @@ fn missed(name: &str) -> Option<Form> {
 fn absorbed(name: &str) -> Option<Form> {
     Some(match name {
         "set" => Form::Set,
+        "setnx" | "msetnx" | "hsetnx" => Form::Added,
         "setex" | "psetex" | "mset" | "hmset" => Form::Ok,
         "incr" => Form::Integer(1),
         "decr" => Form::Integer(-1),
