@@ -99,8 +99,11 @@ pub(crate) fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
 }
 
-/// The response to a get, with this value for each key.
+/// The response to a get, with this value for each key; or to `version`, which servers are asked as well.
 pub(crate) fn value_of(line: &[u8], value: &str) -> Vec<u8> {
+    if line == b"version" {
+        return b"VERSION 1.6.18\r\n".to_vec();
+    }
     let mut response = Vec::new();
     for key in line.split(|byte| *byte == b' ').skip(1) {
         response.extend_from_slice(&[b"VALUE ", key].concat());
