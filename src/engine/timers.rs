@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::deadline::Timer;
-use super::link::{LinkId, LinkState, Purpose};
+use super::link::{LinkId, LinkState, Purpose, Ticket};
 use super::session::{Barrier, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -92,6 +92,9 @@ impl Engine {
         let link = &self.links[id.index()];
         if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
             return; // what is asked there takes as long as it takes, and nobody else needs it
+        }
+        if link.is_greeting() && link.in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS)) {
+            return; // what is to get through to a busy server has its own time, and so has the password before it
         }
         let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
         if waits && self.look(id, now) {

@@ -197,7 +197,8 @@ impl Gather {
             How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
             How::Kill if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
             How::Kill => self.not_killed(out),
-            How::Any(from) if self.good().next().is_some() => self.any(out, *from),
+            How::Any(from) if self.any(*from).is_some() => out.extend_from_slice(self.any(*from).unwrap_or_default()),
+            How::Any(_) if self.error().is_none() && self.good().next().is_some() => encode::null(out, self.version()),
             How::Info(own) if self.good().next().is_some() => info::merge(out, self.good(), own, self.version()),
             how => match self.error() {
                 Some(error) => out.extend_from_slice(error),
@@ -350,14 +351,11 @@ impl Gather {
         }
     }
 
-    fn any(&self, out: &mut Vec<u8>, from: usize) {
+    /// An answer that is not null, looked for from a part on.
+    fn any(&self, from: usize) -> Option<&[u8]> {
         let good: Vec<_> = self.good().collect();
-        let is_there = |reply: &&&[u8]| reply::read(reply) != Reply::Null;
         let from = from % good.len().max(1);
-        match good[from..].iter().chain(&good[..from]).find(is_there) {
-            Some(reply) => out.extend_from_slice(reply),
-            None => encode::null(out, self.version()),
-        }
+        good[from..].iter().chain(&good[..from]).copied().find(|reply| reply::read(reply) != Reply::Null)
     }
 
     /// A pool's cursor is the server's times the number of servers, plus the server's place; a server that is through

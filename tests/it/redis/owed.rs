@@ -310,7 +310,37 @@ fn scattered_parts_of_a_delete_are_forgotten_by_the_server_that_did_not_get_them
     });
     ask(&mut client, &all("DEL"));
     servers[0].signal("CONT");
-    std::thread::sleep(Duration::from_millis(1));
     wait_until("all are gone", Duration::from_secs(5), || ask(&mut servers[0].client(), &all("EXISTS")) == ":0");
     assert!(!ask(&mut client, &all("MGET")).contains("old"));
+}
+
+/// A flush behind a `SELECT` in the same packet is of that database, also if it is lost.
+#[test]
+fn a_flush_is_owed_to_the_database_that_was_selected_in_front_of_it() {
+    let server = Mock::start();
+    let proxy = mock_pool(&[&server], &[]);
+    let mut client = proxy.client();
+    for (select, flush) in [("3", "FLUSHDB"), ("7", "FLUSHDB")] {
+        let get = request(&["GET", "k"]);
+        let mut link = server.twin();
+        let mut warm = client_in(&proxy, select);
+        warm.send(&get);
+        link.receive(request(&["SELECT", select]));
+        link.answer("+OK\r\n");
+        link.receive(&get);
+        link.answer("$-1\r\n");
+        assert_eq!(answer(&mut warm), "$-1");
+        client.send([request(&["SELECT", select]), request(&[flush]), request(&["SELECT", "0"])].concat());
+        link.receive(request(&[flush]));
+        link.close();
+        assert_eq!([answer(&mut client), answer(&mut client), answer(&mut client)], ["+OK"; 3]);
+        link.receive(request(&["SELECT", select]));
+        link.answer("+OK\r\n");
+        link.receive(request(&["FLUSHDB"]));
+        link.answer("+OK\r\n");
+        client.send([request(&["SELECT", select]), request(&["GET", "k"]), request(&["SELECT", "0"])].concat());
+        link.receive(request(&["GET", "k"]));
+        link.answer("$-1\r\n");
+        assert_eq!([answer(&mut client), answer(&mut client), answer(&mut client)], ["+OK", "$-1", "+OK"]);
+    }
 }

@@ -86,3 +86,25 @@ fn a_flush_is_heard_by_all_workers_and_leaves_other_pools_alone() {
         assert_eq!(client.ask("SCRIPT FLUSH\r\n"), "+OK");
     }
 }
+
+/// What is to change all servers is not done while one of them cannot be reached, and is not said to be.
+#[test]
+fn a_change_of_scripts_that_one_server_did_not_get_is_told_where_failures_are() {
+    for (policy, expected) in [("error", "-ERR"), ("miss", "+OK")] {
+        let servers = [Process::redis(), Process::redis()];
+        let settings = ["timeout: 200", &format!("on_failure: {policy}")];
+        let proxy = pool(&servers.each_ref(), &settings).expect_log("server is silent");
+        let mut client = proxy.client();
+        let name = load(&mut client);
+        servers[1].signal("STOP");
+        assert!(client.ask("SCRIPT FLUSH\r\n").starts_with(expected), "{policy}");
+        let answer = client.ask("SCRIPT LOAD \"return 7\"\r\n");
+        let is_told = answer.starts_with("-ERR");
+        assert_eq!(is_told, policy == "error", "{answer}");
+        if !is_told {
+            assert_eq!(client.line(), name);
+        }
+        let answer = client.ask("RANDOMKEY\r\n");
+        assert_eq!(answer.starts_with("-ERR"), policy == "error", "nobody knows whether there is none: {answer}");
+    }
+}

@@ -134,12 +134,14 @@ fn a_busy_server_is_reached_by_what_ends_its_script() {
     }
 }
 
-#[test]
-fn a_script_is_ended_that_has_not_run_for_long_enough_to_be_called_busy() {
-    let server = Process::redis_with(free_port(), &["--busy-reply-threshold", "1500"]);
+fn a_script_is_ended_that_is_not_called_busy_yet(arguments: &[&str], more: &[&str]) {
+    let server = Process::redis_with(free_port(), &[&["--busy-reply-threshold", "1500"], arguments].concat());
     let settings = ["timeout: 300", "auto_eject_hosts: true", "server_failure_limit: 2", "on_failure: miss"];
-    let proxy = pool(&[&server], &settings).expect_log("server ejected").expect_log("silent");
+    let proxy = pool(&[&server], &[&settings, more].concat()).expect_log("server ejected").expect_log("silent");
     let (mut client, mut killer, mut neighbour) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut client, &mut killer, &mut neighbour].into_iter().filter(|_| !more.is_empty()) {
+        assert_eq!(client.ask("AUTH secret\r\n"), "+OK");
+    }
     client.send("EVAL \"while true do end\" 1 key\r\n");
     client.line();
     killer.send("SCRIPT KILL\r\n");
@@ -147,6 +149,17 @@ fn a_script_is_ended_that_has_not_run_for_long_enough_to_be_called_busy() {
         neighbour.ask("GET key\r\n"); // until the server is out of the ring
     }
     assert_eq!(killer.line(), "+OK");
+}
+
+#[test]
+fn a_script_is_ended_that_has_not_run_for_long_enough_to_be_called_busy() {
+    a_script_is_ended_that_is_not_called_busy_yet(&[], &[]);
+}
+
+/// The password is given first, and the server hears that no sooner than the rest.
+#[test]
+fn a_script_is_ended_by_who_has_to_give_a_password_first() {
+    a_script_is_ended_that_is_not_called_busy_yet(&["--requirepass", "secret"], &["redis_auth: secret"]);
 }
 
 #[test]
