@@ -11,15 +11,16 @@
 //! - who has not turned over what it holds for seconds while others need memory is cut off, the one that holds most first;
 //! - a subscriber cannot be held back, so the one with the most unread messages is cut off at once.
 
+mod cut_off;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Engine;
 use super::deadline::Timer;
 use super::large::LARGE;
 use super::link::{Link, LinkId};
 use super::session::SessionId;
-use super::{Effect, Engine, Notice, session_id};
-use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -77,6 +78,8 @@ pub(super) struct Hoards {
     starved: VecDeque<(SessionId, Instant)>,
     /// The one that is read all the same.
     favoured: Option<SessionId>,
+    /// The next place of a client to be looked at where there are no hoarders.
+    looked_at: usize,
     /// A timer is set.
     timed: bool,
     /// The request at hand is to be answered as if its server had failed.
@@ -107,6 +110,7 @@ impl Hoards {
             hoarders: Vec::new(),
             starved: VecDeque::new(),
             favoured: None,
+            looked_at: 0,
             timed: false,
             refuses: false,
         }
@@ -296,27 +300,6 @@ impl Engine {
         true
     }
 
-    /// Memory is scarce: has it looked at again soon, and sees to it that it does not become much scarcer.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn relieve_memory(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.hoards.timed, true) {
-            self.timers.set(now + TICK, Timer::Memory);
-        }
-        while self.memory > self.memory_limit + self.hoards.margin {
-            let anybody = || {
-                let sessions = self.sessions.iter().filter(|(_, session)| !session.closing);
-                sessions.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|it| it.1)
-            };
-            // Many that hold little each are as bad as a few that hold much.
-            let Some((victim, charged)) = self.largest(|_| true).or_else(anybody) else { break };
-            if charged < super::deliver::SMALL {
-                break;
-            }
-            self.cut_off_client(victim);
-        }
-    }
-
     /// Looks at what is scarce.
     #[cold]
     pub(super) fn memory_timer(&mut self, now: Instant) {
@@ -463,41 +446,6 @@ impl Engine {
         if !std::mem::replace(&mut self.hoards.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
-    }
-
-    // --- Cutting off ---------------------------------------------------------------------------------------------
-
-    /// Ends a client's connection, with all that it holds.
-    #[cold]
-    pub(super) fn cut_off_client(&mut self, id: SessionId) {
-        let Some(session) = self.session(id).filter(|session| !session.closing) else { return };
-        let (pool, held) = (session.pool, session.charged);
-        self.give_up_waiting(id);
-        let Some(session) = self.session(id) else { return };
-        session.output = Default::default();
-        session.long_get = None;
-        session.hoard = None;
-        if let Some(client) = session.redis.as_deref_mut() {
-            client.forget();
-        }
-        self.counters.pool(pool).clients_cut_off.add(1);
-        self.counters.pool(pool).client_err.add(1);
-        self.charge_session(id);
-        self.touch_session(id);
-        self.tell_cut_off(pool, held);
-    }
-
-    /// Tells the operator that a client was cut off that held so much, unless the same was told a moment ago.
-    fn tell_cut_off(&mut self, pool: PoolId, held: usize) {
-        let all = self.counters.pool(pool).clients_cut_off.value();
-        let told = &mut self.pools[pool.index()].cut_off;
-        if told.0.is_some_and(|at| self.now - at < super::stall::TELL_PERIOD) {
-            return;
-        }
-        let clients = all - told.1;
-        *told = (Some(self.now), all);
-        let most = self.memory_limit;
-        self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
     }
 }
 

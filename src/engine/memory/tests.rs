@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{self, model::ServerId};
+use crate::config::{
+    self,
+    model::{PoolId, ServerId},
+};
 use crate::engine::{Scripts, Setup};
 use crate::health::Board;
 use crate::stats::counters::Counters;
@@ -80,4 +83,29 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         assert_eq!(told, format!("{answer}+PONG\r\n"), "the connection goes on");
         assert_eq!(engine.check_invariants(), Ok(()));
     }
+}
+
+#[test]
+fn clients_that_hold_little_each_are_cut_off_some_at_a_time() {
+    let mut engine = engine(16);
+    let now = Instant::from_nanos(1_000_000_000);
+    let clients: Vec<_> = (0..5000).map(|_| engine.client_connected(PoolId(0))).collect();
+    for client in &clients {
+        let session = engine.session(*client).expect("a client");
+        session.output.append(&[0; 6000]);
+        engine.charge_session(*client);
+    }
+    let is_above = |engine: &Engine| engine.memory > engine.memory_limit + engine.hoards.margin;
+    assert!(is_above(&engine) && engine.hoards.hoarders.is_empty());
+    let cut_off = |engine: &Engine| engine.counters.pool(PoolId(0)).clients_cut_off.value();
+    let mut events = 0;
+    while is_above(&engine) {
+        let before = cut_off(&engine);
+        engine.relieve_memory(now);
+        assert!(cut_off(&engine) - before <= cut_off::CUTS as u64);
+        events += 1;
+        assert!(events < 1000, "it comes to an end");
+    }
+    assert!(events > 1 && cut_off(&engine) > 0);
+    assert!(cut_off(&engine) < 1000, "only as many as need be: {}", cut_off(&engine));
 }

@@ -1,0 +1,78 @@
+//! Clients that are cut off for the memory that they hold.
+
+use super::TICK;
+use crate::config::model::PoolId;
+use crate::engine::deadline::Timer;
+use crate::engine::session::SessionId;
+use crate::engine::{Effect, Engine, Notice, deliver, session_id, stall};
+use crate::time::Instant;
+
+/// Clients that are cut off at most in one event when memory is above its margin, and places that are looked at for each
+/// where nobody is a hoarder.
+pub(super) const CUTS: usize = 32;
+const LOOKS: usize = 512;
+
+impl Engine {
+    /// Memory is scarce: has it looked at again soon, and sees to it that it does not become much scarcer.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::engine) fn relieve_memory(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.hoards.timed, true) {
+            self.timers.set(now + TICK, Timer::Memory);
+        }
+        // More of them go at the next event, if need be.
+        for _ in 0..CUTS {
+            if self.memory <= self.memory_limit + self.hoards.margin {
+                break;
+            }
+            // Many that hold little each are as bad as a few that hold much.
+            let Some((victim, charged)) = self.largest(|_| true).or_else(|| self.largest_of_some()) else { break };
+            if charged >= deliver::SMALL {
+                self.cut_off_client(victim);
+            }
+        }
+    }
+
+    /// Who holds most of some clients, others each time: to look at all of them for each that is cut off takes too long
+    /// where they are many.
+    fn largest_of_some(&mut self) -> Option<(SessionId, usize)> {
+        let (from, places) = (self.hoards.looked_at, self.sessions.capacity());
+        self.hoards.looked_at = if from + LOOKS < places { from + LOOKS } else { 0 };
+        let some = (from..places.min(from + LOOKS)).filter_map(|index| Some((index, self.sessions.get(index)?)));
+        let open = some.filter(|(_, session)| !session.closing);
+        open.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|(_, charged)| *charged)
+    }
+
+    /// Ends a client's connection, with all that it holds.
+    #[cold]
+    pub(in crate::engine) fn cut_off_client(&mut self, id: SessionId) {
+        let Some(session) = self.session(id).filter(|session| !session.closing) else { return };
+        let (pool, held) = (session.pool, session.charged);
+        self.give_up_waiting(id);
+        let Some(session) = self.session(id) else { return };
+        session.output = Default::default();
+        session.long_get = None;
+        session.hoard = None;
+        if let Some(client) = session.redis.as_deref_mut() {
+            client.forget();
+        }
+        self.counters.pool(pool).clients_cut_off.add(1);
+        self.counters.pool(pool).client_err.add(1);
+        self.charge_session(id);
+        self.touch_session(id);
+        self.tell_cut_off(pool, held);
+    }
+
+    /// Tells the operator that a client was cut off that held so much, unless the same was told a moment ago.
+    fn tell_cut_off(&mut self, pool: PoolId, held: usize) {
+        let all = self.counters.pool(pool).clients_cut_off.value();
+        let told = &mut self.pools[pool.index()].cut_off;
+        if told.0.is_some_and(|at| self.now - at < stall::TELL_PERIOD) {
+            return;
+        }
+        let clients = all - told.1;
+        *told = (Some(self.now), all);
+        let most = self.memory_limit;
+        self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
+    }
+}
