@@ -189,10 +189,16 @@ fn what_concerns_all_servers_goes_to_all_and_what_is_refused_goes_to_none() {
             expect: b"STAT curr_items 7\r\nSTAT version 1.6.18\r\nEND\r\n",
         },
         Case {
+            name: "verbosity is told to all",
+            send: b"verbosity 1\r\n",
+            servers: &[(0, b"verbosity 1\r\n", b"OK\r\n"), (1, b"verbosity 1\r\n", b"OK\r\n")],
+            expect: b"OK\r\n",
+        },
+        Case {
             name: "nothing of what is refused, not even its data block",
-            send: b"set <gold> x 0 9\r\nflush_all\r\nfoo <gold>\r\nset <gold> 0 0\r\nverbosity 1\r\n",
+            send: b"set <gold> x 0 9\r\nflush_all\r\nfoo <gold>\r\nset <gold> 0 0\r\n",
             servers: &[],
-            expect: b"CLIENT_ERROR bad command line format\r\nERROR\r\nERROR\r\nOK\r\n",
+            expect: b"CLIENT_ERROR bad command line format\r\nERROR\r\nERROR\r\n",
         },
     ] {
         stage.play(&case);

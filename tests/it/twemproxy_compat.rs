@@ -49,7 +49,11 @@ fn errors_have_twemproxys_texts() {
             .expect_log("does not resolve");
         // A write, because a read is tried twice here, on a new connection.
         for request in ["set a 0 0 1\r\nx\r\n", "delete a\r\n", "incr a 1\r\n", "get a\r\n"] {
-            let expected = nutcracker.client().ask(request);
+            let mut expected = nutcracker.client().ask(request);
+            if expected == "SERVER_ERROR unknown" {
+                // Words that say nothing are not taken over.
+                "SERVER_ERROR Connection closed by server".clone_into(&mut expected);
+            }
             assert!(expected.starts_with("SERVER_ERROR "), "{name}: {expected}");
             assert_eq!(proxy.client().ask(request), expected, "{name}: {request:?}");
         }
