@@ -23,6 +23,17 @@ fn log_entries(args: Args<'_>) -> usize {
     }
 }
 
+/// What a `PUBSUB NUMSUB` is answered if nobody hears any of its channels.
+fn nobody_hears(args: Args<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode::array(&mut body, 2 * (args.len() - 2));
+    for channel in args.iter().skip(2) {
+        encode::bulk(&mut body, channel);
+        encode::integer(&mut body, 0);
+    }
+    body
+}
+
 impl Engine {
     pub(super) fn everywhere(&mut self, id: SessionId, call: Call<'_>, everywhere: Everywhere, now: Instant) {
         let how = match everywhere {
@@ -39,7 +50,7 @@ impl Engine {
             Everywhere::ScriptExists | Everywhere::Least => How::Least,
             Everywhere::Load => How::Loaded,
             Everywhere::ConfigGet | Everywhere::FunctionList => How::First,
-            Everywhere::PubsubNumsub => How::Pairs,
+            Everywhere::PubsubNumsub => How::Pairs(nobody_hears(call.args)),
             Everywhere::PubsubNumpat => How::Most,
         };
         match call.command.name {

@@ -73,8 +73,9 @@ pub(crate) enum How {
     Union,
     /// As `Join`, of so many entries of a log, those that are newest by their second fields.
     Newest(usize),
-    /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers.
-    Pairs,
+    /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers. If
+    /// no server tells any, this.
+    Pairs(Vec<u8>),
     /// Any answer that is not null, looked for from this part on.
     Any(usize),
     /// What has been prepared, once all servers have agreed.
@@ -99,7 +100,7 @@ impl Gather {
         let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));
         let plan = match &how {
             How::Pick(order) => size_of_val(order.as_slice()),
-            How::Said(body) => body.len(),
+            How::Said(body) | How::Pairs(body) => body.len(),
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
@@ -222,7 +223,9 @@ impl Gather {
             How::Join if self.good().next().is_some() => self.join(out),
             How::Union if self.good().next().is_some() => self.union(out),
             How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
-            How::Pairs if self.good().next().is_some() => self.pairs(out),
+            How::Pairs(_) if self.good().next().is_some() => self.pairs(out),
+            How::Pairs(nothing) => out.extend_from_slice(nothing),
+            How::Info(own) => info::merge(out, std::iter::empty(), own, self.version()),
             _ => {
                 if !self.in_place.fallback.write(out, self.version()) {
                     let text: &[u8] = if self.good().next().is_some() {

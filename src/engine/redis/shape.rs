@@ -57,7 +57,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Join | How::Union | How::Newest(_) => {
             matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some()
         }
-        How::Pairs => reply::items(raw).is_some_and(|items| {
+        How::Pairs(_) => reply::items(raw).is_some_and(|items| {
             let len = items.len();
             len == 2 * words_behind(request, 2) && items.skip(1).step_by(2).all(is_number)
         }),
@@ -192,7 +192,7 @@ mod tests {
             &["*1\r\n:1\r\n", "*3\r\n:1\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n$1\r\n0\r\n", "+OK\r\n"],
         );
         check(
-            &How::Pairs,
+            &How::Pairs(Vec::new()),
             &[b"PUBSUB", b"NUMSUB", b"a"],
             &["*2\r\n$1\r\na\r\n:3\r\n", error],
             &["*1\r\n$1\r\na\r\n", "*0\r\n", "*2\r\n$1\r\na\r\n$1\r\n3\r\n", "*3\r\n$1\r\na\r\n:3\r\n:3\r\n"],

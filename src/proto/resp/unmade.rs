@@ -13,7 +13,7 @@ use super::args::Args;
 use super::command::{self, Command, Flags, keys};
 use super::fallback::is_add;
 use super::request::{self, Limits, Parsed, Progress};
-use super::{Version, plan};
+use super::{Version, fallback, plan};
 
 /// Finds the keys that a server has to forget if it did not get these requests: one, or a transaction. `absorbs` says that
 /// their clients were told what a server says that forgets at once, `adds` that this holds for what stores only where nothing
@@ -65,7 +65,8 @@ fn leaves_what_is_there(command: &Command, args: Args<'_>, adds: bool) -> bool {
         "set" if adds && is_add(args) => false,
         "set" => has(&[b"nx", b"ifeq", b"ifne", b"ifdeq", b"ifdne"]),
         "hsetex" => has(&[b"fnx"]),
-        "getex" => args.len() == 2,    // it only reads
+        "getex" => args.len() == 2, // it only reads
+        "bitfield" => fallback::reads_only(args),
         name => name.starts_with('x'), // streams
     }
 }
@@ -145,6 +146,7 @@ mod tests {
             "COPY a b",
             "XDEL k 1-1",
             "GETEX k",
+            "BITFIELD k GET u8 0",
             "EVAL x 1 k",
             "RENAME a b",
             "SUBSCRIBE k",

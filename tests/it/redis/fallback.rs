@@ -17,6 +17,17 @@ const READS: &[&str] = &[
     "BITPOS a 1",
     "BITPOS a 0",
     "BITFIELD_RO a GET u8 0 GET u8 1",
+    "BITFIELD a GET u8 0 get u8 1",
+    "BITFIELD a",
+    "LCS a b IDX",
+    "PUBSUB NUMSUB a b",
+    "PUBSUB NUMSUB",
+    "PUBSUB SHARDNUMSUB a",
+    "SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db a",
+    "SLOWLOG LEN",
+    "SLOWLOG GET",
+    "LATENCY LATEST",
+    "LATENCY HISTORY command",
     "EXISTS a b",
     "TOUCH a b",
     "TTL a",
@@ -385,5 +396,17 @@ fn mget_and_exec_keep_their_shape() {
         }
         let found = ask(&mut client, "EXEC");
         assert_eq!(String::from_utf8_lossy(&found), format!("*12\r\n{expected}"));
+    }
+}
+
+#[test]
+fn info_of_nobody_is_empty() {
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let proxy = Proxy::start(&[nobody], &["redis: true", "on_failure: miss", "auto_eject_hosts: false"]);
+    let mut client = proxy.client();
+    for request in ["INFO memory\r\n", "INFO\r\n"] {
+        assert!(client.ask(request).starts_with('$'), "{request}");
+        client.send("ECHO after\r\n");
+        client.read_through(b"\r\n$5\r\nafter\r\n");
     }
 }

@@ -62,6 +62,10 @@ pub(super) enum Form {
     Added,
     /// Where `BITPOS` would find the bit.
     BitPosition,
+    /// `BITFIELD`: a zero for each field, if it only reads.
+    BitFields,
+    /// `PUBSUB NUMSUB`, which its answer is made of elsewhere: it has the names of the channels.
+    NoChannels,
     /// `LCS`, which has three kinds of answer.
     Lcs,
     /// `LPOS`: with `COUNT` an array.
@@ -113,6 +117,7 @@ enum Answer {
     Zeros,
     MinusTwos,
     Score,
+    NoMatches,
 }
 
 impl Rule {
@@ -199,7 +204,9 @@ impl Form {
                 b"0" => number(Answer::Integer, 0),
                 _ => number(Answer::Integer, -1),
             },
-            Self::Lcs if has(b"idx") => plain(Answer::None),
+            Self::BitFields if reads_only(args) => Self::ZerosOfThree(2).fallback(args),
+            Self::BitFields | Self::NoChannels => plain(Answer::None),
+            Self::Lcs if has(b"idx") => plain(Answer::NoMatches),
             Self::Lcs if has(b"len") => number(Answer::Integer, 0),
             Self::Lcs => plain(Answer::EmptyText),
             Self::Position if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"count")) => {
@@ -208,6 +215,11 @@ impl Form {
             Self::Position => plain(Answer::Null),
         }
     }
+}
+
+/// Whether a `BITFIELD` changes nothing: `BITFIELD key [GET type offset ...]`.
+pub(super) fn reads_only(args: Args<'_>) -> bool {
+    args.len() % 3 == 2 && args.iter().skip(2).step_by(3).all(|word| word.eq_ignore_ascii_case(b"get"))
 }
 
 /// `ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...` to nothing.
@@ -249,6 +261,13 @@ impl Fallback {
             Answer::EmptyText => encode::bulk(out, b""),
             Answer::Ok => encode::simple(out, b"OK"),
             Answer::NoType => encode::simple(out, b"none"),
+            Answer::NoMatches => {
+                encode::map(out, 2, version);
+                encode::bulk(out, b"matches");
+                encode::array(out, 0);
+                encode::bulk(out, b"len");
+                encode::integer(out, 0);
+            }
             Answer::Scan => out.extend_from_slice(b"*2\r\n$1\r\n0\r\n*0\r\n"),
             Answer::Score if version == Version::Resp3 => {
                 out.push(b',');

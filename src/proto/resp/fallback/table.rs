@@ -17,14 +17,16 @@ fn read(name: &str) -> Option<Form> {
         "mget" => Form::Nulls(1),
         "hmget" | "zmscore" | "geohash" => Form::Nulls(2),
         "geopos" => Form::NullArrays(2),
-        "smismember" | "waitaof" => Form::Zeros(2),
+        "smismember" | "waitaof" | "script|exists" => Form::Zeros(2),
         "bitfield_ro" => Form::ZerosOfThree(2),
+        "bitfield" => Form::BitFields,
+        "pubsub|numsub" | "pubsub|shardnumsub" => Form::NoChannels,
         "strlen" | "exists" | "getbit" | "bitcount" | "pfcount" | "hexists" | "hlen" | "hstrlen" | "llen" | "scard"
         | "sismember" | "sintercard" | "zcard" | "zcount" | "zlexcount" | "zintercard" | "xlen" | "dbsize"
-        | "touch" | "pubsub|numpat" | "wait" => Form::Integer(0),
+        | "touch" | "pubsub|numpat" | "wait" | "slowlog|len" | "commandlog|len" | "lastsave" => Form::Integer(0),
         "ttl" | "pttl" | "expiretime" | "pexpiretime" => Form::Integer(-2),
         "httl" | "hpttl" | "hexpiretime" | "hpexpiretime" => Form::MinusTwos(4),
-        "getrange" | "substr" => Form::EmptyText,
+        "getrange" | "substr" | "info" => Form::EmptyText,
         "type" => Form::NoType,
         "hgetall" => Form::EmptyMap,
         "smembers" | "sinter" | "sunion" | "sdiff" => Form::EmptySet,
@@ -54,7 +56,13 @@ fn read(name: &str) -> Option<Form> {
         | "command|info"
         | "function|list"
         | "pubsub|channels"
-        | "pubsub|shardchannels" => Form::EmptyArray,
+        | "pubsub|shardchannels"
+        | "slowlog|get"
+        | "commandlog|get"
+        | "latency|latest"
+        | "latency|history"
+        | "module|list"
+        | "acl|cat" => Form::EmptyArray,
         "command|docs" | "config|get" => Form::EmptyMap,
         "srandmember" | "hrandfield" | "zrandmember" => Form::Counted(2, &[Form::Null, Form::EmptyArray]),
         "lpos" => Form::Position,
