@@ -43,11 +43,13 @@ pub enum Failure {
     NoResources,
     /// The server's response is longer than this program takes: the server has done nothing wrong.
     TooLarge,
+    /// The server turned the connection away: it has as many as it takes (`maxclients`, `-c`).
+    Full,
 }
 
 impl Failure {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Ejected,
         Self::Refused,
         Self::Unreachable,
@@ -67,6 +69,7 @@ impl Failure {
         Self::Stalled,
         Self::NoResources,
         Self::TooLarge,
+        Self::Full,
     ];
 
     /// A word for logs and labels.
@@ -81,6 +84,7 @@ impl Failure {
             Self::TimedOut => "timeout",
             Self::Closed => "closed",
             Self::Reset => "reset",
+            Self::Full => "server_full",
             Self::Protocol => "protocol",
             Self::QueueFull => "queue_full",
             Self::NoMemory => "memory_limit",
@@ -107,6 +111,7 @@ impl fmt::Display for Failure {
             Self::TimedOut => "timed out",
             Self::Closed => "closed by the server",
             Self::Reset => "connection reset",
+            Self::Full => "no more connections taken by the server",
             Self::Protocol => "protocol broken by the server",
             Self::QueueFull => "queue full",
             Self::NoMemory => "memory limit reached",

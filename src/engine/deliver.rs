@@ -72,6 +72,14 @@ pub(super) struct Delivery<'a> {
     outlet: &'a mut dyn Outlet,
 }
 
+/// Whether a server says that it takes no more connections, before it closes this one: Redis at `maxclients`, memcached at
+/// `-c`. Nothing that was asked on it has been looked at.
+#[cold]
+#[inline(never)]
+pub(super) fn is_turned_away(said: &[u8]) -> bool {
+    said.starts_with(b"-ERR max number of clients") || said.starts_with(b"ERROR Too many open connections")
+}
+
 impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
@@ -119,6 +127,9 @@ impl Engine {
     /// A server broke the protocol.
     #[cold]
     fn broken(&mut self, id: LinkId, violation: Violation, now: Instant) {
+        if violation == Violation::Full {
+            return self.fail_link(id, Failure::Full, now);
+        }
         let link = &self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let notice = |suppressed| Notice::Violation { pool, server, violation, suppressed };
@@ -177,6 +188,9 @@ impl Engine {
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
+        if !self.links[id.index()].answered && is_turned_away(input) {
+            return Err(Violation::Full);
+        }
         let mut at = if self.links[id.index()].unwanted > 0 { self.drop_unwanted(id, input.len()) } else { 0 };
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());

@@ -137,7 +137,7 @@ impl Engine {
     pub(super) fn lingers(&self, pool: PoolId, failure: Failure, tickets: &VecDeque<Ticket>, outbox: &Outbox) -> bool {
         let changes = |ticket: &Ticket| !ticket.only_reads() && !outbox.is_unwritten(ticket.start);
         self.config.pools[pool.index()].rejoin != Rejoin::Keep
-            && !matches!(failure, Failure::Closed | Failure::Reset) // the server has done so itself
+            && !matches!(failure, Failure::Closed | Failure::Reset | Failure::Full) // the server has done so itself
             && tickets.iter().any(changes)
     }
 

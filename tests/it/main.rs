@@ -19,6 +19,7 @@ mod demo;
 mod differential;
 mod drain;
 mod files;
+mod full_server;
 mod fuzz;
 mod golden;
 mod health;

@@ -18,7 +18,7 @@ const EVENTS_SHOWN = 30;  // and drawn
 const CAUSES = {
   ejected: 'server out of service', refused: 'connection refused', timeout: 'timed out', closed: 'connection closed',
   reset: 'connection reset', protocol: 'protocol broken', unresolved: 'name does not resolve', no_socket: 'no unix socket',
-  stalled: 'server silent', dedicated_connections: 'dedicated_connections reached', no_resources: 'out of descriptors here',
+  server_full: 'takes no more connections', stalled: 'server silent', dedicated_connections: 'dedicated_connections reached', no_resources: 'out of descriptors here',
 };
 const INSTEAD = { miss: 'answered as misses', error: 'answered with errors', absorb: 'answered as if empty, writes as stored' };
 const SIGNS = { good: '✓', past: '↺', warn: '!', bad: '✕', none: '…' };

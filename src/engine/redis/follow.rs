@@ -368,6 +368,7 @@ impl Engine {
                 | Failure::TimedOut
                 | Failure::Closed
                 | Failure::Reset
+                | Failure::Full
                 | Failure::Protocol
                 | Failure::Stalled
         );

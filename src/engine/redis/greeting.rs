@@ -6,6 +6,7 @@
 
 use super::Flavor;
 use crate::config::model::RedisSettings;
+use crate::engine::deliver::is_turned_away;
 use crate::engine::link::LinkId;
 use crate::engine::stall::Often;
 use crate::engine::{Engine, Notice};
@@ -132,6 +133,7 @@ impl Engine {
                 link.greeting = None;
                 self.link_opened(id, now);
             }
+            Err((_, text)) if is_turned_away(&text) => self.fail_link(id, Failure::Full, now),
             Err((term, text)) => {
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
                 self.tell_seldom(Often::Denied, (pool, server), now, |suppressed| Notice::Denied {

@@ -86,6 +86,7 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         // Here twemproxy says "unknown".
         Failure::Closed => b"SERVER_ERROR Connection closed by server\r\n",
         Failure::Reset => b"SERVER_ERROR Connection reset by peer\r\n",
+        Failure::Full => b"SERVER_ERROR server takes no more connections\r\n",
         Failure::Protocol => b"SERVER_ERROR Invalid argument\r\n",
         Failure::QueueFull => b"SERVER_ERROR proxy queue full\r\n",
         Failure::NoMemory => b"SERVER_ERROR proxy out of memory\r\n",

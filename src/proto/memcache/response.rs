@@ -30,6 +30,8 @@ pub enum Violation {
     TooLong,
     /// A response that nobody asked for.
     Unsolicited,
+    /// In place of the first response, that the server takes no more connections. It closes this one.
+    Full,
 }
 
 /// What a complete response line says, for counters and policies.

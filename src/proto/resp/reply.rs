@@ -377,7 +377,7 @@ pub enum Trouble {
 }
 
 /// The errors that tell of a server's own trouble, by their first word. All others are about the request.
-const TROUBLES: [(&[u8], Trouble); 10] = [
+const TROUBLES: [(&[u8], Trouble); 11] = [
     (b"OOM", Trouble::Memory),
     (b"LOADING", Trouble::Unready),
     (b"BUSY", Trouble::Unready),
@@ -388,6 +388,7 @@ const TROUBLES: [(&[u8], Trouble); 10] = [
     (b"MISCONF", Trouble::ReadOnly),
     (b"NOREPLICAS", Trouble::ReadOnly),
     (b"NOAUTH", Trouble::Denied),
+    (b"DENIED", Trouble::Denied), // "protected mode", before it closes the connection
 ];
 
 /// What an error reply says of the server; `None` when it is about the request, or no error.
