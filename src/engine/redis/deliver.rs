@@ -64,6 +64,11 @@ impl Engine {
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
         let response = &input[..len];
+        if !self.links[id.index()].scripts.doubts.is_empty()
+            && let Some(step) = self.script_exists(id, ticket, response, to)
+        {
+            return step;
+        }
         if ticket.is(Ticket::PART) && !self.part_fits(id, ticket, response) {
             return Step::Broken(Violation::UnexpectedLine);
         }
@@ -71,7 +76,7 @@ impl Engine {
         if status == Status::Absent && ticket.is(Ticket::WAITS) && self.follow(id, ticket) {
             return Step::Used(len);
         }
-        if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket) {
+        if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket, response) {
             return Step::Used(len);
         }
         self.finish(id, [response, b""], status, to)

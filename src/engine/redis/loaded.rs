@@ -4,9 +4,10 @@
 //! that is known here is loaded before it is asked for by its name. What a connection has been given its server has: one
 //! that is started anew loses its connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::input::{Call, Outcome};
+use super::script::Doubt;
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
 use crate::engine::link::LinkId;
@@ -24,6 +25,8 @@ pub(crate) struct Loaded {
     texts: BTreeMap<u64, Text>,
     /// How often servers had been made to forget their scripts when these were asked for.
     flushes: u64,
+    /// Requests of which it is asked whether the server has their script, in the order of the questions.
+    pub(super) doubts: VecDeque<Doubt>,
 }
 
 /// Where the text of a script is.
@@ -73,7 +76,7 @@ impl Engine {
         let version = self.scripts.version();
         let pool = self.links[id.index()].pool;
         let flushes = self.scripts.flushes();
-        let Loaded { texts: known, flushes: seen } = &mut self.links[id.index()].scripts;
+        let Loaded { texts: known, flushes: seen, .. } = &mut self.links[id.index()].scripts;
         if *seen != flushes {
             *seen = flushes;
             known.clear();

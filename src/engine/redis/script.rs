@@ -3,7 +3,8 @@
 //! A server need not know a script that another one was given, or that it was given before it was started anew. So the
 //! script goes in front of the first request for it on each connection, if it has passed through this program before.
 //! A server that has been made to forget it meanwhile says `NOSCRIPT`: then the request is sent again with the script
-//! itself, unless its client has sent more behind it, which must not be overtaken.
+//! itself, unless its client has sent more behind it, which must not be overtaken. A script can say `NOSCRIPT` as well,
+//! of another one or of its own accord, when it has done its work: so the server is asked first whether it has it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +15,11 @@ use sha1::{Digest, Sha1};
 use super::input::{Call, Outcome};
 use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::deliver::{Delivery, Step};
+use crate::engine::link::{Link, LinkId, Ticket};
 use crate::engine::session::SessionId;
 use crate::outcome;
+use crate::proto::memcache::response::Status;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::{encode, request};
 use crate::time::Instant;
@@ -130,9 +133,10 @@ impl Engine {
         }
     }
 
-    /// A server does not know a script: sends the request again with the script in it, if it is known here and the client
-    /// has sent nothing behind it to this server: that would be overtaken.
-    pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket) -> bool {
+    /// A server does not know a script, or the script says so: asks which, if the script is known here and the client has
+    /// sent nothing behind it to this server.
+    #[cold]
+    pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket, said: &[u8]) -> bool {
         let link = &mut self.links[id.index()];
         if ticket.session == Ticket::NOBODY || ticket.replies != 1 {
             return false;
@@ -146,8 +150,7 @@ impl Engine {
             _ => return false,
         };
         link.scripts.forget(args.get(1));
-        let of_client = |other: &Ticket| (other.session, other.generation) == (ticket.session, ticket.generation);
-        if link.in_flight.iter().skip(1).any(of_client) {
+        if link.is_followed(ticket) {
             return false;
         }
         let Some(text) = self.scripts.find(link.pool, args.get(1)) else { return false };
@@ -155,8 +158,39 @@ impl Engine {
         (words[0], words[1]) = (name, &text);
         let mut request = Vec::new();
         encode::command(&mut request, words.into_iter());
-        let now = link.heard;
+        let mut question = Vec::new();
+        encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
+        let doubt = Doubt { of: (ticket.session, ticket.generation, ticket.number), request, said: said.to_vec() };
+        self.links[id.index()].scripts.doubts.push_back(doubt);
+        self.ask_instead(id, ticket, &question);
+        true
+    }
+
+    /// Whether a server has the script that the front ticket is about: it is sent again if not, else what was said is the
+    /// answer. `None` when that was not asked.
+    #[cold]
+    pub(super) fn script_exists(
+        &mut self,
+        id: LinkId,
+        ticket: Ticket,
+        reply: &[u8],
+        to: &mut Delivery<'_>,
+    ) -> Option<Step> {
         let link = &mut self.links[id.index()];
+        let of = (ticket.session, ticket.generation, ticket.number);
+        let doubt = link.scripts.doubts.pop_front_if(|doubt| doubt.of == of)?;
+        if reply == b"*1\r\n:0\r\n" && !link.is_followed(ticket) {
+            self.ask_instead(id, ticket, &doubt.request);
+            return Some(Step::Used(reply.len()));
+        }
+        Some(self.finish(id, [&doubt.said, b""], Status::Error, to).using(reply.len()))
+    }
+
+    /// The front ticket's request has been answered, to this program alone; its client waits for the answer to another.
+    fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
+        let link = &mut self.links[id.index()];
+        let (now, end) = (link.heard, link.front_end());
+        link.cursor.scan = None;
         link.pop();
         link.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
@@ -164,10 +198,29 @@ impl Engine {
         self.leave_link(id, ticket);
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
-        outbox.tail().extend_from_slice(&request);
+        outbox.tail().extend_from_slice(request);
+        // Never on another connection, where it is not known what was asked.
         self.push_ticket(id, Ticket { start, marks: ticket.marks | Ticket::RESENT, ..ticket }, now);
-        true
     }
+}
+
+impl Link {
+    /// Whether the client of the front ticket has sent more behind it.
+    fn is_followed(&self, ticket: Ticket) -> bool {
+        let of_client = |other: &Ticket| (other.session, other.generation) == (ticket.session, ticket.generation);
+        self.in_flight.iter().skip(1).any(of_client)
+    }
+}
+
+/// A request for a script that was answered with `NOSCRIPT`.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    /// Its client, and its number there.
+    of: (u32, u32, u32),
+    /// The same with the script in it.
+    request: Vec<u8>,
+    /// What was answered.
+    said: Vec<u8>,
 }
 
 /// The scripts that a worker has noted for all, by a hash of the pool and the text.

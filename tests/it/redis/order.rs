@@ -99,8 +99,10 @@ fn another_clients_requests_do_not_keep_a_script_from_being_loaded() {
     other.send(request(&["GET", "k"]));
     server.receive(request(&["GET", "k"]));
     server.answer(format!("$40\r\n{name}\r\n-NOSCRIPT it was flushed\r\n"));
+    server.receive(request(&["SCRIPT", "EXISTS", name]));
+    server.answer("$1\r\na\r\n*1\r\n:0\r\n");
     server.receive(request(&["EVAL", load, "1", "k"]));
-    server.answer("$1\r\na\r\n:1\r\n");
+    server.answer(":1\r\n");
     assert_eq!((other.line(), other.line()), ("$1".to_owned(), "a".to_owned()));
     assert_eq!(client.line(), ":1");
 }

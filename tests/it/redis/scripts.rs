@@ -108,3 +108,18 @@ fn a_change_of_scripts_that_one_server_did_not_get_is_told_where_failures_are() 
         assert_eq!(answer.starts_with("-ERR"), policy == "error", "nobody knows whether there is none: {answer}");
     }
 }
+
+#[test]
+fn a_script_that_says_noscript_itself_is_carried_out_once() {
+    let server = Process::redis();
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    let mut client = proxy.client();
+    let text = "NOSCRIPT No matching script. Please use EVAL.";
+    let script = format!("redis.call('incr',KEYS[1]) return redis.error_reply('{text}')");
+    assert_eq!(client.ask(format!("SCRIPT LOAD \"{script}\"\r\n")), "$40");
+    let name = client.line();
+    for count in 1..4 {
+        assert_eq!(client.ask(format!("EVALSHA {name} 1 k\r\n")), format!("-{text}"));
+        assert_eq!(client.ask("INCRBY k 0\r\n"), format!(":{count}"));
+    }
+}

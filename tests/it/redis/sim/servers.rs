@@ -221,6 +221,10 @@ impl World {
                 }
                 encode::simple(out, b"OK");
             }
+            b"SCRIPT" if words[1] == b"EXISTS" => {
+                encode::array(out, 1);
+                encode::integer(out, self.nodes[server].scripts.contains(&words[2]).into());
+            }
             b"SCRIPT" => {
                 let known = SCRIPTS.iter().find(|(text, _)| text.as_bytes() == words[2]).expect("a script");
                 self.nodes[server].scripts.insert(known.1.into());
