@@ -8,5 +8,19 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    keep_little();
     softmiss::cli::main()
+}
+
+/// Bytes of an allocation that jemalloc takes from a place of its own for large ones (its `oversize_threshold`).
+const LARGE: usize = 8 << 20;
+
+/// Has the allocator give back large pieces as soon as they are free, and all others within seconds.
+///
+/// jemalloc decides about the large ones when the first of them is asked for: it gives them back at once unless threads
+/// of its own see to that, which give back everything in the course of ten seconds. So the threads come second.
+fn keep_little() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    // Without them, what is free is given back when something else is allocated.
+    let _ = tikv_jemalloc_ctl::background_thread::write(true);
 }

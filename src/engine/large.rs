@@ -48,6 +48,22 @@ pub enum Room<'a> {
     Here(&'a mut Vec<u8>),
 }
 
+/// What is allocated with this size or more, the allocator gives back to the system as soon as it is free
+/// (`oversize_threshold` of jemalloc). What has grown to it where it stood is kept for ten seconds.
+const GIVEN_BACK: usize = 8 << 20;
+
+/// Makes room for so many bytes behind a message, and no more.
+pub(super) fn enlarge(message: &mut Vec<u8>, more: usize) {
+    let wanted = message.len() + more;
+    if wanted >= GIVEN_BACK && message.capacity() < wanted {
+        let mut larger = Vec::with_capacity(wanted);
+        larger.extend_from_slice(message);
+        *message = larger;
+    } else {
+        message.reserve_exact(more);
+    }
+}
+
 /// Buffers that large values have been in, for the next ones: their pages are there.
 #[derive(Debug)]
 pub(super) struct Stock {
@@ -111,7 +127,7 @@ impl Stock {
                     larger.extend_from_slice(message);
                     self.put(std::mem::replace(message, larger));
                 }
-                None => message.reserve_exact(grown),
+                None => enlarge(message, grown),
             }
         }
         if message.capacity() - message.len() > wanted + BEHIND {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::deadline::Timer;
-use super::large::LARGE;
+use super::large::{LARGE, enlarge};
 use super::link::{Link, LinkId};
 use super::session::SessionId;
 use crate::failure::Failure;
@@ -129,7 +129,7 @@ pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
 pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
     let (len, more) = (message.len(), bytes.len());
     if message.capacity() - len < more && len + more > LARGE {
-        message.reserve_exact(growth(len, more, most));
+        enlarge(message, growth(len, more, most));
     }
     message.extend_from_slice(bytes);
 }

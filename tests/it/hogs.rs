@@ -267,6 +267,21 @@ fn large_values_of_many_writers_get_through_one_after_the_other() {
 }
 
 #[test]
+fn large_values_one_after_the_other_leave_nothing_behind() {
+    let stage = Stage::new(128);
+    let mut client = stage.redis_client();
+    for megabytes in (20..=50).step_by(5) {
+        let value = "v".repeat(megabytes << 20);
+        client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nl\r\n${}\r\n", value.len()));
+        client.send(&value);
+        assert_eq!(client.ask("\r\n"), "+OK", "{megabytes} MB");
+        assert_eq!(client.ask("GET l\r\n"), format!("${}", value.len()));
+        assert!(client.read(value.len() + 2).starts_with(value.as_bytes()));
+    }
+    stage.within_limit("one client with values of 20 to 50 MB");
+}
+
+#[test]
 fn a_reply_that_does_not_fit_is_dropped_and_its_connection_goes_on() {
     // The server makes each of these replies in one go, and says nothing to anybody meanwhile.
     let stage = Stage::with_timeout(16, 30_000);
