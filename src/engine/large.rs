@@ -9,6 +9,7 @@
 use super::degrade::Asked;
 use super::input::Outcome;
 use super::link::{LinkId, LinkState};
+use super::memory;
 use super::session::SessionId;
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};
@@ -291,8 +292,8 @@ impl Engine {
         if link.cursor.scan.is_some_and(|scan| scan.holds_more()) {
             // So much is missing at the least. Room that grows by little at a time is moved at every turn; room for more than
             // the whole may have is of no use.
-            let len = link.partial.len();
-            missing = missing.max(len.min(self.reply_room(link).saturating_sub(len + BEHIND)));
+            let (len, most) = (link.partial.len(), self.reply_room(link).saturating_sub(BEHIND));
+            missing = missing.max(memory::growth(len, 0, most).min(most.saturating_sub(len)));
         }
         self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
         self.charge_link(id);

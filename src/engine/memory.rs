@@ -124,7 +124,7 @@ pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
     grow_to(message, bytes, usize::MAX);
 }
 
-/// As [`grow`], of a message that may come to `most` bytes: no room is made for more.
+/// As [`grow`], of a message that may come to `most` bytes: hardly any room is made for more.
 #[inline]
 pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
     let (len, more) = (message.len(), bytes.len());
@@ -134,11 +134,12 @@ pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
     message.extend_from_slice(bytes);
 }
 
-/// By how much a message of `len` bytes is made larger for `more` of them: to twice of it, up to `most`, and by a part of it
-/// from there on.
+/// By how much a message of `len` bytes is made larger for `more` of them: to twice of it, up to half of `most`, then to
+/// `most`, and by a part of it from there on. So it is never moved to `most` from a place that is nearly as large.
 #[inline]
 pub(super) fn growth(len: usize, more: usize, most: usize) -> usize {
-    more.max(len.min(most.saturating_sub(len))).max(len / 16)
+    let aim = if len < most / 2 { (2 * len).min(most / 2) } else { most };
+    more.max(aim.saturating_sub(len)).max(len / 16)
 }
 
 impl Engine {

@@ -45,12 +45,17 @@ fn who_holds_little_is_served_while_others_are_above_the_limit() {
 
 #[test]
 fn a_message_gets_room_to_double_but_no_more_than_it_may_have() {
-    let mut message = vec![0; 3 << 20];
-    grow_to(&mut message, &[0; 64], 8 << 20);
-    assert_eq!(message.capacity(), 6 << 20);
-    message.resize(6 << 20, 0);
-    grow_to(&mut message, &[0; 64], 8 << 20);
-    assert_eq!(message.capacity(), 8 << 20);
+    let mut message = vec![0; 1 << 20];
+    for megabytes in [2, 4, 8] {
+        grow_to(&mut message, &[0; 64], 8 << 20);
+        assert_eq!(message.capacity(), megabytes << 20);
+        message.resize(message.capacity(), 0);
+    }
+    for from in [3 << 20, 7 << 19] {
+        let mut message = vec![0; from];
+        grow_to(&mut message, &[0; 64], 8 << 20);
+        assert_eq!(message.capacity(), 4 << 20, "half of it first");
+    }
 }
 
 #[test]
