@@ -171,6 +171,21 @@ impl Engine {
         });
     }
 
+    /// Notes the keys of a request to Redis that is sent nowhere, each with its server. Those that are not known are empty.
+    #[cold]
+    pub(super) fn owe_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
+        let Some((pool, flavor)) = self.session_ref(id).map(|session| (session.pool, session.flavor())) else { return };
+        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        unmade::keys(request, absorbs, self.grants_add(pool), |key| {
+            let server = self.pools[pool.index()].ring.route(key, 0);
+            if let Some(server) = server.filter(|server| !key.is_empty() && self.is_owed(pool, *server)) {
+                let link = self.link_of(pool, id, server, now);
+                self.owe_on(link, OwedKey { database: Some(flavor.database), key: key.into(), base64: false }, now);
+                self.pay_soon(link, now);
+            }
+        });
+    }
+
     /// Has a server forget a key. If its writes take a link on which something is under way, the payment has to come behind
     /// that.
     fn owe_on(&mut self, link: LinkId, key: OwedKey, now: Instant) {

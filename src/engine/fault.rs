@@ -87,7 +87,7 @@ impl Engine {
         link.unwanted = 0;
         // What is sent again has to come behind what is paid, and this is paid anew.
         let was_paying = !std::mem::take(&mut link.payments).is_empty();
-        link.behind = 0;
+        (link.behind, link.step) = (0, Default::default());
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     /// Fails whatever a link holds that is not connected.
-    fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
+    pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));

@@ -171,14 +171,17 @@ pub(crate) enum Purpose {
     Spare,
 }
 
-/// How far an ejected server has come; the steps between the first and the last are for `rejoin: flush` and `safe`.
+/// How far an ejected server has come, or one that is in the ring and owed something; the steps between the first and the last are for `rejoin: flush` and `safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ProbeStep {
     /// It is asked whether it is there.
     #[default]
     Ask,
-    /// It is there, and given time to come to the end of what it was asked on older connections.
+    /// It is there, and given time to come to the end of what it was asked on older connections. One that is in the ring is
+    /// asked whether it is there.
     Settle,
+    /// One that is in the ring has said so, at this time, and has older connections to come to the end of.
+    Heard(Instant),
     /// It has not come to that end, so they were reset at this time.
     Reset(Instant),
     /// It is asked who it is.

@@ -44,6 +44,9 @@ impl Engine {
             }
             return;
         }
+        if !self.is_settled(pool, server, now) {
+            self.abandon(id, Failure::Stalled, now); // it must not be asked anything in front of the flush
+        }
         let link = &mut self.links[id.index()];
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
@@ -69,6 +72,10 @@ impl Engine {
         if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
+        if link.purpose != Purpose::Probe && !self.may_pay(id, now) {
+            return false;
+        }
+        let link = &self.links[id.index()];
         let Due { flush, databases, keys, up_to } = self.board.due(pool, server, link.behind, most);
         let is_redis = self.is_redis(id);
         if flush {

@@ -85,6 +85,10 @@ impl Engine {
             }
             Verb::Stats => self.identified(id, response, now),
             Verb::Query if ticket.is(Ticket::WAITS) => self.heard_of_waiting(id, ticket, response),
+            Verb::Version if link.purpose == Purpose::Traffic && link.step == ProbeStep::Settle => {
+                self.links[id.index()].step = ProbeStep::Heard(now);
+                self.arm_link(id, now + LOOK);
+            }
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
                 if status == Status::Done {
                     self.probe_paid(id, now);
@@ -103,6 +107,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let (pool, server, answered) = (link.pool, link.server, link.heard);
         let since = match link.step {
+            _ if link.purpose != Purpose::Probe => return,
             ProbeStep::Settle => answered,
             ProbeStep::Reset(at) => at,
             ProbeStep::Pay => return self.probe_paid(id, now),
@@ -116,10 +121,7 @@ impl Engine {
             if now < answered + LINGER_LIMIT {
                 return self.arm_link(id, now + LOOK);
             }
-            self.links[id.index()].step = ProbeStep::Reset(now);
-            self.board.end_lingering(pool, server);
-            self.effects.push_back(Effect::News);
-            self.effects.push_back(Effect::Notice(Notice::Unfinished { pool, server, connections: left }));
+            self.wait_no_longer(id, left, now);
             return self.arm_link(id, now + SETTLING);
         }
         if self.is_safe(pool) {
@@ -130,6 +132,51 @@ impl Engine {
         if !self.pay(id, BATCH, now) {
             self.probe_paid(id, now);
         }
+    }
+
+    /// A server has not come to the end of connections in time: they are reset.
+    fn wait_no_longer(&mut self, id: LinkId, left: usize, now: Instant) {
+        let (pool, server) = self.link_server(id);
+        self.links[id.index()].step = ProbeStep::Reset(now);
+        self.board.end_lingering(pool, server, now);
+        self.effects.push_back(Effect::News);
+        self.effects.push_back(Effect::Notice(Notice::Unfinished { pool, server, connections: left }));
+    }
+
+    /// Whether a server has come to the end of all connections that were given up, or will not carry out anything more of
+    /// them.
+    pub(super) fn is_settled(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        let is_recent = |ended: Instant| now < ended + SETTLING;
+        self.board.lingering(pool, server) == 0 && !self.board.lingering_ended(pool, server).is_some_and(is_recent)
+    }
+
+    /// Whether a server that is in the ring may be paid on a connection: not before it is settled, or what it was asked
+    /// earlier could come behind the payment. If it is not, that is looked at again.
+    pub(super) fn may_pay(&mut self, id: LinkId, now: Instant) -> bool {
+        let link = &self.links[id.index()];
+        let (pool, server, step) = (link.pool, link.server, link.step);
+        if self.is_settled(pool, server, now) {
+            if step != ProbeStep::Ask {
+                self.links[id.index()].step = ProbeStep::Ask;
+            }
+            return true;
+        }
+        if link.state != LinkState::Up || link.purpose != Purpose::Traffic {
+            return false;
+        }
+        let left = self.board.lingering(pool, server);
+        match step {
+            _ if left == 0 => {}
+            // Its time to come to their end starts with its first word.
+            ProbeStep::Ask => {
+                self.links[id.index()].step = ProbeStep::Settle;
+                self.ask_version(id, now);
+            }
+            ProbeStep::Heard(at) if now >= at + LINGER_LIMIT => self.wait_no_longer(id, left, now),
+            _ => {}
+        }
+        self.arm_link(id, now + LOOK);
+        false
     }
 
     /// Whether a connection that is given up with these requests in flight is not closed before the server has come to
@@ -144,6 +191,12 @@ impl Engine {
     /// A server has come to the end of a connection to it that was waited for, or will not.
     pub fn link_ended(&mut self, pool: PoolId, server: ServerId) {
         self.board.ended(pool, server);
+        let now = self.now;
+        if self.board.owes(pool, server) && self.is_settled(pool, server, now) {
+            for link in self.pools[pool.index()].links[server.index()].clone() {
+                self.pay_open(link, now);
+            }
+        }
     }
 
     /// An ejected server has answered well all that it was asked so far: the next step.

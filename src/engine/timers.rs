@@ -86,10 +86,10 @@ impl Engine {
             return self.fail_link(id, Failure::TimedOut, now);
         }
         let (pool, server) = (link.pool, link.server);
-        let silent_since = link.heard;
         let state = link.state;
         self.pay_open(id, now);
         let link = &self.links[id.index()];
+        let silent_since = link.heard; // it has its time from now on to answer what is paid
         if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
             return; // what is asked there takes as long as it takes, and nobody else needs it
         }

@@ -61,6 +61,8 @@ struct Entry {
     lingering: AtomicUsize,
     /// That is not waited for any longer.
     ends_lingering: AtomicBool,
+    /// Since when, the last time, in nanoseconds; 0: it always was.
+    lingering_ended: AtomicU64,
     /// For how long it has stood still of late and then gone on, in nanoseconds, and until when that is remembered.
     pause: AtomicU64,
     pause_until: AtomicU64,
@@ -144,6 +146,7 @@ impl Board {
                 connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
                 lingering: AtomicUsize::new(0),
                 ends_lingering: AtomicBool::new(false),
+                lingering_ended: AtomicU64::new(0),
                 pause: AtomicU64::new(0),
                 pause_until: AtomicU64::new(0),
             };
@@ -426,9 +429,18 @@ impl Board {
         self.entry(pool, server).lingering.load(Ordering::Acquire)
     }
 
+    /// When they were last reset because the server did not come to their end, if they ever were.
+    #[must_use]
+    pub fn lingering_ended(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        let at = self.entry(pool, server).lingering_ended.load(Ordering::Acquire);
+        (at > 0).then(|| Instant::from_nanos(at))
+    }
+
     /// Their end is waited for no longer: each worker is to reset its own.
-    pub fn end_lingering(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).ends_lingering.store(true, Ordering::Release);
+    pub fn end_lingering(&self, pool: PoolId, server: ServerId, now: Instant) {
+        let entry = self.entry(pool, server);
+        entry.lingering_ended.store(now.as_nanos(), Ordering::Release);
+        entry.ends_lingering.store(true, Ordering::Release);
         self.version.fetch_add(1, Ordering::Release);
     }
 

@@ -1,6 +1,8 @@
 //! What is sent again when a connection dies, and what is not because its client has sent more behind it.
 
-use super::support::script::{Stage, show};
+use std::time::{Duration, Instant};
+
+use super::support::script::{Mock, Stage, show};
 
 /// A server that has answered something, so that the connection is known to be good.
 fn stage(more: &[&str]) -> Stage {
@@ -90,4 +92,49 @@ fn reads_are_sent_again_that_nothing_of_their_clients_has_overtaken() {
     assert_eq!(other.line(), "NOT_STORED");
     let expected = b"NOT_STORED\r\nVALUE k 0 1\r\nb\r\nEND\r\nVA 1\r\nb\r\n";
     assert_eq!(show(&stage.client.read(expected.len())), show(expected));
+}
+
+/// A server in the ring that went silent with a write under way. What it has of the connection that was given up it may
+/// carry out when it goes on, so it is not made to forget the key before it has come to that connection's end.
+fn lingering() -> (Stage, Mock) {
+    let mut stage = Stage::start(1, &["timeout: 150", "rejoin: safe", "on_eject: hold", "stall_detection: false"]);
+    stage.client.send("get warm\r\n");
+    stage.servers[0].receive("get warm\r\nstats\r\n");
+    stage.servers[0].answer("END\r\nSTAT pid 7\r\nSTAT uptime 100\r\nEND\r\n");
+    assert_eq!(stage.client.line(), "END");
+    stage.client.send("set k 0 0 3\r\nold\r\n");
+    stage.servers[0].receive("set k 0 0 3\r\nold\r\n");
+    let mut next = stage.servers[0].twin();
+    assert_eq!(stage.client.line(), "NOT_STORED");
+    // The connection is given up, and another one opened.
+    next.receive("version\r\n");
+    next.answer("VERSION 1.6.0\r\n");
+    (stage, next)
+}
+
+#[test]
+fn a_key_is_not_paid_before_the_server_has_come_to_the_end_of_older_writes_of_it() {
+    let (mut stage, mut next) = lingering();
+    for _ in 0..3 {
+        stage.client.send("get k\r\n");
+        assert_eq!(stage.client.line(), "END", "nothing is asked in front of the payment");
+    }
+    stage.servers[0].close();
+    next.receive("delete k\r\n");
+    next.answer("DELETED\r\n");
+    stage.client.send("get k\r\n");
+    next.receive("get k\r\n");
+    next.answer("END\r\n");
+    assert_eq!(stage.client.line(), "END");
+}
+
+#[test]
+fn a_server_that_does_not_come_to_the_end_is_paid_all_the_same() {
+    let (mut stage, mut next) = lingering();
+    stage.proxy = stage.proxy.expect_log("leaves connections open that were given up");
+    let started = Instant::now();
+    next.receive("delete k\r\n");
+    next.answer("DELETED\r\n");
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+    stage.servers[0].wait_for_close();
 }

@@ -64,16 +64,16 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
     let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
     let request =
         |words: &[&str]| format!("*{}\r\n{}", words.len(), words.iter().map(|word| bulk(word)).collect::<String>());
-    let cases: [(&str, &[&str], &str); 7] = [
-        ("miss", &["SET", "k", &value], "$-1\r\n"),
-        ("miss", &["SET", "k", &value, "EX", "10"], "$-1\r\n"),
-        ("miss", &["PUBLISH", "c", &value], ":0\r\n"),
-        ("miss", &["MSET", "k", &value, "l", "1"], "$-1\r\n"),
-        ("absorb", &["SET", "k", &value], "+OK\r\n"),
-        ("absorb", &["SET", "k", &value, "NX"], "$-1\r\n"),
-        ("miss", &["GETEX", &value], "$-1\r\n"),
+    let cases: [(&str, &[&str], &str, &[&str]); 7] = [
+        ("miss", &["SET", "k", &value], "$-1\r\n", &["k"]),
+        ("miss", &["SET", "k", &value, "EX", "10"], "$-1\r\n", &["k"]),
+        ("miss", &["PUBLISH", "c", &value], ":0\r\n", &[]),
+        ("miss", &["MSET", "k", &value, "l", "1"], "$-1\r\n", &["k"]),
+        ("absorb", &["SET", "k", &value], "+OK\r\n", &["k"]),
+        ("absorb", &["SET", "k", &value, "NX"], "$-1\r\n", &["k"]),
+        ("miss", &["GETEX", &value], "$-1\r\n", &[]),
     ];
-    for (policy, words, answer) in cases {
+    for (policy, words, answer, forgotten) in cases {
         let mut engine = engine_with(16, &format!("redis: true\n  on_failure: {policy}"));
         let client = engine.client_connected(PoolId(0));
         let now = Instant::from_nanos(1_000_000_000);
@@ -82,6 +82,10 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         engine.client_data(client, begun, now);
         assert!(engine.refuse_large(client, now), "{policy} {}", words[0]);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
+        // What is behind the argument is not known: whether there is a condition, and further keys.
+        let owed = engine.board.due(PoolId(0), ServerId(0), 0, 9).keys;
+        let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
+        assert_eq!(owed, forgotten, "{policy} {}", words[0]);
         engine.client_data(client, rest, now);
         engine.client_data(client, b"PING\r\n", now);
         let told = String::from_utf8_lossy(engine.client_output(client)).into_owned();

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Class;
 use crate::proto::resp::request::{self, Limits, Parsed, Progress, Swallow};
+use crate::proto::verb::Verb;
 use crate::time::Instant;
 
 /// Arguments behind the large one, at most: where there are more, not even empty ones are made in their place.
@@ -54,6 +55,9 @@ impl Engine {
         }
         self.begin_request(plan.asks);
         self.count_request(pool);
+        if asked.verb == Verb::Command {
+            self.owe_by_keys(id, call.raw, self.now);
+        }
         self.answer_degraded(id, asked, None, Failure::NoMemory);
         true
     }
