@@ -113,7 +113,9 @@ fn heard_in(exiles: &[Exile], server: &Server, hiccup: Duration, holds_packets_b
     });
     // The proxy's own: probes, and what it owes a server before that may serve again.
     let own = |line: &str| {
-        ["version", "flush_all", "stats", "md ", "delete ", "PING", "SELECT", "DEL"].iter().any(|own| line.starts_with(own))
+        ["version", "flush_all", "stats", "md ", "delete ", "PING", "SELECT", "DEL"]
+            .iter()
+            .any(|own| line.starts_with(own))
     };
     let others = in_exile.filter(|heard| !own(&heard.line)).cloned().collect();
     // The probe that ends an exile may be written down a little later than that.
