@@ -8,7 +8,7 @@ use softmiss::proto::resp::reply::{self, Reply, Scan, Scanned};
 use super::client::{Asked, Pending};
 use super::memcache;
 use super::plan::TIMEOUT;
-use super::store::{Node, Serial, brief};
+use super::store::{Node, Serial, Write, brief};
 use super::world::{MS, World};
 use super::{show, text};
 
@@ -212,7 +212,9 @@ impl World {
                 self.count("locks");
             }
             (Asked::SetNx(_), Reply::Null) | (Asked::SetNxCount(_), Reply::Integer(0)) => {}
-            (Asked::Set(_), Reply::Null) if !self.exact && self.plan.pools[pool].on_failure == OnFailure::Miss => {}
+            (Asked::Set(serial), Reply::Null) if !self.exact && self.plan.pools[pool].on_failure == OnFailure::Miss => {
+                self.told_in_place(*serial);
+            }
             (Asked::Flush(number), Reply::Simple(b"OK")) => {
                 self.ledger.flushes[*number].done = Some(self.ledger.tick);
             }
@@ -266,7 +268,7 @@ impl World {
             Asked::Stored(serial) if frame == b"STORED\r\n" => {
                 self.done(at, *serial, self.plan.pools[self.customers[at].pool].on_failure == OnFailure::Absorb)?;
             }
-            Asked::Stored(_) if frame == b"NOT_STORED\r\n" && !errors => {}
+            Asked::Stored(serial) if frame == b"NOT_STORED\r\n" && !errors => self.told_in_place(*serial),
             _ => return Err(format!("{} is no answer", show(frame))),
         }
         Ok(())
@@ -282,7 +284,57 @@ impl World {
         }
         let key = (write.database, write.key.clone());
         self.customers[at].own.insert(key, serial);
+        if absorbed {
+            self.told_in_place(serial);
+        }
         Ok(())
+    }
+
+    /// A client is told something of its writing in a server's place, unless a server has stored it all the same.
+    fn told_in_place(&mut self, serial: Serial) {
+        let write = &self.ledger.writes[serial];
+        if write.stored.is_none() && write.guards.is_empty() {
+            let key = (write.pool, write.database, write.key.clone());
+            self.ledger.in_place.entry(key).or_default().push(serial);
+            self.count("told in place");
+        }
+    }
+
+    /// Whether a value is read that a client was told to be replaced, though that never reached the server. If it may have,
+    /// and its connection is over, nobody knows.
+    fn check_replaced(&mut self, pending: &Pending, read: Serial, home: usize) -> Result<(), String> {
+        let (writes, node) = (&self.ledger.writes, &self.nodes[home]);
+        let Write { pool, database, ref key, stored: Some((stored, place)), .. } = writes[read] else { return Ok(()) };
+        let Some(candidates) = self.ledger.in_place.get(&(pool, database, key.clone())) else { return Ok(()) };
+        let lost = candidates.iter().copied().find(|serial| {
+            let write = &writes[*serial];
+            let before = write.told.is_some_and(|(told, _)| told < pending.tick) && stored < write.drawn;
+            before && write.stored.is_none() && place == home && !node.was_out(write.drawn) && node.ended < write.drawn
+        });
+        let Some(serial) = lost else { return Ok(()) };
+        self.count("replaced and read");
+        if self.is_under_way(serial, home) {
+            return Ok(());
+        }
+        let (old, new) = (&self.ledger.writes[read], &self.ledger.writes[serial]);
+        Err(format!("what was answered in a server's place is read as before: {old:?} and not {new:?}"))
+    }
+
+    /// Whether a writing may be on its way to a server still.
+    fn is_under_way(&mut self, serial: Serial, server: usize) -> bool {
+        let text = format!("|{serial}|").into_bytes();
+        let has = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        if self.connecting.iter().any(|(_, to)| *to == server) {
+            return true;
+        }
+        let connections = self.connections.iter().filter(|one| one.server == server);
+        for connection in connections {
+            let (link, epoch) = connection.id;
+            if has(&connection.there) || has(self.engine.link_output(link, epoch)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Where a key may have been looked for since `tick`.
@@ -320,6 +372,10 @@ impl World {
         };
         self.count("hits");
         let serial = self.ledger.written(value, pool, database, key)?;
+        if self.plan.pools[pool].on_failure != OnFailure::Error {
+            let home = self.home(pool, key);
+            self.check_replaced(pending, serial, home)?;
+        }
         let write = &self.ledger.writes[serial];
         let customer = &self.customers[at];
         if write.client == customer.name && serial >= pending.serial {

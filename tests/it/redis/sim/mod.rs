@@ -14,7 +14,9 @@
 //!    read it; a lock (`SET NX`) is granted by its server or not at all.
 //! 5. **Flushes.** No database is flushed that nobody flushed; what was there before a flush that was confirmed, or before
 //!    an absence with `rejoin: flush`, is never read again.
-//! 6. **Memory** stays bounded, and clients that read are served whatever others do.
+//! 6. **Answered in a server's place.** What a client was told to be replaced, though no server got that, is not read as it
+//!    was before. Only what may have reached a server on a connection that is over may leave it.
+//! 7. **Memory** stays bounded, and clients that read are served whatever others do.
 //!
 //! `SOFTMISS_SIM_SEED=n` runs one seed alone, `SOFTMISS_SIM_SEEDS=n` runs more; `SOFTMISS_SIM_VERBOSE=1` prints how often
 //! everything was seen.
@@ -99,6 +101,7 @@ const SEEN: &[&str] = &[
     "requests",
     "restored",
     "scripts unknown",
+    "told in place",
     "transactions",
 ];
 

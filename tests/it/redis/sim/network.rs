@@ -117,6 +117,7 @@ impl World {
                 at += 1;
                 continue;
             }
+            self.nodes[connection.server].ended = self.ledger.tick;
             if self.nodes[connection.server].dead || (!lingers && self.random.one_in(2)) {
                 self.connections.swap_remove(at);
             } else {

@@ -64,6 +64,8 @@ pub(super) struct Node {
     pub(super) is_out: bool,
     /// When it was last out.
     pub(super) out_at: Option<u64>,
+    /// When a connection to it was last over.
+    pub(super) ended: u64,
     /// When it was ejected, and when it was back.
     pub(super) absences: Vec<(u64, Option<u64>)>,
 }
@@ -122,6 +124,9 @@ pub(super) struct Ledger {
     pub(super) flushes: Vec<Flush>,
     /// Passes with everything that happens.
     pub(super) tick: u64,
+    /// For each pool, database and key: writings without conditions that their clients were told something of in a server's
+    /// place, while no server had stored them.
+    pub(super) in_place: BTreeMap<(usize, usize, String), Vec<Serial>>,
     /// For each client, server, database and key: the latest writing that was stored.
     latest: BTreeMap<(u64, usize, usize, String), Serial>,
 }
