@@ -319,7 +319,7 @@ impl Engine {
         } else {
             outcome = Outcome::Late;
         }
-        if ticket.verb == Verb::Command && matches!(status, Status::Unwilling(_)) {
+        if matches!(status, Status::Unwilling(_)) && ticket.verb == Verb::Command {
             self.owe_refused(id, ticket, end, status);
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);

@@ -53,6 +53,7 @@ impl Engine {
         if link.cursor.scan.is_none() && input.first() == Some(&b'>') {
             return self.take_push(id, input);
         }
+        let is_doubted = !link.scripts.doubts.is_empty();
         let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
         let len = match scan.advance(input) {
             Scanned::Complete { len } if link.cursor.dropped.is_some() => {
@@ -64,16 +65,14 @@ impl Engine {
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
         let response = &input[..len];
-        if !self.links[id.index()].scripts.doubts.is_empty()
-            && let Some(step) = self.script_exists(id, ticket, response, to)
-        {
+        if is_doubted && let Some(step) = self.script_exists(id, ticket, response, to) {
             return step;
         }
         if ticket.is(Ticket::PART) && !self.part_fits(id, ticket, response) {
             return Step::Broken(Violation::UnexpectedLine);
         }
         let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
-        if status == Status::Absent && ticket.is(Ticket::WAITS) && self.follow(id, ticket) {
+        if ticket.is(Ticket::WAITS) && status == Status::Absent && self.follow(id, ticket) {
             return Step::Used(len);
         }
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket, response) {

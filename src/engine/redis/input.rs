@@ -187,15 +187,19 @@ impl Engine {
 
     #[inline(always)]
     fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
+        let found = self.recent.find(args);
         let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;
         let idle = session.slots.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
         client.last = now;
+        if let Ok((command, _)) = found {
+            client.command = Some(command.name);
+        }
         client.count_reply();
         let trusted = client.trusted;
         let bare = client.queue.is_none() && client.subscriptions.is_none();
-        let found = match self.recent.find(args) {
+        let found = match found {
             Ok(found) => found,
             Err(Unfound::Command) if http::is_attack(args.get(0)) => {
                 self.hang_up(id, now);
@@ -212,9 +216,6 @@ impl Engine {
         };
         let (command, plan) = found;
         self.at_hand = Some(plan.asks);
-        if let Some(client) = self.redis(id) {
-            client.command = Some(command.name);
-        }
         if !command.accepts(args.len()) {
             let text = errors::wrong_arity(command.name);
             if command.name == "exec" {

@@ -211,6 +211,33 @@ impl Engine {
         });
     }
 
+    /// A piece of a request cannot be sent: what its server misses is owed to it. `write` appends the piece's request.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place")]
+    fn fail_piece(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: u8,
+        piece: &Piece,
+        failure: Failure,
+        now: Instant,
+        write: &dyn Fn(&mut Vec<u8>),
+    ) -> Part {
+        self.count_degraded(id, piece.owner, failure);
+        self.doubt_watch(id);
+        let Some(session) = self.session_ref(id) else { return Part::Lost(None) };
+        let (pool, database) = (session.pool, session.flavor().database);
+        if let Some(server) = piece.owner {
+            self.undelivered(pool, server, asked.verb, database, None, now);
+            let mut request = Vec::new();
+            write(&mut request);
+            self.owe(id, server, Asked { request: &request, ..asked }, marks, now);
+        }
+        Part::Lost(self.told(pool, piece.owner, failure))
+    }
+
     /// As [`Engine::gather`]; `write` appends the request of the piece of a number.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
     fn gather_with(
@@ -246,18 +273,11 @@ impl Engine {
                     ways.push((link, fragment));
                 }
                 Err(failure) => {
-                    self.count_degraded(id, piece.owner, failure);
-                    self.doubt_watch(id);
                     outcome = Some(self.failed_outcome(pool));
-                    let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
-                    if let Some(server) = piece.owner {
-                        self.undelivered(pool, server, asked.verb, database, None, now);
-                        let mut request = Vec::new();
-                        write(&mut request, usize::from(fragment));
-                        self.owe(id, server, Asked { request: &request, ..asked }, marks, now);
-                    }
-                    let error = self.told(pool, piece.owner, failure);
-                    gather.parts.push(Part::Lost(error));
+                    let part = self.fail_piece(id, asked, marks, piece, failure, now, &|out| {
+                        write(out, usize::from(fragment));
+                    });
+                    gather.parts.push(part);
                 }
             }
         }
