@@ -19,6 +19,7 @@ use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, MetaAsked, Response, Status, Violation};
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{Verb, reply, stats};
+use crate::stats::counters::Counters;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -70,6 +71,49 @@ pub(super) struct Delivery<'a> {
     /// Somebody got the response that they waited for.
     succeeded: bool,
     outlet: &'a mut dyn Outlet,
+}
+
+/// A part of a response has come that is no part of a gathered one, or that a failure takes the place of. Returns the version
+/// that a server has said.
+#[cold]
+#[inline(never)]
+fn part_came(
+    merge: &mut Merge,
+    config: &Config,
+    counters: &Counters,
+    pool: PoolId,
+    ticket: Ticket,
+    (response, status): (&[u8], Status),
+    forgiven: Option<Failure>,
+) -> Option<(ServerId, Option<Version>)> {
+    match (merge, status) {
+        (Merge::Gather(gather), _) => match forgiven {
+            Some(failure) => {
+                let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
+                counters.count_degraded(pool, server, failure);
+                let error = gather_error(config, pool, failure);
+                gather.lost(ticket.fragment, error);
+            }
+            None => gather.came(ticket.fragment, response),
+        },
+        (merge, _) if let Some(failure) = forgiven => {
+            let server = merge.fragments().get(usize::from(ticket.fragment)).map(|part| part.server);
+            counters.count_degraded(pool, server, failure);
+            merge.failed(failure, false);
+        }
+        (Merge::Listing(listing), Status::Done) => {
+            listing.summed.add(response);
+            listing.answered = true;
+        }
+        (Merge::Version(lowest), Status::Done) => {
+            let version = Version::find(response);
+            lowest.version = Version::lower(version.clone(), lowest.version.take());
+            return lowest.servers.get(usize::from(ticket.fragment)).map(|part| (part.server, version));
+        }
+        (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
+        _ => {}
+    }
+    None
 }
 
 /// Whether a server says that it takes no more connections, before it closes this one: Redis at `maxclients`, memcached at
@@ -434,32 +478,9 @@ impl Engine {
             slot.waiting -= 1;
             let mut said = None;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
-            match (merge.as_mut(), status) {
-                (Merge::Gather(gather), _) => match forgiven {
-                    Some(failure) => {
-                        let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
-                        counters.count_degraded(pool, server, failure);
-                        let error = gather_error(config, pool, failure);
-                        gather.lost(ticket.fragment, error);
-                    }
-                    None => gather.came(ticket.fragment, response[0]),
-                },
-                (merge, _) if let Some(failure) = forgiven => {
-                    let server = merge.fragments().get(usize::from(ticket.fragment)).map(|part| part.server);
-                    counters.count_degraded(pool, server, failure);
-                    merge.failed(failure, false);
-                }
-                (Merge::Listing(listing), Status::Done) => {
-                    listing.summed.add(response[0]);
-                    listing.answered = true;
-                }
-                (Merge::Version(lowest), Status::Done) => {
-                    let version = Version::find(response[0]);
-                    lowest.version = Version::lower(version.clone(), lowest.version.take());
-                    said = lowest.servers.get(usize::from(ticket.fragment)).map(|part| (part.server, version));
-                }
-                (merge, Status::Error | Status::OutOfMemory) => merge.error(response[0]),
-                _ => {}
+            match merge.as_mut() {
+                Merge::Gather(gather) if forgiven.is_none() => gather.came(ticket.fragment, response[0]),
+                merge => said = part_came(merge, config, counters, pool, ticket, (response[0], status), forgiven),
             }
             slot.outcome = slot.outcome.max(outcome);
             let done = slot.waiting == 0;

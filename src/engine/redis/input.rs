@@ -356,7 +356,7 @@ impl Recent {
     const PLACES: usize = 8;
 
     /// As [`find`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, args: Args<'_>) -> Result<(&'static Command, Plan), Unfound> {
         let name = args.get(0);
         if name.len() >= 8 {

@@ -131,6 +131,7 @@ impl Rule {
     /// What one request would be answered. `absorb` is whether its pool says that writes were made, `adds` whether it then
     /// says so of those that only store where nothing is.
     #[must_use]
+    #[inline(always)]
     pub fn fallback(self, args: Args<'_>, absorb: bool, adds: bool) -> Fallback {
         let form = if absorb { self.absorb } else { self.miss };
         if adds && form == Form::Set && is_add(args) {
