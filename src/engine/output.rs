@@ -51,6 +51,17 @@ impl Output {
         self.len += len;
     }
 
+    /// Appends what `write` appends, about `len` bytes.
+    pub(crate) fn append_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.tail.len() >= FULL {
+            self.seal();
+        }
+        self.tail.reserve(len);
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.len += self.tail.len() - before;
+    }
+
     /// Appends bytes that nobody else needs.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
         if bytes.len() < LARGE {

@@ -31,6 +31,8 @@ pub(crate) struct Gather {
     pub(crate) parts: Vec<Part>,
     /// Bytes of the answers.
     pub(crate) bytes: usize,
+    /// Some of them are errors, or will not come.
+    pub(crate) failed: bool,
     /// Bytes that are held before any has come.
     plan: usize,
 }
@@ -104,7 +106,7 @@ impl Gather {
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
-        Self { how, in_place, servers, parts, bytes: 0, plan }
+        Self { how, in_place, servers, parts, bytes: 0, failed: false, plan }
     }
 
     /// Memory that it holds.
@@ -113,7 +115,9 @@ impl Gather {
     }
 
     /// A server has answered.
+    #[inline]
     pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) {
+        self.failed |= reply.first() == Some(&b'-');
         if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
             let reply = if matches!(self.how, How::Wait) { answer_to_wait(reply) } else { reply };
             self.bytes += reply.len();
@@ -123,6 +127,7 @@ impl Gather {
 
     /// A server failed; `error` is what to tell of it, if it is to be told.
     pub(crate) fn lost(&mut self, fragment: u16, error: Option<Vec<u8>>) {
+        self.failed = true;
         if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
             *part = Part::Lost(error);
         }
@@ -167,8 +172,13 @@ impl Gather {
     /// Appends what the client gets.
     pub(crate) fn write(&self, out: &mut Output) {
         match &self.how {
+            // An error among the values would be taken for one by clients that do not look.
+            How::Pick(order) if self.bytes < PIECEMEAL && !self.failed => {
+                out.append_with(self.bytes + encode::HEAD, |out| {
+                    self.pick(order, |bytes| out.extend_from_slice(bytes));
+                });
+            }
             How::Pick(order) if self.bytes < PIECEMEAL => match self.error() {
-                // An error among the values would be taken for one by clients that do not look.
                 Some(error) => out.append(error),
                 None => self.pick(order, |bytes| out.append(bytes)),
             },

@@ -58,7 +58,10 @@ impl Share {
         let mut key = self.first as usize;
         loop {
             let place = 1 + key * stride;
-            (place..place + stride).for_each(|place| args.push(place, out));
+            args.push(place, out);
+            if stride == 2 {
+                args.push(place + 1, out);
+            }
             if key == self.last as usize {
                 return;
             }
@@ -278,6 +281,7 @@ impl Engine {
                         write(out, usize::from(fragment));
                     });
                     gather.parts.push(part);
+                    gather.failed = true;
                 }
             }
         }
