@@ -33,7 +33,8 @@ fn a_log_that_nobody_reads_keeps_no_request_waiting() {
         .spawn()
         .expect("softmiss");
     let stderr = child.stderr.take().expect("stderr");
-    wait_until("softmiss listening", SOON, || TcpStream::connect(admin).is_ok());
+    // The admin port opens before the pools.
+    wait_until("softmiss listening", SOON, || TcpStream::connect(("127.0.0.1", port)).is_ok());
     let dropped = || -> u64 {
         let text = get(admin, "/metrics").body;
         let line = text.lines().find(|line| line.starts_with("softmiss_log_lines_dropped_total "));
