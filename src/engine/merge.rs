@@ -144,7 +144,9 @@ impl Values {
     fn write(&self, out: &mut Output) {
         let block = |key: &KeySlot| &self.blocks[key.offset as usize..(key.offset + key.len) as usize];
         if self.blocks.len() <= KEPT_BLOCKS {
-            out.append_all(self.blocks.len(), self.keys.iter().map(block));
+            out.append_with(self.blocks.len(), |out| {
+                self.keys.iter().map(block).for_each(|block| out.extend_from_slice(block));
+            });
         } else {
             self.keys.iter().for_each(|key| out.append(block(key)));
         }

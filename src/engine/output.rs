@@ -41,16 +41,6 @@ impl Output {
         self.len += bytes.len();
     }
 
-    /// Appends copies of several slices, `len` bytes in all.
-    pub(crate) fn append_all<'a>(&mut self, len: usize, slices: impl Iterator<Item = &'a [u8]>) {
-        if self.tail.len() >= FULL {
-            self.seal();
-        }
-        self.tail.reserve(len);
-        slices.for_each(|slice| self.tail.extend_from_slice(slice));
-        self.len += len;
-    }
-
     /// Appends what `write` appends, about `len` bytes.
     pub(crate) fn append_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         if self.tail.len() >= FULL {

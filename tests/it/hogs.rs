@@ -45,6 +45,18 @@ impl Stage {
         Client::connect(([127, 0, 0, 1], self.redis_port).into())
     }
 
+    /// Stores a list `big` of 6000 items of 10,000 bytes; returns the item.
+    fn store_big_list(&self) -> String {
+        let mut direct = self.redis.client();
+        let item = "y".repeat(10_000);
+        let items = format!("$10000\r\n{item}\r\n").repeat(100);
+        for _ in 0..60 {
+            direct.send(format!("*102\r\n$5\r\nRPUSH\r\n$3\r\nbig\r\n{items}"));
+            direct.line();
+        }
+        item
+    }
+
     /// The most that the process has held, in bytes, besides its program.
     fn peak(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.proxy.id())).expect("status");
@@ -285,13 +297,7 @@ fn large_values_one_after_the_other_leave_nothing_behind() {
 fn a_reply_that_does_not_fit_is_dropped_and_its_connection_goes_on() {
     // The server makes each of these replies in one go, and says nothing to anybody meanwhile.
     let stage = Stage::with_timeout(16, 30_000);
-    let mut direct = stage.redis.client();
-    let item = "y".repeat(10_000);
-    let push = format!("*102\r\n$5\r\nRPUSH\r\n$3\r\nbig\r\n{}", format!("$10000\r\n{item}\r\n").repeat(100));
-    for _ in 0..60 {
-        direct.send(&push);
-        direct.line();
-    }
+    stage.store_big_list();
     let command = |words: &[&str]| {
         let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
         format!("*{}\r\n{words}", words.matches('$').count())
@@ -330,13 +336,7 @@ fn a_reply_that_does_not_fit_is_dropped_and_its_connection_goes_on() {
 #[test]
 fn a_large_reply_is_passed_on_where_it_fits() {
     let stage = Stage::new(160);
-    let mut direct = stage.redis.client();
-    let item = "y".repeat(10_000);
-    let push = format!("*102\r\n$5\r\nRPUSH\r\n$3\r\nbig\r\n{}", format!("$10000\r\n{item}\r\n").repeat(100));
-    for _ in 0..60 {
-        direct.send(&push);
-        direct.line();
-    }
+    let item = stage.store_big_list();
     let mut innocent = Innocent::new(&stage);
     let mut client = stage.redis_client();
     client.send("LRANGE big 0 -1\r\n");
