@@ -33,7 +33,8 @@ if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv pyth
 
 stamp=target/venv/requirements.txt
 versions=(5.2.1 7.4.0)
-queues="celery[redis]==5.7.0 rq==3.0.0 redis==8.1.0"
+# With all that they bring along: what is built today is built tomorrow.
+queues="celery[redis]==5.7.0 rq==3.0.0 redis==8.1.0 kombu==5.7.0 billiard==4.3.2 amqp==5.4.2 click==8.5.1 croniter==7.0.0"
 plan=()
 if [ "${#missing[@]}" -gt 0 ]; then
     plan+=("packages of the system, as root, with apt-get: ${missing[*]}")

@@ -43,12 +43,19 @@ fn tell(node: &Node, key: Option<&str>, variable: &str, findings: &mut Findings)
         return;
     }
     let message = match key {
+        // Part of a password may look like anything, and its line is shown: only what is a variable and nothing else is told.
+        Some(key) if SECRETS.contains(&key) && !is_all(node, variable) => return,
         Some(key) if SECRETS.contains(&key) => {
             format!("`{key}` holds what looks like a variable; it is taken as it stands")
         }
         _ => format!("`{variable}` is taken as it stands: variables are not expanded"),
     };
     findings.push(Diagnostic::warning(Some(node.span.clone()), message).help(EXPAND));
+}
+
+/// Whether a value is a variable in braces and nothing else.
+fn is_all(node: &Node, variable: &str) -> bool {
+    node.scalar() == Some(variable) && variable.ends_with(['}', ')', '>'])
 }
 
 /// The first part of a text that looks like a variable of a shell or of a template.
@@ -95,6 +102,20 @@ pub(super) fn visible(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_looks_like_a_variable_is_not_shown() {
+        let said = |password: &str| {
+            let file = format!(
+                "p:\n  listen: 127.0.0.1:1\n  redis: true\n  timeout: 400\n  redis_auth: {password}\n  servers: ['10.0.0.1:1:1']\n"
+            );
+            crate::config::parse("file", &file).expect("a good file").warnings.to_string().matches("looks like a variable").count()
+        };
+        for password in ["Xk$Ab12", "a${b}c", "x{{y}}"] {
+            assert_eq!(said(password), 0, "{password}");
+        }
+        assert_eq!(said("${REDIS_PASSWORD}"), 1);
+    }
 
     #[test]
     fn variables_are_known() {

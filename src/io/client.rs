@@ -125,12 +125,12 @@ impl Clients {
         if self.remembered.as_ref().is_some_and(|(of, _)| *of == id) {
             return self.remembered.take().map(|(_, peer)| peer);
         }
-        self.get(id).map(|client| client.stream.peer())
+        self.get(id)?.stream.peer()
     }
 
     /// Keeps in mind where a client was that leaves, since there is something to tell of it.
     fn remember(&mut self, id: SessionId) {
-        self.remembered = self.get(id).map(|client| (id, client.stream.peer()));
+        self.remembered = self.get(id).and_then(|client| Some((id, client.stream.peer()?)));
     }
 
     #[inline]

@@ -50,11 +50,11 @@ impl Stream {
         self.full &= !announced.can_write();
     }
 
-    /// Where the other end is, for people.
+    /// Where the other end is, for people; `None` if it is gone and cannot be asked.
     #[cold]
-    pub(crate) fn peer(&self) -> String {
-        let address = socket2::SockRef::from(&self.socket).peer_addr().ok().and_then(|address| address.as_socket());
-        address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string())
+    pub(crate) fn peer(&self) -> Option<String> {
+        let address = socket2::SockRef::from(&self.socket).peer_addr().ok()?.as_socket();
+        Some(address.map_or_else(|| "a unix socket".to_owned(), |address| address.to_string()))
     }
 
     /// Has what was written and not acknowledged dropped when the connection is closed: a server that is cut off must not

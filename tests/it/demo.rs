@@ -18,7 +18,7 @@ impl Drop for Demo {
 
 fn start() -> Demo {
     let child = Command::new(env!("CARGO_BIN_EXE_softmiss"))
-        .args(["demo", "--listen", &format!("127.0.0.1:{}", free_port())])
+        .args(["demo", "--admin", "none", "--listen", &format!("127.0.0.1:{}", free_port())])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

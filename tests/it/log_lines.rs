@@ -64,7 +64,7 @@ fn everything_that_happens_in_an_outage_is_said_in_lines_that_can_be_read() {
     let (port, redis, third, admin) =
         (free_port(), free_port(), free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
     let [one, two, three] = servers.each_ref().map(|server| server.address);
-    let how = "timeout: 100\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  server_retry_timeout: 100\n";
+    let how = "timeout: 400\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  server_retry_timeout: 400\n";
     let text = format!(
         "softmiss:\n  admin: {admin}\n  slow_request: 1ms\n\
          \"a = \\\"b\\\"\":\n  listen: 127.0.0.1:{port}\n  client_connections: 3\n  {how}  rejoin: safe\n  servers:\n    \
@@ -152,8 +152,8 @@ fn whether_a_server_was_restarted_is_said_only_where_it_is_known() {
         let more = [
             "auto_eject_hosts: true",
             "server_failure_limit: 1",
-            "server_retry_timeout: 100",
-            "timeout: 100",
+            "server_retry_timeout: 400",
+            "timeout: 400",
             &protocol,
             &rejoin,
         ];

@@ -193,7 +193,7 @@ fn version_is_one_word_the_lowest_of_the_servers_and_that_of_stats() {
         })
     };
     let servers = [of("1.6.18", false), of("1.6.9 Ubuntu", true), of("1.6.38", false)];
-    let options = ["timeout: 100", "auto_eject_hosts: true", "server_failure_limit: 1", "server_retry_timeout: 60000"];
+    let options = ["timeout: 400", "auto_eject_hosts: true", "server_failure_limit: 1", "server_retry_timeout: 60000"];
     let proxy = Proxy::start(&servers.each_ref().map(|server| server.address), &options).expect_log("server ejected");
     let mut client = proxy.client();
     for _ in 0..3 {

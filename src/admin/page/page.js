@@ -54,7 +54,10 @@ async function learn() {
     const ends = told.ago_s.map(ago => time - ago * 1000);
     const spans = told.for_s.map(span => span * 1000);
     told.pools.forEach((pool, index) => pools[index].learn(pool, ends, spans));
-    if (!before) rememberEvents(told);
+    if (!before) {
+      events = []; // the history has the newest as well, and all before them
+      rememberEvents(told);
+    }
   } catch (error) {
     console.info(`no past: ${error.message}`);
     learntAt = 0;

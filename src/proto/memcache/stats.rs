@@ -142,14 +142,17 @@ impl Summed {
             };
             let end = text[at..].iter().position(|&byte| byte == b' ').map_or(text.len(), |blank| at + blank);
             let (name, value) = (&text[..end], text.get(end + 1..).unwrap_or_default());
+            let bytes = value.len();
             let value = Value::read(value);
             match self.places.get(name).and_then(|place| self.lines.get_mut(*place)) {
                 None => {
-                    self.held += 2 * name.len() + size_of::<(Vec<u8>, Value)>();
+                    self.held += 2 * name.len() + bytes + size_of::<(Vec<u8>, Value)>();
                     self.places.insert(name.to_vec(), self.lines.len());
                     self.lines.push((name.to_vec(), value));
                 }
                 Some(_) if self.kind == Kind::First => {}
+                // What follows `PREFIX` is an application's own word.
+                Some((_, sum)) if name.starts_with(b"PREFIX ") => sum.add(value, Rule::Sum),
                 Some((_, sum)) => sum.add(value, rule(&name[at..])),
             }
         }
@@ -327,11 +330,11 @@ mod tests {
             Kind::Fields,
             Own::default(),
             &[
-                b"PREFIX a get 2 hit 1 set 1 del 0\r\nEND\r\n",
-                b"PREFIX b get 1 hit 0 set 0 del 0\r\nPREFIX a get 1 hit 1 set 4 del 1\r\nEND\r\n",
+                b"PREFIX version get 2 hit 1 set 1 del 0\r\nEND\r\n",
+                b"PREFIX b get 1 hit 0 set 0 del 0\r\nPREFIX version get 1 hit 1 set 4 del 1\r\nEND\r\n",
             ],
         );
-        assert_eq!(prefixes, "PREFIX a get 3 hit 2 set 5 del 1\r\nPREFIX b get 1 hit 0 set 0 del 0\r\nEND\r\n");
+        assert_eq!(prefixes, "PREFIX version get 3 hit 2 set 5 del 1\r\nPREFIX b get 1 hit 0 set 0 del 0\r\nEND\r\n");
     }
 
     #[test]
