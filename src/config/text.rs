@@ -109,7 +109,12 @@ mod tests {
             let file = format!(
                 "p:\n  listen: 127.0.0.1:1\n  redis: true\n  timeout: 400\n  redis_auth: {password}\n  servers: ['10.0.0.1:1:1']\n"
             );
-            crate::config::parse("file", &file).expect("a good file").warnings.to_string().matches("looks like a variable").count()
+            crate::config::parse("file", &file)
+                .expect("a good file")
+                .warnings
+                .to_string()
+                .matches("looks like a variable")
+                .count()
         };
         for password in ["Xk$Ab12", "a${b}c", "x{{y}}"] {
             assert_eq!(said(password), 0, "{password}");

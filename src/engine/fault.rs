@@ -85,9 +85,7 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
-        // What is sent again has to come behind what is paid, and this is paid anew.
-        let was_paying = !std::mem::take(&mut link.payments).is_empty();
-        (link.behind, link.step) = (0, Default::default());
+        (link.behind, link.payments, link.step) = (0, VecDeque::new(), Default::default());
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -102,6 +100,9 @@ impl Engine {
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         if lingers {
             self.board.lingers(pool, server);
+        }
+        if failure == Failure::TimedOut {
+            self.board.forget_pause(pool, server); // it did not go on
         }
         if purpose == Purpose::Traffic {
             self.board.end_way(pool, server, self.way(id));
@@ -134,8 +135,9 @@ impl Engine {
             }
             return;
         }
+        // What is sent again would come behind what is owed: the debt was noted for this connection, which is no more.
         let may_resend = was_up
-            && !was_paying
+            && !self.board.owes(pool, server)
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.config.pools[pool.index()].join_gets;
@@ -223,7 +225,7 @@ impl Engine {
         self.charge_link(id);
     }
 
-    fn count_lost(&self, pool: PoolId, server: ServerId, tickets: usize) {
+    pub(super) fn count_lost(&self, pool: PoolId, server: ServerId, tickets: usize) {
         self.counters.server(pool, server).outcomes[Outcome::Lost as usize].add(tickets as u64);
     }
 
@@ -461,7 +463,7 @@ impl Engine {
 }
 
 /// Tickets with the bytes of their requests.
-fn requests<'a>(
+pub(super) fn requests<'a>(
     tickets: &'a VecDeque<Ticket>,
     outbox: &'a Outbox,
 ) -> impl Iterator<Item = (Ticket, &'a [u8])> + use<'a> {

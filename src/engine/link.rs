@@ -213,7 +213,9 @@ pub(crate) struct Cursor {
 pub(crate) struct Payment {
     /// Answers that have not come.
     pub(crate) left: u32,
-    /// When all have, the debts up to this one are paid.
+    /// The connection was behind the debts up to this one before.
+    pub(crate) from: u64,
+    /// When all answers have come, the debts up to this one are paid; 0 if they are put off.
     pub(crate) up_to: u64,
 }
 

@@ -276,6 +276,14 @@ impl Merge {
         }
     }
 
+    /// Redis: the database that it concerns.
+    pub(crate) const fn database(&self) -> u32 {
+        match self {
+            Self::Gather(gather) => gather.database,
+            Self::Values(_) | Self::Listing(_) | Self::Word(_) | Self::Version(_) => 0,
+        }
+    }
+
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
         match self {

@@ -139,6 +139,8 @@ struct PoolState {
     probes: Vec<LinkId>,
     /// For each server, when its probe's timer fires, if one is set. A later one may be set as well, and is of no account.
     probe_timers: Vec<Option<Instant>>,
+    /// When it is looked at next whether a server is to be flushed.
+    flush_timers: Vec<Option<Instant>>,
     /// Connections that belong to one client each.
     dedicated: usize,
     /// For each server, those of them that no client needs at the moment, the one that was used last at the end.
@@ -284,6 +286,7 @@ impl Engine {
                 links: Vec::new(),
                 probes: Vec::new(),
                 probe_timers: vec![None; pool.servers.len()],
+                flush_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
                 spares: vec![VecDeque::new(); pool.servers.len()],
                 versions: vec![version::Known::default(); pool.servers.len()],

@@ -10,10 +10,11 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
+use super::fault;
 use super::link::{LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
 use super::session::SessionId;
 use super::stall::Often;
-use super::{Engine, Notice, Timer};
+use super::{Effect, Engine, Notice, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::debts::{Due, OwedKey, Way};
@@ -34,32 +35,44 @@ pub(super) const BATCH: usize = 1000;
 const MOST: usize = 10 * BATCH;
 
 impl Engine {
-    /// Pays what a server is owed on its fresh connection. A flush is, in front of what waits there. Of keys, whatever waits
-    /// is behind those that were owed when it was asked already.
+    /// Pays what a server is owed on its fresh connection, in front of all that waits there. What it is too much for is
+    /// answered by the pool's policy.
     pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
-        if !self.board.awaits_flush(pool, server) {
-            if self.board.owes(pool, server) {
-                self.pay(id, BATCH, now);
-            }
+        if !self.board.owes(pool, server) {
             return;
         }
         if !self.is_settled(pool, server, now) {
-            self.abandon(id, Failure::Stalled, now); // it must not be asked anything in front of the flush
+            self.abandon(id, Failure::Stalled, now); // it must not be asked anything in front of the payment
+            self.pay(id, MOST, now); // which waits until the server is settled
+            return;
         }
         let link = &mut self.links[id.index()];
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
-        self.pay(id, BATCH, now);
+        let later = std::mem::take(&mut link.payments);
+        self.pay(id, MOST, now);
         let link = &mut self.links[id.index()];
+        link.payments.extend(later);
+        let is_behind = link.behind >= self.board.owed(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
         link.outbox.tail().reserve_exact(outbox.waiting());
-        for (index, old) in waiting.iter().enumerate() {
-            let end = waiting.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
-            let start = link.outbox.end();
-            link.outbox.tail().extend_from_slice(outbox.between(old.start, end));
-            link.in_flight.push_back(Ticket { start, ..*old });
+        let mut lost = 0;
+        for (old, request) in fault::requests(&waiting, &outbox) {
+            if is_behind || old.session == Ticket::NOBODY {
+                let link = &mut self.links[id.index()];
+                let start = link.outbox.end();
+                link.outbox.tail().extend_from_slice(request);
+                link.in_flight.push_back(Ticket { start, ..old });
+            } else {
+                lost += 1;
+                self.owe_lost(id, old, request, !old.is(Ticket::RESENT), now);
+                self.leave_link(id, old);
+                self.fail_ticket(pool, server, old, request, Failure::Stalled, now);
+            }
         }
+        self.count_lost(pool, server, lost);
+        self.charge_link(id);
     }
 
     /// Queues what a server is owed that the connection is not behind, up to `most` keys of it. Returns whether any payment
@@ -100,13 +113,14 @@ impl Engine {
         }
         self.turn_to(id, &mut selected, own, now);
         let link = &mut self.links[id.index()];
-        link.behind = link.behind.max(up_to);
+        let from = link.behind;
+        link.behind = from.max(up_to);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         link.flushed |= flush || !databases.is_empty();
         link.paid += count(keys.len());
         let left = u32::from(flush) + count(databases.len()) + count(keys.len());
         if left > 0 {
-            link.payments.push_back(Payment { left, up_to });
+            link.payments.push_back(Payment { left, from, up_to });
         }
         !link.payments.is_empty()
     }
@@ -177,10 +191,10 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let Some(payment) = link.payments.front_mut() else { return };
         payment.left = payment.left.saturating_sub(1);
-        let Payment { left, up_to } = *payment;
+        let Payment { left, from, up_to } = *payment;
         if left == 0 {
             link.payments.pop_front();
-            self.board.confirm(pool, server, up_to, way);
+            self.board.confirm(pool, server, from + 1..=up_to, way);
         }
         let link = &self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;
@@ -256,7 +270,8 @@ impl Engine {
         if let Some(due) = due.filter(|due| *due > now) {
             // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
             self.board.owe_flush_later(pool, server, due);
-            return self.timers.set(due, Timer::Flush(pool, server));
+            self.effects.push_back(Effect::News); // it is to be kept, too
+            return self.time_flush(pool, server, due);
         }
         self.owe_flush_of(pool, server, verb, database, now);
     }
@@ -286,8 +301,26 @@ impl Engine {
 
     /// A flush that a server missed may be due.
     pub(super) fn flush_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        if self.board.owe_due_flush(pool, server, now) {
+        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
+        if timed.is_some_and(|at| at > now) {
+            return; // set before an earlier one, which has set the next
+        }
+        *timed = None;
+        let (is_due, next) = self.board.owe_due_flush(pool, server, now);
+        if is_due {
             self.remind(pool, server, now);
+        }
+        if let Some(next) = next {
+            self.time_flush(pool, server, next);
+        }
+    }
+
+    /// Has it looked at then what a server is to be flushed of. One timer a server, however many flushes there are.
+    fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
+        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
+        if timed.is_none_or(|timed| due < timed) {
+            *timed = Some(due);
+            self.timers.set(due, Timer::Flush(pool, server));
         }
     }
 

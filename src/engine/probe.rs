@@ -96,6 +96,10 @@ impl Engine {
                     self.fail_link(id, Failure::Protocol, now);
                 }
             }
+            // What is behind it would concern another database.
+            Verb::Command if matches!(status, Status::Unwilling(Failure::Unready)) => {
+                self.fail_link(id, Failure::Unready, now);
+            }
             // The last word about a database that was flushed is that the link has left it.
             Verb::Command if link.purpose == Purpose::Probe => self.probe_paid(id, now),
             _ => {}
@@ -172,7 +176,9 @@ impl Engine {
                 self.links[id.index()].step = ProbeStep::Settle;
                 self.ask_version(id, now);
             }
-            ProbeStep::Heard(at) if now >= at + LINGER_LIMIT => self.wait_no_longer(id, left, now),
+            ProbeStep::Heard(at) | ProbeStep::Reset(at) if now >= at + LINGER_LIMIT => {
+                self.wait_no_longer(id, left, now)
+            }
             _ => {}
         }
         self.arm_link(id, now + LOOK);

@@ -44,6 +44,8 @@ impl Engine {
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         let (verb, started) = (slot.verb, slot.started);
         let due = slot.merge.as_ref().and_then(|merge| merge.due());
+        // As it was asked: the client may have gone on to another database since.
+        let database = slot.merge.as_ref().map_or(0, |merge| merge.database());
         let late: Vec<(u16, ServerId)> = match &slot.merge {
             None => vec![(0, slot.server)],
             Some(merge) => (0u16..)
@@ -54,7 +56,6 @@ impl Engine {
         };
         self.slow_expired(id, number, &late, now);
         let deadline = self.deadline(pool, started);
-        let database = self.session_ref(id).map_or(0, |session| session.flavor().database);
         for (fragment, server) in late {
             self.undelivered(pool, server, verb, database, due, now);
             self.counters.server(pool, server).server_timedout.add(1);
@@ -129,6 +130,7 @@ impl Engine {
                     // Silent for a whole timeout with requests waiting. The connection gets one more: the requests have
                     // been answered, and if the server wakes up its responses are dropped one by one.
                     self.report(pool, server, Failure::TimedOut, first);
+                    self.board.forget_pause(pool, server);
                     self.arm_link(id, last);
                 } else {
                     self.arm_link(id, first);

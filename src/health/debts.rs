@@ -8,6 +8,7 @@
 //! been confirmed, so nobody has to give back what it could not pay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,14 @@ pub struct Due {
     pub up_to: u64,
 }
 
+impl Due {
+    /// Whether nothing is to be paid.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        !self.flush && self.databases.is_empty() && self.keys.is_empty()
+    }
+}
+
 /// A key that has not been paid.
 #[derive(Debug)]
 struct Unpaid {
@@ -74,6 +83,8 @@ pub struct Debts {
     flush: Option<u64>,
     /// Redis: databases to be flushed, and the numbers of these debts.
     databases: BTreeMap<u32, u64>,
+    /// Connections that may have something older on their way than these flushes: a payment counts only if it goes behind.
+    ways: Vec<Way>,
     /// When flushes take effect that are owed from then on.
     later: BTreeSet<Instant>,
     /// The number of the newest debt.
@@ -147,7 +158,7 @@ impl Debts {
     pub fn add_flush(&mut self, now: Instant) {
         self.flush = Some(self.number(now));
         self.databases.clear();
-        self.forget_keys(|_| true);
+        self.stand_for_keys(|_| true);
     }
 
     /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last
@@ -169,15 +180,33 @@ impl Debts {
         is_due
     }
 
+    /// When the first flush that is to take effect later does.
+    #[must_use]
+    pub fn next_later(&self) -> Option<Instant> {
+        self.later.first().copied()
+    }
+
     /// Adds the flush of one database.
     pub fn add_database(&mut self, database: u32, now: Instant) {
         let number = self.number(now);
         if self.flush.is_some() {
             self.flush = Some(number); // the one that is under way may come before what it is to be rid of
-            return self.forget_keys(|_| true);
+            return self.stand_for_keys(|_| true);
         }
         self.databases.insert(database, number);
-        self.forget_keys(|key| key.database == Some(database));
+        self.stand_for_keys(|key| key.database == Some(database));
+    }
+
+    /// A flush is to be paid in place of keys, and behind what they were to be paid behind.
+    fn stand_for_keys(&mut self, which: impl Fn(&OwedKey) -> bool) {
+        for unpaid in self.keys.values().filter(|unpaid| which(&unpaid.key)) {
+            for way in &unpaid.ways {
+                if !self.ways.contains(way) {
+                    self.ways.push(*way);
+                }
+            }
+        }
+        self.forget_keys(which);
     }
 
     fn forget_keys(&mut self, mut which: impl FnMut(&OwedKey) -> bool) {
@@ -212,11 +241,21 @@ impl Debts {
         Due { flush: all.flush || !self.later.is_empty(), ..all }
     }
 
-    /// All debts up to a number have been paid on a connection, and that was confirmed.
-    pub fn confirm(&mut self, up_to: u64, way: Way) {
-        self.flush = self.flush.filter(|flush| *flush > up_to);
-        self.databases.retain(|_, number| *number > up_to);
-        let behind = self.keys.range_mut(..=up_to);
+    /// Debts of these numbers have been paid on a connection that was behind all before them, and that was confirmed.
+    pub fn confirm(&mut self, paid: RangeInclusive<u64>, way: Way) {
+        if paid.is_empty() {
+            return; // it was put off
+        }
+        let up_to = *paid.end();
+        let is_flushed = |number: &u64| *number <= up_to;
+        if self.flush.as_ref().is_some_and(is_flushed) || self.databases.values().any(is_flushed) {
+            self.ways.retain(|other| *other != way);
+            if self.ways.is_empty() {
+                self.flush = self.flush.filter(|number| !is_flushed(number));
+                self.databases.retain(|_, number| !is_flushed(number));
+            }
+        }
+        let behind = self.keys.range_mut(paid);
         let paid = behind.filter_map(|(_, unpaid)| {
             unpaid.ways.retain(|other| *other != way);
             unpaid.ways.is_empty().then(|| unpaid.key.clone())
@@ -228,6 +267,12 @@ impl Debts {
 
     /// A connection has ended, and with it what was on its way there: what was to be paid behind that is to be paid anew.
     pub fn end_way(&mut self, way: Way) {
+        if self.ways.contains(&way) {
+            self.ways.retain(|other| *other != way);
+            self.last += 1;
+            self.flush = self.flush.map(|_| self.last);
+            self.databases.values_mut().for_each(|number| *number = self.last);
+        }
         let concerned = self.keys.iter().filter(|(_, unpaid)| unpaid.ways.contains(&way));
         for number in concerned.map(|(number, _)| *number).collect::<Vec<_>>() {
             if let Some(mut unpaid) = self.keys.remove(&number) {
@@ -242,7 +287,7 @@ impl Debts {
     /// The server started at `started`, and empty: what it missed before that is of no account.
     pub fn void_before(&mut self, started: Instant) {
         if self.newest.is_some_and(|newest| newest < started) {
-            (self.flush, self.databases) = (None, BTreeMap::new());
+            (self.flush, self.databases, self.ways) = (None, BTreeMap::new(), Vec::new());
             self.forget_keys(|_| true);
         }
     }
@@ -275,9 +320,9 @@ mod tests {
         let second = debts.due(first.up_to, 100);
         assert_eq!((keys(&first), keys(&second)), (4, 6));
         assert_eq!(keys(&debts.due(second.up_to, 100)), 0);
-        debts.confirm(first.up_to, WAY);
+        debts.confirm(1..=first.up_to, WAY);
         assert_eq!(keys(&debts.due(0, 100)), 6, "who pays too has less to pay");
-        debts.confirm(second.up_to, WAY);
+        debts.confirm(1..=second.up_to, WAY);
         assert!(debts.is_empty());
     }
 
@@ -287,7 +332,7 @@ mod tests {
         debts.add_key(key(1), None, Instant::ZERO);
         let first = debts.due(0, 9);
         debts.add_key(key(1), None, Instant::ZERO);
-        debts.confirm(first.up_to, WAY);
+        debts.confirm(1..=first.up_to, WAY);
         assert_eq!(debts.due(first.up_to, 9).keys, [key(1)]);
     }
 
@@ -296,18 +341,50 @@ mod tests {
         let mut debts = Debts::default();
         debts.add_key(key(1), Some(WAY), Instant::ZERO);
         let up_to = debts.due(0, 9).up_to;
-        debts.confirm(up_to, OTHER);
+        debts.confirm(1..=up_to, OTHER);
         assert!(!debts.is_empty(), "an older write may come by the other way");
         assert_eq!(debts.due(0, 9).keys, [key(1)]);
-        debts.confirm(up_to, WAY);
+        debts.confirm(1..=up_to, WAY);
         assert!(debts.is_empty());
         debts.add_key(key(1), Some(WAY), Instant::ZERO);
-        debts.confirm(debts.last(), OTHER);
+        debts.confirm(1..=debts.last(), OTHER);
         let before = debts.last();
         debts.end_way(WAY);
         assert_eq!(debts.due(before, 9).keys, [key(1)], "its last writes may have been carried out since");
-        debts.confirm(debts.last(), OTHER);
+        debts.confirm(1..=debts.last(), OTHER);
         assert!(debts.is_empty());
+    }
+
+    #[test]
+    fn a_flush_in_place_of_keys_is_paid_behind_what_they_were_to_be_paid_behind() {
+        for is_of_one in [false, true] {
+            let mut debts = Debts::default();
+            debts.add_key(key_in(3, 1), Some(WAY), Instant::ZERO);
+            if is_of_one {
+                debts.add_database(3, Instant::ZERO)
+            } else {
+                debts.add_flush(Instant::ZERO)
+            }
+            debts.confirm(1..=debts.last(), OTHER);
+            assert!(debts.awaits_flush(), "an older write may come by the other way");
+            let before = debts.last();
+            debts.end_way(WAY);
+            let due = debts.due(before, 9);
+            assert!(due.flush != is_of_one && due.databases.is_empty() != is_of_one, "it is paid anew: {due:?}");
+            debts.confirm(before + 1..=debts.last(), OTHER);
+            assert!(debts.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_payment_confirms_what_was_paid_with_it() {
+        let mut debts = Debts::default();
+        (0..4).for_each(|number| debts.add_key(key(number), Some(WAY), Instant::ZERO));
+        debts.confirm(1..=2, OTHER);
+        debts.confirm(3..=0, WAY);
+        assert_eq!(keys(&debts.due(0, 9)), 4, "none of it came by the way of the older writes");
+        debts.confirm(3..=4, WAY);
+        assert_eq!(keys(&debts.due(0, 9)), 2);
     }
 
     #[test]
@@ -315,7 +392,7 @@ mod tests {
         let mut debts = Debts::default();
         (0..=COUNT_LIMIT).for_each(|number| debts.add_key(key(number), None, Instant::ZERO));
         assert_eq!(debts.due(0, 10), Due { flush: true, up_to: debts.last(), ..Due::default() });
-        debts.confirm(debts.last(), WAY);
+        debts.confirm(1..=debts.last(), WAY);
         assert!(debts.is_empty());
     }
 
@@ -348,10 +425,10 @@ mod tests {
         assert!(debts.is_empty() && !debts.awaits_flush() && !debts.add_due_flush(at(99)));
         debts.add_flush(at(50));
         assert!(debts.due(0, 1).flush);
-        debts.confirm(debts.last(), WAY);
+        debts.confirm(1..=debts.last(), WAY);
         debts.void_before(at(99)); // a server that was started anew has it before it as well
         assert!(debts.add_due_flush(at(100)) && debts.awaits_flush() && debts.due(1, 1).flush);
-        debts.confirm(debts.last(), WAY);
+        debts.confirm(1..=debts.last(), WAY);
         assert!(!debts.add_due_flush(at(200)) && debts.all().flush);
         assert!(debts.add_due_flush(at(400)));
         (0..1000).for_each(|due| debts.add_flush_later(at(1000 + due)));
@@ -369,9 +446,9 @@ mod tests {
         let second = debts.due(0, 10);
         assert_eq!(second.databases, [3, 5], "who pays the second is behind the first as well");
         assert_eq!(debts.due(first.up_to, 10).databases, [5], "unless it is already");
-        debts.confirm(first.up_to, WAY);
+        debts.confirm(1..=first.up_to, WAY);
         assert!(debts.awaits_flush());
-        debts.confirm(second.up_to, WAY);
+        debts.confirm(1..=second.up_to, WAY);
         assert!(debts.is_empty());
     }
 
@@ -382,7 +459,7 @@ mod tests {
         let first = debts.due(0, 10);
         assert!(first.flush);
         debts.add_database(3, Instant::ZERO);
-        debts.confirm(first.up_to, WAY);
+        debts.confirm(1..=first.up_to, WAY);
         assert!(debts.awaits_flush());
         assert!(debts.due(first.up_to, 10).flush);
     }

@@ -11,6 +11,7 @@ pub mod hold;
 pub mod saved;
 pub mod tracker;
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -192,6 +193,11 @@ impl Board {
         self.entry(pool, server).pause_until.store((now + PAUSES_KEPT).as_nanos(), Ordering::Relaxed);
     }
 
+    /// A server that stood still did not go on in time: it hangs, and is taken for silent as soon as any other.
+    pub fn forget_pause(&self, pool: PoolId, server: ServerId) {
+        self.entry(pool, server).pause_until.store(0, Ordering::Relaxed);
+    }
+
     /// For how long a server has stood still of late and gone on; 0 if it has not.
     #[must_use]
     pub fn pause(&self, pool: PoolId, server: ServerId, now: Instant) -> Duration {
@@ -326,11 +332,13 @@ impl Board {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush_later(due));
     }
 
-    /// What was to be flushed later is owed if it is due. Whether any was.
-    pub fn owe_due_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
-        let mut is_due = false;
-        self.add_debt(self.entry(pool, server), |debts| is_due = debts.add_due_flush(now));
-        is_due
+    /// What was to be flushed later is owed if it is due. Whether any was, and when the next one is.
+    pub fn owe_due_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> (bool, Option<Instant>) {
+        let (mut is_due, mut next) = (false, None);
+        self.add_debt(self.entry(pool, server), |debts| {
+            (is_due, next) = (debts.add_due_flush(now), debts.next_later())
+        });
+        (is_due, next)
     }
 
     /// A server must forget what is in one of its databases.
@@ -384,9 +392,10 @@ impl Board {
         self.entry(pool, server).debts().due(behind, most)
     }
 
-    /// All debts up to a number ([`Due::up_to`]) have been paid on a connection, and the server has confirmed it.
-    pub fn confirm(&self, pool: PoolId, server: ServerId, up_to: u64, way: Way) {
-        self.entry(pool, server).change_debts(|debts| debts.confirm(up_to, way));
+    /// Debts of these numbers, to the last that was due ([`Due::up_to`]), have been paid on a connection that was behind all
+    /// before them, and the server has confirmed it.
+    pub fn confirm(&self, pool: PoolId, server: ServerId, paid: RangeInclusive<u64>, way: Way) {
+        self.entry(pool, server).change_debts(|debts| debts.confirm(paid, way));
     }
 
     /// A connection has ended that older writes of owed keys may have been on their way on ([`Debts::add_key`]).

@@ -149,7 +149,7 @@ impl Board {
         for (pool, servers) in config.pools.iter().zip(&self.pools) {
             for (server, entry) in pool.servers.iter().zip(&servers.entries) {
                 let out = !entry.lock().is_up();
-                let owes = entry.owed.load(Ordering::Acquire) != 0;
+                let owes = !entry.debts().all().is_nothing();
                 if !owes && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }

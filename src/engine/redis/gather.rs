@@ -33,6 +33,8 @@ pub(crate) struct Gather {
     pub(crate) bytes: usize,
     /// Some of them are errors, or will not come.
     pub(crate) failed: bool,
+    /// The database that its client was in when it asked.
+    pub(crate) database: u32,
     /// Bytes that are held before any has come.
     plan: usize,
 }
@@ -106,7 +108,7 @@ impl Gather {
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
-        Self { how, in_place, servers, parts, bytes: 0, failed: false, plan }
+        Self { how, in_place, servers, parts, bytes: 0, failed: false, database: 0, plan }
     }
 
     /// Memory that it holds.

@@ -254,10 +254,11 @@ impl Engine {
         write: impl Fn(&mut Vec<u8>, usize),
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, number) = (session.pool, session.next_number());
+        let (pool, number, database) = (session.pool, session.next_number(), session.flavor().database);
         let Some(in_place) = asked.in_place else { return };
         let expired = self.deadline(pool, asked.started) <= now;
         let mut gather = Gather::new(how, in_place, pieces.len());
+        gather.database = database;
         let mut ways = std::mem::take(&mut self.ways);
         let mut outcome = None;
         // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
