@@ -384,6 +384,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         let failure = link.cursor.dropped.unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        link.scripts.drop_doubt(ticket);
         self.leave_link(id, ticket);
         to.succeeded = true;
         let client = SessionId { index: ticket.session, generation: ticket.generation };

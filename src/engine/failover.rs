@@ -166,8 +166,8 @@ impl Engine {
     pub(super) fn owe_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
         let (pool, _) = self.link_server(link);
         let absorbs = self.policy(pool) == OnFailure::Absorb;
-        unmade::keys(requests, absorbs, self.grants_add(pool), |key| {
-            self.owe_on(link, OwedKey { database: Some(database), key: key.into(), base64: false }, now);
+        unmade::keys(requests, absorbs, self.grants_add(pool), |key, selected| {
+            self.owe_on(link, OwedKey { database: selected.or(Some(database)), key: key.into(), base64: false }, now);
         });
     }
 
@@ -176,7 +176,7 @@ impl Engine {
     pub(super) fn owe_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
         let Some((pool, flavor)) = self.session_ref(id).map(|session| (session.pool, session.flavor())) else { return };
         let absorbs = self.policy(pool) == OnFailure::Absorb;
-        unmade::keys(request, absorbs, self.grants_add(pool), |key| {
+        unmade::keys(request, absorbs, self.grants_add(pool), |key, _| {
             let server = self.pools[pool.index()].ring.route(key, 0);
             if let Some(server) = server.filter(|server| !key.is_empty() && self.is_owed(pool, *server)) {
                 let link = self.link_of(pool, id, server, now);

@@ -90,7 +90,8 @@ impl Engine {
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
-        let waiting = if failure == Failure::Ejected && !responding { self.take_waiting(id, now) } else { None };
+        let may_wait = matches!(purpose, Purpose::Dedicated(_)) && failure == Failure::Ejected && !responding;
+        let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let link = &mut self.links[id.index()];
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);

@@ -449,6 +449,9 @@ impl Link {
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.outbox.footprint() + self.partial.capacity() + self.in_flight.capacity() * size_of::<Ticket>()
+        self.outbox.footprint()
+            + self.partial.capacity()
+            + self.in_flight.capacity() * size_of::<Ticket>()
+            + self.scripts.footprint()
     }
 }

@@ -419,6 +419,7 @@ impl Engine {
         self.draining = true;
         let ids: Vec<_> = self.sessions.iter().map(|(index, session)| session_id(index, session)).collect();
         for id in ids {
+            self.give_up_asking(id);
             self.touch_session(id);
         }
     }

@@ -218,6 +218,9 @@ impl Engine {
         if link.payments.front().is_none_or(|payment| payment.up_to == 0) {
             return; // of the same payment another key was refused already
         }
+        if matches!(link.purpose, Purpose::Dedicated(_)) {
+            return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
+        }
         link.payments.iter_mut().for_each(|payment| payment.up_to = 0);
         link.behind = 0;
         let (pool, server) = (link.pool, link.server);

@@ -36,6 +36,9 @@ use crate::time::Instant;
 /// could not be told to end them.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long a server that is out of the ring may take to end what waits there, in a pool without a `timeout`.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What is left of a request's time is given to another server if it is at least so much.
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -62,6 +65,8 @@ pub(crate) struct Waiting {
     leaves: bool,
     /// The server has been asked to end it, and has not answered that.
     ending: bool,
+    /// Since when it has been tried to end it.
+    since: Option<Instant>,
     /// It was to be ended for good, so its client is told what the server says of that.
     for_good: bool,
 }
@@ -80,6 +85,16 @@ enum Home {
     Several,
     /// Nobody is there, or it names no keys.
     Nowhere,
+}
+
+/// Whether a request waits where its key belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// It does, or there is nowhere else to ask.
+    Home,
+    /// The server that its key belongs to must forget something before it is asked.
+    NotYet,
+    Away,
 }
 
 impl Engine {
@@ -125,10 +140,12 @@ impl Engine {
     pub(in crate::engine) fn follow_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
         let end = self.links.len().min(from.saturating_add(budget));
         for place in from..end {
-            let link = &self.links[place];
-            let id = LinkId { generation: link.generation, ..LinkId::first(place) };
-            if link.pool == pool && self.is_away(id) {
-                self.end_waiting(id, now);
+            let id = LinkId { generation: self.links[place].generation, ..LinkId::first(place) };
+            match self.whereabouts(id) {
+                _ if self.links[place].pool != pool => {}
+                Whereabouts::Away => self.end_waiting(id, now),
+                Whereabouts::NotYet => self.follow_later(pool, now),
+                Whereabouts::Home => {}
             }
         }
         if end < self.links.len() {
@@ -158,17 +175,17 @@ impl Engine {
         waiting_request(link).is_some() && matches!(link.waiting.name, Name::Told(_))
     }
 
-    /// Whether a request waits on a connection whose key belongs to another server, which can be asked.
-    fn is_away(&self, id: LinkId) -> bool {
+    /// Whether what waits on a connection, if anything does, belongs to another server.
+    fn whereabouts(&self, id: LinkId) -> Whereabouts {
         let link = &self.links[id.index()];
-        let Some(request) = waiting_request(link) else { return false };
+        let Some(request) = waiting_request(link) else { return Whereabouts::Home };
         match self.home_of_waiting(link.pool, request) {
-            Home::Server(home) => {
-                let is_there = self.pools[link.pool.index()].live[home.index()];
-                home != link.server && is_there && !self.board.awaits_flush(link.pool, home)
+            Home::Server(home) if home == link.server || !self.pools[link.pool.index()].live[home.index()] => {
+                Whereabouts::Home
             }
-            Home::Several => true,
-            Home::Nowhere => false,
+            Home::Server(home) if self.board.awaits_flush(link.pool, home) => Whereabouts::NotYet,
+            Home::Server(_) | Home::Several => Whereabouts::Away,
+            Home::Nowhere => Whereabouts::Home,
         }
     }
 
@@ -198,6 +215,11 @@ impl Engine {
             Name::Unasked | Name::Asked => return self.follow_later(pool, now),
         };
         self.follow_later(pool, now);
+        let since = *self.links[id.index()].waiting.since.get_or_insert(now);
+        let patience = self.timeout(pool).unwrap_or(PATIENCE);
+        if !self.pools[pool.index()].live[server.index()] && now >= since + patience {
+            return self.fail_link(id, Failure::Ejected, now); // a server that says nothing to that hangs
+        }
         if waiting.ending {
             return;
         }

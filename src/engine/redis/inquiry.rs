@@ -36,6 +36,8 @@ pub struct Inquiry {
 pub(super) struct Wanted {
     /// Their numbers, in the order in which they were named.
     pub(super) ids: Option<Vec<u64>>,
+    /// The same in order, for whoever looks them up.
+    pub(super) sorted: Vec<u64>,
     pub(super) address: Option<Vec<u8>>,
     pub(super) local_address: Option<Vec<u8>>,
     pub(super) kind: Option<Kind>,
@@ -124,8 +126,6 @@ impl Findings {
 #[derive(Debug)]
 pub(in crate::engine) struct Search {
     findings: Findings,
-    /// The numbers that are wanted, in order.
-    ids: Option<Vec<u64>>,
     /// The place of the next client.
     next: usize,
     charged: usize,
@@ -133,9 +133,7 @@ pub(in crate::engine) struct Search {
 
 impl Search {
     fn new(inquiry: Arc<Inquiry>) -> Box<Self> {
-        let mut ids = inquiry.wanted.ids.clone();
-        ids.iter_mut().for_each(|ids| ids.sort_unstable());
-        Box::new(Self { findings: Findings::none(inquiry), ids, next: 0, charged: 0 })
+        Box::new(Self { findings: Findings::none(inquiry), next: 0, charged: 0 })
     }
 
     fn wants(&self, session: &Session, client: &Client, engine: &Engine) -> bool {
@@ -148,7 +146,7 @@ impl Search {
         let is_at = |address: &Vec<u8>, own: String| own.as_bytes() == address;
         session.pool == *pool
             && !session.closing
-            && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&client.number).is_ok())
+            && (wanted.ids.is_none() || wanted.sorted.binary_search(&client.number).is_ok())
             && wanted.kind.is_none_or(is_kind)
             && wanted.has_user.is_none_or(|has_user| client.has_user == has_user)
             && wanted.address.as_ref().is_none_or(|one| is_at(one, engine.address_of(session.pool, client)))
@@ -168,7 +166,7 @@ pub(crate) struct Asking {
 impl Asking {
     /// Memory that it holds.
     pub(super) fn footprint(&self) -> usize {
-        let ids = self.inquiry.wanted.ids.as_ref().map_or(0, Vec::capacity);
+        let ids = self.inquiry.wanted.ids.as_ref().map_or(0, Vec::capacity) + self.inquiry.wanted.sorted.capacity();
         self.found.iter().map(Findings::footprint).sum::<usize>() + ids * size_of::<u64>()
     }
 }
@@ -176,8 +174,10 @@ impl Asking {
 impl Engine {
     /// Has all workers look for the clients that are meant. Nothing else of the client is in flight.
     #[cold]
-    pub(super) fn inquire(&mut self, id: SessionId, wanted: Wanted, deed: Deed, now: Instant) {
+    pub(super) fn inquire(&mut self, id: SessionId, mut wanted: Wanted, deed: Deed, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
+        wanted.sorted = wanted.ids.clone().unwrap_or_default();
+        wanted.sorted.sort_unstable();
         let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, deed });
         let workers = self.all_counters.len();
         if let Some(client) = self.redis(id) {
@@ -295,6 +295,17 @@ impl Engine {
         self.charge_session(id);
         self.touch_session(id);
         self.now = now;
+    }
+
+    /// This worker is about to end, and others may have before it: nobody is waited for any more.
+    #[cold]
+    pub(in crate::engine) fn give_up_asking(&mut self, id: SessionId) {
+        let asking = self.redis(id).and_then(|client| client.asking.take());
+        if asking.is_some() {
+            self.refuse_request(id, b"ERR this proxy is shutting down");
+            self.resumable.push(id);
+            self.charge_session(id);
+        }
     }
 
     fn answer_inquiry(&mut self, id: SessionId, asking: Asking) {

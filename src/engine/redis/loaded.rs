@@ -10,7 +10,7 @@ use super::input::{Call, Outcome};
 use super::script::Doubt;
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
-use crate::engine::link::LinkId;
+use crate::engine::link::{LinkId, Ticket};
 use crate::engine::session::SessionId;
 use crate::proto::resp::encode;
 use crate::proto::verb::Verb;
@@ -27,6 +27,8 @@ pub(crate) struct Loaded {
     flushes: u64,
     /// Requests of which it is asked whether the server has their script, in the order of the questions.
     pub(super) doubts: VecDeque<Doubt>,
+    /// Bytes that these hold.
+    doubted: usize,
 }
 
 /// Where the text of a script is.
@@ -39,6 +41,28 @@ enum Text {
 }
 
 impl Loaded {
+    /// Memory that the requests hold of which something is asked.
+    pub(crate) const fn footprint(&self) -> usize {
+        self.doubted
+    }
+
+    /// Nothing is to be made of the answer to a question about a request, if a ticket is one.
+    pub(crate) fn drop_doubt(&mut self, ticket: Ticket) {
+        drop(self.settle(ticket));
+    }
+
+    pub(super) fn doubt(&mut self, doubt: Doubt) {
+        self.doubted += doubt.footprint();
+        self.doubts.push_back(doubt);
+    }
+
+    /// The request that is in doubt if a ticket is the question about the first one.
+    pub(super) fn settle(&mut self, ticket: Ticket) -> Option<Doubt> {
+        let doubt = self.doubts.pop_front_if(|doubt| doubt.is_of(ticket))?;
+        self.doubted -= doubt.footprint();
+        Some(doubt)
+    }
+
     /// A request says that the server does not have a script.
     pub(super) fn forget(&mut self, name: &[u8]) {
         if let Some(mark) = mark(name) {

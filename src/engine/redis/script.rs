@@ -137,6 +137,7 @@ impl Engine {
     /// sent nothing behind it to this server.
     #[cold]
     pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket, said: &[u8]) -> bool {
+        let is_awaited = self.is_awaited(ticket);
         let link = &mut self.links[id.index()];
         if ticket.session == Ticket::NOBODY || ticket.replies != 1 {
             return false;
@@ -150,7 +151,7 @@ impl Engine {
             _ => return false,
         };
         link.scripts.forget(args.get(1));
-        if link.is_followed(ticket) {
+        if !is_awaited || link.is_followed(ticket) {
             return false;
         }
         let Some(text) = self.scripts.find(link.pool, args.get(1)) else { return false };
@@ -161,7 +162,7 @@ impl Engine {
         let mut question = Vec::new();
         encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
         let doubt = Doubt { of: (ticket.session, ticket.generation, ticket.number), request, said: said.to_vec() };
-        self.links[id.index()].scripts.doubts.push_back(doubt);
+        self.links[id.index()].scripts.doubt(doubt);
         self.ask_instead(id, ticket, &question);
         true
     }
@@ -176,10 +177,11 @@ impl Engine {
         reply: &[u8],
         to: &mut Delivery<'_>,
     ) -> Option<Step> {
+        // Who was told meanwhile that it has failed may have sent it once more.
+        let is_awaited = self.is_awaited(ticket);
         let link = &mut self.links[id.index()];
-        let of = (ticket.session, ticket.generation, ticket.number);
-        let doubt = link.scripts.doubts.pop_front_if(|doubt| doubt.of == of)?;
-        if reply == b"*1\r\n:0\r\n" && !link.is_followed(ticket) {
+        let doubt = link.scripts.settle(ticket)?;
+        if reply == b"*1\r\n:0\r\n" && is_awaited && !link.is_followed(ticket) {
             self.ask_instead(id, ticket, &doubt.request);
             return Some(Step::Used(reply.len()));
         }
@@ -221,6 +223,16 @@ pub(super) struct Doubt {
     request: Vec<u8>,
     /// What was answered.
     said: Vec<u8>,
+}
+
+impl Doubt {
+    pub(super) fn is_of(&self, ticket: Ticket) -> bool {
+        self.of == (ticket.session, ticket.generation, ticket.number)
+    }
+
+    pub(super) const fn footprint(&self) -> usize {
+        self.request.len() + self.said.len()
+    }
 }
 
 /// The scripts that a worker has noted for all, by a hash of the pool and the text.

@@ -15,18 +15,23 @@ use super::fallback::is_add;
 use super::request::{self, Limits, Parsed, Progress};
 use super::{Version, fallback, plan};
 
-/// Finds the keys that a server has to forget if it did not get these requests: one, or a transaction. `absorbs` says that
+/// Finds the keys that a server has to forget if it did not get these requests: one, or a transaction; with each the
+/// database that the transaction had selected by then, if it had. `absorbs` says that
 /// their clients were told what a server says that forgets at once, `adds` that this holds for what stores only where nothing
 /// is.
-pub fn keys(requests: &[u8], absorbs: bool, adds: bool, mut found: impl FnMut(&[u8])) {
+pub fn keys(requests: &[u8], absorbs: bool, adds: bool, mut found: impl FnMut(&[u8], Option<u32>)) {
     let mut spans = Vec::new();
-    let mut rest = requests;
+    let (mut rest, mut selected) = (requests, None);
     while !rest.is_empty() {
         spans.clear();
         let limits = Limits { value: usize::MAX, trusted: true };
         let parsed = request::parse(rest, &mut Progress::default(), limits, &mut spans);
         let Parsed::Complete { len } = parsed else { return };
-        one(Args::new(rest, &spans), absorbs, adds, &mut found);
+        let args = Args::new(rest, &spans);
+        if args.get(0).eq_ignore_ascii_case(b"select") && args.len() == 2 {
+            selected = std::str::from_utf8(args.get(1)).ok().and_then(|number| number.parse().ok()).or(selected);
+        }
+        one(args, absorbs, adds, &mut |key: &[u8]| found(key, selected));
         rest = &rest[len..];
     }
 }
@@ -82,12 +87,23 @@ mod tests {
             encode::words(&mut bytes, &request.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         }
         let mut all = Vec::new();
-        keys(&bytes, absorbs, adds, |key| all.push(String::from_utf8_lossy(key).into_owned()));
+        keys(&bytes, absorbs, adds, |key, _| all.push(String::from_utf8_lossy(key).into_owned()));
         all
     }
 
     fn found(absorbs: bool, requests: &[&str]) -> Vec<String> {
         told(absorbs, false, requests)
+    }
+
+    #[test]
+    fn keys_of_a_transaction_are_in_the_database_that_it_had_selected() {
+        let mut bytes = Vec::new();
+        for request in ["MULTI", "SET a v", "SELECT 3", "SET b v", "select x", "DEL c", "SELECT 1", "DEL d", "EXEC"] {
+            encode::words(&mut bytes, &request.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        }
+        let mut all = Vec::new();
+        keys(&bytes, false, false, |key, selected| all.push((key[0], selected)));
+        assert_eq!(all, [(b'a', None), (b'b', Some(3)), (b'c', Some(3)), (b'd', Some(1))]);
     }
 
     #[test]

@@ -316,6 +316,36 @@ fn scattered_parts_of_a_delete_are_forgotten_by_the_server_that_did_not_get_them
 
 /// A flush behind a `SELECT` in the same packet is of that database, also if it is lost.
 #[test]
+fn a_flush_that_ran_out_of_time_is_owed_to_the_database_that_its_client_was_in() {
+    let server = Mock::start();
+    let proxy = Proxy::start(&[server.address()], &["redis: true", "timeout: 400", "on_failure: miss"]);
+    let mut client = client_in(&proxy, "3");
+    let get = request(&["GET", "k"]);
+    client.send(&get);
+    let mut link = server.twin();
+    link.receive(request(&["SELECT", "3"]));
+    link.answer("+OK\r\n");
+    link.receive(&get);
+    link.answer("$-1\r\n");
+    assert_eq!(answer(&mut client), "$-1");
+    client.send([request(&["FLUSHDB"]), request(&["SELECT", "0"])].concat());
+    link.receive(request(&["FLUSHDB"]));
+    // It says nothing for longer than it may.
+    assert_eq!([answer(&mut client), answer(&mut client)], ["+OK"; 2]);
+    link.close();
+    let mut link = server.twin();
+    client.send([request(&["SELECT", "3"]), get.clone()].concat());
+    assert_eq!(answer(&mut client), "+OK");
+    link.receive(request(&["SELECT", "3"]));
+    link.answer("+OK\r\n");
+    link.receive(request(&["FLUSHDB"]));
+    link.answer("+OK\r\n");
+    link.receive(&get);
+    link.answer("$-1\r\n");
+    assert_eq!(answer(&mut client), "$-1");
+}
+
+#[test]
 fn a_flush_is_owed_to_the_database_that_was_selected_in_front_of_it() {
     let server = Mock::start();
     let proxy = mock_pool(&[&server], &[]);
