@@ -381,7 +381,8 @@ mod tests {
         let mut debts = Debts::default();
         (0..4).for_each(|number| debts.add_key(key(number), Some(WAY), Instant::ZERO));
         debts.confirm(1..=2, OTHER);
-        debts.confirm(3..=0, WAY);
+        let put_off = 0;
+        debts.confirm(3..=put_off, WAY);
         assert_eq!(keys(&debts.due(0, 9)), 4, "none of it came by the way of the older writes");
         debts.confirm(3..=4, WAY);
         assert_eq!(keys(&debts.due(0, 9)), 2);
