@@ -35,7 +35,7 @@ pub enum Failure {
     Unready,
     /// The server takes no writes.
     ReadOnly,
-    /// The server refuses the password or the database that it is given.
+    /// The server refuses the password, the protocol or the database that a connection needs, or wants a password.
     Denied,
     /// The server has been silent for longer than it ever is, and is not asked anything more until it answers.
     Stalled,
@@ -119,7 +119,7 @@ impl fmt::Display for Failure {
             Self::ServerMemory => "server out of memory",
             Self::Unready => "server not ready",
             Self::ReadOnly => "server takes no writes",
-            Self::Denied => "password or database refused by the server",
+            Self::Denied => "password, protocol or database refused by the server",
             Self::Stalled => "silent",
             Self::NoResources => "out of file descriptors or memory on this host",
             Self::TooLarge => "response above value_limit",

@@ -26,7 +26,7 @@ use super::operate::{self, Deed};
 use super::page::DASHBOARD;
 use super::query::Query;
 use super::recent::{Recent, Sample};
-use super::{guard, hot, pools, route, view};
+use super::{guard, hot, pools, ready, route, view};
 use crate::config;
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
@@ -89,7 +89,7 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/config", Page::Config, "", "the configuration in force, without secrets (YAML)"),
     ("/stats", Page::Stats, "", "twemproxy's statistics (JSON)"),
     ("/healthz", Page::Health, "", "200 while every worker serves, 503 otherwise"),
-    ("/readyz", Page::Readiness, "", "200 while every pool has a server in its ring as well"),
+    ("/readyz", Page::Readiness, "", "as /healthz, and 503 while a pool with on_failure: error has no server"),
     ("/servers/eject", Page::Deed(Deed::Eject), "?pool=&server=", "take a server out of the ring at once"),
     ("/servers/drain", Page::Deed(Deed::Drain), "?pool=&server=", "the same, but what it was asked it may answer"),
     ("/servers/restore", Page::Deed(Deed::Restore), "?pool=&server=", "let a server back"),
@@ -292,7 +292,11 @@ impl Admin {
                 respond(StatusCode::OK, JSON, stats::render(config, board, counters, &moment))
             }
             Page::Health => self.alive().await.unwrap_or_else(|| respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
-            Page::Readiness => self.alive().await.unwrap_or_else(|| self.ready()),
+            Page::Readiness => self.alive().await.unwrap_or_else(|| {
+                let (is_ready, text) = ready::readiness(&observed.sources(), view::instant(&moment));
+                let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                respond(status, TEXT, text)
+            }),
             Page::Deed(deed) => {
                 let token = observed.config.settings.admin_token.as_deref();
                 guard::check(peer, request.headers(), token)?;
@@ -313,21 +317,6 @@ impl Admin {
         let limit = TURN_LIMIT.as_millis();
         let text = format!("no sign of life within {limit} ms of: {}\n", names.join(", "));
         Some(respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text))
-    }
-
-    fn ready(&self) -> Answer {
-        let observed = self.operator.observed();
-        let sources = observed.sources();
-        let bare: Vec<&str> = sources
-            .pools()
-            .filter(|(id, _)| !observed.board.live(*id).contains(&true))
-            .map(|(_, pool)| pool.name.as_str())
-            .collect();
-        if bare.is_empty() {
-            respond(StatusCode::OK, TEXT, "ready\n".to_owned())
-        } else {
-            respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("no server in the ring of: {}\n", bare.join(", ")))
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod operate;
 mod page;
 mod pools;
 mod query;
+mod ready;
 mod recent;
 pub(crate) mod route;
 pub mod statsd;

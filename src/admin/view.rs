@@ -92,9 +92,13 @@ struct ServerView {
     /// Seconds that it has been in the ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     up_for_s: Option<f64>,
+    /// Milliseconds that it has failed without being answered, of one in the ring that fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing_for_ms: Option<u128>,
     /// Milliseconds since it left the ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     out_for_ms: Option<u128>,
+    /// Why it is out, or why it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Milliseconds until it is probed next.
@@ -196,7 +200,7 @@ fn per_second(count: u64, window: Duration) -> f64 {
 }
 
 /// Why a server is out.
-fn reason(state: State) -> Option<String> {
+pub(super) fn reason(state: State) -> Option<String> {
     Some(match state {
         State::Up { .. } => return None,
         State::Held { hold: Hold::Eject, .. } => "by the operator".to_owned(),
@@ -230,11 +234,10 @@ fn pool_view(
         let server_id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
         let fresh = now.1[index].since(&before.1[index]);
         let state = sources.board.state(id, server_id);
-        let since = match state {
-            State::Up { .. } => None,
-            State::Ejected { since, .. } | State::Probing { since, .. } | State::Held { since, .. } => Some(since),
-        };
+        let since = state.out_since();
         let now = instant(moment);
+        let (failures, last_failure) =
+            (sources.board.failures(id, server_id), sources.board.last_failure(id, server_id));
         let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> u64| {
             sources.sum(|worker| cell(worker.server(id, server_id)))
         };
@@ -247,12 +250,12 @@ fn pool_view(
             draining: matches!(state, State::Held { hold: Hold::Drain, .. }),
             up_for_s: sources.board.up_since(id, server_id).map(|since| (now - since).as_secs_f64()),
             out_for_ms: since.map(|since| (now - since).as_millis()),
-            reason: reason(state),
+            failing_for_ms: sources.board.failing(id, server_id).map(|failing| (now - failing.since).as_millis()),
+            reason: reason(state)
+                .or_else(|| last_failure.filter(|_| failures > 0).map(|(failure, _)| failure.to_string())),
             next_probe_ms: sources.board.probe_at(id, server_id).map(|at| (at - now).as_millis()),
-            failures_in_a_row: sources.board.failures(id, server_id),
-            last_failure: sources
-                .board
-                .last_failure(id, server_id)
+            failures_in_a_row: failures,
+            last_failure: last_failure
                 .map(|(failure, at)| LastFailure { reason: failure.to_string(), ago_ms: (now - at).as_millis() }),
             share: (shares[index] * 10_000.0).round() / 10_000.0,
             connections: counters(|server| server.server_connections.value()),

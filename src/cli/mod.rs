@@ -17,22 +17,25 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Where a configuration is looked for when no flag names one: the first of these that there is. After the program's own,
 /// those of twemproxy, as it is built and as Debian has it.
-const DEFAULT_FILES: [&str; 3] = ["conf/softmiss.yml", "conf/nutcracker.yml", "/etc/nutcracker/nutcracker.yml"];
+const DEFAULT_FILES: [&str; 3] = [crate::config::USUAL_FILE, "conf/nutcracker.yml", "/etc/nutcracker/nutcracker.yml"];
 
-const ABOUT: &str = "A sharding proxy for memcached that turns a dead cache server into cache misses.";
+const ABOUT: &str = "A sharding proxy for memcached and Redis that turns a dead cache server into misses.";
 
+// No line is longer than a terminal of 80 columns: longer ones would be broken where it does not help.
 const EXAMPLES: &str = "\
 Examples:
-  softmiss demo                          see it work: three nodes, a load, and a monkey that kills them
-  softmiss check conf/example.yml       what is wrong with a file, all of it at once
-  softmiss -c conf/example.yml          run
-  softmiss route -c FILE user:42         which server a key belongs to, and why
-  softmiss route -c FILE --dead cache-a user:42
-                                         where it would go if cache-a were gone
-  softmiss top 127.0.0.1:22223           watch it run, by its admin port
+  softmiss demo                    see it work: three nodes, a load, a monkey
+  softmiss check conf/example.yml  all that is wrong with a file, at once
+  softmiss -c conf/example.yml     run
+  softmiss top 127.0.0.1:22223     watch it run, by its admin port
+  softmiss route -c conf/example.yml user:42
+                                   which server a key belongs to, and why
+  softmiss route -c conf/example.yml --dead cache-a user:42
+                                   where it would go if cache-a were gone
 
-Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT answer what has been read and end;
-SIGHUP and SIGUSR1 reopen the log file; SIGTTIN and SIGTTOU make the log louder and quieter.";
+Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT
+answer what has been read and end; SIGHUP and SIGUSR1 reopen the log file;
+SIGTTIN and SIGTTOU make the log louder and quieter.";
 
 /// The address that a word on the command line stands for, as the file has it.
 fn resolved(address: &str) -> Option<SocketAddr> {
@@ -67,6 +70,7 @@ impl std::str::FromStr for AdminFlag {
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "softmiss", version, about = ABOUT, after_help = EXAMPLES, disable_version_flag = true)]
+#[command(max_term_width = 80)]
 #[command(args_override_self = true)] // as with twemproxy, the last of several wins
 pub struct Cli {
     #[command(subcommand)]
@@ -96,8 +100,8 @@ pub(crate) struct Flags {
     pub(crate) describe_stats: bool,
 
     /// Log level, 0 (errors only) to 11 (everything); the file's `log: level` otherwise
-    #[arg(short = 'v', long = "verbose", value_name = "N", value_parser = clap::value_parser!(u8).range(0..=255))]
-    pub(crate) verbose: Option<u8>,
+    #[arg(short = 'v', long = "verbose", value_name = "N")]
+    pub(crate) verbose: Option<u32>,
 
     /// Append the log to a file, reopened on SIGHUP, in place of stderr
     #[arg(short = 'o', long = "output", value_name = "FILE")]

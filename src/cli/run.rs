@@ -20,6 +20,9 @@ use crate::io::signal::Signals;
 /// Where the statistics are when nobody says otherwise, as with twemproxy, but on loopback only.
 const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
 
+/// The most that `-v` can ask for. Like twemproxy, more is taken for it.
+const MOST_VERBOSE: u32 = 11;
+
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let in_background = flags.daemonize && !daemon::is_background();
     // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
@@ -47,6 +50,9 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         return Ok(match daemon::spawn()? {
             Ok(pid) => {
                 complain(&format!("softmiss: runs in the background as process {pid}"));
+                if flags.output.is_none() {
+                    complain("softmiss: its log goes nowhere from here on: name a file for it with `-o FILE`");
+                }
                 ExitCode::SUCCESS
             }
             Err(said) => {
@@ -55,14 +61,27 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
             }
         });
     };
-    let log = log::start(loaded.config.settings.log, flags.output.as_deref())?;
-    let served = serve(loaded, flags, &log, signals);
-    if let Err(error) = &served
-        && flags.output.is_some()
-    {
-        error!("softmiss cannot start: {error:#}"); // as is said on stderr
-    }
-    served.map(|()| ExitCode::SUCCESS)
+    let settings = loaded.config.settings.log;
+    // Where the log goes to a file it is said on stderr as well, since whoever starts it looks there.
+    let cannot_start = |error: anyhow::Error| {
+        let reason = format!("{error:#}");
+        log::on_stderr(settings, || error!(reason, "softmiss cannot start"));
+        ExitCode::FAILURE
+    };
+    let log = match log::start(settings, flags.output.as_deref()) {
+        Ok(log) => log,
+        Err(error) => return Ok(cannot_start(error)),
+    };
+    Ok(match serve(loaded, flags, &log, signals) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if flags.output.is_some() {
+                error!(reason = format!("{error:#}"), "softmiss cannot start");
+            }
+            drop(log);
+            cannot_start(error)
+        }
+    })
 }
 
 /// Runs the proxy until it is ended.
@@ -86,6 +105,9 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     for warning in &loaded.warnings.diagnostics {
         let (place, help) = (loaded.warnings.place(warning), warning.help.as_deref());
         warn!(place, help, "{}", warning.message);
+    }
+    if let Some(level) = flags.verbose.filter(|level| *level > MOST_VERBOSE) {
+        warn!(flag = "-v", level, taken_as = MOST_VERBOSE, "the log level is out of its range, 0 to 11");
     }
     for (address, key) in taken {
         warn!(%address, key, "the usual address is taken, so this port is not served; give it another one");

@@ -29,6 +29,9 @@ pub(crate) use text::is_unseen;
 pub use together::USUAL_PORTS;
 pub use written::{version, write};
 
+/// The program's own file, where none is named.
+pub const USUAL_FILE: &str = "conf/softmiss.yml";
+
 /// Largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
@@ -51,7 +54,11 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Box<Report>> {
     let name = path.display().to_string();
     let unreadable = |message: String| {
-        let help = "name the file with `-c FILE`; an example with every option is conf/example.yml";
+        let help = if path == Path::new(USUAL_FILE) {
+            "name the file with `-c FILE`; an example with every option is conf/example.yml"
+        } else {
+            "is this the name of the file, seen from here? An example with every option is conf/example.yml"
+        };
         Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message).help(help)]))
     };
     match std::fs::metadata(path) {

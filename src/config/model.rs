@@ -494,7 +494,11 @@ impl fmt::Display for Address {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { text, .. } => f.write_str(text),
+            // An IPv6 address may have been written without its brackets.
+            Self::Tcp { text, .. } => match text.rsplit_once(':') {
+                Some((host, port)) if host.contains(':') && !host.starts_with('[') => write!(f, "[{host}]:{port}"),
+                _ => f.write_str(text),
+            },
             Self::Unix { path, .. } => write!(f, "{}", path.display()),
         }
     }

@@ -183,15 +183,37 @@ pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
     if place.contains(' ') {
         return wrong("there are blanks in the address or the name", SERVER_HELP);
     }
-    let Some((address, weight)) = place.rsplit_once(':') else {
-        return wrong(format!("`{text}` has no weight"), SERVER_HELP);
-    };
     let is_unix = place.starts_with('/');
+    let named = name.map(|name| format!(" {name}")).unwrap_or_default();
+    let Some((address, weight)) = place.rsplit_once(':') else {
+        return if is_unix {
+            wrong(format!("`{place}` has no weight"), format!("write `{place}:1{named}`: the path and a weight"))
+        } else {
+            let message = if place.is_empty() { "a server has no address" } else { &format!("`{place}` has no port") };
+            let host = if place.is_empty() { "10.0.0.1" } else { place };
+            let help = format!(
+                "write `{host}:11211:1{named}`: host, port and weight (memcached is at port 11211 mostly, Redis at 6379)"
+            );
+            wrong(message, help)
+        };
+    };
     if !is_unix && !unbracketed_has_port(address) {
-        return wrong(
-            format!("`{place}` has no weight (or no port)"),
-            format!("write `{place}:1`: host, port and weight"),
-        );
+        return match weight.parse::<u16>() {
+            // Nobody gives a server such a weight, and a cache is hardly at so low a port.
+            Ok(port) if port >= 1024 => {
+                wrong(format!("`{place}` has no weight"), format!("write `{place}:1{named}`: host, port and weight"))
+            }
+            Ok(_) => wrong(
+                format!("`{place}` has no weight (or no port)"),
+                format!(
+                    "write `{address}:11211:{weight}{named}` if {weight} is its weight, `{place}:1{named}` if it is its port"
+                ),
+            ),
+            Err(_) => wrong(
+                format!("`{place}` has no port and no weight"),
+                format!("write `HOST:11211:1{named}`: host, port and weight"),
+            ),
+        };
     }
     let weight = match weight.parse::<u32>() {
         Ok(0) => {

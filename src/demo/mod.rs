@@ -70,8 +70,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let _log = log::start(LogSettings { level: LogLevel::Error, format: LogFormat::Text }, None)?;
     let proxy = Proxy::start(config(options.listen, &nodes)).map_err(|error| {
-        let taken = format!("{error:#}: is {} taken? Choose another with --listen 127.0.0.1:PORT", options.listen);
-        anyhow::Error::new(error).context(taken)
+        let error = anyhow::Error::new(error);
+        anyhow::anyhow!("{error:#}: is {} taken? Choose another with --listen 127.0.0.1:PORT", options.listen)
     })?;
     let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
     let watched = watch(options.admin, proxy.operator(None))?;

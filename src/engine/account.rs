@@ -5,7 +5,7 @@
 //! add up to the requests, and [`Engine::check_invariants`] adds those under way.
 
 use super::session::{SessionId, Slot};
-use super::{Engine, pool_id, server_id};
+use super::{Engine, pool_id, server_id, stall};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -66,7 +66,7 @@ impl Engine {
     /// an error.
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         self.counters.count_degraded(pool, server, failure);
-        if matches!(failure, Failure::NoMemory | Failure::QueueFull | Failure::NoDedicated) {
+        if stall::TOLD.contains(&failure) {
             self.limit_hit.set(Some((pool, server, failure)));
         }
     }

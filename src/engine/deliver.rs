@@ -11,7 +11,7 @@ use super::merge::Merge;
 use super::outbox::Offset;
 use super::session::SessionId;
 use super::stall::Often;
-use super::{Engine, Notice, Outlet};
+use super::{Effect, Engine, Notice, Outlet};
 use crate::config::model::{Config, OnFailure, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -264,7 +264,10 @@ impl Engine {
         if to.succeeded {
             let link = &mut self.links[id.index()];
             link.answered = true;
-            self.board.succeeded(link.pool, link.server, self.worker, link.heard);
+            let (pool, server, heard) = (link.pool, link.server, link.heard);
+            if let Some(failed_for) = self.board.succeeded(pool, server, self.worker, heard) {
+                self.effects.push_back(Effect::Notice(Notice::Well { pool, server, failed_for }));
+            }
         }
         if at > input.len() {
             self.links[id.index()].unwanted = at - input.len();

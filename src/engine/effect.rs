@@ -64,6 +64,30 @@ pub enum Notice {
         /// Failures in a row.
         failures: u32,
     },
+    /// A server fails, and stays in the ring.
+    Failing {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// The last failure.
+        failure: Failure,
+        /// Failures in a row.
+        failures: u32,
+        /// How long it has failed.
+        lasts: Duration,
+        /// Such failures since it was last told.
+        suppressed: u32,
+    },
+    /// A server that was told to fail has answered.
+    Well {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// How long it failed.
+        failed_for: Duration,
+    },
     /// A server is back in the ring.
     Restored {
         /// Its pool.
@@ -166,13 +190,15 @@ pub enum Notice {
         /// Clients of the pool that were cut off since it was last told.
         clients: u64,
     },
-    /// Requests were answered in their server's place because a limit was reached.
+    /// Requests were answered in their server's place because a limit was reached, or because the server answers and does
+    /// not do what it is asked.
     Limit {
         /// Their pool.
         pool: PoolId,
-        /// Their server, where it is the server's queue that is full.
+        /// Their server, where it is one server's queue, or what it says.
         server: Option<ServerId>,
-        /// Which limit: [`Failure::NoMemory`], [`Failure::QueueFull`] or [`Failure::NoDedicated`].
+        /// Which limit: [`Failure::NoMemory`], [`Failure::QueueFull`] or [`Failure::NoDedicated`]; otherwise what the server
+        /// says in place of doing what it is asked.
         failure: Failure,
         /// Bytes in the buffers of this worker, and how many may be.
         held: usize,

@@ -342,12 +342,16 @@ impl Engine {
         }
     }
 
-    /// Tells the board of a failure at `at`, and the operator if it was the last straw.
+    /// Tells the board of a failure at `at`, and the operator if it was the last straw, or one of many in a row.
     pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
         if self.board.is_doubted(pool, server) {
             self.condemn(pool, server, at);
         }
-        if let Verdict::Ejected { failures } = self.board.failed(pool, server, self.worker, failure, at) {
+        let verdict = self.board.failed(pool, server, self.worker, failure, at);
+        if let Verdict::Failing { failures, lasts, suppressed } = verdict {
+            let notice = Notice::Failing { pool, server, failure, failures, lasts, suppressed };
+            self.effects.push_back(Effect::Notice(notice));
+        } else if let Verdict::Ejected { failures } = verdict {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {

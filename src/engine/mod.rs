@@ -157,7 +157,7 @@ struct PoolState {
     strangers: [stall::Told; Language::COUNT],
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
-    limits: [(Option<Instant>, u64); 3],
+    limits: [(Option<Instant>, u64); stall::TOLD.len()],
     /// The same of clients that were cut off because they held too much memory.
     cut_off: (Option<Instant>, u64),
 }
@@ -294,7 +294,7 @@ impl Engine {
                 follows: false,
                 told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
                 strangers: [stall::Told::default(); Language::COUNT],
-                limits: [(None, 0); 3],
+                limits: [(None, 0); stall::TOLD.len()],
                 cut_off: (None, 0),
             };
             let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };

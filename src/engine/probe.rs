@@ -235,6 +235,7 @@ impl Engine {
         match passed {
             Passed::Restored { away, probes } => {
                 self.counters.server(pool, server).restores.add(1);
+                let restarted = if self.board.was_restarted(pool, server) { Some(true) } else { restarted };
                 let notice = Notice::Restored { pool, server, away, probes, restarted, repaid, flushed };
                 self.effects.push_back(Effect::Notice(notice));
                 self.effects.push_back(Effect::News);

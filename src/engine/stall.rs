@@ -29,6 +29,19 @@ const SECOND_LOOK: Duration = Duration::from_millis(5);
 /// Pause between two notices of what may happen often.
 pub(super) const TELL_PERIOD: Duration = Duration::from_secs(10);
 
+/// The failures of requests that are told by themselves, since they count against no server: limits of this process, and
+/// what servers say that answer and do not do what they are asked.
+pub(super) const TOLD: [Failure; 8] = [
+    Failure::NoMemory,
+    Failure::QueueFull,
+    Failure::NoDedicated,
+    Failure::ServerMemory,
+    Failure::Unready,
+    Failure::ReadOnly,
+    Failure::Denied,
+    Failure::TooLarge,
+];
+
 /// What may happen often, and is told seldom.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Often {
@@ -162,8 +175,7 @@ impl Engine {
     #[cold]
     pub(super) fn tell_limits(&mut self, now: Instant) {
         let Some((pool, server, failure)) = self.limit_hit.take() else { return };
-        let limits = [Failure::NoMemory, Failure::QueueFull, Failure::NoDedicated];
-        let which = limits.iter().position(|limit| *limit == failure).unwrap_or_default();
+        let which = TOLD.iter().position(|limit| *limit == failure).unwrap_or_default();
         let told = &mut self.pools[pool.index()].limits[which];
         if told.0.is_some_and(|at| now - at < TELL_PERIOD) {
             return;
@@ -172,7 +184,7 @@ impl Engine {
         let requests = all - std::mem::replace(&mut told.1, all);
         told.0 = Some(now);
         let (held, most) = (self.memory, self.memory_limit);
-        let server = server.filter(|_| failure == Failure::QueueFull);
+        let server = server.filter(|_| !matches!(failure, Failure::NoMemory | Failure::NoDedicated));
         self.effects.push_back(Effect::Notice(Notice::Limit { pool, server, failure, held, most, requests }));
     }
 

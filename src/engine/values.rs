@@ -185,9 +185,7 @@ impl Engine {
                     (len > SMALL && len > if len > fair { free.1 } else { free.0 }).then_some(Failure::NoMemory);
                 if let Some(failure) = too_large.or(no_room) {
                     counters.count_degraded(link.pool, Some(link.server), failure);
-                    if failure == Failure::NoMemory {
-                        limit_hit.set(Some((link.pool, None, failure)));
-                    }
+                    limit_hit.set(Some((link.pool, Some(link.server), failure)));
                     dropped = true;
                     if config.on_failure == OnFailure::Error {
                         values.error.get_or_insert_with(|| memcache::error(failure).to_vec());

@@ -71,7 +71,10 @@ impl Board {
         if !tracker.hold(hold, now) {
             return Said::Already;
         }
-        *ejected += usize::from(was_up);
+        if was_up {
+            *ejected += 1;
+            entry.restarted.store(false, Ordering::Relaxed);
+        }
         entry.failures.store(0, Ordering::Relaxed);
         self.version.fetch_add(1, Ordering::Release);
         Said::Done

@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
 use debts::{Debts, Due, OwedKey, Way};
-use tracker::{Passed, Rules, State, Tracker};
+use tracker::{Failing, Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ struct Entry {
     debts: Mutex<Debts>,
     /// The process that answered last; 0: nobody asked.
     process: AtomicU64,
+    /// Whether that was another process than before it left the ring.
+    restarted: AtomicBool,
     /// For how many seconds it had been up then, and when that was, in nanoseconds.
     uptime: AtomicU64,
     met: AtomicU64,
@@ -73,6 +75,16 @@ impl Entry {
     /// The tracker; a panic elsewhere leaves it in a valid state, since every change is a single assignment.
     fn lock(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn succeeded(&self, worker: usize, now: Instant) -> Option<Duration> {
+        // The copy is written under the lock, or it could overwrite that of a failure that comes between.
+        let mut tracker = self.lock();
+        let (failures, failed_for) = tracker.succeeded(worker, now);
+        self.failures.store(failures, Ordering::Relaxed);
+        failed_for
     }
 
     fn debts(&self) -> MutexGuard<'_, Debts> {
@@ -100,6 +112,15 @@ pub enum Verdict {
     Ignored,
     /// It counts; so many in a row by now.
     Counted(u32),
+    /// It counts, the server stays in the ring, and it is time to tell that it fails.
+    Failing {
+        /// Failures in a row.
+        failures: u32,
+        /// How long it has failed.
+        lasts: Duration,
+        /// Failures that were worth telling and were not told since the last one that was.
+        suppressed: u32,
+    },
     /// It was the last straw: the server is out of the ring.
     Ejected {
         /// Failures in a row that led to it.
@@ -141,6 +162,7 @@ impl Board {
                 awaits_flush: AtomicBool::new(false),
                 debts: Mutex::default(),
                 process: AtomicU64::new(0),
+                restarted: AtomicBool::new(false),
                 uptime: AtomicU64::new(0),
                 met: AtomicU64::new(0),
                 tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
@@ -224,15 +246,18 @@ impl Board {
         self.entry(pool, server).lock().last_failure()
     }
 
-    /// A request of this worker was answered by the server ([`Tracker::succeeded`]).
+    /// A request of this worker was answered by the server ([`Tracker::succeeded`]). How long it has failed, if that is over
+    /// and was told.
     #[inline]
-    pub fn succeeded(&self, pool: PoolId, server: ServerId, worker: usize, now: Instant) {
+    pub fn succeeded(&self, pool: PoolId, server: ServerId, worker: usize, now: Instant) -> Option<Duration> {
         let entry = self.entry(pool, server);
-        if entry.failures.load(Ordering::Relaxed) != 0 {
-            // The copy is written under the lock, or it could overwrite that of a failure that comes between.
-            let mut tracker = entry.lock();
-            entry.failures.store(tracker.succeeded(worker, now), Ordering::Relaxed);
-        }
+        if entry.failures.load(Ordering::Relaxed) == 0 { None } else { entry.succeeded(worker, now) }
+    }
+
+    /// How a server fails that is in the ring, if it does.
+    #[must_use]
+    pub fn failing(&self, pool: PoolId, server: ServerId) -> Option<Failing> {
+        self.entry(pool, server).lock().failing()
     }
 
     /// The server failed this worker at `at` ([`Tracker::failed`]).
@@ -248,10 +273,13 @@ impl Board {
         let verdict = tracker.failed(worker, failure, at, *ejected < servers.most_ejected);
         match verdict {
             Verdict::Ignored => {}
-            Verdict::Counted(failures) => entry.failures.store(failures, Ordering::Relaxed),
+            Verdict::Counted(failures) | Verdict::Failing { failures, .. } => {
+                entry.failures.store(failures, Ordering::Relaxed);
+            }
             Verdict::Ejected { .. } => {
                 *ejected += 1;
                 entry.failures.store(0, Ordering::Relaxed);
+                entry.restarted.store(false, Ordering::Relaxed);
                 self.version.fetch_add(1, Ordering::Release);
             }
         }
@@ -478,11 +506,19 @@ impl Board {
             _ => Some(false),
         };
         if restarted == Some(true) {
+            entry.restarted.store(true, Ordering::Relaxed);
             // Whole seconds, counted by a clock of its own: two are left for that.
             let started = now.before(uptime + Duration::from_secs(2));
             entry.change_debts(|debts| debts.void_before(started));
         }
         restarted
+    }
+
+    /// Whether a server was met as another process since it left the ring: perhaps by a probe before the one that let it
+    /// back.
+    #[must_use]
+    pub fn was_restarted(&self, pool: PoolId, server: ServerId) -> bool {
+        self.entry(pool, server).restarted.load(Ordering::Relaxed)
     }
 
     fn add_debt(&self, entry: &Entry, add: impl FnOnce(&mut Debts)) {
@@ -500,6 +536,29 @@ impl Board {
 mod tests {
     use super::*;
     use crate::config;
+
+    #[test]
+    fn a_restart_that_an_earlier_probe_has_met_is_not_forgotten() {
+        let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  \
+                    rejoin: safe\n  servers: ['127.0.0.1:2:1', '127.0.0.1:3:1']\n";
+        let (pool, server) = (PoolId(0), ServerId(0));
+        let board = Board::new(&config::parse("file", file).unwrap().config, 1);
+        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
+        let meet = |process, uptime, s| board.meet(pool, server, process, Duration::from_secs(uptime), at(s));
+        let leaves =
+            |s| assert!(matches!(board.failed(pool, server, 0, Failure::Refused, at(s)), Verdict::Ejected { .. }));
+        assert_eq!(meet(7, 100, 1), None);
+        leaves(2);
+        // Met, and kept out for flapping, or lost before it was paid: the next probe meets the same one again.
+        assert_eq!((meet(8, 1, 4), board.was_restarted(pool, server)), (Some(true), true));
+        assert_eq!((meet(8, 31, 34), board.was_restarted(pool, server)), (Some(false), true));
+        // The next time it was only away.
+        assert!(board.claim_probe(pool, server, at(90)));
+        let passed = board.probe_passed(pool, server, at(90));
+        assert!(matches!(passed, Passed::Restored { .. }), "{passed:?}");
+        leaves(100);
+        assert_eq!((meet(8, 99, 102), board.was_restarted(pool, server)), (Some(false), false));
+    }
 
     #[test]
     fn a_new_process_is_told_from_a_stopped_one_as_far_as_that_can_be_known() {

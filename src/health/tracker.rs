@@ -60,6 +60,26 @@ const UNMADE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two of the probes in a row that `rise` asks for.
 const RISE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Most failures in a row of a server in the ring of which nothing is said, however high `server_failure_limit` is.
+const MOST_UNTOLD: u32 = 10;
+
+/// How often it is said of a server that it goes on failing.
+const FAILING_PERIOD: Duration = Duration::from_secs(60);
+
+/// The pause between saying that a server fails and saying it again, if it was answered in between.
+const FAILING_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a server fails that is in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when it was not answered.
+    pub since: Instant,
+    /// Failures since then.
+    pub failures: u32,
+    /// The last of them.
+    pub failure: Failure,
+}
+
 /// What became of a server whose probe was answered well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passed {
@@ -129,6 +149,15 @@ impl State {
             Self::Held { hold: Hold::Drain, .. } => "draining",
         }
     }
+
+    /// When it left the ring, if it has.
+    #[must_use]
+    pub const fn out_since(self) -> Option<Instant> {
+        match self {
+            Self::Up { .. } => None,
+            Self::Ejected { since, .. } | Self::Probing { since, .. } | Self::Held { since, .. } => Some(since),
+        }
+    }
 }
 
 /// One server's state and what changes it.
@@ -149,6 +178,12 @@ pub struct Tracker {
     probes: u32,
     /// It was told that it is held back.
     held_back: bool,
+    /// Since when it has failed without being answered, if it has.
+    failing_since: Option<Instant>,
+    /// Whether the operator knows that it fails; when that was last told, and how often it was not told since.
+    failing_known: bool,
+    failing_told: Option<Instant>,
+    failing_untold: u32,
     /// When it left the ring and returned, of late.
     changes: VecDeque<Instant>,
 }
@@ -181,6 +216,10 @@ impl Tracker {
             passes: 0,
             probes: 0,
             held_back: false,
+            failing_since: None,
+            failing_known: false,
+            failing_told: None,
+            failing_untold: 0,
             changes: VecDeque::new(),
         }
     }
@@ -230,14 +269,55 @@ impl Tracker {
         }
     }
 
-    /// A request of this worker was answered. How many failures of others still count.
-    pub fn succeeded(&mut self, worker: usize, now: Instant) -> u32 {
+    /// A request of this worker was answered. How many failures of others still count; and how long the server has failed,
+    /// if that is over and the operator knows of it.
+    pub fn succeeded(&mut self, worker: usize, now: Instant) -> (u32, Option<Duration>) {
         let lapse = self.lapse();
-        let State::Up { failures } = &mut self.state else { return 0 };
+        let State::Up { failures } = &mut self.state else { return (0, None) };
         self.rows.retain(|row| row.worker != worker && now - row.last < lapse);
         self.timeout_counted = self.timeout_counted.filter(|(_, counter)| *counter != worker);
         *failures = self.rows.iter().fold(0, |sum, row| sum.saturating_add(row.failures));
-        *failures
+        if *failures > 0 {
+            return (*failures, None);
+        }
+        let since = self.failing_since.take();
+        let was_known = std::mem::take(&mut self.failing_known);
+        (0, since.filter(|_| was_known).map(|since| now - since))
+    }
+
+    /// For how many failures in a row, and since when, a server fails that stays in the ring: `auto_eject_hosts` is off,
+    /// the pool can spare no more servers, or `server_failure_limit` is far away. `None` while that says little.
+    #[must_use]
+    pub fn failing(&self) -> Option<Failing> {
+        let (State::Up { failures }, Some(since), Some((failure, _))) =
+            (self.state, self.failing_since, self.last_failure)
+        else {
+            return None;
+        };
+        (failures >= self.fails_from()).then_some(Failing { since, failures, failure })
+    }
+
+    /// Failures in a row from which on a server in the ring is said to fail.
+    fn fails_from(&self) -> u32 {
+        self.rules.failure_limit.clamp(1, MOST_UNTOLD)
+    }
+
+    /// What is said of a failure that has ejected nothing.
+    fn counted(&mut self, failures: u32, at: Instant) -> Verdict {
+        let Some(failing) = self.failing() else { return Verdict::Counted(failures) };
+        let period = if self.failing_known { FAILING_PERIOD } else { FAILING_PAUSE };
+        if self.failing_told.is_some_and(|told| at - told < period) {
+            self.failing_untold = self.failing_untold.saturating_add(1);
+            return Verdict::Counted(failures);
+        }
+        (self.failing_known, self.failing_told) = (true, Some(at));
+        let suppressed = std::mem::take(&mut self.failing_untold);
+        Verdict::Failing { failures, lasts: at - failing.since, suppressed }
+    }
+
+    /// It is no longer in the ring, where it failed.
+    fn ends_failing(&mut self) {
+        (self.failing_since, self.failing_known, self.failing_untold) = (None, false, 0);
     }
 
     /// How long a worker's failures stand though others succeed, and it sees no further ones: a few times as long as a hang
@@ -271,9 +351,11 @@ impl Tracker {
         }
         *failures = failures.saturating_add(1);
         let failures = *failures;
+        self.failing_since.get_or_insert(at);
         if !self.rules.ejects || failures < self.rules.failure_limit || !may_leave {
-            return Verdict::Counted(failures);
+            return self.counted(failures, at);
         }
+        self.ends_failing();
         self.changed(at);
         (self.passes, self.probes) = (0, 0);
         self.held_back = false;
@@ -332,6 +414,7 @@ impl Tracker {
             State::Up { .. } => {
                 self.timeout_counted = None;
                 self.rows.clear();
+                self.ends_failing();
                 self.ejected_at = Some(now);
                 (now, None)
             }
@@ -432,15 +515,15 @@ mod tests {
         // One worker's connections fail, another's are answered all the time.
         let mut one = tracker(true);
         assert_eq!(one.failed(0, Failure::Closed, at(0), true), Verdict::Counted(1));
-        assert_eq!(one.succeeded(1, at(1)), 1);
+        assert_eq!(one.succeeded(1, at(1)).0, 1);
         assert_eq!(one.failed(0, Failure::Closed, at(2), true), Verdict::Counted(2));
-        assert_eq!((one.succeeded(1, at(3)), one.state()), (2, State::Up { failures: 2 }));
+        assert_eq!((one.succeeded(1, at(3)).0, one.state()), (2, State::Up { failures: 2 }));
         assert_eq!(one.failed(0, Failure::Closed, at(4), true), Verdict::Ejected { failures: 3 });
         // Failures of all workers are those of one server.
         let mut all = tracker(true);
         assert_eq!(all.failed(0, Failure::Refused, at(0), true), Verdict::Counted(1));
         assert_eq!(all.failed(1, Failure::Refused, at(0), true), Verdict::Counted(2));
-        assert_eq!(all.succeeded(0, at(1)), 1, "the other's stands");
+        assert_eq!(all.succeeded(0, at(1)).0, 1, "the other's stands");
         assert_eq!(all.failed(2, Failure::Refused, at(2), true), Verdict::Counted(2));
         assert_eq!(all.failed(0, Failure::Refused, at(2), true), Verdict::Ejected { failures: 3 });
     }
@@ -450,8 +533,8 @@ mod tests {
         let mut tracker = tracker(true);
         tracker.failed(0, Failure::Closed, at(0), true);
         tracker.failed(0, Failure::Closed, at(1), true);
-        assert_eq!(tracker.succeeded(1, at(1900)), 2);
-        assert_eq!(tracker.succeeded(1, at(2002)), 0);
+        assert_eq!(tracker.succeeded(1, at(1900)).0, 2);
+        assert_eq!(tracker.succeeded(1, at(2002)).0, 0);
         assert_eq!(tracker.failed(1, Failure::Closed, at(2003), true), Verdict::Counted(1));
     }
 
@@ -480,12 +563,68 @@ mod tests {
     fn without_auto_eject_nothing_leaves_the_ring() {
         let mut tracker = tracker(false);
         for ms in 0..100 {
-            assert_eq!(
-                tracker.failed(0, Failure::Refused, at(ms), true),
-                Verdict::Counted(u32::try_from(ms).unwrap() + 1)
-            );
+            assert_ne!(tracker.failed(0, Failure::Refused, at(ms), true), Verdict::Ignored);
         }
         assert!(tracker.is_up());
+        assert_eq!(tracker.state(), State::Up { failures: 100 });
+    }
+
+    #[test]
+    fn a_server_that_fails_in_the_ring_is_told_now_and_then_and_that_it_is_well_once() {
+        for (name, ejects, may_leave, limit, first) in [
+            ("never ejected", false, true, 3, 3),
+            ("the pool cannot spare it", true, false, 3, 3),
+            ("the limit is far away", true, true, 1000, 10),
+            ("no limit", false, true, 0, 1),
+        ] {
+            let mut tracker = tracker(ejects);
+            tracker.rules.failure_limit = limit;
+            let told: Vec<_> = (1..=900u64)
+                .filter_map(|number| match tracker.failed(0, Failure::Refused, at(number * 100), may_leave) {
+                    Verdict::Failing { failures, lasts, suppressed } => {
+                        Some((failures, u64::try_from(lasts.as_millis()).unwrap(), suppressed))
+                    }
+                    Verdict::Counted(failures) => {
+                        assert_eq!(tracker.failing().is_some(), u64::from(failures) >= u64::from(first), "{name}");
+                        None
+                    }
+                    other @ (Verdict::Ignored | Verdict::Ejected { .. }) => panic!("{name}: {other:?}"),
+                })
+                .collect();
+            let lasts = (u64::from(first) - 1) * 100;
+            let again = (first + 600, lasts + 60_000, 599);
+            assert_eq!(told, [(first, lasts, 0), again], "{name}: at once, and after a minute");
+            let answered = at(90_100);
+            assert_eq!(tracker.succeeded(0, answered), (0, Some(answered - at(100))), "{name}");
+            assert_eq!((tracker.succeeded(0, answered), tracker.failing()), ((0, None), None), "{name}: once");
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_and_answers_by_turns_fills_no_log() {
+        let mut tracker = tracker(false);
+        let (mut fails, mut well, mut untold) = (0, 0, 0);
+        for ms in (0..60_000).step_by(10) {
+            for _ in 0..3 {
+                if let Verdict::Failing { suppressed, .. } = tracker.failed(0, Failure::Closed, at(ms), true) {
+                    (fails, untold) = (fails + 1, untold + suppressed);
+                }
+            }
+            well += u32::from(tracker.succeeded(0, at(ms + 5)).1.is_some());
+        }
+        assert_eq!((fails, well), (6, 6), "once in ten seconds, and each has its end");
+        assert_eq!(untold, 5 * 999);
+    }
+
+    #[test]
+    fn a_server_that_leaves_the_ring_is_not_said_to_be_well() {
+        let mut tracker = tracker(true);
+        for ms in 0..10 {
+            tracker.failed(0, Failure::Refused, at(ms), false);
+        }
+        assert!(tracker.failing().is_some());
+        assert_eq!(tracker.failed(0, Failure::Refused, at(11), true), Verdict::Ejected { failures: 11 });
+        assert_eq!((tracker.failing(), tracker.succeeded(0, at(12))), (None, (0, None)));
     }
 
     #[test]
@@ -593,7 +732,8 @@ mod tests {
     fn a_server_that_the_pool_cannot_spare_stays() {
         let mut tracker = tracker(true);
         for ms in 0..10 {
-            assert!(matches!(tracker.failed(0, Failure::Refused, at(ms), false), Verdict::Counted(_)));
+            let verdict = tracker.failed(0, Failure::Refused, at(ms), false);
+            assert!(matches!(verdict, Verdict::Counted(_) | Verdict::Failing { .. }));
         }
         assert_eq!(tracker.failed(0, Failure::Refused, at(11), true), Verdict::Ejected { failures: 11 });
     }

@@ -91,6 +91,18 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             let s = if *failures == 1 { "" } else { "s" };
             (*pool, Some(*server), true, format!("out of service after {failures} failure{s}: {failure}"))
         }
+        Notice::Failing { pool, server, failure, failures, .. } => {
+            let s = if *failures == 1 { "" } else { "s" };
+            (
+                *pool,
+                Some(*server),
+                true,
+                format!("fails, in service all the same: {failure} ({failures} time{s} in a row)"),
+            )
+        }
+        Notice::Well { pool, server, failed_for } => {
+            (*pool, Some(*server), false, format!("answers again, after {:.1} s of failures", failed_for.as_secs_f64()))
+        }
         Notice::Restored { pool, server, away, restarted, repaid, flushed, .. } => {
             let mut text = format!("back in service after {:.1} s", away.as_secs_f64());
             if *restarted == Some(true) {
@@ -119,7 +131,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             (*pool, Some(*server), true, format!("refuses {}: {text}", term.name()))
         }
         Notice::Violation { pool, server, violation, .. } => {
-            (*pool, Some(*server), true, format!("broke the protocol ({violation:?}), connection closed"))
+            (*pool, Some(*server), true, format!("broke the protocol ({}), connection closed", violation.name()))
         }
         Notice::Stranger { pool, language, .. } => {
             (*pool, None, false, format!("a client speaks {}, which is not spoken here", language.name()))
@@ -136,6 +148,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Limit { pool, failure: Failure::NoDedicated, .. } => {
             let text = "dedicated_connections reached, requests that block, watch or subscribe fail";
             (*pool, None, true, text.to_owned())
+        }
+        Notice::Limit { pool, server, failure, .. } if *failure != Failure::QueueFull => {
+            (*pool, *server, true, format!("answers, but does not do what it is asked: {failure}"))
         }
         Notice::Limit { pool, server, .. } => {
             (*pool, *server, true, "too much queued, requests answered in its place".to_owned())

@@ -171,6 +171,9 @@ impl Proxy {
         for pool in &config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
         }
+        if let Some(address) = stats.as_ref().and_then(|stats| stats.local_addr().ok()) {
+            info!(listen = %address, "statistics are served");
+        }
         let config_version = config::version(&config).into();
         let observed = Observed { config, board, counters, clock, events, files, config_version };
         Ok(Self { workers, threads, addresses, socket_files, observed, stats, keeper })

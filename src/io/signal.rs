@@ -81,7 +81,7 @@ fn reopen(log: Option<&LogControl>, signal: &str) {
     match log.map(LogControl::reopen) {
         Some(Ok(Some(file))) => info!(file = %file.display(), "log file is open again"),
         Some(Ok(None)) => info!("the log goes to stderr and has no file to reopen (flag -o)"),
-        Some(Err(error)) => warn!(%error, "cannot reopen the log file"),
+        Some(Err((file, error))) => warn!(file = %file.display(), %error, "cannot reopen the log file"),
         None => {}
     }
 }

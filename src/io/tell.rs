@@ -27,6 +27,19 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
             let probe_in_ms = millis(config.pools[id.index()].server_retry_timeout);
             warn!(pool, server, address, failures, reason = %failure, probe_in_ms, "server ejected");
         }
+        Notice::Failing { pool, server, failure, failures, lasts, suppressed } => {
+            let (pool, server, address) = name(*pool, *server);
+            let failing_ms = millis(*lasts);
+            warn!(
+                pool,
+                server, address, failures, reason = %failure, failing_ms, suppressed,
+                "server fails, and stays in the ring"
+            );
+        }
+        Notice::Well { pool, server, failed_for } => {
+            let (pool, server, address) = name(*pool, *server);
+            info!(pool, server, address, failed_ms = millis(*failed_for), "server answers again");
+        }
         Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
             let (pool, server, address) = name(*pool, *server);
             let (away_ms, forgotten_keys) = (millis(*away), repaid);
@@ -71,7 +84,8 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
         }
         Notice::Violation { pool, server, violation, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
-            warn!(pool, server, address, ?violation, suppressed, "server broke the protocol, connection closed");
+            let violation = violation.name();
+            warn!(pool, server, address, violation, suppressed, "server broke the protocol, connection closed");
         }
         Notice::Stranger { pool, session, language, suppressed } => {
             let pool = &config.pools[pool.index()];
@@ -102,6 +116,8 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
                     requests,
                     "dedicated_connections reached, requests that block, watch or subscribe fail"
                 );
+            } else if *failure != Failure::QueueFull {
+                info!(pool, server, requests, reason = %failure, "server answers, but does not do what it is asked");
             } else {
                 warn!(pool, server, requests, "too much is queued for a server, requests are answered in its place");
             }

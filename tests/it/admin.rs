@@ -122,6 +122,94 @@ fn a_scrape_is_valid_and_adds_up() {
 }
 
 #[test]
+fn a_server_that_fails_in_the_ring_is_told_with_its_reason_everywhere() {
+    for policy in ["miss", "error"] {
+        let mut server = Process::memcached();
+        let (address, port, admin) = (server.address, free_port(), free_port());
+        let file = format!(
+            "softmiss:\n  admin: 127.0.0.1:{admin}\ncache:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  \
+             on_failure: {policy}\n  servers: ['{address}:1 one']\n"
+        );
+        let proxy = Proxy::with_file(&file, port); // `auto_eject_hosts` is off
+        let admin = SocketAddr::from(([127, 0, 0, 1], admin));
+        wait_until("the admin port", Duration::from_secs(10), || TcpStream::connect(admin).is_ok());
+        let mut client = proxy.client();
+        client.ask("get k\r\n");
+        assert_eq!(get(admin, "/readyz").body, "ready\n");
+        server.kill();
+        let told = |message: &str| proxy.log().into_iter().filter(|line| line.contains(message)).collect::<Vec<_>>();
+        wait_until("a line that it fails", Duration::from_secs(10), || {
+            client.ask("get k\r\n");
+            get(admin, "/servers").json()["pools"][0]["servers"][0]["reason"] == "connection refused"
+                && !told("server fails, and stays in the ring").is_empty()
+        });
+        let line = told("server fails, and stays in the ring").swap_remove(0);
+        for part in
+            ["WARN", "pool=\"cache\"", "server=\"one\"", &format!("address=\"{address}\""), "failures=2", "reason="]
+        {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        // A request is what finds it well, so requests must go on coming.
+        let readiness = get(admin, "/readyz");
+        assert_eq!(readiness.status, 200, "{policy}");
+        let expected = format!(
+            "ready\npool cache: every server fails, on_failure: {policy}\n  one ({address}): fails, in the ring, for "
+        );
+        assert!(readiness.body.starts_with(&expected), "{readiness:?}");
+        assert!(readiness.body.ends_with("s: connection refused\n"), "{readiness:?}");
+        let overview = get(admin, "/servers").json();
+        let shown = &overview["pools"][0]["servers"][0];
+        assert!(shown["failing_for_ms"].is_u64() && shown["state"] == "up", "{shown}");
+        let text = overview["events"].to_string();
+        assert!(text.contains("fails, in service all the same: "), "{text}");
+        let top = Command::new(env!("CARGO_BIN_EXE_softmiss"))
+            .args(["top", "--once", &admin.to_string()])
+            .output()
+            .expect("softmiss top");
+        let top = String::from_utf8_lossy(&top.stdout).into_owned();
+        let row = top.lines().find(|line| line.starts_with("one ")).expect("its line");
+        assert!(row.contains("FAILING") && row.contains("since its last answer: connection refused"), "{top}");
+
+        let _back = Process::memcached_on(address.port());
+        wait_until("a line that it is well", Duration::from_secs(10), || {
+            client.ask("get k\r\n");
+            !told("server answers again").is_empty()
+        });
+        assert!(told("server answers again")[0].contains("failed_ms="));
+        assert_eq!(get(admin, "/readyz").body, "ready\n");
+        assert_eq!(told("server fails, and stays in the ring").len(), 1, "however many requests failed");
+    }
+}
+
+#[test]
+fn a_pool_that_tells_errors_is_not_ready_without_a_server_in_its_ring() {
+    let mut server = Process::redis();
+    let (address, port, admin) = (server.address, free_port(), free_port());
+    let file = format!(
+        "softmiss:\n  admin: 127.0.0.1:{admin}\nr:\n  listen: 127.0.0.1:{port}\n  redis: true\n  timeout: 400\n  \
+         auto_eject_hosts: true\n  server_retry_timeout: 400\n  servers: ['{address}:1 one']\n"
+    );
+    let proxy = Proxy::with_file(&file, port).expect_log("server ejected");
+    let admin = SocketAddr::from(([127, 0, 0, 1], admin));
+    wait_until("the admin port", Duration::from_secs(10), || TcpStream::connect(admin).is_ok());
+    server.kill();
+    let mut client = proxy.client();
+    wait_until("not ready", Duration::from_secs(10), || {
+        client.ask("GET k\r\n");
+        get(admin, "/readyz").status == 503
+    });
+    let body = get(admin, "/readyz").body;
+    assert!(
+        body.starts_with(&format!(
+            "not ready\npool r: no server in the ring, on_failure: error\n  one ({address}): out for "
+        )),
+        "{body}"
+    );
+    let _back = Process::redis_with(address.port(), &[]);
+    wait_until("ready again, by a probe", Duration::from_secs(10), || get(admin, "/readyz").body == "ready\n");
+}
+
+#[test]
 fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     let mut servers: Vec<_> = (0..2).map(|_| Process::memcached()).collect();
     let watched = Watched::start(&servers.iter().collect::<Vec<_>>(), "");
@@ -148,8 +236,11 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     let text = overview["events"].to_string();
     assert!(text.contains("out of service after") && text.contains("node-0") && text.contains("node-1"), "{text}");
     let Answer { status, body, .. } = watched.get("/readyz");
-    assert_eq!(status, 503);
-    assert!(body.contains("cache"), "{body}");
+    assert_eq!(status, 200, "it answers misses");
+    let (first, told) = body.split_once('\n').expect("lines");
+    assert_eq!(first, "ready");
+    assert!(told.starts_with("pool cache: no server in the ring, on_failure: miss\n  node-0 ("), "{body}");
+    assert!(told.contains("s: connection refused\n  node-1 ("), "{body}");
     assert_eq!(watched.get("/healthz").status, 200, "it runs all the same");
 
     let _back = Process::memcached_on(port);
@@ -157,6 +248,7 @@ fn a_dead_server_is_shown_with_its_reason_and_so_is_its_return() {
     let text = watched.overview()["events"].to_string();
     assert!(text.contains("back in service after 0."), "{text}");
     assert_eq!(watched.get("/readyz").status, 200);
+    wait_until("all is well", Duration::from_secs(5), || !watched.get("/readyz").body.contains("node-0"));
 
     // Whoever comes when it is over sees it all the same.
     let mut past = serde_json::Value::Null;

@@ -258,6 +258,125 @@ fn what_starts_in_the_background_serves_when_that_is_said() {
 }
 
 #[test]
+fn why_it_cannot_start_is_a_line_of_the_log_wherever_the_log_is() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let (folder, port) = (scratch_dir(), free_port().to_string());
+    let file = folder.join("file.yml");
+    let usual = ["-s", &port, "--admin", "none", "-c", file.to_str().expect("a name")];
+    for format in ["text", "json"] {
+        let text = format!(
+            "softmiss: {{log: {{format: {format}}}}}\np:\n  listen: {address}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n"
+        );
+        std::fs::write(&file, text).expect("write the file");
+        // Of the line, by what is said: the message and the reason.
+        let read = |line: &str| {
+            if format == "json" {
+                let line: serde_json::Value = serde_json::from_str(line).expect("a line");
+                return [&line["message"], &line["reason"]].map(|word| word.as_str().unwrap_or_default().to_owned());
+            }
+            let line = super::support::logfmt::parse(line).expect("a line");
+            assert_eq!(line.level, "ERROR");
+            [line.message.clone(), line.get("reason").unwrap_or_default().to_owned()]
+        };
+        let last = |text: &str| read(text.lines().last().expect("a line"));
+        let log = folder.join(format!("{format}.log"));
+        let to_file: Vec<&str> = usual.iter().copied().chain(["-o", log.to_str().expect("a name")]).collect();
+        for (arguments, to_file) in [(&usual[..], false), (&to_file, true)] {
+            let output = softmiss(arguments);
+            assert_eq!(output.status.code(), Some(1));
+            let [message, reason] = last(&err(&output));
+            assert_eq!(message, "softmiss cannot start");
+            assert!(reason.starts_with(&format!("pool p: cannot listen on {address}: ")), "{reason}");
+            assert_eq!(err(&output).matches("cannot listen on").count(), 1, "once: {}", err(&output));
+            if to_file {
+                let told = std::fs::read_to_string(&log).expect("a log");
+                assert_eq!(last(&told), [message, reason]);
+            }
+        }
+        // A log that cannot be opened, by its name.
+        let nowhere = folder.join("no/such/folder.log");
+        let arguments: Vec<&str> = usual.iter().copied().chain(["-o", nowhere.to_str().expect("a name")]).collect();
+        let output = softmiss(&arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let [message, reason] = last(&err(&output));
+        assert_eq!(message, "softmiss cannot start");
+        assert!(
+            reason.starts_with(&format!("cannot open the log file {}: No such file", nowhere.display())),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_log_that_goes_nowhere_is_said_to_when_it_starts() {
+    let (file, port) = (scratch_dir().join("file.yml"), free_port());
+    std::fs::write(&file, format!("p:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n"))
+        .expect("write the file");
+    let (mut arguments, log, pid) = in_background(&file);
+    let ends = |pid: &Path| {
+        let id = std::fs::read_to_string(pid).expect("the pid file");
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().expect("kill").success());
+        super::support::wait_until("its end", Duration::from_secs(10), || !pid.exists());
+    };
+    let start = |arguments: &[String]| err(&softmiss(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    let said = start(&arguments);
+    assert!(!said.contains("nowhere"), "{said}");
+    ends(&pid);
+    arguments.retain(|argument| argument != "-o" && *argument != log.display().to_string());
+    let said = start(&arguments);
+    ends(&pid);
+    assert!(said.contains("its log goes nowhere from here on: name a file for it with `-o FILE`"), "{said}");
+}
+
+#[test]
+fn the_help_fits_a_terminal_and_its_examples_can_be_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tried = 0;
+    for command in ["", "check", "route", "top", "demo"] {
+        for flag in ["-h", "--help"] {
+            let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
+            let output = softmiss(&arguments);
+            let text = String::from_utf8(output.stdout).expect("text");
+            let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(wide.is_empty(), "{arguments:?}: {wide:#?}");
+            for line in text.lines().filter_map(|line| line.strip_prefix("  softmiss ")) {
+                let words: Vec<&str> = line.split("  ").next().unwrap_or_default().split(' ').collect();
+                if ["check", "route"].contains(&words[0]) {
+                    let output = Command::new(env!("CARGO_BIN_EXE_softmiss")).current_dir(root).args(&words).output();
+                    let output = output.expect("softmiss");
+                    assert!(output.status.success(), "{words:?}: {}", err(&output));
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(tried, 6, "three examples, each in both helps");
+    assert!(String::from_utf8_lossy(&softmiss(&["--help"]).stdout).contains("memcached and Redis"));
+}
+
+#[test]
+fn a_level_beyond_twemproxys_is_taken_for_its_highest_and_that_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let file = scratch_dir().join("file.yml");
+    let address = taken.local_addr().expect("an address");
+    std::fs::write(&file, format!("p:\n  listen: {address}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n"))
+        .expect("write the file");
+    let port = free_port().to_string();
+    for (level, said) in [("11", false), ("12", true), ("300", true)] {
+        // It does not start, so that it ends.
+        let output = softmiss(&["-c", file.to_str().expect("a name"), "-s", &port, "--admin", "none", "-v", level]);
+        let line = err(&output)
+            .lines()
+            .find(|line| line.contains("the log level is out of its range, 0 to 11"))
+            .map(str::to_owned);
+        assert_eq!(line.is_some(), said, "{level}: {}", err(&output));
+        assert!(line.is_none_or(|line| line.contains(&format!("level={level} taken_as=11"))));
+        assert!(err(&output).contains("cannot listen on"), "{}", err(&output));
+    }
+}
+
+#[test]
 fn a_file_that_is_refused_is_told_of_in_the_log_as_well() {
     let file = scratch_dir().join("file.yml");
     std::fs::write(&file, "pool:\n  listen: 127.0.0.1:1\n").expect("write the file");

@@ -87,6 +87,8 @@ fn everything_that_happens_in_an_outage_is_said_in_lines_that_can_be_read() {
     let metric = format!("softmiss_config_info{{version=\"{}\"}} 1\n", named("digest"));
     assert!(get(admin, "/metrics").body.contains(&metric), "{metric}");
 
+    assert!(line(&proxy, "statistics are served").get("listen").is_some_and(|at| at.starts_with("127.0.0.1:")));
+
     // An outage: refused, then hanging, then back.
     let mut client = proxy.client();
     let ask = |client: &mut super::support::client::Client| {
@@ -135,12 +137,32 @@ fn everything_that_happens_in_an_outage_is_said_in_lines_that_can_be_read() {
     line(&proxy, "signal 10 (SIGUSR1) received, reopening log file");
     line(&proxy, "signal 12 (SIGUSR2) received, which means nothing here");
     line(&proxy, "slow request");
-    line(&proxy, "server broke the protocol, connection closed");
+    let broken = line(&proxy, "server broke the protocol, connection closed");
+    assert_eq!(broken.get("violation"), Some("a line that answers no such request"));
     line(&proxy, "server refuses what a connection needs");
     proxy.signal("TERM");
     assert!(proxy.wait(SOON).success());
     line(&proxy, "signal 15 (SIGTERM) received, draining");
     line(&proxy, "ended");
+}
+
+#[test]
+fn a_server_that_answers_and_does_nothing_is_told_with_what_it_says() {
+    for (says, reason) in [
+        (&b"-LOADING Redis is loading the dataset in memory\r\n"[..], "server not ready"),
+        (b"-READONLY You can't write against a read only replica.\r\n", "server takes no writes"),
+        (b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "server out of memory"),
+    ] {
+        let server = Scripted::answering(move |line| if line.starts_with(b"v") { says.to_vec() } else { Vec::new() });
+        let proxy = Proxy::start(&[server.address], &["redis: true", "on_failure: miss"]).expect_log("flush_all");
+        for _ in 0..5 {
+            first_bytes(proxy.address, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+        }
+        let told = line(&proxy, "server answers, but does not do what it is asked");
+        assert_eq!((told.get("reason"), told.get("requests")), (Some(reason), Some("1")));
+        assert_eq!(told.get("server"), Some(server.address.to_string().as_str()));
+        assert_eq!(lines(&proxy, "server answers, but does not do what it is asked").len(), 1, "{reason}");
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn an_ejected_server_stays_out_until_it_is_let_back() {
     assert!(operated.server(0)["up_for_s"].as_f64().is_some_and(|up| up < 5.0));
 
     let log = operated.proxy.log();
-    let told = |text: &str| log.iter().filter(|line| line.contains(text) && line.contains("by=127.0.0.1")).count();
+    let told = |text: &str| log.iter().filter(|line| line.contains(text) && line.contains("by=\"127.0.0.1\"")).count();
     assert_eq!((told("server ejected by the operator"), told("server let back by the operator")), (1, 1), "{log:?}");
     let events = operated.get("/servers").json()["events"].to_string();
     assert!(
@@ -155,7 +155,10 @@ fn the_last_server_goes_only_by_force() {
     }
     assert_eq!(operated.server(0)["state"], "up");
     operated.does("/servers/eject?server=node-0&force=1");
-    assert_eq!(operated.get("/readyz").status, 503);
+    let readiness = operated.get("/readyz");
+    assert_eq!(readiness.status, 200, "it is there to answer misses");
+    assert!(readiness.body.contains("pool cache: no server in the ring, on_failure: miss\n"), "{readiness:?}");
+    assert!(readiness.body.contains("s: by the operator\n"), "{readiness:?}");
     let mut client = operated.proxy.client();
     assert_eq!(client.ask("get a\r\n"), "END");
 }

@@ -82,6 +82,8 @@ class Row {
       const probe = server.next_probe_ms;
       if (server.state === 'probing') why.push('health check under way');
       else if (probe != null) why.push(probe < 1000 ? 'health check at once' : `next health check in ${duration(probe)}`);
+    } else if (server.failures_in_a_row && server.reason) {
+      why.push(`fails: ${plain(server.reason)}`);
     } else if (server.ejections > 0) {
       this.outage = lastOutage(pool, server);
       if (this.outage) {

@@ -32,7 +32,7 @@ function troubles(pool, past, slow, severalPools) {
   for (const server of pool.servers) {
     if (server.state === 'up' && server.failures_in_a_row > 0) {
       found.push({ level: 'warn', who: server.name, spoken: `is failing${within}`,
-        rest: `${within} is in service, but failed ${server.failures_in_a_row === 1 ? 'once' : server.failures_in_a_row + ' times'} since its last answer` });
+        rest: `${within} is in service, but failed ${server.failures_in_a_row === 1 ? 'once' : server.failures_in_a_row + ' times'} since its last answer${server.reason ? ': ' + plain(server.reason) : ''}` });
     }
   }
   for (const server of slow) {

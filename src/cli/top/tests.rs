@@ -84,7 +84,8 @@ fn all_well() -> Seen {
 
 fn server_out() -> Seen {
     let mut failing = server("cache-d", 5170.0);
-    set(&mut failing, &json!({"failures_in_a_row": 2, "latency": {"p50_us": 1100, "p99_us": 400_000}}));
+    let more = json!({"failures_in_a_row": 2, "reason": "timed out", "latency": {"p50_us": 1100, "p99_us": 400_000}});
+    set(&mut failing, &more);
     let mut web = pool("web_cache", &[server("cache-a", 10_420.0), out("cache-b"), server("cache-c", 9870.0), failing]);
     let mut sessions = pool("sessions", &[server("redis-1", 410.0), server("redis-2", 377.0)]);
     set(

@@ -1,7 +1,7 @@
 //! A line of the log: time, level, message, and then fields that every reader of logfmt takes apart.
 //!
-//! Words are in quotes, numbers and addresses are not; anything else is as soon as it would be taken for more than one value.
-//! Whatever a field holds, a line is one line, and nothing in it changes the terminal that it is shown on.
+//! Text is in quotes, an address too, however it was handed in; numbers, `true` and `false` are not. Whatever a field
+//! holds, a line is one line, and nothing in it changes the terminal that it is shown on.
 
 use std::fmt::{self, Write as _};
 
@@ -77,9 +77,9 @@ impl Visit for Parts {
     }
 }
 
-/// Whether a value is read as one without quotes.
+/// Whether a value is a number or a truth.
 fn is_plain(value: &str) -> bool {
-    !value.is_empty() && !value.contains(|one: char| one.is_whitespace() || "=\"\\".contains(one) || is_unseen(one))
+    matches!(value, "true" | "false") || value.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Writes a value in quotes, as JSON has it.
@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn values_are_quoted_where_they_would_be_taken_apart() {
         let plain = logged(|| info!(pool = "a", address = %"127.0.0.1:1", number = 7, part = 0.5, "server ejected"));
-        assert_eq!(plain, " INFO server ejected pool=\"a\" address=127.0.0.1:1 number=7 part=0.5\n");
+        assert_eq!(plain, " INFO server ejected pool=\"a\" address=\"127.0.0.1:1\" number=7 part=0.5\n");
+        let mixed = logged(|| info!(whole = true, word = %"silent", truth = %"false", by = ?7, nan = %"nan", "x"));
+        assert_eq!(mixed, " INFO x whole=true word=\"silent\" truth=false by=7 nan=\"nan\"\n");
         let odd = logged(
             || error!(reason = %"connection refused", empty = %"", equal = %"a=b", text = "a\"\\\n\u{1b}", none = None::<u8>, "no"),
         );

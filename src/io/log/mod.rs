@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -65,24 +67,40 @@ impl std::fmt::Debug for LogControl {
 /// When the file cannot be opened, the thread cannot be started, or a log was started before.
 pub fn start(settings: LogSettings, path: Option<&Path>) -> anyhow::Result<Log> {
     let output = match path {
-        Some(path) => append(path)?,
+        Some(path) => append(path).with_context(|| format!("cannot open the log file {}", path.display()))?,
         // Not through the library's handle: while a write blocks it is locked, and a panic could not be told.
         None => File::from(io::stderr().as_fd().try_clone_to_owned()?),
     };
     let queue = Queue::start(output)?;
     let (level, handle) = reload::Layer::new(filter(settings.level));
     let ansi = path.is_none() && io::IsTerminal::is_terminal(&io::stderr());
-    let lines = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(&queue)));
-    let lines = lines.with_ansi(ansi).with_target(false);
-    let lines = match settings.format {
-        LogFormat::Text => lines.event_format(line::Line).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
+    let lines = lines(Lines(Arc::clone(&queue)), settings.format, ansi);
     Registry::default().with(level).with(lines).try_init()?;
     let _ = RUNNING.set(Arc::clone(&queue)); // there is one at the most
     supervise::tell_panics();
     let path = path.map(|path| Arc::new(path.to_owned()));
     Ok(Log(LogControl { level: handle, current: Arc::new(Mutex::new(settings.level)), queue, path }))
+}
+
+/// Has what is told in `tell` be lines on stderr, in the form of the log, whether there is a log or not. Waits until they
+/// are written.
+pub fn on_stderr(settings: LogSettings, tell: impl FnOnce()) {
+    let ansi = io::IsTerminal::is_terminal(&io::stderr());
+    let lines = lines(io::stderr, settings.format, ansi);
+    tracing::subscriber::with_default(Registry::default().with(lines), tell);
+}
+
+/// Writes events as lines.
+fn lines<S, W>(to: W, format: LogFormat, ansi: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(ansi).with_target(false);
+    match format {
+        LogFormat::Text => lines.event_format(line::Line).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 impl Log {
@@ -128,11 +146,11 @@ impl LogControl {
     ///
     /// # Errors
     ///
-    /// When it cannot be opened; the old file stays in use.
-    pub fn reopen(&self) -> io::Result<Option<&Path>> {
-        let Some(path) = &self.path else { return Ok(None) };
+    /// When it cannot be opened, with its name; the old file stays in use.
+    pub fn reopen(&self) -> Result<Option<&Path>, (&Path, io::Error)> {
+        let Some(path) = self.path.as_deref() else { return Ok(None) };
         self.queue.flush(FLUSH_LIMIT); // what was said before belongs to the old one
-        self.queue.turn_to(append(path)?);
+        self.queue.turn_to(append(path).map_err(|error| (path.as_path(), error))?);
         Ok(Some(path))
     }
 

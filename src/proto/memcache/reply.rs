@@ -94,7 +94,7 @@ pub const fn error(failure: Failure) -> &'static [u8] {
         Failure::ServerMemory => b"SERVER_ERROR out of memory storing object\r\n",
         Failure::Unready => b"SERVER_ERROR server not ready\r\n",
         Failure::ReadOnly => b"SERVER_ERROR server takes no writes\r\n",
-        Failure::Denied => b"SERVER_ERROR server denied access\r\n",
+        Failure::Denied => b"SERVER_ERROR server refused password, protocol or database\r\n",
         Failure::TooLarge => b"SERVER_ERROR response above the proxy's value_limit\r\n",
         Failure::NoResources => b"SERVER_ERROR proxy out of file descriptors\r\n",
     }

@@ -34,6 +34,22 @@ pub enum Violation {
     Full,
 }
 
+impl Violation {
+    /// What it is, in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnexpectedLine => "a line that answers no such request",
+            Self::WrongKey => "a value of another key",
+            Self::WrongOpaque => "a response with the token of another request",
+            Self::BadBlock => "a value without its end",
+            Self::TooLong => "a line or value longer than allowed",
+            Self::Unsolicited => "a response that nobody asked for",
+            Self::Full => "no more connections taken",
+        }
+    }
+}
+
 /// What a complete response line says, for counters and policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {

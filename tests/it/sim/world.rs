@@ -292,7 +292,9 @@ impl World {
                     | Notice::Unfinished { .. }
                     | Notice::Denied { .. }
                     | Notice::CutOff { .. }
-                    | Notice::Limit { .. },
+                    | Notice::Limit { .. }
+                    | Notice::Failing { .. }
+                    | Notice::Well { .. },
                 ) => {}
             }
         }

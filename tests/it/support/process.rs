@@ -174,6 +174,14 @@ pub(crate) struct Proxy {
     expected: Vec<&'static str>,
 }
 
+/// Whether servers may fail, in what this file says, without ever being ejected.
+fn may_fail_in_the_ring(text: &str) -> bool {
+    let limit = |line: &str| line.trim().strip_prefix("server_failure_limit: ")?.parse::<u32>().ok();
+    !text.contains("auto_eject_hosts: true")
+        || text.contains("max_ejected_percent")
+        || text.lines().filter_map(limit).any(|limit| limit >= 10)
+}
+
 impl Proxy {
     /// One pool before these servers; `more` is further lines of the pool, without indentation.
     pub(crate) fn start(servers: &[SocketAddr], more: &[&str]) -> Self {
@@ -224,7 +232,9 @@ impl Proxy {
                 copy.lock().expect("log").push(line);
             }
         });
-        let proxy = Self { child, address: loopback(port), stats: loopback(stats), file, log, expected: Vec::new() };
+        let expected =
+            if may_fail_in_the_ring(text) { vec!["server fails, and stays in the ring"] } else { Vec::new() };
+        let proxy = Self { child, address: loopback(port), stats: loopback(stats), file, log, expected };
         wait_until("softmiss listening", Duration::from_secs(10), || TcpStream::connect(proxy.address).is_ok());
         proxy
     }

@@ -115,19 +115,27 @@ fn header(page: &mut Page<'_>, seen: &Seen, view: &View) {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let (buffered, limit) = (now.buffered_bytes as f64, now.memory_limit_bytes as f64);
     let up = text::span(Duration::try_from_secs_f64(now.uptime_s).unwrap_or_default());
-    let pieces = [
-        Piece::new(format!("softmiss {}", now.version), strong),
-        Piece::new(format!("  up {up}  {}  memory ", text::counted(now.workers, "worker")), plain),
-        Piece::new(format!("{} of {}", text::bytes(buffered), text::bytes(limit)), memory),
-        Piece::new(format!("  {} {}", now.host, seen.address), plain),
-    ];
+    let pieces = |workers: &str, host: &str| {
+        [
+            Piece::new(format!("softmiss {}", now.version), strong),
+            Piece::new(format!("  up {up}{workers}  memory "), plain),
+            Piece::new(format!("{} of {}", text::bytes(buffered), text::bytes(limit)), memory),
+            Piece::new(format!("  {host}{}", seen.address), plain),
+        ]
+    };
+    let (workers, host) = (format!("  {}", text::counted(now.workers, "worker")), format!("{} ", now.host));
     let state = match &seen.silence {
         _ if view.is_text => Piece::default(),
         Some(_) => Piece::new("NO ANSWER", page.bad()),
         None if view.is_paused => Piece::new("PAUSED", page.warning()),
         None => Piece::new("live", page.good()),
     };
-    page.line_with_end(&pieces, &state);
+    // The address is what tells this proxy from the others: where there is not room for all, what is said before it goes.
+    let room = usize::from(page.width()).saturating_sub(state.text.len() + 1);
+    let fits = |pieces: &[Piece]| pieces.iter().map(|piece| piece.text.chars().count()).sum::<usize>() <= room;
+    let ways = [pieces(&workers, &host), pieces("", &host), pieces(&workers, ""), pieces("", "")];
+    let pieces = ways.iter().find(|way| fits(*way)).unwrap_or(&ways[3]);
+    page.line_with_end(pieces, &state);
 }
 
 /// The verdict. What it has more to say than fits goes into the empty line below it.

@@ -159,7 +159,13 @@ fn sentence(server: &Server) -> String {
     let ms = Duration::from_millis;
     match server.condition() {
         Condition::Up => String::new(),
-        Condition::Failing => text::counted(server.failures_in_a_row as usize, "failure") + " since its last answer",
+        Condition::Failing => {
+            let mut text = text::counted(server.failures_in_a_row as usize, "failure") + " since its last answer";
+            if let Some(reason) = &server.reason {
+                text.push_str(&format!(": {reason}"));
+            }
+            text
+        }
         Condition::Held => {
             let span = text::span(ms(server.out_for_ms.unwrap_or_default()));
             let reason = server.reason.as_deref().unwrap_or("by the operator");
