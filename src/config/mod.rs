@@ -12,6 +12,7 @@ mod raw;
 mod resolve;
 mod servers;
 mod settings;
+mod slips;
 mod text;
 mod together;
 mod value;

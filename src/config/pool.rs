@@ -14,7 +14,7 @@ use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, choice};
 use super::text::visible;
 use super::together::Found;
-use super::{servers, value};
+use super::{servers, slips, value};
 use crate::ring::ketama;
 
 /// Every key of a pool.
@@ -89,11 +89,18 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     let (written, name) = (name, shown.as_ref());
     let pairs = match &node.content {
         Content::Mapping(pairs) => pairs,
+        Content::Scalar(text) if let Some(slip) = slips::without_blank(text) => {
+            findings.push(slip.from(node.span.start));
+            return None;
+        }
         other => {
             let message = format!("pool `{name}` must have keys such as `listen` and `servers`, not {}", other.kind());
-            let help = format!(
-                "indent the pool's keys below its name:\n\n  {name}:\n    listen: 127.0.0.1:11211\n    servers:\n      - 10.0.0.1:11211:1"
-            );
+            let do_what = match other {
+                Content::List(_) => "take the dashes away in front of the pool's keys",
+                _ => "indent the pool's keys below its name",
+            };
+            let help =
+                format!("{do_what}:\n\n  {name}:\n    listen: 127.0.0.1:11211\n    servers:\n      - 10.0.0.1:11211:1");
             findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
             return None;
         }

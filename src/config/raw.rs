@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, Spanned};
 
 use super::diagnostic::{Diagnostic, Span};
+use super::slips;
 
 /// A part of the file.
 #[derive(Debug, Clone)]
@@ -163,6 +164,9 @@ fn not_yaml(error: &serde_saphyr::Error, text: &str) -> Diagnostic {
             .help("put all pools into one document: take out the lines `---`");
     }
     let message = message.split(" at line ").next().unwrap_or(message);
+    if let Some(slip) = slips::behind(text, message, span.as_ref()) {
+        return slip;
+    }
     let line = span.as_ref().and_then(|span| text[..span.start].lines().next_back()).unwrap_or_default();
     let help =
         "to YAML a bracket begins a list: put what is no address of IPv6 with a port behind it in quotes".to_owned();

@@ -67,6 +67,45 @@ impl Findings {
     }
 }
 
+/// Where a key belongs that is one of others than these.
+fn elsewhere(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    let is_of_process = settings::KEYS.contains(&name) && !known.contains(&settings::KEYS[0]);
+    let is_of_pool = pool::KEYS.contains(&name) && !known.contains(&pool::KEYS[0]);
+    match () {
+        () if is_of_process => {
+            Some("it is a setting of the process: write it below `softmiss:`, which stands beside the pools")
+        }
+        () if is_of_pool => Some("it is a key of a pool: write it below the name of one"),
+        () => None,
+    }
+}
+
+/// What stands where a pool does, and is none: a setting of the process, or the section of these under another name.
+fn no_pool(key: &Node, name: &str, node: &Node) -> Option<Diagnostic> {
+    let error = |message: String| Diagnostic::error(Some(key.span.clone()), message);
+    if settings::KEYS.contains(&name) && !matches!(&node.content, Content::Mapping(pairs) if has_pool_key(pairs)) {
+        let value = node.scalar().unwrap_or("...");
+        return Some(
+            error(format!("`{name}` is no pool, but a setting of the process"))
+                .help(format!("write it below `{SETTINGS_NAME}:`\n\n  {SETTINGS_NAME}:\n    {name}: {value}")),
+        );
+    }
+    let pairs = match &node.content {
+        Content::Mapping(pairs) if !has_pool_key(pairs) => pairs,
+        _ => return None,
+    };
+    let is_setting = |(key, _): &(Node, Node)| key.scalar().is_some_and(|key| settings::KEYS.contains(&key));
+    (nearest(name, [SETTINGS_NAME]).is_some() || pairs.iter().any(is_setting)).then(|| {
+        error(format!("`{name}` is no pool: it has no `listen` and no `servers`"))
+            .label("the settings of the process?")
+            .help(format!("did you mean `{SETTINGS_NAME}`? The settings of the process stand below that name"))
+    })
+}
+
+fn has_pool_key(pairs: &[(Node, Node)]) -> bool {
+    pairs.iter().any(|(key, _)| key.scalar().is_some_and(|key| ["listen", "servers"].contains(&key)))
+}
+
 /// A mapping's keys and values, each key once.
 pub(super) struct Keys<'a> {
     pairs: Vec<(&'a Node, &'a Node)>,
@@ -102,6 +141,7 @@ impl<'a> Keys<'a> {
                 kept.push((key, value));
             } else {
                 let help = match nearest(name, known.iter().copied()) {
+                    _ if elsewhere(name, known).is_some() => elsewhere(name, known).unwrap_or_default().to_owned(),
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!("the keys of {owner} are: {}", known.join(", ")),
                 };
@@ -175,6 +215,8 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
         names.push(key);
         if name == SETTINGS_NAME {
             (settings, ports) = settings::resolve(key, node, findings);
+        } else if let Some(problem) = no_pool(key, name, node) {
+            findings.push(problem);
         } else {
             pools.extend(pool::resolve(key, name, node, findings));
         }

@@ -7,6 +7,7 @@ use super::model::{Address, Server};
 use super::place::{self, Place};
 use super::raw::{Content, Node};
 use super::resolve::{COUNT_LIMIT, Findings};
+use super::slips;
 use super::text::{self, visible};
 use super::value;
 
@@ -16,8 +17,18 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
         Content::List(items) => items,
         other => {
             let message = format!("`servers` takes a list, not {}", other.kind());
-            let help = "write one server a line:\n\n    servers:\n      - 10.0.0.1:11211:1 cache-a";
-            findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
+            let pair = |(name, line): &(Node, Node)| Some(format!("{} {}", line.scalar()?, name.scalar()?));
+            let meant = match other {
+                Content::Scalar(text) => slips::as_servers(text),
+                Content::Mapping(pairs) => {
+                    pairs.iter().filter_map(pair).map(|line| format!("\n      - {line}")).collect()
+                }
+                _ => String::new(),
+            };
+            let meant = if meant.is_empty() { "\n      - 10.0.0.1:11211:1 cache-a" } else { &meant };
+            let help = format!("write one server a line, with a dash and a blank before it:\n\n    servers:{meant}");
+            let span = if node.span.is_empty() { key.span.clone() } else { node.span.clone() };
+            findings.push(Diagnostic::error(Some(span), message).help(help));
             return Vec::new();
         }
     };

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::diagnostic::nearest;
 use super::model::{Address, Listen};
 
 /// Why a value is refused.
@@ -27,11 +28,16 @@ pub(super) fn boolean(text: &str) -> Result<bool, Wrong> {
         "true" => Ok(true),
         "false" => Ok(false),
         other => {
-            let meant = match other.to_lowercase().as_str() {
-                "yes" | "on" | "1" | "true" | "y" => "true",
-                _ => "false",
+            let lower = other.to_lowercase();
+            let help = match lower.as_str() {
+                "yes" | "on" | "1" | "true" | "y" => "write `true`".to_owned(),
+                "no" | "off" | "0" | "false" | "n" => "write `false`".to_owned(),
+                word => match nearest(word, ["true", "false"]) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => "write `true` or `false`".to_owned(),
+                },
             };
-            wrong(format!("`{other}` is not true or false"), format!("write `{meant}`"))
+            wrong(format!("`{other}` is not true or false"), help)
         }
     }
 }

@@ -1,0 +1,161 @@
+//! What was meant where a file is not YAML, or says in YAML what nobody means: a colon without its blank, an equals sign, a
+//! line that is indented otherwise than its neighbours, a quote that is not closed.
+
+use super::diagnostic::{Diagnostic, Span};
+use super::{POOL_KEYS, PROCESS_KEYS};
+
+/// What is behind the words of the YAML library, `message`, and where, if it is one of the usual slips. The place that the
+/// library names is where it could not go on; the slip is there or above.
+pub(super) fn behind(text: &str, message: &str, span: Option<&Span>) -> Option<Diagnostic> {
+    let stopped = span.map_or(text.len(), |span| span.start);
+    let lines = lines(text);
+    let last = lines.iter().rposition(|line| line.start <= stopped)?;
+    if message.contains("unclosed") {
+        return span.map(|span| unclosed(text, span));
+    }
+    // What was carried on from the line above is taken for its value, so the mistake is close above or in the line itself.
+    let above = lines[..=last].iter().rev().take(LOOKED_AT);
+    above.clone().find_map(|line| without_blank(line.words).map(|slip| slip.at(line))).or_else(|| shifted(&lines, last))
+}
+
+/// Lines above the place that are looked at.
+const LOOKED_AT: usize = 3;
+
+/// A line of the file that says something.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    number: usize,
+    /// Where its words begin.
+    start: usize,
+    indentation: usize,
+    /// All of it, without the blanks around it.
+    words: &'a str,
+}
+
+fn lines(text: &str) -> Vec<Line<'_>> {
+    let mut at = 0;
+    let mut found = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let words = line.trim();
+        let indentation = line.len() - line.trim_start().len();
+        if !words.is_empty() && !words.starts_with('#') {
+            found.push(Line { number: index + 1, start: at + indentation, indentation, words });
+        }
+        at += line.len();
+    }
+    found
+}
+
+/// A slip in the words of a line.
+#[derive(Debug)]
+pub(super) struct Slip {
+    /// Where it is, from the beginning of the words.
+    span: Span,
+    message: String,
+    help: String,
+}
+
+impl Slip {
+    fn at(self, line: &Line<'_>) -> Diagnostic {
+        self.from(line.start)
+    }
+
+    /// Of words that begin here.
+    pub(super) fn from(self, start: usize) -> Diagnostic {
+        Diagnostic::error(Some(start + self.span.start..start + self.span.end), self.message).help(self.help)
+    }
+}
+
+fn is_key(word: &str) -> bool {
+    POOL_KEYS.contains(&word) || PROCESS_KEYS.contains(&word)
+}
+
+/// `timeout:400` or `timeout = 400`, in words that begin with a key.
+pub(super) fn without_blank(words: &str) -> Option<Slip> {
+    let (dash, rest) = words.strip_prefix("- ").map_or((0, words), |rest| (2, rest));
+    let name = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
+    let (key, behind) = rest.split_at(name);
+    if !is_key(key) {
+        return None;
+    }
+    let span = dash..dash + name + 1;
+    let value = behind.trim_start_matches(['=', ':', ' ']);
+    if behind.starts_with(':') && !behind[1..].starts_with([' ', '\t']) && behind.len() > 1 {
+        let message = format!("there is no blank behind `{key}:`, so this is no key with a value");
+        return Some(Slip { span, message, help: format!("write `{key}: {value}`") });
+    }
+    if behind.trim_start().starts_with('=') {
+        let message = format!("`{key}` is followed by `=`, and not by a colon");
+        return Some(Slip { span: dash..dash + name, message, help: format!("write `{key}: {value}`") });
+    }
+    None
+}
+
+/// A quote or a bracket that is opened and not closed.
+fn unclosed(text: &str, span: &Span) -> Diagnostic {
+    let opened = &text[span.start..];
+    let line = opened.lines().next().unwrap_or_default();
+    let (what, end) = match opened.chars().next() {
+        Some('[') => ("bracket", ']'),
+        Some('{') => ("brace", '}'),
+        Some(quote) => ("quote", quote),
+        None => ("quote", '"'),
+    };
+    let help = format!("close it: `{}{end}`", line.trim_end().trim_end_matches(','));
+    Diagnostic::error(
+        Some(span.start..span.start + 1),
+        format!("the file is not valid YAML: this {what} is not closed"),
+    )
+    .label("opened here")
+    .help(help)
+}
+
+/// A line that is indented otherwise than those it belongs to.
+fn shifted(lines: &[Line<'_>], last: usize) -> Option<Diagnostic> {
+    let line = &lines[last];
+    let before = lines[..last].last()?;
+    // Those that it may stand below: the nearest with each indentation that is less than the one below it.
+    let mut open: Vec<&Line<'_>> = Vec::new();
+    for other in lines[..last].iter().rev() {
+        if open.last().is_none_or(|below| other.indentation < below.indentation) {
+            open.push(other);
+        }
+    }
+    let is_deeper = line.indentation > before.indentation && !before.words.ends_with(':');
+    let is_between =
+        !open.iter().any(|other| other.indentation == line.indentation) && line.indentation < before.indentation;
+    if !is_deeper && !is_between {
+        return None;
+    }
+    let beside = open.iter().min_by_key(|other| other.indentation.abs_diff(line.indentation))?;
+    let blanks = |count: usize| if count == 1 { "1 blank".to_owned() } else { format!("{count} blanks") };
+    let message = format!(
+        "this line is indented by {}, and line {} above it by {}",
+        blanks(line.indentation),
+        beside.number,
+        blanks(beside.indentation)
+    );
+    let example = format!("{}{}", " ".repeat(beside.indentation), line.words);
+    Some(
+        Diagnostic::error(Some(line.start..line.start + line.words.len()), message)
+            .label("this one")
+            .also(beside.start..beside.start + beside.words.len(), "is it to stand below this one?")
+            .help(format!("what belongs together begins in one column:\n\n{example}")),
+    )
+}
+
+/// The list of servers that was meant by one text, as it is to be written.
+pub(super) fn as_servers(text: &str) -> String {
+    let separators: &[char] = if text.contains(',') { &[','] } else { &[' ', '\n', '\t'] };
+    let parts: Vec<&str> =
+        text.split(separators).map(|part| part.trim().trim_start_matches(['-', '"', '\'']).trim()).collect();
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    // A word without a colon is the name of the one before it.
+    let mut written = String::new();
+    for part in parts {
+        let is_name = !written.is_empty() && !part.contains(':');
+        written.push_str(if is_name { " " } else { "\n      - " });
+        written.push_str(part);
+    }
+    written
+}
