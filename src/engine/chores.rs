@@ -32,6 +32,8 @@ pub(super) enum Chore {
     Inquire(Box<Search>),
     /// The ring has changed: so may the servers that those belong to who wait on connections of their own, from this one on.
     Follow(PoolId, usize),
+    /// A client has sent more than is carried out in one turn.
+    GoOn(SessionId),
     /// Clients that were held back may go on.
     Relieve(LinkId),
     /// Nobody needs this any more.
@@ -73,6 +75,7 @@ impl Engine {
                 Chore::Subscribe(id) => self.subscribe_on(id, budget, now),
                 Chore::Resubscribe(id) => self.resubscribe_on(id, budget, now),
                 Chore::Inquire(search) => self.search_on(search, budget, now),
+                Chore::GoOn(id) => self.next_turn(id, now),
                 Chore::Relieve(id) => {
                     if self.link_is(id) {
                         self.relieve(id, now);

@@ -150,20 +150,22 @@ impl Engine {
     /// Answers the newest request of a client at once, behind those that are still in flight. It is counted as what it
     /// was said to have ended as, or else as one that needed no server.
     pub(super) fn answer(&mut self, id: SessionId, body: &[u8]) {
-        let Some(session) = self.session(id) else { return };
         if body.is_empty() {
             return;
         }
+        self.work.cost += body.len();
+        let Some(session) = self.session(id) else { return };
         if session.slots.is_empty() {
             session.output.append(body);
             self.touch_session(id);
             return;
         }
         session.held += body.len();
+        session.keys_in_flight += 1; // however little it holds: all of them leave together
         session.slots.push_back(Slot {
             started: Instant::NEVER,
             waiting: 0,
-            keys: 0,
+            keys: 1,
             class: None,
             outcome: Outcome::Local,
             verb: Verb::Version,

@@ -4,7 +4,7 @@ use super::degrade::Asked;
 use super::link::Ticket;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::session::{SessionId, Slot};
-use super::{Engine, server_id};
+use super::{Engine, server_id, turn};
 use crate::config::model::{OnFailure, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -103,6 +103,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(links.len() as u64);
+        self.work.cost += whom.len() * turn::PART;
         let fragments =
             links.iter().map(|(_, server)| Fragment { server: *server, first: NO_KEY, last: NO_KEY, done: false });
         match &mut merge {

@@ -7,7 +7,7 @@ use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
 use super::session::{Barrier, LongGet, Session, SessionId};
-use super::{Engine, Timer};
+use super::{Engine, Timer, turn};
 use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
@@ -106,7 +106,7 @@ impl Engine {
     /// Goes on with the input of a client that had to wait.
     pub(super) fn resume(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.paused.is_none() || (!session.has_room_again() && !session.stalled) {
+        if session.paused.is_none() || session.had_turn || (!session.has_room_again() && !session.stalled) {
             return;
         }
         if session.barrier == Barrier::Behind {
@@ -138,6 +138,7 @@ impl Engine {
         let mut at = 0;
         let mut asked = false;
         let mut carried_out = false;
+        self.work.begin(id, now);
         let Some(session) = self.session(id) else { return input.len() };
         let pool = session.pool;
         let paused = session.paused.take();
@@ -165,7 +166,12 @@ impl Engine {
                 pause(session);
                 break;
             }
-            if session.long_get.is_some() {
+            let (frugal, is_long) = (session.frugal, session.long_get.is_some());
+            if self.work.cost >= turn::LIMIT {
+                self.end_turn(id, paused.unwrap_or(now), now);
+                break;
+            }
+            if is_long {
                 match self.continue_long_get(id, &input[at..], now) {
                     Some(used) => at += used,
                     None => {
@@ -175,17 +181,18 @@ impl Engine {
                 }
                 continue;
             }
-            let frugal = session.frugal;
             let value_limit = if frugal { FRUGAL_VALUE_LIMIT } else { self.value_limit(pool) };
             if self.pools[pool.index()].redis {
                 match self.redis_turn(id, &input[at..], value_limit, started, now) {
                     Turn::Used(used) => {
                         at += used;
+                        self.work.cost += turn::REQUEST;
                         asked = true;
                         carried_out = true;
                         continue;
                     }
-                    Turn::Incomplete => break,
+                    // An array is looked at once for each of its words.
+                    Turn::Incomplete => self.work.cost += turn::KEY,
                     Turn::Alone => {
                         if let Some(session) = self.session(id) {
                             session.barrier = Barrier::Before;
@@ -207,6 +214,7 @@ impl Engine {
                     break;
                 }
                 at += len;
+                self.work.cost += turn::REQUEST;
                 self.count_request(pool);
                 carried_out = true;
                 continue;
@@ -276,6 +284,7 @@ impl Engine {
                     }
                 }
             }
+            self.work.cost += turn::REQUEST;
         }
         if asked {
             self.arm_session(id);

@@ -55,6 +55,7 @@ mod slow;
 mod stall;
 mod stranger;
 mod timers;
+mod turn;
 mod values;
 mod version;
 
@@ -200,6 +201,7 @@ pub struct Engine {
     free_links: Vec<LinkId>,
     timers: Timers,
     chores: chores::Chores,
+    work: turn::Work,
     effects: VecDeque<Effect>,
     dirty_sessions: Vec<SessionId>,
     dirty_links: Vec<LinkId>,
@@ -321,6 +323,7 @@ impl Engine {
             free_links: Vec::new(),
             timers: Timers::default(),
             chores: chores::Chores::default(),
+            work: turn::Work::default(),
             effects: VecDeque::new(),
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),

@@ -5,7 +5,7 @@ use super::link::{LinkId, Ticket};
 use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
 use super::session::{SessionId, Slot};
-use super::{Engine, next_random};
+use super::{Engine, next_random, turn};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -95,6 +95,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
+        self.work.cost += count * turn::KEY + parts.len() * turn::PART;
         let class = if unfinished { None } else { self.at_hand.take() };
         let Some(session) = self.session(id) else { return };
         session.keys_in_flight += count;

@@ -154,6 +154,8 @@ pub(crate) struct Session {
     pub(crate) dirty: bool,
     /// Since when there is input that parsing stopped short of. It was read then; its requests' time counts from then.
     pub(crate) paused: Option<Instant>,
+    /// What is left of its input waits for its next turn.
+    pub(crate) had_turn: bool,
     /// The client sends no more.
     pub(crate) ended: bool,
     /// The connection is to be closed once the output is written.
@@ -200,6 +202,7 @@ impl Session {
             timed: false,
             dirty: false,
             paused: None,
+            had_turn: false,
             ended: false,
             closing: false,
             charged: 0,

@@ -10,7 +10,7 @@ use crate::config::model::PoolId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::effect::Effect;
 use crate::engine::session::{Session, SessionId};
-use crate::engine::{Engine, session_id};
+use crate::engine::{Engine, session_id, turn};
 use crate::proto::resp::encode;
 use crate::time::Instant;
 
@@ -187,7 +187,7 @@ impl Engine {
         if workers > 1 {
             self.effects.push_back(Effect::Inquire(Arc::clone(&inquiry)));
         }
-        self.search_on(Search::new(inquiry), PORTION, now);
+        self.work.cost += turn::REQUEST * self.search_on(Search::new(inquiry), PORTION, now);
         self.charge_session(id);
     }
 
@@ -344,6 +344,7 @@ impl Engine {
         if !self.redis(id).is_some_and(|client| client.replies == super::Replies::On) {
             return;
         }
+        self.work.cost += texts.iter().map(Vec::len).sum::<usize>();
         let Some(session) = self.session(id) else { return };
         session.output.append(&head);
         texts.into_iter().for_each(|text| session.output.push(text));

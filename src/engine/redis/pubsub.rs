@@ -19,7 +19,7 @@ use crate::engine::deliver::{Delivery, Step};
 use crate::engine::large::LARGE;
 use crate::engine::link::{LinkId, LinkState, Purpose, Ticket};
 use crate::engine::session::{Barrier, SessionId};
-use crate::engine::{Engine, server_id};
+use crate::engine::{Engine, server_id, turn};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::encode;
@@ -74,11 +74,12 @@ impl Engine {
             self.refuse_request(id, b"ERR too many subscriptions for one connection of this proxy");
             return Outcome::Done;
         }
-        let (next, _) = if adds {
+        let (next, steps) = if adds {
             self.add_subscriptions(id, call, kind, 1, PORTION, now)
         } else {
             self.drop_subscriptions(id, call, kind, 1, PORTION, now)
         };
+        self.work.cost += steps * turn::REQUEST;
         if let Some(next) = next {
             self.put_off_rest(id, call, kind, adds, next, now);
         }

@@ -4,11 +4,11 @@ use super::InPlace;
 use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
 use crate::config::model::{OnFailure, PoolId, ServerId};
-use crate::engine::Engine;
 use crate::engine::degrade::Asked;
 use crate::engine::link::{Link, LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
+use crate::engine::{Engine, turn};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
@@ -95,6 +95,7 @@ impl Engine {
         let (mut shares, mut order) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.order));
         let mut chain = std::mem::take(&mut self.chain);
         self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
+        self.work.cost += order.len() * turn::KEY;
         let outcome = if shares.len() <= 1 {
             self.send_keyed(id, call, args.get(1), now)
         } else {
@@ -287,6 +288,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(ways.len() as u64);
+        self.work.cost += pieces.len() * turn::PART;
         let class = self.at_hand.unwrap_or(Class::Other);
         if ways.is_empty() || asked.noreply {
             self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));

@@ -7,7 +7,7 @@ fn key(number: usize) -> String {
     format!("key:{}", number.wrapping_mul(2_654_435_761) % 1_000_000_007)
 }
 
-fn command(words: impl Iterator<Item = String>) -> Vec<u8> {
+pub(super) fn command(words: impl Iterator<Item = String>) -> Vec<u8> {
     let words: Vec<String> = words.collect();
     let mut out = format!("*{}\r\n", words.len());
     words.iter().for_each(|word| out.push_str(&format!("${}\r\n{word}\r\n", word.len())));

@@ -7,6 +7,7 @@
 
 mod events;
 mod rig;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,0 +1,139 @@
+//! What a client asks at once that needs no server, or that it wants no answer to: it is carried out in portions, in order.
+
+use softmiss::engine::session::SessionId;
+
+use super::events::command;
+use super::rig::Rig;
+
+/// Requests that are carried out, and bytes of answers that are made, between two moments in which others are served.
+const MOST_REQUESTS: usize = 1200;
+const MOST_BYTES: usize = 80 << 10;
+
+/// What a client gets, and how much servers get of it, in each of the moments that its requests take.
+fn moments(rig: &mut Rig, client: SessionId, requests: &[u8]) -> Vec<(Vec<u8>, usize)> {
+    let mut moments = Vec::new();
+    rig.send(client, requests, 64 << 10);
+    loop {
+        let mut taken = rig.turn();
+        let mut answers = rig.read(client);
+        taken += rig.turn();
+        answers.extend(rig.read(client));
+        moments.push((answers, taken));
+        if !rig.is_busy() {
+            return moments;
+        }
+        rig.tick();
+    }
+}
+
+/// A client sends a request so many times at once. Each of its answers ends with `end`, and nothing else does.
+fn in_portions(rig: &mut Rig, request: &[u8], times: usize, end: &[u8]) {
+    let client = rig.client();
+    let moments = moments(rig, client, &request.repeat(times));
+    let count = |answers: &[u8]| memchr::memmem::find_iter(answers, end).count();
+    let what = String::from_utf8_lossy(&request[..request.len().min(40)]).into_owned();
+    assert_eq!(moments.iter().map(|(answers, _)| count(answers)).sum::<usize>(), times, "{what}");
+    let most = moments.iter().map(|(answers, _)| count(answers)).max().unwrap_or(0);
+    let bytes = moments.iter().map(|(answers, _)| answers.len()).max().unwrap_or(0);
+    assert!(most <= MOST_REQUESTS && bytes <= MOST_BYTES, "{what}: {most} answers of {bytes} bytes in one moment");
+    rig.engine.client_gone(client, false);
+    rig.engine.check_invariants().unwrap();
+}
+
+fn memcached() -> Rig {
+    Rig::new(3, &["timeout: 400"])
+}
+
+fn redis() -> Rig {
+    Rig::new(3, &["redis: true", "timeout: 400", "on_failure: miss"])
+}
+
+#[test]
+fn memcached_requests_that_need_no_server() {
+    let mut rig = memcached();
+    in_portions(&mut rig, b"mn\r\n", 20_000, b"MN\r\n");
+    in_portions(&mut rig, b"x\r\n", 20_000, b"ERROR\r\n");
+    in_portions(&mut rig, b"stats proxy\r\n", 200, b"END\r\n");
+    (0..3).for_each(|server| rig.lose(server));
+    rig.turn();
+    in_portions(&mut rig, b"get a\r\n", 10_000, b"END\r\n");
+    in_portions(&mut rig, b"delete a\r\n", 5000, b"NOT_FOUND\r\n");
+    let long = format!("get {}\r\n", "k ".repeat(500));
+    in_portions(&mut rig, long.as_bytes(), 200, b"END\r\n");
+}
+
+#[test]
+fn redis_requests_that_need_no_server() {
+    let mut rig = redis();
+    in_portions(&mut rig, b"PING\r\n", 10_000, b"+PONG\r\n");
+    in_portions(&mut rig, b"HELLO 3\r\n", 2000, b"modules\r\n*0\r\n");
+    in_portions(&mut rig, b"INFO softmiss\r\n", 200, b"# Softmiss");
+    in_portions(&mut rig, b"CLIENT LIST\r\n", 500, b"id=");
+    in_portions(&mut rig, b"FOO\r\n", 5000, b"-ERR");
+    in_portions(&mut rig, &command(["SELECT", "1"].map(str::to_owned).into_iter()), 5000, b"+OK\r\n");
+    (0..3).for_each(|server| rig.lose(server));
+    rig.turn();
+    in_portions(&mut rig, b"COMMAND LIST\r\n", 100, b"\r\nzscore\r\n");
+    in_portions(&mut rig, b"GET a\r\n", 5000, b"$-1\r\n");
+    let keys = (0..200).map(|key| format!("key:{key}"));
+    in_portions(&mut rig, &command(std::iter::once("DEL".to_owned()).chain(keys)), 200, b":0\r\n");
+}
+
+#[test]
+fn requests_that_want_no_answer() {
+    const TIMES: usize = 6000;
+    let cases: [(Rig, &[u8], &[u8]); 2] = [
+        (memcached(), b"", b"set a 0 0 1 noreply\r\nx\r\n"),
+        (redis(), b"CLIENT REPLY OFF\r\n", b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nx\r\n"),
+    ];
+    for (mut rig, before, request) in cases {
+        let client = rig.client();
+        rig.send(client, before, 100);
+        rig.turn();
+        let sent: Vec<_> = moments(&mut rig, client, &request.repeat(TIMES)).iter().map(|(_, sent)| *sent).collect();
+        assert!(sent.iter().sum::<usize>() >= TIMES * b"set a 0 0 1\r\nx\r\n".len(), "{sent:?}");
+        assert!(sent.iter().all(|sent| *sent <= MOST_REQUESTS * request.len()), "{sent:?}");
+        rig.engine.check_invariants().unwrap();
+    }
+}
+
+#[test]
+fn answers_of_portions_come_in_order() {
+    let mut rig = redis();
+    let client = rig.client();
+    let echo = |number: usize| command(["ECHO".to_owned(), format!("n{number}")].into_iter());
+    let requests: Vec<u8> = (0..5000).flat_map(echo).collect();
+    let moments = moments(&mut rig, client, &requests);
+    assert!(moments.len() > 3);
+    let answers: Vec<u8> = moments.into_iter().flat_map(|(answers, _)| answers).collect();
+    let right: String =
+        (0..5000).map(|number| format!("n{number}")).map(|n| format!("${}\r\n{n}\r\n", n.len())).collect();
+    assert!(answers == right.into_bytes());
+    // One that leaves in the middle of them is no trouble.
+    rig.send(client, &requests, 64 << 10);
+    rig.engine.client_gone(client, false);
+    rig.settle();
+    rig.engine.check_invariants().unwrap();
+}
+
+#[test]
+fn no_more_than_a_window_of_answers_waits_behind_one() {
+    let mut rig = Rig::new(1, &["redis: true", "timeout: 400"]);
+    let client = rig.client();
+    rig.send(client, &[&b"GET a\r\n"[..], &b"PING\r\n".repeat(50_000)].concat(), 64 << 10);
+    rig.settle();
+    rig.say(b"$-1\r\n", 5);
+    let answers = rig.read(client);
+    assert!(answers.starts_with(b"$-1\r\n+PONG\r\n"));
+    let first = memchr::memmem::find_iter(&answers, b"+PONG\r\n").count();
+    assert!(first <= MOST_REQUESTS + 1024, "{first} at once");
+    let mut all = first;
+    while rig.is_busy() || all < 50_000 {
+        rig.tick();
+        rig.turn();
+        let more = memchr::memmem::find_iter(&rig.read(client), b"+PONG\r\n").count();
+        assert!(more <= MOST_REQUESTS && (more > 0 || all == 50_000), "{more} more, behind {all}");
+        all += more;
+    }
+    assert_eq!(all, 50_000);
+}
