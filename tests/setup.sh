@@ -48,7 +48,7 @@ done
 if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
     plan+=("from PyPI into target/queues: $queues")
 fi
-if ! cmp -s tests/node/package.json target/node/installed.json; then
+if ! cmp -s tests/node/package-lock.json target/node/installed-lock.json; then
     plan+=("from npm into target/node: $(grep -oE '"[a-z-]+": "[0-9][^"]*"' tests/node/package.json | tr -d '":' | tr '\n' ' ')")
 fi
 if [ "${#plan[@]}" -gt 0 ]; then
@@ -95,11 +95,11 @@ if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
     echo "$queues" >target/queues/done
 fi
 
-if ! cmp -s tests/node/package.json target/node/installed.json; then
+if ! cmp -s tests/node/package-lock.json target/node/installed-lock.json; then
     rm -rf target/node
     mkdir -p target/node
-    cp tests/node/package.json target/node/
-    (cd target/node && npm install --silent --no-audit --no-fund >../setup-node.log 2>&1 </dev/null) ||
+    cp tests/node/package.json tests/node/package-lock.json target/node/
+    (cd target/node && npm ci --silent --no-audit --no-fund >../setup-node.log 2>&1 </dev/null) ||
         fail "could not set up the Node clients; see target/setup-node.log"
-    cp tests/node/package.json target/node/installed.json
+    cp tests/node/package-lock.json target/node/installed-lock.json
 fi
