@@ -112,6 +112,9 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     for (address, key) in taken {
         warn!(%address, key, "the usual address is taken, so this port is not served; give it another one");
     }
+    if let Some(clash) = clash(&loaded.config, flags) {
+        anyhow::bail!(clash);
+    }
     // Before the pools are served: who reaches a pool can ask here what becomes of it.
     let admin = match admin {
         Port::At(address) => {
@@ -136,6 +139,30 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     signals.run_until(proxy, Some(log.control()), std::future::pending());
     drop(pid_file);
     Ok(())
+}
+
+/// What is wrong with the ports that flags have set: the file by itself was checked.
+fn clash(config: &Config, flags: &Flags) -> Option<String> {
+    let Settings { stats, admin, .. } = &config.settings;
+    let is_stats_set = flags.stats_port.is_some() || flags.stats_addr.is_some();
+    let ports = [
+        ("-s or -a", is_stats_set, stats, "the admin port", admin),
+        ("--admin", flags.admin.is_some(), admin, "the statistics port", stats),
+    ];
+    ports.into_iter().filter(|(_, is_set, ..)| *is_set).find_map(|(flag, _, port, other, other_port)| {
+        let Port::At(address) = *port else { return None };
+        let pool = config.pools.iter().find(
+            |pool| matches!(pool.listen, Listen::Tcp { address: listens, .. } if config::overlap(listens, address)),
+        );
+        let taken = match (pool, other_port) {
+            (Some(pool), _) => format!("where pool {} listens ({})", pool.name, pool.listen),
+            (None, Port::At(other_address)) if config::overlap(*other_address, address) => {
+                format!("that of {other} as well ({other_address})")
+            }
+            (None, _) => return None,
+        };
+        Some(format!("the address that {flag} gives, {address}, is {taken}: give each an address of its own"))
+    })
 }
 
 /// Where a port is served. The usual address is taken only if it is free, for nobody's sake that was given an address by

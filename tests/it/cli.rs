@@ -309,6 +309,37 @@ fn why_it_cannot_start_is_a_line_of_the_log_wherever_the_log_is() {
 }
 
 #[test]
+fn flags_that_give_a_port_twice_are_told_which() {
+    let (file, port, admin) = (scratch_dir().join("file.yml"), free_port(), free_port());
+    let text = format!(
+        "softmiss: {{admin: '127.0.0.1:{admin}'}}\ncache:\n  listen: 0.0.0.0:{port}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n"
+    );
+    std::fs::write(&file, text).expect("write the file");
+    let (port, admin) = (port.to_string(), admin.to_string());
+    let at_pool = format!("127.0.0.1:{port}");
+    let spare = free_port().to_string();
+    for (flags, told) in [
+        (
+            vec!["-s", &port],
+            format!("the address that -s or -a gives, {at_pool}, is where pool cache listens (0.0.0.0:{port})"),
+        ),
+        (
+            vec!["-s", &spare, "--admin", &at_pool],
+            format!("the address that --admin gives, {at_pool}, is where pool cache listens"),
+        ),
+        (
+            vec!["-s", &admin],
+            format!("the address that -s or -a gives, 127.0.0.1:{admin}, is that of the admin port as well"),
+        ),
+    ] {
+        let arguments: Vec<&str> = ["-c", file.to_str().expect("a name")].into_iter().chain(flags).collect();
+        let output = softmiss(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(err(&output).contains(&told), "{arguments:?}: {}", err(&output));
+    }
+}
+
+#[test]
 fn a_log_that_goes_nowhere_is_said_to_when_it_starts() {
     let (file, port) = (scratch_dir().join("file.yml"), free_port());
     std::fs::write(&file, format!("p:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['127.0.0.1:9:1']\n"))

@@ -133,3 +133,16 @@ fn screen_text(written: &[u8]) -> String {
     let whole = text.rfind('\n').map_or(0, |at| at + 1);
     text[..whole].to_owned()
 }
+
+#[test]
+fn an_address_that_is_taken_is_said_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_softmiss"))
+        .args(["demo", "--listen", &address, "--admin", "none", "--seconds", "1"])
+        .output()
+        .expect("softmiss");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.matches("cannot listen on").count()), (Some(1), 1), "{said}");
+    assert!(said.contains(&format!("is {address} taken? Choose another with --listen")), "{said}");
+}
