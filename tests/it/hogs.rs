@@ -1,4 +1,5 @@
-//! Whoever holds most of the memory pays for it; everybody else is served as before.
+//! Whoever holds most of the memory pays for it; everybody else is served as before. What they notice of it in figures, by
+//! hand: `tests/tools/innocents.py target/release/softmiss`.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
