@@ -315,6 +315,13 @@ mod tests {
         assert!(matches!(listen("127.0.0.1:11211"), Ok(Listen::Tcp { .. })));
         assert!(matches!(listen("[::1]:11211"), Ok(Listen::Tcp { address, .. }) if address.is_ipv6()));
         assert!(matches!(listen("::1:22121"), Ok(Listen::Tcp { address, .. }) if address.port() == 22121));
+        for text in ["::1:22121", "[::1]:22121"] {
+            assert_eq!(
+                listen(text).map(|listen| listen.to_string()),
+                Ok("[::1]:22121".to_owned()),
+                "shown in brackets"
+            );
+        }
         assert_eq!(listen("/tmp/x.sock 0660"), Ok(Listen::Unix { path: "/tmp/x.sock".into(), mode: Some(0o660) }));
         assert_eq!(listen("/tmp/x.sock"), Ok(Listen::Unix { path: "/tmp/x.sock".into(), mode: None }));
         for text in [

@@ -138,7 +138,7 @@ fn screen_text(written: &[u8]) -> String {
 fn an_address_that_is_taken_is_said_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_softmiss"))
+    let output = Command::new(env!("CARGO_BIN_EXE_softmiss"))
         .args(["demo", "--listen", &address, "--admin", "none", "--seconds", "1"])
         .output()
         .expect("softmiss");
