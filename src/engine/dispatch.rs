@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
-    fn add_links(&mut self, pool: PoolId, server: ServerId, flavor: Flavor) {
+    pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, flavor: Flavor) {
         for _ in 0..self.config.pools[pool.index()].server_connections {
             let id = LinkId::first(self.links.len());
             self.links.push(Link { flavor, ..Link::new(pool, server, Purpose::Traffic) });

@@ -12,7 +12,7 @@ use super::outbox::Offset;
 use super::session::SessionId;
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::OwedKey;
+use crate::health::debts::{Origin, OwedKey};
 use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::unmade;
@@ -191,19 +191,21 @@ impl Engine {
     fn owe_on(&mut self, link: LinkId, key: OwedKey, now: Instant) {
         let Link { pool, server, state, ref in_flight, .. } = self.links[link.index()];
         let is_used = !matches!(state, LinkState::Down { .. }) && !in_flight.is_empty();
-        let way = is_used.then(|| self.way(link));
-        self.owe_key((pool, server), key, way, now);
+        let is_foreign = key.database.is_some() && key.database != self.ledger(link);
+        let from = is_used.then(|| Origin { way: self.way(link), is_foreign });
+        self.owe_key((pool, server), key, from, now);
     }
 
     /// Pays what has come to be owed because of a request for a link, there if that is possible, or else on another one.
     fn pay_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.pay_open(link, now);
-        if self.links[link.index()].behind < self.board.owed(pool, server) {
+        if self.links[link.index()].behind.number < self.board.owed(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
+            let database = self.links[link.index()].flavor.database;
             let is_open = |link: &LinkId| {
                 let link = &self.links[link.index()];
-                link.state == LinkState::Up && !link.suspect
+                link.state == LinkState::Up && !link.suspect && link.flavor.database == database
             };
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();

@@ -85,7 +85,7 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
-        (link.behind, link.payments, link.step) = (0, VecDeque::new(), Default::default());
+        (link.behind, link.payments, link.step) = Default::default();
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -106,7 +106,7 @@ impl Engine {
             self.board.forget_pause(pool, server); // it did not go on
         }
         if purpose == Purpose::Traffic {
-            self.board.end_way(pool, server, self.way(id));
+            self.end_ways(id);
         }
         self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
@@ -114,7 +114,8 @@ impl Engine {
         self.end_crowd(id);
         self.resumable.extend(stalled);
         if let Purpose::Dedicated(owner) = purpose {
-            if !matches!(failure, Failure::Ejected | Failure::NoResources) && (!was_up || reset) {
+            let is_special = failure == Failure::Denied && self.is_special(id);
+            if !matches!(failure, Failure::Ejected | Failure::NoResources) && !is_special && (!was_up || reset) {
                 self.report(pool, server, failure, now);
             }
             self.count_lost(pool, server, tickets.len());
@@ -168,6 +169,7 @@ impl Engine {
             Failure::Closed | Failure::Reset if was_up => !lost.is_empty(),
             // The server was not asked.
             Failure::Ejected | Failure::NoResources => false,
+            Failure::Denied => !self.is_special(id),
             _ => true,
         };
         if counts {
@@ -186,7 +188,11 @@ impl Engine {
             self.abandon(id, if live { failure } else { Failure::Ejected }, now);
         }
         // For what nobody else would connect for: a server that is suspect has to be tested, one that is owed paid.
-        if was_up && live && (suspect || self.board.owes(pool, server)) {
+        let has_to_pay = self.has_to_pay(id);
+        if live && self.board.owes(pool, server) {
+            self.remind(pool, server, now);
+        }
+        if was_up && live && (suspect || has_to_pay) {
             match self.links[id.index()].state {
                 LinkState::Down { not_before, .. } if not_before > now && !suspect => self.arm_link(id, not_before),
                 _ => drop(self.start_connect(id, now)),
@@ -206,9 +212,18 @@ impl Engine {
             RECONNECT_PAUSE
         };
         link.state = LinkState::Down { not_before: now + pause, failure };
-        if config.auto_eject_hosts || link.suspect || self.board.owes(link.pool, link.server) {
+        let link = &self.links[id.index()];
+        if config.auto_eject_hosts || link.suspect || self.has_to_pay(id) {
             self.arm_link(id, now + pause);
         }
+    }
+
+    /// Whether a link is set to something that a client has chosen, and the pool does not need: a server that refuses that
+    /// is no worse for it.
+    fn is_special(&self, id: LinkId) -> bool {
+        let link = &self.links[id.index()];
+        let database = self.config.pools[link.pool.index()].redis.db;
+        link.flavor != Flavor { database, ..Flavor::default() }
     }
 
     /// Fails whatever a link holds that is not connected.
@@ -216,7 +231,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
-        (link.payments, link.behind) = (VecDeque::new(), 0);
+        (link.payments, link.behind) = Default::default();
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
             self.owe_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);
@@ -426,6 +441,8 @@ impl Engine {
                         self.cut_off(pool, server, Cut::All, now);
                         left[server.index()] = true;
                     }
+                    // What its probe did not have to pay.
+                    (_, Standing::Up) if self.probes && self.board.owes(pool, server) => self.remind(pool, server, now),
                     _ => {}
                 }
             }

@@ -66,6 +66,7 @@ impl Engine {
                 return say("requests wait without a timer");
             }
         }
+        memory += self.kept / self.all_counters.len().max(1);
         for (index, link) in self.links.iter().enumerate() {
             memory += link.charged;
             let say = |what: &str| Err(format!("link {index}: {what}"));

@@ -12,6 +12,7 @@ use super::redis::{Flavor, Loaded, Waiting, greeting::Greeting};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
+use crate::health::debts::{Behind, Share};
 use crate::outcome::Class;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
@@ -213,10 +214,56 @@ pub(crate) struct Cursor {
 pub(crate) struct Payment {
     /// Answers that have not come.
     pub(crate) left: u32,
-    /// The connection was behind the debts up to this one before.
-    pub(crate) from: u64,
-    /// When all answers have come, the debts up to this one are paid; 0 if they are put off.
-    pub(crate) up_to: u64,
+    /// What is paid when all have.
+    pub(crate) share: Share,
+}
+
+/// The payments on a connection that have not been answered, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Payments {
+    queue: VecDeque<Payment>,
+    /// Answers to all of them that have not come.
+    left: usize,
+}
+
+impl Payments {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Answers that have not come.
+    pub(crate) const fn left(&self) -> usize {
+        self.left
+    }
+
+    pub(crate) fn push(&mut self, payment: Payment) {
+        self.left += payment.left as usize;
+        self.queue.push_back(payment);
+    }
+
+    /// Puts others behind these.
+    pub(crate) fn append(&mut self, later: Self) {
+        later.queue.into_iter().for_each(|payment| self.push(payment));
+    }
+
+    /// An answer has come. Returns the payment that it belongs to, with what is left of it.
+    pub(crate) fn answered(&mut self) -> Option<Payment> {
+        let front = self.queue.front_mut()?;
+        front.left -= 1;
+        self.left -= 1;
+        let payment = *front;
+        if payment.left == 0 {
+            self.queue.pop_front();
+        }
+        Some(payment)
+    }
+
+    /// None of them counts. `false` when the first one did not anyway.
+    pub(crate) fn put_off(&mut self) -> bool {
+        let counts = self.queue.front().is_some_and(|payment| payment.share.up_to > 0);
+        self.queue.iter_mut().for_each(|payment| payment.share.up_to = 0);
+        counts
+    }
 }
 
 /// What is on its way to a server, as the statistics have it.
@@ -280,10 +327,14 @@ pub(crate) struct Link {
     /// The silence that began then has been looked at once.
     pub(crate) doubted: Option<Instant>,
     pub(crate) step: ProbeStep,
-    /// The server's debts up to this one are paid by what has been queued on this connection, or have been confirmed.
-    pub(crate) behind: u64,
-    /// Payments that have not been answered, in their order.
-    pub(crate) payments: VecDeque<Payment>,
+    /// The server's debts up to here that concern this connection are paid by what has been queued on it, or have been
+    /// confirmed.
+    pub(crate) behind: Behind,
+    pub(crate) payments: Payments,
+    /// Tells what is asked on it at this place of the worker from what was asked earlier ([`Way`](crate::health::debts::Way)),
+    /// and which part of that is about to be over.
+    pub(crate) turn: u32,
+    pub(crate) fenced: Option<u32>,
     /// Keys paid, and whether a flush was, on this connection.
     pub(crate) paid: u32,
     pub(crate) flushed: bool,
@@ -335,8 +386,10 @@ impl Link {
             condemned: false,
             doubted: None,
             step: ProbeStep::Ask,
-            behind: 0,
-            payments: VecDeque::new(),
+            behind: Behind::default(),
+            payments: Payments::default(),
+            turn: 0,
+            fenced: None,
             paid: 0,
             flushed: false,
             scripts: Loaded::default(),
@@ -375,11 +428,6 @@ impl Link {
         self.in_flight.push_back(ticket);
         self.queued += 1;
         ticket
-    }
-
-    /// Debts that have been sent and not answered.
-    pub(crate) fn paying(&self) -> usize {
-        self.payments.iter().map(|payment| payment.left as usize).sum()
     }
 
     /// It is connected, and what has to be agreed on is not.

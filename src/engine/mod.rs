@@ -243,6 +243,8 @@ pub struct Engine {
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
+    /// What the process held for nobody in particular when that was last looked at; a part of it is in `memory`.
+    kept: usize,
     /// Who holds much of it, and who waits for it.
     hoards: memory::Hoards,
     /// The time of the event at hand.
@@ -350,6 +352,7 @@ impl Engine {
             stock: large::Stock::new(memory_limit),
             memory: 0,
             memory_limit,
+            kept: 0,
             hoards: memory::Hoards::new(memory_limit),
             now: Instant::ZERO,
             draining: false,
@@ -446,6 +449,7 @@ impl Engine {
     fn settle(&mut self, now: Instant) {
         self.now = now;
         let is_settled = self.version == self.board.version()
+            && self.kept == self.board.kept()
             && self.resumable.is_empty()
             && self.memory <= self.hoards.common
             && self.limit_hit.get_mut().is_none();
@@ -461,12 +465,21 @@ impl Engine {
             let Some(id) = self.resumable.pop() else { break };
             self.resume(id, now);
         }
+        self.charge_kept();
         if self.memory > self.hoards.common {
             self.relieve_memory(now);
         }
         if self.limit_hit.get_mut().is_some() {
             self.tell_limits(now);
         }
+    }
+
+    /// Counts this worker's part of what the process holds for nobody in particular.
+    fn charge_kept(&mut self) {
+        let (kept, workers) = (self.board.kept(), self.all_counters.len().max(1));
+        let before = std::mem::replace(&mut self.kept, kept);
+        self.memory = self.memory - before / workers + kept / workers;
+        self.counters.buffered_bytes.set(self.memory as u64);
     }
 
     #[inline]

@@ -5,19 +5,25 @@
 //! behind all that its server is owed, so nobody reads what somebody was told to be gone. Before an ejected server is
 //! restored its probe pays.
 //!
+//! A connection to Redis pays what is owed of the database that it was set to when it was greeted, and no other: a server
+//! carries out what comes behind a `SELECT` that it has refused as well, in the database that the connection was in before.
+//! What is owed of a database to which there is no connection has one opened. A server may be restored while it is owed
+//! something of a database that the pool does not begin with: each connection to that begins with the payment.
+//!
 //! Where a connection may have older writes of a key on its way, it has to pay as well, behind these, or to end: what they
 //! store must not outlive the payment.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::link::{LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
+use super::link::{Link, LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
+use super::redis::Flavor;
 use super::session::SessionId;
 use super::stall::Often;
 use super::{Effect, Engine, Notice, Timer};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::{Due, OwedKey, Way};
+use crate::health::debts::{Behind, Bill, Origin, OwedKey, Way};
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, lifetime, number, stats};
@@ -53,8 +59,8 @@ impl Engine {
         let later = std::mem::take(&mut link.payments);
         self.pay(id, MOST, now);
         let link = &mut self.links[id.index()];
-        link.payments.extend(later);
-        let is_behind = link.behind >= self.board.owed(pool, server);
+        link.payments.append(later);
+        let is_behind = link.behind.number >= self.board.owed(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
         link.outbox.tail().reserve_exact(outbox.waiting());
         let mut lost = 0;
@@ -89,63 +95,131 @@ impl Engine {
             return false;
         }
         let link = &self.links[id.index()];
-        let Due { flush, databases, keys, up_to } = self.board.due(pool, server, link.behind, most);
+        let concern = (self.ledger(id), self.way(id));
+        let Bill { flush, database, keys, share, fence } = self.board.due(pool, server, link.behind, concern, most);
         let is_redis = self.is_redis(id);
         if flush {
             self.ask(id, Verb::FlushAll, 0, now, |out| {
                 if is_redis { resp::encode::words(out, &[b"FLUSHALL"]) } else { encode::flush_all(out, None) }
             });
         }
-        let own = self.links[id.index()].flavor.database;
-        let mut selected = own;
-        for database in &databases {
-            self.turn_to(id, &mut selected, *database, now);
+        if database {
             self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         }
-        for OwedKey { database, key, base64 } in &keys {
-            if let Some(database) = database {
-                self.turn_to(id, &mut selected, *database, now);
+        for OwedKey { key, base64, .. } in &keys {
+            if is_redis {
                 self.ask(id, Verb::Delete, 0, now, |out| resp::encode::words(out, &[b"DEL", key]));
                 continue;
             }
             let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
-        self.turn_to(id, &mut selected, own, now);
         let link = &mut self.links[id.index()];
-        let from = link.behind;
-        link.behind = from.max(up_to);
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        link.flushed |= flush || !databases.is_empty();
-        link.paid += count(keys.len());
-        let left = u32::from(flush) + count(databases.len()) + count(keys.len());
+        link.behind = share.behind();
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        link.flushed |= flush || database;
+        link.paid += count;
+        let left = u32::from(flush) + u32::from(database) + count;
         if left > 0 {
-            link.payments.push_back(Payment { left, from, up_to });
+            link.payments.push(Payment { left, share });
         }
-        !link.payments.is_empty()
+        if fence && link.purpose == Purpose::Traffic && link.fenced.is_none() {
+            self.fence(id, now);
+        }
+        !self.links[id.index()].payments.is_empty()
     }
 
-    /// Has what follows on a connection to Redis concern a database.
-    fn turn_to(&mut self, id: LinkId, selected: &mut u32, database: u32, now: Instant) {
-        if std::mem::replace(selected, database) != database {
-            self.ask(id, Verb::Command, 0, now, |out| {
-                resp::encode::words(out, &[b"SELECT", database.to_string().as_bytes()]);
-            });
+    /// What was asked on a connection so far may concern databases that it cannot pay for: has it found out when that is
+    /// over.
+    #[cold]
+    fn fence(&mut self, id: LinkId, now: Instant) {
+        let link = &mut self.links[id.index()];
+        link.fenced = Some(link.turn);
+        link.turn += 1;
+        self.ask(id, Verb::Query, 0, now, |out| resp::encode::words(out, &[b"PING"]));
+    }
+
+    /// All is over that had been asked on a connection when it was fenced: what is owed behind that is to be paid anew.
+    #[cold]
+    pub(super) fn passed_fence(&mut self, id: LinkId, now: Instant) {
+        let way = self.way(id);
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        if let Some(turn) = link.fenced.take() {
+            self.board.end_way(pool, server, Way { turn, ..way });
+            self.remind(pool, server, now);
+        }
+    }
+
+    /// A connection has ended, and all that was asked on it.
+    pub(super) fn end_ways(&mut self, id: LinkId) {
+        let way = self.way(id);
+        let link = &mut self.links[id.index()];
+        let (pool, server, fenced) = (link.pool, link.server, link.fenced.take());
+        link.turn += 1;
+        for turn in fenced.into_iter().chain([way.turn]) {
+            self.board.end_way(pool, server, Way { turn, ..way });
         }
     }
 
     /// How a connection is called on the board.
     pub(super) fn way(&self, id: LinkId) -> Way {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Way { worker: number(self.worker), place: number(id.index()) }
+        Way { worker: number(self.worker), place: number(id.index()), turn: self.links[id.index()].turn }
     }
 
-    /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays.
-    pub(super) fn remind(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        if self.pools[pool.index()].live[server.index()] {
-            let link = self.pools[pool.index()].links[server.index()][0];
-            self.arm_link(link, now + REMINDER);
+    /// The database that a connection pays for.
+    pub(super) fn ledger(&self, id: LinkId) -> Option<u32> {
+        self.is_redis(id).then(|| self.links[id.index()].flavor.database)
+    }
+
+    /// Whether a server is owed something that a connection is to pay though nobody has asked anything there.
+    pub(super) fn has_to_pay(&self, id: LinkId) -> bool {
+        let (pool, server) = self.link_server(id);
+        if !self.board.owes(pool, server) {
+            return false;
         }
+        let ledger = self.ledger(id);
+        self.board.payable(pool, server).contains(&ledger) || self.is_first(id)
+    }
+
+    /// Whether a link is the first one to its server, which pays what is owed of no database.
+    fn is_first(&self, id: LinkId) -> bool {
+        let (pool, server) = self.link_server(id);
+        self.pools[pool.index()].links[server.index()].first() == Some(&id)
+            && self.board.owes_in(pool, server, self.ledger(id))
+    }
+
+    /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays for each
+    /// database.
+    pub(super) fn remind(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        if !self.pools[pool.index()].live[server.index()] {
+            return;
+        }
+        let first = self.pools[pool.index()].links[server.index()][0];
+        self.arm_link(first, now + REMINDER);
+        for database in self.board.payable(pool, server).into_iter().flatten() {
+            let payer = self.payer(pool, server, database);
+            self.arm_link(payer, now + REMINDER);
+        }
+    }
+
+    /// A connection that pays for a database: one that is open, if there is.
+    fn payer(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
+        let fit = |links: &[Link], known: &[LinkId], open: bool| {
+            let is_fit = |id: &&LinkId| {
+                let link = &links[id.index()];
+                link.flavor.database == database && (!open || (link.state == LinkState::Up && !link.suspect))
+            };
+            known.iter().find(is_fit).copied()
+        };
+        let known = &self.pools[pool.index()].links[server.index()];
+        if let Some(link) = fit(&self.links, known, true).or_else(|| fit(&self.links, known, false)) {
+            return link;
+        }
+        self.add_links(pool, server, Flavor { database, ..Flavor::default() });
+        let known = &self.pools[pool.index()].links[server.index()];
+        known.last().copied().unwrap_or_else(|| LinkId::first(0))
     }
 
     /// Pays what came to be owed while a connection was open, if it can be used now.
@@ -153,7 +227,11 @@ impl Engine {
     pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
-        if usable && link.paying() < BATCH && !link.is_full() && link.behind < self.board.owed(link.pool, link.server) {
+        if usable
+            && link.payments.left() < BATCH
+            && !link.is_full()
+            && link.behind.number < self.board.owed(link.pool, link.server)
+        {
             self.pay(id, BATCH, now);
         }
     }
@@ -189,12 +267,10 @@ impl Engine {
         }
         let way = self.way(id);
         let link = &mut self.links[id.index()];
-        let Some(payment) = link.payments.front_mut() else { return };
-        payment.left = payment.left.saturating_sub(1);
-        let Payment { left, from, up_to } = *payment;
+        let Some(Payment { left, share }) = link.payments.answered() else { return };
+        let up_to = share.up_to;
         if left == 0 {
-            link.payments.pop_front();
-            self.board.confirm(pool, server, from + 1..=up_to, way);
+            self.board.confirm(pool, server, share, way);
         }
         let link = &self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;
@@ -215,14 +291,13 @@ impl Engine {
     #[cold]
     fn put_off_payments(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.payments.front().is_none_or(|payment| payment.up_to == 0) {
-            return; // of the same payment another key was refused already
-        }
         if matches!(link.purpose, Purpose::Dedicated(_)) {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
-        link.payments.iter_mut().for_each(|payment| payment.up_to = 0);
-        link.behind = 0;
+        if !link.payments.put_off() {
+            return; // of the same payment another key was refused already
+        }
+        link.behind = Behind::default();
         let (pool, server) = (link.pool, link.server);
         let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| ticket.session != Ticket::NOBODY).collect();
         for ticket in behind {
@@ -367,18 +442,25 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         let owed = self.board.owed(pool, server);
         let link = &self.links[id.index()];
-        if link.behind >= owed || (link.state != LinkState::Up && self.board.awaits_flush(pool, server)) {
+        let is_closed = link.state != LinkState::Up;
+        if link.behind.number >= owed || (is_closed && self.board.awaits_flush(pool, server, self.ledger(id))) {
             return Ok(()); // one that is not open yet begins with the flush
         }
-        if link.paying() < MOST {
+        if link.payments.left() < MOST {
             self.pay(id, MOST, now);
         }
-        if self.links[id.index()].behind >= owed { Ok(()) } else { Err(Failure::Stalled) }
+        if self.links[id.index()].behind.number >= owed { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.
-    pub(super) fn owe_key(&mut self, (pool, server): (PoolId, ServerId), key: OwedKey, way: Option<Way>, now: Instant) {
-        self.board.owe_key(pool, server, key, way, now);
+    pub(super) fn owe_key(
+        &mut self,
+        (pool, server): (PoolId, ServerId),
+        key: OwedKey,
+        from: Option<Origin>,
+        now: Instant,
+    ) {
+        self.board.owe_key(pool, server, key, from, now);
         self.pools[pool.index()].open[server.index()] = false;
     }
 

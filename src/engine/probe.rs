@@ -70,7 +70,7 @@ impl Engine {
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
         (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
-        (link.behind, link.payments) = (0, VecDeque::new());
+        (link.behind, link.payments) = Default::default();
         self.ask_version(id, now);
     }
 
@@ -96,12 +96,7 @@ impl Engine {
                     self.fail_link(id, Failure::Protocol, now);
                 }
             }
-            // What is behind it would concern another database.
-            Verb::Command if matches!(status, Status::Unwilling(Failure::Unready)) => {
-                self.fail_link(id, Failure::Unready, now);
-            }
-            // The last word about a database that was flushed is that the link has left it.
-            Verb::Command if link.purpose == Purpose::Probe => self.probe_paid(id, now),
+            Verb::Query => self.passed_fence(id, now),
             _ => {}
         }
     }

@@ -105,7 +105,7 @@ impl Engine {
         match state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.board.owes(pool, server);
+                let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.has_to_pay(id);
                 if live && now >= not_before && wanted && !self.draining {
                     self.start_connect(id, now);
                 }

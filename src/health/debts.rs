@@ -3,12 +3,14 @@
 //! A key is enough. Whatever was to be written to it, deleting it leaves nothing that is older than what clients were
 //! told elsewhere; a cache forgets.
 //!
+//! A connection pays what is owed of the database that it is in, and a flush of everything; what is owed of another one is
+//! for connections that were set to that. So nothing that is to forget ever depends on a `SELECT` in front of it.
+//!
 //! Debts are numbered in the order in which they came. A connection that has been sent all of them up to a number is
 //! behind these: what is asked on it later finds none of what was to be forgotten. A debt is there until its payment has
 //! been confirmed, so nobody has to give back what it could not pay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ pub const BYTES_LIMIT: usize = 8 << 20;
 /// Most flushes that are kept for one server because they take effect later.
 pub const LATER_LIMIT: usize = 16;
 
+/// What a key takes besides its bytes: its places in two maps, and what is kept with it.
+const KEY_COST: usize = 224;
+
 /// A key that a server has to forget.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwedKey {
@@ -34,16 +39,71 @@ pub struct OwedKey {
     pub base64: bool,
 }
 
-/// Names a connection of this process to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Names a connection of this process to a server. None ever has the name of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Way {
     /// The worker that it belongs to.
     pub worker: u32,
     /// Its place among the connections of the worker.
     pub place: u32,
+    /// Which of the connections at that place it is, or which part of what was asked on one.
+    pub turn: u32,
 }
 
-/// What is paid at a time.
+/// Where older writes of a key may be on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The connection.
+    pub way: Way,
+    /// It is in another database than the key, so it cannot pay for it.
+    pub is_foreign: bool,
+}
+
+/// How far a connection has paid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// All debts up to this one that concern it.
+    pub number: u64,
+    /// The last time that something was to be paid anew which it has seen.
+    round: u64,
+}
+
+/// Debts that are paid together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The connection was behind the debts up to this one before.
+    pub from: u64,
+    /// The last of them; 0: it is put off.
+    pub up_to: u64,
+    database: Option<u32>,
+    round: u64,
+}
+
+impl Share {
+    /// How far who has sent it has paid.
+    #[must_use]
+    pub const fn behind(&self) -> Behind {
+        Behind { number: self.up_to, round: self.round }
+    }
+}
+
+/// What is to be paid at a time on one connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// Everything is to be forgotten.
+    pub flush: bool,
+    /// Everything in the connection's database is.
+    pub database: bool,
+    /// These keys are.
+    pub keys: Vec<OwedKey>,
+    /// Which debts these are.
+    pub share: Share,
+    /// What is to be paid elsewhere has to wait for what was asked on this connection: it is to be found out when that is
+    /// over ([`Debts::end_way`]).
+    pub fence: bool,
+}
+
+/// All that a server is owed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
     /// Everything is to be forgotten.
@@ -52,16 +112,6 @@ pub struct Due {
     pub databases: Vec<u32>,
     /// These keys are.
     pub keys: Vec<OwedKey>,
-    /// Whoever has paid this, and what came before it, has paid all debts up to this number.
-    pub up_to: u64,
-}
-
-impl Due {
-    /// Whether nothing is to be paid.
-    #[must_use]
-    pub const fn is_nothing(&self) -> bool {
-        !self.flush && self.databases.is_empty() && self.keys.is_empty()
-    }
 }
 
 /// A key that has not been paid.
@@ -72,19 +122,61 @@ struct Unpaid {
     ways: Vec<Way>,
 }
 
+impl Unpaid {
+    fn cost(&self) -> usize {
+        let ways = self.ways.capacity() * size_of::<Way>();
+        KEY_COST + self.key.key.len() + ways + if ways > 0 { 16 } else { 0 }
+    }
+}
+
+/// A flush that has not been paid.
+#[derive(Debug, Default)]
+struct Flush {
+    number: u64,
+    /// Connections that may have something older on their way: a payment counts only if it goes behind.
+    ways: Vec<Way>,
+}
+
+impl Flush {
+    /// It has been paid up to a number on a connection. Whether that is all of it.
+    fn confirm(&mut self, up_to: u64, way: Way) -> bool {
+        if self.number > up_to {
+            return false;
+        }
+        self.ways.retain(|other| *other != way);
+        self.ways.is_empty()
+    }
+}
+
+/// A connection that older writes of owed keys may be on their way on.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    /// No key is to be paid behind it that has a lower number.
+    lowest: u64,
+    /// It cannot pay for some of them itself.
+    is_foreign: bool,
+}
+
 /// What one server is owed.
 #[derive(Debug, Default)]
 pub struct Debts {
-    /// By their numbers.
-    keys: BTreeMap<u64, Unpaid>,
+    /// By their databases and numbers.
+    keys: BTreeMap<(Option<u32>, u64), Unpaid>,
     numbers: BTreeMap<OwedKey, u64>,
+    /// Bytes of the keys, and all that is held for them.
     bytes: usize,
-    /// The number of the flush of everything that is owed.
-    flush: Option<u64>,
-    /// Redis: databases to be flushed, and the numbers of these debts.
-    databases: BTreeMap<u32, u64>,
-    /// Connections that may have something older on their way than these flushes: a payment counts only if it goes behind.
-    ways: Vec<Way>,
+    cost: usize,
+    /// The flush of everything.
+    flush: Option<Flush>,
+    /// Redis: flushes of databases.
+    databases: BTreeMap<u32, Flush>,
+    /// The ways of keys that are not over. One that is not among them is.
+    live: BTreeMap<Way, Live>,
+    /// The number at which something was to be paid anew the last time, and that of the first such debt.
+    round: u64,
+    again: u64,
+    /// Databases that the server refuses to select: nobody reads them, and nobody is to be reminded.
+    refused: BTreeSet<u32>,
     /// When flushes take effect that are owed from then on.
     later: BTreeSet<Instant>,
     /// The number of the newest debt.
@@ -100,10 +192,22 @@ impl Debts {
         self.keys.is_empty() && self.flush.is_none() && self.databases.is_empty()
     }
 
+    /// Nothing is owed, and nothing will be later.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.is_empty() && self.later.is_empty()
+    }
+
     /// The number of the newest debt: whoever has paid all up to it is behind all of them.
     #[must_use]
     pub const fn last(&self) -> u64 {
         self.last
+    }
+
+    /// Bytes that are held for keys, about.
+    #[must_use]
+    pub const fn cost(&self) -> usize {
+        self.cost
     }
 
     /// Whether the server may still hold what it is to be flushed of.
@@ -112,53 +216,97 @@ impl Debts {
         self.flush.is_some() || !self.databases.is_empty()
     }
 
+    /// Whether a database may still hold what it is to be flushed of.
+    #[must_use]
+    pub fn awaits_flush_in(&self, database: Option<u32>) -> bool {
+        self.flush.is_some() || database.is_some_and(|database| self.databases.contains_key(&database))
+    }
+
+    /// Whether something is owed that a connection in a database pays.
+    #[must_use]
+    pub fn owes_in(&self, database: Option<u32>) -> bool {
+        self.awaits_flush_in(database) || self.keys.range((database, 0)..=(database, u64::MAX)).next().is_some()
+    }
+
+    /// The databases of which something is owed, and can be paid for all that is known; `None` is for what has none.
+    #[must_use]
+    pub fn payable(&self) -> Vec<Option<u32>> {
+        let mut databases: BTreeSet<_> = self.databases.keys().map(|database| Some(*database)).collect();
+        databases.extend(self.databases_of_keys());
+        databases.retain(|database| database.is_none_or(|database| !self.refused.contains(&database)));
+        databases.into_iter().collect()
+    }
+
+    fn databases_of_keys(&self) -> Vec<Option<u32>> {
+        let (mut databases, mut at) = (Vec::new(), (None, 0));
+        while let Some(((database, _), _)) = self.keys.range(at..).next() {
+            databases.push(*database);
+            at = (*database, u64::MAX);
+        }
+        databases
+    }
+
     fn number(&mut self, now: Instant) -> u64 {
         self.newest = Some(now);
         self.last += 1;
         self.last
     }
 
-    /// Adds a key. It is to be paid on `way`, too, if there is one, or after that has ended: older writes of it may be on
-    /// their way there. Beyond the limits all keys become a flush: of their databases, where they have any.
-    pub fn add_key(&mut self, key: OwedKey, way: Option<Way>, now: Instant) {
+    /// Adds a key. It is to be paid behind what is on its way where it comes from, or after that has ended: older writes of
+    /// it may be among that. Beyond the limits all keys become a flush: of their databases, where they have any.
+    pub fn add_key(&mut self, key: OwedKey, from: Option<Origin>, now: Instant) {
         let number = self.number(now);
         let mut ways = match self.remove(&key) {
             Some(unpaid) => unpaid.ways,
             None => Vec::new(),
         };
-        if let Some(way) = way
-            && !ways.contains(&way)
-        {
-            ways.push(way);
-        }
-        self.insert(number, Unpaid { key, ways });
-        if self.keys.len() > COUNT_LIMIT || self.bytes > BYTES_LIMIT {
-            let mut databases: Vec<_> = self.numbers.keys().filter_map(|key| key.database).collect();
-            if databases.is_empty() {
-                return self.add_flush(now);
+        if let Some(Origin { way, is_foreign }) = from {
+            if !ways.contains(&way) {
+                ways.push(way);
             }
-            databases.dedup();
-            databases.into_iter().for_each(|database| self.add_database(database, now));
+            let live = self.live.entry(way).or_insert(Live { lowest: number, is_foreign: false });
+            live.is_foreign |= is_foreign;
+        }
+        let unpaid = Unpaid { key, ways };
+        self.bytes += unpaid.key.key.len();
+        self.cost += unpaid.cost();
+        self.numbers.insert(unpaid.key.clone(), number);
+        self.keys.insert((unpaid.key.database, number), unpaid);
+        if self.keys.len() > COUNT_LIMIT || self.bytes > BYTES_LIMIT {
+            self.replace_keys(now);
         }
     }
 
-    fn insert(&mut self, number: u64, unpaid: Unpaid) {
-        self.bytes += unpaid.key.key.len();
-        self.numbers.insert(unpaid.key.clone(), number);
-        self.keys.insert(number, unpaid);
+    /// Owes flushes in place of keys: of their databases, where they have any.
+    pub fn replace_keys(&mut self, now: Instant) {
+        for database in self.databases_of_keys() {
+            match database {
+                Some(database) => self.add_database(database, now),
+                None => self.add_flush(now),
+            }
+        }
     }
 
     fn remove(&mut self, key: &OwedKey) -> Option<Unpaid> {
         let number = self.numbers.remove(key)?;
+        let unpaid = self.keys.remove(&(key.database, number))?;
         self.bytes -= key.key.len();
-        self.keys.remove(&number)
+        self.cost -= unpaid.cost();
+        Some(unpaid)
     }
 
-    /// Adds a flush, which pays for every key as well.
+    /// Adds a flush, which pays for every key as well, and behind what they were to be paid behind.
     pub fn add_flush(&mut self, now: Instant) {
-        self.flush = Some(self.number(now));
-        self.databases.clear();
-        self.stand_for_keys(|_| true);
+        let number = self.number(now);
+        let mut ways = self.flush.take().map(|flush| flush.ways).unwrap_or_default();
+        ways.extend(std::mem::take(&mut self.databases).into_values().flat_map(|flush| flush.ways));
+        if !self.keys.is_empty() {
+            ways.extend(self.live.keys());
+            self.forget_keys();
+        }
+        ways.sort_unstable();
+        ways.dedup();
+        self.flush = Some(Flush { number, ways });
     }
 
     /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last
@@ -186,282 +334,158 @@ impl Debts {
         self.later.first().copied()
     }
 
-    /// Adds the flush of one database.
+    /// Adds the flush of one database, which pays for its keys as well, and behind what they were to be paid behind.
     pub fn add_database(&mut self, database: u32, now: Instant) {
-        let number = self.number(now);
         if self.flush.is_some() {
-            self.flush = Some(number); // the one that is under way may come before what it is to be rid of
-            return self.stand_for_keys(|_| true);
+            return self.add_flush(now); // the one that is under way may come before what it is to be rid of
         }
-        self.databases.insert(database, number);
-        self.stand_for_keys(|key| key.database == Some(database));
-    }
-
-    /// A flush is to be paid in place of keys, and behind what they were to be paid behind.
-    fn stand_for_keys(&mut self, which: impl Fn(&OwedKey) -> bool) {
-        for unpaid in self.keys.values().filter(|unpaid| which(&unpaid.key)) {
-            for way in &unpaid.ways {
-                if !self.ways.contains(way) {
-                    self.ways.push(*way);
-                }
-            }
+        let number = self.number(now);
+        let has_keys = self.forget_keys_of(Some(database));
+        let flush = self.databases.entry(database).or_default();
+        flush.number = number;
+        if has_keys {
+            flush.ways.extend(self.live.keys());
+            flush.ways.sort_unstable();
+            flush.ways.dedup();
         }
-        self.forget_keys(which);
     }
 
-    fn forget_keys(&mut self, mut which: impl FnMut(&OwedKey) -> bool) {
-        self.keys.retain(|_, unpaid| !which(&unpaid.key));
-        self.numbers.retain(|key, _| !which(key));
-        self.bytes = self.numbers.keys().map(|key| key.key.len()).sum();
+    fn forget_keys(&mut self) {
+        (self.keys, self.numbers, self.bytes, self.cost) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
     }
 
-    /// What has to be paid by whoever is behind all debts up to a number, and no more than so many keys of it.
+    /// Forgets the keys of a database. Whether there were any.
+    fn forget_keys_of(&mut self, database: Option<u32>) -> bool {
+        let is_of = |at: Option<(&(Option<u32>, u64), _)>| at.is_some_and(|(at, _)| at.0 == database);
+        if is_of(self.keys.first_key_value()) && is_of(self.keys.last_key_value()) {
+            self.forget_keys();
+            return true;
+        }
+        let mut any = false;
+        while let Some((_, unpaid)) = self.keys.range((database, 0)..=(database, u64::MAX)).next() {
+            let key = unpaid.key.clone();
+            self.remove(&key);
+            any = true;
+        }
+        any
+    }
+
+    /// The server does not have a database: there is nothing in it to be forgotten.
+    pub fn void_database(&mut self, database: u32) {
+        self.databases.remove(&database);
+        self.forget_keys_of(Some(database));
+        self.tidy();
+    }
+
+    /// The server refuses to select a database. What is owed of it stays so until it can be selected: nobody reads what is
+    /// in it before.
+    pub fn refuse_database(&mut self, database: u32) {
+        if self.databases.contains_key(&database) || self.owes_in(Some(database)) {
+            self.refused.insert(database);
+        }
+    }
+
+    /// What has to be paid on a connection in a database, which has paid up to something, and no more than so many keys of
+    /// it.
     #[must_use]
-    pub fn due(&self, behind: u64, most: usize) -> Due {
-        if self.flush.is_some_and(|flush| flush > behind) {
-            return Due { flush: true, up_to: self.last, ..Due::default() };
+    pub fn due(&self, behind: Behind, database: Option<u32>, way: Way, most: usize) -> Bill {
+        let is_to_repeat = behind.round < self.round;
+        let from = if is_to_repeat { behind.number.min(self.again.saturating_sub(1)) } else { behind.number };
+        let share = Share { from, up_to: self.last, database, round: self.round };
+        let fence = self.live.get(&way).is_some_and(|live| live.is_foreign);
+        if self.flush.as_ref().is_some_and(|flush| flush.number > from) {
+            return Bill { flush: true, share, fence, ..Bill::default() };
         }
-        let databases = self.databases.iter().filter(|(_, number)| **number > behind);
-        let mut due = Due { databases: databases.map(|(database, _)| *database).collect(), ..Due::default() };
-        let mut left = self.keys.range(behind.saturating_add(1)..);
-        let keys = left.by_ref().take(most).inspect(|(number, _)| due.up_to = **number);
-        due.keys = keys.map(|(_, unpaid)| unpaid.key.clone()).collect();
+        let of_database = database.and_then(|database| self.databases.get(&database));
+        let mut bill =
+            Bill { database: of_database.is_some_and(|flush| flush.number > from), share, fence, ..Bill::default() };
+        let mut left = self.keys.range((database, from.saturating_add(1))..=(database, u64::MAX));
+        for ((_, number), unpaid) in left.by_ref().take(most) {
+            bill.share.up_to = *number;
+            bill.keys.push(unpaid.key.clone());
+        }
         if left.next().is_none() {
-            due.up_to = self.last;
+            bill.share.up_to = self.last;
         }
-        due.keys.sort_unstable(); // by their databases
-        due
+        bill
     }
 
     /// All that is owed. A flush that takes effect later counts as one that does at once: when it is due, nobody may be
     /// there to know of it.
     #[must_use]
     pub fn all(&self) -> Due {
-        let all = self.due(0, usize::MAX);
-        Due { flush: all.flush || !self.later.is_empty(), ..all }
+        if self.flush.is_some() || !self.later.is_empty() {
+            return Due { flush: true, ..Due::default() };
+        }
+        let keys = self.keys.values().map(|unpaid| unpaid.key.clone()).collect();
+        Due { flush: false, databases: self.databases.keys().copied().collect(), keys }
     }
 
-    /// Debts of these numbers have been paid on a connection that was behind all before them, and that was confirmed.
-    pub fn confirm(&mut self, paid: RangeInclusive<u64>, way: Way) {
-        if paid.is_empty() {
+    /// Debts have been paid on a connection that was behind all of its own before them, and that was confirmed.
+    pub fn confirm(&mut self, share: Share, way: Way) {
+        let Share { from, up_to, database, round } = share;
+        if up_to == 0 {
             return; // it was put off
         }
-        let up_to = *paid.end();
-        let is_flushed = |number: &u64| *number <= up_to;
-        if self.flush.as_ref().is_some_and(is_flushed) || self.databases.values().any(is_flushed) {
-            self.ways.retain(|other| *other != way);
-            if self.ways.is_empty() {
-                self.flush = self.flush.filter(|number| !is_flushed(number));
-                self.databases.retain(|_, number| !is_flushed(number));
+        if self.flush.as_mut().is_some_and(|flush| flush.confirm(up_to, way)) {
+            self.flush = None;
+        }
+        if let Some(number) = database {
+            self.refused.remove(&number);
+            if self.databases.get_mut(&number).is_some_and(|flush| flush.confirm(up_to, way)) {
+                self.databases.remove(&number);
             }
         }
-        let behind = self.keys.range_mut(paid);
-        let paid = behind.filter_map(|(_, unpaid)| {
-            unpaid.ways.retain(|other| *other != way);
-            unpaid.ways.is_empty().then(|| unpaid.key.clone())
-        });
-        for key in paid.collect::<Vec<_>>() {
-            self.remove(&key);
+        if from < up_to {
+            // Of ways that have ended since it was sent, something may have been carried out behind it.
+            let is_latest = round == self.round;
+            let live = &self.live;
+            let paid = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, unpaid)| {
+                unpaid.ways.retain(|other| *other != way && (!is_latest || live.contains_key(other)));
+                unpaid.ways.is_empty().then(|| unpaid.key.clone())
+            });
+            for key in paid.collect::<Vec<_>>() {
+                self.remove(&key);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Where no keys are left, nothing is to be paid behind anything for them.
+    fn tidy(&mut self) {
+        if self.keys.is_empty() && !self.awaits_flush() {
+            self.live.clear();
+            self.refused.clear();
         }
     }
 
     /// A connection has ended, and with it what was on its way there: what was to be paid behind that is to be paid anew.
     pub fn end_way(&mut self, way: Way) {
-        if self.ways.contains(&way) {
-            self.ways.retain(|other| *other != way);
-            self.last += 1;
-            self.flush = self.flush.map(|_| self.last);
-            self.databases.values_mut().for_each(|number| *number = self.last);
+        let ended = self.live.remove(&way);
+        let flushes = self.flush.iter_mut().chain(self.databases.values_mut());
+        let flushes: Vec<_> = flushes.filter(|flush| flush.ways.contains(&way)).collect();
+        if ended.is_none() && flushes.is_empty() {
+            return;
         }
-        let concerned = self.keys.iter().filter(|(_, unpaid)| unpaid.ways.contains(&way));
-        for number in concerned.map(|(number, _)| *number).collect::<Vec<_>>() {
-            if let Some(mut unpaid) = self.keys.remove(&number) {
-                unpaid.ways.retain(|other| *other != way);
-                self.bytes -= unpaid.key.key.len();
-                self.last += 1;
-                self.insert(self.last, unpaid);
-            }
+        self.last += 1;
+        for flush in flushes {
+            flush.ways.retain(|other| *other != way);
+            flush.number = self.last;
         }
+        let lowest = ended.map_or(self.last, |live| live.lowest);
+        self.again = if self.keys.is_empty() || self.round == 0 { lowest } else { self.again.min(lowest) };
+        self.round = self.last;
     }
 
     /// The server started at `started`, and empty: what it missed before that is of no account.
     pub fn void_before(&mut self, started: Instant) {
         if self.newest.is_some_and(|newest| newest < started) {
-            (self.flush, self.databases, self.ways) = (None, BTreeMap::new(), Vec::new());
-            self.forget_keys(|_| true);
+            (self.flush, self.databases) = (None, BTreeMap::new());
+            self.forget_keys();
+            self.tidy();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WAY: Way = Way { worker: 0, place: 1 };
-    const OTHER: Way = Way { worker: 1, place: 1 };
-
-    fn key(number: usize) -> OwedKey {
-        OwedKey { database: None, key: format!("key:{number}").into_bytes().into(), base64: false }
-    }
-
-    fn key_in(database: u32, number: usize) -> OwedKey {
-        OwedKey { database: Some(database), ..key(number) }
-    }
-
-    fn keys(due: &Due) -> usize {
-        due.keys.len()
-    }
-
-    #[test]
-    fn keys_are_owed_once_and_paid_in_batches() {
-        let mut debts = Debts::default();
-        (0..10).chain(0..10).for_each(|number| debts.add_key(key(number), None, Instant::ZERO));
-        let first = debts.due(0, 4);
-        let second = debts.due(first.up_to, 100);
-        assert_eq!((keys(&first), keys(&second)), (4, 6));
-        assert_eq!(keys(&debts.due(second.up_to, 100)), 0);
-        debts.confirm(1..=first.up_to, WAY);
-        assert_eq!(keys(&debts.due(0, 100)), 6, "who pays too has less to pay");
-        debts.confirm(1..=second.up_to, WAY);
-        assert!(debts.is_empty());
-    }
-
-    #[test]
-    fn a_key_that_is_owed_once_more_is_not_paid_by_what_was_sent_before() {
-        let mut debts = Debts::default();
-        debts.add_key(key(1), None, Instant::ZERO);
-        let first = debts.due(0, 9);
-        debts.add_key(key(1), None, Instant::ZERO);
-        debts.confirm(1..=first.up_to, WAY);
-        assert_eq!(debts.due(first.up_to, 9).keys, [key(1)]);
-    }
-
-    #[test]
-    fn a_key_is_paid_behind_older_writes_of_it() {
-        let mut debts = Debts::default();
-        debts.add_key(key(1), Some(WAY), Instant::ZERO);
-        let up_to = debts.due(0, 9).up_to;
-        debts.confirm(1..=up_to, OTHER);
-        assert!(!debts.is_empty(), "an older write may come by the other way");
-        assert_eq!(debts.due(0, 9).keys, [key(1)]);
-        debts.confirm(1..=up_to, WAY);
-        assert!(debts.is_empty());
-        debts.add_key(key(1), Some(WAY), Instant::ZERO);
-        debts.confirm(1..=debts.last(), OTHER);
-        let before = debts.last();
-        debts.end_way(WAY);
-        assert_eq!(debts.due(before, 9).keys, [key(1)], "its last writes may have been carried out since");
-        debts.confirm(1..=debts.last(), OTHER);
-        assert!(debts.is_empty());
-    }
-
-    #[test]
-    fn a_flush_in_place_of_keys_is_paid_behind_what_they_were_to_be_paid_behind() {
-        for is_of_one in [false, true] {
-            let mut debts = Debts::default();
-            debts.add_key(key_in(3, 1), Some(WAY), Instant::ZERO);
-            if is_of_one {
-                debts.add_database(3, Instant::ZERO)
-            } else {
-                debts.add_flush(Instant::ZERO)
-            }
-            debts.confirm(1..=debts.last(), OTHER);
-            assert!(debts.awaits_flush(), "an older write may come by the other way");
-            let before = debts.last();
-            debts.end_way(WAY);
-            let due = debts.due(before, 9);
-            assert!(due.flush != is_of_one && due.databases.is_empty() != is_of_one, "it is paid anew: {due:?}");
-            debts.confirm(before + 1..=debts.last(), OTHER);
-            assert!(debts.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_payment_confirms_what_was_paid_with_it() {
-        let mut debts = Debts::default();
-        (0..4).for_each(|number| debts.add_key(key(number), Some(WAY), Instant::ZERO));
-        debts.confirm(1..=2, OTHER);
-        let put_off = 0;
-        debts.confirm(3..=put_off, WAY);
-        assert_eq!(keys(&debts.due(0, 9)), 4, "none of it came by the way of the older writes");
-        debts.confirm(3..=4, WAY);
-        assert_eq!(keys(&debts.due(0, 9)), 2);
-    }
-
-    #[test]
-    fn too_many_keys_become_a_flush() {
-        let mut debts = Debts::default();
-        (0..=COUNT_LIMIT).for_each(|number| debts.add_key(key(number), None, Instant::ZERO));
-        assert_eq!(debts.due(0, 10), Due { flush: true, up_to: debts.last(), ..Due::default() });
-        debts.confirm(1..=debts.last(), WAY);
-        assert!(debts.is_empty());
-    }
-
-    #[test]
-    fn too_many_keys_of_some_databases_become_a_flush_of_these() {
-        let mut debts = Debts::default();
-        debts.add_key(key_in(3, 1), None, Instant::ZERO);
-        (0..COUNT_LIMIT).for_each(|number| debts.add_key(key_in(5, number), None, Instant::ZERO));
-        assert_eq!(debts.due(0, 10), Due { databases: vec![3, 5], up_to: debts.last(), ..Due::default() });
-    }
-
-    #[test]
-    fn a_restart_settles_what_was_owed_before_it_and_nothing_else() {
-        let at = Instant::from_nanos;
-        let mut debts = Debts::default();
-        debts.add_key(key(1), None, at(10));
-        debts.void_before(at(10));
-        assert!(!debts.is_empty(), "it may have been missed by the new process");
-        debts.add_flush(at(11));
-        debts.void_before(at(12));
-        assert!(debts.is_empty());
-    }
-
-    #[test]
-    fn a_flush_that_takes_effect_later_is_owed_from_then_on() {
-        let at = |ns| Instant::from_nanos(ns);
-        let mut debts = Debts::default();
-        debts.add_flush_later(at(100));
-        debts.add_flush_later(at(300));
-        assert!(debts.is_empty() && !debts.awaits_flush() && !debts.add_due_flush(at(99)));
-        debts.add_flush(at(50));
-        assert!(debts.due(0, 1).flush);
-        debts.confirm(1..=debts.last(), WAY);
-        debts.void_before(at(99)); // a server that was started anew has it before it as well
-        assert!(debts.add_due_flush(at(100)) && debts.awaits_flush() && debts.due(1, 1).flush);
-        debts.confirm(1..=debts.last(), WAY);
-        assert!(!debts.add_due_flush(at(200)) && debts.all().flush);
-        assert!(debts.add_due_flush(at(400)));
-        (0..1000).for_each(|due| debts.add_flush_later(at(1000 + due)));
-        assert_eq!(debts.later.len(), LATER_LIMIT);
-        assert!(debts.add_due_flush(at(1999)) && !debts.add_due_flush(at(9999)));
-    }
-
-    #[test]
-    fn a_flush_is_awaited_until_the_last_one_is_confirmed() {
-        let mut debts = Debts::default();
-        debts.add_database(3, Instant::ZERO);
-        let first = debts.due(0, 10);
-        assert_eq!(first.databases, [3]);
-        debts.add_database(5, Instant::ZERO);
-        let second = debts.due(0, 10);
-        assert_eq!(second.databases, [3, 5], "who pays the second is behind the first as well");
-        assert_eq!(debts.due(first.up_to, 10).databases, [5], "unless it is already");
-        debts.confirm(1..=first.up_to, WAY);
-        assert!(debts.awaits_flush());
-        debts.confirm(1..=second.up_to, WAY);
-        assert!(debts.is_empty());
-    }
-
-    #[test]
-    fn a_database_is_flushed_behind_a_flush_that_is_under_way() {
-        let mut debts = Debts::default();
-        debts.add_flush(Instant::ZERO);
-        let first = debts.due(0, 10);
-        assert!(first.flush);
-        debts.add_database(3, Instant::ZERO);
-        debts.confirm(1..=first.up_to, WAY);
-        assert!(debts.awaits_flush());
-        assert!(debts.due(first.up_to, 10).flush);
-    }
-}
+mod tests;

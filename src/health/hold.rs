@@ -96,7 +96,7 @@ mod tests {
     use crate::config::model::{Address, Config, Listen, Pool, Server, Settings};
     use crate::failure::Failure;
     use crate::health::Verdict;
-    use crate::health::debts::{OwedKey, Way};
+    use crate::health::debts::{Behind, OwedKey, Way};
     use crate::health::tracker::Passed;
 
     const POOL: PoolId = PoolId(0);
@@ -183,7 +183,9 @@ mod tests {
         board.lift(POOL, server, at(3));
         assert!(board.claim_probe(POOL, server, at(3)));
         assert_eq!(board.probe_passed(POOL, server, at(4)), Passed::Owing);
-        board.confirm(POOL, server, 1..=board.owed(POOL, server), Way { worker: 0, place: 0 });
+        let way = Way { worker: 0, place: 0, turn: 0 };
+        let bill = board.due(POOL, server, Behind::default(), (None, way), 9);
+        board.confirm(POOL, server, bill.share, way);
         assert!(matches!(board.probe_passed(POOL, server, at(5)), Passed::Restored { .. }));
     }
 

@@ -11,16 +11,15 @@ pub mod hold;
 pub mod saved;
 pub mod tracker;
 
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
-use debts::{Debts, Due, OwedKey, Way};
+use debts::{Behind, Bill, Debts, Origin, OwedKey, Share, Way};
 use tracker::{Failing, Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -28,7 +27,15 @@ use tracker::{Failing, Passed, Rules, State, Tracker};
 pub struct Board {
     version: AtomicU64,
     pools: Vec<Servers>,
+    /// Bytes that are held for keys that servers have to forget, and how many may be.
+    owed: AtomicUsize,
+    most_owed: usize,
+    /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Board::keep`].
+    kept: AtomicUsize,
 }
+
+/// How much of `memory_limit` may be held for keys that servers have to forget: this part of it.
+const OWED_PART: usize = 4;
 
 /// The servers of a pool.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ struct Servers {
     /// How many of them are out of the ring, and how many may be. The lock orders ejections.
     ejected: Mutex<usize>,
     most_ejected: usize,
+    /// Redis: the database that a server pays for before it is back in the ring. Others are paid before they are used.
+    database: Option<u32>,
 }
 
 /// Among the failures of an [`Entry`]: the server has not answered since the process was started.
@@ -51,6 +60,8 @@ struct Entry {
     /// Whether among them is a flush.
     awaits_flush: AtomicBool,
     debts: Mutex<Debts>,
+    /// What these hold, so that the largest can be found.
+    cost: AtomicUsize,
     /// The process that answered last; 0: nobody asked.
     process: AtomicU64,
     /// Whether that was another process than before it left the ring.
@@ -89,16 +100,6 @@ impl Entry {
 
     fn debts(&self) -> MutexGuard<'_, Debts> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes what is owed. Whether the server is owed something since, and was not before.
-    fn change_debts<T>(&self, change: impl FnOnce(&mut Debts) -> T) -> (T, bool) {
-        let mut debts = self.debts();
-        let changed = change(&mut debts);
-        let owed = if debts.is_empty() { 0 } else { debts.last() };
-        self.awaits_flush.store(debts.awaits_flush(), Ordering::Release);
-        let before = self.owed.swap(owed, Ordering::AcqRel);
-        (changed, owed != 0 && before == 0)
     }
 }
 
@@ -161,6 +162,7 @@ impl Board {
                 owed: AtomicU64::new(0),
                 awaits_flush: AtomicBool::new(false),
                 debts: Mutex::default(),
+                cost: AtomicUsize::new(0),
                 process: AtomicU64::new(0),
                 restarted: AtomicBool::new(false),
                 uptime: AtomicU64::new(0),
@@ -177,9 +179,16 @@ impl Board {
                 entries: (0..pool.servers.len()).map(entry).collect(),
                 ejected: Mutex::new(0),
                 most_ejected: pool.servers.len() * pool.max_ejected_percent as usize / 100,
+                database: (pool.protocol == Protocol::Redis).then_some(pool.redis.db),
             }
         });
-        Self { version: AtomicU64::new(0), pools: pools.collect() }
+        Self {
+            version: AtomicU64::new(0),
+            pools: pools.collect(),
+            owed: AtomicUsize::new(0),
+            most_owed: config.settings.memory_limit / OWED_PART,
+            kept: AtomicUsize::new(0),
+        }
     }
 
     /// A number that changes whenever a server leaves or enters the ring.
@@ -314,7 +323,7 @@ impl Board {
         let entry = self.entry(pool, server);
         let mut tracker = entry.lock();
         // Under the lock of the tracker nobody can add to the debts of a server that is out.
-        if !entry.debts().is_empty() {
+        if entry.debts().owes_in(self.pools[pool.index()].database) {
             return Passed::Owing;
         }
         let passed = tracker.probe_passed(now);
@@ -375,8 +384,9 @@ impl Board {
     }
 
     /// A write could not be delivered: the server must forget the key before anything else ([`Debts::add_key`]).
-    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, way: Option<Way>, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, way, now));
+    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, from: Option<Origin>, now: Instant) {
+        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, from, now));
+        self.bound_debts(now);
     }
 
     /// A write goes elsewhere because the server is out of the ring: it must forget the key before it is back. `false`
@@ -387,6 +397,7 @@ impl Board {
         let out = !tracker.is_up();
         if out {
             self.add_debt(entry, |debts| debts.add_key(key, None, now));
+            self.bound_debts(now);
         }
         out
     }
@@ -415,28 +426,57 @@ impl Board {
         self.entry(pool, server).owed.load(Ordering::Acquire)
     }
 
-    /// What is to be paid to a server by whoever is behind its debts up to a number, up to `most` keys of it.
-    pub fn due(&self, pool: PoolId, server: ServerId, behind: u64, most: usize) -> Due {
-        self.entry(pool, server).debts().due(behind, most)
+    /// What is to be paid to a server on a connection in a database, up to `most` keys of it ([`Debts::due`]).
+    pub fn due(
+        &self,
+        pool: PoolId,
+        server: ServerId,
+        behind: Behind,
+        (database, way): (Option<u32>, Way),
+        most: usize,
+    ) -> Bill {
+        self.entry(pool, server).debts().due(behind, database, way, most)
     }
 
-    /// Debts of these numbers, to the last that was due ([`Due::up_to`]), have been paid on a connection that was behind all
-    /// before them, and the server has confirmed it.
-    pub fn confirm(&self, pool: PoolId, server: ServerId, paid: RangeInclusive<u64>, way: Way) {
-        self.entry(pool, server).change_debts(|debts| debts.confirm(paid, way));
+    /// Whether a server is owed something that a connection in a database pays.
+    #[must_use]
+    pub fn owes_in(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
+        self.owes(pool, server) && self.entry(pool, server).debts().owes_in(database)
+    }
+
+    /// The databases of a server of which something is owed and can be paid ([`Debts::payable`]).
+    #[must_use]
+    pub fn payable(&self, pool: PoolId, server: ServerId) -> Vec<Option<u32>> {
+        if self.owes(pool, server) { self.entry(pool, server).debts().payable() } else { Vec::new() }
+    }
+
+    /// A server does not have a database ([`Debts::void_database`]).
+    pub fn void_database(&self, pool: PoolId, server: ServerId, database: u32) {
+        self.change_debts(self.entry(pool, server), |debts| debts.void_database(database));
+    }
+
+    /// A server refuses to select a database ([`Debts::refuse_database`]).
+    pub fn refuse_database(&self, pool: PoolId, server: ServerId, database: u32) {
+        self.change_debts(self.entry(pool, server), |debts| debts.refuse_database(database));
+    }
+
+    /// A share of what is owed has been paid on a connection that was behind all before it, and the server has confirmed it.
+    pub fn confirm(&self, pool: PoolId, server: ServerId, share: Share, way: Way) {
+        self.change_debts(self.entry(pool, server), |debts| debts.confirm(share, way));
     }
 
     /// A connection has ended that older writes of owed keys may have been on their way on ([`Debts::add_key`]).
     pub fn end_way(&self, pool: PoolId, server: ServerId, way: Way) {
         if self.owes(pool, server) {
-            self.entry(pool, server).change_debts(|debts| debts.end_way(way));
+            self.change_debts(self.entry(pool, server), |debts| debts.end_way(way));
         }
     }
 
-    /// Whether a server may still hold what it is to be flushed of.
+    /// Whether a database of a server may still hold what it is to be flushed of.
     #[must_use]
-    pub fn awaits_flush(&self, pool: PoolId, server: ServerId) -> bool {
-        self.entry(pool, server).awaits_flush.load(Ordering::Acquire)
+    pub fn awaits_flush(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
+        let entry = self.entry(pool, server);
+        entry.awaits_flush.load(Ordering::Acquire) && entry.debts().awaits_flush_in(database)
     }
 
     /// What the workers need to know of a pool's servers besides their standing, in their order.
@@ -509,7 +549,7 @@ impl Board {
             entry.restarted.store(true, Ordering::Relaxed);
             // Whole seconds, counted by a clock of its own: two are left for that.
             let started = now.before(uptime + Duration::from_secs(2));
-            entry.change_debts(|debts| debts.void_before(started));
+            self.change_debts(entry, |debts| debts.void_before(started));
         }
         restarted
     }
@@ -522,9 +562,46 @@ impl Board {
     }
 
     fn add_debt(&self, entry: &Entry, add: impl FnOnce(&mut Debts)) {
-        if let ((), true) = entry.change_debts(add) {
+        if self.change_debts(entry, add) {
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Changes what is owed. Whether the server is owed something since, and was not before.
+    fn change_debts(&self, entry: &Entry, change: impl FnOnce(&mut Debts)) -> bool {
+        let mut debts = entry.debts();
+        change(&mut debts);
+        let owed = if debts.is_empty() { 0 } else { debts.last() };
+        entry.awaits_flush.store(debts.awaits_flush(), Ordering::Release);
+        let cost = debts.cost();
+        let before = entry.cost.swap(cost, Ordering::Relaxed);
+        self.owed.fetch_add(cost.wrapping_sub(before), Ordering::Relaxed);
+        self.keep(cost, before);
+        entry.owed.swap(owed, Ordering::AcqRel) == 0 && owed != 0
+    }
+
+    /// Where more is held for keys than may be, the server that has to forget most of them is to be flushed in their place.
+    fn bound_debts(&self, now: Instant) {
+        while self.owed.load(Ordering::Relaxed) > self.most_owed {
+            let entries = self.pools.iter().flat_map(|servers| &servers.entries);
+            let Some(entry) = entries.max_by_key(|entry| entry.cost.load(Ordering::Relaxed)) else { return };
+            if entry.cost.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            self.change_debts(entry, |debts| debts.replace_keys(now));
+        }
+    }
+
+    /// The process holds so many bytes for nobody in particular, in place of so many before.
+    pub fn keep(&self, bytes: usize, before: usize) {
+        self.kept.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// How many bytes the process holds for nobody in particular: each worker counts its part of them.
+    #[inline]
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
     }
 
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {
@@ -581,5 +658,35 @@ mod tests {
             assert_eq!(meet(process, uptime, then), None, "{what}");
             assert_eq!(meet(next, next_uptime, now), wanted, "{what}");
         }
+    }
+    /// A hundred servers that are out, and long keys: what is kept for them is bounded, and nothing is forgotten to be owed.
+    #[test]
+    fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
+        let servers: Vec<_> = (0..100).map(|number| format!("'127.0.0.1:{}:1'", number + 1)).collect();
+        let file = format!(
+            "softmiss:\n  memory_limit: 16mb\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  rejoin: safe\n  servers: [{}]\n",
+            servers.join(", ")
+        );
+        let board = Board::new(&config::parse("file", &file).unwrap().config, 1);
+        let (limit, most) = (16 << 20, (16 << 20) / OWED_PART);
+        assert_eq!(board.most_owed, most);
+        for number in 0..60_000u32 {
+            // One of them misses a tenth of all.
+            let server = ServerId(if number % 10 == 0 { 7 } else { u16::try_from(number % 100).unwrap() });
+            let key = OwedKey { database: None, key: format!("{number:0200}").into_bytes().into(), base64: false };
+            board.owe_key(PoolId(0), server, key, None, Instant::ZERO);
+            assert!(board.kept() <= most, "{} of {limit} bytes are kept", board.kept());
+        }
+        let all: Vec<_> = board.pools[0].entries.iter().map(|entry| entry.debts().all()).collect();
+        let flushed = all.iter().filter(|owed| owed.flush).count();
+        assert!(all[7].flush && flushed < 100, "those that missed less have their keys: {flushed} are flushed");
+        let held: usize = board.pools[0].entries.iter().map(|entry| entry.debts().cost()).sum();
+        assert_eq!(board.kept(), held);
+        for number in (0..100).map(ServerId) {
+            let way = Way { worker: 0, place: 0, turn: 0 };
+            let bill = board.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
+            board.confirm(PoolId(0), number, bill.share, way);
+        }
+        assert_eq!(board.kept(), 0);
     }
 }

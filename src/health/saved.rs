@@ -99,7 +99,7 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
             Some(OwedKey { database, base64: marks & BASE64 != 0, key: rest.bytes()?.into() })
         };
         let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
-        servers.push(Saved { pool, server, out, process, owed: Due { flush, databases, keys, up_to: 0 } });
+        servers.push(Saved { pool, server, out, process, owed: Due { flush, databases, keys } });
     }
     Some((kept, servers))
 }
@@ -149,7 +149,7 @@ impl Board {
         for (pool, servers) in config.pools.iter().zip(&self.pools) {
             for (server, entry) in pool.servers.iter().zip(&servers.entries) {
                 let out = !entry.lock().is_up();
-                let owes = !entry.debts().all().is_nothing();
+                let owes = !entry.debts().is_nothing();
                 if !owes && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
@@ -179,6 +179,7 @@ impl Board {
             }
             databases.into_iter().for_each(|database| self.add_debt(entry, |debts| debts.add_database(database, now)));
             keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, None, now)));
+            self.bound_debts(now);
             let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
                 *ejected += 1;
@@ -208,7 +209,7 @@ mod tests {
     fn saved() -> Vec<Saved> {
         let key = |database, key: &[u8], base64| OwedKey { database, key: key.into(), base64 };
         let keys = vec![key(None, b"k1", false), key(None, &[0xff, 0, 7], true), key(Some(7), b"k1", false)];
-        let owed = Due { flush: false, databases: vec![3, 9], keys, up_to: 0 };
+        let owed = Due { flush: false, databases: vec![3, 9], keys };
         let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, owed };
         let owed = Due { flush: true, ..Due::default() };
         vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, owed, ..first }]
@@ -276,12 +277,13 @@ mod tests {
         assert_eq!(next.live(pool), [true, false, true]);
         assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
         assert_eq!((next.owes(pool, a), next.owes(pool, b), next.owes(pool, c)), (true, false, false));
-        assert_eq!(next.due(pool, a, 0, 9), Due { keys: vec![key], up_to: 1, ..Due::default() });
+        let owed = |board: &Board, server| board.entry(pool, server).debts().all();
+        assert_eq!(owed(&next, a), Due { keys: vec![key], ..Due::default() });
         // Of a process that did not come to its end, nobody knows what they missed.
         let next = Board::new(&config, 1);
         next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
-        let flush = Due { flush: true, up_to: 1, ..Due::default() };
-        assert_eq!([a, b].map(|server| next.due(pool, server, 0, 9)), [flush.clone(), flush]);
+        let flush = Due { flush: true, ..Due::default() };
+        assert_eq!([a, b].map(|server| owed(&next, server)), [flush.clone(), flush]);
     }
 
     #[test]

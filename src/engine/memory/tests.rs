@@ -9,6 +9,7 @@ use crate::config::{
 };
 use crate::engine::{Scripts, Setup};
 use crate::health::Board;
+use crate::health::debts::{Behind, Way};
 use crate::stats::counters::Counters;
 
 /// An engine for one server, with so many megabytes.
@@ -83,7 +84,8 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         assert!(engine.refuse_large(client, now), "{policy} {}", words[0]);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
         // What is behind the argument is not known: whether there is a condition, and further keys.
-        let owed = engine.board.due(PoolId(0), ServerId(0), 0, 9).keys;
+        let way = Way { worker: 9, place: 9, turn: 0 };
+        let owed = engine.board.due(PoolId(0), ServerId(0), Behind::default(), (Some(0), way), 9).keys;
         let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
         assert_eq!(owed, forgotten, "{policy} {}", words[0]);
         engine.client_data(client, rest, now);

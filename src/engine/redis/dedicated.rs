@@ -165,10 +165,10 @@ impl Engine {
         if !self.pools[pool.index()].live[server.index()] {
             return Err(Failure::Ejected);
         }
-        if wanted == Use::Ask && self.board.awaits_flush(pool, server) {
+        let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
+        if wanted == Use::Ask && self.board.awaits_flush(pool, server, Some(flavor.database)) {
             return Err(Failure::Stalled); // it could show what somebody was told that it has forgotten
         }
-        let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
         let link = self.dedicate_as(id, (pool, server), flavor, wanted, now)?;
         if wanted == Use::Ask
             && self.board.owes(pool, server)

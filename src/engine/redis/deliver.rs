@@ -78,7 +78,29 @@ impl Engine {
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket, response) {
             return Step::Used(len);
         }
-        self.finish(id, [response, b""], status, to)
+        let strays = ticket.replies > 1 && self.strays(id, ticket, response);
+        let step = self.finish(id, [response, b""], status, to);
+        if strays {
+            // What comes behind it would concern another database.
+            self.fail_link(id, Failure::Denied, self.links[id.index()].heard);
+        }
+        step
+    }
+
+    /// Whether the requests of the front ticket end by selecting a database, and the server has refused that.
+    #[cold]
+    fn strays(&self, id: LinkId, ticket: Ticket, response: &[u8]) -> bool {
+        const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
+        /// The longest number of a database, as it is written.
+        const NUMBER: usize = 16;
+        let link = &self.links[id.index()];
+        let request = link.outbox.between(ticket.start, link.front_end());
+        let tail = &request[request.len().saturating_sub(SELECT.len() + NUMBER)..];
+        let mut last = response;
+        while let (_, others @ [_, ..]) = last.split_at(reply::end(last)) {
+            last = others;
+        }
+        last.starts_with(b"-") && tail.windows(SELECT.len()).any(|words| words == SELECT)
     }
 
     /// So much is needed of a response, or more: it is collected if there is memory for it. If not, it is dropped as it

@@ -183,7 +183,9 @@ impl Engine {
             Home::Server(home) if home == link.server || !self.pools[link.pool.index()].live[home.index()] => {
                 Whereabouts::Home
             }
-            Home::Server(home) if self.board.awaits_flush(link.pool, home) => Whereabouts::NotYet,
+            Home::Server(home) if self.board.awaits_flush(link.pool, home, Some(link.flavor.database)) => {
+                Whereabouts::NotYet
+            }
             Home::Server(_) | Home::Several => Whereabouts::Away,
             Home::Nowhere => Whereabouts::Home,
         }

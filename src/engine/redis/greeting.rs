@@ -135,6 +135,9 @@ impl Engine {
             }
             Err((_, text)) if is_turned_away(&text) => self.fail_link(id, Failure::Full, now),
             Err((term, text)) => {
+                if term == Term::Database {
+                    self.database_refused(id, &text);
+                }
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
                 self.tell_seldom(Often::Denied, (pool, server), now, |suppressed| Notice::Denied {
                     pool,
@@ -145,6 +148,18 @@ impl Engine {
                 });
                 self.fail_link(id, Failure::Denied, now);
             }
+        }
+    }
+
+    /// A server does not let a connection select a database. One that does not have it holds nothing there that it is to
+    /// forget.
+    fn database_refused(&self, id: LinkId, text: &[u8]) {
+        let link = &self.links[id.index()];
+        let (pool, server, database) = (link.pool, link.server, link.flavor.database);
+        if text.to_ascii_lowercase().windows(8).any(|words| words == b"db index") {
+            self.board.void_database(pool, server, database);
+        } else {
+            self.board.refuse_database(pool, server, database);
         }
     }
 

@@ -19,6 +19,9 @@ use crate::time::Instant;
 /// Scripts that are remembered of one connection at most.
 const COUNT_LIMIT: usize = 2000;
 
+/// What each of them takes.
+const TEXT_COST: usize = 48;
+
 /// The scripts that were asked for on a connection, by the first 16 digits of their names.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -41,9 +44,9 @@ enum Text {
 }
 
 impl Loaded {
-    /// Memory that the requests hold of which something is asked.
-    pub(crate) const fn footprint(&self) -> usize {
-        self.doubted
+    /// Memory that is held for what was asked, and that the requests hold of which something is asked.
+    pub(crate) fn footprint(&self) -> usize {
+        self.doubted + self.texts.len() * TEXT_COST
     }
 
     /// Nothing is to be made of the answer to a question about a request, if a ticket is one.

@@ -7,7 +7,7 @@
 //! of another one or of its own accord, when it has done its work: so the server is asked first whether it has it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
@@ -28,6 +28,16 @@ use crate::time::Instant;
 const COUNT_LIMIT: usize = 1000;
 const BYTES_LIMIT: usize = 64 << 10;
 
+/// All texts may hold this part of `memory_limit`.
+const BYTES_PART: usize = 16;
+
+/// What a text takes besides its bytes.
+const TEXT_COST: usize = 160;
+
+fn cost(text: &[u8]) -> usize {
+    TEXT_COST + text.len()
+}
+
 /// The scripts that have passed through this process, by the hash of their text. Looked at when a server does not know
 /// one, and written when a worker sees one for the first time.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +46,8 @@ pub struct Scripts(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     texts: Mutex<Texts>,
+    /// Bytes that they hold.
+    bytes: AtomicUsize,
     /// Changes with the texts, so that one that was looked for in vain need not be looked for each time.
     version: AtomicU64,
     /// How often texts have been forgotten, so that a worker knows that what it has noted is to be noted again.
@@ -46,10 +58,12 @@ struct Shared {
 type Texts = BTreeMap<(PoolId, [u8; 40]), Arc<[u8]>>;
 
 impl Scripts {
-    fn remember(&self, pool: PoolId, text: &[u8]) {
+    /// Remembers a text, unless there are many, or all of them would hold more than `most` bytes.
+    fn remember(&self, pool: PoolId, text: &[u8], most: usize) {
         let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < COUNT_LIMIT {
-            known.insert((pool, hash(text)), text.into());
+        let bytes = self.bytes() + cost(text);
+        if known.len() < COUNT_LIMIT && bytes <= most && known.insert((pool, hash(text)), text.into()).is_none() {
+            self.0.bytes.store(bytes, Ordering::Relaxed);
             self.0.version.fetch_add(1, Ordering::Release);
         }
     }
@@ -58,7 +72,13 @@ impl Scripts {
     fn forget(&self, pool: PoolId) {
         let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(owner, _), _| *owner != pool);
+        self.0.bytes.store(known.values().map(|text| cost(text)).sum(), Ordering::Relaxed);
         self.0.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Bytes that the texts hold, about.
+    fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn find(&self, pool: PoolId, name: &[u8]) -> Option<Arc<[u8]>> {
@@ -117,7 +137,9 @@ impl Engine {
         }
         self.known_scripts.refresh(self.scripts.flushes());
         if self.known_scripts.insert(pool, text) {
-            self.scripts.remember(pool, text);
+            let before = self.scripts.bytes();
+            self.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
+            self.board.keep(self.scripts.bytes(), before);
         }
     }
 
@@ -129,7 +151,9 @@ impl Engine {
             _ => false,
         };
         if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
+            let before = self.scripts.bytes();
             self.scripts.forget(pool);
+            self.board.keep(self.scripts.bytes(), before);
         }
     }
 
@@ -272,17 +296,22 @@ mod tests {
     #[test]
     fn scripts_are_known_by_the_name_that_redis_gives_them() {
         let scripts = Scripts::default();
+        const MOST: usize = 1000;
         let (pool, other) = (PoolId(0), PoolId(1));
-        scripts.remember(pool, b"return 1");
-        scripts.remember(other, b"return 1");
+        scripts.remember(pool, b"return 1", MOST);
+        scripts.remember(other, b"return 1", MOST);
         let name = b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
         assert_eq!(scripts.find(pool, name).as_deref(), Some(&b"return 1"[..]));
         assert!(scripts.find(pool, b"nothing").is_none());
+        let all = scripts.bytes();
+        scripts.remember(pool, &[b'-'; MOST], MOST);
+        assert_eq!(scripts.bytes(), all, "there is no room for it");
         let mut noted = Noted::default();
         assert!(noted.insert(pool, b"return 1") && noted.insert(other, b"return 1"));
         assert!(!noted.insert(pool, b"return 1"));
         scripts.forget(pool);
         assert!(scripts.find(pool, name).is_none() && scripts.find(other, name).is_some());
+        assert_eq!(scripts.bytes(), all / 2);
         noted.refresh(scripts.flushes());
         assert!(noted.insert(pool, b"return 1"), "it is to be noted again");
     }

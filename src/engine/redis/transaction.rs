@@ -224,7 +224,7 @@ impl Engine {
         };
         let version = client.version;
         self.charge_session(id);
-        let guard = self.guard(id);
+        let guard = self.guard(id).map(|guard| self.guard_behind_debts(guard, now));
         let refusal: Option<&[u8]> = match guard {
             _ if queue.spoiled => Some(b"EXECABORT Transaction discarded because of previous errors."),
             Some(Guard::Refused) => Some(b"EXECABORT Transaction discarded because of a WATCH that failed."),
@@ -277,6 +277,15 @@ impl Engine {
         }
         let selects = self.selects(pool, &queue);
         for piece in &mut pieces {
+            // A connection pays for its own database only.
+            let own = self.session_ref(id).map_or(0, |session| session.flavor().database);
+            let is_owed = |server: &ServerId| {
+                let selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
+                selected.into_iter().any(|database| self.board.owes_in(pool, *server, Some(database)))
+            };
+            if piece.server.as_ref().is_ok_and(is_owed) {
+                (piece.server, piece.link) = (Err(Failure::Stalled), None);
+            }
             encode::words(&mut piece.request, &[b"EXEC"]);
             piece.replies += 1;
             if !selects.is_empty() {
@@ -301,6 +310,19 @@ impl Engine {
             client.database = database;
         }
         Outcome::Done
+    }
+
+    /// What a watch is worth where its server may be owed something: a transaction must not find what somebody was told to
+    /// be gone. Where that is forgotten first, its watch is broken if it was watched.
+    fn guard_behind_debts(&mut self, guard: Guard, now: Instant) -> Guard {
+        let Guard::Holds(link, server) = guard else { return guard };
+        let pool = self.links[link.index()].pool;
+        if self.pools[pool.index()].open[server.index()] || !self.board.owes(pool, server) {
+            return guard;
+        }
+        // What its client has asked there without waiting for the answer may have been to select the database.
+        let is_settled = self.links[link.index()].is_free();
+        if is_settled && self.get_behind(link, now).is_ok() { guard } else { Guard::Broken }
     }
 
     /// Appends one command of a transaction to the pieces of the servers that it concerns.

@@ -185,6 +185,9 @@ impl Engine {
             return self.say(id, &body);
         };
         let before = std::mem::replace(&mut self.links[link.index()].flavor, flavor);
+        if before.database != flavor.database {
+            self.links[link.index()].behind = Default::default(); // of this one it has paid nothing
+        }
         let (mut request, mut replies) = (Vec::new(), 0);
         if before.version != flavor.version {
             let version: &[u8] = if flavor.version == Version::Resp3 { b"3" } else { b"2" };

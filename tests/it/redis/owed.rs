@@ -177,15 +177,16 @@ fn mock_pool(servers: &[&Mock], more: &[&str]) -> Proxy {
     Proxy::start(&addresses, &[&["redis: true", "timeout: 20000", "on_failure: miss"], more].concat())
 }
 
-/// Nothing but the connection of the database in use is open: the payment for another one selects it, and goes back.
+/// What is owed of a database is asked on connections that are in it for certain, and before anything else is.
 #[test]
 fn a_key_is_forgotten_in_its_own_database() {
     let mut server = Mock::start();
-    let proxy = mock_pool(&[&server], &[]).expect_log("server refuses what a connection needs");
+    let proxy = mock_pool(&[&server], &["auto_eject_hosts: true", "server_failure_limit: 1"])
+        .expect_log("server refuses what a connection needs");
     let mut client = proxy.client();
-    let ping = request(&["GET", "warm"]);
-    client.send(&ping);
-    server.receive(&ping);
+    let get = request(&["GET", "k"]);
+    client.send(&get);
+    server.receive(&get);
     server.answer("$-1\r\n");
     assert_eq!(answer(&mut client), "$-1");
     let mut other = client_in(&proxy, "3");
@@ -195,12 +196,101 @@ fn a_key_is_forgotten_in_its_own_database() {
     second.receive(request(&["SELECT", "3"]));
     second.answer("-ERR not now\r\n");
     assert_eq!(answer(&mut other), ":0");
-    client.send(request(&["GET", "k"]));
-    server.receive(
-        [request(&["SELECT", "3"]), request(&["DEL", "k"]), request(&["SELECT", "0"]), request(&["GET", "k"])].concat(),
-    );
-    server.answer("+OK\r\n:1\r\n+OK\r\n$1\r\nv\r\n");
-    assert_eq!(answer(&mut client), "v");
+    second.close();
+    let mut second = server.twin();
+    second.receive(request(&["SELECT", "3"])); // nobody need ask
+    client.send(&get);
+    server.receive(&get);
+    server.answer("$1\r\nv\r\n");
+    assert_eq!(answer(&mut client), "v", "it is another database");
+    second.answer("+OK\r\n");
+    second.receive(request(&["DEL", "k"]));
+    other.send(&get);
+    second.receive(&get);
+    second.answer(":1\r\n$-1\r\n");
+    assert_eq!(answer(&mut other), "$-1");
+}
+
+/// A server that does not have a database, or does not let it be selected, loses nothing of another one, and is as well as
+/// before.
+#[test]
+fn what_is_owed_of_a_database_that_cannot_be_selected_costs_no_other() {
+    for (arguments, refusal) in [(&["--databases", "4"][..], "out of range"), (&[], "NOPERM")] {
+        let server = Process::redis_with(free_port(), arguments);
+        if refusal == "NOPERM" {
+            assert_eq!(server.client().ask("ACL SETUSER default -select\r\n"), "+OK");
+        }
+        let settings = ["timeout: 2000", "on_failure: miss", "auto_eject_hosts: true", "server_failure_limit: 1"];
+        let proxy = pool(&[&server], &settings).expect_log("server refuses what a connection needs");
+        let mut client = proxy.client();
+        assert_eq!(ask(&mut client, &["MSET", "k", "v", "l", "v"]), "+OK");
+        let mut other = client_in(&proxy, "9");
+        assert_eq!(ask(&mut other, &["FLUSHDB"]), "+OK");
+        assert_eq!(ask(&mut other, &["DEL", "k"]), ":0");
+        wait_until("it has been refused for what is owed as well", Duration::from_secs(5), || {
+            let told = proxy.statistics()["pool"].clone();
+            let connects = |server: &serde_json::Value| server["server_err"].as_u64().unwrap_or(0);
+            told.as_object().unwrap().values().any(|server| connects(server) >= 2)
+        });
+        assert_eq!(ask(&mut client, &["MGET", "k", "l"]), "v v", "{refusal}");
+        assert_eq!(ask(&mut other, &["GET", "k"]), "$-1");
+        assert_eq!(ask(&mut client, &["SET", "k", "w"]), "+OK");
+        assert_eq!(ask(&mut server.client(), &["MGET", "k", "l"]), "w v");
+        let told = proxy.statistics()["pool"].to_string();
+        assert!(told.contains("\"server_ejects\":0"), "{told}");
+    }
+}
+
+/// A server that was out of the ring is flushed of what it missed of another database, and of nothing else.
+#[test]
+fn a_server_that_is_back_forgets_one_database_and_no_other() {
+    let server = Process::redis();
+    let settings = [
+        "timeout: 200",
+        "on_failure: miss",
+        "auto_eject_hosts: true",
+        "server_failure_limit: 1",
+        "server_retry_timeout: 300",
+    ];
+    let proxy = pool(&[&server], &settings).expect_log("server is silent").expect_log("server ejected");
+    let mut direct = server.client();
+    for database in ["0", "3"] {
+        assert_eq!(ask(&mut direct, &["SELECT", database]), "+OK");
+        assert_eq!(ask(&mut direct, &["SET", "k", "old"]), "+OK");
+    }
+    let (mut client, mut other) = (proxy.client(), client_in(&proxy, "3"));
+    assert_eq!([ask(&mut client, &["GET", "k"]), ask(&mut other, &["GET", "k"])], ["old"; 2]);
+    server.signal("STOP");
+    assert_eq!(ask(&mut other, &["FLUSHDB"]), "+OK");
+    server.signal("CONT");
+    let mut read = String::new();
+    wait_until("the server is back", Duration::from_secs(10), || {
+        assert_ne!(ask(&mut other, &["GET", "k"]), "old");
+        read = ask(&mut client, &["GET", "k"]);
+        read == "old"
+    });
+    wait_until("it is forgotten though nobody asks", Duration::from_secs(10), || {
+        ask(&mut direct, &["GET", "k"]) == "$-1"
+    });
+}
+
+/// Where a transaction selects a database, the connection goes back to its own; if it cannot, nothing more is read there.
+#[test]
+fn a_connection_that_cannot_leave_the_database_of_a_transaction_is_given_up() {
+    let mut server = Mock::start();
+    let proxy = mock_pool(&[&server], &[]);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    for words in [&["MULTI"][..], &["SELECT", "3"], &["GET", "k"]] {
+        ask(&mut client, words);
+    }
+    client.send(request(&["EXEC"]));
+    let parts = [&["MULTI"][..], &["SELECT", "3"], &["GET", "k"], &["EXEC"], &["SELECT", "0"]];
+    server.receive(parts.iter().map(|words| request(words)).collect::<String>());
+    other.send(request(&["GET", "k"]));
+    server.receive(request(&["GET", "k"]));
+    server.answer("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$1\r\nv\r\n-NOPERM not any more\r\n$5\r\nthird\r\n");
+    assert_eq!(answer(&mut client), "+OK v");
+    assert_eq!(answer(&mut other), "$-1", "what is read there is of the other database");
 }
 
 /// What a transaction was to change, and its answer in the server's place.
