@@ -106,8 +106,12 @@ impl Engine {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
                 let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.has_to_pay(id);
-                if live && now >= not_before && wanted && !self.draining {
-                    self.start_connect(id, now);
+                if live && wanted && !self.draining {
+                    if now >= not_before {
+                        self.start_connect(id, now);
+                    } else {
+                        self.arm_link(id, not_before);
+                    }
                 }
             }
             LinkState::Connecting => {
