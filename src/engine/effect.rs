@@ -27,8 +27,9 @@ pub enum Effect {
         /// At once, with all that is still on its way: the server must not be handed it later.
         reset: bool,
         /// In place of that, say nothing more on it and wait until the server closes it: then it has carried out all that
-        /// it was asked on it. Report with [`super::Engine::link_ended`].
-        lingers: bool,
+        /// it was asked on it. Report with [`super::Engine::link_ended`], by this pool and server: the link's place may be
+        /// another's by the time this is carried out.
+        lingers: Option<(PoolId, ServerId)>,
     },
     /// Reset the connections to this server whose end is being waited for, and report each.
     EndLingering {

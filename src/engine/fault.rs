@@ -99,7 +99,8 @@ impl Engine {
         (link.blocked, link.condemned) = (false, false);
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
-        if lingers {
+        let lingers = lingers.then_some((pool, server));
+        if lingers.is_some() {
             self.board.lingers(pool, server);
         }
         if failure == Failure::TimedOut {

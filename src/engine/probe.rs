@@ -252,7 +252,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: false, lingers: false });
+        self.effects.push_back(Effect::Disconnect { link: id, reset: false, lingers: None });
         self.schedule_probe(pool, server);
     }
 

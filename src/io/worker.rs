@@ -268,8 +268,7 @@ impl Worker {
         match effect {
             Effect::Connect { link, epoch } if !self.engine.link_is_current(link, epoch) => {}
             Effect::Connect { link, epoch } => self.connect(link, epoch),
-            Effect::Disconnect { link, lingers: true, .. } => {
-                let server = self.engine.link_server(link);
+            Effect::Disconnect { link, lingers: Some(server), .. } => {
                 if let Some((pool, server)) = self.links.linger(link, server, &mut self.scratch) {
                     self.engine.link_ended(pool, server);
                 }

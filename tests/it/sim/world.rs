@@ -253,7 +253,7 @@ impl World {
                         self.bury(index);
                     }
                     self.connecting.retain(|((of, known, _), _)| *of != worker || *known != link);
-                    if lingers {
+                    if lingers.is_some() {
                         self.tally.add(Thing::Lingering);
                         let server = &mut self.servers[id.index()];
                         match server.zombies.get_mut(zombies) {

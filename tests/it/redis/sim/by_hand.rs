@@ -1,6 +1,7 @@
 //! Faults that the simulation has found, each step by hand.
 
-use softmiss::config::model::{OnEject, OnFailure, Rejoin};
+use softmiss::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
+use softmiss::health::hold::Hold;
 
 use super::client::Asked;
 use super::draw::Draft;
@@ -10,7 +11,11 @@ use super::world::World;
 
 /// One server, one client, and nothing that happens by itself.
 fn world(server_connections: usize, auto_eject: bool) -> World {
-    let pool = PoolPlan {
+    world_of(pool(server_connections, auto_eject))
+}
+
+fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
+    PoolPlan {
         redis: true,
         servers: 1,
         on_failure: OnFailure::Miss,
@@ -18,7 +23,10 @@ fn world(server_connections: usize, auto_eject: bool) -> World {
         rejoin: Rejoin::Keep,
         auto_eject,
         server_connections,
-    };
+    }
+}
+
+fn world_of(pool: PoolPlan) -> World {
     let plan = Plan {
         pools: vec![pool],
         clients: 1,
@@ -136,4 +144,32 @@ fn a_read_that_was_answered_in_a_servers_place_breaks_the_watch_of_its_client() 
     world.draw_and_send(|world, draft| world.draw_guarded(0, draft, vec![guard]));
     world.move_all();
     assert_eq!(world.tally.get("guards that held"), Some(&1));
+}
+
+#[test]
+fn a_connection_whose_end_is_waited_for_is_counted_for_its_own_server() {
+    let mut world = world_of(PoolPlan { servers: 2, rejoin: Rejoin::Flush, ..pool(1, true) });
+    let names: Vec<String> = (0..40).map(|number| format!("name{number}")).collect();
+    let on = |server: usize| names.iter().find(|name| world.home(0, name) == server).expect("one of forty").clone();
+    let (first, second) = (on(0), on(1));
+    let send = |world: &mut World, requests: &[&[&str]]| {
+        world.draw_and_send(|world, draft| {
+            for words in requests {
+                draft.words(words);
+                world.expect(0, draft, Asked::Anything);
+            }
+        });
+    };
+    send(&mut world, &[&["WATCH", &first]]);
+    world.move_all();
+    world.nodes[0].hung = true;
+    send(&mut world, &[&["MULTI"], &["DEL", &first], &["EXEC"], &["BLPOP", &second, "1"]]);
+    world.move_all();
+    // The first is given up, and the second takes its place before the end of anything is carried out.
+    world.nodes[0].dead = true;
+    world.board.hold(PoolId(0), ServerId(0), Hold::Eject, false, world.at());
+    world.engine.handle_timeout(world.at());
+    world.carry_out();
+    let awaited = |server| world.board.lingering(PoolId(0), ServerId(server));
+    assert_eq!((awaited(0), awaited(1)), (0, 0));
 }

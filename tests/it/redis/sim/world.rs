@@ -153,9 +153,10 @@ impl World {
                     self.connecting.push(((link, epoch), self.place(pool.index(), server.index())));
                 }
                 Effect::Disconnect { link, lingers, .. } => {
-                    self.bury(|connection| connection.id.0 == link, lingers);
-                    if lingers && !self.connections.iter().any(|one| one.lingers && one.id.0 == link) {
-                        let (pool, server) = self.engine.link_server(link);
+                    self.bury(|connection| connection.id.0 == link, lingers.is_some());
+                    if let Some((pool, server)) = lingers
+                        && !self.connections.iter().any(|one| one.lingers && one.id.0 == link)
+                    {
                         self.engine.link_ended(pool, server); // it died meanwhile
                     }
                     let over = self.connecting.iter().map(|(id, _)| *id).filter(|(known, _)| *known == link);
@@ -200,6 +201,16 @@ impl World {
             if was_out || node.is_out {
                 node.out_at = Some(self.ledger.tick);
             }
+        }
+        self.judge_lingering();
+    }
+
+    /// The engine waits for the ends of as many connections to a server as there are.
+    fn judge_lingering(&self) {
+        for (place, node) in self.nodes.iter().enumerate() {
+            let awaited = self.board.lingering(PoolId(node.pool as u16), ServerId(node.position as u16));
+            let lingering = self.connections.iter().filter(|one| one.lingers && one.server == place).count();
+            assert_eq!(awaited, lingering, "connections to {}.{} whose end is waited for", node.pool, node.position);
         }
     }
 
