@@ -287,12 +287,16 @@ impl Engine {
         })
     }
 
-    /// Makes room for a message to a client that cannot be held back. `false` when the client itself has to go.
+    /// Makes room for a message to a client that cannot be held back: of those who hold more than it does, the largest that
+    /// listens goes, and where it holds little itself, the largest of all. `false` when the client itself has to go.
     #[cold]
     pub(super) fn make_room_for_message(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
         while !self.has_memory(held, more) {
-            let listener = self.largest(|session| session.listens);
-            let Some((victim, _)) = listener.filter(|(_, charged)| *charged > held) else {
+            let holds_little = held <= self.hoards.fair;
+            let larger = |(_, charged): &(SessionId, usize)| *charged > held;
+            let listener = self.largest(|session| session.listens).filter(larger);
+            let victim = listener.or_else(|| self.largest(|_| holds_little).filter(larger));
+            let Some((victim, _)) = victim else {
                 self.cut_off_client(owner);
                 return false;
             };
