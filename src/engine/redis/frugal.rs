@@ -5,6 +5,7 @@ use super::input::Call;
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
+use crate::proto::resp::Version;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Class;
 use crate::proto::resp::request::{self, Limits, Parsed, Progress, Swallow};
@@ -22,7 +23,11 @@ impl Engine {
     pub(super) fn fail_large_request(&mut self, id: SessionId, front: &[u8], rest: Swallow, started: Instant) -> bool {
         let Some(session) = self.session_ref(id).filter(|session| session.frugal) else { return false };
         let (pool, client) = (session.pool, session.redis.as_deref());
-        let is_plain = client.is_some_and(|client| client.trusted && client.queue.is_none() && !client.is_subscribed());
+        // With RESP2 a subscriber is told an error whatever it asks.
+        let is_plain = client.is_some_and(|client| {
+            let may_ask = !client.is_subscribed() || client.version != Version::Resp2;
+            client.trusted && client.queue.is_none() && may_ask
+        });
         if !is_plain || rest.bytes > self.value_limit(pool) + 2 || rest.arguments > MOST_BEHIND {
             return false;
         }
