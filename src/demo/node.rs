@@ -268,6 +268,7 @@ impl Shared {
             }
             Request::Version => out.extend_from_slice(reply::VERSION),
             Request::Verbosity { noreply, .. } => out.extend_from_slice(if noreply { b"" } else { reply::OK }),
+            Request::Crawl { form, .. } => out.extend_from_slice(form.end()),
             Request::MetaNoop => out.extend_from_slice(reply::META_NOOP),
             Request::Quit => {}
         }

@@ -37,6 +37,7 @@ impl Engine {
         if let Some(session) = self.session(id) {
             session.ended = true;
             let (pool, waits) = (session.pool, session.barrier == Barrier::Behind && !session.slots.is_empty());
+            let waits = waits && session.crawl.is_none(); // that comes to its end
             self.counters.pool(pool).client_eof.add(1);
             if waits {
                 self.give_up_waiting(id);
@@ -78,6 +79,7 @@ impl Engine {
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let (is_paused, is_hoarder) = (session.paused.is_some(), session.hoard.is_some());
+        let crawls = session.crawl.is_some();
         let choked = is_paused && session.is_choked();
         let written_out = session.output.wrote(count);
         let is_changed = session.pending_output() == 0 && !session.is_charged();
@@ -92,6 +94,9 @@ impl Engine {
         }
         if let Some(buffer) = written_out {
             self.restock(buffer);
+        }
+        if crawls {
+            self.crawl_was_read(id, now);
         }
     }
 

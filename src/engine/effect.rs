@@ -38,6 +38,11 @@ pub enum Effect {
         /// The server.
         server: ServerId,
     },
+    /// Read the link's connection, of which [`super::Room::Nowhere`] was said: what is there will not be announced again.
+    Read {
+        /// Which link.
+        link: LinkId,
+    },
     /// The ring has changed: every other worker is to be woken ([`super::Engine::refresh`]).
     News,
     /// A client asks about the clients of all workers: hand this to each other one ([`super::Engine::inquired`]). In the

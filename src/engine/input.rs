@@ -45,6 +45,7 @@ const fn class_of(request: &Request<'_>) -> Class {
         | Request::Stats(_)
         | Request::Version
         | Request::Verbosity { .. }
+        | Request::Crawl { .. }
         | Request::MetaNoop
         | Request::Quit => Class::Other,
     }
@@ -445,6 +446,7 @@ impl Engine {
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
             Request::Version => self.servers_version(id, started, now),
+            Request::Crawl { form, which } => return self.crawl(id, form, which, now),
             Request::MetaNoop => self.answer(id, reply::META_NOOP),
             Request::Verbosity { level, noreply } => self.verbosity(id, level, noreply, started, now),
             Request::Quit => {

@@ -47,7 +47,7 @@ impl Engine {
                 let number = session.base.wrapping_add(offset);
                 let generation = session.generation;
                 let tickets = awaited.get(&(u32::try_from(index).unwrap_or(u32::MAX), generation, number));
-                if slot.waiting > tickets.copied().unwrap_or(0) {
+                if slot.waiting > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }
                 if let Some(merge) = &slot.merge

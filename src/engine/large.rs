@@ -47,6 +47,8 @@ pub enum Room<'a> {
     /// To the end of the message that they belong to, up to its capacity. Report with `client_filled` or `link_filled`.
     /// How much one read brings is limited by what the kernel keeps for a socket (`tcp_rmem`).
     Here(&'a mut Vec<u8>),
+    /// Nowhere, until [`Effect::Read`](super::Effect::Read): nobody takes them at the moment.
+    Nowhere,
 }
 
 /// What is allocated with this size or more, the allocator gives back to the system as soon as it is free
@@ -282,6 +284,12 @@ impl Engine {
         if link.epoch != epoch || link.generation != id.generation || link.state != LinkState::Up {
             return Room::Anywhere(usize::MAX);
         }
+        if link.listens
+            && let Some(room) = self.crawl_room(id)
+        {
+            return room;
+        }
+        let link = &self.links[id.index()];
         if link.partial.is_empty() {
             return Room::Anywhere(if link.huge { BEHIND } else { usize::MAX });
         }

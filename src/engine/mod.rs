@@ -24,6 +24,7 @@
 mod account;
 mod chores;
 mod clients;
+mod crawl;
 mod crowd;
 mod deadline;
 mod degrade;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::crawl::Crawl;
 use super::large::LARGE;
 use super::link::LinkId;
 use super::memory::{self, Hoard};
@@ -143,6 +144,8 @@ pub(crate) struct Session {
     pub(crate) part_outcome: Outcome,
     /// Redis: what the client has set up.
     pub(crate) redis: Option<Box<Client>>,
+    /// The list of all servers' keys that is passed on to it.
+    pub(crate) crawl: Option<Box<Crawl>>,
     /// The next request waits until all before it are answered.
     pub(crate) barrier: Barrier,
     /// The next request waits for a server's queue to drain.
@@ -196,6 +199,7 @@ impl Session {
             part_error: None,
             part_outcome: Outcome::Hit,
             redis: None,
+            crawl: None,
             barrier: Barrier::None,
             stalled: false,
             estimate: FIRST_ESTIMATE,
@@ -239,6 +243,11 @@ impl Session {
     /// takes to read them is its own.
     pub(crate) fn is_choked(&self) -> bool {
         self.held + self.pending_output() > self.output_limit
+    }
+
+    /// Whether it has read so much of what waited for it that more may come.
+    pub(crate) fn is_half_read(&self) -> bool {
+        2 * (self.held + self.pending_output()) <= self.output_limit
     }
 
     /// Whether one more key may be in flight.

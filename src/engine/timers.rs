@@ -92,7 +92,8 @@ impl Engine {
         let link = &self.links[id.index()];
         let silent_since = link.heard; // it has its time from now on to answer what is paid
         if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
-            return; // what is asked there takes as long as it takes, and nobody else needs it
+            self.crawl_timer(id, now);
+            return; // what else is asked there takes as long as it takes, and nobody else needs it
         }
         if link.is_greeting() && link.in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS)) {
             return; // what is to get through to a busy server has its own time, and so has the password before it

@@ -278,6 +278,7 @@ impl Worker {
                 return Became::Longwinded;
             }
             let (read, is_large) = match engine.client_room(id) {
+                Room::Nowhere => return Became::Quiet,
                 Room::Here(message) => (stream.append(message), true),
                 Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
             };

@@ -77,6 +77,7 @@ impl Worker {
                 return again.push(Token::Link(seat_of(link, epoch)));
             }
             let (read, is_large) = match engine.link_room(link, epoch) {
+                Room::Nowhere => return,
                 Room::Here(message) => (stream.append(message), true),
                 Room::Anywhere(most) => {
                     let most = most.min(scratch.len());

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
 use super::files::{ADVICE, Files};
-use super::links::{Links, Pace};
+use super::links::{Links, Pace, seat_of};
 use super::listener::{Accepted, Acceptor};
 use super::poller::{self, Announced, Poller, Token};
 use super::post::{Handle, Message, Post};
@@ -277,6 +277,11 @@ impl Worker {
             Effect::EndLingering { pool, server } => {
                 for _ in 0..self.links.end_lingering((pool, server)) {
                     self.engine.link_ended(pool, server);
+                }
+            }
+            Effect::Read { link } => {
+                if let Some((epoch, _)) = self.links.get(link) {
+                    self.again.push(Token::Link(seat_of(link, epoch)));
                 }
             }
             Effect::News => {

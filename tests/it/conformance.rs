@@ -50,7 +50,7 @@ const CASES: &[Case] = &[
     case("too few words", b"get\r\nset a 0 0\r\nincr a\r\ntouch a\r\ndelete\r\ngat\r\ncas a 0 0 1\r\n",
         b"ERROR\r\nERROR\r\nERROR\r\nERROR\r\nERROR\r\nERROR\r\nERROR\r\n"),
     case("blanks and bare line feeds", b"  get   a  \nset a 0 0 1 \r\nx\r\n get a\n", b"END\r\nSTORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"),
-    case("commands for one server", b"shutdown\r\nwatch\r\ncache_memlimit 64\r\nlru_crawler metadump all\r\nslabs reassign 1 2\r\n",
+    case("commands for one server", b"shutdown\r\nwatch\r\ncache_memlimit 64\r\nlru_crawler crawl all\r\nslabs reassign 1 2\r\n",
         b"ERROR: shutdown not enabled\r\nCLIENT_ERROR watch commands not allowed\r\nCLIENT_ERROR cache_memlimit not allowed through a proxy\r\nCLIENT_ERROR not allowed through a proxy, ask the server itself\r\nCLIENT_ERROR not allowed through a proxy, ask the server itself\r\n"),
     case("a byte count that is none", b"set a 0 0 -1\r\nset a 0 0 x\r\nset a 0 0 99999999999\r\nget a\r\n",
         b"CLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nCLIENT_ERROR bad command line format\r\nEND\r\n"),

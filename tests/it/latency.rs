@@ -149,7 +149,8 @@ impl World {
                     | Effect::Found(_)
                     | Effect::Notice(_)
                     | Effect::Slow(_)
-                    | Effect::EndLingering { .. } => {}
+                    | Effect::EndLingering { .. }
+                    | Effect::Read { .. } => {}
                 }
             } else if let Some(link) = self.engines[worker].poll_link() {
                 let epoch = self.open.get(&(worker, link)).map_or(0, |(epoch, _)| *epoch);

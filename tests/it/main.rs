@@ -13,6 +13,7 @@ mod cli;
 mod clients;
 mod config_errors;
 mod conformance;
+mod crawl;
 mod dashboard;
 mod degrade;
 mod demo;

@@ -206,6 +206,21 @@ impl Engine {
         if taken >= limit && taken - self.leaving(id) >= limit && !self.close_a_spare(pool) {
             return Err(Failure::NoDedicated);
         }
+        let link = self.open_dedicated(id, (pool, server), flavor, now);
+        if let Some(client) = self.redis(id) {
+            client.dedicated.push(link);
+        }
+        Ok(link)
+    }
+
+    /// Opens a connection to a server for one client.
+    pub(in crate::engine) fn open_dedicated(
+        &mut self,
+        id: SessionId,
+        (pool, server): (PoolId, ServerId),
+        flavor: Flavor,
+        now: Instant,
+    ) -> LinkId {
         let link = self.free_links.pop().unwrap_or_else(|| {
             let place = LinkId::first(self.links.len());
             self.links.push(Link::new(pool, server, Purpose::Dedicated(id)));
@@ -216,11 +231,8 @@ impl Engine {
         (place.pool, place.server, place.purpose, place.flavor) = (pool, server, Purpose::Dedicated(id), flavor);
         place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
         place.generation = link.generation;
-        if let Some(client) = self.redis(id) {
-            client.dedicated.push(link);
-        }
         self.start_connect(link, now);
-        Ok(link)
+        link
     }
 
     /// How many of a client's own connections are about to be closed.
@@ -278,6 +290,7 @@ impl Engine {
     pub(in crate::engine) fn release_dedicated(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| std::mem::take(&mut client.dedicated)).unwrap_or_default();
         links.into_iter().for_each(|link| self.close_dedicated(id, link));
+        self.end_crawl(id);
     }
 
     /// Closes those on which an answer is awaited; it is not wanted any more, and what a server might give is not to be
@@ -292,12 +305,12 @@ impl Engine {
     }
 
     /// A link that a client has kept the id of, if it still is that client's own.
-    pub(super) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Link> {
+    pub(in crate::engine) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Link> {
         self.links.get(id.index()).filter(|_| self.link_is(id)).filter(|link| link.purpose == Purpose::Dedicated(owner))
     }
 
     /// Closes one of them.
-    pub(super) fn close_dedicated(&mut self, owner: SessionId, id: LinkId) {
+    pub(in crate::engine) fn close_dedicated(&mut self, owner: SessionId, id: LinkId) {
         if self.own_link(owner, id).is_none() {
             return;
         }
@@ -372,6 +385,7 @@ impl Engine {
                 _ => self.fail_ticket(pool, server, *ticket, b"", failure, now),
             }
         }
+        self.crawl_lost(owner, id, failure, now);
     }
 
     /// Each client's own connections are its own, and all of them are counted. For the checks.
@@ -379,6 +393,11 @@ impl Engine {
         let mut owned = vec![0; self.pools.len()];
         for (index, session) in &self.sessions {
             let id = crate::engine::session_id(index, session);
+            let crawls = session.crawl.as_ref().and_then(|crawl| crawl.link());
+            owned[session.pool.index()] += usize::from(crawls.is_some());
+            if crawls.is_some_and(|link| self.own_link(id, link).is_none()) {
+                return Err(format!("session {index}: lists keys on a connection of somebody else's"));
+            }
             let Some(client) = session.redis.as_deref() else { continue };
             owned[session.pool.index()] += client.dedicated.len();
             if !client.dedicated.iter().all(|link| self.own_link(id, *link).is_some()) {

@@ -333,6 +333,9 @@ impl Engine {
     /// What a server says on a connection that hears it: a message, or a confirmation.
     #[inline(never)]
     pub(in crate::engine) fn take_message(&mut self, id: LinkId, input: &[u8], to: &mut Delivery<'_>) -> Step {
+        if !self.is_redis(id) {
+            return self.take_crawled(id, input);
+        }
         let link = &mut self.links[id.index()];
         let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(1));
         let len = match scan.advance(input) {

@@ -1,11 +1,12 @@
 //! Requests that are not about one key.
 
+use super::crawl::Form;
 use super::number;
 use super::request::{Parsed, Refusal, Request, Skip, StatsOf, Words, complete, cut, is_control, refused};
 use crate::proto::http;
 
 /// What one of these commands asks.
-pub(super) fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> Parsed<'a> {
+pub(super) fn administration<'a>(len: usize, name: &'a [u8], words: Words<'a>) -> Parsed<'a> {
     let rest = words.rest();
     let (tokens, count) = words.take::<4>();
     let noreply = count > 0 && tokens.get(count - 1) == Some(&&b"noreply"[..]);
@@ -35,7 +36,16 @@ pub(super) fn administration<'a>(len: usize, name: &[u8], words: Words<'a>) -> P
         b"watch" => refuse(Refusal::NoWatch),
         b"cache_memlimit" if count != 1 && count != 2 => refused(len, Refusal::Unknown),
         b"cache_memlimit" => refuse(Refusal::NoCacheMemlimit),
-        b"lru" | b"lru_crawler" | b"slabs" | b"extstore" | b"refresh_certs" => refuse(Refusal::NoServerCommand),
+        b"lru_crawler" => match (count, tokens[0], tokens[1]) {
+            (2, _, which) if which.iter().any(|&byte| is_control(byte)) => refused(len, Refusal::NoServerCommand),
+            (2, b"metadump", which) => complete(len, Request::Crawl { form: Form::Meta, which }),
+            (2, b"mgdump", which) => complete(len, Request::Crawl { form: Form::Get, which }),
+            (2, b"crawl" | b"sleep" | b"tocrawl", _) | (1, b"enable" | b"disable", _) => {
+                refused(len, Refusal::NoServerCommand)
+            }
+            _ => refused(len, Refusal::Unknown), // also what ends in `noreply`, which it does not know
+        },
+        b"lru" | b"slabs" | b"extstore" | b"refresh_certs" => refuse(Refusal::NoServerCommand),
         _ if http::is_line(name, Words::new(rest).last()) => Parsed::Http,
         _ => refused(len, Refusal::Unknown),
     }

@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use super::administration::administration;
+use super::crawl::Form;
 use super::meta::{self, Meta};
 pub use super::refusal::Refusal;
 pub use super::words::{ManyWords, Words};
@@ -119,6 +120,13 @@ pub enum Request<'a> {
         level: u64,
         /// No answer is wanted.
         noreply: bool,
+    },
+    /// `lru_crawler metadump` and `mgdump`: the keys of all servers.
+    Crawl {
+        /// How they are listed.
+        form: Form,
+        /// Of which slab classes: `all`, `hash`, or their numbers.
+        which: &'a [u8],
     },
     /// `mn`.
     MetaNoop,

@@ -64,7 +64,8 @@ impl Rig {
                         self.engine.link_connected(link, epoch, self.now);
                     }
                     Effect::Disconnect { link, .. } => drop(self.links.remove(&link)),
-                    Effect::News
+                    Effect::Read { .. }
+                    | Effect::News
                     | Effect::Inquire(_)
                     | Effect::Found(_)
                     | Effect::Notice(_)

@@ -103,6 +103,7 @@ fn canonical(request: &Request<'_>) {
         | Request::Stats(_)
         | Request::Version
         | Request::Verbosity { .. }
+        | Request::Crawl { .. }
         | Request::MetaNoop
         | Request::Quit => {}
     }

@@ -60,7 +60,7 @@ impl World {
                     engine.client_data(client.id, &bytes[fits..], now);
                 }
             }
-            Room::Here(_) | Room::Anywhere(_) => engine.client_data(client.id, &bytes, now),
+            Room::Here(_) | Room::Anywhere(_) | Room::Nowhere => engine.client_data(client.id, &bytes, now),
         }
         let paused = !engine.client_status(client.id).reads;
         client.gave(self.now, paused, &mut self.ledger, &mut self.totals);
@@ -238,7 +238,9 @@ impl World {
                     engine.link_data(link, epoch, &bytes[fits..], now, &mut outlet);
                 }
             }
-            Room::Here(_) | Room::Anywhere(_) => engine.link_data(link, epoch, &bytes, now, &mut outlet),
+            Room::Here(_) | Room::Anywhere(_) | Room::Nowhere => {
+                engine.link_data(link, epoch, &bytes, now, &mut outlet)
+            }
         }
     }
 

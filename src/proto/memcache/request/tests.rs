@@ -85,7 +85,7 @@ proptest! {
                 Request::Change(change) => encode::change(&mut wire, change, None),
                 Request::Meta(meta) => encode::meta(&mut wire, meta, None),
                 Request::FlushAll { .. } | Request::Stats(_) | Request::Version | Request::Verbosity { .. }
-                | Request::MetaNoop | Request::Quit => panic!("{request:?}"),
+                | Request::Crawl { .. } | Request::MetaNoop | Request::Quit => panic!("{request:?}"),
             }
             let blocks = wire.split(|byte| *byte == b'\n').count();
             prop_assert_eq!(blocks, 2 + usize::from(FORMS[form].contains(&b'\n')));

@@ -180,7 +180,12 @@ impl World {
                     self.count("reset at last");
                     self.end_lingering(|one| one.server == place);
                 }
-                Effect::News | Effect::Inquire(_) | Effect::Found(_) | Effect::Notice(_) | Effect::Slow(_) => {}
+                Effect::Read { .. }
+                | Effect::News
+                | Effect::Inquire(_)
+                | Effect::Found(_)
+                | Effect::Notice(_)
+                | Effect::Slow(_) => {}
             }
         }
         while self.engine.poll_client().is_some() {}

@@ -1,0 +1,314 @@
+//! `lru_crawler metadump` and `mgdump`: the keys of all servers as one list.
+//!
+//! A list may be as long as the servers are large, so none of it goes through connections that others wait on, and none
+//! of it is collected. The servers are asked one after the other, each on a connection that is opened for it, and whole
+//! lines are passed on as they come. A server is read only as long as the client reads. Nothing else of the client is in
+//! flight meanwhile, and the list may take as long as it takes: the pool's `timeout` counts between two reads.
+
+use std::time::Duration;
+
+use super::deliver::Step;
+use super::input;
+use super::large::Room;
+use super::link::{LinkId, LinkState, Purpose};
+use super::redis::Flavor;
+use super::session::{Barrier, SessionId, Slot};
+use super::{Effect, Engine, server_id};
+use crate::config::model::{OnFailure, ServerId};
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+use crate::proto::memcache::crawl::{BUSY, Form, Next, is_busy};
+use crate::proto::memcache::response::Violation;
+use crate::proto::memcache::{Verb, reply};
+use crate::time::Instant;
+
+/// Clients of a pool that may be told a list at the same time. A server tells one at a time.
+const CRAWLS_LIMIT: usize = 16;
+
+/// Bytes that are read of a server at a time.
+const PORTION: usize = 16 << 10;
+
+/// How soon a server is asked again that lists for somebody else, and how long, where the pool has no `timeout`.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+const BUSY_LIMIT: Duration = Duration::from_secs(1);
+
+/// A list of all servers' keys, as far as a client has it.
+#[derive(Debug)]
+pub(crate) struct Crawl {
+    form: Form,
+    /// Of which slab classes.
+    which: Box<[u8]>,
+    /// The next server.
+    next: usize,
+    /// The one that is listed now.
+    link: Option<LinkId>,
+    /// It is not read until the client has read more.
+    held: bool,
+    /// It lists for somebody else, since then, and is to be asked again at this time.
+    busy: Option<Instant>,
+    again: Option<Instant>,
+    /// A server has listed something, or said that it has nothing.
+    answered: bool,
+    /// What the first server said that listed nothing.
+    word: Option<Box<[u8]>>,
+    failure: Option<Failure>,
+}
+
+impl Crawl {
+    pub(crate) const fn link(&self) -> Option<LinkId> {
+        self.link
+    }
+}
+
+impl Engine {
+    /// Begins a list, when everything is answered that the client has asked before.
+    #[cold]
+    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> input::Outcome {
+        let class = self.at_hand;
+        let Some(session) = self.session(id) else { return input::Outcome::Done };
+        if !session.slots.is_empty() {
+            session.barrier = Barrier::Before;
+            return input::Outcome::Stalled;
+        }
+        session.barrier = Barrier::None;
+        let pool = session.pool;
+        if self.pools[pool.index()].dedicated >= CRAWLS_LIMIT {
+            self.answer(id, BUSY);
+            return input::Outcome::Done;
+        }
+        self.at_hand = None; // it ends with its slot
+        let Some(session) = self.session(id) else { return input::Outcome::Done };
+        session.barrier = Barrier::Behind;
+        session.keys_in_flight += 1;
+        session.slots.push_back(Slot {
+            started: Instant::NEVER,
+            waiting: 1,
+            keys: 1,
+            class,
+            outcome: Outcome::Done,
+            verb: Verb::Stats,
+            quiet: false,
+            conditional: false,
+            in_place: None,
+            server: ServerId(0),
+            body: Vec::new(),
+            merge: None,
+        });
+        session.crawl = Some(Box::new(Crawl {
+            form,
+            which: which.into(),
+            next: 0,
+            link: None,
+            held: false,
+            busy: None,
+            again: None,
+            answered: false,
+            word: None,
+            failure: None,
+        }));
+        self.crawl_next(id, now);
+        input::Outcome::Done
+    }
+
+    /// Asks the next server, or ends the list behind the last one.
+    fn crawl_next(&mut self, id: SessionId, now: Instant) {
+        loop {
+            let Some(session) = self.session(id) else { return };
+            let (pool, draws_on) = (session.pool, session.charged);
+            let Some(crawl) = &mut session.crawl else { return };
+            let server = server_id(crawl.next);
+            crawl.next += 1;
+            (crawl.link, crawl.held, crawl.busy, crawl.again) = (None, false, None, None);
+            let Some(live) = self.pools[pool.index()].live.get(server.index()).copied() else {
+                return self.finish_crawl(id, None, now);
+            };
+            let failure = match () {
+                () if !live => Failure::Ejected,
+                // It could show what somebody was told that it has forgotten.
+                () if self.board.awaits_flush(pool, server, None) => Failure::Stalled,
+                () if !self.has_memory(draws_on, PORTION) => Failure::NoMemory,
+                () => {
+                    let link = self.open_dedicated(id, (pool, server), Flavor::default(), now);
+                    self.links[link.index()].listens = true;
+                    if let Some(crawl) = self.session(id).and_then(|session| session.crawl.as_mut()) {
+                        crawl.link = Some(link);
+                    }
+                    return self.ask_to_crawl(id, link);
+                }
+            };
+            self.crawl_failed(id, server, failure);
+        }
+    }
+
+    fn ask_to_crawl(&mut self, id: SessionId, link: LinkId) {
+        let Self { sessions, links, .. } = self;
+        let session = sessions.get(id.index()).filter(|session| session.generation == id.generation);
+        if let Some(crawl) = session.and_then(|session| session.crawl.as_ref()) {
+            crawl.form.encode(links[link.index()].outbox.tail(), &crawl.which);
+            self.touch_link(link); // once it is connected, it is written anyway
+            self.charge_link(link);
+        }
+    }
+
+    /// A server has listed nothing, or not all.
+    fn crawl_failed(&mut self, id: SessionId, server: ServerId, failure: Failure) {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
+        let outcome = self.failed_outcome(pool);
+        self.count_degraded(id, Some(server), failure);
+        let Some(session) = self.session(id) else { return };
+        if let Some(slot) = session.slots.front_mut() {
+            slot.outcome = slot.outcome.max(outcome);
+        }
+        if let Some(crawl) = &mut session.crawl {
+            crawl.failure.get_or_insert(failure);
+        }
+    }
+
+    /// Tells the client the end of the list, or in place of it what has come in the way.
+    fn finish_crawl(&mut self, id: SessionId, word: Option<&[u8]>, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let pool = session.pool;
+        let Some(crawl) = session.crawl.take() else { return };
+        let errors = self.policy(pool) == OnFailure::Error;
+        let body = match (word.or(crawl.word.as_deref()), crawl.failure) {
+            _ if crawl.answered => crawl.form.end(),
+            (Some(word), _) => word,
+            (None, Some(failure)) if errors => reply::error(failure),
+            (None, _) => crawl.form.end(),
+        };
+        let Some(session) = self.session(id) else { return };
+        session.barrier = Barrier::None;
+        if session.paused.is_some() {
+            session.paused = Some(now); // the time of what follows begins when this is over
+        }
+        session.held += body.len();
+        if let Some(slot) = session.slots.front_mut() {
+            (slot.waiting, slot.body) = (0, body.to_vec());
+        }
+        self.advance(id);
+        self.charge_session(id);
+    }
+
+    /// What a server lists on a client's own connection.
+    #[cold]
+    pub(super) fn take_crawled(&mut self, id: LinkId, input: &[u8]) -> Step {
+        let now = self.now;
+        let link = &self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let Purpose::Dedicated(owner) = link.purpose else { return Step::Used(input.len()) };
+        let Some(session) = self.session(owner) else { return Step::Used(input.len()) };
+        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else {
+            return Step::Used(input.len()); // it is another's by now
+        };
+        let (len, next) = crawl.form.rows(input);
+        if len > 0 {
+            (crawl.answered, crawl.busy) = (true, None);
+            session.output.append(&input[..len]);
+            self.charge_session(owner);
+            self.touch_session(owner);
+            return Step::Used(len); // what follows is looked at next
+        }
+        match next {
+            Next::More => return Step::Need(input.len() + 1),
+            Next::TooLong => return Step::Broken(Violation::TooLong),
+            Next::End => crawl.answered = true,
+            Next::Word(word) if is_busy(word) && crawl.answered => {
+                // The other one was there first. Some of the list has been told, so the rest is waited for.
+                let since = *crawl.busy.get_or_insert(now);
+                let limit = self.timeout(pool).unwrap_or(BUSY_LIMIT);
+                if now < since + limit {
+                    if let Some(crawl) = self.session(owner).and_then(|session| session.crawl.as_mut()) {
+                        crawl.again = Some(now + BUSY_PAUSE);
+                    }
+                    self.arm_link(id, now + BUSY_PAUSE);
+                    return Step::Used(word.len());
+                }
+                self.crawl_failed(owner, server, Failure::TimedOut);
+            }
+            Next::Word(word) if is_busy(word) => {
+                crawl.link = None;
+                self.close_dedicated(owner, id);
+                self.finish_crawl(owner, Some(word), now);
+                return Step::Used(input.len());
+            }
+            Next::Word(word) => {
+                crawl.word.get_or_insert_with(|| word.into());
+            }
+        }
+        if let Some(crawl) = self.session(owner).and_then(|session| session.crawl.as_mut()) {
+            crawl.link = None;
+        }
+        self.close_dedicated(owner, id);
+        self.crawl_next(owner, now);
+        Step::Used(input.len())
+    }
+
+    /// A client's own connection has failed: if keys were listed there, the list goes on with the next server.
+    #[cold]
+    pub(super) fn crawl_lost(&mut self, owner: SessionId, id: LinkId, failure: Failure, now: Instant) {
+        let Some(session) = self.session(owner) else { return };
+        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else { return };
+        let server = server_id(crawl.next - 1);
+        crawl.link = None;
+        self.crawl_failed(owner, server, failure);
+        self.crawl_next(owner, now);
+    }
+
+    /// The client has left, or is let go.
+    pub(super) fn end_crawl(&mut self, id: SessionId) {
+        let crawl = self.session(id).and_then(|session| session.crawl.take());
+        if let Some(link) = crawl.and_then(|crawl| crawl.link) {
+            self.close_dedicated(id, link);
+        }
+    }
+
+    /// Where the next bytes of a list are read to: nowhere while the client does not read. `None` where none is told.
+    #[cold]
+    pub(super) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
+        let Purpose::Dedicated(owner) = self.links[id.index()].purpose else { return None };
+        let is_scarce = self.memory > self.hoards.common;
+        let session = self.session(owner)?;
+        let waits = session.is_choked() || (is_scarce && session.pending_output() > 0);
+        session.crawl.as_mut()?.held = waits;
+        Some(if waits { Room::Nowhere } else { Room::Anywhere(PORTION) })
+    }
+
+    /// A client has read some of a list.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn crawl_was_read(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.session(id) else { return };
+        let is_read = session.is_half_read();
+        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.held && is_read) else { return };
+        crawl.held = false;
+        let Some(link) = crawl.link else { return };
+        self.links[link.index()].heard = now; // its silence was not its own
+        self.effects.push_back(Effect::Read { link });
+    }
+
+    /// The timer of a client's own connection has fired: if keys are listed there, the server may have gone silent.
+    #[cold]
+    pub(super) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
+        let link = &self.links[id.index()];
+        let (heard, pool) = (link.heard, link.pool);
+        let Purpose::Dedicated(owner) = link.purpose else { return };
+        if link.state != LinkState::Up {
+            return;
+        }
+        let deadline = self.deadline(pool, heard);
+        let Some(session) = self.session(owner) else { return };
+        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else { return };
+        let (held, again) = (crawl.held, crawl.again);
+        if again.is_some_and(|at| at <= now) {
+            crawl.again = None;
+            self.links[id.index()].heard = now;
+            self.ask_to_crawl(owner, id);
+        } else if let Some(at) = again {
+            return self.arm_link(id, at);
+        } else if !held && deadline <= now {
+            return self.fail_link(id, Failure::TimedOut, now);
+        }
+        let next = if held || deadline <= now { self.deadline(pool, now) } else { deadline };
+        self.arm_link(id, next);
+    }
+}
