@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Whether a pool says that what stores only where nothing is has stored.
-    fn grants_add(&self, pool: PoolId) -> bool {
+    pub(super) fn grants_add(&self, pool: PoolId) -> bool {
         self.policy(pool) == OnFailure::Absorb && self.config.pools[pool.index()].absorb_add
     }
 

@@ -65,13 +65,20 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
     let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
     let request =
         |words: &[&str]| format!("*{}\r\n{}", words.len(), words.iter().map(|word| bulk(word)).collect::<String>());
-    let cases: [(&str, &[&str], &str, &[&str]); 7] = [
+    let key = "y".repeat(70_000);
+    let short = "-ERR memory_limit of this proxy reached\r\n";
+    let too_large = "-ERR an argument of the request is larger than this proxy takes\r\n";
+    let cases: [(&str, &[&str], &str, &[&str]); 11] = [
         ("miss", &["SET", "k", &value], "$-1\r\n", &["k"]),
         ("miss", &["SET", "k", &value, "EX", "10"], "$-1\r\n", &["k"]),
         ("miss", &["PUBLISH", "c", &value], ":0\r\n", &[]),
-        ("miss", &["MSET", "k", &value, "l", "1"], "$-1\r\n", &["k"]),
+        ("miss", &["MSET", "k", &value, "l", "1"], "$-1\r\n", &["k", "l"]),
+        ("miss", &["MSET", "j", "1", "k", &value, "l", &value, "m", "1"], "$-1\r\n", &["j", "k", "l", "m"]),
+        ("miss", &["MSET", "k", &value, &key, "1"], short, &[]),
+        ("miss", &["DEL", "k", &value], too_large, &[]),
         ("absorb", &["SET", "k", &value], "+OK\r\n", &["k"]),
-        ("absorb", &["SET", "k", &value, "NX"], "$-1\r\n", &["k"]),
+        ("absorb", &["SET", "k", &value, "NX"], "$-1\r\n", &[]),
+        ("absorb", &["SET", "k", &value, "EX", "10"], "+OK\r\n", &["k"]),
         ("miss", &["GETEX", &value], "$-1\r\n", &[]),
     ];
     for (policy, words, answer, forgotten) in cases {
@@ -82,13 +89,13 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         let (begun, rest) = request.as_bytes().split_at(40_000);
         engine.client_data(client, begun, now);
         assert!(engine.refuse_large(client, now), "{policy} {}", words[0]);
+        // Where more is behind the argument, that is waited for: keys, conditions.
+        engine.client_data(client, rest, now);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
-        // What is behind the argument is not known: whether there is a condition, and further keys.
         let way = Way { worker: 9, place: 9, turn: 0 };
         let owed = engine.board.due(PoolId(0), ServerId(0), Behind::default(), (Some(0), way), 9).keys;
         let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
         assert_eq!(owed, forgotten, "{policy} {}", words[0]);
-        engine.client_data(client, rest, now);
         engine.client_data(client, b"PING\r\n", now);
         let told = String::from_utf8_lossy(engine.client_output(client)).into_owned();
         assert_eq!(told, format!("{answer}+PONG\r\n"), "the connection goes on");

@@ -2,18 +2,58 @@
 
 use super::Replies;
 use super::input::Call;
+use crate::config::model::{OnFailure, PoolId};
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
 use crate::proto::resp::Version;
-use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Class;
-use crate::proto::resp::request::{self, Limits, Parsed, Progress, Swallow};
+use crate::proto::resp::request::{self, Swallow, Swallowed};
+use crate::proto::resp::unmade;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
 /// Arguments behind the large one, at most: where there are more, not even empty ones are made in their place.
 const MOST_BEHIND: u32 = 1000;
+
+/// Bytes that are kept of what is behind the large argument: keys, and what tells how the request is to be carried out.
+const KEPT: usize = 64 << 10;
+
+/// What stands in place of an argument that is not kept.
+const ABSENT: &[u8] = b"$0\r\n\r\n";
+
+/// A request that is read and not kept, but for its small arguments: they tell which keys it was to change.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    raw: Vec<u8>,
+    /// The argument at hand is kept, and so many bytes more may be.
+    keeps: bool,
+    room: usize,
+    started: Instant,
+}
+
+impl Unread {
+    pub(super) fn footprint(&self) -> usize {
+        size_of::<Self>() + self.raw.capacity()
+    }
+
+    /// Takes a part of what is read.
+    pub(super) fn see(&mut self, part: Swallowed<'_>) {
+        match part {
+            Swallowed::Argument(len) => {
+                self.keeps = len <= self.room;
+                if self.keeps {
+                    self.room -= len;
+                    self.raw.extend_from_slice(format!("${len}\r\n").as_bytes());
+                } else {
+                    self.raw.extend_from_slice(ABSENT);
+                }
+            }
+            Swallowed::Bytes(bytes) if self.keeps => self.raw.extend_from_slice(bytes),
+            Swallowed::Bytes(_) => {}
+        }
+    }
+}
 
 impl Engine {
     /// Answers, by the pool's policy, a request of which only the `front` up to a large argument is looked at: there is no
@@ -31,40 +71,69 @@ impl Engine {
         if !is_plain || rest.bytes > self.value_limit(pool) + 2 || rest.arguments > MOST_BEHIND {
             return false;
         }
-        // The same request with nothing in place of what has not come: enough to know what is answered to it.
+        // The same request with nothing in place of what has not come: enough to know what kind of request it is.
         let Some(line) = memchr::memrchr(b'$', front) else { return false };
         let mut raw = front[..line].to_vec();
-        (0..=rest.arguments).for_each(|_| raw.extend_from_slice(b"$0\r\n\r\n"));
-        let limits = Limits { value: usize::MAX, trusted: true };
+        raw.extend_from_slice(ABSENT);
+        let known = raw.len();
+        (0..rest.arguments).for_each(|_| raw.extend_from_slice(ABSENT));
         let mut spans = Vec::new();
-        let Parsed::Complete { len } = request::parse(&raw, &mut Progress::default(), limits, &mut spans) else {
-            return false;
-        };
-        let args = Args::new(&raw[..len], &spans);
+        let args = request::args(&raw, &mut spans);
         let Ok((command, plan)) = self.recent.find(args) else { return false };
         if !command.accepts(args.len()) || !matches!(plan.class, Class::Keyed | Class::Split(_) | Class::Publish) {
             return false;
         }
+        if rest.arguments == 0 && self.lacks_keys(pool, &raw) {
+            return false;
+        }
         if let Some(client) = self.redis(id) {
             client.swallow = rest;
+        }
+        let is_whole = rest.arguments == 0;
+        if !is_whole {
+            raw.truncate(known);
+        }
+        let unread = Unread { raw, keeps: false, room: KEPT, started };
+        if is_whole {
+            // Nothing that matters is behind the argument.
+            self.fail_unread(id, &unread);
+        } else if let Some(client) = self.redis(id) {
+            client.unread = Some(Box::new(unread));
+        }
+        true
+    }
+
+    /// Whether a request that is sent nowhere changes a key that is not known, so that nobody can be made to forget it.
+    fn lacks_keys(&self, pool: PoolId, request: &[u8]) -> bool {
+        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        let mut lacks = false;
+        unmade::keys(request, absorbs, self.grants_add(pool), |key, _| lacks |= key.is_empty());
+        lacks
+    }
+
+    /// Answers a request without its large arguments, by the pool's policy; with an error if not all keys are known that it
+    /// is to change.
+    #[cold]
+    pub(super) fn fail_unread(&mut self, id: SessionId, unread: &Unread) {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
+        let mut spans = Vec::new();
+        let args = request::args(&unread.raw, &mut spans);
+        let Ok((command, plan)) = self.recent.find(args) else { return };
+        if let Some(client) = self.redis(id) {
             client.command = Some(command.name);
             client.count_reply();
         }
-        let call = Call { raw: &raw, args, command, plan, started };
-        let (mut asked, _) = self.asked(id, call);
-        // What is absorbed without a condition may have one behind its value.
-        if rest.arguments > 0
-            && let Some(in_place) = &mut asked.in_place
-        {
-            in_place.fallback = plan.rule.fallback(args, false, false);
-        }
+        let call = Call { raw: &unread.raw, args, command, plan, started: unread.started };
         self.begin_request(plan.asks);
         self.count_request(pool);
+        if self.lacks_keys(pool, call.raw) {
+            return self.refuse_request(id, b"ERR memory_limit of this proxy reached");
+        }
+        let (asked, _) = self.asked(id, call);
         if asked.verb == Verb::Command {
             self.owe_by_keys(id, call.raw, self.now);
         }
         self.answer_degraded(id, asked, None, Failure::NoMemory);
-        true
     }
 }
 

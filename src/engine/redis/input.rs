@@ -76,7 +76,17 @@ impl Engine {
             return Turn::Alone; // what was asked before is not done
         }
         if !client.swallow.is_none() {
-            return match client.swallow.apply(input) {
+            let swallowed = match &mut client.unread {
+                Some(unread) => client.swallow.apply_to(input, |part| unread.see(part)),
+                None => client.swallow.apply(input),
+            };
+            let is_over = client.swallow.is_none();
+            let unread = client.unread.take_if(|_| is_over);
+            if let Some(unread) = unread {
+                self.fail_unread(id, &unread);
+                return Turn::Used(swallowed.unwrap_or(input.len()));
+            }
+            return match swallowed {
                 Ok(0) => {
                     session.need = input.len() + 1;
                     session.in_line = false;

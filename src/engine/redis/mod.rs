@@ -49,6 +49,7 @@ use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
 pub use describe::Peer;
 pub(super) use follow::Waiting;
+use frugal::Unread;
 pub(super) use input::{Recent, Turn};
 use inquiry::Asking;
 pub use inquiry::{Findings, Inquiry};
@@ -116,6 +117,8 @@ pub(crate) struct Client {
     pub(crate) replies: Replies,
     pub(crate) progress: Progress,
     pub(crate) swallow: Swallow,
+    /// The request that is swallowed, if it is to be answered when its end has come.
+    pub(crate) unread: Option<Box<Unread>>,
     /// What it has queued since `MULTI`.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) watch: Option<Box<Watch>>,
@@ -144,6 +147,7 @@ impl Client {
             replies: Replies::On,
             progress: Progress::default(),
             swallow: Swallow::default(),
+            unread: None,
             queue: None,
             watch: None,
             subscriptions: None,
@@ -162,6 +166,7 @@ impl Client {
         self.subscriptions.is_none()
             && self.queue.is_none()
             && self.asking.is_none()
+            && self.unread.is_none()
             && self.progress.come == 0
             && names == 0
     }
@@ -172,12 +177,13 @@ impl Client {
         let names = self.name.capacity() + self.library.iter().map(Vec::capacity).sum::<usize>();
         let arguments = self.progress.come as usize * ARGUMENT_COST;
         let asking = self.asking.as_ref().map_or(0, |asking| asking.footprint());
-        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments + asking
+        let unread = self.unread.as_ref().map_or(0, |unread| unread.footprint());
+        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments + asking + unread
     }
 
     /// Drops what it has set up that takes memory: the client is cut off.
     pub(crate) fn forget(&mut self) {
-        (self.queue, self.subscriptions, self.asking) = (None, None, None);
+        (self.queue, self.subscriptions, self.asking, self.unread) = (None, None, None, None);
         (self.name, self.library) = Default::default();
     }
 }

@@ -83,6 +83,15 @@ pub struct Swallow {
     pub arguments: u32,
 }
 
+/// A part of what is swallowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swallowed<'a> {
+    /// An argument of so many bytes follows.
+    Argument(usize),
+    /// Some bytes of the argument at hand, or of its line end.
+    Bytes(&'a [u8]),
+}
+
 impl Swallow {
     /// Whether nothing is left to be dropped.
     #[must_use]
@@ -96,10 +105,20 @@ impl Swallow {
     ///
     /// What follows is no argument; the text follows `Protocol error: `.
     pub fn apply(&mut self, input: &[u8]) -> Result<usize, String> {
+        self.apply_to(input, |_| {})
+    }
+
+    /// As [`Swallow::apply`], and shows what it drops.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn apply_to(&mut self, input: &[u8], mut show: impl FnMut(Swallowed<'_>)) -> Result<usize, String> {
         let mut at = 0;
         loop {
             let dropped = self.bytes.min(input.len() - at);
             self.bytes -= dropped;
+            show(Swallowed::Bytes(&input[at..at + dropped]));
             at += dropped;
             if self.bytes > 0 || self.arguments == 0 || at == input.len() {
                 return Ok(at);
@@ -108,7 +127,9 @@ impl Swallow {
                 None => return Ok(at),
                 Some((length, used)) => {
                     at += used;
-                    self.bytes = bulk_length(length, true)? + 2;
+                    let len = bulk_length(length, true)?;
+                    show(Swallowed::Argument(len));
+                    self.bytes = len + 2;
                     self.arguments -= 1;
                 }
             }
