@@ -42,6 +42,7 @@ mod pages;
 mod proxying;
 mod queues;
 mod ready_made;
+mod recipes;
 mod redis;
 mod rejoin;
 mod resend;

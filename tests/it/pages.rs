@@ -200,7 +200,7 @@ fn pieces(message: &str) -> Vec<&str> {
 }
 
 /// Whether a page's words are this message, or its beginning.
-fn is_told_by(message: &str, told: &str) -> bool {
+pub(crate) fn is_told_by(message: &str, told: &str) -> bool {
     let pieces = pieces(message);
     let [first, more @ ..] = &pieces[..] else { return false };
     let whole = || !first.is_empty() && told.starts_with(first) && more.iter().all(|piece| told.contains(piece));
@@ -208,7 +208,7 @@ fn is_told_by(message: &str, told: &str) -> bool {
 }
 
 /// The messages that the program logs, with what is put into them in braces.
-fn messages() -> BTreeSet<String> {
+pub(crate) fn messages() -> BTreeSet<String> {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     let mut found = BTreeSet::new();
