@@ -209,6 +209,11 @@ pub(crate) fn is_told_by(message: &str, told: &str) -> bool {
 
 /// The messages that the program logs, with what is put into them in braces.
 pub(crate) fn messages() -> BTreeSet<String> {
+    logged().into_iter().map(|(message, _)| message).collect()
+}
+
+/// The messages that the program logs, each with the text that says what is told with it.
+pub(crate) fn logged() -> BTreeSet<(String, String)> {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     let mut found = BTreeSet::new();
@@ -221,7 +226,7 @@ pub(crate) fn messages() -> BTreeSet<String> {
                     continue;
                 }
                 // To the bracket that closes it, outside of texts; the last text at its top is the message.
-                let (mut depth, mut begun, mut last, mut escaped) = (1, None, None, false);
+                let (mut depth, mut begun, mut last, mut escaped, mut end) = (1, None, None, false, 0);
                 let body = &text[at + start.len()..];
                 for (place, one) in body.char_indices() {
                     match (one, begun) {
@@ -238,12 +243,13 @@ pub(crate) fn messages() -> BTreeSet<String> {
                         _ => {}
                     }
                     if depth == 0 {
+                        end = place;
                         break;
                     }
                 }
                 let message: String = last.unwrap_or_default().split("\\\n").map(str::trim_start).collect();
                 if !pieces(&message).concat().trim().is_empty() {
-                    found.insert(message);
+                    found.insert((message, body[..end].to_owned()));
                 }
             }
         }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::pages::{is_told_by, messages};
+use super::pages::{is_told_by, logged, messages};
 use super::support::http::{Answer, ask};
+use super::support::logfmt;
 use super::support::process::{Process, Proxy, free_port, scratch_dir};
 use super::support::wait_until;
 
@@ -201,6 +202,31 @@ fn every_command_of_the_pages_runs() {
     }
     println!("{tried:#?}");
     assert!(tried.len() >= 15, "{tried:?}");
+}
+
+#[test]
+fn every_line_of_the_log_that_the_pages_show_is_one_that_is_written() {
+    let logged = logged();
+    let levels = ["ERROR", "WARN", "INFO", "DEBUG"];
+    let mut tried = 0;
+    for page in pages() {
+        for line in page.blocks().iter().flat_map(|(_, text)| text.lines()) {
+            let at = levels.iter().filter_map(|level| line.find(&format!("{level} "))).min();
+            // Where the page leaves the time out, it is of no importance.
+            let Some(at) = at.filter(|at| *at == 0 || line.starts_with("20")) else { continue };
+            let line = format!("2026-11-28T09:00:00.000000Z {}", &line[at..]);
+            let shown = logfmt::parse(&line).unwrap_or_else(|why| panic!("{}: {line}: {why}", page.name));
+            let calls: Vec<_> = logged.iter().filter(|(message, _)| is_told_by(message, &shown.message)).collect();
+            assert!(!calls.is_empty(), "{}: {line}: nobody logs that", page.name);
+            let tells = |call: &str, field: &str| {
+                call.split(|one: char| !(one.is_ascii_alphanumeric() || one == '_')).any(|word| word == field)
+            };
+            let all = |(_, call): &&&(String, String)| shown.fields.iter().all(|(field, _)| tells(call, field));
+            assert!(calls.iter().any(|call| all(&call)), "{}: {line}: with other fields: {calls:?}", page.name);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 4, "{tried}");
 }
 
 /// Asks what a `curl` asks.
