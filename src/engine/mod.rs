@@ -147,6 +147,8 @@ struct PoolState {
     dedicated: usize,
     /// For each server, those of them that no client needs at the moment, the one that was used last at the end.
     spares: Vec<VecDeque<LinkId>>,
+    /// For each server, the connection on which it was last told to end what waits there, while it was out of the ring.
+    errands: Vec<Option<LinkId>>,
     /// For each server, what it calls its version.
     versions: Vec<version::Known>,
     /// It is to be looked at whether subscriptions are where they belong.
@@ -294,6 +296,7 @@ impl Engine {
                 flush_timers: vec![None; pool.servers.len()],
                 dedicated: 0,
                 spares: vec![VecDeque::new(); pool.servers.len()],
+                errands: vec![None; pool.servers.len()],
                 versions: vec![version::Known::default(); pool.servers.len()],
                 moves: false,
                 follows: false,

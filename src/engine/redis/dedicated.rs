@@ -203,7 +203,10 @@ impl Engine {
         }
         let limit = self.config.pools[pool.index()].redis.dedicated_connections;
         let taken = self.pools[pool.index()].dedicated;
-        if taken >= limit && taken - self.leaving(id) >= limit && !self.close_a_spare(pool) {
+        if taken >= limit
+            && taken.saturating_sub(self.leaving(id) + self.errands(pool)) >= limit
+            && !self.close_a_spare(pool)
+        {
             return Err(Failure::NoDedicated);
         }
         let link = self.open_dedicated(id, (pool, server), flavor, now);
@@ -247,7 +250,7 @@ impl Engine {
     }
 
     /// A connection to a server that a client has and does not use at the moment.
-    fn usable_own(&self, id: SessionId, server: ServerId, flavor: Flavor, wanted: Use) -> Option<LinkId> {
+    pub(super) fn usable_own(&self, id: SessionId, server: ServerId, flavor: Flavor, wanted: Use) -> Option<LinkId> {
         let client = self.session_ref(id)?.redis.as_deref()?;
         let watches = client.watch.as_ref().and_then(|watch| watch.link());
         client.dedicated.iter().copied().find(|own| {

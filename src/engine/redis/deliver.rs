@@ -1,5 +1,6 @@
 //! A Redis server's bytes become replies.
 
+use super::follow::{Nothing, UNBLOCKED};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::large::LARGE;
@@ -72,8 +73,12 @@ impl Engine {
             return Step::Broken(Violation::UnexpectedLine);
         }
         let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
-        if ticket.is(Ticket::WAITS) && status == Status::Absent && self.follow(id, ticket) {
-            return Step::Used(len);
+        if ticket.is(Ticket::WAITS) && status == Status::Absent {
+            match self.follow(id, ticket) {
+                Nothing::Followed => return Step::Used(len),
+                Nothing::Refused => return self.finish(id, [UNBLOCKED, b""], Status::Error, to).using(len),
+                Nothing::Told => {}
+            }
         }
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket, response) {
             return Step::Used(len);

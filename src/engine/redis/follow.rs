@@ -17,12 +17,13 @@ use super::dedicated::{Use, block_place};
 use super::input::find;
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{OnFailure, PoolId, ServerId};
-use crate::engine::Engine;
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
 use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use crate::engine::session::{Session, SessionId};
+use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
+use crate::health::hold::Standing;
 use crate::outcome::Outcome;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -67,9 +68,32 @@ pub(crate) struct Waiting {
     ending: bool,
     /// Since when it has been tried to end it.
     since: Option<Instant>,
-    /// It was to be ended for good, so its client is told what the server says of that.
-    for_good: bool,
+    /// Somebody has unblocked its client, which is so told what the server says of the end.
+    unblocked: Option<Unblocked>,
 }
+
+/// How a client is unblocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unblocked {
+    /// As if its time were over.
+    TimedOut,
+    /// With an error.
+    Refused,
+}
+
+/// What becomes of a request to which a server says that nothing has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nothing {
+    /// It is told.
+    Told,
+    /// It is told as an error: its client was unblocked so while the server ended it for another reason.
+    Refused,
+    /// It is asked elsewhere.
+    Followed,
+}
+
+/// What Redis says to a client that is unblocked with an error.
+pub(super) const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 
 impl Waiting {
     pub(super) const fn leaves(&self) -> bool {
@@ -113,7 +137,11 @@ impl Engine {
     pub(in crate::engine) fn heard_of_waiting(&mut self, id: LinkId, ticket: Ticket, response: &[u8]) {
         let said = if let Reply::Integer(number) = reply::read(response) { u64::try_from(number).ok() } else { None };
         if ticket.fragment == NAME {
-            self.links[id.index()].waiting.name = said.map_or(Name::Withheld, Name::Told);
+            let waiting = &mut self.links[id.index()].waiting;
+            waiting.name = said.map_or(Name::Withheld, Name::Told);
+            if waiting.unblocked.is_some() {
+                self.end_waiting(id, self.links[id.index()].heard);
+            }
             return;
         }
         let of = LinkId { place: ticket.number, generation: ticket.generation };
@@ -141,8 +169,10 @@ impl Engine {
         let end = self.links.len().min(from.saturating_add(budget));
         for place in from..end {
             let id = LinkId { generation: self.links[place].generation, ..LinkId::first(place) };
+            if self.links[place].pool != pool {
+                continue;
+            }
             match self.whereabouts(id) {
-                _ if self.links[place].pool != pool => {}
                 Whereabouts::Away => self.end_waiting(id, now),
                 Whereabouts::NotYet => self.follow_later(pool, now),
                 Whereabouts::Home => {}
@@ -169,16 +199,22 @@ impl Engine {
         }
     }
 
-    /// Whether a server may be told to end what waits on a connection to it, so that it need not be cut off.
+    /// Whether a server may be told to end what waits on a connection to it, so that it need not be cut off; perhaps when it
+    /// has said what it calls the connection.
     pub(in crate::engine) fn can_end(&self, id: LinkId) -> bool {
         let link = &self.links[id.index()];
-        waiting_request(link).is_some() && matches!(link.waiting.name, Name::Told(_))
+        let is_asked = link.waiting.name == Name::Asked && link.state == LinkState::Up;
+        waiting_request(link).is_some() && (is_asked || matches!(link.waiting.name, Name::Told(_)))
     }
 
     /// Whether what waits on a connection, if anything does, belongs to another server.
     fn whereabouts(&self, id: LinkId) -> Whereabouts {
         let link = &self.links[id.index()];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
+        let standing = self.pools[link.pool.index()].standing[link.server.index()];
+        if link.waiting.unblocked.is_some() || standing == Standing::Held {
+            return Whereabouts::Away; // nothing is to wait there, be there another place for it or not
+        }
         match self.home_of_waiting(link.pool, request) {
             Home::Server(home) if home == link.server || !self.pools[link.pool.index()].live[home.index()] => {
                 Whereabouts::Home
@@ -207,31 +243,30 @@ impl Engine {
         self.pools[pool.index()].ring.route(key, 0).map_or(Home::Nowhere, Home::Server)
     }
 
-    /// Has the server end what waits on a connection to it.
+    /// Has the server end what waits on a connection to it, and looks later whether it has.
     fn end_waiting(&mut self, id: LinkId, now: Instant) {
         let Link { pool, server, purpose, waiting, .. } = self.links[id.index()];
         let Purpose::Dedicated(owner) = purpose else { return };
-        let number = match waiting.name {
-            Name::Told(number) => number,
-            Name::Withheld => return,
-            Name::Unasked | Name::Asked => return self.follow_later(pool, now),
-        };
+        let live = self.pools[pool.index()].live[server.index()];
+        if waiting.name == Name::Withheld {
+            if self.pools[pool.index()].standing[server.index()] == Standing::Held {
+                self.fail_link(id, Failure::Ejected, now);
+            }
+            return;
+        }
         self.follow_later(pool, now);
         let since = *self.links[id.index()].waiting.since.get_or_insert(now);
         let patience = self.timeout(pool).unwrap_or(PATIENCE);
-        if !self.pools[pool.index()].live[server.index()] && now >= since + patience {
+        if !live && now >= since + patience {
             return self.fail_link(id, Failure::Ejected, now); // a server that says nothing to that hangs
         }
-        if waiting.ending {
-            return;
+        let Name::Told(number) = waiting.name else { return };
+        if !waiting.ending
+            && let Some(way) = self.way_to_end(owner, (pool, server), now)
+        {
+            let reason: &[u8] = if waiting.unblocked == Some(Unblocked::Refused) { b"ERROR" } else { b"TIMEOUT" };
+            self.order_end(id, number, way, reason, now);
         }
-        let Some(way) = self.way_to_end(owner, (pool, server), now) else {
-            if !self.pools[pool.index()].live[server.index()] {
-                self.fail_link(id, Failure::Ejected, now); // it is not to be kept waiting for a connection to be free
-            }
-            return;
-        };
-        self.order_end(id, number, way, b"TIMEOUT", now);
     }
 
     /// Asks a server to end what waits on a connection that it calls by this number.
@@ -248,19 +283,20 @@ impl Engine {
     }
 
     /// Has the server end what a client waits for, as if its time were over or with an error: the client gets what the server
-    /// says, which may be what had just come. `false` if it does not wait, or its server has not said yet how to end it.
+    /// says, which may be what had just come. That is seen to until it is so: what the server has not read yet cannot be
+    /// ended, and its key may move meanwhile. `false` if the client does not wait (any
+    /// more), or its server ends nothing.
     #[cold]
-    pub(super) fn unblock(&mut self, id: SessionId, with_error: bool, now: Instant) -> bool {
+    pub(super) fn unblock(&mut self, id: SessionId, how: Unblocked, now: Instant) -> bool {
         let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in own {
-            let Link { pool, server, waiting, .. } = self.links[link.index()];
-            let Name::Told(number) = waiting.name else { continue };
-            if self.own_link(id, link).is_none() || !self.can_end(link) || waiting.leaves {
+            let waits = self.own_link(id, link).is_some_and(|own| waiting_request(own).is_some());
+            let waiting = &mut self.links[link.index()].waiting;
+            if !waits || waiting.unblocked.is_some() || matches!(waiting.name, Name::Unasked | Name::Withheld) {
                 continue;
             }
-            let Some(way) = self.way_to_end(id, (pool, server), now) else { continue };
-            self.links[link.index()].waiting.for_good = true;
-            self.order_end(link, number, way, if with_error { b"ERROR" } else { b"TIMEOUT" }, now);
+            (waiting.leaves, waiting.unblocked) = (true, Some(how));
+            self.end_waiting(link, now);
             return true;
         }
         false
@@ -281,21 +317,55 @@ impl Engine {
             let first = links[0];
             return self.ready_link(first, now).ok();
         }
-        self.dedicate_as(owner, to, Flavor::default(), Use::Ask, now).ok()
+        // One for all that wait there, beyond the limit if that is reached: it ends what is counted.
+        let errand = self.pools[pool.index()].errands[server.index()];
+        if let Some(open) = errand.filter(|id| self.is_errand(*id, to)) {
+            return Some(open);
+        }
+        let own = self.usable_own(owner, server, Flavor::default(), Use::Ask);
+        let way = own.unwrap_or_else(|| {
+            let way = self.open_dedicated(owner, to, Flavor::default(), now);
+            if let Some(client) = self.redis(owner) {
+                client.dedicated.push(way);
+            }
+            way
+        });
+        self.pools[pool.index()].errands[server.index()] = Some(way);
+        Some(way)
     }
 
-    /// A server says that nothing has come, on a connection where what waits was to be ended: it is asked where its key
-    /// belongs. `false` when it is to be told that, as its time is over.
+    /// Whether a connection to a server that is out of the ring is still the one on which it is told to end what waits there.
+    fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
+        let Some(link) = self.links.get(id.index()).filter(|_| self.link_is(id)) else { return false };
+        let carries =
+            |ticket: &Ticket| ticket.session == Ticket::NOBODY && ticket.is(Ticket::WAITS) && ticket.fragment == END;
+        (link.pool, link.server) == (pool, server)
+            && !matches!(link.state, LinkState::Down { .. })
+            && link.in_flight.back().is_some_and(carries)
+    }
+
+    /// How many of a pool's connections are beyond the limit, because they end what waits on others.
+    pub(super) fn errands(&self, pool: PoolId) -> usize {
+        let errands = &self.pools[pool.index()].errands;
+        let is_open = |(server, id): &(usize, &Option<LinkId>)| {
+            id.is_some_and(|id| self.is_errand(id, (pool, server_id(*server))))
+        };
+        errands.iter().enumerate().filter(is_open).count()
+    }
+
+    /// A server says that nothing has come, on a connection where what waits was perhaps to be ended: it is asked where its
+    /// key belongs, unless its time is over or its client was unblocked.
     #[cold]
-    pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> bool {
+    pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> Nothing {
         let link = &self.links[id.index()];
         let (pool, server, now) = (link.pool, link.server, link.heard);
-        if !link.waiting.leaves
-            || link.waiting.for_good
-            || ticket.session == Ticket::NOBODY
-            || !self.has_time(ticket, now)
-        {
-            return false;
+        let Waiting { leaves, unblocked, .. } = link.waiting;
+        match unblocked {
+            _ if ticket.session == Ticket::NOBODY => return Nothing::Told,
+            Some(Unblocked::Refused) => return Nothing::Refused,
+            Some(Unblocked::TimedOut) => return Nothing::Told,
+            None if !leaves || !self.has_time(ticket, now) => return Nothing::Told,
+            None => {}
         }
         let link = &mut self.links[id.index()];
         let end = link.front_end();
@@ -306,7 +376,7 @@ impl Engine {
         self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
         self.ask_at_home((pool, server), ticket, &request, now);
-        true
+        Nothing::Followed
     }
 
     /// Whether somebody waits for the answer to a ticket, and may for a while.
@@ -320,7 +390,7 @@ impl Engine {
     #[inline(never)]
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
         let link = &self.links[id.index()];
-        let request = waiting_request(link)?.to_vec();
+        let request = waiting_request(link).filter(|_| link.waiting.unblocked.is_none())?.to_vec();
         let (ticket, server) = (link.in_flight.back().copied()?, link.server);
         let home = self.home_of_waiting(link.pool, &request);
         (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Client;
+use super::follow::Unblocked;
 use crate::config::model::PoolId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::effect::Effect;
@@ -259,7 +260,8 @@ impl Engine {
                 DEED_STEPS
             }
             Deed::Unblock { with_error } => {
-                findings.done += u64::from(self.unblock(id, with_error, now));
+                let how = if with_error { Unblocked::Refused } else { Unblocked::TimedOut };
+                findings.done += u64::from(self.unblock(id, how, now));
                 DEED_STEPS
             }
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::support::client::Client;
 use super::super::support::http::post;
 use super::super::support::process::{Process, Proxy, free_port};
 use super::super::support::{scattered_key, wait_until};
@@ -376,5 +377,100 @@ fn several_values_are_one_error_where_errors_are_told() {
             assert!(values.contains(&None) && values.contains(&Some("1".to_owned())), "{values:?}");
         }
         assert_eq!(client.ask("PING\r\n"), "+PONG", "nothing is left over");
+    }
+}
+
+/// What a client says of itself to whoever wants to unblock it.
+fn number_of(client: &mut Client) -> String {
+    client.ask("CLIENT ID\r\n").trim_start_matches(':').to_owned()
+}
+
+/// The server has not said yet what it calls the connection, and has not read what is to be ended.
+#[test]
+fn who_waits_for_what_its_server_has_not_read_yet_is_unblocked() {
+    for (reason, told) in [("", "*-1"), (" ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK")] {
+        let ring = Ring::of_two(&[]);
+        let key = ring.key_of(0);
+        let (mut client, mut other) = (ring.proxy.client(), ring.proxy.client());
+        let number = number_of(&mut client);
+        ring.servers[0].signal("STOP");
+        client.send(format!("BLPOP {key} 0\r\n"));
+        wait_until("it waits", SOON, || other.ask(format!("CLIENT UNBLOCK {number}{reason}\r\n")) == ":1");
+        ring.servers[0].signal("CONT");
+        assert_eq!(client.line(), told);
+        assert_eq!(client.ask("PING\r\n"), "+PONG");
+    }
+}
+
+/// While it is moved, and while the word to its server is lost: in whatever order, it ends, and is told how.
+#[test]
+fn who_is_unblocked_while_the_key_moves_is_not_asked_for_elsewhere() {
+    for first in ["drain", "unblock"] {
+        let ring = Ring::of_two(&["on_failure: miss"]);
+        let key = ring.key_of(0);
+        let (mut client, mut other) = (ring.proxy.client(), ring.proxy.client());
+        let number = number_of(&mut client);
+        client.send(format!("BLPOP {key} 0\r\n"));
+        ring.wait_for_blocked(0, 1);
+        ring.servers[0].signal("STOP");
+        if first == "drain" {
+            ring.does("drain", 0);
+        }
+        assert_eq!(other.ask(format!("CLIENT UNBLOCK {number} ERROR\r\n")), ":1", "{first}");
+        if first == "drain" {
+            ring.servers[0].signal("CONT");
+            assert_eq!(client.line(), "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        } else {
+            // The server has not read the word when it is taken out, and never does.
+            ring.does("eject", 0);
+            assert_eq!(client.line(), "*-1");
+        }
+        assert_eq!(client.ask("PING\r\n"), "+PONG", "{first}");
+        assert_eq!(blocked(&ring.servers[1]), 0, "{first}");
+        ring.servers[0].signal("CONT");
+    }
+}
+
+/// The server is told to end each of them, though no more connections are allowed; none is cut off, which may lose what it
+/// has just given away.
+#[test]
+fn as_many_as_may_wait_are_ended_in_order_when_their_server_is_taken_out() {
+    let ring = Ring::of_two(&["dedicated_connections: 3"]);
+    let keys: Vec<_> = ring.keys_of(0).take(3).collect();
+    let mut clients: Vec<_> = keys.iter().map(|_| ring.proxy.client()).collect();
+    for (client, key) in clients.iter_mut().zip(&keys) {
+        client.send(format!("BLPOP {key} 0\r\n"));
+    }
+    ring.wait_for_blocked(0, 3);
+    ring.does("eject", 0);
+    ring.wait_for_blocked(1, 3);
+    let mut direct = ring.servers[0].client();
+    direct.send("INFO commandstats\r\nPING\r\n");
+    let said = String::from_utf8_lossy(&direct.read_through(b"+PONG\r\n")).into_owned();
+    let ended = said.lines().find(|line| line.starts_with("cmdstat_client|unblock:")).unwrap_or("none");
+    assert!(ended.contains("calls=3,"), "{ended}");
+    let mut pusher = ring.proxy.client();
+    for (client, key) in clients.iter_mut().zip(&keys) {
+        assert_eq!(pusher.ask(format!("RPUSH {key} item\r\n")), ":1");
+        client.read_through(b"\r\nitem\r\n");
+    }
+}
+
+/// Keys stay with their servers, so there is nowhere else to ask: it is told what happened, and keeps no connection open.
+#[test]
+fn who_waits_on_a_server_that_an_operator_takes_out_is_told() {
+    for policy in ["error", "miss"] {
+        let ring = Ring::of_two(&["on_eject: hold", &format!("on_failure: {policy}")]);
+        let key = ring.key_of(0);
+        let mut client = ring.proxy.client();
+        client.send(format!("BLPOP {key} 0\r\n"));
+        ring.wait_for_blocked(0, 1);
+        ring.does("eject", 0);
+        if policy == "error" {
+            assert!(client.is_closed() && client.rest().is_empty(), "{:?}", client.rest());
+        } else {
+            assert_eq!(client.line(), "*-1");
+        }
+        ring.wait_for_blocked(0, 0);
     }
 }
