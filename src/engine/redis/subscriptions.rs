@@ -17,8 +17,11 @@ pub(super) fn is_of_keys(channel: &[u8]) -> bool {
 }
 
 /// What a subscription takes besides its name: its part of a half-full node of the tree, the name's own piece of memory,
-/// and the list of its places. Measured with a hundred thousand short names.
+/// and the list of its places if these are few. Measured with a hundred thousand short names.
 const NAME_COST: usize = 192;
+
+/// Places of a name of which the memory is counted in [`NAME_COST`].
+const FEW: usize = 4;
 
 /// What a subscription is to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +72,8 @@ pub(crate) struct Subscriptions {
     links: BTreeMap<ServerId, LinkId>,
     /// Bytes of all names.
     bytes: usize,
+    /// Bytes of their places, where these are many.
+    place_bytes: usize,
     /// A timer is set to subscribe anew.
     pub(super) timed: bool,
     /// How far it has come that everything is subscribed to where it belongs, if that is under way.
@@ -106,6 +111,11 @@ impl Rest {
     }
 }
 
+/// Bytes of a name's places, if they are many.
+fn many(places: &Places) -> usize {
+    if places.capacity() > FEW { places.capacity() * size_of::<(ServerId, LinkId)>() } else { 0 }
+}
+
 impl Subscriptions {
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
@@ -124,7 +134,7 @@ impl Subscriptions {
     /// Memory that it holds, about.
     pub(crate) fn footprint(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| rest.raw.capacity() + rest.spans.capacity() * size_of::<Span>());
-        self.bytes + self.len() * NAME_COST + rest
+        self.bytes + self.place_bytes + self.len() * NAME_COST + rest
     }
 
     /// Bytes of all names.
@@ -169,6 +179,7 @@ impl Subscriptions {
     pub(super) fn remove(&mut self, kind: Kind, name: &[u8]) -> Vec<ServerId> {
         let Some(mut places) = self.names[kind as usize].remove(name) else { return Vec::new() };
         self.bytes -= name.len();
+        self.place_bytes -= many(&places);
         places.retain(|place| self.is_heard(*place));
         places.into_iter().map(|(server, _)| server).collect()
     }
@@ -183,7 +194,11 @@ impl Subscriptions {
         if let Some(places) = self.names[kind as usize].get_mut(name) {
             match places.binary_search_by_key(&server, |(known, _)| *known) {
                 Ok(at) => places[at].1 = link,
-                Err(at) => places.insert(at, (server, link)),
+                Err(at) => {
+                    let before = many(places);
+                    places.insert(at, (server, link));
+                    self.place_bytes += many(places) - before;
+                }
             }
         }
     }
@@ -237,7 +252,11 @@ impl Subscriptions {
     pub(crate) fn shrink(&mut self, most: usize) -> usize {
         let mut dropped = 0;
         for names in &mut self.names {
-            while dropped < most && names.pop_first().is_some() {
+            while dropped < most
+                && let Some((name, places)) = names.pop_first()
+            {
+                self.bytes -= name.len();
+                self.place_bytes -= many(&places);
                 dropped += 1;
             }
         }
@@ -266,6 +285,29 @@ mod tests {
         known.note(Kind::Channel, b"a", ServerId(0), link(7).next());
         assert_eq!(known.remove(Kind::Channel, b"a"), [ServerId(0)]);
         assert_eq!((known.len(), known.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_places_of_a_name_are_counted_however_many_they_are() {
+        for servers in [1, 3, 10, 65, 130] {
+            let mut known = Subscriptions::default();
+            for name in 0..10u8 {
+                known.add(Kind::Pattern, &[name]);
+                for server in (0..servers).rev() {
+                    known.note(Kind::Pattern, &[name], ServerId(server), link(7));
+                    known.note(Kind::Pattern, &[name], ServerId(server), link(8)); // once more, on another connection
+                }
+            }
+            let size = usize::from(servers) * size_of::<(ServerId, LinkId)>();
+            assert!(known.footprint() >= 10 * (1 + size), "{servers}: {}", known.footprint());
+            assert!(known.footprint() <= 10 * (1 + NAME_COST + 2 * size), "{servers}: {}", known.footprint());
+            known.unnote(Kind::Pattern, &[1], ServerId(0));
+            known.remove(Kind::Pattern, &[0]);
+            known.shrink(5);
+            known.remove(Kind::Pattern, &[9]);
+            known.shrink(100);
+            assert_eq!((known.footprint(), known.len()), (0, 0), "{servers}");
+        }
     }
 
     #[test]
