@@ -43,24 +43,34 @@ impl Engine {
         open.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|(_, charged)| *charged)
     }
 
-    /// Ends a client's connection, with all that it holds.
+    /// Ends a client's connection for what it holds.
     #[cold]
     pub(in crate::engine) fn cut_off_client(&mut self, id: SessionId) {
         let Some(session) = self.session(id).filter(|session| !session.closing) else { return };
         let (pool, held) = (session.pool, session.charged);
+        self.end_client(id);
+        self.counters.pool(pool).clients_cut_off.add(1);
+        self.counters.pool(pool).client_err.add(1);
+        self.tell_cut_off(pool, held);
+    }
+
+    /// Ends a client's connection at once, with all that it holds, has asked and has not been told.
+    #[cold]
+    pub(in crate::engine) fn end_client(&mut self, id: SessionId) {
         self.give_up_waiting(id);
         let Some(session) = self.session(id) else { return };
         session.output = Default::default();
         session.long_get = None;
         session.hoard = None;
+        let subscriptions = session.redis.as_deref_mut().and_then(|client| client.subscriptions.take());
         if let Some(client) = session.redis.as_deref_mut() {
             client.forget();
         }
-        self.counters.pool(pool).clients_cut_off.add(1);
-        self.counters.pool(pool).client_err.add(1);
+        if let Some(subscriptions) = subscriptions {
+            self.let_go(subscriptions);
+        }
         self.charge_session(id);
         self.touch_session(id);
-        self.tell_cut_off(pool, held);
     }
 
     /// Tells the operator that a client was cut off that held so much, unless the same was told a moment ago.

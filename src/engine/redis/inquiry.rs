@@ -353,22 +353,6 @@ impl Engine {
         session.output.append(b"\r\n");
     }
 
-    /// Ends a client's connection at once, with what it has asked and not been told.
-    #[cold]
-    fn end_client(&mut self, id: SessionId) {
-        self.give_up_waiting(id);
-        if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.take()) {
-            self.let_go(subscriptions);
-        }
-        let Some(session) = self.session(id) else { return };
-        session.output = Default::default();
-        session.hoard = None;
-        if let Some(client) = session.redis.as_deref_mut() {
-            client.forget();
-        }
-        self.charge_session(id);
-        self.touch_session(id);
-    }
     /// The lines of the clients with these numbers, in their order; nothing for those that are not there. `None` if there is
     /// no memory for them: a number may have been given many times.
     fn lines_of(&mut self, id: SessionId, ids: &[u64], found: &[Findings]) -> Option<Vec<u8>> {
