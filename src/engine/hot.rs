@@ -10,6 +10,7 @@ use super::keys::{Named, Replied, each_key};
 use super::link::{LinkId, Ticket};
 use super::merge::Merge;
 use super::outbox::Offset;
+use super::redis::named::first_keys;
 use super::session::{Session, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, reply};
@@ -19,6 +20,12 @@ use crate::time::Instant;
 
 /// A request counts once more for each so many bytes that it moves, as a power of two.
 const SHARE_BITS: u32 = 14;
+
+/// Of a request for many keys that is longer than this, only some are noted, up to this place among its arguments: one more is
+/// passed over each time for so many bytes, as a power of two, that it has.
+const LONG: usize = 256 << 10;
+const LOOKED_AT: usize = 16 << 10;
+const KEPT_BITS: u32 = 19;
 
 /// Which requests are in the sample.
 #[derive(Debug)]
@@ -104,6 +111,23 @@ impl Engine {
         let merge = session.and_then(|session| session.slot_mut(ticket.number)).and_then(|slot| slot.merge.as_deref());
         let mut values = Values::of(ticket, merge, response);
         counters.pool(link.pool).hot_keys.note(link.heard, |noted| {
+            if request.len() > LONG {
+                // Some of its keys stand for the others that are near them, from a place on that is drawn.
+                let every = 1 + (request.len() >> KEPT_BITS);
+                let mut passed = super::next_random(&mut hot.random) as usize % every;
+                let weight = Weight(weight.0.saturating_mul(every as u64));
+                let is_split = first_keys(request, LOOKED_AT, spans, &mut |Named { key, stored, replied }| {
+                    let value = stored + values.next(replied);
+                    passed += 1;
+                    if passed == every {
+                        passed = 0;
+                        noted.touch(weight.touch(key, link.server, value as u64));
+                    }
+                });
+                if is_split {
+                    return;
+                }
+            }
             each_key(request, ticket.verb, ticket.is(Ticket::BASE64), spans, &mut |named| {
                 let Named { key, stored, replied } = named;
                 noted.touch(weight.touch(key, link.server, (stored + values.next(replied)) as u64));

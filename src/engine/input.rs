@@ -200,6 +200,8 @@ impl Engine {
                             pause(session);
                         }
                     }
+                    // The time of a request begins when it is ready.
+                    Turn::Unready => self.end_turn(id, now, now),
                     Turn::Stalled => {
                         self.session(id).map(pause);
                         self.time_session(id, started);

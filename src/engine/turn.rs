@@ -19,6 +19,12 @@ pub(super) const REQUEST: usize = 64;
 pub(super) const PART: usize = 32;
 pub(super) const KEY: usize = 8;
 
+/// What the parts of a long request cost that is made ready in portions: an argument that is looked for; a key of which the
+/// server is looked for, and so many bytes of it; an argument that is copied, and so many bytes of it.
+pub(super) const ARGUMENT: usize = 2;
+pub(super) const HASHED: usize = 10;
+pub(super) const COPIED: usize = 32;
+
 /// What the turn at hand has cost.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -29,6 +35,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Whether the rest of what is being done is left for the next turn.
+    pub(super) const fn is_over(&self) -> bool {
+        self.cost >= LIMIT
+    }
+
     /// Requests of a client are looked at.
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant) {

@@ -286,6 +286,9 @@ impl Engine {
         session.paused = None;
         session.partial = Vec::new();
         session.closing = true;
+        if let Some(client) = session.redis.as_deref_mut() {
+            client.drop_long();
+        }
         self.charge_session(id);
     }
 

@@ -25,6 +25,8 @@ pub(in crate::engine) enum Turn {
     Alone,
     /// The request has to wait for a server's queue to drain.
     Stalled,
+    /// The request is long, and is made ready in portions: this was one of them.
+    Unready,
 }
 
 /// What became of a request.
@@ -36,6 +38,8 @@ pub(super) enum Outcome {
     Alone,
     /// See [`Turn::Stalled`].
     Stalled,
+    /// See [`Turn::Unready`].
+    Unready,
 }
 
 /// Arguments that room is kept for.
@@ -100,15 +104,13 @@ impl Engine {
         let mut spans = std::mem::take(spans);
         let parsed = request::parse(input, &mut client.progress, limits, &mut spans);
         let turn = match parsed {
+            Parsed::Complete { len } if len > memory::WEIGHED => {
+                self.long_turn(id, &input[..len], &mut spans, started, now)
+            }
+            Parsed::Long { len } => self.long_turn(id, &input[..len], &mut spans, started, now),
             Parsed::Complete { len } => {
                 let raw = &input[..len];
-                if len > memory::WEIGHED && !self.weigh(id, len, started, now) {
-                    Turn::Stalled
-                } else {
-                    let outcome = self.redis_request(id, raw, Args::new(raw, &spans), started, now);
-                    self.hoards.refuses = false;
-                    outcome.turn(len)
-                }
+                self.redis_request(id, raw, Args::new(raw, &spans), started, now).turn(len)
             }
             Parsed::Incomplete { need } => {
                 if input.first() == Some(&0x16) {
@@ -180,7 +182,14 @@ impl Engine {
         self.say_error(id, text);
     }
 
-    fn redis_request(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
+    pub(super) fn redis_request(
+        &mut self,
+        id: SessionId,
+        raw: &[u8],
+        args: Args<'_>,
+        started: Instant,
+        now: Instant,
+    ) -> Outcome {
         let Some(session) = self.session_ref(id) else { return Outcome::Done };
         let pool = session.pool;
         self.begin_request(outcome::Class::Other);
@@ -316,11 +325,12 @@ impl From<crate::engine::input::Outcome> for Outcome {
 }
 
 impl Outcome {
-    const fn turn(self, len: usize) -> Turn {
+    pub(super) const fn turn(self, len: usize) -> Turn {
         match self {
             Self::Done => Turn::Used(len),
             Self::Alone => Turn::Alone,
             Self::Stalled => Turn::Stalled,
+            Self::Unready => Turn::Unready,
         }
     }
 }

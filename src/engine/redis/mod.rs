@@ -25,6 +25,7 @@ mod keyed;
 mod loaded;
 mod local;
 mod local_client;
+mod long;
 pub(super) mod named;
 pub(super) mod pubsub;
 mod resubscribe;
@@ -54,6 +55,7 @@ pub(super) use input::{Recent, Turn};
 use inquiry::Asking;
 pub use inquiry::{Findings, Inquiry};
 pub(super) use loaded::Loaded;
+use long::Long;
 use pubsub::Subscriptions;
 pub(super) use script::Noted;
 pub use script::Scripts;
@@ -115,7 +117,10 @@ pub(crate) struct Client {
     /// What it wants to know of other clients, until all workers have looked.
     pub(crate) asking: Option<Box<Asking>>,
     pub(crate) replies: Replies,
+    /// How far the request that it sends has been looked at; where that is `long`, all of it.
     pub(crate) progress: Progress,
+    /// Its next request, when that is made ready in portions.
+    pub(crate) long: Option<Box<Long>>,
     pub(crate) swallow: Swallow,
     /// The request that is swallowed, if it is to be answered when its end has come.
     pub(crate) unread: Option<Box<Unread>>,
@@ -146,6 +151,7 @@ impl Client {
             asking: None,
             replies: Replies::On,
             progress: Progress::default(),
+            long: None,
             swallow: Swallow::default(),
             unread: None,
             queue: None,
@@ -178,12 +184,15 @@ impl Client {
         let arguments = self.progress.come as usize * ARGUMENT_COST;
         let asking = self.asking.as_ref().map_or(0, |asking| asking.footprint());
         let unread = self.unread.as_ref().map_or(0, |unread| unread.footprint());
-        self.queue.as_ref().map_or(0, |queue| queue.footprint()) + subscriptions + names + arguments + asking + unread
+        let long = self.long.as_ref().map_or(0, |long| long.reserved);
+        let queue = self.queue.as_ref().map_or(0, |queue| queue.footprint());
+        queue + subscriptions + names + arguments + asking + unread + long
     }
 
     /// Drops what it has set up that takes memory: the client is cut off.
     pub(crate) fn forget(&mut self) {
         (self.queue, self.subscriptions, self.asking, self.unread) = (None, None, None, None);
+        self.drop_long();
         (self.name, self.library) = Default::default();
     }
 }

@@ -6,8 +6,34 @@ use super::input::find;
 use crate::engine::keys::{Named, Replied};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, Class, Split};
+use crate::proto::resp::plan::{self, Class, Plan, Split};
 use crate::proto::resp::request::{self, Limits, Parsed, Progress};
+
+/// As [`each_key`], of a request that was taken apart by its keys: those among its first `most` arguments, an even number.
+/// `false` when it is another one.
+pub(in crate::engine) fn first_keys(
+    request: &[u8],
+    most: usize,
+    spans: &mut Vec<Span>,
+    visit: &mut dyn FnMut(Named<'_>),
+) -> bool {
+    spans.clear();
+    request::find_spans(request, 0, 1 + most, spans);
+    let args = Args::new(request, spans);
+    let split = match find(args) {
+        Ok((_, Plan { class: Class::Split(split), .. })) => Some(split),
+        _ => None,
+    };
+    if let Some(split) = split {
+        for place in (1..args.len()).step_by(split.stride()) {
+            let stored = if split == Split::Pairs { args.get(place + 1).len() } else { 0 };
+            let replied = if split == Split::Values { Replied::Next } else { Replied::Nothing };
+            visit(Named { key: args.get(place), stored, replied });
+        }
+    }
+    spans.clear();
+    split.is_some()
+}
 
 /// Shows every key of a request to `visit`; returns the name of the command. A transaction is several requests, and has
 /// the name of the first, `multi`.

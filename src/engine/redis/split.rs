@@ -8,7 +8,7 @@ use crate::engine::degrade::Asked;
 use crate::engine::link::{Link, LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
-use crate::engine::{Engine, turn};
+use crate::engine::{Engine, memory, turn};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
@@ -33,26 +33,26 @@ pub(in crate::engine) struct Piece {
 /// What belongs to one server of a request's keys.
 #[derive(Debug)]
 pub(in crate::engine) struct Share {
-    server: Option<ServerId>,
-    number: u16,
+    pub(super) server: Option<ServerId>,
+    pub(super) number: u16,
     /// Arguments of it.
-    words: usize,
+    pub(super) words: usize,
     /// Its first key and its last.
-    first: u32,
-    last: u32,
+    pub(super) first: u32,
+    pub(super) last: u32,
 }
 
 /// So many shares are looked through for the one of a server; where there are more, they are found by a table.
 const FEW_SHARES: usize = 16;
 
 impl Share {
-    fn piece(&self, request: Vec<u8>) -> Piece {
+    pub(super) fn piece(&self, request: Vec<u8>) -> Piece {
         let server = self.server.ok_or(Failure::Ejected);
         Piece { server, owner: self.server, request, replies: 1, link: None }
     }
 
     /// Appends the share as a request of its own; `chain` is for each key the next one of the same share.
-    fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, chain: &[u32]) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, chain: &[u32]) {
         encode::array(out, self.words + 1);
         args.push(0, out);
         let mut key = self.first as usize;
@@ -91,6 +91,11 @@ impl Engine {
         }
         if args.len() == 1 + stride {
             return self.send_keyed(id, call, args.get(1), now);
+        }
+        if call.raw.len() > memory::WEIGHED
+            && let Some(outcome) = self.split_long(id, call, split, now)
+        {
+            return outcome;
         }
         let (mut shares, mut order) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.order));
         let mut chain = std::mem::take(&mut self.chain);
@@ -147,21 +152,34 @@ impl Engine {
         for (key, share_of_key) in (0u32..).zip(order.iter_mut()) {
             let server = ring.route(args.get(place), 0);
             place += stride;
-            let known = if shares.len() <= FEW_SHARES {
-                shares.iter().position(|share| share.server == server)
-            } else {
-                self.look_up_share(pool, shares, &mut table, server)
-            };
-            let share = known.unwrap_or_else(|| {
-                let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
-                shares.push(Share { server, number, words: 0, first: key, last: key });
-                shares.len() - 1
-            });
-            let share = &mut shares[share];
+            let share = self.share_of(pool, server, shares, &mut table, key);
             share.words += stride;
             *share_of_key = share.number;
             chain[std::mem::replace(&mut share.last, key) as usize] = key;
         }
+    }
+
+    /// The share of a server, which may be one of none: a new one, beginning with a key, if it has none yet.
+    #[inline(always)]
+    pub(super) fn share_of<'s>(
+        &self,
+        pool: PoolId,
+        server: Option<ServerId>,
+        shares: &'s mut Vec<Share>,
+        table: &mut Vec<u32>,
+        key: u32,
+    ) -> &'s mut Share {
+        let known = if shares.len() <= FEW_SHARES {
+            shares.iter().position(|share| share.server == server)
+        } else {
+            self.look_up_share(pool, shares, table, server)
+        };
+        let share = known.unwrap_or_else(|| {
+            let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
+            shares.push(Share { server, number, words: 0, first: key, last: key });
+            shares.len() - 1
+        });
+        &mut shares[share]
     }
 
     /// The place of a server's share, by a table of all that are known: for each server, and for none, one more than it.
@@ -244,7 +262,7 @@ impl Engine {
 
     /// As [`Engine::gather`]; `write` appends the request of the piece of a number.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
-    fn gather_with(
+    pub(super) fn gather_with(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,

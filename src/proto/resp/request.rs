@@ -18,6 +18,9 @@ const STRANGER_LENGTH: i64 = 16 << 10;
 /// Longest bulk string that the protocol knows, in bytes (Redis's `proto-max-bulk-len`).
 const BULK_LIMIT: i64 = 512 << 20;
 
+/// Arguments above which a request that came in pieces is told as [`Parsed::Long`].
+const LONG: u32 = 8 << 10;
+
 /// How far a request has been looked at that has not come whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -48,6 +51,12 @@ pub enum Parsed {
     },
     /// A request of so many bytes; its arguments are the spans.
     Complete {
+        /// Bytes that it takes.
+        len: usize,
+    },
+    /// A request of so many bytes and of many arguments, which has come in pieces: they are to be looked for, with
+    /// [`find_spans`]. Of what `progress` has as whole it is said again and again.
+    Long {
         /// Bytes that it takes.
         len: usize,
     },
@@ -145,10 +154,48 @@ pub fn parse(input: &[u8], progress: &mut Progress, limits: Limits, spans: &mut 
     parsed.unwrap_or_else(Parsed::Broken)
 }
 
-/// Looks through a request whose arguments came in pieces once more, for all of them.
+/// Looks through a request whose arguments came in pieces once more, for all of them; unless they are so many that this is
+/// worth doing in portions.
 #[inline(never)]
-fn whole_array(input: &[u8], progress: &mut Progress, limits: Limits, spans: &mut Vec<Span>) -> Result<Parsed, String> {
+fn whole_array(
+    input: &[u8],
+    known: Progress,
+    whole: Progress,
+    progress: &mut Progress,
+    limits: Limits,
+    spans: &mut Vec<Span>,
+) -> Result<Parsed, String> {
+    if known.left == 0 || whole.come > LONG {
+        *progress = whole;
+        return Ok(Parsed::Long { len: whole.at });
+    }
     array(input, Progress::default(), progress, limits, spans)
+}
+
+/// Finds further arguments of a whole request, so many at most. Returns the byte behind the last of them, from where it goes
+/// on; 0 stands for the start.
+pub fn find_spans(request: &[u8], mut at: usize, most: usize, spans: &mut Vec<Span>) -> usize {
+    let number = |at: usize, mark: u8| {
+        let rest = &request[at..];
+        plain_header(rest, mark)
+            .or_else(|| header(rest, mark, "").ok().flatten().and_then(|(it, used)| Some((it?, used))))
+    };
+    if at == 0 {
+        let Some((count, used)) = number(0, b'*') else { return request.len() };
+        // None takes less than five bytes.
+        spans.reserve_exact(usize::try_from(count).unwrap_or(0).min(request.len() / 5));
+        at = used;
+    }
+    for _ in 0..most {
+        if at >= request.len() {
+            break;
+        }
+        let Some((len, used)) = number(at, b'$') else { return request.len() };
+        let (start, len) = (at + used, usize::try_from(len).unwrap_or(0));
+        spans.push(span(start, len));
+        at = start + len + 2;
+    }
+    at
 }
 
 #[inline(always)]
@@ -211,7 +258,11 @@ fn array(
         at = end;
         left -= 1;
     }
-    if keeps { Ok(Parsed::Complete { len: at }) } else { whole_array(input, progress, limits, spans) }
+    if keeps {
+        Ok(Parsed::Complete { len: at })
+    } else {
+        whole_array(input, known, progress_at(at, 0), progress, limits, spans)
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "requests of 4 GiB and more are refused before")]

@@ -6,6 +6,7 @@
 //! under valgrind for that.
 
 mod events;
+mod long;
 mod rig;
 mod turns;
 

@@ -55,6 +55,11 @@ impl Rig {
 
     /// Opens what is to be opened, and takes away what is to be written; returns how many bytes that was.
     pub(crate) fn turn(&mut self) -> usize {
+        self.turn_with(&mut |_, _| {})
+    }
+
+    /// As [`Rig::turn`]; shows what is written, and to whom.
+    pub(crate) fn turn_with(&mut self, show: &mut dyn FnMut(LinkId, &[u8])) -> usize {
         let mut taken = 0;
         loop {
             if let Some(effect) = self.engine.poll_effect() {
@@ -74,7 +79,9 @@ impl Rig {
                 }
             } else if let Some(link) = self.engine.poll_link() {
                 let epoch = self.links.get(&link).copied().unwrap_or_default();
-                let count = self.engine.link_output(link, epoch).len();
+                let output = self.engine.link_output(link, epoch);
+                let count = output.len();
+                show(link, output);
                 taken += count;
                 self.engine.link_wrote(link, epoch, count, self.now);
             } else if self.engine.poll_client().is_none() {

@@ -174,6 +174,11 @@ pub(crate) fn redis_request(data: &[u8]) {
     match &whole {
         resp::request::Parsed::Complete { len } => {
             assert!((1..=data.len()).contains(len) && !spans.is_empty());
+            let (mut at, mut again) = (0, Vec::new());
+            while at < *len {
+                at = resp::request::find_spans(&data[..*len], at, 3, &mut again);
+            }
+            assert_eq!((at, &again), (*len, &spans), "its arguments are found in portions too");
             let args = Args::new(&data[..*len], &spans);
             let words: Vec<_> = args.iter().collect();
             let mut again = Vec::new();
@@ -193,6 +198,7 @@ pub(crate) fn redis_request(data: &[u8]) {
                     .write(&mut Vec::new(), Version::Resp3);
             }
         }
+        resp::request::Parsed::Long { .. } => panic!("it has not come in pieces"),
         resp::request::Parsed::Inline { len, array } => {
             assert!((1..=data.len()).contains(len));
             assert!(resp::request::spans_of(array, &mut spans), "an inline command is no request");

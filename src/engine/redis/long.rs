@@ -1,0 +1,320 @@
+//! Requests for very many keys, or with very many bytes: made ready in portions, and then carried out as one.
+//!
+//! To find the arguments of a request, to find out which servers its keys belong to, and to write what each of them gets
+//! takes long where a request is large. So all that is done while the request still waits at the front of its client's
+//! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
+//! it from one that was looked at in one go, a little later.
+
+use std::cell::Cell;
+
+use super::Client;
+use super::gather::How;
+use super::input::{Call, Outcome, Turn};
+use super::split::Share;
+use crate::config::model::PoolId;
+use crate::engine::session::SessionId;
+use crate::engine::{Engine, memory, turn};
+use crate::proto::resp::args::{Args, Span};
+use crate::proto::resp::command::Flags;
+use crate::proto::resp::encode;
+use crate::proto::resp::plan::Split;
+use crate::proto::resp::request::{self, Progress};
+use crate::time::Instant;
+
+/// Arguments that are looked for, and bytes that are copied, between two looks at what the turn has cost.
+const SPANS: usize = 512;
+const COPIED_AT_ONCE: usize = 64 << 10;
+
+/// A long request at the front of a client's input, as far as it is ready.
+#[derive(Debug, Default)]
+pub(crate) struct Long {
+    /// Where its arguments lie, and the byte behind the last that was found.
+    spans: Vec<Span>,
+    found: usize,
+    /// There is memory for another copy of it, or it is refused for want of that.
+    weighed: bool,
+    refused: bool,
+    /// Bytes that are charged to its client for that copy.
+    pub(super) reserved: usize,
+    sorted: Option<Sorted>,
+}
+
+/// Which servers the keys of a request belong to, and what each of them gets.
+#[derive(Debug)]
+struct Sorted {
+    /// The ring that the servers are looked up in.
+    ring_version: u32,
+    shares: Vec<Share>,
+    /// As [`Engine::share_out`](super::split) has them.
+    order: Vec<u16>,
+    chain: Vec<u32>,
+    table: Vec<u32>,
+    /// Bytes of the keys of each share, and of what belongs to them.
+    sizes: Vec<usize>,
+    /// The next key that is looked up.
+    next: usize,
+    /// What the servers get, the last piece as far as it is written; and the last key in that.
+    pieces: Vec<Vec<u8>>,
+    written: Option<u32>,
+}
+
+impl Client {
+    /// Its next request does not come to be carried out.
+    pub(crate) fn drop_long(&mut self) {
+        if self.long.take().is_some() {
+            self.progress = Progress::default();
+        }
+    }
+}
+
+/// Where an argument ends, its line end included.
+fn end_of(args: Args<'_>, place: usize) -> usize {
+    args.spans().get(place).map_or(0, |span| span.start as usize + span.len as usize + 2)
+}
+
+impl Sorted {
+    fn new(ring_version: u32, keys: usize) -> Self {
+        Self {
+            ring_version,
+            shares: Vec::new(),
+            order: vec![0; keys],
+            chain: vec![0; keys],
+            table: Vec::new(),
+            sizes: Vec::new(),
+            next: 0,
+            pieces: Vec::new(),
+            written: None,
+        }
+    }
+
+    /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
+    fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut turn::Work) -> bool {
+        if self.shares.len() <= 1 {
+            return self.copy_on(call.raw, work);
+        }
+        let args = call.args;
+        while !work.is_over() {
+            let key = match self.written {
+                Some(key) => self.chain[key as usize],
+                None => {
+                    let Some(share) = self.shares.get(self.pieces.len()) else { return true };
+                    let size = self.sizes.get(self.pieces.len()).copied().unwrap_or(0);
+                    let mut piece = Vec::with_capacity(2 * encode::HEAD + args.get(0).len() + size);
+                    encode::array(&mut piece, share.words + 1);
+                    args.push(0, &mut piece);
+                    self.pieces.push(piece);
+                    share.first
+                }
+            };
+            let share = self.pieces.len() - 1;
+            let piece = &mut self.pieces[share];
+            let (place, before) = (1 + key as usize * stride, piece.len());
+            (place..place + stride).for_each(|place| args.push(place, piece));
+            work.cost += turn::ARGUMENT * stride + (piece.len() - before) / turn::COPIED;
+            self.written = (key != self.shares[share].last).then_some(key);
+        }
+        false
+    }
+
+    /// As [`Sorted::write_on`], of a request that goes to one server as it is.
+    fn copy_on(&mut self, raw: &[u8], work: &mut turn::Work) -> bool {
+        if self.pieces.is_empty() {
+            self.pieces.push(Vec::with_capacity(raw.len()));
+        }
+        let Some(piece) = self.pieces.last_mut() else { return true };
+        while piece.len() < raw.len() {
+            if work.is_over() {
+                return false;
+            }
+            let rest = &raw[piece.len()..];
+            let next = &rest[..rest.len().min(COPIED_AT_ONCE)];
+            piece.extend_from_slice(next);
+            work.cost += next.len() / turn::COPIED;
+        }
+        true
+    }
+}
+
+/// Appends what has been made ready to what goes to a server.
+fn hand_over(out: &mut Vec<u8>, piece: Vec<u8>) {
+    if out.is_empty() {
+        *out = piece;
+    } else {
+        memory::grow(out, &piece);
+    }
+}
+
+impl Engine {
+    /// Carries out a large request that stands whole at the front of a client's input, or makes it a little more ready.
+    /// `spans` are its arguments, if they have been found.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn long_turn(
+        &mut self,
+        id: SessionId,
+        raw: &[u8],
+        spans: &mut Vec<Span>,
+        started: Instant,
+        now: Instant,
+    ) -> Turn {
+        let Some(client) = self.redis(id) else { return Turn::Used(raw.len()) };
+        let mut long = client.long.take().unwrap_or_default();
+        client.progress = Progress::default();
+        if !spans.is_empty() {
+            (long.spans, long.found) = (std::mem::take(spans), raw.len());
+        }
+        while long.found < raw.len() && !self.work.is_over() {
+            let before = long.spans.len();
+            long.found = request::find_spans(raw, long.found, SPANS, &mut long.spans);
+            self.work.cost += (long.spans.len() - before) * turn::ARGUMENT;
+        }
+        if long.found < raw.len() {
+            self.keep_long(id, raw, long);
+            return Turn::Unready;
+        }
+        if !long.weighed {
+            if !self.weigh(id, raw.len(), started, now) {
+                self.keep_long(id, raw, long);
+                return Turn::Stalled;
+            }
+            (long.weighed, long.refused) = (true, self.hoards.refuses);
+        }
+        self.hoards.refuses = long.refused;
+        let spans = std::mem::take(&mut long.spans);
+        if let Some(client) = self.redis(id) {
+            client.long = Some(long);
+        }
+        let outcome = self.redis_request(id, raw, Args::new(raw, &spans), started, now);
+        self.hoards.refuses = false;
+        let long = self.redis(id).and_then(|client| client.long.take());
+        if outcome != Outcome::Done
+            && let Some(long) = long
+        {
+            // What will not be made ready is weighed again: others may have taken the memory meanwhile.
+            let weighed = long.sorted.is_some();
+            self.keep_long(id, raw, Box::new(Long { spans, weighed, ..*long }));
+        }
+        outcome.turn(raw.len())
+    }
+
+    /// Keeps what is ready of a long request.
+    fn keep_long(&mut self, id: SessionId, raw: &[u8], long: Box<Long>) {
+        let come = u32::try_from(long.spans.capacity()).unwrap_or(u32::MAX);
+        if let Some(client) = self.redis(id) {
+            client.long = Some(long);
+            client.progress = Progress { at: raw.len(), left: 0, come };
+        }
+    }
+
+    /// As [`Engine::split`], of a long request: makes it more ready first. `None` when it is no such request.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn split_long(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> Option<Outcome> {
+        let mut long = self.redis(id)?.long.take()?;
+        let pool = self.session_ref(id)?.pool;
+        let (ring_version, stride) = (self.pools[pool.index()].ring_version, split.stride());
+        let keys = call.args.len().saturating_sub(1) / stride;
+        let sorted = long.sorted.take().filter(|sorted| sorted.ring_version == ring_version);
+        let mut sorted = sorted.unwrap_or_else(|| Sorted::new(ring_version, keys));
+        let is_ready = self.sort_on(pool, call.args, stride, &mut sorted)
+            && (long.refused || sorted.write_on(call, stride, &mut self.work));
+        let outcome = if is_ready {
+            let reserved = std::mem::take(&mut long.reserved);
+            self.unreserve(id, reserved);
+            self.send_sorted(id, call, split, &mut sorted, now)
+        } else {
+            Outcome::Unready
+        };
+        if outcome != Outcome::Done {
+            if !long.refused {
+                long.reserved = call.raw.len();
+            }
+            long.sorted = Some(sorted);
+            if let Some(client) = self.redis(id) {
+                client.long = Some(long);
+            }
+        }
+        Some(outcome)
+    }
+
+    /// What was charged to a client for a copy of its request is about to be charged to the servers' connections.
+    fn unreserve(&mut self, id: SessionId, reserved: usize) {
+        if let Some(session) = self.session(id) {
+            let reserved = reserved.min(session.charged);
+            session.charged -= reserved;
+            self.memory -= reserved;
+        }
+    }
+
+    /// Goes on with finding out which servers keys belong to; `false` when some are left, as the turn is over.
+    fn sort_on(&mut self, pool: PoolId, args: Args<'_>, stride: usize, sorted: &mut Sorted) -> bool {
+        let Sorted { shares, order, chain, table, sizes, next, .. } = sorted;
+        while *next < order.len() {
+            if self.work.is_over() {
+                return false;
+            }
+            let place = 1 + *next * stride;
+            let key = args.get(place);
+            self.work.cost += turn::KEY / 2 + key.len() / turn::HASHED;
+            let server = self.pools[pool.index()].ring.route(key, 0);
+            let number = u32::try_from(*next).unwrap_or(u32::MAX);
+            let share = self.share_of(pool, server, shares, table, number);
+            share.words += stride;
+            order[*next] = share.number;
+            chain[std::mem::replace(&mut share.last, number) as usize] = number;
+            let size = end_of(args, place + stride - 1) - end_of(args, place - 1);
+            let place = usize::from(share.number);
+            sizes.resize(sizes.len().max(place + 1), 0);
+            sizes[place] += size;
+            *next += 1;
+        }
+        true
+    }
+
+    /// Sends a request that is ready.
+    fn send_sorted(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        split: Split,
+        sorted: &mut Sorted,
+        now: Instant,
+    ) -> Outcome {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Outcome::Done };
+        let (mut asked, marks) = self.asked(id, call);
+        let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.drain(..).map(Cell::new).collect();
+        let take = |piece: usize| ready.get(piece).map(Cell::take).unwrap_or_default();
+        let outcome = if sorted.shares.len() <= 1 {
+            asked.key = call.args.get(1);
+            let write = |out: &mut Vec<u8>, _| match take(0) {
+                piece if piece.is_empty() => memory::grow(out, call.raw),
+                piece => hand_over(out, piece),
+            };
+            self.send_one(id, asked, marks, asked.key, now, write).into()
+        } else {
+            let reads = call.command.flags.has(Flags::READONLY);
+            let servers = sorted.shares.iter().filter_map(|share| share.server);
+            if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
+                Outcome::Stalled
+            } else {
+                let how = match split {
+                    Split::Values => How::Pick(std::mem::take(&mut sorted.order)),
+                    Split::Pairs => How::Word,
+                    Split::Count => How::Sum,
+                };
+                let pieces: Vec<_> = sorted.shares.iter().map(|share| share.piece(Vec::new())).collect();
+                self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| match take(piece) {
+                    ready if ready.is_empty() => {
+                        sorted.shares[piece].write(out, call.args, split.stride(), &sorted.chain);
+                    }
+                    ready => hand_over(out, ready),
+                });
+                Outcome::Done
+            }
+        };
+        if outcome == Outcome::Stalled {
+            sorted.pieces = ready.into_iter().map(Cell::into_inner).collect();
+        }
+        outcome
+    }
+}
