@@ -287,16 +287,14 @@ impl Engine {
         })
     }
 
-    /// Makes room for a message to a client that cannot be held back: of those who hold more than it does, the largest that
-    /// listens goes, and where it holds little itself, the largest of all. `false` when the client itself has to go.
+    /// Makes room for a message to a client that cannot be held back: whoever holds most goes, or of the listeners alone
+    /// where this one holds much itself. `false` when the client itself has to go.
     #[cold]
     pub(super) fn make_room_for_message(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
         while !self.has_memory(held, more) {
             let holds_little = held <= self.hoards.fair;
-            let larger = |(_, charged): &(SessionId, usize)| *charged > held;
-            let listener = self.largest(|session| session.listens).filter(larger);
-            let victim = listener.or_else(|| self.largest(|_| holds_little).filter(larger));
-            let Some((victim, _)) = victim else {
+            let largest = self.largest(|session| holds_little || session.listens);
+            let Some((victim, _)) = largest.filter(|(_, charged)| *charged > held) else {
                 self.cut_off_client(owner);
                 return false;
             };
