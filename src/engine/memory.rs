@@ -425,6 +425,7 @@ impl Engine {
         if self.make_memory(held, len)
             || (len <= self.hoards.margin && (is_favoured || self.memory <= self.hoards.common))
         {
+            self.note_large(id, len, started);
             return true;
         }
         let Some(session) = self.session(id) else { return true };

@@ -55,6 +55,7 @@ pub mod session;
 mod slow;
 mod stall;
 mod stranger;
+mod taking;
 mod timers;
 mod turn;
 mod values;

@@ -17,16 +17,25 @@ impl Engine {
             session.rest(); // the next response can wait for a buffer
         }
         let pool = session.pool;
+        let mut is_set = false;
         while let Some(session) = self.session(id)
             && let Some(slot) = session.slots.front()
         {
-            let (started, number) = (slot.started, session.base);
+            let (started, number, is_large) = (slot.started, session.base, session.large.is_some());
             if self.deadline(pool, started) > now {
+                break;
+            }
+            if is_large && let Some(later) = self.time_of_large(id, now) {
+                self.timers.set(later, Timer::Session(id));
+                is_set = true;
                 break;
             }
             self.expire(id, number, pool, now);
         }
-        self.arm_session(id);
+        match self.session(id).filter(|_| is_set) {
+            Some(session) => session.timed = true,
+            None => self.arm_session(id),
+        }
         if let Some(session) = self.session(id)
             && session.stalled
             && let Some(since) = session.paused
@@ -125,7 +134,10 @@ impl Engine {
             }
             LinkState::Up if !waits => self.settle_probe(id, now),
             LinkState::Up => {
-                let first = self.deadline(pool, silent_since);
+                let mut first = self.deadline(pool, silent_since);
+                if first <= now {
+                    first = first.max(self.busy_until(id).unwrap_or(first));
+                }
                 let Some(timeout) = self.timeout(pool) else { return };
                 let last = first + timeout;
                 let is_probe = self.links[id.index()].purpose == Purpose::Probe;

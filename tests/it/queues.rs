@@ -1,5 +1,7 @@
 //! Large messages on their way to a server, and those who have something for the same server meanwhile.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -155,6 +157,67 @@ fn pipelined_large_sets_of_redis_clients_are_all_carried_out() {
         }
     });
     nobody_is_refused(&proxy, &asks, vec![pipelined, split]);
+}
+
+/// A memcached that takes a MB of a value in 45 ms, and stops before the last ones if it `stops`.
+fn slow_taker(stops: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || take_slowly(&stream, stops));
+        }
+    });
+    address
+}
+
+fn take_slowly(stream: &TcpStream, stops: bool) -> Option<()> {
+    let mut input = BufReader::new(stream);
+    let mut line = String::new();
+    while input.read_line(&mut line).ok()? > 0 {
+        let mut output = stream;
+        let answer = match line.split_whitespace().next() {
+            Some("set") => {
+                let length: usize = line.split_whitespace().nth(4)?.parse().ok()?;
+                let mut left = length + 2;
+                let mut chunk = vec![0; MB];
+                while left > 0 {
+                    let count = left.min(MB);
+                    input.read_exact(&mut chunk[..count]).ok()?;
+                    left -= count;
+                    std::thread::sleep(Duration::from_millis(if stops && left < 12 * MB { 5000 } else { 45 }));
+                }
+                "STORED\r\n"
+            }
+            Some("get") => "END\r\n",
+            _ => "VERSION 1\r\n",
+        };
+        output.write_all(answer.as_bytes()).ok()?;
+        line.clear();
+    }
+    Some(())
+}
+
+#[test]
+fn a_large_value_has_not_failed_while_its_server_takes_it() {
+    let proxy = Proxy::start(&[slow_taker(false)], &["timeout: 300"]);
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    client.send([&set("large", &"v".repeat(28 * MB), false)[..], b"get behind\r\n"].concat());
+    assert_eq!(client.line(), "STORED");
+    assert_eq!(client.line(), "END");
+    assert!(begun.elapsed() > Duration::from_millis(400), "the test is about what takes longer than `timeout`");
+    assert_eq!(proxy.statistics()["pool"]["degraded_timeout"].as_u64().unwrap_or(0), 0);
+}
+
+#[test]
+fn a_large_value_has_failed_when_its_server_takes_no_more_of_it() {
+    let proxy = Proxy::start(&[slow_taker(true)], &["timeout: 300", "auto_eject_hosts: false"]);
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    client.send(set("large", &"v".repeat(28 * MB), false));
+    assert_eq!(client.line(), "NOT_STORED");
+    assert!(begun.elapsed() < Duration::from_secs(4), "answered after {:?}", begun.elapsed());
 }
 
 /// A server that is stopped in the middle of a large message: what waits for it is answered in time, and what was deleted
