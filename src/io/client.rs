@@ -245,7 +245,7 @@ impl Worker {
     }
 
     fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
-        let Self { engine, clients, scratch, poller, .. } = self;
+        let Self { engine, clients, scratch, poller, slack, .. } = self;
         let Some(Client { stream, had_turn, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
         let mut budget = READ_BUDGET;
         loop {
@@ -294,6 +294,7 @@ impl Worker {
                     budget = budget.saturating_sub(count);
                     if is_large {
                         engine.client_filled(id, now);
+                        slack.heed(engine.memory());
                     } else {
                         engine.client_data(id, &scratch[..count], now);
                     }

@@ -12,8 +12,8 @@ use tracing::warn;
 
 use crate::config::model::Config;
 
-/// Descriptors of a worker: its epoll set, its timer, its waker.
-const OF_WORKER: usize = 3;
+/// Descriptors of a worker: its epoll set, its timer, its waker, what tells the memory of the process.
+const OF_WORKER: usize = 4;
 
 /// Descriptors of the threads that wait for others (the connector's, the admin port's, that of signals).
 const OF_RUNTIMES: usize = 16;

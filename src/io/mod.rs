@@ -20,6 +20,7 @@ pub mod proxy;
 pub(crate) mod readers;
 mod server;
 pub mod signal;
+mod slack;
 mod socket_file;
 mod state;
 mod stats;
@@ -30,3 +31,4 @@ mod worker;
 
 pub use operator::Operator;
 pub use proxy::{Observed, Proxy, StartError};
+pub use slack::give_back_with;

@@ -68,7 +68,7 @@ impl Worker {
     /// Reads what a server has to say.
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, clients, scratch, pace, again, .. } = self;
+        let Self { engine, links, clients, scratch, pace, again, slack, .. } = self;
         let Some((epoch, stream)) = links.get(link) else { return };
         let mut budget = READ_BUDGET;
         // When the engine has given it up, it will not listen.
@@ -93,6 +93,7 @@ impl Worker {
                     budget = budget.saturating_sub(count);
                     if is_large {
                         engine.link_filled(link, epoch, count, now, clients);
+                        slack.heed(engine.memory());
                     } else {
                         engine.link_data(link, epoch, &scratch[..count], now, clients);
                     }

@@ -22,6 +22,7 @@ use super::links::{Links, Pace, seat_of};
 use super::listener::{Accepted, Acceptor};
 use super::poller::{self, Announced, Poller, Token};
 use super::post::{Handle, Message, Post};
+use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
 use crate::config::model::Config;
@@ -69,6 +70,7 @@ pub(crate) struct Worker {
     pub(crate) links: Links,
     pub(crate) pace: Pace,
     pub(crate) poller: Poller,
+    pub(crate) slack: Slack,
     /// Connections that were left with something to read.
     pub(crate) again: Vec<Token>,
     /// Links with something to write.
@@ -109,6 +111,7 @@ impl Worker {
             links: Links::default(),
             pace: Pace::default(),
             poller,
+            slack: Slack::new(config.settings.memory_limit, others.len() + 1),
             again: Vec::new(),
             unwritten: Vec::new(),
             alarm,
@@ -165,6 +168,7 @@ impl Worker {
             }
             self.heed_alarm(announced.are_full());
             self.write_out();
+            self.slack.heed(self.engine.memory());
             self.set_alarm().context("cannot set timers")?;
             #[cfg(test)]
             if let Some(error) = self.broken.take() {

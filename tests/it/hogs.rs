@@ -173,6 +173,31 @@ fn subscribers_that_do_not_read_are_cut_off_and_nobody_else_notices() {
 }
 
 #[test]
+fn large_messages_to_many_that_are_cut_off_leave_nothing_behind() {
+    let stage = Stage::new(64);
+    let mut innocent = Innocent::new(&stage);
+    let mut subscribers: Vec<_> = (0..200).map(|_| stage.redis_client()).collect();
+    for subscriber in &mut subscribers {
+        subscriber.send("SUBSCRIBE news\r\n");
+        subscriber.read_through(b":1\r\n");
+    }
+    let mut publisher = stage.redis.client();
+    let message = "p".repeat(100_000);
+    let publication = format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n{message}\r\n", message.len());
+    for round in 0..200 {
+        publisher.send(&publication);
+        if publisher.line() == ":0" {
+            break; // nobody is left
+        }
+        if round % 10 == 0 {
+            innocent.is_served();
+        }
+    }
+    stage.within_limit("200 subscribers that do not read messages of 100 KB");
+    assert!(stage.cut_off() > 100, "{} cut off", stage.cut_off());
+}
+
+#[test]
 fn requests_without_an_end_are_not_kept_without_a_limit() {
     type Block = &'static [u8];
     let cases: [(&str, bool, Block, Block); 5] = [
@@ -292,6 +317,25 @@ fn large_values_one_after_the_other_leave_nothing_behind() {
         assert!(client.read(value.len() + 2).starts_with(value.as_bytes()));
     }
     stage.within_limit("one client with values of 20 to 50 MB");
+}
+
+#[test]
+fn large_values_leave_nothing_behind_at_a_small_limit() {
+    let stage = Stage::new(64);
+    let mut client = stage.redis_client();
+    for megabytes in [25, 45] {
+        let value = "v".repeat(megabytes << 20);
+        client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nl\r\n${}\r\n", value.len()));
+        client.send(&value);
+        // Another copy of the larger one does not fit.
+        let told = client.ask("\r\n");
+        assert!(told == "+OK" || (told == "$-1" && megabytes > 25), "{told} for {megabytes} MB");
+        if told == "+OK" {
+            assert_eq!(client.ask("GET l\r\n"), format!("${}", value.len()));
+            assert!(client.read(value.len() + 2).starts_with(value.as_bytes()));
+        }
+    }
+    stage.within_limit("one client with values of 25 and 45 MB");
 }
 
 #[test]
