@@ -67,6 +67,14 @@ pub(super) fn enlarge(message: &mut Vec<u8>, more: usize) {
     }
 }
 
+/// What one message may take.
+#[derive(Debug, Clone, Copy)]
+struct Space {
+    at_rest: usize,
+    /// While it is moved to a larger place, and both are there.
+    moving: usize,
+}
+
 /// Buffers that large values have been in, for the next ones: their pages are there.
 #[derive(Debug)]
 pub(super) struct Stock {
@@ -120,11 +128,15 @@ impl Stock {
     }
 
     /// Makes room behind the beginning of a message of which so much is missing, and not much more. Room grows with what
-    /// has come, not with what was announced.
-    fn make_room(&mut self, message: &mut Vec<u8>, missing: usize) {
+    /// has come, not with what was announced, unless there would be no room to move it once more.
+    fn make_room(&mut self, message: &mut Vec<u8>, missing: usize, space: Space) {
         let wanted = missing + BEHIND;
         if message.capacity() - message.len() < missing.min(LARGE) {
-            let grown = wanted.min(message.len().max(LARGE));
+            let mut grown = wanted.min(message.len().max(LARGE));
+            let whole = message.len() + wanted;
+            if whole <= space.at_rest && message.len() + grown + whole > space.moving {
+                grown = wanted;
+            }
             match self.take(message.len() + wanted, message.len() + grown) {
                 Some(mut larger) => {
                     larger.extend_from_slice(message);
@@ -183,9 +195,10 @@ impl Engine {
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
+        let space = self.space(self.session_ref(id).map_or(0, |session| session.partial.capacity()));
         self.with_stock(|stock, engine| {
             if let Some(session) = engine.session(id) {
-                stock.make_room(&mut session.partial, missing);
+                stock.make_room(&mut session.partial, missing, space);
             }
         });
         self.charge_session(id);
@@ -303,7 +316,8 @@ impl Engine {
             let (len, most) = (link.partial.len(), self.reply_room(link).saturating_sub(BEHIND));
             missing = missing.max(memory::growth(len, 0, most).min(most.saturating_sub(len)));
         }
-        self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing));
+        let space = self.space(self.links[id.index()].partial.capacity());
+        self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing, space));
         self.charge_link(id);
         Room::Here(&mut self.links[id.index()].partial)
     }
@@ -398,6 +412,13 @@ impl Engine {
         self.with_stock(|stock, _| stock.put(buffer));
     }
 
+    /// What a message may take that takes `held` bytes now.
+    fn space(&self, held: usize) -> Space {
+        let (at_rest, moving) = self.hoards.room_for_one();
+        let others = self.memory.saturating_sub(held);
+        Space { at_rest: at_rest.saturating_sub(others), moving: moving.saturating_sub(others) }
+    }
+
     fn with_stock<T>(&mut self, change: impl FnOnce(&mut Stock, &mut Self) -> T) -> T {
         let mut stock = std::mem::replace(&mut self.stock, Stock::new(0));
         let before = stock.bytes();
@@ -412,13 +433,33 @@ impl Engine {
 mod tests {
     use super::*;
 
+    const PLENTY: Space = Space { at_rest: usize::MAX, moving: usize::MAX };
+
+    #[test]
+    fn a_message_is_moved_while_there_is_room_for_both_places() {
+        let limit = 64 << 20;
+        let (at_rest, moving) = memory::Hoards::new(limit).room_for_one();
+        for megabytes in [20, 30, 45, 59] {
+            let (mut stock, mut message, whole) = (Stock::new(limit), vec![0; 100], megabytes << 20);
+            while message.len() < whole {
+                let (before, sent) = (message.capacity(), message.len());
+                stock.make_room(&mut message, whole - sent, Space { at_rest, moving });
+                let now = message.capacity();
+                let both = if now == before { now } else { now + before };
+                assert!(both <= limit + (8 << 20), "{before} and {now} bytes at once for {whole}");
+                assert!(now <= 8 * sent.max(LARGE), "{now} bytes where {sent} have come of {whole}");
+                message.resize(now.min(whole), 0);
+            }
+        }
+    }
+
     #[test]
     fn room_grows_with_what_has_come() {
         let mut stock = Stock::new(512 << 20);
         let mut message = vec![0; 100];
         while message.len() < 3 << 20 {
             let missing = (60 << 20) - message.len();
-            stock.make_room(&mut message, missing);
+            stock.make_room(&mut message, missing, PLENTY);
             let room = message.capacity() - message.len();
             assert!(room > 0 && room <= message.len().max(LARGE));
             message.resize(message.len() + room.min(70_000), 0);
@@ -434,7 +475,7 @@ mod tests {
         }
         assert_eq!(stock.bytes(), 4 << 20, "the small one had to go");
         let mut message = b"VALUE key 0 900000\r\n".to_vec();
-        stock.make_room(&mut message, 900_000);
+        stock.make_room(&mut message, 900_000, PLENTY);
         assert_eq!((message.capacity(), &message[..]), (20 + 900_000 + BEHIND, &b"VALUE key 0 900000\r\n"[..]));
         assert_eq!(stock.bytes(), 3 << 20);
         assert_eq!(Stock::new(1 << 20).limit, 64 << 10, "a worker with little memory keeps little");

@@ -115,6 +115,11 @@ impl Hoards {
             refuses: false,
         }
     }
+
+    /// What one message may take where nobody else holds anything, and what while it is moved to a larger place.
+    pub(super) const fn room_for_one(&self) -> (usize, usize) {
+        (self.most_input, self.most_input + self.most_input / 15 + self.margin)
+    }
 }
 
 /// Appends bytes to what is kept of a message. A large one grows by a part of what it is, not to twice of it: for a moment
@@ -282,7 +287,7 @@ impl Engine {
     fn overdue(&self, now: Instant) -> Option<(SessionId, usize)> {
         self.largest(|session| {
             let patience =
-                if session.partial.len() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
+                if session.partial.capacity() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
             session.hoard.is_some_and(|hoard| now - hoard.since >= patience)
         })
     }
