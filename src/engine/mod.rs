@@ -401,6 +401,9 @@ impl Engine {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.refresh(now);
+        if self.kept != self.board.kept() {
+            self.charge_kept(); // it grows when servers fail, and that sets timers
+        }
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Session(id) => self.session_timer(id, now),
@@ -454,7 +457,6 @@ impl Engine {
     fn settle(&mut self, now: Instant) {
         self.now = now;
         let is_settled = self.version == self.board.version()
-            && self.kept == self.board.kept()
             && self.resumable.is_empty()
             && self.memory <= self.hoards.common
             && self.limit_hit.get_mut().is_none();

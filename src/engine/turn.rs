@@ -6,6 +6,7 @@
 
 use super::Engine;
 use super::chores::Chore;
+use super::link::Ticket;
 use super::session::SessionId;
 use crate::time::Instant;
 
@@ -26,12 +27,18 @@ pub(super) const HASHED: usize = 10;
 pub(super) const COPIED: usize = 32;
 
 /// What the turn at hand has cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Work {
     /// Whose turn it is, and when it has begun. In one moment nobody has two.
-    of: Option<SessionId>,
+    of: SessionId,
     since: Instant,
     pub(super) cost: usize,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { of: SessionId { index: Ticket::NOBODY, generation: 0 }, since: Instant::NEVER, cost: 0 }
+    }
 }
 
 impl Work {
@@ -43,8 +50,8 @@ impl Work {
     /// Requests of a client are looked at.
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant) {
-        if self.of != Some(id) || self.since != now {
-            *self = Self { of: Some(id), since: now, cost: 0 };
+        if self.since != now || self.of != id {
+            *self = Self { of: id, since: now, cost: 0 };
         }
     }
 }
