@@ -245,9 +245,9 @@ impl Worker {
     }
 
     fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
-        let Self { engine, clients, scratch, poller, slack, .. } = self;
+        let Self { engine, clients, scratch, poller, slack, most_read, .. } = self;
         let Some(Client { stream, had_turn, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
-        let mut budget = READ_BUDGET;
+        let mut budget = READ_BUDGET.min(*most_read);
         loop {
             loop {
                 let output = engine.client_output(id);

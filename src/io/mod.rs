@@ -27,6 +27,7 @@ mod stats;
 mod stream;
 pub(crate) mod supervise;
 mod tell;
+mod turn;
 mod worker;
 
 pub use operator::Operator;

@@ -13,9 +13,6 @@ use crate::engine::link::LinkId;
 use crate::failure::Failure;
 use crate::time::Instant;
 
-/// Bytes read of a server in one turn, after which other connections get theirs.
-const READ_BUDGET: usize = 512 << 10;
-
 impl Worker {
     /// An attempt to connect has come to its end.
     pub(crate) fn connected(&mut self, link: LinkId, epoch: u32, outcome: Result<OwnedFd, Failure>) {
@@ -68,9 +65,9 @@ impl Worker {
     /// Reads what a server has to say.
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, clients, scratch, pace, again, slack, .. } = self;
+        let Self { engine, links, clients, scratch, pace, again, slack, most_read, .. } = self;
         let Some((epoch, stream)) = links.get(link) else { return };
-        let mut budget = READ_BUDGET;
+        let mut budget = *most_read;
         // When the engine has given it up, it will not listen.
         while stream.is_readable() && engine.link_is_current(link, epoch) {
             if budget == 0 {

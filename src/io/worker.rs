@@ -25,6 +25,7 @@ use super::post::{Handle, Message, Post};
 use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
+use super::turn::share;
 use crate::config::model::Config;
 use crate::engine::link::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
@@ -73,6 +74,10 @@ pub(crate) struct Worker {
     pub(crate) slack: Slack,
     /// Connections that were left with something to read.
     pub(crate) again: Vec<Token>,
+    /// How many there were when this turn of the loop began.
+    left_over: usize,
+    /// Bytes that are read of one connection in this turn.
+    pub(crate) most_read: usize,
     /// Links with something to write.
     unwritten: Vec<LinkId>,
     alarm: Alarm,
@@ -113,6 +118,8 @@ impl Worker {
             poller,
             slack: Slack::new(config.settings.memory_limit, others.len() + 1),
             again: Vec::new(),
+            left_over: 0,
+            most_read: share(1),
             unwritten: Vec::new(),
             alarm,
             is_alarmed: false,
@@ -151,6 +158,7 @@ impl Worker {
             if may_sleep {
                 poller::rest(crowd);
             }
+            self.left_over = again.len();
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
             for token in again.drain(..) {
                 self.resume(token);
@@ -183,6 +191,7 @@ impl Worker {
     #[inline]
     fn take_announced(&mut self, announced: &mut poller::Events, may_sleep: bool) -> std::io::Result<usize> {
         let count = self.poller.wait(announced, may_sleep)?;
+        self.most_read = share(count + self.left_over);
         for (token, what) in announced.iter() {
             self.take(token, what);
         }
