@@ -166,8 +166,8 @@ fn what_a_silent_server_was_not_told_it_is_told_when_it_speaks_again() {
     assert_eq!(other.ask("set d 0 0 1\r\nx\r\n"), "NOT_STORED");
     stage.servers[0].answer("END\r\nSTAT pid 7\r\nSTAT uptime 100\r\nEND\r\n");
     assert_eq!(stage.client.line(), "END");
-    stage.servers[0].receive("md Yw== b\r\ndelete b\r\ndelete d\r\n");
-    stage.servers[0].answer("HD\r\nDELETED\r\nNOT_FOUND\r\n");
+    stage.servers[0].receive("delete b\r\nmd Yw== b\r\ndelete d\r\n");
+    stage.servers[0].answer("DELETED\r\nHD\r\nNOT_FOUND\r\n");
     // And a flush is remembered whatever the policy of rejoining.
     stage.client.send("get a\r\n");
     stage.servers[0].receive("get a\r\n");
