@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Does the simulation find bugs? Each patch beside this script plants one in a copy of the tree; the simulation must fail
 # on every copy: that of memcached pools or that of Redis pools, both are run. By hand: it builds the tests once for each
-# patch. `SOFTMISS_SIM_SEEDS` sets how many seeds are tried.
+# patch. Names of patches, without `.patch`, are those to plant; without names all are. `SOFTMISS_SIM_SEEDS` sets how many
+# seeds are tried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -27,8 +28,11 @@ if ! simulate; then
     exit 2
 fi
 missed=0
-for patch in "$here"/*.patch; do
-    name=$(basename "$patch" .patch)
+if [ $# -eq 0 ]; then
+    for patch in "$here"/*.patch; do set -- "$@" "$(basename "$patch" .patch)"; done
+fi
+for name in "$@"; do
+    patch=$here/$name.patch
     patch --quiet -d "$copy" -p1 <"$patch"
     if ! (cd "$copy" && cargo test --quiet --test it --no-run >"$copy/output" 2>&1); then
         cat "$copy/output"
