@@ -12,7 +12,7 @@ use super::memory::{self, Hoard};
 use super::merge::Merge;
 use super::output::Output;
 use super::redis::{Client, Flavor, InPlace};
-use super::taking::Taken;
+use super::taking::Large;
 use crate::config::model::{PoolId, ServerId};
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::Verb;
@@ -160,8 +160,8 @@ pub(crate) struct Session {
     pub(crate) paused: Option<Instant>,
     /// What is left of its input waits for its next turn.
     pub(crate) had_turn: bool,
-    /// The last large request, while it has more time than others.
-    pub(crate) large: Option<Taken>,
+    /// Its large requests, which have more time than others.
+    pub(crate) large: Option<Box<Large>>,
     /// The client sends no more.
     pub(crate) ended: bool,
     /// The connection is to be closed once the output is written.

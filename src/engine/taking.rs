@@ -1,78 +1,97 @@
 //! The time of large requests: one that its server is still taking has not failed.
 //!
-//! The bytes of a large value may take longer than `timeout` by themselves, on a slow network or a busy machine. So a
-//! request has one `timeout` for each [`PORTION`] of it, and while the server takes its bytes, one from the last of them.
-//! (What the server's kernel takes for it, tens of megabytes, says nothing of the server: hence the time by size.) What
-//! the client has asked behind it has that time as well; others do not.
+//! The bytes of a large value may take longer than `timeout` by themselves, on a slow network or a busy machine, and what
+//! the server's kernel takes for it, tens of megabytes, says nothing of the server. So a request has another `timeout` for
+//! each [`PORTION`] of it and of the large ones that its client waits for in front of it. What the client has asked behind
+//! it has that time as well; other clients' requests do not.
+
+use std::collections::VecDeque;
 
 use super::Engine;
-use super::link::{Link, LinkId, LinkState};
-use super::session::SessionId;
+use super::link::LinkId;
+use super::session::{Session, SessionId};
 use crate::time::Instant;
 
-/// Bytes of a request for which it has another `timeout`.
+/// Bytes for which a request has another `timeout`.
 const PORTION: usize = 4 << 20;
 
-/// A large request of a client.
+/// The large requests that a client waits for, and perhaps some that have been answered.
+#[derive(Debug, Default)]
+pub(crate) struct Large {
+    requests: VecDeque<Taken>,
+    /// Until when what came behind one that has been answered may take.
+    until: Option<Instant>,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Taken {
+struct Taken {
     /// Its number.
     number: u32,
-    /// How long it and what came behind it may take, as far as is known.
-    until: Instant,
+    /// Its bytes.
+    len: usize,
+    /// With those of the large ones in front of it.
+    all: usize,
+}
+
+impl Taken {
+    fn portions(&self) -> u32 {
+        u32::try_from(1 + self.all / PORTION).unwrap_or(u32::MAX)
+    }
+}
+
+impl Session {
+    /// Its next request is one of so many bytes.
+    #[cold]
+    fn note_large(&mut self, len: usize) {
+        let (base, waiting) = (self.base, self.slots.len());
+        let large = self.large.get_or_insert_default();
+        // What has been answered, and what was to be carried out before and has had to wait.
+        large.requests.retain(|taken| (taken.number.wrapping_sub(base) as usize) < waiting);
+        let all = len + large.requests.iter().map(|taken| taken.len).sum::<usize>();
+        let number = base.wrapping_add(u32::try_from(waiting).unwrap_or(u32::MAX));
+        large.requests.push_back(Taken { number, len, all });
+    }
+
+    /// One of its large requests, if that is one.
+    fn large_one(&self, number: u32) -> Option<Taken> {
+        self.large.as_ref()?.requests.iter().find(|taken| taken.number == number).copied()
+    }
 }
 
 impl Engine {
-    /// A client's next request is one of so many bytes, which count as read at `started`.
+    /// A client's next request is one of so many bytes.
     #[cold]
-    pub(super) fn note_large(&mut self, id: SessionId, len: usize, started: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let Some(timeout) = self.timeout(session.pool) else { return };
-        let portions = u32::try_from(1 + len / PORTION).unwrap_or(u32::MAX);
-        let number = session.base.wrapping_add(u32::try_from(session.slots.len()).unwrap_or(u32::MAX));
-        // What is behind another large one has to wait for that as well.
-        let from = session.large.map_or(started, |before| before.until.max(started));
-        let until = from + timeout * portions;
+    pub(super) fn note_large(&mut self, id: SessionId, len: usize) {
         if let Some(session) = self.session(id) {
-            session.large = Some(Taken { number, until });
+            session.note_large(len);
         }
     }
 
     /// Until when a client's oldest request, whose time is up, has more of it for the sake of a large one.
-    ///
-    /// Costs a look at what is in flight to the pool's servers, for clients with large requests alone.
     #[cold]
     #[inline(never)]
     pub(super) fn time_of_large(&mut self, id: SessionId, now: Instant) -> Option<Instant> {
         let session = self.session_ref(id)?;
-        let (pool, oldest, mut large) = (session.pool, session.base, session.large?);
-        let timeout = self.timeout(pool)?;
-        let waits = (large.number.wrapping_sub(oldest) as usize) < session.slots.len();
-        let carries = |link: &&Link| {
-            link.pool == pool
-                && link.state == LinkState::Up
-                && link.blocked
-                && link.in_flight.iter().any(|ticket| {
-                    (ticket.session, ticket.generation, ticket.number) == (id.index, id.generation, oldest)
-                })
-        };
-        if waits && let Some(link) = self.links.iter().find(carries) {
-            large.until = large.until.max(link.heard + timeout);
-        }
-        let has_time = large.until > now;
-        self.session(id)?.large = (waits || has_time).then_some(large);
-        has_time.then_some(large.until)
+        let timeout = self.timeout(session.pool)?;
+        let started = session.slots.front()?.started;
+        let own = session.large_one(session.base).map(|taken| started + timeout * taken.portions());
+        let large = self.session(id)?.large.as_mut()?;
+        large.until = large.until.max(own);
+        large.until.filter(|until| *until > now)
     }
 
     /// Until when a silent server may be busy with the large requests that it was sent on a link.
     #[cold]
     #[inline(never)]
     pub(super) fn busy_until(&self, id: LinkId) -> Option<Instant> {
-        let tickets = self.links[id.index()].in_flight.iter();
-        let large = tickets.filter_map(|ticket| {
-            let owner = SessionId { index: ticket.session, generation: ticket.generation };
-            self.session_ref(owner)?.large.filter(|large| large.number == ticket.number)
+        let link = &self.links[id.index()];
+        let timeout = self.timeout(link.pool)?;
+        let large = link.in_flight.iter().filter_map(|ticket| {
+            let session = self.session_ref(SessionId { index: ticket.session, generation: ticket.generation })?;
+            let taken = session.large_one(ticket.number)?;
+            let slot = session.slots.get(ticket.number.wrapping_sub(session.base) as usize)?;
+            Some(slot.started + timeout * taken.portions())
         });
-        large.map(|large| large.until).max()
+        large.max()
     }
 }

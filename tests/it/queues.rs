@@ -220,6 +220,25 @@ fn a_large_value_has_failed_when_its_server_takes_no_more_of_it() {
     assert!(begun.elapsed() < Duration::from_secs(4), "answered after {:?}", begun.elapsed());
 }
 
+#[test]
+fn large_values_that_were_stored_give_a_server_no_more_time_afterwards() {
+    let server = roomy();
+    let proxy = pool(&[&server], &["timeout: 1000", "stall_detection: false", "auto_eject_hosts: false"]);
+    let mut client = proxy.client();
+    let value = "v".repeat(300 << 10);
+    for _ in 0..5 {
+        client.send(set("large", &value, false).repeat(10));
+        (0..10).for_each(|_| assert_eq!(client.line(), "STORED"));
+    }
+    server.signal("STOP");
+    let begun = Instant::now();
+    client.send("get small\r\n");
+    assert_eq!(client.line(), "END");
+    let took = begun.elapsed();
+    server.signal("CONT");
+    assert!(took < Duration::from_millis(1600), "answered after {took:?}");
+}
+
 /// A server that is stopped in the middle of a large message: what waits for it is answered in time, and what was deleted
 /// and overwritten meanwhile is not read when it goes on.
 fn what_was_refused_is_not_read_later(more: &[&str]) {
