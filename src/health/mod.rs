@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod debts;
 pub mod hold;
+mod owed;
 pub mod saved;
 pub mod tracker;
 
@@ -19,7 +20,7 @@ use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
-use debts::{Behind, Bill, Debts, Origin, OwedKey, Share, Way};
+use debts::Debts;
 use tracker::{Failing, Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -359,126 +360,6 @@ impl Board {
         self.entry(pool, server).lock().probe_unmade(now);
     }
 
-    /// A flush could not be delivered: the server must be flushed before anything else.
-    pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_flush(now));
-    }
-
-    /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Board::owe_due_flush`]).
-    pub fn owe_flush_later(&self, pool: PoolId, server: ServerId, due: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_flush_later(due));
-    }
-
-    /// What was to be flushed later is owed if it is due. Whether any was, and when the next one is.
-    pub fn owe_due_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> (bool, Option<Instant>) {
-        let (mut is_due, mut next) = (false, None);
-        self.add_debt(self.entry(pool, server), |debts| {
-            (is_due, next) = (debts.add_due_flush(now), debts.next_later())
-        });
-        (is_due, next)
-    }
-
-    /// A server must forget what is in one of its databases.
-    pub fn owe_database(&self, pool: PoolId, server: ServerId, database: u32, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_database(database, now));
-    }
-
-    /// A write could not be delivered: the server must forget the key before anything else ([`Debts::add_key`]).
-    pub fn owe_key(&self, pool: PoolId, server: ServerId, key: OwedKey, from: Option<Origin>, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_key(key, from, now));
-        self.bound_debts(now);
-    }
-
-    /// A write goes elsewhere because the server is out of the ring: it must forget the key before it is back. `false`
-    /// when it is back already.
-    pub fn owe_absent(&self, pool: PoolId, server: ServerId, key: OwedKey, now: Instant) -> bool {
-        let entry = self.entry(pool, server);
-        let tracker = entry.lock();
-        let out = !tracker.is_up();
-        if out {
-            self.add_debt(entry, |debts| debts.add_key(key, None, now));
-            self.bound_debts(now);
-        }
-        out
-    }
-
-    /// A server that is out of the ring must forget everything before it is back. `false` when it is back already.
-    pub fn owe_absent_flush(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
-        let entry = self.entry(pool, server);
-        let tracker = entry.lock();
-        let out = !tracker.is_up();
-        if out {
-            self.add_debt(entry, |debts| debts.add_flush(now));
-        }
-        out
-    }
-
-    /// Whether a server is owed anything that it has not confirmed. That it is, and was not, changes the version.
-    #[must_use]
-    pub fn owes(&self, pool: PoolId, server: ServerId) -> bool {
-        self.owed(pool, server) != 0
-    }
-
-    /// The number of the newest debt to a server: who has paid all up to it on its connection is behind all that is owed.
-    /// 0: nothing is.
-    #[must_use]
-    pub fn owed(&self, pool: PoolId, server: ServerId) -> u64 {
-        self.entry(pool, server).owed.load(Ordering::Acquire)
-    }
-
-    /// What is to be paid to a server on a connection in a database, up to `most` keys of it ([`Debts::due`]).
-    pub fn due(
-        &self,
-        pool: PoolId,
-        server: ServerId,
-        behind: Behind,
-        (database, way): (Option<u32>, Way),
-        most: usize,
-    ) -> Bill {
-        self.entry(pool, server).debts().due(behind, database, way, most)
-    }
-
-    /// Whether a server is owed something that a connection in a database pays.
-    #[must_use]
-    pub fn owes_in(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
-        self.owes(pool, server) && self.entry(pool, server).debts().owes_in(database)
-    }
-
-    /// The databases of a server of which something is owed and can be paid ([`Debts::payable`]).
-    #[must_use]
-    pub fn payable(&self, pool: PoolId, server: ServerId) -> Vec<Option<u32>> {
-        if self.owes(pool, server) { self.entry(pool, server).debts().payable() } else { Vec::new() }
-    }
-
-    /// A server does not have a database ([`Debts::void_database`]).
-    pub fn void_database(&self, pool: PoolId, server: ServerId, database: u32) {
-        self.change_debts(self.entry(pool, server), |debts| debts.void_database(database));
-    }
-
-    /// A server refuses to select a database ([`Debts::refuse_database`]).
-    pub fn refuse_database(&self, pool: PoolId, server: ServerId, database: u32) {
-        self.change_debts(self.entry(pool, server), |debts| debts.refuse_database(database));
-    }
-
-    /// A share of what is owed has been paid on a connection that was behind all before it, and the server has confirmed it.
-    pub fn confirm(&self, pool: PoolId, server: ServerId, share: Share, way: Way) {
-        self.change_debts(self.entry(pool, server), |debts| debts.confirm(share, way));
-    }
-
-    /// A connection has ended that older writes of owed keys may have been on their way on ([`Debts::add_key`]).
-    pub fn end_way(&self, pool: PoolId, server: ServerId, way: Way) {
-        if self.owes(pool, server) {
-            self.change_debts(self.entry(pool, server), |debts| debts.end_way(way));
-        }
-    }
-
-    /// Whether a database of a server may still hold what it is to be flushed of.
-    #[must_use]
-    pub fn awaits_flush(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
-        let entry = self.entry(pool, server);
-        entry.awaits_flush.load(Ordering::Acquire) && entry.debts().awaits_flush_in(database)
-    }
-
     /// What the workers need to know of a pool's servers besides their standing, in their order.
     pub fn flags(&self, pool: PoolId) -> impl Iterator<Item = Flags> {
         self.pools[pool.index()].entries.iter().map(|entry| Flags {
@@ -561,132 +442,10 @@ impl Board {
         self.entry(pool, server).restarted.load(Ordering::Relaxed)
     }
 
-    fn add_debt(&self, entry: &Entry, add: impl FnOnce(&mut Debts)) {
-        if self.change_debts(entry, add) {
-            self.version.fetch_add(1, Ordering::Release);
-        }
-    }
-
-    /// Changes what is owed. Whether the server is owed something since, and was not before.
-    fn change_debts(&self, entry: &Entry, change: impl FnOnce(&mut Debts)) -> bool {
-        let mut debts = entry.debts();
-        change(&mut debts);
-        let owed = if debts.is_empty() { 0 } else { debts.last() };
-        entry.awaits_flush.store(debts.awaits_flush(), Ordering::Release);
-        let cost = debts.cost();
-        let before = entry.cost.swap(cost, Ordering::Relaxed);
-        self.owed.fetch_add(cost.wrapping_sub(before), Ordering::Relaxed);
-        self.keep(cost, before);
-        entry.owed.swap(owed, Ordering::AcqRel) == 0 && owed != 0
-    }
-
-    /// Where more is held for keys than may be, the server that has to forget most of them is to be flushed in their place.
-    fn bound_debts(&self, now: Instant) {
-        while self.owed.load(Ordering::Relaxed) > self.most_owed {
-            let entries = self.pools.iter().flat_map(|servers| &servers.entries);
-            let Some(entry) = entries.max_by_key(|entry| entry.cost.load(Ordering::Relaxed)) else { return };
-            if entry.cost.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            self.change_debts(entry, |debts| debts.replace_keys(now));
-        }
-    }
-
-    /// The process holds so many bytes for nobody in particular, in place of so many before.
-    pub fn keep(&self, bytes: usize, before: usize) {
-        self.kept.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
-    }
-
-    /// How many bytes the process holds for nobody in particular: each worker counts its part of them.
-    #[inline]
-    #[must_use]
-    pub fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
-    }
-
     fn entry(&self, pool: PoolId, server: ServerId) -> &Entry {
         &self.pools[pool.index()].entries[server.index()]
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn a_restart_that_an_earlier_probe_has_met_is_not_forgotten() {
-        let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  \
-                    rejoin: safe\n  servers: ['127.0.0.1:2:1', '127.0.0.1:3:1']\n";
-        let (pool, server) = (PoolId(0), ServerId(0));
-        let board = Board::new(&config::parse("file", file).unwrap().config, 1);
-        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-        let meet = |process, uptime, s| board.meet(pool, server, process, Duration::from_secs(uptime), at(s));
-        let leaves =
-            |s| assert!(matches!(board.failed(pool, server, 0, Failure::Refused, at(s)), Verdict::Ejected { .. }));
-        assert_eq!(meet(7, 100, 1), None);
-        leaves(2);
-        // Met, and kept out for flapping, or lost before it was paid: the next probe meets the same one again.
-        assert_eq!((meet(8, 1, 4), board.was_restarted(pool, server)), (Some(true), true));
-        assert_eq!((meet(8, 31, 34), board.was_restarted(pool, server)), (Some(false), true));
-        // The next time it was only away.
-        assert!(board.claim_probe(pool, server, at(90)));
-        let passed = board.probe_passed(pool, server, at(90));
-        assert!(matches!(passed, Passed::Restored { .. }), "{passed:?}");
-        leaves(100);
-        assert_eq!((meet(8, 99, 102), board.was_restarted(pool, server)), (Some(false), false));
-    }
-
-    #[test]
-    fn a_new_process_is_told_from_a_stopped_one_as_far_as_that_can_be_known() {
-        let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-        // Before and after: the process, for how long it was up, and when it said so.
-        for (what, (process, uptime, then), (next, next_uptime, now), wanted) in [
-            ("another one", (7, 100, 5), (8, 1, 60), Some(true)),
-            ("the same", (7, 100, 5), (7, 155, 60), Some(false)),
-            ("the same, stopped for a while", (7, 100, 5), (7, 120, 60), Some(false)),
-            ("its number again, counted anew", (7, 100, 5), (7, 3, 60), Some(true)),
-            ("the first of a container", (1, 100, 5), (1, 155, 60), Some(false)),
-            ("the first of another container", (1, 100, 5), (1, 3, 60), Some(true)),
-            ("stopped, or long anew", (1, 10, 5), (1, 50, 160), None),
-        ] {
-            let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:2:1']\n";
-            let board = Board::new(&config::parse("file", file).unwrap().config, 1);
-            let meet = |process, uptime, now| {
-                board.meet(PoolId(0), ServerId(0), process, Duration::from_secs(uptime), at(now))
-            };
-            assert_eq!(meet(process, uptime, then), None, "{what}");
-            assert_eq!(meet(next, next_uptime, now), wanted, "{what}");
-        }
-    }
-    /// A hundred servers that are out, and long keys: what is kept for them is bounded, and nothing is forgotten to be owed.
-    #[test]
-    fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
-        let servers: Vec<_> = (0..100).map(|number| format!("'127.0.0.1:{}:1'", number + 1)).collect();
-        let file = format!(
-            "softmiss:\n  memory_limit: 16mb\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  rejoin: safe\n  servers: [{}]\n",
-            servers.join(", ")
-        );
-        let board = Board::new(&config::parse("file", &file).unwrap().config, 1);
-        let (limit, most) = (16 << 20, (16 << 20) / OWED_PART);
-        assert_eq!(board.most_owed, most);
-        for number in 0..60_000u32 {
-            // One of them misses a tenth of all.
-            let server = ServerId(if number % 10 == 0 { 7 } else { u16::try_from(number % 100).unwrap() });
-            let key = OwedKey { database: None, key: format!("{number:0200}").into_bytes().into(), base64: false };
-            board.owe_key(PoolId(0), server, key, None, Instant::ZERO);
-            assert!(board.kept() <= most, "{} of {limit} bytes are kept", board.kept());
-        }
-        let all: Vec<_> = board.pools[0].entries.iter().map(|entry| entry.debts().all()).collect();
-        let flushed = all.iter().filter(|owed| owed.flush).count();
-        assert!(all[7].flush && flushed < 100, "those that missed less have their keys: {flushed} are flushed");
-        let held: usize = board.pools[0].entries.iter().map(|entry| entry.debts().cost()).sum();
-        assert_eq!(board.kept(), held);
-        for number in (0..100).map(ServerId) {
-            let way = Way { worker: 0, place: 0, turn: 0 };
-            let bill = board.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
-            board.confirm(PoolId(0), number, bill.share, way);
-        }
-        assert_eq!(board.kept(), 0);
-    }
-}
+mod tests;

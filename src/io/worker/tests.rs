@@ -1,0 +1,94 @@
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::config::model::PoolId;
+use crate::engine::{Scripts, Setup};
+use crate::health::Board;
+use crate::stats::counters::Counters;
+
+fn worker() -> (Worker, Arc<Counters>) {
+    let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
+    let config = Arc::new(crate::config::parse("file", file).unwrap().config);
+    let counters = Arc::new(Counters::new(&config));
+    let (clock, (post, own)) = (Clock::start(), Post::new(0).unwrap());
+    let engine = Engine::new(Setup {
+        config: Arc::clone(&config),
+        board: Arc::new(Board::new(&config, 1)),
+        counters: [Arc::clone(&counters)].into(),
+        worker: 0,
+        seed: 1,
+        started_at: Duration::ZERO,
+        scripts: Scripts::default(),
+    });
+    let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
+    let files = Files::of_process(&config);
+    let around = Surroundings { config, clock, events, connector, files, keeper: None, own, others: Vec::new() };
+    (Worker::new(engine, post, None, around), counters)
+}
+
+/// A client that has sent as much as its socket holds: so many long requests that are answered without a server. What
+/// is read in a turn costs the engine less than it gives one.
+fn talkative() -> (OwnedFd, UnixStream, usize) {
+    let (near, far) = UnixStream::pair().unwrap();
+    for end in [&near, &far] {
+        end.set_nonblocking(true).unwrap();
+        socket2::SockRef::from(end).set_send_buffer_size(4 << 20).unwrap();
+    }
+    let request = format!("mn{}\r\n", " ".repeat(1020));
+    let text = request.repeat(20);
+    let sent: usize = std::iter::from_fn(|| (&far).write(text.as_bytes()).ok()).sum();
+    (near.into(), far, sent / request.len())
+}
+
+#[test]
+fn a_client_that_cannot_be_watched_is_let_go() {
+    let (mut worker, counters) = worker();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    worker.poller.watch(&near, Token::Alarm).unwrap(); // so that it cannot be done again
+    worker.own.load.fetch_add(1, Ordering::Relaxed); // as who accepts does
+    worker.welcome(PoolId(0), near.into());
+    assert_eq!((worker.engine.clients(), worker.own.load.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!(counters.pool(PoolId(0)).client_err.value(), 1);
+    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0, "it is closed");
+}
+
+#[test]
+fn the_alarm_is_put_off_once_however_much_there_is_to_read() {
+    let (mut worker, _) = worker();
+    for _ in 0..2 {
+        worker.is_alarmed = true;
+        worker.heed_alarm(true);
+        assert!(worker.is_alarmed);
+        worker.heed_alarm(true);
+        assert!(!worker.is_alarmed);
+    }
+    worker.is_alarmed = true;
+    worker.heed_alarm(false);
+    assert!(!worker.is_alarmed);
+}
+
+/// Where the first client of a worker is.
+const FIRST: poller::Seat = poller::Seat::new(0, 1);
+
+#[test]
+fn a_client_has_one_turn_before_others_have_theirs() {
+    let (mut worker, counters) = worker();
+    let (near, _far, sent) = talkative();
+    let answered = || usize::try_from(counters.pool(PoolId(0)).requests.value()).unwrap();
+    worker.welcome(PoolId(0), near);
+    worker.write_out();
+    let first = answered();
+    assert!(first > 0 && first < sent, "{first} of {sent} requests at once");
+    assert_eq!(worker.again, [Token::Client(FIRST)]);
+    // An announcement is no other turn.
+    let mut announced = poller::Events::default();
+    worker.take_announced(&mut announced, false).unwrap();
+    worker.write_out();
+    assert_eq!((answered(), &worker.again[..]), (first, &[Token::Client(FIRST)][..]));
+    worker.again.clear();
+    worker.resume(Token::Client(FIRST));
+    assert!(answered() > first);
+}
