@@ -238,8 +238,12 @@ impl Engine {
                         break;
                     }
                     self.begin_request(class_of(&request));
+                    let number = (len > memory::WEIGHED).then(|| self.next_number(id));
                     let outcome = self.perform(id, request, started, now);
                     self.hoards.refuses = false;
+                    if let Some(number) = number {
+                        self.note_large(id, number, len);
+                    }
                     match outcome {
                         Outcome::Done => {
                             at += len;

@@ -257,6 +257,7 @@ impl Engine {
         };
         self.begin_request(Class::Set);
         let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
+        let (number, len) = (self.next_number(id), buffer.len());
         let outcome = self.send_one(id, asked, 0, &key, now, |out, cap| {
             if out.is_empty() && cap.is_none() {
                 std::mem::swap(out, &mut buffer);
@@ -269,6 +270,7 @@ impl Engine {
             self.put_off_request();
             return self.put_back(id, buffer);
         }
+        self.note_large(id, number, len);
         self.count_request(pool);
         self.end_request(pool, outcome::Outcome::Local);
         if let Some(session) = self.session(id) {

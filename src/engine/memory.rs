@@ -430,7 +430,6 @@ impl Engine {
         if self.make_memory(held, len)
             || (len <= self.hoards.margin && (is_favoured || self.memory <= self.hoards.common))
         {
-            self.note_large(id, len);
             return true;
         }
         let Some(session) = self.session(id) else { return true };

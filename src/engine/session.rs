@@ -315,6 +315,7 @@ impl Session {
     /// Gives back what a client does not need that has been idle for a while.
     pub(crate) fn rest(&mut self) {
         self.output.relax();
+        self.large = None;
         if self.slots.capacity() > IDLE_SLOTS {
             self.slots = VecDeque::new();
         }

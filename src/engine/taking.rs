@@ -3,12 +3,13 @@
 //! The bytes of a large value may take longer than `timeout` by themselves, on a slow network or a busy machine, and what
 //! the server's kernel takes for it, tens of megabytes, says nothing of the server. So a request has another `timeout` for
 //! each [`PORTION`] of it and of the large ones that its client waits for in front of it. What the client has asked behind
-//! it has that time as well; other clients' requests do not.
+//! it meanwhile has that time as well; other clients' requests do not.
 
 use std::collections::VecDeque;
 
 use super::Engine;
 use super::link::LinkId;
+use super::memory::WEIGHED;
 use super::session::{Session, SessionId};
 use crate::time::Instant;
 
@@ -19,8 +20,9 @@ const PORTION: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Large {
     requests: VecDeque<Taken>,
-    /// Until when what came behind one that has been answered may take.
-    until: Option<Instant>,
+    /// How long may take what was asked behind one of them before the time of that was up: until when, and the number of
+    /// the first that has come since.
+    behind: Option<(Instant, u32)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,16 +42,16 @@ impl Taken {
 }
 
 impl Session {
-    /// Its next request is one of so many bytes.
-    #[cold]
-    fn note_large(&mut self, len: usize) {
-        let (base, waiting) = (self.base, self.slots.len());
-        let large = self.large.get_or_insert_default();
-        // What has been answered, and what was to be carried out before and has had to wait.
-        large.requests.retain(|taken| (taken.number.wrapping_sub(base) as usize) < waiting);
+    fn waits_for(&self, number: u32) -> bool {
+        (number.wrapping_sub(self.base) as usize) < self.slots.len()
+    }
+
+    fn note_large(&mut self, number: u32, len: usize) {
+        let mut large = self.large.take().unwrap_or_default();
+        large.requests.retain(|taken| self.waits_for(taken.number));
         let all = len + large.requests.iter().map(|taken| taken.len).sum::<usize>();
-        let number = base.wrapping_add(u32::try_from(waiting).unwrap_or(u32::MAX));
         large.requests.push_back(Taken { number, len, all });
+        self.large = Some(large);
     }
 
     /// One of its large requests, if that is one.
@@ -59,11 +61,18 @@ impl Session {
 }
 
 impl Engine {
-    /// A client's next request is one of so many bytes.
-    #[cold]
-    pub(super) fn note_large(&mut self, id: SessionId, len: usize) {
-        if let Some(session) = self.session(id) {
-            session.note_large(len);
+    /// The number of a client's next request that waits.
+    pub(super) fn next_number(&self, id: SessionId) -> u32 {
+        self.session_ref(id).map_or(0, Session::next_number)
+    }
+
+    /// A client's request of so many bytes has been carried out, with this number if it waits for an answer.
+    #[inline]
+    pub(super) fn note_large(&mut self, id: SessionId, number: u32, len: usize) {
+        if len > WEIGHED
+            && let Some(session) = self.session(id).filter(|session| session.waits_for(number))
+        {
+            session.note_large(number, len);
         }
     }
 
@@ -73,11 +82,15 @@ impl Engine {
     pub(super) fn time_of_large(&mut self, id: SessionId, now: Instant) -> Option<Instant> {
         let session = self.session_ref(id)?;
         let timeout = self.timeout(session.pool)?;
-        let started = session.slots.front()?.started;
-        let own = session.large_one(session.base).map(|taken| started + timeout * taken.portions());
+        let (oldest, next, started) = (session.base, session.next_number(), session.slots.front()?.started);
+        let own = session.large_one(oldest).map(|taken| started + timeout * taken.portions());
         let large = self.session(id)?.large.as_mut()?;
-        large.until = large.until.max(own);
-        large.until.filter(|until| *until > now)
+        if let Some(until) = own {
+            large.behind = Some((until, next));
+        }
+        let (until, first) = large.behind?;
+        let came_before = first.wrapping_sub(oldest).cast_signed() > 0;
+        (came_before && until > now).then_some(until)
     }
 
     /// Until when a silent server may be busy with the large requests that it was sent on a link.

@@ -26,7 +26,8 @@ impl Engine {
                 break;
             }
             if is_large && let Some(later) = self.time_of_large(id, now) {
-                self.timers.set(later, Timer::Session(id));
+                // What is asked meanwhile sets no timer of its own, and is not to wait longer than its time.
+                self.timers.set(later.min(self.deadline(pool, now)), Timer::Session(id));
                 is_set = true;
                 break;
             }

@@ -189,6 +189,10 @@ fn take_slowly(stream: &TcpStream, stops: bool) -> Option<()> {
                 }
                 "STORED\r\n"
             }
+            Some("get") if line.contains("never") => {
+                std::thread::sleep(Duration::from_secs(5));
+                return None;
+            }
             Some("get") => "END\r\n",
             _ => "VERSION 1\r\n",
         };
@@ -208,6 +212,19 @@ fn a_large_value_has_not_failed_while_its_server_takes_it() {
     assert_eq!(client.line(), "END");
     assert!(begun.elapsed() > Duration::from_millis(400), "the test is about what takes longer than `timeout`");
     assert_eq!(proxy.statistics()["pool"]["degraded_timeout"].as_u64().unwrap_or(0), 0);
+}
+
+#[test]
+fn what_is_asked_after_a_large_value_has_no_more_time_than_others() {
+    let proxy = Proxy::start(&[slow_taker(false)], &["timeout: 1000", "stall_detection: false"]);
+    let mut client = proxy.client();
+    client.send(set("large", &"v".repeat(28 * MB), false)); // alone: it is handed on as it came
+    assert_eq!(client.line(), "STORED");
+    let begun = Instant::now();
+    client.send("get never\r\n");
+    assert_eq!(client.line(), "END");
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_millis(1600)).contains(&took), "answered after {took:?}");
 }
 
 #[test]

@@ -184,7 +184,9 @@ impl Engine {
         if let Some(client) = self.redis(id) {
             client.long = Some(long);
         }
+        let number = self.next_number(id);
         let outcome = self.redis_request(id, raw, Args::new(raw, &spans), started, now);
+        self.note_large(id, number, raw.len());
         self.hoards.refuses = false;
         let long = self.redis(id).and_then(|client| client.long.take());
         if outcome != Outcome::Done

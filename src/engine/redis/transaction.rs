@@ -303,7 +303,9 @@ impl Engine {
         // Nobody will hear whether it is selected.
         let unheard = selects.last().filter(|_| asked.noreply).map(|(_, database)| *database);
         let plan = Plan { commands, guarded: guard.is_some(), selects };
+        let number = self.next_number(id);
         self.gather(id, asked, Ticket::ONCE, How::Exec(Box::new(plan)), pieces, now);
+        self.note_large(id, number, queue.bytes);
         if let Some(database) = unheard
             && let Some(client) = self.redis(id)
         {
