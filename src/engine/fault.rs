@@ -221,7 +221,7 @@ impl Engine {
 
     /// Whether a link is set to something that a client has chosen, and the pool does not need: a server that refuses that
     /// is no worse for it.
-    fn is_special(&self, id: LinkId) -> bool {
+    pub(super) fn is_special(&self, id: LinkId) -> bool {
         let link = &self.links[id.index()];
         let database = self.config.pools[link.pool.index()].redis.db;
         link.flavor != Flavor { database, ..Flavor::default() }

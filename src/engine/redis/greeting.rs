@@ -146,7 +146,12 @@ impl Engine {
                     text,
                     suppressed,
                 });
+                // Its password a server refuses to everybody, whatever else a client has chosen.
+                let counts = term == Term::Password && self.is_special(id);
                 self.fail_link(id, Failure::Denied, now);
+                if counts {
+                    self.report(pool, server, Failure::Denied, now);
+                }
             }
         }
     }

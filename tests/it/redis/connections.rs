@@ -70,6 +70,22 @@ fn a_server_that_refuses_the_password_or_the_database_has_failed() {
 }
 
 #[test]
+fn a_server_that_refuses_the_password_has_failed_whatever_its_clients_have_chosen() {
+    let server = Process::redis_with(free_port(), &["--requirepass", "other"]);
+    let settings = ["redis_auth: secret", "timeout: 500", "auto_eject_hosts: true", "server_failure_limit: 4"];
+    let proxy =
+        pool(&[&server], &settings).expect_log("server refuses what a connection needs").expect_log("server ejected");
+    let mut client = proxy.client();
+    assert_eq!(client.ask("AUTH secret\r\n"), "+OK");
+    client.send("HELLO 3\r\nPING\r\n");
+    client.read_through(b"+PONG\r\n");
+    wait_until("the server is out", Duration::from_secs(8), || {
+        client.ask("GET a\r\n");
+        proxy.log().iter().any(|line| line.contains("server ejected"))
+    });
+}
+
+#[test]
 fn databases_have_connections_of_their_own() {
     let server = Process::redis();
     let proxy = pool(&[&server], &["timeout: 1000", "redis_databases: 4"]);
