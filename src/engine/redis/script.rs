@@ -7,8 +7,8 @@
 //! of another one or of its own accord, when it has done its work: so the server is asked first whether it has it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha1::{Digest, Sha1};
 
@@ -46,44 +46,58 @@ pub struct Scripts(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     texts: Mutex<Texts>,
-    /// Bytes that they hold.
-    bytes: AtomicUsize,
     /// Changes with the texts, so that one that was looked for in vain need not be looked for each time.
     version: AtomicU64,
     /// How often texts have been forgotten, so that a worker knows that what it has noted is to be noted again.
     flushes: AtomicU64,
 }
 
-/// By the pool that they came through: servers of another one have not been given them.
-type Texts = BTreeMap<(PoolId, [u8; 40]), Arc<[u8]>>;
+#[derive(Debug, Default)]
+struct Texts {
+    /// By the pool that they came through: servers of another one have not been given them.
+    known: BTreeMap<(PoolId, [u8; 40]), Arc<[u8]>>,
+    /// Bytes that they hold, about.
+    bytes: usize,
+}
+
+/// How many bytes the texts held before a change, and how many then. Both are taken under the lock, so that the changes
+/// of all workers add up to what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Change {
+    before: usize,
+    then: usize,
+}
 
 impl Scripts {
     /// Remembers a text, unless there are many, or all of them would hold more than `most` bytes.
-    fn remember(&self, pool: PoolId, text: &[u8], most: usize) {
-        let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = self.bytes() + cost(text);
-        if known.len() < COUNT_LIMIT && bytes <= most && known.insert((pool, hash(text)), text.into()).is_none() {
-            self.0.bytes.store(bytes, Ordering::Relaxed);
+    fn remember(&self, pool: PoolId, text: &[u8], most: usize) -> Change {
+        let mut texts = self.texts();
+        let (before, then) = (texts.bytes, texts.bytes + cost(text));
+        let has_room = texts.known.len() < COUNT_LIMIT && then <= most;
+        if has_room && texts.known.insert((pool, hash(text)), text.into()).is_none() {
+            texts.bytes = then;
             self.0.version.fetch_add(1, Ordering::Release);
         }
+        Change { before, then: texts.bytes }
     }
 
     /// Forgets all that came through a pool.
-    fn forget(&self, pool: PoolId) {
-        let mut known = self.0.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(owner, _), _| *owner != pool);
-        self.0.bytes.store(known.values().map(|text| cost(text)).sum(), Ordering::Relaxed);
+    fn forget(&self, pool: PoolId) -> Change {
+        let mut texts = self.texts();
+        let before = texts.bytes;
+        texts.known.retain(|(owner, _), _| *owner != pool);
+        texts.bytes = texts.known.values().map(|text| cost(text)).sum();
         self.0.flushes.fetch_add(1, Ordering::Release);
+        Change { before, then: texts.bytes }
     }
 
-    /// Bytes that the texts hold, about.
-    fn bytes(&self) -> usize {
-        self.0.bytes.load(Ordering::Relaxed)
+    fn texts(&self) -> MutexGuard<'_, Texts> {
+        self.0.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn find(&self, pool: PoolId, name: &[u8]) -> Option<Arc<[u8]>> {
         let name: [u8; 40] = name.to_ascii_lowercase().try_into().ok()?;
-        self.0.texts.lock().unwrap_or_else(PoisonError::into_inner).get(&(pool, name)).cloned()
+        self.texts().known.get(&(pool, name)).cloned()
     }
 
     pub(super) fn flushes(&self) -> u64 {
@@ -137,9 +151,8 @@ impl Engine {
         }
         self.known_scripts.refresh(self.scripts.flushes());
         if self.known_scripts.insert(pool, text) {
-            let before = self.scripts.bytes();
-            self.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
-            self.board.keep(self.scripts.bytes(), before);
+            let change = self.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
+            self.board.keep(change.then, change.before);
         }
     }
 
@@ -151,9 +164,8 @@ impl Engine {
             _ => false,
         };
         if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
-            let before = self.scripts.bytes();
-            self.scripts.forget(pool);
-            self.board.keep(self.scripts.bytes(), before);
+            let change = self.scripts.forget(pool);
+            self.board.keep(change.then, change.before);
         }
     }
 
@@ -303,16 +315,40 @@ mod tests {
         let name = b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
         assert_eq!(scripts.find(pool, name).as_deref(), Some(&b"return 1"[..]));
         assert!(scripts.find(pool, b"nothing").is_none());
-        let all = scripts.bytes();
+        let all = scripts.texts().bytes;
         scripts.remember(pool, &[b'-'; MOST], MOST);
-        assert_eq!(scripts.bytes(), all, "there is no room for it");
+        assert_eq!(scripts.texts().bytes, all, "there is no room for it");
         let mut noted = Noted::default();
         assert!(noted.insert(pool, b"return 1") && noted.insert(other, b"return 1"));
         assert!(!noted.insert(pool, b"return 1"));
         scripts.forget(pool);
         assert!(scripts.find(pool, name).is_none() && scripts.find(other, name).is_some());
-        assert_eq!(scripts.bytes(), all / 2);
+        assert_eq!(scripts.texts().bytes, all / 2);
         noted.refresh(scripts.flushes());
         assert!(noted.insert(pool, b"return 1"), "it is to be noted again");
+    }
+
+    #[test]
+    fn the_changes_of_all_workers_add_up_to_what_is_held() {
+        let scripts = Scripts::default();
+        let told = std::sync::atomic::AtomicUsize::new(0);
+        let tell = |change: Change| {
+            told.fetch_add(change.then.wrapping_sub(change.before), Ordering::Relaxed);
+        };
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (scripts, tell) = (&scripts, &tell);
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        tell(scripts.remember(PoolId(0), format!("return {worker}{round}").as_bytes(), usize::MAX));
+                        if round % 7 == worker {
+                            tell(scripts.forget(PoolId(0)));
+                        }
+                    }
+                });
+            }
+        });
+        tell(scripts.forget(PoolId(0)));
+        assert_eq!(told.load(Ordering::Relaxed), 0);
     }
 }
