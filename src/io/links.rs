@@ -44,6 +44,8 @@ struct Open {
     id: LinkId,
     epoch: u32,
     stream: Stream,
+    /// It has had its turn, though there is more to read of it.
+    had_turn: bool,
 }
 
 /// Where a connection is found by what is announced of it. An epoch comes once at a place, whichever links have it.
@@ -81,7 +83,7 @@ impl Links {
     /// The connection is there.
     pub(crate) fn connected(&mut self, id: LinkId, epoch: u32, stream: Stream) {
         if let Some(place) = self.places.get_mut(id.index()) {
-            place.open = Some(Open { id, epoch, stream });
+            place.open = Some(Open { id, epoch, stream, had_turn: false });
         }
     }
 
@@ -147,14 +149,29 @@ impl Links {
         Some(open.id)
     }
 
-    /// The link of a connection, if that is still there.
-    pub(crate) fn at(&mut self, seat: Seat) -> Option<LinkId> {
-        self.open(seat).map(|open| open.id)
+    /// A connection that had its turn has another. Its link, if it is still there.
+    pub(crate) fn again(&mut self, seat: Seat) -> Option<LinkId> {
+        let open = self.open(seat)?;
+        open.had_turn = false;
+        Some(open.id)
+    }
+
+    /// A connection has had its turn. Where it is found for the next, if that is not known already.
+    pub(crate) fn end_turn(&mut self, id: LinkId) -> Option<Seat> {
+        let open = self.places.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id)?;
+        (!std::mem::replace(&mut open.had_turn, true)).then(|| seat_of(id, open.epoch))
     }
 
     #[inline]
     fn open(&mut self, seat: Seat) -> Option<&mut Open> {
         self.places.get_mut(seat.place as usize)?.open.as_mut().filter(|open| seat_of(open.id, open.epoch) == seat)
+    }
+
+    /// As [`Links::get`], of one that has not had its turn.
+    #[inline]
+    pub(crate) fn get_for_turn(&mut self, id: LinkId) -> Option<(u32, &mut Stream)> {
+        let open = self.places.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id && !open.had_turn)?;
+        Some((open.epoch, &mut open.stream))
     }
 
     /// The connection of a link, and its epoch.
@@ -201,6 +218,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_connection_that_had_its_turn_waits_for_the_next_and_is_noted_once() {
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (mut links, id) = (Links::default(), LinkId::first(0));
+        links.places.resize_with(1, Place::default);
+        links.connected(id, 1, Stream::new(near.into()));
+        assert!(links.get_for_turn(id).is_some());
+        assert_eq!(links.end_turn(id), Some(seat_of(id, 1)));
+        assert_eq!(links.end_turn(id), None, "it is noted already");
+        assert!(links.get_for_turn(id).is_none(), "an announcement is no other turn");
+        assert_eq!(links.again(seat_of(id, 1)), Some(id));
+        assert!(links.get_for_turn(id).is_some());
+    }
+
+    #[test]
     fn a_connection_is_closed_or_reset_as_the_engine_says() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -234,8 +265,8 @@ mod tests {
         assert!(links.get(old).is_none());
         links.disconnect(old, true);
         assert!(links.get(new).is_some(), "it is another's");
-        assert_eq!(links.at(seat_of(old, 2)), None);
-        assert_eq!(links.at(seat_of(new, 3)), Some(new));
+        assert_eq!(links.again(seat_of(old, 2)), None);
+        assert_eq!(links.again(seat_of(new, 3)), Some(new));
     }
 
     #[test]

@@ -66,18 +66,18 @@ impl Worker {
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
         let Self { engine, links, clients, scratch, pace, again, slack, most_read, .. } = self;
-        let Some((epoch, stream)) = links.get(link) else { return };
+        let Some((epoch, stream)) = links.get_for_turn(link) else { return };
         let mut budget = *most_read;
         // When the engine has given it up, it will not listen.
         while stream.is_readable() && engine.link_is_current(link, epoch) {
             if budget == 0 {
-                return again.push(Token::Link(seat_of(link, epoch)));
+                return again.extend(links.end_turn(link).map(Token::Link));
             }
             let (read, is_large) = match engine.link_room(link, epoch) {
                 Room::Nowhere => return,
                 Room::Here(message) => (stream.append(message), true),
                 Room::Anywhere(most) => {
-                    let most = most.min(scratch.len());
+                    let most = most.min(scratch.len()).min(budget);
                     (stream.read(&mut scratch[..most]), false)
                 }
             };

@@ -1,7 +1,8 @@
 //! What is read of one connection in one turn of the loop.
 //!
 //! A few connections may read much at a time, which costs fewer calls. Where many have something to read, each gets less:
-//! who comes last in a turn waits until all others have been read.
+//! who comes last in a turn waits until all others have been read. (A message that is so large that it has a buffer of its
+//! own is read in one call as far as the kernel has it.)
 
 /// Bytes read of all connections in one turn, as long as [`LEAST`] of each is not more.
 const TURN: usize = 4 << 20;

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
 use super::files::{ADVICE, Files};
-use super::links::{Links, Pace, seat_of};
+use super::links::{Links, Pace};
 use super::listener::{Accepted, Acceptor};
 use super::poller::{self, Announced, Poller, Token};
 use super::post::{Handle, Message, Post};
@@ -236,7 +236,7 @@ impl Worker {
                 }
             }
             Token::Link(seat) => {
-                if let Some(link) = self.links.at(seat) {
+                if let Some(link) = self.links.again(seat) {
                     self.read_link(link, self.clock.now());
                 }
             }
@@ -293,8 +293,8 @@ impl Worker {
                 }
             }
             Effect::Read { link } => {
-                if let Some((epoch, _)) = self.links.get(link) {
-                    self.again.push(Token::Link(seat_of(link, epoch)));
+                if let Some(seat) = self.links.end_turn(link) {
+                    self.again.push(Token::Link(seat));
                 }
             }
             Effect::News => {
