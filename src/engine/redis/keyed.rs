@@ -136,6 +136,9 @@ impl Engine {
 
     /// Whether a server of the pool owns all of some keys.
     pub(super) fn same_server<'k>(&self, pool: PoolId, key: &[u8], others: impl Iterator<Item = &'k [u8]>) -> bool {
+        if self.is_of_one(pool) {
+            return true; // however many they are
+        }
         let ring = &self.pools[pool.index()].ring;
         let server = ring.route(key, 0);
         let mut others = others;

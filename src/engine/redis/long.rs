@@ -173,7 +173,7 @@ impl Engine {
             return Turn::Unready;
         }
         if !long.weighed {
-            if !self.weigh(id, raw.len(), started, now) {
+            if raw.len() > memory::WEIGHED && !self.weigh(id, raw.len(), started, now) {
                 self.keep_long(id, raw, long);
                 return Turn::Stalled;
             }
