@@ -216,6 +216,8 @@ pub(crate) struct Payment {
     pub(crate) left: u32,
     /// What is paid when all have.
     pub(crate) share: Share,
+    /// It was put in front of what waited on the connection.
+    pub(crate) in_front: bool,
 }
 
 /// The payments on a connection that have not been answered, in their order.

@@ -41,8 +41,9 @@ pub(super) const BATCH: usize = 1000;
 const MOST: usize = 10 * BATCH;
 
 impl Engine {
-    /// Pays what a server is owed on its fresh connection, in front of all that waits there. What it is too much for is
-    /// answered by the pool's policy.
+    /// Pays what a server is owed on its fresh connection, in front of all that waits there: none of that is to be answered
+    /// with what somebody was told to be gone. What it is too much for is answered by the pool's policy. Where something
+    /// that waits may be an older write of what is owed, that is paid once more behind it.
     pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
         if !self.board.owes(pool, server) {
@@ -57,7 +58,8 @@ impl Engine {
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let later = std::mem::take(&mut link.payments);
-        self.pay(id, MOST, now);
+        let before = link.behind;
+        let (_, again) = self.pay_bill(id, MOST, !waiting.is_empty(), now);
         let link = &mut self.links[id.index()];
         link.payments.append(later);
         let is_behind = link.behind.number >= self.board.owed(pool, server);
@@ -78,6 +80,10 @@ impl Engine {
             }
         }
         self.count_lost(pool, server, lost);
+        if again {
+            self.links[id.index()].behind = before;
+            self.pay(id, MOST, now);
+        }
         self.charge_link(id);
     }
 
@@ -86,17 +92,24 @@ impl Engine {
     ///
     /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
     pub(super) fn pay(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
+        self.pay_bill(id, most, false, now).0
+    }
+
+    /// As [`Engine::pay`], also in front of what waits on the connection. Whether some of it has to be paid once more,
+    /// behind that.
+    fn pay_bill(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> (bool, bool) {
         let (pool, server) = self.link_server(id);
         let link = &self.links[id.index()];
         if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
-            return false;
+            return (false, false);
         }
         if link.purpose != Purpose::Probe && !self.may_pay(id, now) {
-            return false;
+            return (false, false);
         }
         let link = &self.links[id.index()];
         let concern = (self.ledger(id), self.way(id));
-        let Bill { flush, database, keys, share, fence } = self.board.due(pool, server, link.behind, concern, most);
+        let Bill { flush, database, keys, share, fence, is_behind_own } =
+            self.board.due(pool, server, link.behind, concern, most);
         let is_redis = self.is_redis(id);
         if flush {
             self.ask(id, Verb::FlushAll, 0, now, |out| {
@@ -121,12 +134,13 @@ impl Engine {
         link.paid += count;
         let left = u32::from(flush) + u32::from(database) + count;
         if left > 0 {
-            link.payments.push(Payment { left, share });
+            link.payments.push(Payment { left, share, in_front });
         }
-        if fence && link.purpose == Purpose::Traffic && link.fenced.is_none() {
+        let fence = fence && link.purpose == Purpose::Traffic && link.fenced.is_none();
+        if fence && !in_front {
             self.fence(id, now);
         }
-        !self.links[id.index()].payments.is_empty()
+        (!self.links[id.index()].payments.is_empty(), in_front && (is_behind_own || fence))
     }
 
     /// What was asked on a connection so far may concern databases that it cannot pay for: has it found out when that is
@@ -267,10 +281,10 @@ impl Engine {
         }
         let way = self.way(id);
         let link = &mut self.links[id.index()];
-        let Some(Payment { left, share }) = link.payments.answered() else { return };
+        let Some(Payment { left, share, in_front }) = link.payments.answered() else { return };
         let up_to = share.up_to;
         if left == 0 {
-            self.board.confirm(pool, server, share, way);
+            self.board.confirm(pool, server, share, (!in_front).then_some(way));
         }
         let link = &self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;

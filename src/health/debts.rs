@@ -101,6 +101,8 @@ pub struct Bill {
     /// What is to be paid elsewhere has to wait for what was asked on this connection: it is to be found out when that is
     /// over ([`Debts::end_way`]).
     pub fence: bool,
+    /// Some of it counts only behind what was asked on this connection so far.
+    pub is_behind_own: bool,
 }
 
 /// All that a server is owed.
@@ -139,11 +141,11 @@ struct Flush {
 
 impl Flush {
     /// It has been paid up to a number on a connection. Whether that is all of it.
-    fn confirm(&mut self, up_to: u64, way: Way) -> bool {
+    fn confirm(&mut self, up_to: u64, way: Option<Way>) -> bool {
         if self.number > up_to {
             return false;
         }
-        self.ways.retain(|other| *other != way);
+        self.ways.retain(|other| Some(*other) != way);
         self.ways.is_empty()
     }
 }
@@ -393,15 +395,18 @@ impl Debts {
         let from = if is_to_repeat { behind.number.min(self.again.saturating_sub(1)) } else { behind.number };
         let share = Share { from, up_to: self.last, database, round: self.round };
         let fence = self.live.get(&way).is_some_and(|live| live.is_foreign);
-        if self.flush.as_ref().is_some_and(|flush| flush.number > from) {
-            return Bill { flush: true, share, fence, ..Bill::default() };
+        if let Some(flush) = self.flush.as_ref().filter(|flush| flush.number > from) {
+            let is_behind_own = flush.ways.contains(&way);
+            return Bill { flush: true, share, fence, is_behind_own, ..Bill::default() };
         }
         let of_database = database.and_then(|database| self.databases.get(&database));
-        let mut bill =
-            Bill { database: of_database.is_some_and(|flush| flush.number > from), share, fence, ..Bill::default() };
+        let of_database = of_database.filter(|flush| flush.number > from);
+        let is_behind_own = of_database.is_some_and(|flush| flush.ways.contains(&way));
+        let mut bill = Bill { database: of_database.is_some(), share, fence, is_behind_own, ..Bill::default() };
         let mut left = self.keys.range((database, from.saturating_add(1))..=(database, u64::MAX));
         for ((_, number), unpaid) in left.by_ref().take(most) {
             bill.share.up_to = *number;
+            bill.is_behind_own |= unpaid.ways.contains(&way);
             bill.keys.push(unpaid.key.clone());
         }
         if left.next().is_none() {
@@ -421,8 +426,10 @@ impl Debts {
         Due { flush: false, databases: self.databases.keys().copied().collect(), keys }
     }
 
-    /// Debts have been paid on a connection that was behind all of its own before them, and that was confirmed.
-    pub fn confirm(&mut self, share: Share, way: Way) {
+    /// Debts have been paid on a connection that was behind all of its own before them, and that was confirmed. `way` is
+    /// `None` if it was in front of what had been asked there, so that it counts only for what needs to be behind nothing
+    /// of that.
+    pub fn confirm(&mut self, share: Share, way: Option<Way>) {
         let Share { from, up_to, database, round } = share;
         if up_to == 0 {
             return; // it was put off
@@ -441,7 +448,7 @@ impl Debts {
             let is_latest = round == self.round;
             let live = &self.live;
             let paid = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, unpaid)| {
-                unpaid.ways.retain(|other| *other != way && (!is_latest || live.contains_key(other)));
+                unpaid.ways.retain(|other| Some(*other) != way && (!is_latest || live.contains_key(other)));
                 unpaid.ways.is_empty().then(|| unpaid.key.clone())
             });
             for key in paid.collect::<Vec<_>>() {

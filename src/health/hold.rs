@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(board.probe_passed(POOL, server, at(4)), Passed::Owing);
         let way = Way { worker: 0, place: 0, turn: 0 };
         let bill = board.due(POOL, server, Behind::default(), (None, way), 9);
-        board.confirm(POOL, server, bill.share, way);
+        board.confirm(POOL, server, bill.share, Some(way));
         assert!(matches!(board.probe_passed(POOL, server, at(5)), Passed::Restored { .. }));
     }
 

@@ -109,8 +109,9 @@ impl Board {
         self.change_debts(self.entry(pool, server), |debts| debts.refuse_database(database));
     }
 
-    /// A share of what is owed has been paid on a connection that was behind all before it, and the server has confirmed it.
-    pub fn confirm(&self, pool: PoolId, server: ServerId, share: Share, way: Way) {
+    /// A share of what is owed has been paid on a connection that was behind all before it, and the server has confirmed it
+    /// ([`Debts::confirm`]).
+    pub fn confirm(&self, pool: PoolId, server: ServerId, share: Share, way: Option<Way>) {
         self.change_debts(self.entry(pool, server), |debts| debts.confirm(share, way));
     }
 

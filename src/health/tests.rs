@@ -71,7 +71,7 @@ fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
     for number in (0..100).map(ServerId) {
         let way = Way { worker: 0, place: 0, turn: 0 };
         let bill = board.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
-        board.confirm(PoolId(0), number, bill.share, way);
+        board.confirm(PoolId(0), number, bill.share, Some(way));
     }
     assert_eq!(board.kept(), 0);
 }

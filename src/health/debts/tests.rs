@@ -31,7 +31,7 @@ impl Payer {
     /// Pays all, and that is confirmed.
     fn settle(&mut self, debts: &mut Debts) {
         let bill = self.pay(debts, usize::MAX);
-        debts.confirm(bill.share, self.way);
+        debts.confirm(bill.share, Some(self.way));
     }
 }
 
@@ -50,9 +50,9 @@ fn keys_are_owed_once_and_paid_in_batches() {
     let mut payer = Payer::new(WAY, None);
     let (first, second) = (payer.pay(&debts, 4), payer.pay(&debts, 100));
     assert_eq!((first.keys.len(), second.keys.len(), payer.pay(&debts, 100).keys.len()), (4, 6, 0));
-    debts.confirm(first.share, WAY);
+    debts.confirm(first.share, Some(WAY));
     assert_eq!(Payer::new(OTHER, None).pay(&debts, 100).keys.len(), 6, "who pays too has less to pay");
-    debts.confirm(second.share, WAY);
+    debts.confirm(second.share, Some(WAY));
     assert!(debts.is_empty() && debts.cost() == 0);
 }
 
@@ -63,7 +63,7 @@ fn a_key_that_is_owed_once_more_is_not_paid_by_what_was_sent_before() {
     let mut payer = Payer::new(WAY, None);
     let first = payer.pay(&debts, 9);
     debts.add_key(key(1), None, Instant::ZERO);
-    debts.confirm(first.share, WAY);
+    debts.confirm(first.share, Some(WAY));
     assert_eq!(payer.pay(&debts, 9).keys, [key(1)]);
 }
 
@@ -82,7 +82,7 @@ fn a_connection_pays_for_its_own_database() {
     third.settle(&mut debts);
     let bill = fifth.pay(&debts, 9);
     assert!(bill.database && !bill.flush && bill.keys.is_empty());
-    debts.confirm(bill.share, WAY);
+    debts.confirm(bill.share, Some(WAY));
     assert!(debts.is_empty());
 }
 
@@ -116,7 +116,7 @@ fn a_key_is_paid_behind_older_writes_of_it() {
     payer.settle(&mut debts);
     let under_way = Payer::new(Way { worker: 2, ..WAY }, None).pay(&debts, 9);
     debts.end_way(WAY);
-    debts.confirm(under_way.share, Way { worker: 2, ..WAY });
+    debts.confirm(under_way.share, Some(Way { worker: 2, ..WAY }));
     assert!(!debts.is_empty(), "its last writes may have been carried out behind what was sent before its end");
     assert!(payer.behind.number < debts.last());
     payer.settle(&mut debts);
@@ -134,7 +134,7 @@ fn what_is_to_be_paid_anew_comes_in_batches_and_ends() {
     let batches: Vec<_> = (0..3).map(|_| payer.pay(&debts, 4)).collect();
     assert_eq!(batches.iter().map(|bill| bill.keys.len()).collect::<Vec<_>>(), [4, 2, 0]);
     assert_eq!(payer.behind.number, debts.last());
-    batches.into_iter().for_each(|bill| debts.confirm(bill.share, OTHER));
+    batches.into_iter().for_each(|bill| debts.confirm(bill.share, Some(OTHER)));
     assert!(debts.is_empty());
     debts.end_way(WAY);
     assert!(debts.is_empty());
@@ -170,7 +170,7 @@ fn a_flush_in_place_of_keys_is_paid_behind_what_they_were_to_be_paid_behind() {
         debts.end_way(WAY);
         let bill = payer.pay(&debts, 9);
         assert!(bill.flush != is_of_one && bill.database == is_of_one, "it is paid anew: {bill:?}");
-        debts.confirm(bill.share, OTHER);
+        debts.confirm(bill.share, Some(OTHER));
         assert!(debts.is_empty());
     }
 }
@@ -181,11 +181,11 @@ fn a_payment_confirms_what_was_paid_with_it() {
     (0..4).for_each(|number| debts.add_key(key(number), from(WAY), Instant::ZERO));
     let mut way = Payer::new(WAY, None);
     let first = way.pay(&debts, 2);
-    debts.confirm(first.share, OTHER);
+    debts.confirm(first.share, Some(OTHER));
     let second = way.pay(&debts, 9);
-    debts.confirm(Share { up_to: 0, ..second.share }, WAY);
+    debts.confirm(Share { up_to: 0, ..second.share }, Some(WAY));
     assert_eq!(Payer::new(OTHER, None).pay(&debts, 9).keys.len(), 4, "none of it came by the way of the older writes");
-    debts.confirm(second.share, WAY);
+    debts.confirm(second.share, Some(WAY));
     assert_eq!(Payer::new(OTHER, None).pay(&debts, 9).keys.len(), 2);
 }
 
@@ -260,9 +260,9 @@ fn a_flush_is_awaited_until_the_last_one_is_confirmed() {
     debts.add_database(3, Instant::ZERO);
     let second = payer.pay(&debts, 10);
     assert!(first.database && second.database);
-    debts.confirm(first.share, WAY);
+    debts.confirm(first.share, Some(WAY));
     assert!(debts.awaits_flush_in(Some(3)) && !debts.awaits_flush_in(Some(0)));
-    debts.confirm(second.share, WAY);
+    debts.confirm(second.share, Some(WAY));
     assert!(debts.is_empty());
 }
 
@@ -274,7 +274,30 @@ fn a_database_is_flushed_behind_a_flush_that_is_under_way() {
     let first = payer.pay(&debts, 10);
     assert!(first.flush);
     debts.add_database(3, Instant::ZERO);
-    debts.confirm(first.share, WAY);
+    debts.confirm(first.share, Some(WAY));
     assert!(debts.awaits_flush());
     assert!(payer.pay(&debts, 10).flush);
+}
+
+/// A payment in front of what waits says nothing of what comes behind it.
+#[test]
+fn what_is_paid_in_front_of_a_connections_own_is_paid_again_behind_it() {
+    let mut debts = Debts::default();
+    debts.add_key(key(1), from(WAY), Instant::ZERO);
+    debts.add_key(key(2), from(OTHER), Instant::ZERO);
+    debts.add_key(key(3), None, Instant::ZERO);
+    let pay = |debts: &Debts, way| Payer::new(way, None).pay(debts, 9);
+    assert!(!pay(&debts, Way { worker: 2, ..WAY }).is_behind_own);
+    let bill = pay(&debts, WAY);
+    assert!(bill.is_behind_own);
+    debts.confirm(bill.share, None);
+    assert_eq!(pay(&debts, WAY).keys, [key(1), key(2)]);
+    debts.add_flush(Instant::ZERO);
+    let bill = pay(&debts, WAY);
+    assert!(bill.flush && bill.is_behind_own);
+    debts.confirm(bill.share, None);
+    debts.confirm(bill.share, Some(OTHER));
+    assert!(debts.awaits_flush());
+    debts.confirm(bill.share, Some(WAY));
+    assert!(debts.is_empty());
 }

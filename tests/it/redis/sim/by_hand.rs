@@ -5,7 +5,7 @@ use softmiss::health::hold::Hold;
 
 use super::client::Asked;
 use super::draw::Draft;
-use super::plan::{Plan, PoolPlan, RETRY, TIMEOUT};
+use super::plan::{Plan, PoolPlan, RETRY, STALL, TIMEOUT};
 use super::store::Guard;
 use super::world::World;
 
@@ -27,7 +27,11 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
 }
 
 fn world_of(pool: PoolPlan) -> World {
-    let plan = Plan {
+    World::new(plan_of(pool), None)
+}
+
+fn plan_of(pool: PoolPlan) -> Plan {
+    Plan {
         pools: vec![pool],
         clients: 1,
         flushed: vec![1],
@@ -35,8 +39,7 @@ fn world_of(pool: PoolPlan) -> World {
         fault_every: 0,
         stall: false,
         ..Plan::draw(0)
-    };
-    World::new(plan, None)
+    }
 }
 
 impl World {
@@ -172,4 +175,19 @@ fn a_connection_whose_end_is_waited_for_is_counted_for_its_own_server() {
     world.carry_out();
     let awaited = |server| world.board.lingering(PoolId(0), ServerId(server));
     assert_eq!((awaited(0), awaited(1)), (0, 0));
+}
+
+/// A connection takes longer to be opened than the server is waited for, and a write waits there meanwhile.
+#[test]
+fn what_waits_for_a_connection_does_not_outlive_what_was_told_to_replace_it() {
+    let mut world = World::new(Plan { stall: true, ..plan_of(pool(1, false)) }, None);
+    world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1"));
+    world.pass(STALL.as_nanos() as u64 * 3 / 2);
+    world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1")); // it is told something in the server's place
+    world.connect();
+    world.move_all();
+    assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
+    assert_eq!(world.tally.get("told in place"), Some(&1));
+    assert_eq!(world.nodes[0].databases[0].get(b"key1"), None);
+    assert!(!world.board.owes(PoolId(0), ServerId(0)));
 }

@@ -12,6 +12,9 @@ use super::super::super::support::Random;
 pub(super) const TIMEOUT: Duration = Duration::from_millis(400);
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// A silence after which a server is not waited for, if it is.
+pub(super) const STALL: Duration = Duration::from_millis(100);
+
 /// Databases that clients select.
 pub(super) const DATABASES: usize = 4;
 
@@ -129,7 +132,7 @@ impl Plan {
                 on_eject: plan.on_eject,
                 rejoin: plan.rejoin,
                 flap_limit: None, // everybody is to be back when faults have stopped
-                stall: self.stall.then(|| Stall { least: Duration::from_millis(100), most: TIMEOUT }),
+                stall: self.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
                 ..Pool::new(&format!("pool{index}"), listen, (0..plan.servers).map(server).collect())
             };
             pool.redis.dedicated_connections = self.dedicated;
