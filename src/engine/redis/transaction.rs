@@ -25,7 +25,7 @@ use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::command::{Command, Flags};
 use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::plan::{self, Class, Everywhere, Local, Transaction};
-use crate::proto::resp::{encode, request};
+use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
 
 /// Bytes that a client may queue.
@@ -236,10 +236,7 @@ impl Engine {
             return Outcome::Done;
         }
         if guard == Some(Guard::Broken) {
-            let mut body = Vec::new();
-            encode::null_array(&mut body, version);
-            self.say(id, &body);
-            self.end_watch(id, now);
+            self.say_broken(id, version, now);
             return Outcome::Done;
         }
         let mut pieces: Vec<Piece> = Vec::new();
@@ -261,10 +258,16 @@ impl Engine {
             self.charge_session(id);
             return Outcome::Stalled;
         }
+        let selects = self.selects(pool, &queue);
         if let Some(Guard::Holds(link, watched)) = guard {
             if pieces.iter().any(|piece| piece.server != Ok(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
                 self.end_watch(id, now);
+                return Outcome::Done;
+            }
+            if self.owes_selected(id, pool, watched, &selects) {
+                // It is not carried out, so nothing that it was to change is to be forgotten.
+                self.say_broken(id, version, now);
                 return Outcome::Done;
             }
             // The server is asked also if it has nothing to carry out: it alone knows whether a key was changed.
@@ -275,15 +278,8 @@ impl Engine {
                 session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
-        let selects = self.selects(pool, &queue);
         for piece in &mut pieces {
-            // A connection pays for its own database only.
-            let own = self.session_ref(id).map_or(0, |session| session.flavor().database);
-            let is_owed = |server: &ServerId| {
-                let selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
-                selected.into_iter().any(|database| self.board.owes_in(pool, *server, Some(database)))
-            };
-            if piece.server.as_ref().is_ok_and(is_owed) {
+            if piece.server.is_ok_and(|server| self.owes_selected(id, pool, server, &selects)) {
                 (piece.server, piece.link) = (Err(Failure::Stalled), None);
             }
             encode::words(&mut piece.request, &[b"EXEC"]);
@@ -312,6 +308,21 @@ impl Engine {
             client.database = database;
         }
         Outcome::Done
+    }
+
+    /// Answers an `EXEC` behind a watch that is not in force.
+    fn say_broken(&mut self, id: SessionId, version: Version, now: Instant) {
+        let mut body = Vec::new();
+        encode::null_array(&mut body, version);
+        self.say(id, &body);
+        self.end_watch(id, now);
+    }
+
+    /// Whether a server is owed something of a database that a transaction selects: a connection pays for its own only.
+    fn owes_selected(&self, id: SessionId, pool: PoolId, server: ServerId, selects: &[(usize, u32)]) -> bool {
+        let own = self.session_ref(id).map_or(0, |session| session.flavor().database);
+        let mut selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
+        selected.any(|database| self.board.owes_in(pool, server, Some(database)))
     }
 
     /// What a watch is worth where its server may be owed something: a transaction must not find what somebody was told to

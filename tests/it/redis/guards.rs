@@ -343,3 +343,21 @@ fn a_transaction_of_nothing_asks_whether_a_key_was_changed() {
         }
     }
 }
+
+/// What a transaction selects may have to forget something first, on another connection. A guarded one does not take place
+/// then, and what it was to change stays.
+#[test]
+fn a_guarded_transaction_that_has_to_wait_for_another_database_did_not_take_place() {
+    let server = Process::redis();
+    assert_eq!(server.client().ask("ACL SETUSER default -select\r\n"), "+OK");
+    let proxy = pool(&[&server], &["timeout: 2000", "on_failure: miss"]).expect_log("refuses what a connection needs");
+    let [mut client, mut other] = [proxy.client(), proxy.client()];
+    assert_eq!(ask_all(&mut other, &["SELECT 9", "DEL k"]), ":0"); // it is told so in the server's place
+    assert_eq!(ask_all(&mut client, &["SET k old", "WATCH k"]), "+OK");
+    assert_eq!(ask_all(&mut client, &["MULTI", "SET k new", "SELECT 9", "EXEC"]), "*-1");
+    assert_eq!(client.ask("EXISTS k\r\n"), ":1");
+    // Its connection watches nothing more.
+    assert_eq!(ask_all(&mut client, &["WATCH l"]), "+OK");
+    assert_eq!(server.client().ask("SET k changed\r\n"), "+OK");
+    assert_eq!(ask_all(&mut client, &["MULTI", "SET l 1", "EXEC"]), "*1");
+}
