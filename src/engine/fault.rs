@@ -232,7 +232,11 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
+        let is_traffic = link.purpose == Purpose::Traffic;
         (link.payments, link.behind) = Default::default();
+        if is_traffic {
+            self.end_ways(id); // nothing is under way there any more, nor what was to find out when that would be over
+        }
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
             self.owe_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);

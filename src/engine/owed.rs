@@ -488,3 +488,6 @@ impl Engine {
         self.remind(pool, server, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

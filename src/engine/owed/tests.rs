@@ -1,0 +1,55 @@
+//! Tests of what is owed and cannot be paid at once.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config;
+use crate::engine::{Scripts, Setup};
+use crate::health::Board;
+use crate::health::debts::Share;
+use crate::stats::counters::Counters;
+
+const POOL: PoolId = PoolId(0);
+const SERVER: ServerId = ServerId(0);
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+const OTHER: Way = Way { worker: 1, place: 0, turn: 0 };
+
+/// An engine for one server with two connections.
+fn engine(protocol: &str) -> Engine {
+    let more = "on_failure: miss\n  server_connections: 2\n  timeout: 400";
+    let file = format!("pool:\n  listen: 127.0.0.1:1\n  {protocol}\n  {more}\n  servers: ['10.0.0.1:1:1']\n");
+    let config = Arc::new(config::parse("file", &file).expect("a good file").config);
+    let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
+    let board = Arc::new(Board::new(&config, 1));
+    let scripts = Scripts::default();
+    Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+}
+
+fn links(engine: &Engine) -> Vec<LinkId> {
+    engine.pools[0].links[0].clone()
+}
+
+/// A connection of another worker pays for a database, and that is confirmed.
+fn settle(engine: &Engine, database: Option<u32>) -> Share {
+    let bill = engine.board.due(POOL, SERVER, Behind::default(), (database, OTHER), usize::MAX);
+    engine.board.confirm(POOL, SERVER, bill.share, Some(OTHER));
+    bill.share
+}
+
+/// A question that was to tell when something is over is lost with what waited on its connection.
+#[test]
+fn what_is_given_up_before_it_was_sent_is_over() {
+    let mut engine = engine("redis: true");
+    let link = links(&engine)[0];
+    engine.start_connect(link, NOW);
+    engine.ask(link, Verb::Command, 0, NOW, |out| resp::encode::words(out, &[b"PING"]));
+    let key = OwedKey { database: Some(3), key: (*b"k").into(), base64: false };
+    let from = Origin { way: engine.way(link), is_foreign: true };
+    engine.owe_key((POOL, SERVER), key, Some(from), NOW);
+    engine.pay(link, 9, NOW);
+    assert!(engine.links[link.index()].fenced.is_some());
+    engine.abandon(link, Failure::Stalled, NOW);
+    assert!(engine.links[link.index()].fenced.is_none());
+    settle(&engine, Some(3));
+    assert!(!engine.board.owes(POOL, SERVER));
+}
