@@ -416,6 +416,7 @@ impl Engine {
             for (place, _) in standing.iter().enumerate().filter(|(_, standing)| **standing == Standing::Out) {
                 self.schedule_probe(pool, server_id(place));
             }
+            let mut owing = Vec::new();
             let Self { board, pools, effects, .. } = &mut *self;
             for (place, ((open, standing), flags)) in
                 pools[index].open.iter_mut().zip(&standing).zip(board.flags(pool)).enumerate()
@@ -424,7 +425,11 @@ impl Engine {
                     effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
                 }
                 *open = *standing == Standing::Up && !flags.owes;
+                if *standing == Standing::Up && flags.owes {
+                    owing.push(server_id(place));
+                }
             }
+            owing.into_iter().for_each(|server| self.arm_payers(pool, server, now));
             if standing == self.pools[index].standing {
                 continue;
             }

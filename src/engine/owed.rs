@@ -218,6 +218,20 @@ impl Engine {
         }
     }
 
+    /// Other workers may have come to owe a server something that has to be paid behind what was asked on connections of
+    /// this one.
+    #[cold]
+    pub(super) fn arm_payers(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        let owed = self.board.owed(pool, server);
+        for place in 0..self.pools[pool.index()].links[server.index()].len() {
+            let id = self.pools[pool.index()].links[server.index()][place];
+            let link = &self.links[id.index()];
+            if link.state == LinkState::Up && link.behind.number < owed {
+                self.arm_link(id, now + REMINDER);
+            }
+        }
+    }
+
     /// A connection that pays for a database: one that is open, if there is.
     fn payer(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
         let fit = |links: &[Link], known: &[LinkId], open: bool| {

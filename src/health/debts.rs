@@ -148,6 +148,13 @@ impl Flush {
         self.ways.retain(|other| Some(*other) != way);
         self.ways.is_empty()
     }
+
+    /// It has to be paid behind these as well.
+    fn put_behind(&mut self, ways: impl IntoIterator<Item = Way>) {
+        self.ways.extend(ways);
+        self.ways.sort_unstable();
+        self.ways.dedup();
+    }
 }
 
 /// A connection that older writes of owed keys may be on their way on.
@@ -302,13 +309,11 @@ impl Debts {
         let number = self.number(now);
         let mut ways = self.flush.take().map(|flush| flush.ways).unwrap_or_default();
         ways.extend(std::mem::take(&mut self.databases).into_values().flat_map(|flush| flush.ways));
-        if !self.keys.is_empty() {
-            ways.extend(self.live.keys());
-            self.forget_keys();
-        }
-        ways.sort_unstable();
-        ways.dedup();
-        self.flush = Some(Flush { number, ways });
+        ways.extend(self.ways_of(|_| true));
+        self.forget_keys();
+        let mut flush = Flush { number, ways: Vec::new() };
+        flush.put_behind(ways);
+        self.flush = Some(flush);
     }
 
     /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last
@@ -342,14 +347,18 @@ impl Debts {
             return self.add_flush(now); // the one that is under way may come before what it is to be rid of
         }
         let number = self.number(now);
-        let has_keys = self.forget_keys_of(Some(database));
+        let ways = self.ways_of(|of| of == Some(database));
+        self.forget_keys_of(Some(database));
         let flush = self.databases.entry(database).or_default();
         flush.number = number;
-        if has_keys {
-            flush.ways.extend(self.live.keys());
-            flush.ways.sort_unstable();
-            flush.ways.dedup();
-        }
+        flush.put_behind(ways);
+    }
+
+    /// What keys of such databases have to be paid behind: nothing else is to keep a flush in their place waiting.
+    fn ways_of(&self, is_meant: impl Fn(Option<u32>) -> bool) -> BTreeSet<Way> {
+        let meant = self.keys.iter().filter(|((database, _), _)| is_meant(*database));
+        let ways = meant.flat_map(|(_, unpaid)| &unpaid.ways);
+        ways.copied().filter(|way| self.live.contains_key(way)).collect()
     }
 
     fn forget_keys(&mut self) {

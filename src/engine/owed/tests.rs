@@ -53,3 +53,46 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     settle(&engine, Some(3));
     assert!(!engine.board.owes(POOL, SERVER));
 }
+
+fn open(engine: &mut Engine, link: LinkId) {
+    engine.start_connect(link, NOW);
+    let epoch = engine.links[link.index()].epoch;
+    engine.link_connected(link, epoch, NOW);
+    assert_eq!(engine.links[link.index()].state, LinkState::Up);
+}
+
+/// What waits to be written on a connection.
+fn written(engine: &mut Engine, link: LinkId) -> String {
+    let epoch = engine.links[link.index()].epoch;
+    String::from_utf8_lossy(&engine.link_output(link, epoch)).into_owned()
+}
+
+/// A server answers on a connection.
+fn answer(engine: &mut Engine, link: LinkId, bytes: &[u8], now: Instant) {
+    let epoch = engine.links[link.index()].epoch;
+    engine.link_data(link, epoch, bytes, now, &mut ());
+}
+
+/// What another worker has come to owe is to be paid on the connections of this one as well.
+#[test]
+fn idle_connections_pay_what_another_worker_owes() {
+    let mut engine = engine("redis: true");
+    for link in links(&engine) {
+        open(&mut engine, link);
+    }
+    let second = links(&engine)[1];
+    let later = NOW + Duration::from_secs(2);
+    engine.handle_timeout(later); // nothing else is to be looked at
+    let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
+    let from = Origin { way: engine.way(second), is_foreign: false };
+    engine.board.owe_key(POOL, SERVER, key, Some(from), later);
+    engine.board.owe_flush(POOL, SERVER, later);
+    engine.handle_timeout(later);
+    engine.handle_timeout(later + REMINDER);
+    for link in links(&engine) {
+        let told = written(&mut engine, link);
+        assert!(told.contains("FLUSHALL"), "{told}");
+        answer(&mut engine, link, b"+OK\r\n", later + REMINDER);
+    }
+    assert!(!engine.board.owes(POOL, SERVER));
+}

@@ -301,3 +301,16 @@ fn what_is_paid_in_front_of_a_connections_own_is_paid_again_behind_it() {
     debts.confirm(bill.share, Some(WAY));
     assert!(debts.is_empty());
 }
+
+/// A connection that has paid all, and been asked nothing that is owed since, is not waited for.
+#[test]
+fn who_has_paid_all_is_not_to_pay_for_what_comes_later() {
+    let mut debts = Debts::default();
+    let (mut way, mut payer) = (Payer::new(WAY, None), Payer::new(OTHER, None));
+    debts.add_key(key(1), from(WAY), Instant::ZERO);
+    debts.add_key(key(2), from(OTHER), Instant::ZERO);
+    way.settle(&mut debts);
+    debts.add_flush(Instant::ZERO);
+    payer.settle(&mut debts);
+    assert!(debts.is_empty());
+}
