@@ -492,11 +492,28 @@ impl Engine {
         self.pools[pool.index()].open[server.index()] = false;
     }
 
+    /// A client's flush was not delivered. What the clients of this worker have asked before it must not come behind it; of
+    /// those of others nobody knows that they came first.
     fn owe_flush_of(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
-        match verb {
-            Verb::FlushDatabase => self.board.owe_database(pool, server, database, now),
-            Verb::FlushAll => self.board.owe_flush(pool, server, now),
+        let database = match verb {
+            Verb::FlushDatabase => Some(database),
+            Verb::FlushAll => None,
             _ => return,
+        };
+        let mut origins = Vec::new();
+        for place in 0..self.pools[pool.index()].links[server.index()].len() {
+            let id = self.pools[pool.index()].links[server.index()][place];
+            let link = &self.links[id.index()];
+            let changes = |ticket: &Ticket| ticket.session != Ticket::NOBODY && !ticket.only_reads();
+            if !matches!(link.state, LinkState::Down { .. }) && link.in_flight.iter().any(changes) {
+                let is_foreign = database.is_some() && database != self.ledger(id);
+                origins.push(Origin { way: self.way(id), is_foreign });
+                self.arm_link(id, now + REMINDER);
+            }
+        }
+        match database {
+            Some(database) => self.board.owe_database(pool, server, database, &origins, now),
+            None => self.board.owe_flush_behind(pool, server, &origins, now),
         }
         self.pools[pool.index()].open[server.index()] = false;
         self.remind(pool, server, now);

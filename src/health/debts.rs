@@ -50,12 +50,12 @@ pub struct Way {
     pub turn: u32,
 }
 
-/// Where older writes of a key may be on their way.
+/// Where older writes of what is owed may be on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The connection.
     pub way: Way,
-    /// It is in another database than the key, so it cannot pay for it.
+    /// It is in another database than that, so it cannot pay for it.
     pub is_foreign: bool,
 }
 
@@ -314,6 +314,28 @@ impl Debts {
         let mut flush = Flush { number, ways: Vec::new() };
         flush.put_behind(ways);
         self.flush = Some(flush);
+    }
+
+    /// Adds a flush that is to be paid behind what is on its way on these connections as well.
+    pub fn add_flush_behind(&mut self, origins: &[Origin], now: Instant) {
+        self.add_flush(now);
+        if let Some(flush) = &mut self.flush {
+            flush.put_behind(origins.iter().map(|origin| origin.way));
+        }
+    }
+
+    /// The same of one database.
+    pub fn add_database_behind(&mut self, database: u32, origins: &[Origin], now: Instant) {
+        if self.flush.is_some() {
+            return self.add_flush_behind(origins, now);
+        }
+        self.add_database(database, now);
+        for Origin { way, .. } in origins.iter().filter(|origin| origin.is_foreign) {
+            self.live.entry(*way).or_insert(Live { lowest: self.last, is_foreign: true }).is_foreign = true;
+        }
+        if let Some(flush) = self.databases.get_mut(&database) {
+            flush.put_behind(origins.iter().map(|origin| origin.way));
+        }
     }
 
     /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last

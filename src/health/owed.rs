@@ -13,6 +13,11 @@ impl Board {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush(now));
     }
 
+    /// As [`Board::owe_flush`]; it is to be paid behind what is on its way there.
+    pub fn owe_flush_behind(&self, pool: PoolId, server: ServerId, origins: &[Origin], now: Instant) {
+        self.add_debt(self.entry(pool, server), |debts| debts.add_flush_behind(origins, now));
+    }
+
     /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Board::owe_due_flush`]).
     pub fn owe_flush_later(&self, pool: PoolId, server: ServerId, due: Instant) {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush_later(due));
@@ -27,9 +32,9 @@ impl Board {
         (is_due, next)
     }
 
-    /// A server must forget what is in one of its databases.
-    pub fn owe_database(&self, pool: PoolId, server: ServerId, database: u32, now: Instant) {
-        self.add_debt(self.entry(pool, server), |debts| debts.add_database(database, now));
+    /// A server must forget what is in one of its databases, also what is on its way there.
+    pub fn owe_database(&self, pool: PoolId, server: ServerId, database: u32, origins: &[Origin], now: Instant) {
+        self.add_debt(self.entry(pool, server), |debts| debts.add_database_behind(database, origins, now));
     }
 
     /// A write could not be delivered: the server must forget the key before anything else ([`Debts::add_key`]).

@@ -96,3 +96,31 @@ fn idle_connections_pay_what_another_worker_owes() {
     }
     assert!(!engine.board.owes(POOL, SERVER));
 }
+
+/// A client wrote something on one connection, was told that it had run out of time, and then that all is forgotten. What
+/// comes by another connection is carried out sooner.
+#[test]
+fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
+    for (protocol, verb, flush) in [
+        ("redis: true", Verb::FlushAll, "FLUSHALL"),
+        ("redis: true", Verb::FlushDatabase, "FLUSHDB"),
+        ("hash: md5", Verb::FlushAll, "flush_all"),
+    ] {
+        let mut engine = engine(protocol);
+        let database = engine.ledger(links(&engine)[0]);
+        for link in links(&engine) {
+            open(&mut engine, link);
+        }
+        let client = engine.client_connected(POOL);
+        let set = if database.is_some() { "SET k old\r\n" } else { "set k 0 0 3\r\nold\r\n" };
+        engine.client_data(client, set.as_bytes(), NOW);
+        let used = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+        engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
+        settle(&engine, database);
+        assert!(engine.board.owes(POOL, SERVER), "{flush} was paid in front of it");
+        engine.handle_timeout(NOW + REMINDER);
+        let told = written(&mut engine, used);
+        let (write, pay) = (told.find("old").unwrap(), told.find(flush));
+        assert!(pay.is_some_and(|pay| pay > write), "{told}");
+    }
+}
