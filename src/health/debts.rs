@@ -140,9 +140,9 @@ struct Flush {
 }
 
 impl Flush {
-    /// It has been paid up to a number on a connection. Whether that is all of it.
-    fn confirm(&mut self, up_to: u64, way: Option<Way>) -> bool {
-        if self.number > up_to {
+    /// A share has been paid on a connection. Whether the flush was in it, and that is all of it.
+    fn confirm(&mut self, share: &Share, way: Option<Way>) -> bool {
+        if self.number > share.up_to || self.number <= share.from {
             return false;
         }
         self.ways.retain(|other| Some(*other) != way);
@@ -465,12 +465,12 @@ impl Debts {
         if up_to == 0 {
             return; // it was put off
         }
-        if self.flush.as_mut().is_some_and(|flush| flush.confirm(up_to, way)) {
+        if self.flush.as_mut().is_some_and(|flush| flush.confirm(&share, way)) {
             self.flush = None;
         }
         if let Some(number) = database {
             self.refused.remove(&number);
-            if self.databases.get_mut(&number).is_some_and(|flush| flush.confirm(up_to, way)) {
+            if self.databases.get_mut(&number).is_some_and(|flush| flush.confirm(&share, way)) {
                 self.databases.remove(&number);
             }
         }

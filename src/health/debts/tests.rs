@@ -314,3 +314,17 @@ fn who_has_paid_all_is_not_to_pay_for_what_comes_later() {
     payer.settle(&mut debts);
     assert!(debts.is_empty());
 }
+
+#[test]
+fn what_was_paid_before_a_flush_does_not_count_for_it() {
+    let mut debts = Debts::default();
+    let mut payer = Payer::new(WAY, None);
+    debts.add_key(key(1), from(WAY), Instant::ZERO);
+    debts.add_flush(Instant::ZERO);
+    payer.behind = Share { up_to: debts.last(), ..Share::default() }.behind();
+    debts.add_key(key(2), None, Instant::ZERO);
+    let bill = payer.pay(&debts, 9);
+    assert!(!bill.flush && bill.keys == [key(2)]);
+    debts.confirm(bill.share, Some(WAY));
+    assert!(debts.awaits_flush());
+}
