@@ -103,13 +103,13 @@ impl Engine {
         if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
             return (false, false);
         }
-        if link.purpose != Purpose::Probe && !self.may_pay(id, now) {
-            return (false, false);
-        }
-        let link = &self.links[id.index()];
         let concern = (self.ledger(id), self.way(id));
         let Bill { flush, database, keys, share, fence, is_behind_own } =
             self.board.due(pool, server, link.behind, concern, most);
+        // Looked at behind that: who gives up a connection says so before what was lost with it is owed.
+        if !self.may_pay(id, now) {
+            return (false, false);
+        }
         let is_redis = self.is_redis(id);
         if flush {
             self.ask(id, Verb::FlushAll, 0, now, |out| {

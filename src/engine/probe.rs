@@ -149,13 +149,13 @@ impl Engine {
         self.board.lingering(pool, server) == 0 && !self.board.lingering_ended(pool, server).is_some_and(is_recent)
     }
 
-    /// Whether a server that is in the ring may be paid on a connection: not before it is settled, or what it was asked
-    /// earlier could come behind the payment. If it is not, that is looked at again.
+    /// Whether a server may be paid on a connection: not before it is settled, or what it was asked earlier could come
+    /// behind the payment. If it is not, that is looked at again.
     pub(super) fn may_pay(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &self.links[id.index()];
-        let (pool, server, step) = (link.pool, link.server, link.step);
+        let (pool, server, purpose, step) = (link.pool, link.server, link.purpose, link.step);
         if self.is_settled(pool, server, now) {
-            if step != ProbeStep::Ask {
+            if step != ProbeStep::Ask && purpose != Purpose::Probe {
                 self.links[id.index()].step = ProbeStep::Ask;
             }
             return true;
@@ -222,6 +222,9 @@ impl Engine {
         let passed = self.board.probe_passed(pool, server, now);
         if passed == Passed::Owing {
             if !self.pay(id, BATCH, now) {
+                if self.board.lingering(pool, server) > 0 {
+                    self.links[id.index()].step = ProbeStep::Settle; // one was given up since
+                }
                 self.arm_link(id, now + LOOK); // another worker has to give up a connection to it first
             }
             return; // something was missed meanwhile

@@ -124,3 +124,18 @@ fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
         assert!(pay.is_some_and(|pay| pay > write), "{told}");
     }
 }
+
+/// Another worker may give up a connection while a probe pays: what the server was asked there may come late.
+#[test]
+fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
+    let mut engine = engine("redis: true");
+    let probe = engine.pools[0].probes[0];
+    engine.start_connect(probe, NOW);
+    engine.links[probe.index()].state = LinkState::Up;
+    let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
+    engine.owe_key((POOL, SERVER), key, None, NOW);
+    engine.board.lingers(POOL, SERVER);
+    assert!(!engine.pay(probe, 9, NOW));
+    engine.board.ended(POOL, SERVER);
+    assert!(engine.pay(probe, 9, NOW + Duration::from_secs(1)));
+}
