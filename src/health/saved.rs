@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 
 use super::debts::{Due, OwedKey};
 use super::{Board, UNMET};
-use crate::config::model::{Config, PoolId, Rejoin, ServerId};
+use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
 
 /// What a record begins with. The number is that of its version.
@@ -174,9 +174,16 @@ impl Board {
             let entry = &servers.entries[server];
             entry.process.store(one.process, Ordering::Relaxed);
             let Due { flush, databases, keys, .. } = one.owed;
-            if flush || (one.out && rules.rejoin == Rejoin::Flush) {
+            // A pool of the other protocol knows nothing by these names: it forgets all.
+            let is_strange = if rules.protocol == Protocol::Redis {
+                keys.iter().any(|key| key.database.is_none())
+            } else {
+                !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
+            };
+            if flush || is_strange || (one.out && rules.rejoin == Rejoin::Flush) {
                 self.add_debt(entry, |debts| debts.add_flush(now));
             }
+            let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
             databases.into_iter().for_each(|database| self.add_debt(entry, |debts| debts.add_database(database, now)));
             keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, None, now)));
             self.bound_debts(now);
@@ -284,6 +291,32 @@ mod tests {
         next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
         let flush = Due { flush: true, ..Due::default() };
         assert_eq!([a, b].map(|server| owed(&next, server)), [flush.clone(), flush]);
+    }
+
+    /// A pool has another protocol than before: what is owed has no place there by its name.
+    #[test]
+    fn what_was_owed_in_the_other_protocol_is_owed_as_a_flush() {
+        let key = |database| vec![OwedKey { database, key: (*b"k").into(), base64: false }];
+        let of_database = Due { databases: vec![3], ..Due::default() };
+        let (bare, selected) =
+            (Due { keys: key(None), ..Due::default() }, Due { keys: key(Some(3)), ..Due::default() });
+        for (redis, owed, stays) in [
+            (true, &bare, false),
+            (true, &selected, true),
+            (true, &of_database, true),
+            (false, &bare, true),
+            (false, &selected, false),
+            (false, &of_database, false),
+        ] {
+            let file = format!("p:\n  listen: 127.0.0.1:1\n  redis: {redis}\n  servers: ['h:1:1 a']\n");
+            let config = crate::config::parse("file", &file).unwrap().config;
+            let board = Board::new(&config, 1);
+            let one = Saved { pool: "p".into(), server: "a".into(), out: false, process: 0, owed: owed.clone() };
+            board.recall(&config, vec![one], Instant::ZERO);
+            let flush = Due { flush: true, ..Due::default() };
+            let expected = if stays { owed.clone() } else { flush };
+            assert_eq!(board.entry(PoolId(0), ServerId(0)).debts().all(), expected, "redis: {redis}, {owed:?}");
+        }
     }
 
     #[test]
