@@ -193,7 +193,11 @@ impl Engine {
         let is_used = !matches!(state, LinkState::Down { .. }) && !in_flight.is_empty();
         let is_foreign = key.database.is_some() && key.database != self.ledger(link);
         let from = is_used.then(|| Origin { way: self.way(link), is_foreign });
+        let elsewhere = key.database.filter(|_| is_foreign);
         self.owe_key((pool, server), key, from, now);
+        if elsewhere.is_some() {
+            self.remind_of(pool, server, elsewhere, now); // this link does not pay for it
+        }
     }
 
     /// Pays what has come to be owed because of a request for a link, there if that is possible, or else on another one.
@@ -213,7 +217,7 @@ impl Engine {
                 self.pay_open(link, now);
             }
         }
-        self.remind(pool, server, now);
+        self.remind_of(pool, server, self.ledger(link), now);
     }
 
     /// Notes that a Redis server has refused a write because it cannot take any for now, if its client was told something

@@ -210,9 +210,25 @@ impl Engine {
         if !self.pools[pool.index()].live[server.index()] {
             return;
         }
+        self.remind_first(pool, server, now);
+        for database in self.board.payable(pool, server).into_iter().flatten() {
+            let payer = self.payer(pool, server, database);
+            self.arm_link(payer, now + REMINDER);
+        }
+    }
+
+    fn remind_first(&mut self, pool: PoolId, server: ServerId, now: Instant) {
         let first = self.pools[pool.index()].links[server.index()][0];
         self.arm_link(first, now + REMINDER);
-        for database in self.board.payable(pool, server).into_iter().flatten() {
+    }
+
+    /// As [`Engine::remind`], where something has come to be owed of one database, or of what has none.
+    pub(super) fn remind_of(&mut self, pool: PoolId, server: ServerId, database: Option<u32>, now: Instant) {
+        if !self.pools[pool.index()].live[server.index()] {
+            return;
+        }
+        self.remind_first(pool, server, now);
+        if let Some(database) = database.filter(|database| self.board.is_payable(pool, server, *database)) {
             let payer = self.payer(pool, server, database);
             self.arm_link(payer, now + REMINDER);
         }

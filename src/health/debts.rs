@@ -11,6 +11,7 @@
 //! been confirmed, so nobody has to give back what it could not pay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,6 +247,13 @@ impl Debts {
         databases.into_iter().collect()
     }
 
+    /// Whether a database is among these.
+    #[must_use]
+    pub fn is_payable(&self, database: u32) -> bool {
+        let has_keys = || self.keys.range((Some(database), 0)..=(Some(database), u64::MAX)).next().is_some();
+        !self.refused.contains(&database) && (self.databases.contains_key(&database) || has_keys())
+    }
+
     fn databases_of_keys(&self) -> Vec<Option<u32>> {
         let (mut databases, mut at) = (Vec::new(), (None, 0));
         while let Some(((database, _), _)) = self.keys.range(at..).next() {
@@ -387,20 +395,22 @@ impl Debts {
         (self.keys, self.numbers, self.bytes, self.cost) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
     }
 
-    /// Forgets the keys of a database. Whether there were any.
-    fn forget_keys_of(&mut self, database: Option<u32>) -> bool {
+    /// Forgets the keys of a database.
+    fn forget_keys_of(&mut self, database: Option<u32>) {
         let is_of = |at: Option<(&(Option<u32>, u64), _)>| at.is_some_and(|(at, _)| at.0 == database);
         if is_of(self.keys.first_key_value()) && is_of(self.keys.last_key_value()) {
-            self.forget_keys();
-            return true;
+            return self.forget_keys();
         }
-        let mut any = false;
-        while let Some((_, unpaid)) = self.keys.range((database, 0)..=(database, u64::MAX)).next() {
-            let key = unpaid.key.clone();
-            self.remove(&key);
-            any = true;
+        for (_, unpaid) in self.keys.extract_if((database, 0)..=(database, u64::MAX), |_, _| true) {
+            self.bytes -= unpaid.key.key.len();
+            self.cost -= unpaid.cost();
         }
-        any
+        let first = |database| OwedKey { database, key: [].into(), base64: false };
+        let end = match database.map_or(Some(0), |database| database.checked_add(1)) {
+            Some(next) => Bound::Excluded(first(Some(next))),
+            None => Bound::Unbounded,
+        };
+        self.numbers.extract_if((Bound::Included(first(database)), end), |_, _| true).for_each(drop);
     }
 
     /// The server does not have a database: there is nothing in it to be forgotten.

@@ -104,6 +104,12 @@ impl Board {
         if self.owes(pool, server) { self.entry(pool, server).debts().payable() } else { Vec::new() }
     }
 
+    /// Whether something is owed of a database of a server, and can be paid.
+    #[must_use]
+    pub fn is_payable(&self, pool: PoolId, server: ServerId, database: u32) -> bool {
+        self.owes(pool, server) && self.entry(pool, server).debts().is_payable(database)
+    }
+
     /// A server does not have a database ([`Debts::void_database`]).
     pub fn void_database(&self, pool: PoolId, server: ServerId, database: u32) {
         self.change_debts(self.entry(pool, server), |debts| debts.void_database(database));

@@ -64,7 +64,7 @@ fn open(engine: &mut Engine, link: LinkId) {
 /// What waits to be written on a connection.
 fn written(engine: &mut Engine, link: LinkId) -> String {
     let epoch = engine.links[link.index()].epoch;
-    String::from_utf8_lossy(&engine.link_output(link, epoch)).into_owned()
+    String::from_utf8_lossy(engine.link_output(link, epoch)).into_owned()
 }
 
 /// A server answers on a connection.

@@ -328,3 +328,22 @@ fn what_was_paid_before_a_flush_does_not_count_for_it() {
     debts.confirm(bill.share, Some(WAY));
     assert!(debts.awaits_flush());
 }
+
+#[test]
+fn the_keys_of_one_database_are_forgotten_and_no_others() {
+    let mut debts = Debts::default();
+    for number in 0..9 {
+        debts.add_key(key(number), None, Instant::ZERO);
+        (2..5).for_each(|database| debts.add_key(key_in(database, number), from(WAY), Instant::ZERO));
+    }
+    let all = debts.cost();
+    debts.void_database(3);
+    let left: BTreeSet<_> = debts.all().keys.iter().map(|key| key.database).collect();
+    assert_eq!(left, [None, Some(2), Some(4)].into());
+    assert!(debts.cost() < all && debts.cost() > all / 2 && debts.numbers.len() == 27);
+    (0..9).for_each(|number| debts.add_key(key_in(3, number), from(WAY), Instant::ZERO));
+    assert_eq!(debts.cost(), all);
+    [2, 3, 4].into_iter().for_each(|database| debts.void_database(database));
+    debts.replace_keys(Instant::ZERO);
+    assert_eq!((debts.cost(), debts.all().flush), (0, true));
+}
