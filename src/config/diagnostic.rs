@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::text::without_secrets;
+
 /// A place in the text of the file, in bytes.
 pub type Span = Range<usize>;
 
@@ -90,9 +92,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sorts by place and drops repetitions.
+    /// Sorts by place, drops repetitions, and keeps secrets out of what is said.
     #[must_use]
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
+        for one in &mut diagnostics {
+            one.message = without_secrets(&one.message).into_owned();
+            one.help = one.help.take().map(|help| without_secrets(&help).into_owned());
+        }
         diagnostics.sort_by_key(|one| (one.span.as_ref().map_or(0, |span| span.start), one.severity));
         diagnostics.dedup();
         Self { name: name.to_owned(), text: text.to_owned(), diagnostics }

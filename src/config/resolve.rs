@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Severity, Span, nearest};
 use super::model::{Config, Settings};
 use super::raw::{Content, Node};
 use super::together::{self, Found};
-use super::{pool, settings, value};
+use super::{pool, settings, text, value};
 
 /// The name that is not a pool's.
 pub(super) const SETTINGS_NAME: &str = "softmiss";
@@ -84,7 +84,7 @@ fn elsewhere(name: &str, known: &[&'static str]) -> Option<&'static str> {
 fn no_pool(key: &Node, name: &str, node: &Node) -> Option<Diagnostic> {
     let error = |message: String| Diagnostic::error(Some(key.span.clone()), message);
     if settings::KEYS.contains(&name) && !matches!(&node.content, Content::Mapping(pairs) if has_pool_key(pairs)) {
-        let value = node.scalar().unwrap_or("...");
+        let value = node.scalar().filter(|_| !text::is_secret(name)).unwrap_or(text::UNTOLD);
         return Some(
             error(format!("`{name}` is no pool, but a setting of the process"))
                 .help(format!("write it below `{SETTINGS_NAME}:`\n\n  {SETTINGS_NAME}:\n    {name}: {value}")),

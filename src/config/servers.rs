@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
+use super::POOL_KEYS;
 use super::diagnostic::{Diagnostic, Span};
 use super::model::{Address, Server};
 use super::place::{self, Place};
@@ -17,7 +18,11 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
         Content::List(items) => items,
         other => {
             let message = format!("`servers` takes a list, not {}", other.kind());
-            let pair = |(name, line): &(Node, Node)| Some(format!("{} {}", line.scalar()?, name.scalar()?));
+            let is_other = |name: &str| POOL_KEYS.contains(&name) || text::names_secret(name);
+            let pair = |(name, line): &(Node, Node)| {
+                let name = name.scalar().filter(|name| !is_other(name))?;
+                Some(format!("{} {name}", line.scalar()?))
+            };
             let meant = match other {
                 Content::Scalar(text) => slips::as_servers(text),
                 Content::Mapping(pairs) => {

@@ -1,7 +1,10 @@
 //! What was meant where a file is not YAML, or says in YAML what nobody means: a colon without its blank, an equals sign, a
 //! line that is indented otherwise than its neighbours, a quote that is not closed.
 
+use std::borrow::Cow;
+
 use super::diagnostic::{Diagnostic, Span};
+use super::text::{UNTOLD, is_secret, names_secret};
 use super::{POOL_KEYS, PROCESS_KEYS};
 
 /// What is behind the words of the YAML library, `message`, and where, if it is one of the usual slips. The place that the
@@ -11,7 +14,7 @@ pub(super) fn behind(text: &str, message: &str, span: Option<&Span>) -> Option<D
     let lines = lines(text);
     let last = lines.iter().rposition(|line| line.start <= stopped)?;
     if message.contains("unclosed") {
-        return span.map(|span| unclosed(text, span));
+        return span.map(|span| unclosed(text, span, &lines));
     }
     // What was carried on from the line above is taken for its value, so the mistake is close above or in the line itself.
     let above = lines[..=last].iter().rev().take(LOOKED_AT);
@@ -79,7 +82,7 @@ pub(super) fn without_blank(words: &str) -> Option<Slip> {
         return None;
     }
     let span = dash..dash + name + 1;
-    let value = behind.trim_start_matches(['=', ':', ' ']);
+    let value = if is_secret(key) { UNTOLD } else { behind.trim_start_matches(['=', ':', ' ']) };
     if behind.starts_with(':') && !behind[1..].starts_with([' ', '\t']) && behind.len() > 1 {
         let message = format!("there is no blank behind `{key}:`, so this is no key with a value");
         return Some(Slip { span, message, help: format!("write `{key}: {value}`") });
@@ -91,23 +94,53 @@ pub(super) fn without_blank(words: &str) -> Option<Slip> {
     None
 }
 
+/// Whether a value that stands behind these words of its line may be told: not where nobody knows the key, nor where there
+/// is none and the line above has that of a secret.
+fn may_be_told(before: &str, above: Option<&Line<'_>>) -> bool {
+    let before = before.trim();
+    match before.strip_suffix(':').map(|words| words.rsplit(['{', ',', ' ']).next().unwrap_or(words)) {
+        Some(key) => is_key(key.trim_matches(['"', '\''])) && !names_secret(before),
+        None => {
+            before.starts_with('-') && !names_secret(before) && !above.is_some_and(|above| names_secret(above.words))
+        }
+    }
+}
+
 /// A quote or a bracket that is opened and not closed.
-fn unclosed(text: &str, span: &Span) -> Diagnostic {
+fn unclosed(text: &str, span: &Span, lines: &[Line<'_>]) -> Diagnostic {
     let opened = &text[span.start..];
     let line = opened.lines().next().unwrap_or_default();
+    let begins = text[..span.start].rfind('\n').map_or(0, |end| end + 1);
+    let above = lines.iter().rfind(|other| other.start < begins);
+    let line = if may_be_told(&text[begins..span.start], above) {
+        line.trim_end().trim_end_matches(',').to_owned()
+    } else {
+        opened.chars().take(1).chain(UNTOLD.chars()).collect()
+    };
     let (what, end) = match opened.chars().next() {
         Some('[') => ("bracket", ']'),
         Some('{') => ("brace", '}'),
         Some(quote) => ("quote", quote),
         None => ("quote", '"'),
     };
-    let help = format!("close it: `{}{end}`", line.trim_end().trim_end_matches(','));
+    let help = format!("close it: `{line}{end}`");
     Diagnostic::error(
         Some(span.start..span.start + 1),
         format!("the file is not valid YAML: this {what} is not closed"),
     )
     .label("opened here")
     .help(help)
+}
+
+/// The words of a line as they may be told.
+fn told<'a>(line: &Line<'a>, above: &Line<'_>) -> Cow<'a, str> {
+    let words = line.words;
+    let key = words.find(':').map(|colon| &words[..=colon]);
+    let before = if words.starts_with('-') { "-" } else { key.unwrap_or_default() };
+    if words.ends_with(':') || may_be_told(before, Some(above)) {
+        return Cow::Borrowed(words);
+    }
+    key.map_or(Cow::Borrowed(UNTOLD), |key| Cow::Owned(format!("{key} {UNTOLD}")))
 }
 
 /// A line that is indented otherwise than those it belongs to.
@@ -135,7 +168,7 @@ fn shifted(lines: &[Line<'_>], last: usize) -> Option<Diagnostic> {
         beside.number,
         blanks(beside.indentation)
     );
-    let example = format!("{}{}", " ".repeat(beside.indentation), line.words);
+    let example = format!("{}{}", " ".repeat(beside.indentation), told(line, before));
     Some(
         Diagnostic::error(Some(line.start..line.start + line.words.len()), message)
             .label("this one")

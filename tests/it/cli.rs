@@ -408,6 +408,45 @@ fn a_level_beyond_twemproxys_is_taken_for_its_highest_and_that_is_said() {
 }
 
 #[test]
+fn no_secret_of_a_file_that_is_refused_goes_into_the_log() {
+    let file = scratch_dir().join("file.yml");
+    let (arguments, log, _) = in_background(&file);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let pool = "  listen: 127.0.0.1:1\n  redis: true\n  servers: ['127.0.0.1:9:1']\n";
+    for wrong in [
+        "p:\n  redis_auth=hunter2\n  redis: true\n",
+        "p:\n  redis_auth:hunter2\n  redis: true\n",
+        "p:\n  redis_auth:hunter2\n",
+        "p:\n  redis: true\n  redis_auth: \"hunter2\n  timeout: 400\n",
+        "p:\n  redis: true\n  redis_auth: ['hunter2\n  timeout: 400\n",
+        "p:\n  redis: true\n  redis_auth:\n    'hunter2\n  timeout: 400\n",
+        "p:\n  redis: true\n  password: \"hunter2\n  timeout: 400\n",
+        "p: {redis: true, redis_auth: hunter2, timeout: 400\n",
+        "p: {redis: true, redis_auth: 'hunter2}\n",
+        "p:\n  redis: true\n   redis_auth: hunter2\n",
+        "p:\n  redis: true\n   redis_password: hunter2\n",
+        "p:\n  redis: true\n redis_auth: hunter2\n",
+        "p:\n  timeout: 400\n    redis_auth:hunter2\n",
+        "p:\n  servers: 10.0.0.1:1:1\n    redis_auth=hunter2\n",
+        "p:\n  servers:\n    a: 10.0.0.1:1:1\n    redis_auth: hunter2\n",
+        "p:\n  servers:\n    - 10.0.0.1:1:1\n    - redis_auth:hunter2\n",
+        "admin_token: hunter2\np:\n",
+        "admin_token: 'a\n\n  hunter2'\np:\n",
+    ] {
+        let _ = std::fs::remove_file(&log);
+        std::fs::write(&file, format!("{wrong}q:\n{pool}")).expect("write the file");
+        let refused = softmiss(&arguments);
+        assert_eq!(refused.status.code(), Some(1), "{wrong}");
+        let logged = std::fs::read_to_string(&log).expect("a log");
+        assert!(logged.contains("is refused") && !logged.contains("hunter2"), "{wrong}\n{logged}");
+        // The line itself is shown where the file is; what is said of it is not.
+        let said = err(&refused);
+        let said: Vec<_> = said.lines().filter(|line| !line.contains(" | ")).collect();
+        assert!(!said.join("\n").contains("hunter2"), "{wrong}\n{said:#?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_refused_is_told_of_in_the_log_as_well() {
     let file = scratch_dir().join("file.yml");
     std::fs::write(&file, "pool:\n  listen: 127.0.0.1:1\n").expect("write the file");
