@@ -16,13 +16,14 @@ pub(super) fn behind(text: &str, message: &str, span: Option<&Span>) -> Option<D
     if message.contains("unclosed") {
         return span.map(|span| unclosed(text, span, &lines));
     }
-    // What was carried on from the line above is taken for its value, so the mistake is close above or in the line itself.
-    let above = lines[..=last].iter().rev().take(LOOKED_AT);
-    above.clone().find_map(|line| without_blank(line.words).map(|slip| slip.at(line))).or_else(|| shifted(&lines, last))
+    let in_line = |line: &Line<'_>| without_blank(line.words).map(|slip| slip.at(line));
+    // What was carried on from a line above is taken for its value, so a mistake close above stops the library here as well.
+    let mut above = lines[..last].iter().rev().take(LOOKED_AT);
+    in_line(&lines[last]).or_else(|| shifted(&lines, last)).or_else(|| above.find_map(in_line))
 }
 
 /// Lines above the place that are looked at.
-const LOOKED_AT: usize = 3;
+const LOOKED_AT: usize = 2;
 
 /// A line of the file that says something.
 #[derive(Debug, Clone, Copy)]
@@ -73,23 +74,22 @@ fn is_key(word: &str) -> bool {
     POOL_KEYS.contains(&word) || PROCESS_KEYS.contains(&word)
 }
 
-/// `timeout:400` or `timeout = 400`, in words that begin with a key.
+/// `timeout:400` or `timeout = 400`, in words that begin with a key. Behind a dash stands a server, whose host may have the
+/// name of a key.
 pub(super) fn without_blank(words: &str) -> Option<Slip> {
-    let (dash, rest) = words.strip_prefix("- ").map_or((0, words), |rest| (2, rest));
-    let name = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
-    let (key, behind) = rest.split_at(name);
+    let name = words.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
+    let (key, behind) = words.split_at(name);
     if !is_key(key) {
         return None;
     }
-    let span = dash..dash + name + 1;
     let value = if is_secret(key) { UNTOLD } else { behind.trim_start_matches(['=', ':', ' ']) };
     if behind.starts_with(':') && !behind[1..].starts_with([' ', '\t']) && behind.len() > 1 {
         let message = format!("there is no blank behind `{key}:`, so this is no key with a value");
-        return Some(Slip { span, message, help: format!("write `{key}: {value}`") });
+        return Some(Slip { span: 0..name + 1, message, help: format!("write `{key}: {value}`") });
     }
     if behind.trim_start().starts_with('=') {
         let message = format!("`{key}` is followed by `=`, and not by a colon");
-        return Some(Slip { span: dash..dash + name, message, help: format!("write `{key}: {value}`") });
+        return Some(Slip { span: 0..name, message, help: format!("write `{key}: {value}`") });
     }
     None
 }
