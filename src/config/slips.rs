@@ -12,7 +12,10 @@ use super::{POOL_KEYS, PROCESS_KEYS};
 pub(super) fn behind(text: &str, message: &str, span: Option<&Span>) -> Option<Diagnostic> {
     let stopped = span.map_or(text.len(), |span| span.start);
     let lines = lines(text);
-    let last = lines.iter().rposition(|line| line.start <= stopped)?;
+    let stopped_in = lines.iter().rposition(|line| line.start <= stopped)?;
+    // Of a line that is carried on behind its comment the library names the comment.
+    let is_next = message.contains("comment intercepting") && stopped_in + 1 < lines.len();
+    let last = stopped_in + usize::from(is_next);
     if message.contains("unclosed") {
         return span.map(|span| unclosed(text, span, &lines));
     }
@@ -48,6 +51,25 @@ fn lines(text: &str) -> Vec<Line<'_>> {
         at += line.len();
     }
     found
+}
+
+impl Line<'_> {
+    /// The words without the comment behind them.
+    fn meant(&self) -> &str {
+        self.words.find(" #").map_or(self.words, |at| self.words[..at].trim_end())
+    }
+
+    /// Whether what belongs to it may stand deeper below it.
+    fn is_parent(&self) -> bool {
+        let last = self.meant().rsplit(' ').next().unwrap_or_default();
+        let is_text = last.starts_with(['|', '>']) && last.len() <= 3;
+        last.ends_with(':') || last == "-" || last.starts_with(['&', '!']) || is_text || self.is_in_brackets()
+    }
+
+    /// Whether brackets are open behind it, and what is within them may stand anywhere.
+    fn is_in_brackets(&self) -> bool {
+        self.meant().ends_with(['[', '{', ','])
+    }
 }
 
 /// A slip in the words of a line.
@@ -154,7 +176,10 @@ fn shifted(lines: &[Line<'_>], last: usize) -> Option<Diagnostic> {
             open.push(other);
         }
     }
-    let is_deeper = line.indentation > before.indentation && !before.words.ends_with(':');
+    if open.iter().any(|other| other.indentation < line.indentation && other.is_in_brackets()) {
+        return None;
+    }
+    let is_deeper = line.indentation > before.indentation && !before.is_parent();
     let is_between =
         !open.iter().any(|other| other.indentation == line.indentation) && line.indentation < before.indentation;
     if !is_deeper && !is_between {
