@@ -352,8 +352,8 @@ fn a_log_that_goes_nowhere_is_said_to_when_it_starts() {
     };
     let start = |arguments: &[String]| err(&softmiss(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
     let said = start(&arguments);
-    assert!(!said.contains("nowhere"), "{said}");
     ends(&pid);
+    assert!(!said.contains("nowhere"), "{said}");
     arguments.retain(|argument| argument != "-o" && *argument != log.display().to_string());
     let said = start(&arguments);
     ends(&pid);

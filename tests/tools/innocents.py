@@ -36,8 +36,7 @@ def connect(port):
     return stream
 
 
-def start(command, *ports):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def wait_for(*ports):
     for port in ports:
         until = time.monotonic() + 10
         while True:
@@ -48,11 +47,10 @@ def start(command, *ports):
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)
-    return process
 
 
 class Stage:
-    """A proxy with so many megabytes for a memcached and a Redis server."""
+    """A proxy with so many megabytes for a memcached and a Redis server, for as long as a `with` lasts."""
 
     def __init__(self, program, megabytes, folder):
         self.megabytes = megabytes
@@ -68,11 +66,25 @@ class Stage:
         listen = ["-l", "127.0.0.1", "-p", str(self.memcached), "-U", "0", "-t", "1", "-u", "nobody"]
         save = ["--port", str(self.redis), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         pubsub = ["--client-output-buffer-limit", "pubsub 0 0 0"]
-        self.processes = [
-            start(["memcached", *listen], self.memcached),
-            start(["redis-server", *save, *pubsub], self.redis),
-            start([program, "-c", file, "-s", str(free_port())], self.m, self.r),
+        self.commands = [
+            (["memcached", *listen], self.memcached),
+            (["redis-server", *save, *pubsub], self.redis),
+            ([program, "-c", file, "-s", str(free_port())], self.m, self.r),
         ]
+        self.processes = []
+
+    def __enter__(self):
+        try:
+            for command, *ports in self.commands:
+                self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                wait_for(*ports)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
     def peak(self):
         sizes = {}
@@ -192,26 +204,26 @@ def main():
     multiprocessing.set_start_method("fork")
     written = lambda found: "  ".join(f"{half:5.2f} {most:5.1f}" for half, most in found)
     print(f"{'p50 and p99 of memcached and Redis, ms':<38}{'alone':<26}{'beside':<26}{'other proxy':<26}p99 x      peak")
-    with tempfile.TemporaryDirectory() as folder:
-        other = Stage(program, 64, folder)
+    with tempfile.TemporaryDirectory() as folder, Stage(program, 64, folder) as other:
         for name, megabytes, hog in HOGS:
             if wanted and not any(word in name for word in wanted):
                 continue
-            stage = Stage(program, megabytes, folder)
-            alone = latency(stage, requests)
-            at_work = multiprocessing.Process(target=hog, args=(stage,), daemon=True)
-            at_work.start()
-            time.sleep(0.5)
-            beside, elsewhere = latency(stage, requests), latency(other, requests)
-            at_work.kill()
-            ratios = "/".join(f"{most / before:.1f}" for (_, before), (_, most) in zip(alone, beside))
-            print(
-                f"{name:<38}{written(alone):<26}{written(beside):<26}{written(elsewhere):<26}{ratios:<10} "
-                f"{stage.peak()} MB of {megabytes}",
-                flush=True,
-            )
-            stage.end()
-        other.end()
+            with Stage(program, megabytes, folder) as stage:
+                alone = latency(stage, requests)
+                at_work = multiprocessing.Process(target=hog, args=(stage,), daemon=True)
+                at_work.start()
+                try:
+                    time.sleep(0.5)
+                    beside, elsewhere = latency(stage, requests), latency(other, requests)
+                finally:
+                    at_work.kill()
+                    at_work.join()
+                ratios = "/".join(f"{most / before:.1f}" for (_, before), (_, most) in zip(alone, beside))
+                print(
+                    f"{name:<38}{written(alone):<26}{written(beside):<26}{written(elsewhere):<26}{ratios:<10} "
+                    f"{stage.peak()} MB of {megabytes}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
