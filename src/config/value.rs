@@ -209,11 +209,16 @@ pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
             Ok(port) if port >= 1024 => {
                 wrong(format!("`{place}` has no weight"), format!("write `{place}:1{named}`: host, port and weight"))
             }
+            Ok(0) => wrong(format!("`{place}` has no port and no weight"), SERVER_HELP),
             Ok(_) => wrong(
                 format!("`{place}` has no weight (or no port)"),
                 format!(
                     "write `{address}:11211:{weight}{named}` if {weight} is its weight, `{place}:1{named}` if it is its port"
                 ),
+            ),
+            Err(_) if weight.bytes().all(|byte| byte.is_ascii_digit()) && !weight.is_empty() => wrong(
+                format!("`{weight}` is not a port"),
+                "write a port from 1 to 65535 behind the host, and then a weight",
             ),
             Err(_) => wrong(
                 format!("`{place}` has no port and no weight"),
