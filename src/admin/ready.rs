@@ -39,7 +39,7 @@ pub(super) fn readiness(sources: &Sources<'_>, now: Instant) -> (bool, String) {
 /// A line for each server that cannot be used.
 fn troubles(sources: &Sources<'_>, (id, pool): (PoolId, &Pool), now: Instant) -> Vec<String> {
     let line = |(index, server): (usize, &crate::config::model::Server)| {
-        let server_id = ServerId(u16::try_from(index).ok()?);
+        let server_id = ServerId::at(index);
         let state = sources.board.state(id, server_id);
         let (how, since, why) = match (sources.board.failing(id, server_id), view::reason(state)) {
             (Some(failing), _) => ("fails, in the ring,", Some(failing.since), failing.failure.to_string()),

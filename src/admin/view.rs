@@ -231,7 +231,7 @@ fn pool_view(
         (count > 0).then_some((failure.name(), count))
     });
     let servers = pool.servers.iter().enumerate().map(|(index, server)| {
-        let server_id = ServerId(u16::try_from(index).unwrap_or(u16::MAX));
+        let server_id = ServerId::at(index);
         let fresh = now.1[index].since(&before.1[index]);
         let state = sources.board.state(id, server_id);
         let since = state.out_since();

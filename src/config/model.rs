@@ -425,6 +425,12 @@ pub enum Listen {
 pub struct ServerId(pub u16);
 
 impl ServerId {
+    /// The server at an index in [`Pool::servers`], of which no pool has more than an id can name.
+    #[must_use]
+    pub fn at(index: usize) -> Self {
+        Self(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+
     /// The index in [`Pool::servers`].
     #[must_use]
     pub fn index(self) -> usize {

@@ -140,10 +140,10 @@ impl<'a> Keys<'a> {
             } else if known.contains(&name) {
                 kept.push((key, value));
             } else {
-                let help = match nearest(name, known.iter().copied()) {
-                    _ if elsewhere(name, known).is_some() => elsewhere(name, known).unwrap_or_default().to_owned(),
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("the keys of {owner} are: {}", known.join(", ")),
+                let help = match (elsewhere(name, known), nearest(name, known.iter().copied())) {
+                    (Some(place), _) => place.to_owned(),
+                    (None, Some(meant)) => format!("did you mean `{meant}`?"),
+                    (None, None) => format!("the keys of {owner} are: {}", known.join(", ")),
                 };
                 findings.push(
                     Diagnostic::error(Some(key.span.clone()), format!("`{name}` is not a key of {owner}")).help(help),

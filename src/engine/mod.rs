@@ -601,5 +601,5 @@ fn pool_id(index: usize) -> PoolId {
 }
 
 fn server_id(index: usize) -> ServerId {
-    ServerId(u16::try_from(index).unwrap_or(u16::MAX))
+    ServerId::at(index)
 }
