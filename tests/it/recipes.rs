@@ -432,3 +432,28 @@ fn every_file_that_the_pages_name_is_there() {
     }
     assert!(tried >= 60, "{tried}");
 }
+
+/// The map of the source names every file of it, in the entry for its folder.
+#[test]
+fn the_map_of_the_source_is_whole() {
+    let text = std::fs::read_to_string(root().join("docs/architecture.md")).expect("a page");
+    let map = text.split("```").nth(1).expect("a map");
+    // An entry begins at the margin with its folder.
+    let entries: Vec<&str> = map.split("\nsrc/").skip(1).collect();
+    let missing: Vec<_> = tree()
+        .into_iter()
+        .filter_map(|path| Some(path.strip_prefix("src/")?.strip_suffix(".rs")?.to_owned()))
+        .filter(|path| {
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            // `cli/top/draw/` belongs to `cli/top/`, and not to `cli/`.
+            let of = |entry: &str| entry.split('/').take_while(|part| !part.contains(' ')).count();
+            let is_in = |entry: &&&str| format!("{folder}/").starts_with(entry.split(' ').next().unwrap_or_default());
+            let entry = entries.iter().filter(is_in).max_by_key(|entry| of(entry));
+            let is_word =
+                |text: &str| text.split(|one: char| !one.is_alphanumeric() && one != '_').any(|word| word == name);
+            !["mod", "tests", "lib"].contains(&name)
+                && !entry.map_or_else(|| map.contains(&format!("{name}.rs")), |entry| is_word(entry))
+        })
+        .collect();
+    assert!(missing.is_empty(), "docs/architecture.md does not name {missing:#?}");
+}
