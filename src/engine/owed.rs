@@ -59,7 +59,12 @@ impl Engine {
         let outbox = std::mem::take(&mut link.outbox);
         let later = std::mem::take(&mut link.payments);
         let before = link.behind;
-        let (_, again) = self.pay_bill(id, MOST, !waiting.is_empty(), now);
+        let bill = self.board.due(pool, server, before, (self.ledger(id), self.way(id)), MOST);
+        let again = !waiting.is_empty() && (bill.is_behind_own || bill.fence);
+        if self.board.awaits_flush(pool, server, self.ledger(id)) {
+            self.links[id.index()].behind = Behind::default(); // it counted on beginning with that
+        }
+        self.pay_bill(id, MOST, !waiting.is_empty(), now);
         let link = &mut self.links[id.index()];
         link.payments.append(later);
         let is_behind = link.behind.number >= self.board.owed(pool, server);
@@ -92,23 +97,21 @@ impl Engine {
     ///
     /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
     pub(super) fn pay(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
-        self.pay_bill(id, most, false, now).0
+        self.pay_bill(id, most, false, now)
     }
 
-    /// As [`Engine::pay`], also in front of what waits on the connection. Whether some of it has to be paid once more,
-    /// behind that.
-    fn pay_bill(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> (bool, bool) {
+    /// As [`Engine::pay`], also in front of what waits on the connection.
+    fn pay_bill(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
         let link = &self.links[id.index()];
         if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
-            return (false, false);
+            return false;
         }
         let concern = (self.ledger(id), self.way(id));
-        let Bill { flush, database, keys, share, fence, is_behind_own } =
-            self.board.due(pool, server, link.behind, concern, most);
+        let Bill { flush, database, keys, share, fence, .. } = self.board.due(pool, server, link.behind, concern, most);
         // Looked at behind that: who gives up a connection says so before what was lost with it is owed.
         if !self.may_pay(id, now) {
-            return (false, false);
+            return false;
         }
         let is_redis = self.is_redis(id);
         if flush {
@@ -136,11 +139,10 @@ impl Engine {
         if left > 0 {
             link.payments.push(Payment { left, share, in_front });
         }
-        let fence = fence && link.purpose == Purpose::Traffic && link.fenced.is_none();
-        if fence && !in_front {
+        if fence && !in_front && link.purpose == Purpose::Traffic && link.fenced.is_none() {
             self.fence(id, now);
         }
-        (!self.links[id.index()].payments.is_empty(), in_front && (is_behind_own || fence))
+        !self.links[id.index()].payments.is_empty()
     }
 
     /// What was asked on a connection so far may concern databases that it cannot pay for: has it found out when that is
@@ -486,14 +488,16 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         let owed = self.board.owed(pool, server);
         let link = &self.links[id.index()];
-        let is_closed = link.state != LinkState::Up;
-        if link.behind.number >= owed || (is_closed && self.board.awaits_flush(pool, server, self.ledger(id))) {
-            return Ok(()); // one that is not open yet begins with the flush
+        if link.behind.number >= owed {
+            return Ok(());
         }
-        if link.payments.left() < MOST {
+        // One that is not open yet begins with the flush.
+        let begins = link.state != LinkState::Up && self.board.awaits_flush(pool, server, self.ledger(id));
+        let is_behind_own = !link.in_flight.is_empty(); // what comes next must not be forgotten with that
+        if link.payments.left() < MOST && (is_behind_own || !begins) {
             self.pay(id, MOST, now);
         }
-        if self.links[id.index()].behind.number >= owed { Ok(()) } else { Err(Failure::Stalled) }
+        if begins || self.links[id.index()].behind.number >= owed { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.

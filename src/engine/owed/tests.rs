@@ -139,3 +139,41 @@ fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
     engine.board.ended(POOL, SERVER);
     assert!(engine.pay(probe, 9, NOW + Duration::from_secs(1)));
 }
+
+/// What is stored behind a flush stays, and what waits in front of it for the connection to be opened does not.
+#[test]
+fn a_flush_is_paid_between_what_was_asked_before_it_and_after() {
+    for (verb, flush) in [(Verb::FlushAll, "FLUSHALL"), (Verb::FlushDatabase, "FLUSHDB")] {
+        let mut engine = engine("redis: true");
+        let client = engine.client_connected(POOL);
+        let set = |engine: &mut Engine, value| engine.client_data(client, format!("SET {value} 1\r\n").as_bytes(), NOW);
+        set(&mut engine, "old");
+        let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+        engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
+        set(&mut engine, "new");
+        let epoch = engine.links[link.index()].epoch;
+        engine.link_connected(link, epoch, NOW);
+        let told = written(&mut engine, link);
+        let last = told.rfind(flush).unwrap();
+        assert!(told.find("old").unwrap() < last && last < told.find("new").unwrap(), "{told}");
+        let answers = "+OK\r\n".repeat(told.matches("*").count());
+        answer(&mut engine, link, answers.as_bytes(), NOW);
+        assert!(!engine.board.owes(POOL, SERVER));
+    }
+}
+
+/// A connection that cannot pay for what comes behind it finds out when that is over, and not before.
+#[test]
+fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
+    let mut engine = engine("redis: true");
+    let client = engine.client_connected(POOL);
+    engine.client_data(client, b"MULTI\r\nSELECT 3\r\nSET k old\r\nEXEC\r\n", NOW);
+    let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+    let key = OwedKey { database: Some(3), key: (*b"k").into(), base64: false };
+    let from = Origin { way: engine.way(link), is_foreign: true };
+    engine.owe_key((POOL, SERVER), key, Some(from), NOW);
+    let epoch = engine.links[link.index()].epoch;
+    engine.link_connected(link, epoch, NOW);
+    let told = written(&mut engine, link);
+    assert!(told.find("old").unwrap() < told.find("PING").unwrap(), "{told}");
+}
