@@ -1,0 +1,119 @@
+//! Flushes that a server missed: at once, or when they take effect.
+
+use std::time::Duration;
+
+use super::REMINDER;
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::link::{LinkState, Ticket};
+use crate::engine::session::SessionId;
+use crate::engine::{Effect, Engine, Timer};
+use crate::health::debts::Origin;
+use crate::proto::memcache::request::Words;
+use crate::proto::memcache::{Verb, lifetime, number};
+use crate::time::Instant;
+
+impl Engine {
+    /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
+    /// come back with what it was told to forget. One that is `due` later is paid then.
+    pub(in crate::engine) fn undelivered(
+        &mut self,
+        pool: PoolId,
+        server: ServerId,
+        verb: Verb,
+        database: u32,
+        due: Option<Instant>,
+        now: Instant,
+    ) {
+        if !self.forgives(pool) && !self.is_safe(pool) {
+            return;
+        }
+        if let Some(due) = due.filter(|due| *due > now) {
+            // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
+            self.board.owe_flush_later(pool, server, due);
+            self.effects.push_back(Effect::News); // it is to be kept, too
+            return self.time_flush(pool, server, due);
+        }
+        self.owe_flush_of(pool, server, verb, database, now);
+    }
+
+    /// When a flush takes effect that was asked for with `delay`: `None` if that is at once. As memcached reads it, more
+    /// than 30 days are a point in time.
+    pub(in crate::engine) fn flush_due(&self, delay: i64, asked: Instant) -> Option<Instant> {
+        let delay = u64::try_from(delay).ok().filter(|delay| *delay > 0)?;
+        if delay <= lifetime::RELATIVE_LIMIT.unsigned_abs() {
+            return Some(asked + Duration::from_secs(delay));
+        }
+        Duration::from_secs(delay).checked_sub(self.started_at).map(|at| Instant::ZERO + at)
+    }
+
+    /// When a flush takes effect that was lost: of a client that waits for it as it was asked, of another by its line.
+    pub(in crate::engine) fn due_of(
+        &mut self,
+        id: SessionId,
+        ticket: Ticket,
+        request: &[u8],
+        now: Instant,
+    ) -> Option<Instant> {
+        if ticket.verb != Verb::FlushAll {
+            return None;
+        }
+        let slot = self.session(id).filter(|_| !ticket.is(Ticket::NOREPLY));
+        if let Some(merge) = slot.and_then(|session| session.slot_mut(ticket.number)?.merge.as_deref()) {
+            return merge.due();
+        }
+        let delay = number::signed(Words::new(request.trim_ascii_end()).nth(1)?)?;
+        self.flush_due(delay, now)
+    }
+
+    /// A flush that a server missed may be due.
+    pub(in crate::engine) fn flush_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
+        if timed.is_some_and(|at| at > now) {
+            return; // set before an earlier one, which has set the next
+        }
+        *timed = None;
+        let (is_due, next) = self.board.owe_due_flush(pool, server, now);
+        if is_due {
+            self.remind(pool, server, now);
+        }
+        if let Some(next) = next {
+            self.time_flush(pool, server, next);
+        }
+    }
+
+    /// Has it looked at then what a server is to be flushed of. One timer a server, however many flushes there are.
+    fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
+        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
+        if timed.is_none_or(|timed| due < timed) {
+            *timed = Some(due);
+            self.timers.set(due, Timer::Flush(pool, server));
+        }
+    }
+
+    /// A client's flush was not delivered. What the clients of this worker have asked before it must not come behind it; of
+    /// those of others nobody knows that they came first.
+    fn owe_flush_of(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
+        let database = match verb {
+            Verb::FlushDatabase => Some(database),
+            Verb::FlushAll => None,
+            _ => return,
+        };
+        let mut origins = Vec::new();
+        for place in 0..self.pools[pool.index()].links[server.index()].len() {
+            let id = self.pools[pool.index()].links[server.index()][place];
+            let link = &self.links[id.index()];
+            let changes = |ticket: &Ticket| ticket.session != Ticket::NOBODY && !ticket.only_reads();
+            if !matches!(link.state, LinkState::Down { .. }) && link.in_flight.iter().any(changes) {
+                let is_foreign = database.is_some() && database != self.ledger(id);
+                origins.push(Origin { way: self.way(id), is_foreign });
+                self.arm_link(id, now + REMINDER);
+            }
+        }
+        match database {
+            Some(database) => self.board.owe_database(pool, server, database, &origins, now),
+            None => self.board.owe_flush_behind(pool, server, &origins, now),
+        }
+        self.pools[pool.index()].open[server.index()] = false;
+        self.remind(pool, server, now);
+    }
+}
