@@ -149,8 +149,10 @@ impl World {
                     | Effect::Found(_)
                     | Effect::Notice(_)
                     | Effect::Slow(_)
-                    | Effect::EndLingering { .. }
-                    | Effect::Read { .. } => {}
+                    | Effect::EndLingering { .. } => {}
+                    Effect::Read { .. } => {
+                        unreachable!("nobody here lists keys, which alone makes a server wait to be read")
+                    }
                 }
             } else if let Some(link) = self.engines[worker].poll_link() {
                 let epoch = self.open.get(&(worker, link)).map_or(0, |(epoch, _)| *epoch);

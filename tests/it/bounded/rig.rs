@@ -69,8 +69,10 @@ impl Rig {
                         self.engine.link_connected(link, epoch, self.now);
                     }
                     Effect::Disconnect { link, .. } => drop(self.links.remove(&link)),
-                    Effect::Read { .. }
-                    | Effect::News
+                    Effect::Read { .. } => {
+                        unreachable!("nobody here lists keys, which alone makes a server wait to be read")
+                    }
+                    Effect::News
                     | Effect::Inquire(_)
                     | Effect::Found(_)
                     | Effect::Notice(_)

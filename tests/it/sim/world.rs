@@ -280,7 +280,10 @@ impl World {
                         engine.handle_timeout(now);
                     }
                 }
-                Effect::Read { .. } | Effect::Slow(_) | Effect::Inquire(_) | Effect::Found(_) => {}
+                Effect::Read { .. } => {
+                    unreachable!("nobody here lists keys, which alone makes a server wait to be read")
+                }
+                Effect::Slow(_) | Effect::Inquire(_) | Effect::Found(_) => {}
                 Effect::Notice(Notice::Ejected { .. }) => self.tally.add(Thing::Ejected),
                 Effect::Notice(Notice::Restored { .. }) => self.tally.add(Thing::Restored),
                 Effect::Notice(Notice::Stalled { .. }) => self.tally.add(Thing::Stalled),

@@ -180,12 +180,10 @@ impl World {
                     self.count("reset at last");
                     self.end_lingering(|one| one.server == place);
                 }
-                Effect::Read { .. }
-                | Effect::News
-                | Effect::Inquire(_)
-                | Effect::Found(_)
-                | Effect::Notice(_)
-                | Effect::Slow(_) => {}
+                Effect::Read { .. } => {
+                    unreachable!("nobody here lists keys, which alone makes a server wait to be read")
+                }
+                Effect::News | Effect::Inquire(_) | Effect::Found(_) | Effect::Notice(_) | Effect::Slow(_) => {}
             }
         }
         while self.engine.poll_client().is_some() {}
