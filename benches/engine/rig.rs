@@ -9,7 +9,7 @@ use softmiss::config::model::PoolId;
 use softmiss::engine::link::LinkId;
 use softmiss::engine::session::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
 
@@ -64,7 +64,7 @@ impl Rig {
         let config = config::parse("bench", &text).map_err(|report| anyhow::anyhow!(report.render(false)))?.config;
         let config = Arc::new(config);
         let mut engine = Engine::new(Setup {
-            board: Arc::new(Board::new(&config, 1)),
+            registry: Arc::new(Registry::new(&config, 1)),
             counters: Arc::new([Arc::new(Counters::new(&config))]),
             config,
             worker: 0,

@@ -33,7 +33,7 @@ pub(super) struct Flushed {
 
 /// Flushes every server of a pool, in the order of the file.
 pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flushed> {
-    let live = operator.observed().board.live(id);
+    let live = operator.observed().registry.live(id);
     let timeout = pool.timeout.unwrap_or(TIMEOUT);
     let mut asked = JoinSet::new();
     for ((server, of), live) in (0u16..).map(ServerId).zip(&pool.servers).zip(live) {

@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use super::history::{self, History, Reading};
-use super::operate::{self, Deed};
+use super::operate::{self, AdminAction};
 use super::page::DASHBOARD;
 use super::query::Query;
 use super::recent::{Recent, Sample};
@@ -74,7 +74,7 @@ enum Page {
     Health,
     Readiness,
     /// Something is to be changed.
-    Deed(Deed),
+    Action(AdminAction),
 }
 
 /// Everything that there is: the path, what it is, its parameters, what it gives.
@@ -90,16 +90,21 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/stats", Page::Stats, "", "twemproxy's statistics (JSON)"),
     ("/healthz", Page::Health, "", "200 while every worker serves, 503 otherwise"),
     ("/readyz", Page::Readiness, "", "as /healthz, and 503 while a pool with on_failure: error has no server"),
-    ("/servers/eject", Page::Deed(Deed::Eject), "?pool=&server=", "take a server out of the ring at once"),
-    ("/servers/drain", Page::Deed(Deed::Drain), "?pool=&server=", "the same, but what it was asked it may answer"),
-    ("/servers/restore", Page::Deed(Deed::Restore), "?pool=&server=", "let a server back"),
-    ("/flush_all", Page::Deed(Deed::Flush), "?pool=", "flush every server of a memcached pool"),
-    ("/log", Page::Deed(Deed::Log), "?level=", "error, warn, info, debug or trace"),
+    ("/servers/eject", Page::Action(AdminAction::Eject), "?pool=&server=", "take a server out of the ring at once"),
+    (
+        "/servers/drain",
+        Page::Action(AdminAction::Drain),
+        "?pool=&server=",
+        "the same, but what it was asked it may answer",
+    ),
+    ("/servers/restore", Page::Action(AdminAction::Restore), "?pool=&server=", "let a server back"),
+    ("/flush_all", Page::Action(AdminAction::Flush), "?pool=", "flush every server of a memcached pool"),
+    ("/log", Page::Action(AdminAction::Log), "?level=", "error, warn, info, debug or trace"),
 ];
 
 impl Page {
     const fn method(self) -> &'static str {
-        if let Self::Deed(_) = self { "POST" } else { "GET" }
+        if let Self::Action(_) = self { "POST" } else { "GET" }
     }
 }
 
@@ -259,13 +264,13 @@ impl Admin {
         let Some((_, page, ..)) = PAGES.iter().find(|(known, ..)| *known == path) else {
             return Err(Refusal::missing(format!("{path} is not there; there are:\n\n{}", pages().trim_end())));
         };
-        let allow = if let Page::Deed(_) = page { "POST" } else { "GET, HEAD" };
+        let allow = if let Page::Action(_) = page { "POST" } else { "GET, HEAD" };
         if !allow.split(", ").any(|method| method == request.method().as_str()) {
             let text = format!("{path} is for {allow}, not for {}", request.method());
             return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, text, allow: Some(allow) });
         }
         // Whether it is alive may be asked by any name: that tells nobody anything.
-        if !matches!(page, Page::Health | Page::Readiness | Page::Deed(_)) {
+        if !matches!(page, Page::Health | Page::Readiness | Page::Action(_)) {
             guard::check_reader(peer, request.headers(), &self.host)?;
         }
         let observed = self.operator.observed();
@@ -288,8 +293,8 @@ impl Admin {
             Page::Route => json(&route::live(&Query::parse(query, &["pool", "key"])?, observed)?),
             Page::Config => respond(StatusCode::OK, TEXT, config::write(&observed.config)),
             Page::Stats => {
-                let Observed { config, board, counters, .. } = observed;
-                respond(StatusCode::OK, JSON, stats::render(config, board, counters, &moment))
+                let Observed { config, registry, counters, .. } = observed;
+                respond(StatusCode::OK, JSON, stats::render(config, registry, counters, &moment))
             }
             Page::Health => self.alive().await.unwrap_or_else(|| respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
             Page::Readiness => self.alive().await.unwrap_or_else(|| {
@@ -297,11 +302,11 @@ impl Admin {
                 let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 respond(status, TEXT, text)
             }),
-            Page::Deed(deed) => {
+            Page::Action(action) => {
                 let token = observed.config.settings.admin_token.as_deref();
                 guard::check(peer, request.headers(), token)?;
-                let query = Query::parse(query, deed.parameters())?;
-                let (status, told) = operate::act(&self.operator, deed, &query, peer.to_canonical()).await?;
+                let query = Query::parse(query, action.parameters())?;
+                let (status, told) = operate::act(&self.operator, action, &query, peer.to_canonical()).await?;
                 respond(status, JSON, format!("{told}\n"))
             }
         })

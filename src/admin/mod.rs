@@ -1,7 +1,7 @@
 //! What the operator sees and does over HTTP, and what is told to statsd: metrics, states, the dashboard.
 //!
 //! It runs on a thread of its own and only reads what the workers publish, so that nobody who looks can slow a request
-//! down. What the operator changes goes the way that a worker's own findings go: onto the board that all share.
+//! down. What the operator changes goes the way that a worker's own findings go: into the registry that all share.
 
 use std::net::SocketAddr;
 

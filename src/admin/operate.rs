@@ -9,12 +9,12 @@ use super::flush;
 use super::http::Refusal;
 use super::query::Query;
 use crate::config::model::{LogLevel, Protocol};
-use crate::health::hold::{Hold, Said};
+use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 use crate::io::Operator;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum AdminAction {
     Eject,
     Drain,
     Restore,
@@ -22,7 +22,7 @@ pub(super) enum Deed {
     Log,
 }
 
-impl Deed {
+impl AdminAction {
     /// The parameters that it has.
     pub(super) const fn parameters(self) -> &'static [&'static str] {
         match self {
@@ -37,26 +37,26 @@ impl Deed {
 /// Does it. `by` is who wants it.
 pub(super) async fn act(
     operator: &Operator,
-    deed: Deed,
+    action: AdminAction,
     query: &Query,
     by: IpAddr,
 ) -> Result<(StatusCode, Value), Refusal> {
-    match deed {
-        Deed::Eject => take_out(operator, Hold::Eject, query, by),
-        Deed::Drain => take_out(operator, Hold::Drain, query, by),
-        Deed::Restore => restore(operator, query, by),
-        Deed::Flush => flush(operator, query, by).await,
-        Deed::Log => log(operator, query, by),
+    match action {
+        AdminAction::Eject => take_out(operator, Maintenance::Eject, query, by),
+        AdminAction::Drain => take_out(operator, Maintenance::Drain, query, by),
+        AdminAction::Restore => restore(operator, query, by),
+        AdminAction::Flush => flush(operator, query, by).await,
+        AdminAction::Log => log(operator, query, by),
     }
 }
 
-fn take_out(operator: &Operator, hold: Hold, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+fn take_out(operator: &Operator, kind: Maintenance, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
     let (pool, of) = query.pool(&operator.observed().config)?;
     let (server, named) = query.server(of)?;
-    let said = operator.take_out(pool, server, hold, query.flag("force")?, by);
+    let said = operator.take_out(pool, server, kind, query.flag("force")?, by);
     let name = &named.name;
-    let message = match (said, hold) {
-        (Said::Last, _) => {
+    let message = match (said, kind) {
+        (MaintenanceOutcome::Last, _) => {
             let text = format!(
                 "{name} is the last server in the ring of pool {}: without it every request is answered by `on_failure: \
                  {}`; with `force=1` it is taken out all the same",
@@ -65,15 +65,19 @@ fn take_out(operator: &Operator, hold: Hold, query: &Query, by: IpAddr) -> Resul
             );
             return Err(Refusal { status: StatusCode::CONFLICT, text, allow: None });
         }
-        (Said::Already, _) => format!("{name} was taken out before, and stays out until POST /servers/restore"),
-        (Said::Done, Hold::Eject) => format!("{name} is out of the ring until POST /servers/restore"),
-        (Said::Done, Hold::Drain) => {
+        (MaintenanceOutcome::Already, _) => {
+            format!("{name} was taken out before, and stays out until POST /servers/restore")
+        }
+        (MaintenanceOutcome::Done, Maintenance::Eject) => {
+            format!("{name} is out of the ring until POST /servers/restore")
+        }
+        (MaintenanceOutcome::Done, Maintenance::Drain) => {
             format!(
                 "{name} gets no more requests until POST /servers/restore; `in_flight` of /servers is what it still has"
             )
         }
     };
-    let state = operator.observed().board.state(pool, server).name();
+    let state = operator.observed().registry.state(pool, server).name();
     Ok((StatusCode::OK, told(&of.name, name, state, said, &message)))
 }
 
@@ -81,19 +85,21 @@ fn restore(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode
     let (pool, of) = query.pool(&operator.observed().config)?;
     let (server, named) = query.server(of)?;
     let said = operator.let_back(pool, server, by);
-    let (name, state) = (&named.name, operator.observed().board.state(pool, server).name());
+    let (name, state) = (&named.name, operator.observed().registry.state(pool, server).name());
     let message = match (said, state) {
-        (Said::Done, _) => format!("{name} is probed now, and is back in the ring when it has answered well"),
-        (Said::Already | Said::Last, "up") => format!("{name} is in the ring"),
-        (Said::Already | Said::Last, _) => {
+        (MaintenanceOutcome::Done, _) => {
+            format!("{name} is probed now, and is back in the ring when it has answered well")
+        }
+        (MaintenanceOutcome::Already | MaintenanceOutcome::Last, "up") => format!("{name} is in the ring"),
+        (MaintenanceOutcome::Already | MaintenanceOutcome::Last, _) => {
             format!("{name} is being probed, and is back in the ring when it has answered well")
         }
     };
     Ok((StatusCode::OK, told(&of.name, name, state, said, &message)))
 }
 
-fn told(pool: &str, server: &str, state: &str, said: Said, message: &str) -> Value {
-    json!({"pool": pool, "server": server, "state": state, "changed": said == Said::Done, "message": message})
+fn told(pool: &str, server: &str, state: &str, said: MaintenanceOutcome, message: &str) -> Value {
+    json!({"pool": pool, "server": server, "state": state, "changed": said == MaintenanceOutcome::Done, "message": message})
 }
 
 async fn flush(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {

@@ -74,7 +74,7 @@ pub(super) fn summaries(sources: &Sources<'_>) -> Vec<PoolSummary> {
 
 fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
     let sum = |value: fn(&PoolCounters) -> u64| sources.sum(|worker| value(worker.pool(id)));
-    let live = sources.board.live(id);
+    let live = sources.registry.live(id);
     let out = pool.servers.iter().zip(&live).filter(|(_, live)| !**live).map(|(server, _)| server.name.clone());
     let up = live.iter().filter(|live| **live).count();
     let mut servers: Vec<_> = pool.servers.iter().collect();

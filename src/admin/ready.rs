@@ -22,7 +22,7 @@ pub(super) fn readiness(sources: &Sources<'_>, now: Instant) -> (bool, String) {
         if troubles.is_empty() {
             continue;
         }
-        let is_out = !sources.board.live(id).contains(&true);
+        let is_out = !sources.registry.live(id).contains(&true);
         is_ready &= !(is_out && pool.on_failure == OnFailure::Error);
         let what = match troubles.len() {
             _ if is_out => "no server in the ring".to_owned(),
@@ -40,8 +40,8 @@ pub(super) fn readiness(sources: &Sources<'_>, now: Instant) -> (bool, String) {
 fn troubles(sources: &Sources<'_>, (id, pool): (PoolId, &Pool), now: Instant) -> Vec<String> {
     let line = |(index, server): (usize, &crate::config::model::Server)| {
         let server_id = ServerId::at(index);
-        let state = sources.board.state(id, server_id);
-        let (how, since, why) = match (sources.board.failing(id, server_id), view::reason(state)) {
+        let state = sources.registry.state(id, server_id);
+        let (how, since, why) = match (sources.registry.failing(id, server_id), view::reason(state)) {
             (Some(failing), _) => ("fails, in the ring,", Some(failing.since), failing.failure.to_string()),
             (None, Some(why)) => ("out", state.out_since(), why),
             (None, None) => return None,

@@ -37,10 +37,10 @@ pub(super) fn live(query: &Query, observed: &Observed) -> Result<Value, Refusal>
     let Some(key) = query.bytes("key").filter(|key| !key.is_empty()) else {
         return Err(Refusal::bad("say which key: `key=`, with %XX for bytes that an address cannot hold".to_owned()));
     };
-    let live = observed.board.live(id);
+    let live = observed.registry.live(id);
     let whole = Ring::new(pool, &vec![true; pool.servers.len()]);
     let home = whole.explain(key).server;
-    let state = home.map(|home| observed.board.state(id, home));
+    let state = home.map(|home| observed.registry.state(id, home));
     // With `hold` its keys stay a server's own, and while it is out nobody gets them.
     let is_missed = pool.on_eject == OnEject::Hold && state.is_some_and(|state| !matches!(state, State::Up { .. }));
     let ring = match pool.on_eject {

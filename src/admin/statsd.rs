@@ -23,14 +23,14 @@ use crate::stats::table::{self, Kind};
 const PACKET: usize = 1432;
 
 /// A counter, and what was told of it.
-struct Told {
+struct CounterReading {
     counter: Counter,
     value: Box<dyn Fn(&Sources<'_>) -> u64 + Send>,
     last: u64,
 }
 
 /// Something that goes up and down.
-struct Standing {
+struct GaugeReading {
     gauge: Gauge,
     value: Box<dyn Fn(&Sources<'_>) -> f64 + Send>,
 }
@@ -44,8 +44,8 @@ struct Latency {
 
 /// Everything that is told.
 struct Series {
-    counters: Vec<Told>,
-    gauges: Vec<Standing>,
+    counters: Vec<CounterReading>,
+    gauges: Vec<GaugeReading>,
     latencies: Vec<Latency>,
 }
 
@@ -143,8 +143,8 @@ impl Series {
             });
         }
         let gauge = gauge(recorder, format!("{path}.up"));
-        let up = move |of: &Sources<'_>| f64::from(u8::from(matches!(of.board.state(id, server), State::Up { .. })));
-        self.gauges.push(Standing { gauge, value: Box::new(up) });
+        let up = move |of: &Sources<'_>| f64::from(u8::from(matches!(of.registry.state(id, server), State::Up { .. })));
+        self.gauges.push(GaugeReading { gauge, value: Box::new(up) });
         self.add_latency(recorder, path, move |of| of.server_latency(id, server));
     }
 
@@ -158,13 +158,13 @@ impl Series {
         match kind {
             Kind::Counter => {
                 let counter = recorder.register_counter(&Key::from_name(name), &metadata());
-                self.counters.push(Told { counter, value: Box::new(value), last: 0 });
+                self.counters.push(CounterReading { counter, value: Box::new(value), last: 0 });
             }
             Kind::Gauge | Kind::Timestamp => {
                 let gauge = gauge(recorder, name);
                 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
                 let value = move |of: &Sources<'_>| value(of) as f64;
-                self.gauges.push(Standing { gauge, value: Box::new(value) });
+                self.gauges.push(GaugeReading { gauge, value: Box::new(value) });
             }
         }
     }
@@ -182,14 +182,14 @@ impl Series {
 
     /// Tells what has been added since the last time, and how things stand.
     fn tell(&mut self, sources: &Sources<'_>) {
-        for Told { counter, value, last } in &mut self.counters {
+        for CounterReading { counter, value, last } in &mut self.counters {
             let now = value(sources);
             let more = now.wrapping_sub(std::mem::replace(last, now));
             if more > 0 {
                 counter.increment(more);
             }
         }
-        for Standing { gauge, value } in &self.gauges {
+        for GaugeReading { gauge, value } in &self.gauges {
             gauge.set(value(sources));
         }
         for Latency { quantiles, take, last } in &mut self.latencies {

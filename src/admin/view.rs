@@ -8,7 +8,7 @@ use super::hot::{self, HotKeyView};
 use super::recent::{Figures, Recent, Sample};
 use crate::config::model::{OnEject, Pool, PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::hold::Hold;
+use crate::health::maintenance::Maintenance;
 use crate::health::tracker::State;
 use crate::io::events::Events;
 use crate::ring::Ring;
@@ -203,8 +203,8 @@ fn per_second(count: u64, window: Duration) -> f64 {
 pub(super) fn reason(state: State) -> Option<String> {
     Some(match state {
         State::Up { .. } => return None,
-        State::Held { hold: Hold::Eject, .. } => "by the operator".to_owned(),
-        State::Held { hold: Hold::Drain, .. } => "drained by the operator".to_owned(),
+        State::Maintenance { kind: Maintenance::Eject, .. } => "by the operator".to_owned(),
+        State::Maintenance { kind: Maintenance::Drain, .. } => "drained by the operator".to_owned(),
         State::Ejected { failure: None, .. } | State::Probing { failure: None, .. } => {
             "let back by the operator, has to answer a health check first".to_owned()
         }
@@ -223,7 +223,7 @@ fn pool_view(
     moment: &Moment<'_>,
 ) -> PoolView {
     let fresh = now.0.since(&before.0);
-    let live = sources.board.live(id);
+    let live = sources.registry.live(id);
     let held = vec![true; live.len()];
     let shares = Ring::new(pool, if pool.on_eject == OnEject::Hold { &held } else { &live }).shares(pool.servers.len());
     let degraded = Failure::ALL.iter().filter_map(|failure| {
@@ -233,11 +233,11 @@ fn pool_view(
     let servers = pool.servers.iter().enumerate().map(|(index, server)| {
         let server_id = ServerId::at(index);
         let fresh = now.1[index].since(&before.1[index]);
-        let state = sources.board.state(id, server_id);
+        let state = sources.registry.state(id, server_id);
         let since = state.out_since();
         let now = instant(moment);
         let (failures, last_failure) =
-            (sources.board.failures(id, server_id), sources.board.last_failure(id, server_id));
+            (sources.registry.failures(id, server_id), sources.registry.last_failure(id, server_id));
         let counters = |cell: fn(&crate::stats::counters::ServerCounters) -> u64| {
             sources.sum(|worker| cell(worker.server(id, server_id)))
         };
@@ -246,14 +246,14 @@ fn pool_view(
             address: server.address.to_string(),
             weight: server.weight,
             state: state.name(),
-            held: matches!(state, State::Held { .. }),
-            draining: matches!(state, State::Held { hold: Hold::Drain, .. }),
-            up_for_s: sources.board.up_since(id, server_id).map(|since| (now - since).as_secs_f64()),
+            held: matches!(state, State::Maintenance { .. }),
+            draining: matches!(state, State::Maintenance { kind: Maintenance::Drain, .. }),
+            up_for_s: sources.registry.up_since(id, server_id).map(|since| (now - since).as_secs_f64()),
             out_for_ms: since.map(|since| (now - since).as_millis()),
-            failing_for_ms: sources.board.failing(id, server_id).map(|failing| (now - failing.since).as_millis()),
+            failing_for_ms: sources.registry.failing(id, server_id).map(|failing| (now - failing.since).as_millis()),
             reason: reason(state)
                 .or_else(|| last_failure.filter(|_| failures > 0).map(|(failure, _)| failure.to_string())),
-            next_probe_ms: sources.board.probe_at(id, server_id).map(|at| (at - now).as_millis()),
+            next_probe_ms: sources.registry.probe_at(id, server_id).map(|at| (at - now).as_millis()),
             failures_in_a_row: failures,
             last_failure: last_failure
                 .map(|(failure, at)| LastFailure { reason: failure.to_string(), ago_ms: (now - at).as_millis() }),

@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let address = proxy.addresses().first().copied().flatten().unwrap_or(options.listen);
     let watched = watch(options.admin, proxy.operator(None))?;
     say(&opening(address, watched, options));
-    let board = proxy.shared_board();
+    let registry = proxy.shared_board();
     let seen = Arc::new(Seen::default());
     let stop = Arc::new(AtomicBool::new(false));
     if !options.no_load {
@@ -98,7 +98,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                 table.tell(elapsed, &monkey.act(&nodes));
             }
             if !(options.no_load && options.no_chaos) {
-                table.draw(&View { elapsed, nodes: &nodes, board: &board, seen: &seen });
+                table.draw(&View { elapsed, nodes: &nodes, registry: &registry, seen: &seen });
             }
             if options.seconds.is_some_and(|seconds| elapsed.as_secs() >= seconds) {
                 break;
@@ -106,7 +106,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     signal::Signals::catch()?.run_until(proxy, None, show);
-    let view = View { elapsed: start.elapsed(), nodes: &nodes, board: &board, seen: &seen };
+    let view = View { elapsed: start.elapsed(), nodes: &nodes, registry: &registry, seen: &seen };
     if !options.no_load {
         say(&table::summary(&view, monkey.deeds));
         if seen.wrong.load(Ordering::Relaxed) > 0 || seen.errors.load(Ordering::Relaxed) > 0 {

@@ -9,7 +9,7 @@ use super::load::Seen;
 use super::node::{Condition, Node};
 use crate::cli::say;
 use crate::config::model::{PoolId, ServerId};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::tracker::State;
 
 /// What the figure means.
@@ -29,7 +29,7 @@ pub(super) struct Table {
 pub(super) struct View<'a> {
     pub(super) elapsed: Duration,
     pub(super) nodes: &'a [Node],
-    pub(super) board: &'a Board,
+    pub(super) registry: &'a Registry,
     pub(super) seen: &'a Seen,
 }
 
@@ -90,7 +90,7 @@ impl Table {
                 Condition::Hung => ("33", "hung: answers nothing"),
                 Condition::Dead => ("31", "dead"),
             };
-            let state = view.board.state(PoolId(0), ServerId(index));
+            let state = view.registry.state(PoolId(0), ServerId(index));
             let state = if let State::Up { .. } = state { "yes" } else { "no" };
             line(format!("  {:<10} \x1b[{colour}m{is:<22}\x1b[0m {state:<12} {}", node.name, node.items()));
         }

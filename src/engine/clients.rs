@@ -93,7 +93,7 @@ impl Engine {
             self.recharge_session(id);
         }
         if let Some(buffer) = written_out {
-            self.restock(buffer);
+            self.keep_buffer(buffer);
         }
         if crawls {
             self.crawl_was_read(id, now);

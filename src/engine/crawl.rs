@@ -11,7 +11,7 @@ use super::deliver::Step;
 use super::input;
 use super::large::Room;
 use super::link::{LinkId, LinkState, Purpose};
-use super::redis::Flavor;
+use super::redis::Profile;
 use super::session::{Barrier, SessionId, Slot};
 use super::{Effect, Engine, server_id};
 use crate::config::model::{OnFailure, ServerId};
@@ -68,7 +68,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return input::Outcome::Done };
         if !session.slots.is_empty() {
             session.barrier = Barrier::Before;
-            return input::Outcome::Stalled;
+            return input::Outcome::Backpressured;
         }
         session.barrier = Barrier::None;
         let pool = session.pool;
@@ -125,10 +125,10 @@ impl Engine {
             let failure = match () {
                 () if !live => Failure::Ejected,
                 // It could show what somebody was told that it has forgotten.
-                () if self.board.awaits_flush(pool, server, None) => Failure::Stalled,
+                () if self.registry.awaits_flush(pool, server, None) => Failure::Stalled,
                 () if !self.has_memory(draws_on, PORTION) => Failure::NoMemory,
                 () => {
-                    let link = self.open_dedicated(id, (pool, server), Flavor::default(), now);
+                    let link = self.open_dedicated(id, (pool, server), Profile::default(), now);
                     self.links[link.index()].listens = true;
                     if let Some(crawl) = self.session(id).and_then(|session| session.crawl.as_mut()) {
                         crawl.link = Some(link);

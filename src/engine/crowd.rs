@@ -66,9 +66,9 @@ impl Engine {
     #[cold]
     pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
         self.note_crowd(link);
-        self.links[link.index()].stalled.push_back(id);
+        self.links[link.index()].backpressured.push_back(id);
         if let Some(session) = self.session(id) {
-            session.stalled = true;
+            session.backpressured = true;
         }
     }
 
@@ -151,11 +151,11 @@ impl Engine {
             if !link.has_room() {
                 return;
             }
-            if link.stalled.is_empty() {
+            if link.backpressured.is_empty() {
                 return self.end_crowd(id);
             }
             self.pay_open(id, now); // what was refused meanwhile comes before what is not
-            if let Some(session) = self.links[id.index()].stalled.pop_front() {
+            if let Some(session) = self.links[id.index()].backpressured.pop_front() {
                 self.resumable.push(session);
                 self.settle(now);
             }

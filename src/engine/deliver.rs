@@ -10,7 +10,7 @@ use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::session::SessionId;
-use super::stall::Often;
+use super::stall::Frequent;
 use super::{Effect, Engine, Notice, Outlet};
 use crate::config::model::{Config, OnFailure, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
@@ -177,7 +177,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         let notice = |suppressed| Notice::Violation { pool, server, violation, suppressed };
-        self.tell_seldom(Often::Violation, (pool, server), now, notice);
+        self.notify_rate_limited(Frequent::Violation, (pool, server), now, notice);
         self.fail_link(id, Failure::Protocol, now);
     }
 
@@ -215,7 +215,7 @@ impl Engine {
             if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
                 self.links[id.index()].partial = buffer;
             } else {
-                self.restock(buffer);
+                self.keep_buffer(buffer);
             }
         }
     }
@@ -265,7 +265,7 @@ impl Engine {
             let link = &mut self.links[id.index()];
             link.answered = true;
             let (pool, server, heard) = (link.pool, link.server, link.heard);
-            if let Some(failed_for) = self.board.succeeded(pool, server, self.worker, heard) {
+            if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, heard) {
                 self.effects.push_back(Effect::Notice(Notice::Well { pool, server, failed_for }));
             }
         }
@@ -421,7 +421,7 @@ impl Engine {
     #[inline(never)]
     fn restock_spent(&mut self, id: LinkId) {
         let spent = self.links[id.index()].outbox.take_spent();
-        self.restock(spent);
+        self.keep_buffer(spent);
     }
 
     /// Counts a response that somebody waited for.

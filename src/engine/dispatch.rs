@@ -2,7 +2,7 @@
 
 use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, Ticket};
-use super::redis::Flavor;
+use super::redis::Profile;
 use super::session::{Route, SessionId};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
@@ -124,26 +124,26 @@ impl Engine {
 
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
-        let Some(flavor) = self.sessions.get(id.index()).map(|session| session.redis.as_ref().map(|it| it.flavor()))
+        let Some(profile) = self.sessions.get(id.index()).map(|session| session.redis.as_ref().map(|it| it.profile()))
         else {
             return self.pools[pool.index()].links[server.index()][0];
         };
-        let first = match self.fit_link(pool, server, flavor) {
+        let first = match self.fit_link(pool, server, profile) {
             Some(first) => first,
             None => {
-                self.add_links(pool, server, flavor.unwrap_or_default());
-                let link = self.fit_link(pool, server, flavor);
+                self.add_links(pool, server, profile.unwrap_or_default());
+                let link = self.fit_link(pool, server, profile);
                 link.unwrap_or_else(|| self.pools[pool.index()].links[server.index()][0])
             }
         };
-        if self.pools[pool.index()].single { first } else { self.least_busy(pool, id, server, flavor, first, now) }
+        if self.pools[pool.index()].single { first } else { self.least_busy(pool, id, server, profile, first, now) }
     }
 
     /// A server's first link that is set as needed; any is where it does not matter.
     #[inline]
-    fn fit_link(&self, pool: PoolId, server: ServerId, flavor: Option<Flavor>) -> Option<LinkId> {
+    fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
         let links = &self.pools[pool.index()].links[server.index()];
-        links.iter().copied().find(|link| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor))
+        links.iter().copied().find(|link| profile.is_none_or(|profile| self.links[link.index()].profile == profile))
     }
 
     /// The link set as needed that a client uses for a server while it has something in flight there, else the least busy.
@@ -152,12 +152,12 @@ impl Engine {
         pool: PoolId,
         id: SessionId,
         server: ServerId,
-        flavor: Option<Flavor>,
+        profile: Option<Profile>,
         first: LinkId,
         now: Instant,
     ) -> LinkId {
         let Some(session) = self.sessions.get_mut(id.index()) else { return first };
-        let is_fit = |link: &LinkId| flavor.is_none_or(|flavor| self.links[link.index()].flavor == flavor);
+        let is_fit = |link: &LinkId| profile.is_none_or(|profile| self.links[link.index()].profile == profile);
         // What it has in flight may be of the database that it has left, answered long ago by its deadline.
         let known = session.routes.iter().position(|route| route.server == server && is_fit(&route.link));
         if let Some(known) = known
@@ -188,10 +188,10 @@ impl Engine {
     }
 
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
-    pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, flavor: Flavor) {
+    pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, profile: Profile) {
         for _ in 0..self.config.pools[pool.index()].server_connections {
             let id = LinkId::first(self.links.len());
-            self.links.push(Link { flavor, ..Link::new(pool, server, Purpose::Traffic) });
+            self.links.push(Link { profile, ..Link::new(pool, server, Purpose::Traffic) });
             self.pools[pool.index()].links[server.index()].push(id);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::LinkId;
-use super::redis::greeting::Term;
+use super::redis::handshake::Term;
 use super::redis::inquiry::{Findings, Inquiry};
 use super::slow::Slow;
 use crate::config::model::{PoolId, ServerId};
@@ -112,7 +112,7 @@ pub enum Notice {
         flushed: bool,
     },
     /// A server is silent; requests are answered in its place until it says something.
-    Stalled {
+    Silent {
         /// Its pool.
         pool: PoolId,
         /// The server.

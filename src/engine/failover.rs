@@ -71,7 +71,7 @@ impl Engine {
         let state = &mut self.pools[pool.index()];
         state.failover = Failover::Flushed;
         let out = (0..state.live.len()).filter(|server| !state.live[*server]).map(super::server_id);
-        let back = out.filter(|server| !self.board.owe_absent_flush(pool, *server, now)).count();
+        let back = out.filter(|server| !self.registry.owe_absent_flush(pool, *server, now)).count();
         back == 0
     }
 
@@ -95,7 +95,7 @@ impl Engine {
             Failover::None => return true,
             Failover::Noted(returns) => returns.owners(key, &mut owners),
             // What has been flushed while it was out stays empty, so nothing is to be noted with it.
-            Failover::Flushed if self.version != self.board.version() => return false,
+            Failover::Flushed if self.version != self.registry.version() => return false,
             Failover::Flushed => owners.extend(state.home.route(key, 0).filter(|home| state.live[home.index()])),
         }
         if owners.len() > NOTED_LIMIT {
@@ -105,7 +105,7 @@ impl Engine {
         for owner in owners.into_iter().filter(|owner| Some(*owner) != server) {
             let state = &self.pools[pool.index()];
             if !state.live[owner.index()] {
-                if !self.board.owe_absent(pool, owner, owed(), now) {
+                if !self.registry.owe_absent(pool, owner, owed(), now) {
                     return false;
                 }
                 continue;
@@ -131,14 +131,16 @@ impl Engine {
     /// it comes before what anybody asks later.
     #[cold]
     pub(super) fn owe(&mut self, id: SessionId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
-        let Some((pool, flavor)) = self.session_ref(id).map(|session| (session.pool, session.flavor())) else { return };
+        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
+            return;
+        };
         if !self.is_owed(pool, server) {
             return;
         }
         let link = self.link_of(pool, id, server, now);
         if self.pools[pool.index()].redis {
             if asked.verb == Verb::Command {
-                self.owe_requests(link, flavor.database, asked.request, now);
+                self.owe_requests(link, profile.database, asked.request, now);
             }
         } else if self.leaves_old(pool, asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
             let base64 = marks & Ticket::BASE64 != 0;
@@ -174,13 +176,15 @@ impl Engine {
     /// Notes the keys of a request to Redis that is sent nowhere, each with its server. Those that are not known are empty.
     #[cold]
     pub(super) fn owe_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
-        let Some((pool, flavor)) = self.session_ref(id).map(|session| (session.pool, session.flavor())) else { return };
+        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
+            return;
+        };
         let absorbs = self.policy(pool) == OnFailure::Absorb;
         unmade::keys(request, absorbs, self.grants_add(pool), |key, _| {
             let server = self.pools[pool.index()].ring.route(key, 0);
             if let Some(server) = server.filter(|server| !key.is_empty() && self.is_owed(pool, *server)) {
                 let link = self.link_of(pool, id, server, now);
-                self.owe_on(link, OwedKey { database: Some(flavor.database), key: key.into(), base64: false }, now);
+                self.owe_on(link, OwedKey { database: Some(profile.database), key: key.into(), base64: false }, now);
                 self.pay_soon(link, now);
             }
         });
@@ -204,12 +208,12 @@ impl Engine {
     fn pay_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.pay_open(link, now);
-        if self.links[link.index()].behind.number < self.board.owed(pool, server) {
+        if self.links[link.index()].behind.number < self.registry.owed(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
-            let database = self.links[link.index()].flavor.database;
+            let database = self.links[link.index()].profile.database;
             let is_open = |link: &LinkId| {
                 let link = &self.links[link.index()];
-                link.state == LinkState::Up && !link.suspect && link.flavor.database == database
+                link.state == LinkState::Up && !link.suspect && link.profile.database == database
             };
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();
@@ -229,10 +233,10 @@ impl Engine {
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
         if passes && self.links[id.index()].purpose == Purpose::Traffic && self.is_owed(pool, server) {
             let link = &self.links[id.index()];
-            let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.flavor.database);
+            let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.profile.database);
             let now = link.heard;
             self.owe_requests(id, database, &request, now);
-            if self.board.owes(pool, server) {
+            if self.registry.owes(pool, server) {
                 self.pay_soon(id, now);
             }
         }
@@ -248,7 +252,7 @@ impl Engine {
         }
         if self.pools[pool.index()].redis {
             if ticket.verb == Verb::Command {
-                self.owe_requests(id, self.links[id.index()].flavor.database, request, now);
+                self.owe_requests(id, self.links[id.index()].profile.database, request, now);
             }
             return;
         }

@@ -7,14 +7,14 @@ use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::merge::Merge;
 use super::outbox::Outbox;
-use super::redis::Flavor;
+use super::redis::Profile;
 use super::session::{Barrier, Session, SessionId};
 use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
-use crate::health::hold::Standing;
+use crate::health::maintenance::RoutingState;
 use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
 use crate::time::Instant;
@@ -41,12 +41,12 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let LinkState::Down { failure, .. } = link.state else { return true };
         let is_first = link.epoch == 0;
-        if is_first && link.purpose == Purpose::Traffic && link.flavor != Flavor::default() {
-            self.board.connects_more(link.pool, link.server);
+        if is_first && link.purpose == Purpose::Traffic && link.profile != Profile::default() {
+            self.registry.connects_more(link.pool, link.server);
         }
         if link.purpose == Purpose::Traffic
             && !is_first
-            && let Err(not_before) = self.board.may_reconnect(link.pool, link.server, now)
+            && let Err(not_before) = self.registry.may_reconnect(link.pool, link.server, now)
         {
             link.state = LinkState::Down { not_before, failure };
             self.counters.server(link.pool, link.server).reconnects_limited.add(1);
@@ -81,7 +81,7 @@ impl Engine {
         let responding = link.cursor.started || !link.partial.is_empty();
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: now, failure };
-        link.greeting = None;
+        link.handshake = None;
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
@@ -95,16 +95,16 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
-        let stalled = std::mem::take(&mut link.stalled);
+        let backpressured = std::mem::take(&mut link.backpressured);
         (link.blocked, link.condemned) = (false, false);
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         let lingers = lingers.then_some((pool, server));
         if lingers.is_some() {
-            self.board.lingers(pool, server);
+            self.registry.lingers(pool, server);
         }
         if failure == Failure::TimedOut {
-            self.board.forget_pause(pool, server); // it did not go on
+            self.registry.forget_pause(pool, server); // it did not go on
         }
         if purpose == Purpose::Traffic {
             self.end_ways(id);
@@ -113,7 +113,7 @@ impl Engine {
         self.count_closed(pool, server, failure, was_up);
         self.doubt_version(pool, server);
         self.end_crowd(id);
-        self.resumable.extend(stalled);
+        self.resumable.extend(backpressured);
         if let Purpose::Dedicated(owner) = purpose {
             let is_special = failure == Failure::Denied && self.is_special(id);
             if !matches!(failure, Failure::Ejected | Failure::NoResources) && !is_special && (!was_up || reset) {
@@ -131,7 +131,7 @@ impl Engine {
             self.count_lost(pool, server, tickets.len());
             self.charge_link(id);
             if failure == Failure::NoResources {
-                self.board.probe_unmade(pool, server, now);
+                self.registry.probe_unmade(pool, server, now);
                 self.schedule_probe(pool, server);
             } else {
                 self.probe_failed(pool, server, now);
@@ -140,7 +140,7 @@ impl Engine {
         }
         // What is sent again would come behind what is owed: the debt was noted for this connection, which is no more.
         let may_resend = was_up
-            && !self.board.owes(pool, server)
+            && !self.registry.owes(pool, server)
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.config.pools[pool.index()].join_gets;
@@ -190,7 +190,7 @@ impl Engine {
         }
         // For what nobody else would connect for: a server that is suspect has to be tested, one that is owed paid.
         let has_to_pay = self.has_to_pay(id);
-        if live && self.board.owes(pool, server) {
+        if live && self.registry.owes(pool, server) {
             self.remind(pool, server, now);
         }
         if was_up && live && (suspect || has_to_pay) {
@@ -224,7 +224,7 @@ impl Engine {
     pub(super) fn is_special(&self, id: LinkId) -> bool {
         let link = &self.links[id.index()];
         let database = self.config.pools[link.pool.index()].redis.db;
-        link.flavor != Flavor { database, ..Flavor::default() }
+        link.profile != Profile { database, ..Profile::default() }
     }
 
     /// Fails whatever a link holds that is not connected.
@@ -362,12 +362,12 @@ impl Engine {
         }
     }
 
-    /// Tells the board of a failure at `at`, and the operator if it was the last straw, or one of many in a row.
+    /// Tells the registry of a failure at `at`, and the operator if it was the last straw, or one of many in a row.
     pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
-        if self.board.is_doubted(pool, server) {
+        if self.registry.is_doubted(pool, server) {
             self.condemn(pool, server, at);
         }
-        let verdict = self.board.failed(pool, server, self.worker, failure, at);
+        let verdict = self.registry.failed(pool, server, self.worker, failure, at);
         if let Verdict::Failing { failures, lasts, suppressed } = verdict {
             let notice = Notice::Failing { pool, server, failure, failures, lasts, suppressed };
             self.effects.push_back(Effect::Notice(notice));
@@ -375,7 +375,7 @@ impl Engine {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
-                self.board.owe_flush(pool, server, at);
+                self.registry.owe_flush(pool, server, at);
             }
             self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
             self.effects.push_back(Effect::News);
@@ -404,36 +404,36 @@ impl Engine {
         }
     }
 
-    /// Brings the rings up to date with the board; nobody waits any longer for a server that is out.
+    /// Brings the rings up to date with the registry; nobody waits any longer for a server that is out.
     #[cold]
     pub(super) fn apply_news(&mut self, now: Instant) {
-        self.version = self.board.version();
+        self.version = self.registry.version();
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
-            let standing = self.board.standing(pool);
+            let routing = self.registry.routing(pool);
             // Also of one that was out before: the operator may have set an earlier date for its probe. And one that was
             // restored here may have been ejected by another worker since, which looks like nothing at all.
-            for (place, _) in standing.iter().enumerate().filter(|(_, standing)| **standing == Standing::Out) {
+            for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
                 self.schedule_probe(pool, server_id(place));
             }
             let mut owing = Vec::new();
-            let Self { board, pools, effects, .. } = &mut *self;
-            for (place, ((open, standing), flags)) in
-                pools[index].open.iter_mut().zip(&standing).zip(board.flags(pool)).enumerate()
+            let Self { registry, pools, effects, .. } = &mut *self;
+            for (place, ((open, routing), flags)) in
+                pools[index].open.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
             {
                 if flags.ends_lingering {
                     effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                *open = *standing == Standing::Up && !flags.owes;
-                if *standing == Standing::Up && flags.owes {
+                *open = *routing == RoutingState::Up && !flags.owes;
+                if *routing == RoutingState::Up && flags.owes {
                     owing.push(server_id(place));
                 }
             }
             owing.into_iter().for_each(|server| self.arm_payers(pool, server, now));
-            if standing == self.pools[index].standing {
+            if routing == self.pools[index].routing {
                 continue;
             }
-            let live: Vec<bool> = standing.iter().map(|standing| *standing == Standing::Up).collect();
+            let live: Vec<bool> = routing.iter().map(|routing| *routing == RoutingState::Up).collect();
             let config = &self.config.pools[index];
             let state = &mut self.pools[index];
             if config.on_eject == OnEject::Rehash {
@@ -441,18 +441,20 @@ impl Engine {
                 state.ring_version = state.ring_version.wrapping_add(1);
             }
             state.live = live;
-            let before = std::mem::replace(&mut state.standing, standing);
+            let before = std::mem::replace(&mut state.routing, routing);
             self.prepare_failover(pool, now);
             let mut left = vec![false; before.len()];
             for (server, before) in (0..before.len()).map(server_id).zip(before) {
-                match (before, self.pools[index].standing[server.index()]) {
-                    (Standing::Up, Standing::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
-                    (Standing::Up | Standing::Draining, Standing::Out | Standing::Held) => {
+                match (before, self.pools[index].routing[server.index()]) {
+                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
+                    (RoutingState::Up | RoutingState::Draining, RoutingState::Out | RoutingState::Maintenance) => {
                         self.cut_off(pool, server, Cut::All, now);
                         left[server.index()] = true;
                     }
                     // What its probe did not have to pay.
-                    (_, Standing::Up) if self.probes && self.board.owes(pool, server) => self.remind(pool, server, now),
+                    (_, RoutingState::Up) if self.probes && self.registry.owes(pool, server) => {
+                        self.remind(pool, server, now)
+                    }
                     _ => {}
                 }
             }
@@ -469,7 +471,7 @@ impl Engine {
                 }
                 let Link { server, ref in_flight, .. } = self.links[link.index()];
                 let stays = in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS));
-                let is_held = self.pools[index].standing[server.index()] == Standing::Held;
+                let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {
                     continue;
                 }

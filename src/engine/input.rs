@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     /// It is done with; its bytes are used up.
     Done,
     /// It has to wait for a server's queue to drain.
-    Stalled,
+    Backpressured,
     /// So many of its bytes are used; the rest is the session's `long_get`.
     Begun(usize),
 }
@@ -107,7 +107,7 @@ impl Engine {
     /// Goes on with the input of a client that had to wait.
     pub(super) fn resume(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.paused.is_none() || session.had_turn || (!session.has_room_again() && !session.stalled) {
+        if session.paused.is_none() || session.had_turn || (!session.has_room_again() && !session.backpressured) {
             return;
         }
         if session.barrier == Barrier::Behind {
@@ -148,7 +148,7 @@ impl Engine {
         while let Some(session) = self.session(id) {
             session.need = 0;
             if std::mem::take(&mut carried_out) {
-                session.stalled = false;
+                session.backpressured = false;
             }
             if session.closing {
                 at = input.len(); // behind a `quit` nothing is read
@@ -202,7 +202,7 @@ impl Engine {
                     }
                     // The time of a request begins when it is ready.
                     Turn::Unready => self.end_turn(id, now, now),
-                    Turn::Stalled => {
+                    Turn::Backpressured => {
                         self.session(id).map(pause);
                         self.time_session(id, started);
                     }
@@ -212,7 +212,7 @@ impl Engine {
             let rest = &input[at..];
             if let Some((key, len)) = request::lone_get(rest) {
                 asked = true;
-                if self.lone_get(id, key, &rest[..len], started, now) == Outcome::Stalled {
+                if self.lone_get(id, key, &rest[..len], started, now) == Outcome::Backpressured {
                     self.wait_for_room(id, paused.unwrap_or(now), started);
                     break;
                 }
@@ -258,7 +258,7 @@ impl Engine {
                                 long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
                             }
                         }
-                        Outcome::Stalled => {
+                        Outcome::Backpressured => {
                             self.wait_for_room(id, paused.unwrap_or(now), started);
                             break;
                         }
@@ -447,7 +447,7 @@ impl Engine {
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
                 if self.crowded > 0 && self.holds_back_all(id, started, now) =>
             {
-                return Outcome::Stalled;
+                return Outcome::Backpressured;
             }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
@@ -483,7 +483,7 @@ impl Engine {
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
                 if self.crowded > 0 && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now) {
-                    return Outcome::Stalled;
+                    return Outcome::Backpressured;
                 }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {
                     // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.

@@ -20,7 +20,7 @@ impl Engine {
                 *awaited.entry((ticket.session, ticket.generation, ticket.number)).or_insert(0u32) += 1;
             }
         }
-        let mut memory = self.stock.bytes();
+        let mut memory = self.buffers.bytes();
         for (index, session) in &self.sessions {
             memory += session.charged;
             let say = |what: &str| Err(format!("session {index}: {what}"));

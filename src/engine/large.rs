@@ -4,7 +4,7 @@
 //! and never half a value. What can be saved is the copying around it. Once the length of a message is known and much of
 //! it is missing, the shell reads into the very buffer that holds its beginning ([`Room::Here`]). What the client's
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
-//! goes to the [`Stock`] for the next one: fresh pages cost as much as a copy.
+//! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
 use super::degrade::Asked;
 use super::input::Outcome;
@@ -37,7 +37,7 @@ const WORTH_KEEPING: usize = 16 << 10;
 const STOCKED: std::ops::RangeInclusive<usize> = 64 << 10..=2 << 20;
 
 /// The most that all of them take.
-const STOCK_LIMIT: usize = 4 << 20;
+const KEPT_LIMIT: usize = 4 << 20;
 
 /// Where the next bytes of a connection are best read to.
 #[derive(Debug)]
@@ -77,16 +77,16 @@ struct Space {
 
 /// Buffers that large values have been in, for the next ones: their pages are there.
 #[derive(Debug)]
-pub(super) struct Stock {
+pub(super) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
     limit: usize,
 }
 
-impl Stock {
+impl BufferPool {
     /// An empty one, of a worker with so much memory.
     pub(super) fn new(memory_limit: usize) -> Self {
-        Self { buffers: Vec::new(), bytes: 0, limit: STOCK_LIMIT.min(memory_limit / 16) }
+        Self { buffers: Vec::new(), bytes: 0, limit: KEPT_LIMIT.min(memory_limit / 16) }
     }
 
     /// Memory that it holds.
@@ -196,9 +196,9 @@ impl Engine {
             return Room::Anywhere(usize::MAX);
         }
         let space = self.space(self.session_ref(id).map_or(0, |session| session.partial.capacity()));
-        self.with_stock(|stock, engine| {
+        self.with_buffers(|buffers, engine| {
             if let Some(session) = engine.session(id) {
-                stock.make_room(&mut session.partial, missing, space);
+                buffers.make_room(&mut session.partial, missing, space);
             }
         });
         self.charge_session(id);
@@ -220,7 +220,7 @@ impl Engine {
             self.parse_partial(id, now);
             if let Some(session) = self.session(id).filter(|session| session.partial.is_empty()) {
                 let buffer = std::mem::take(&mut session.partial);
-                self.restock(buffer);
+                self.keep_buffer(buffer);
             }
             self.charge_session(id);
         } else if self.memory > self.hoards.input {
@@ -266,7 +266,7 @@ impl Engine {
                 encode::store(out, &store, cap);
             }
         });
-        if outcome == Outcome::Stalled {
+        if outcome == Outcome::Backpressured {
             self.put_off_request();
             return self.put_back(id, buffer);
         }
@@ -276,7 +276,7 @@ impl Engine {
         if let Some(session) = self.session(id) {
             session.need = 0;
         }
-        self.restock(buffer);
+        self.keep_buffer(buffer);
         self.arm_session(id);
     }
 
@@ -319,7 +319,7 @@ impl Engine {
             missing = missing.max(memory::growth(len, 0, most).min(most.saturating_sub(len)));
         }
         let space = self.space(self.links[id.index()].partial.capacity());
-        self.with_stock(|stock, engine| stock.make_room(&mut engine.links[id.index()].partial, missing, space));
+        self.with_buffers(|buffers, engine| buffers.make_room(&mut engine.links[id.index()].partial, missing, space));
         self.charge_link(id);
         Room::Here(&mut self.links[id.index()].partial)
     }
@@ -383,7 +383,7 @@ impl Engine {
                 self.charge_session(client);
                 self.touch_session(client);
             }
-            None => self.restock(buffer),
+            None => self.keep_buffer(buffer),
         }
         if !behind.is_empty() {
             let used = self.consume(id, &behind, outlet)?;
@@ -410,8 +410,8 @@ impl Engine {
     }
 
     /// Takes a buffer that nobody needs any more.
-    pub(super) fn restock(&mut self, buffer: Vec<u8>) {
-        self.with_stock(|stock, _| stock.put(buffer));
+    pub(super) fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        self.with_buffers(|buffers, _| buffers.put(buffer));
     }
 
     /// What a message may take that takes `held` bytes now.
@@ -421,12 +421,12 @@ impl Engine {
         Space { at_rest: at_rest.saturating_sub(others), moving: moving.saturating_sub(others) }
     }
 
-    fn with_stock<T>(&mut self, change: impl FnOnce(&mut Stock, &mut Self) -> T) -> T {
-        let mut stock = std::mem::replace(&mut self.stock, Stock::new(0));
-        let before = stock.bytes();
-        let result = change(&mut stock, self);
-        self.memory = self.memory - before + stock.bytes();
-        self.stock = stock;
+    fn with_buffers<T>(&mut self, change: impl FnOnce(&mut BufferPool, &mut Self) -> T) -> T {
+        let mut buffers = std::mem::replace(&mut self.buffers, BufferPool::new(0));
+        let before = buffers.bytes();
+        let result = change(&mut buffers, self);
+        self.memory = self.memory - before + buffers.bytes();
+        self.buffers = buffers;
         result
     }
 }
@@ -442,10 +442,10 @@ mod tests {
         let limit = 64 << 20;
         let (at_rest, moving) = memory::Hoards::new(limit).room_for_one();
         for megabytes in [20, 30, 45, 59] {
-            let (mut stock, mut message, whole) = (Stock::new(limit), vec![0; 100], megabytes << 20);
+            let (mut buffers, mut message, whole) = (BufferPool::new(limit), vec![0; 100], megabytes << 20);
             while message.len() < whole {
                 let (before, sent) = (message.capacity(), message.len());
-                stock.make_room(&mut message, whole - sent, Space { at_rest, moving });
+                buffers.make_room(&mut message, whole - sent, Space { at_rest, moving });
                 let now = message.capacity();
                 let both = if now == before { now } else { now + before };
                 assert!(both <= limit + (8 << 20), "{before} and {now} bytes at once for {whole}");
@@ -457,11 +457,11 @@ mod tests {
 
     #[test]
     fn room_grows_with_what_has_come() {
-        let mut stock = Stock::new(512 << 20);
+        let mut buffers = BufferPool::new(512 << 20);
         let mut message = vec![0; 100];
         while message.len() < 3 << 20 {
             let missing = (60 << 20) - message.len();
-            stock.make_room(&mut message, missing, PLENTY);
+            buffers.make_room(&mut message, missing, PLENTY);
             let room = message.capacity() - message.len();
             assert!(room > 0 && room <= message.len().max(LARGE));
             message.resize(message.len() + room.min(70_000), 0);
@@ -470,16 +470,16 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again_and_the_stock_stays_small() {
-        let mut stock = Stock::new(512 << 20);
+        let mut buffers = BufferPool::new(512 << 20);
         for size in [64 << 10, 1 << 20, 1 << 20, 2 << 20, 300_000, 10, 3 << 20] {
-            stock.put(Vec::with_capacity(size));
-            assert!(stock.bytes() <= STOCK_LIMIT);
+            buffers.put(Vec::with_capacity(size));
+            assert!(buffers.bytes() <= KEPT_LIMIT);
         }
-        assert_eq!(stock.bytes(), 4 << 20, "the small one had to go");
+        assert_eq!(buffers.bytes(), 4 << 20, "the small one had to go");
         let mut message = b"VALUE key 0 900000\r\n".to_vec();
-        stock.make_room(&mut message, 900_000, PLENTY);
+        buffers.make_room(&mut message, 900_000, PLENTY);
         assert_eq!((message.capacity(), &message[..]), (20 + 900_000 + BEHIND, &b"VALUE key 0 900000\r\n"[..]));
-        assert_eq!(stock.bytes(), 3 << 20);
-        assert_eq!(Stock::new(1 << 20).limit, 64 << 10, "a worker with little memory keeps little");
+        assert_eq!(buffers.bytes(), 3 << 20);
+        assert_eq!(BufferPool::new(1 << 20).limit, 64 << 10, "a worker with little memory keeps little");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outbox::{Offset, Outbox};
-use super::redis::{Flavor, Loaded, Waiting, greeting::Greeting};
+use super::redis::{Loaded, Profile, Waiting, handshake::Handshake};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -288,14 +288,14 @@ pub(crate) struct Link {
     pub(crate) server: ServerId,
     pub(crate) purpose: Purpose,
     /// For Redis: what the connection has been set to before its first request.
-    pub(crate) flavor: Flavor,
+    pub(crate) profile: Profile,
     pub(crate) state: LinkState,
     /// A client hears messages on it.
     pub(crate) listens: bool,
     /// What is known of it so that what waits there can be ended.
     pub(crate) waiting: Waiting,
     /// What has to be agreed on before the connection is of use.
-    pub(crate) greeting: Option<Box<Greeting>>,
+    pub(crate) handshake: Option<Box<Handshake>>,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(crate) epoch: u32,
     pub(crate) outbox: Outbox,
@@ -303,7 +303,7 @@ pub(crate) struct Link {
     /// Requests of those that were queued since everything had been written.
     pub(crate) queued: usize,
     /// What the statistics say of it.
-    pub(crate) told: Queues,
+    pub(crate) reported: Queues,
     /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
     pub(crate) open_line: usize,
     pub(crate) cursor: Cursor,
@@ -321,13 +321,13 @@ pub(crate) struct Link {
     /// queued, whichever is later.
     pub(crate) heard: Instant,
     /// What its responses take at most, of late, in nanoseconds: a peak that fades.
-    pub(crate) usual: u64,
+    pub(crate) latency_peak: u64,
     /// It has been silent for too long: nothing more is asked of it until it says something.
     pub(crate) suspect: bool,
     /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
     pub(crate) condemned: bool,
     /// The silence that began then has been looked at once.
-    pub(crate) doubted: Option<Instant>,
+    pub(crate) suspected_since: Option<Instant>,
     pub(crate) step: ProbeStep,
     /// The server's debts up to here that concern this connection are paid by what has been queued on it, or have been
     /// confirmed.
@@ -349,7 +349,7 @@ pub(crate) struct Link {
     /// The shell has been told that there is something to write.
     pub(crate) dirty: bool,
     /// Sessions that wait for the queue to drain.
-    pub(crate) stalled: VecDeque<SessionId>,
+    pub(crate) backpressured: VecDeque<SessionId>,
     /// Its queue may be full, or was and has not drained.
     pub(crate) crowded: bool,
     /// The last write found no room for all that was to be written.
@@ -365,16 +365,16 @@ impl Link {
             pool,
             server,
             purpose,
-            flavor: Flavor::default(),
+            profile: Profile::default(),
             listens: false,
             waiting: Waiting::default(),
-            greeting: None,
+            handshake: None,
             state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
             queued: 0,
-            told: Queues::default(),
+            reported: Queues::default(),
             open_line: 0,
             cursor: Cursor::default(),
             answered: false,
@@ -383,10 +383,10 @@ impl Link {
             huge: false,
             unwanted: 0,
             heard: Instant::ZERO,
-            usual: 0,
+            latency_peak: 0,
             suspect: false,
             condemned: false,
-            doubted: None,
+            suspected_since: None,
             step: ProbeStep::Ask,
             behind: Behind::default(),
             payments: Payments::default(),
@@ -398,7 +398,7 @@ impl Link {
             restarted: None,
             timed: None,
             dirty: false,
-            stalled: VecDeque::new(),
+            backpressured: VecDeque::new(),
             crowded: false,
             blocked: false,
             charged: 0,
@@ -435,7 +435,7 @@ impl Link {
     /// It is connected, and what has to be agreed on is not.
     #[inline]
     pub(crate) fn is_greeting(&self) -> bool {
-        self.state == LinkState::Connecting && self.greeting.is_some()
+        self.state == LinkState::Connecting && self.handshake.is_some()
     }
 
     /// What waits to be written, and what has been written and waits for its response.
@@ -471,7 +471,8 @@ impl Link {
     pub(crate) fn observe_latency(&mut self, latency: Duration) {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         // Halved in some 180 fast responses: a pause is remembered for a while, not for good.
-        self.usual = if latency > self.usual { latency } else { self.usual - (self.usual - latency) / 256 };
+        self.latency_peak =
+            if latency > self.latency_peak { latency } else { self.latency_peak - (self.latency_peak - latency) / 256 };
     }
 
     /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset

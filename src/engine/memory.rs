@@ -446,7 +446,7 @@ impl Engine {
     /// A client's next request waits until there is memory for it.
     fn wait_for_memory(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.stalled = true;
+        session.backpressured = true;
         let since = *session.hungry.get_or_insert(now);
         if !std::mem::replace(&mut session.starved, true) {
             self.hoards.starved.push_back((id, since));

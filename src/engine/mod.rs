@@ -70,8 +70,8 @@ use slab::Slab;
 
 use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
-use crate::health::Board;
-use crate::health::hold::Standing;
+use crate::health::Registry;
+use crate::health::maintenance::RoutingState;
 use crate::outcome::Class;
 use crate::proto::resp::args::Span;
 use crate::ring::{Circle, Ring};
@@ -83,7 +83,7 @@ use failover::Failover;
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
 use merge::Merge;
-pub use redis::{Findings, Inquiry, Peer, Scripts, greeting::Term};
+pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
 use session::{Session, SessionId};
 pub use slow::Slow;
 pub use stranger::Language;
@@ -117,7 +117,7 @@ impl Outlet for () {
 struct PoolState {
     /// The pool speaks Redis's protocol.
     redis: bool,
-    /// Each server has one link for requests, in Redis pools one for each [`redis::Flavor`].
+    /// Each server has one link for requests, in Redis pools one for each [`redis::Profile`].
     single: bool,
     /// Each server has one link for requests, whoever asks.
     plain: bool,
@@ -127,8 +127,8 @@ struct PoolState {
     live: Vec<bool>,
     /// Which of those that are live may be asked anything: those that are owed nothing.
     open: Vec<bool>,
-    /// The board's word on each server that `live` comes from.
-    standing: Vec<Standing>,
+    /// What the registry says of each server that `live` comes from.
+    routing: Vec<RoutingState>,
     all_live: bool,
     /// The ring of all servers, live or not: where keys are at home.
     home: Ring,
@@ -156,10 +156,10 @@ struct PoolState {
     moves: bool,
     /// It is to be looked again at who waits where they should not.
     follows: bool,
-    /// For each server, when the operator was last told of what may happen often: of each [`stall::Often`].
-    told: Vec<[stall::Told; stall::Often::COUNT]>,
+    /// For each server, when the operator was last told of what may happen often: of each [`stall::Frequent`].
+    rate_limits: Vec<[stall::RateLimit; stall::Frequent::COUNT]>,
     /// When the operator was last told of a client that speaks something else: of each [`Language`].
-    strangers: [stall::Told; Language::COUNT],
+    strangers: [stall::RateLimit; Language::COUNT],
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
     limits: [(Option<Instant>, u64); stall::TOLD.len()],
@@ -173,7 +173,7 @@ pub struct Setup {
     /// The configuration.
     pub config: Arc<Config>,
     /// The health of the servers, shared by all workers.
-    pub board: Arc<Board>,
+    pub registry: Arc<Registry>,
     /// The counters of every worker, in the order of the workers.
     pub counters: Arc<[Arc<Counters>]>,
     /// Which worker this is; the first one probes.
@@ -190,7 +190,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Engine {
     config: Arc<Config>,
-    board: Arc<Board>,
+    registry: Arc<Registry>,
     counters: Arc<Counters>,
     all_counters: Arc<[Arc<Counters>]>,
     /// The number of this worker.
@@ -213,7 +213,7 @@ pub struct Engine {
     crowded: usize,
     /// Sessions whose input may be parsed on.
     resumable: Vec<SessionId>,
-    /// The board's version that `pools` reflects.
+    /// The registry's version that `pools` reflects.
     version: u64,
     generation: u32,
     random: u64,
@@ -243,7 +243,7 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
     spare_values: Vec<Box<Merge>>,
     /// Buffers for the next large responses.
-    stock: large::Stock,
+    buffers: large::BufferPool,
     /// Bytes held in buffers, and how many may be.
     memory: usize,
     memory_limit: usize,
@@ -263,14 +263,14 @@ impl Engine {
     /// A worker with no clients and no connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, board, counters, worker, seed, started_at, scripts } = setup;
+        let Setup { config, registry, counters, worker, seed, started_at, scripts } = setup;
         let mut links = Vec::new();
         let mut add = |link: Link| {
             let id = LinkId::first(links.len());
             links.push(link);
             id
         };
-        let version = board.version();
+        let version = registry.version();
         let mut pools = Vec::new();
         for (index, pool) in config.pools.iter().enumerate() {
             let id = pool_id(index);
@@ -289,7 +289,7 @@ impl Engine {
                 ring_version: 0,
                 live: vec![true; pool.servers.len()],
                 open: vec![true; pool.servers.len()],
-                standing: vec![Standing::Up; pool.servers.len()],
+                routing: vec![RoutingState::Up; pool.servers.len()],
                 all_live: true,
                 links: Vec::new(),
                 probes: Vec::new(),
@@ -301,14 +301,14 @@ impl Engine {
                 versions: vec![version::Known::default(); pool.servers.len()],
                 moves: false,
                 follows: false,
-                told: vec![[stall::Told::default(); stall::Often::COUNT]; pool.servers.len()],
-                strangers: [stall::Told::default(); Language::COUNT],
+                rate_limits: vec![[stall::RateLimit::default(); stall::Frequent::COUNT]; pool.servers.len()],
+                strangers: [stall::RateLimit::default(); Language::COUNT],
                 limits: [(None, 0); stall::TOLD.len()],
                 cut_off: (None, 0),
             };
-            let flavor = redis::Flavor { database: pool.redis.db, ..redis::Flavor::default() };
+            let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
             for server in (0..pool.servers.len()).map(server_id) {
-                let link = |purpose| Link { flavor, ..Link::new(id, server, purpose) };
+                let link = |purpose| Link { profile, ..Link::new(id, server, purpose) };
                 state.links.push((0..pool.server_connections).map(|_| add(link(Purpose::Traffic))).collect());
                 state.probes.push(add(link(Purpose::Probe)));
             }
@@ -323,7 +323,7 @@ impl Engine {
             probes: worker == 0,
             stranger: None,
             config,
-            board,
+            registry,
             pools,
             sessions: Slab::new(),
             links,
@@ -354,7 +354,7 @@ impl Engine {
             chain: Vec::new(),
             ways: Vec::new(),
             spare_values: Vec::new(),
-            stock: large::Stock::new(memory_limit),
+            buffers: large::BufferPool::new(memory_limit),
             memory: 0,
             memory_limit,
             kept: 0,
@@ -401,7 +401,7 @@ impl Engine {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.refresh(now);
-        if self.kept != self.board.kept() {
+        if self.kept != self.registry.kept() {
             self.charge_kept(); // it grows when servers fail, and that sets timers
         }
         while let Some(timer) = self.timers.due(now) {
@@ -423,7 +423,7 @@ impl Engine {
     #[inline]
     pub fn refresh(&mut self, now: Instant) {
         self.now = now;
-        while self.version != self.board.version() {
+        while self.version != self.registry.version() {
             self.apply_news(now);
         }
     }
@@ -456,7 +456,7 @@ impl Engine {
     #[inline]
     fn settle(&mut self, now: Instant) {
         self.now = now;
-        let is_settled = self.version == self.board.version()
+        let is_settled = self.version == self.registry.version()
             && self.resumable.is_empty()
             && self.memory <= self.hoards.common
             && self.limit_hit.get_mut().is_none();
@@ -483,7 +483,7 @@ impl Engine {
 
     /// Counts this worker's part of what the process holds for nobody in particular.
     fn charge_kept(&mut self) {
-        let (kept, workers) = (self.board.kept(), self.all_counters.len().max(1));
+        let (kept, workers) = (self.registry.kept(), self.all_counters.len().max(1));
         let before = std::mem::replace(&mut self.kept, kept);
         self.memory = self.memory - before / workers + kept / workers;
         self.counters.buffered_bytes.set(self.memory as u64);
@@ -563,9 +563,9 @@ impl Engine {
             self.counters.buffered_bytes.set(self.memory as u64);
         }
         let queues = link.queues();
-        if queues != link.told {
+        if queues != link.reported {
             // Several connections share a server's gauges, so each tells by how much it has changed.
-            let told = std::mem::replace(&mut link.told, queues);
+            let told = std::mem::replace(&mut link.reported, queues);
             let server = self.counters.server(link.pool, link.server);
             server.in_queue.add(queues.waiting.wrapping_sub(told.waiting));
             server.in_queue_bytes.add(queues.waiting_bytes.wrapping_sub(told.waiting_bytes));

@@ -179,7 +179,7 @@ impl Engine {
             }
         }
         if let Some(session) = self.session(id) {
-            session.stalled = false;
+            session.backpressured = false;
         }
         let mut rest = Words::new(line.trim_ascii_end());
         let words = rest.clone();

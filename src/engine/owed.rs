@@ -1,6 +1,6 @@
 //! What a server missed while it could not be reached, and gets before anything else.
 //!
-//! Debts are kept by the [`board`](crate::health::Board), one account a server, until the server has confirmed that it
+//! Debts are kept by the [`registry`](crate::health::Registry), one account a server, until the server has confirmed that it
 //! has forgotten. They are paid in batches, on whichever connection is to be used: nothing is asked on one that is not
 //! behind all that its server is owed, so nobody reads what somebody was told to be gone. Before an ejected server is
 //! restored its probe pays.
@@ -17,9 +17,9 @@
 
 use super::fault;
 use super::link::{Link, LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
-use super::redis::Flavor;
+use super::redis::Profile;
 use super::session::SessionId;
-use super::stall::Often;
+use super::stall::Frequent;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ impl Engine {
     /// that waits may be an older write of what is owed, that is paid once more behind it.
     pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
-        if !self.board.owes(pool, server) {
+        if !self.registry.owes(pool, server) {
             return;
         }
         if !self.is_settled(pool, server, now) {
@@ -58,15 +58,15 @@ impl Engine {
         let outbox = std::mem::take(&mut link.outbox);
         let later = std::mem::take(&mut link.payments);
         let before = link.behind;
-        let bill = self.board.due(pool, server, before, (self.ledger(id), self.way(id)), MOST);
+        let bill = self.registry.due(pool, server, before, (self.ledger(id), self.way(id)), MOST);
         let again = !waiting.is_empty() && (bill.is_behind_own || bill.fence);
-        if self.board.awaits_flush(pool, server, self.ledger(id)) {
+        if self.registry.awaits_flush(pool, server, self.ledger(id)) {
             self.links[id.index()].behind = Behind::default(); // it counted on beginning with that
         }
         self.pay_bill(id, MOST, !waiting.is_empty(), now);
         let link = &mut self.links[id.index()];
         link.payments.append(later);
-        let is_behind = link.behind.number >= self.board.owed(pool, server);
+        let is_behind = link.behind.number >= self.registry.owed(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
         link.outbox.tail().reserve_exact(outbox.waiting());
         let mut lost = 0;
@@ -107,7 +107,8 @@ impl Engine {
             return false;
         }
         let concern = (self.ledger(id), self.way(id));
-        let Bill { flush, database, keys, share, fence, .. } = self.board.due(pool, server, link.behind, concern, most);
+        let Bill { flush, database, keys, share, fence, .. } =
+            self.registry.due(pool, server, link.behind, concern, most);
         // Looked at behind that: who gives up a connection says so before what was lost with it is owed.
         if !self.may_pay(id, now) {
             return false;
@@ -161,7 +162,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
         if let Some(turn) = link.fenced.take() {
-            self.board.end_way(pool, server, Way { turn, ..way });
+            self.registry.end_way(pool, server, Way { turn, ..way });
             self.remind(pool, server, now);
         }
     }
@@ -173,11 +174,11 @@ impl Engine {
         let (pool, server, fenced) = (link.pool, link.server, link.fenced.take());
         link.turn += 1;
         for turn in fenced.into_iter().chain([way.turn]) {
-            self.board.end_way(pool, server, Way { turn, ..way });
+            self.registry.end_way(pool, server, Way { turn, ..way });
         }
     }
 
-    /// How a connection is called on the board.
+    /// How the registry calls a connection.
     pub(super) fn way(&self, id: LinkId) -> Way {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Way { worker: number(self.worker), place: number(id.index()), turn: self.links[id.index()].turn }
@@ -185,24 +186,24 @@ impl Engine {
 
     /// The database that a connection pays for.
     pub(super) fn ledger(&self, id: LinkId) -> Option<u32> {
-        self.is_redis(id).then(|| self.links[id.index()].flavor.database)
+        self.is_redis(id).then(|| self.links[id.index()].profile.database)
     }
 
     /// Whether a server is owed something that a connection is to pay though nobody has asked anything there.
     pub(super) fn has_to_pay(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
-        if !self.board.owes(pool, server) {
+        if !self.registry.owes(pool, server) {
             return false;
         }
         let ledger = self.ledger(id);
-        self.board.payable(pool, server).contains(&ledger) || self.is_first(id)
+        self.registry.payable(pool, server).contains(&ledger) || self.is_first(id)
     }
 
     /// Whether a link is the first one to its server, which pays what is owed of no database.
     fn is_first(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
         self.pools[pool.index()].links[server.index()].first() == Some(&id)
-            && self.board.owes_in(pool, server, self.ledger(id))
+            && self.registry.owes_in(pool, server, self.ledger(id))
     }
 
     /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays for each
@@ -212,7 +213,7 @@ impl Engine {
             return;
         }
         self.remind_first(pool, server, now);
-        for database in self.board.payable(pool, server).into_iter().flatten() {
+        for database in self.registry.payable(pool, server).into_iter().flatten() {
             let payer = self.payer(pool, server, database);
             self.arm_link(payer, now + REMINDER);
         }
@@ -229,7 +230,7 @@ impl Engine {
             return;
         }
         self.remind_first(pool, server, now);
-        if let Some(database) = database.filter(|database| self.board.is_payable(pool, server, *database)) {
+        if let Some(database) = database.filter(|database| self.registry.is_payable(pool, server, *database)) {
             let payer = self.payer(pool, server, database);
             self.arm_link(payer, now + REMINDER);
         }
@@ -239,7 +240,7 @@ impl Engine {
     /// this one.
     #[cold]
     pub(super) fn arm_payers(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        let owed = self.board.owed(pool, server);
+        let owed = self.registry.owed(pool, server);
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
@@ -254,7 +255,7 @@ impl Engine {
         let fit = |links: &[Link], known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
                 let link = &links[id.index()];
-                link.flavor.database == database && (!open || (link.state == LinkState::Up && !link.suspect))
+                link.profile.database == database && (!open || (link.state == LinkState::Up && !link.suspect))
             };
             known.iter().find(is_fit).copied()
         };
@@ -262,7 +263,7 @@ impl Engine {
         if let Some(link) = fit(&self.links, known, true).or_else(|| fit(&self.links, known, false)) {
             return link;
         }
-        self.add_links(pool, server, Flavor { database, ..Flavor::default() });
+        self.add_links(pool, server, Profile { database, ..Profile::default() });
         let known = &self.pools[pool.index()].links[server.index()];
         known.last().copied().unwrap_or_else(|| LinkId::first(0))
     }
@@ -275,7 +276,7 @@ impl Engine {
         if usable
             && link.payments.left() < BATCH
             && !link.is_full()
-            && link.behind.number < self.board.owed(link.pool, link.server)
+            && link.behind.number < self.registry.owed(link.pool, link.server)
         {
             self.pay(id, BATCH, now);
         }
@@ -300,14 +301,14 @@ impl Engine {
             Status::Unwilling(failure @ Failure::Unready) => self.put_off_payments(id, failure, now),
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             Status::Error | Status::Unwilling(_) if is_flush || self.is_redis(id) => {
-                self.tell_seldom(Often::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
+                self.notify_rate_limited(Frequent::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
                     pool,
                     server,
                     suppressed,
                 });
             }
             // It would not forget one thing, so it must forget all.
-            Status::Error | Status::OutOfMemory => self.board.owe_flush(pool, server, now),
+            Status::Error | Status::OutOfMemory => self.registry.owe_flush(pool, server, now),
             _ => {}
         }
         let way = self.way(id);
@@ -315,7 +316,7 @@ impl Engine {
         let Some(Payment { left, share, in_front }) = link.payments.answered() else { return };
         let up_to = share.up_to;
         if left == 0 {
-            self.board.confirm(pool, server, share, (!in_front).then_some(way));
+            self.registry.confirm(pool, server, share, (!in_front).then_some(way));
         }
         let link = &self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;
@@ -324,7 +325,7 @@ impl Engine {
         }
         if up_to > 0
             && link.payments.is_empty()
-            && !(self.board.owes(pool, server) && self.pay(id, BATCH, now))
+            && !(self.registry.owes(pool, server) && self.pay(id, BATCH, now))
             && is_probe
         {
             self.probe_paid(id, now);
@@ -356,7 +357,7 @@ impl Engine {
     /// Asks a server who it is, once, so that a restart can be told from a pause.
     pub(super) fn ask_identity(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
-        if self.is_safe(pool) && self.board.process(pool, server).is_none() {
+        if self.is_safe(pool) && self.registry.process(pool, server).is_none() {
             self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
         }
     }
@@ -365,7 +366,8 @@ impl Engine {
     pub(super) fn identified(&mut self, id: LinkId, listing: &[u8], now: Instant) {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
-            self.links[id.index()].restarted = self.board.meet(pool, server, process, Duration::from_secs(uptime), now);
+            self.links[id.index()].restarted =
+                self.registry.meet(pool, server, process, Duration::from_secs(uptime), now);
         }
         let link = &self.links[id.index()];
         if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {
@@ -399,7 +401,7 @@ impl Engine {
         }
         let link = self.link_of(pool, id, server, now);
         let link = self.ready_link(link, now)?;
-        if !self.board.owes(pool, server) {
+        if !self.registry.owes(pool, server) {
             self.pools[pool.index()].open[server.index()] = true;
             return Ok(link);
         }
@@ -414,13 +416,13 @@ impl Engine {
     #[cold]
     pub(super) fn get_behind(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
         let (pool, server) = self.link_server(id);
-        let owed = self.board.owed(pool, server);
+        let owed = self.registry.owed(pool, server);
         let link = &self.links[id.index()];
         if link.behind.number >= owed {
             return Ok(());
         }
         // One that is not open yet begins with the flush.
-        let begins = link.state != LinkState::Up && self.board.awaits_flush(pool, server, self.ledger(id));
+        let begins = link.state != LinkState::Up && self.registry.awaits_flush(pool, server, self.ledger(id));
         let is_behind_own = !link.in_flight.is_empty(); // what comes next must not be forgotten with that
         if link.payments.left() < MOST && (is_behind_own || !begins) {
             self.pay(id, MOST, now);
@@ -436,7 +438,7 @@ impl Engine {
         from: Option<Origin>,
         now: Instant,
     ) {
-        self.board.owe_key(pool, server, key, from, now);
+        self.registry.owe_key(pool, server, key, from, now);
         self.pools[pool.index()].open[server.index()] = false;
     }
 }

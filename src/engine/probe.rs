@@ -1,6 +1,6 @@
 //! Finding out whether an ejected server is well again, without a client's request.
 //!
-//! One worker probes; the others learn of the return from the board. A probe is a connection of its own: it asks for the
+//! One worker probes; the others learn of the return from the registry. A probe is a connection of its own: it asks for the
 //! version, pays what is owed, and if all of that is answered the server is restored. Unless `rejoin: keep` is set, there
 //! are more steps between ([`ProbeStep`]): what the server had been asked before it was given up must not be carried out
 //! behind the payment. So connections with writes in flight are not simply closed then ([`Engine::lingers`]): the server
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(10);
 impl Engine {
     /// Sets the timer of the next probe of an ejected server.
     pub(super) fn schedule_probe(&mut self, pool: PoolId, server: ServerId) {
-        if let Some(at) = self.board.probe_at(pool, server)
+        if let Some(at) = self.registry.probe_at(pool, server)
             && self.probes
         {
             // One timer a server: every change of the ring comes by here for all that are out.
@@ -56,12 +56,12 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         *timed = None;
-        if self.board.claim_probe(pool, server, now) {
+        if self.registry.claim_probe(pool, server, now) {
             self.counters.server(pool, server).probes.add(1);
             let link = self.pools[pool.index()].probes[server.index()];
             self.start_connect(link, now);
         } else {
-            // Set for an earlier date than the board's, by an ejection that came to an end in between.
+            // Set for an earlier date than the registry's, by an ejection that came to an end in between.
             self.schedule_probe(pool, server);
         }
     }
@@ -115,7 +115,7 @@ impl Engine {
         if now < since + SETTLING {
             return self.arm_link(id, since + SETTLING);
         }
-        let left = self.board.lingering(pool, server);
+        let left = self.registry.lingering(pool, server);
         if left > 0 && link.step == ProbeStep::Settle {
             if now < answered + LINGER_LIMIT {
                 return self.arm_link(id, now + LOOK);
@@ -137,7 +137,7 @@ impl Engine {
     fn wait_no_longer(&mut self, id: LinkId, left: usize, now: Instant) {
         let (pool, server) = self.link_server(id);
         self.links[id.index()].step = ProbeStep::Reset(now);
-        self.board.end_lingering(pool, server, now);
+        self.registry.end_lingering(pool, server, now);
         self.effects.push_back(Effect::News);
         self.effects.push_back(Effect::Notice(Notice::Unfinished { pool, server, connections: left }));
     }
@@ -146,7 +146,8 @@ impl Engine {
     /// them.
     pub(super) fn is_settled(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
         let is_recent = |ended: Instant| now < ended + SETTLING;
-        self.board.lingering(pool, server) == 0 && !self.board.lingering_ended(pool, server).is_some_and(is_recent)
+        self.registry.lingering(pool, server) == 0
+            && !self.registry.lingering_ended(pool, server).is_some_and(is_recent)
     }
 
     /// Whether a server may be paid on a connection: not before it is settled, or what it was asked earlier could come
@@ -163,7 +164,7 @@ impl Engine {
         if link.state != LinkState::Up || link.purpose != Purpose::Traffic {
             return false;
         }
-        let left = self.board.lingering(pool, server);
+        let left = self.registry.lingering(pool, server);
         match step {
             _ if left == 0 => {}
             // Its time to come to their end starts with its first word.
@@ -191,9 +192,9 @@ impl Engine {
 
     /// A server has come to the end of a connection to it that was waited for, or will not.
     pub fn link_ended(&mut self, pool: PoolId, server: ServerId) {
-        self.board.ended(pool, server);
+        self.registry.ended(pool, server);
         let now = self.now;
-        if self.board.owes(pool, server) && self.is_settled(pool, server, now) {
+        if self.registry.owes(pool, server) && self.is_settled(pool, server, now) {
             for link in self.pools[pool.index()].links[server.index()].clone() {
                 self.pay_open(link, now);
             }
@@ -208,7 +209,7 @@ impl Engine {
         }
         let (pool, server) = (link.pool, link.server);
         if link.step == ProbeStep::Ask {
-            if !self.board.probe_answered(pool, server, now) {
+            if !self.registry.probe_answered(pool, server, now) {
                 return self.end_probe(id);
             }
             if self.config.pools[pool.index()].rejoin != Rejoin::Keep {
@@ -219,10 +220,10 @@ impl Engine {
         }
         let link = &self.links[id.index()];
         let (repaid, flushed, restarted) = (link.paid, link.flushed, link.restarted);
-        let passed = self.board.probe_passed(pool, server, now);
+        let passed = self.registry.probe_passed(pool, server, now);
         if passed == Passed::Owing {
             if !self.pay(id, BATCH, now) {
-                if self.board.lingering(pool, server) > 0 {
+                if self.registry.lingering(pool, server) > 0 {
                     self.links[id.index()].step = ProbeStep::Settle; // one was given up since
                 }
                 self.arm_link(id, now + LOOK); // another worker has to give up a connection to it first
@@ -233,7 +234,7 @@ impl Engine {
         match passed {
             Passed::Restored { away, probes } => {
                 self.counters.server(pool, server).restores.add(1);
-                let restarted = if self.board.was_restarted(pool, server) { Some(true) } else { restarted };
+                let restarted = if self.registry.was_restarted(pool, server) { Some(true) } else { restarted };
                 let notice = Notice::Restored { pool, server, away, probes, restarted, repaid, flushed };
                 self.effects.push_back(Effect::Notice(notice));
                 self.effects.push_back(Effect::News);
@@ -261,7 +262,7 @@ impl Engine {
 
     /// The probe did not get an answer.
     pub(super) fn probe_failed(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        self.board.probe_failed(pool, server, now);
+        self.registry.probe_failed(pool, server, now);
         self.schedule_probe(pool, server);
     }
 }

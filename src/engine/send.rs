@@ -43,9 +43,9 @@ impl Engine {
         now: Instant,
     ) -> Result<(LinkId, Option<Cap>), Outcome> {
         let Some(session) = self.session_ref(id) else { return Err(Outcome::Done) };
-        let (pool, stalled) = (session.pool, session.stalled);
+        let (pool, backpressured) = (session.pool, session.backpressured);
         let expired = self.deadline(pool, asked.started) <= now;
-        if expired && !stalled {
+        if expired && !backpressured {
             self.answer_expired(id, asked, marks, key, now);
             return Err(Outcome::Done);
         }
@@ -63,7 +63,7 @@ impl Engine {
         if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.verb.is_read() {
             if !expired {
                 self.stall(id, link);
-                return Err(Outcome::Stalled);
+                return Err(Outcome::Backpressured);
             }
             return Err(self.unplaced(id, asked, marks, (key, server), Failure::QueueFull, expired, now));
         }
@@ -87,7 +87,7 @@ impl Engine {
         let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Outcome::Done };
         if failure == Failure::QueueFull && !expired {
             self.hold_back_from(id, pool, server, now);
-            return Outcome::Stalled;
+            return Outcome::Backpressured;
         }
         self.owe(id, server, asked, marks, now);
         self.answer_unsent(id, asked, (key, Some(server)), failure, now);
@@ -123,7 +123,7 @@ impl Engine {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
             Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
                 self.hold_back_from(id, pool, server, now);
-                return Outcome::Stalled;
+                return Outcome::Backpressured;
             }
             Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
         }

@@ -98,8 +98,8 @@ impl Engine {
             return &[];
         }
         link.dirty = false;
-        if let Some(greeting) = &link.greeting {
-            return greeting.unwritten();
+        if let Some(handshake) = &link.handshake {
+            return handshake.unwritten();
         }
         link.outbox.unwritten()
     }
@@ -111,8 +111,8 @@ impl Engine {
         if link.epoch != epoch || link.generation != id.generation {
             return;
         }
-        if let Some(greeting) = &mut link.greeting {
-            return greeting.wrote(count);
+        if let Some(handshake) = &mut link.handshake {
+            return handshake.wrote(count);
         }
         link.outbox.wrote(count);
         link.outbox.note_write(now);

@@ -11,7 +11,7 @@ use super::link::LinkId;
 use super::memory::{self, Hoard};
 use super::merge::Merge;
 use super::output::Output;
-use super::redis::{Client, Flavor, InPlace};
+use super::redis::{Client, InPlace, Profile};
 use super::taking::Large;
 use crate::config::model::{PoolId, ServerId};
 use crate::outcome::{Class, Outcome};
@@ -150,7 +150,7 @@ pub(crate) struct Session {
     /// The next request waits until all before it are answered.
     pub(crate) barrier: Barrier,
     /// The next request waits for a server's queue to drain.
-    pub(crate) stalled: bool,
+    pub(crate) backpressured: bool,
     estimate: usize,
     /// A timer is set.
     pub(crate) timed: bool,
@@ -204,7 +204,7 @@ impl Session {
             redis: None,
             crawl: None,
             barrier: Barrier::None,
-            stalled: false,
+            backpressured: false,
             estimate: FIRST_ESTIMATE,
             timed: false,
             dirty: false,
@@ -296,8 +296,8 @@ impl Session {
     }
 
     /// What its server connections have to be set to.
-    pub(crate) fn flavor(&self) -> Flavor {
-        self.redis.as_ref().map_or_else(Flavor::default, |client| client.flavor())
+    pub(crate) fn profile(&self) -> Profile {
+        self.redis.as_ref().map_or_else(Profile::default, |client| client.profile())
     }
 
     /// The client has left, and what it asked with it.

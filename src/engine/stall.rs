@@ -44,25 +44,25 @@ pub(super) const TOLD: [Failure; 8] = [
 
 /// What may happen often, and is told seldom.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Often {
+pub(super) enum Frequent {
     Silence,
     Violation,
     Unflushed,
     Denied,
 }
 
-impl Often {
+impl Frequent {
     pub(super) const COUNT: usize = 4;
 }
 
 /// When something was last told, and how often it has happened since.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
+pub(super) struct RateLimit {
     at: Option<Instant>,
     suppressed: u32,
 }
 
-impl Told {
+impl RateLimit {
     /// Whether it is told: how often it has happened since it last was. Otherwise it is counted.
     pub(super) fn admit(&mut self, now: Instant, period: Duration) -> Option<u32> {
         if self.at.is_some_and(|at| now - at < period) {
@@ -81,7 +81,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let pool = &self.config.pools[link.pool.index()];
         let stall = pool.stall?;
-        let bound = Duration::from_nanos(link.usual.saturating_mul(2)).clamp(stall.least, stall.most);
+        let bound = Duration::from_nanos(link.latency_peak.saturating_mul(2)).clamp(stall.least, stall.most);
         (bound < pool.timeout?).then_some(bound)
     }
 
@@ -109,7 +109,7 @@ impl Engine {
         }
         let (pool, server) = (link.pool, link.server);
         if let Some(patience) = self.patience(pool, server, now) {
-            self.board.renew_pause(pool, server, now);
+            self.registry.renew_pause(pool, server, now);
             if self.config.pools[pool.index()].timeout.is_some_and(|timeout| patience >= timeout) {
                 return false;
             }
@@ -119,15 +119,15 @@ impl Engine {
             }
         }
         let link = &mut self.links[id.index()];
-        if link.doubted != Some(since) {
-            link.doubted = Some(since);
+        if link.suspected_since != Some(since) {
+            link.suspected_since = Some(since);
             self.arm_link(id, now + SECOND_LOOK);
             return true;
         }
         link.suspect = true;
         self.counters.server(pool, server).stalls.add(1);
         let silent = now - since;
-        self.tell_seldom(Often::Silence, (pool, server), now, |suppressed| Notice::Stalled {
+        self.notify_rate_limited(Frequent::Silence, (pool, server), now, |suppressed| Notice::Silent {
             pool,
             server,
             silent,
@@ -138,7 +138,7 @@ impl Engine {
 
     /// How long a silence is no surprise of a server that has stood still of late and gone on.
     fn patience(&self, pool: PoolId, server: ServerId, now: Instant) -> Option<Duration> {
-        let pause = self.board.pause(pool, server, now);
+        let pause = self.registry.pause(pool, server, now);
         let stall = self.config.pools[pool.index()].stall?;
         (pause > Duration::ZERO).then(|| (pause + pause / 4).min(stall.most))
     }
@@ -151,21 +151,21 @@ impl Engine {
         let (pool, server, silence) = (link.pool, link.server, now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
         if link.answered && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout) {
-            self.board.note_pause(pool, server, silence, now);
+            self.registry.note_pause(pool, server, silence, now);
         }
         self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
     }
 
     /// Tells the operator of something that may happen often, unless the same was told a moment ago: then it is counted, and
     /// the next notice says how often. `notice` is given that number.
-    pub(super) fn tell_seldom(
+    pub(super) fn notify_rate_limited(
         &mut self,
-        what: Often,
+        what: Frequent,
         (pool, server): (PoolId, ServerId),
         now: Instant,
         notice: impl FnOnce(u32) -> Notice,
     ) {
-        let told = &mut self.pools[pool.index()].told[server.index()][what as usize];
+        let told = &mut self.pools[pool.index()].rate_limits[server.index()][what as usize];
         if let Some(suppressed) = told.admit(now, TELL_PERIOD) {
             self.effects.push_back(Effect::Notice(notice(suppressed)));
         }
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::engine::{Scripts, Setup};
-    use crate::health::Board;
+    use crate::health::Registry;
     use crate::stats::counters::Counters;
 
     const POOL: PoolId = PoolId(0);
@@ -227,9 +227,9 @@ mod tests {
         let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['10.0.0.1:1:1']\n";
         let config = Arc::new(config::parse("file", file).expect("a good file").config);
         let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-        let board = Arc::new(Board::new(&config, 1));
+        let registry = Arc::new(Registry::new(&config, 1));
         let scripts = Scripts::default();
-        Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+        Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
     }
 
     fn at(s: u64) -> Instant {
@@ -246,7 +246,7 @@ mod tests {
         let mut engine = engine();
         let unflushed = |suppressed| Notice::Unflushed { pool: POOL, server: SERVER, suppressed };
         for s in [100, 101, 105, 109, 110, 125] {
-            engine.tell_seldom(Often::Unflushed, (POOL, SERVER), at(s), unflushed);
+            engine.notify_rate_limited(Frequent::Unflushed, (POOL, SERVER), at(s), unflushed);
         }
         assert_eq!(told(&mut engine), [unflushed(0), unflushed(3), unflushed(0)]);
     }

@@ -38,7 +38,7 @@ impl Engine {
             None => self.arm_session(id),
         }
         if let Some(session) = self.session(id)
-            && session.stalled
+            && session.backpressured
             && let Some(since) = session.paused
         {
             if self.deadline(pool, since) > now {
@@ -116,7 +116,7 @@ impl Engine {
         match state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.board.failures(pool, server) > 0 || self.has_to_pay(id);
+                let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_pay(id);
                 if live && wanted && !self.draining {
                     if now >= not_before {
                         self.start_connect(id, now);
@@ -148,7 +148,7 @@ impl Engine {
                     // Silent for a whole timeout with requests waiting. The connection gets one more: the requests have
                     // been answered, and if the server wakes up its responses are dropped one by one.
                     self.report(pool, server, Failure::TimedOut, first);
-                    self.board.forget_pause(pool, server);
+                    self.registry.forget_pause(pool, server);
                     self.arm_link(id, last);
                 } else {
                     self.arm_link(id, first);

@@ -1,13 +1,13 @@
 //! Whether a server may be used: one opinion for the whole process, shared by all workers.
 //!
-//! [`tracker::Tracker`] is the life of one server as a plain state machine; [`Board`] holds one for each server and
+//! [`tracker::Tracker`] is the life of one server as a plain state machine; [`Registry`] holds one for each server and
 //! hands out what the workers need without a lock: a version that tells them to look again, and whether a success has
 //! anything to reset. Failures are rare, so they take a lock; successes do not.
 
 pub mod backoff;
 pub mod bucket;
 pub mod debts;
-pub mod hold;
+pub mod maintenance;
 mod owed;
 pub mod saved;
 pub mod tracker;
@@ -25,13 +25,13 @@ use tracker::{Failing, Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
 #[derive(Debug)]
-pub struct Board {
+pub struct Registry {
     version: AtomicU64,
     pools: Vec<Servers>,
     /// Bytes that are held for keys that servers have to forget, and how many may be.
     owed: AtomicUsize,
     most_owed: usize,
-    /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Board::keep`].
+    /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Registry::keep`].
     kept: AtomicUsize,
 }
 
@@ -61,7 +61,7 @@ struct Entry {
     /// Whether among them is a flush.
     awaits_flush: AtomicBool,
     debts: Mutex<Debts>,
-    /// What these hold, so that the largest can be found.
+    /// What these kind, so that the largest can be found.
     cost: AtomicUsize,
     /// The process that answered last; 0: nobody asked.
     process: AtomicU64,
@@ -130,7 +130,7 @@ pub enum Verdict {
     },
 }
 
-/// Facts of a server that change the version of the board.
+/// Facts of a server that change the version of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags {
     /// Those of its old connections whose end has not been seen are to be ended.
@@ -139,8 +139,8 @@ pub struct Flags {
     pub owes: bool,
 }
 
-impl Board {
-    /// A board on which every server is up. `seed` sets the jitter of the probes.
+impl Registry {
+    /// A registry in which every server is up. `seed` sets the jitter of the probes.
     #[must_use]
     pub fn new(config: &Config, seed: u64) -> Self {
         let pools = config.pools.iter().enumerate().map(|(pool_index, pool)| {

@@ -1,24 +1,24 @@
-//! What the board knows of keys and databases that servers have to forget.
+//! What the registry knows of keys and databases that servers have to forget.
 
 use std::sync::atomic::Ordering;
 
 use super::debts::{Behind, Bill, Debts, Origin, OwedKey, Share, Way};
-use super::{Board, Entry};
+use super::{Entry, Registry};
 use crate::config::model::{PoolId, ServerId};
 use crate::time::Instant;
 
-impl Board {
+impl Registry {
     /// A flush could not be delivered: the server must be flushed before anything else.
     pub fn owe_flush(&self, pool: PoolId, server: ServerId, now: Instant) {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush(now));
     }
 
-    /// As [`Board::owe_flush`]; it is to be paid behind what is on its way there.
+    /// As [`Registry::owe_flush`]; it is to be paid behind what is on its way there.
     pub fn owe_flush_behind(&self, pool: PoolId, server: ServerId, origins: &[Origin], now: Instant) {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush_behind(origins, now));
     }
 
-    /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Board::owe_due_flush`]).
+    /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Registry::owe_due_flush`]).
     pub fn owe_flush_later(&self, pool: PoolId, server: ServerId, due: Instant) {
         self.add_debt(self.entry(pool, server), |debts| debts.add_flush_later(due));
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use sha1::{Digest, Sha1};
 
 use super::debts::{Due, OwedKey};
-use super::{Board, UNMET};
+use super::{Registry, UNMET};
 use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
 
@@ -141,7 +141,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-impl Board {
+impl Registry {
     /// Every server that is out, or owed something, in pools where that matters when it is back.
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
@@ -165,7 +165,7 @@ impl Board {
     }
 
     /// Takes up what the process before this one has left: what servers are owed they are owed, and those that were out
-    /// are until they have been probed. To be called before anybody uses the board.
+    /// are until they have been probed. To be called before anybody uses the registry.
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
         for one in saved {
             let Some(pool) = config.pools.iter().position(|pool| pool.name == one.pool) else { continue };
@@ -272,23 +272,23 @@ mod tests {
         let file = "p:\n  listen: 127.0.0.1:1\n  auto_eject_hosts: true\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b', 'h:3:1 c']\n";
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b, c]) = (PoolId(0), [ServerId(0), ServerId(1), ServerId(2)]);
-        let board = Board::new(&config, 1);
+        let registry = Registry::new(&config, 1);
         let key = OwedKey { database: None, key: (*b"k").into(), base64: false };
-        board.owe_key(pool, a, key.clone(), None, Instant::ZERO);
+        registry.owe_key(pool, a, key.clone(), None, Instant::ZERO);
         while !matches!(
-            board.failed(pool, b, 0, crate::failure::Failure::Refused, Instant::ZERO),
+            registry.failed(pool, b, 0, crate::failure::Failure::Refused, Instant::ZERO),
             crate::health::Verdict::Ejected { .. }
         ) {}
-        let next = Board::new(&config, 1);
-        next.recall(&config, board.save(&config, Kept::Whole), Instant::ZERO);
+        let next = Registry::new(&config, 1);
+        next.recall(&config, registry.save(&config, Kept::Whole), Instant::ZERO);
         assert_eq!(next.live(pool), [true, false, true]);
         assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
         assert_eq!((next.owes(pool, a), next.owes(pool, b), next.owes(pool, c)), (true, false, false));
-        let owed = |board: &Board, server| board.entry(pool, server).debts().all();
+        let owed = |registry: &Registry, server| registry.entry(pool, server).debts().all();
         assert_eq!(owed(&next, a), Due { keys: vec![key], ..Due::default() });
         // Of a process that did not come to its end, nobody knows what they missed.
-        let next = Board::new(&config, 1);
-        next.recall(&config, board.save(&config, Kept::Marks), Instant::ZERO);
+        let next = Registry::new(&config, 1);
+        next.recall(&config, registry.save(&config, Kept::Marks), Instant::ZERO);
         let flush = Due { flush: true, ..Due::default() };
         assert_eq!([a, b].map(|server| owed(&next, server)), [flush.clone(), flush]);
     }
@@ -310,12 +310,12 @@ mod tests {
         ] {
             let file = format!("p:\n  listen: 127.0.0.1:1\n  redis: {redis}\n  servers: ['h:1:1 a']\n");
             let config = crate::config::parse("file", &file).unwrap().config;
-            let board = Board::new(&config, 1);
+            let registry = Registry::new(&config, 1);
             let one = Saved { pool: "p".into(), server: "a".into(), out: false, process: 0, owed: owed.clone() };
-            board.recall(&config, vec![one], Instant::ZERO);
+            registry.recall(&config, vec![one], Instant::ZERO);
             let flush = Due { flush: true, ..Due::default() };
             let expected = if stays { owed.clone() } else { flush };
-            assert_eq!(board.entry(PoolId(0), ServerId(0)).debts().all(), expected, "redis: {redis}, {owed:?}");
+            assert_eq!(registry.entry(PoolId(0), ServerId(0)).debts().all(), expected, "redis: {redis}, {owed:?}");
         }
     }
 
@@ -324,14 +324,14 @@ mod tests {
         let file = "p:\n  listen: 127.0.0.1:1\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b']\n";
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b]) = (PoolId(0), [ServerId(0), ServerId(1)]);
-        let board = Board::new(&config, 1);
-        [a, b].iter().for_each(|server| board.doubt(pool, *server));
-        assert_eq!(board.failures(pool, a), 0);
-        board.succeeded(pool, b, 0, Instant::ZERO);
+        let registry = Registry::new(&config, 1);
+        [a, b].iter().for_each(|server| registry.doubt(pool, *server));
+        assert_eq!(registry.failures(pool, a), 0);
+        registry.succeeded(pool, b, 0, Instant::ZERO);
         for server in [a, b] {
-            board.failed(pool, server, 0, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
+            registry.failed(pool, server, 0, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
         }
-        assert!(board.owes(pool, a) && !board.is_doubted(pool, a));
-        assert!(!board.owes(pool, b), "it had answered");
+        assert!(registry.owes(pool, a) && !registry.is_doubted(pool, a));
+        assert!(!registry.owes(pool, b), "it had answered");
     }
 }

@@ -7,21 +7,22 @@ fn a_restart_that_an_earlier_probe_has_met_is_not_forgotten() {
     let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  \
                     rejoin: safe\n  servers: ['127.0.0.1:2:1', '127.0.0.1:3:1']\n";
     let (pool, server) = (PoolId(0), ServerId(0));
-    let board = Board::new(&config::parse("file", file).unwrap().config, 1);
+    let registry = Registry::new(&config::parse("file", file).unwrap().config, 1);
     let at = |s: u64| Instant::from_nanos(s * 1_000_000_000);
-    let meet = |process, uptime, s| board.meet(pool, server, process, Duration::from_secs(uptime), at(s));
-    let leaves = |s| assert!(matches!(board.failed(pool, server, 0, Failure::Refused, at(s)), Verdict::Ejected { .. }));
+    let meet = |process, uptime, s| registry.meet(pool, server, process, Duration::from_secs(uptime), at(s));
+    let leaves =
+        |s| assert!(matches!(registry.failed(pool, server, 0, Failure::Refused, at(s)), Verdict::Ejected { .. }));
     assert_eq!(meet(7, 100, 1), None);
     leaves(2);
     // Met, and kept out for flapping, or lost before it was paid: the next probe meets the same one again.
-    assert_eq!((meet(8, 1, 4), board.was_restarted(pool, server)), (Some(true), true));
-    assert_eq!((meet(8, 31, 34), board.was_restarted(pool, server)), (Some(false), true));
+    assert_eq!((meet(8, 1, 4), registry.was_restarted(pool, server)), (Some(true), true));
+    assert_eq!((meet(8, 31, 34), registry.was_restarted(pool, server)), (Some(false), true));
     // The next time it was only away.
-    assert!(board.claim_probe(pool, server, at(90)));
-    let passed = board.probe_passed(pool, server, at(90));
+    assert!(registry.claim_probe(pool, server, at(90)));
+    let passed = registry.probe_passed(pool, server, at(90));
     assert!(matches!(passed, Passed::Restored { .. }), "{passed:?}");
     leaves(100);
-    assert_eq!((meet(8, 99, 102), board.was_restarted(pool, server)), (Some(false), false));
+    assert_eq!((meet(8, 99, 102), registry.was_restarted(pool, server)), (Some(false), false));
 }
 
 #[test]
@@ -38,9 +39,9 @@ fn a_new_process_is_told_from_a_stopped_one_as_far_as_that_can_be_known() {
         ("stopped, or long anew", (1, 10, 5), (1, 50, 160), None),
     ] {
         let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:2:1']\n";
-        let board = Board::new(&config::parse("file", file).unwrap().config, 1);
+        let registry = Registry::new(&config::parse("file", file).unwrap().config, 1);
         let meet =
-            |process, uptime, now| board.meet(PoolId(0), ServerId(0), process, Duration::from_secs(uptime), at(now));
+            |process, uptime, now| registry.meet(PoolId(0), ServerId(0), process, Duration::from_secs(uptime), at(now));
         assert_eq!(meet(process, uptime, then), None, "{what}");
         assert_eq!(meet(next, next_uptime, now), wanted, "{what}");
     }
@@ -53,25 +54,25 @@ fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
         "softmiss:\n  memory_limit: 16mb\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  rejoin: safe\n  servers: [{}]\n",
         servers.join(", ")
     );
-    let board = Board::new(&config::parse("file", &file).unwrap().config, 1);
+    let registry = Registry::new(&config::parse("file", &file).unwrap().config, 1);
     let (limit, most) = (16 << 20, (16 << 20) / OWED_PART);
-    assert_eq!(board.most_owed, most);
+    assert_eq!(registry.most_owed, most);
     for number in 0..60_000u32 {
         // One of them misses a tenth of all.
         let server = ServerId(if number % 10 == 0 { 7 } else { u16::try_from(number % 100).unwrap() });
         let key = OwedKey { database: None, key: format!("{number:0200}").into_bytes().into(), base64: false };
-        board.owe_key(PoolId(0), server, key, None, Instant::ZERO);
-        assert!(board.kept() <= most, "{} of {limit} bytes are kept", board.kept());
+        registry.owe_key(PoolId(0), server, key, None, Instant::ZERO);
+        assert!(registry.kept() <= most, "{} of {limit} bytes are kept", registry.kept());
     }
-    let all: Vec<_> = board.pools[0].entries.iter().map(|entry| entry.debts().all()).collect();
+    let all: Vec<_> = registry.pools[0].entries.iter().map(|entry| entry.debts().all()).collect();
     let flushed = all.iter().filter(|owed| owed.flush).count();
     assert!(all[7].flush && flushed < 100, "those that missed less have their keys: {flushed} are flushed");
-    let held: usize = board.pools[0].entries.iter().map(|entry| entry.debts().cost()).sum();
-    assert_eq!(board.kept(), held);
+    let held: usize = registry.pools[0].entries.iter().map(|entry| entry.debts().cost()).sum();
+    assert_eq!(registry.kept(), held);
     for number in (0..100).map(ServerId) {
         let way = Way { worker: 0, place: 0, turn: 0 };
-        let bill = board.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
-        board.confirm(PoolId(0), number, bill.share, Some(way));
+        let bill = registry.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
+        registry.confirm(PoolId(0), number, bill.share, Some(way));
     }
-    assert_eq!(board.kept(), 0);
+    assert_eq!(registry.kept(), 0);
 }

@@ -9,10 +9,10 @@
 //!      its worker's count  +--------------------------------------------------------+
 //!                                     `rise` probes in a row were answered well
 //!
-//!                          hold                        lift
-//!    any of them ------------------------> +------+ ----------> ejected, to be probed at once
-//!                                          | held |
-//!                                          +------+
+//!                    begin_maintenance             end_maintenance
+//!    any of them -----------------------> +-------------+ -------> ejected, to be probed at once
+//!                                         | maintenance |
+//!                                         +-------------+
 //! ```
 //!
 //! Failures are in a row that one worker has seen with no success in between; those of all workers are added up. A worker
@@ -22,15 +22,15 @@
 //! another's only when that one has seen no further failure for a while ([`Tracker::lapse`]), perhaps for want of requests.
 //!
 //! Only probes bring a server back; requests of clients are never used to find out. A server that has changed the ring
-//! too often of late stays out, however well it answers: see [`Rules::flap_limit`]. One that the operator holds is not
-//! probed, and when he lifts his hold it returns by way of a probe as well: that is what pays it what it missed.
+//! too often of late stays out, however well it answers: see [`Rules::flap_limit`]. One in maintenance is not
+//! probed, and afterwards it returns by way of a probe as well: that is what pays it what it missed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Verdict;
 use super::backoff::{Backoff, SHORTEST};
-use super::hold::Hold;
+use super::maintenance::Maintenance;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -127,14 +127,14 @@ pub enum State {
         /// The failure that did it, as above.
         failure: Option<Failure>,
     },
-    /// Out of the ring until the operator lets it back.
-    Held {
+    /// Out of the ring until an operator lets it back.
+    Maintenance {
         /// When it left the ring.
         since: Instant,
         /// The failure that had ejected it before; `None` when it was up.
         failure: Option<Failure>,
-        /// How he took it out.
-        hold: Hold,
+        /// How it was taken out.
+        kind: Maintenance,
     },
 }
 
@@ -144,9 +144,9 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Up { .. } => "up",
-            Self::Ejected { .. } | Self::Held { hold: Hold::Eject, .. } => "ejected",
+            Self::Ejected { .. } | Self::Maintenance { kind: Maintenance::Eject, .. } => "ejected",
             Self::Probing { .. } => "probing",
-            Self::Held { hold: Hold::Drain, .. } => "draining",
+            Self::Maintenance { kind: Maintenance::Drain, .. } => "draining",
         }
     }
 
@@ -155,7 +155,7 @@ impl State {
     pub const fn out_since(self) -> Option<Instant> {
         match self {
             Self::Up { .. } => None,
-            Self::Ejected { since, .. } | Self::Probing { since, .. } | Self::Held { since, .. } => Some(since),
+            Self::Ejected { since, .. } | Self::Probing { since, .. } | Self::Maintenance { since, .. } => Some(since),
         }
     }
 }
@@ -265,7 +265,7 @@ impl Tracker {
     pub const fn probe_at(&self) -> Option<Instant> {
         match self.state {
             State::Ejected { probe_at, .. } => Some(probe_at),
-            State::Up { .. } | State::Probing { .. } | State::Held { .. } => None,
+            State::Up { .. } | State::Probing { .. } | State::Maintenance { .. } => None,
         }
     }
 
@@ -409,7 +409,7 @@ impl Tracker {
     }
 
     /// The operator takes it out. Whether that changes anything.
-    pub fn hold(&mut self, hold: Hold, now: Instant) -> bool {
+    pub fn begin_maintenance(&mut self, kind: Maintenance, now: Instant) -> bool {
         let (since, failure) = match self.state {
             State::Up { .. } => {
                 self.timeout_counted = None;
@@ -420,18 +420,18 @@ impl Tracker {
             }
             State::Ejected { since, failure, .. } | State::Probing { since, failure } => (since, failure),
             // One that is out altogether has nothing in flight that could be waited for.
-            State::Held { hold: held, .. } if held == hold || held == Hold::Eject => return false,
-            State::Held { since, failure, .. } => (since, failure),
+            State::Maintenance { kind: before, .. } if before == kind || before == Maintenance::Eject => return false,
+            State::Maintenance { since, failure, .. } => (since, failure),
         };
-        self.state = State::Held { since, failure, hold };
+        self.state = State::Maintenance { since, failure, kind };
         true
     }
 
     /// The operator lets it back: it is probed now, whatever it did before. Whether that changes anything.
-    pub fn lift(&mut self, now: Instant) -> bool {
+    pub fn end_maintenance(&mut self, now: Instant) -> bool {
         let (since, failure) = match self.state {
             State::Up { .. } | State::Probing { .. } => return false,
-            State::Ejected { since, failure, .. } | State::Held { since, failure, .. } => (since, failure),
+            State::Ejected { since, failure, .. } | State::Maintenance { since, failure, .. } => (since, failure),
         };
         self.changes.clear();
         self.backoff.reset();

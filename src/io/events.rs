@@ -115,7 +115,7 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
             }
             (*pool, Some(*server), false, text)
         }
-        Notice::Stalled { pool, server, silent, .. } => {
+        Notice::Silent { pool, server, silent, .. } => {
             (*pool, Some(*server), true, format!("{SILENT} {} ms, answered by the proxy", silent.as_millis()))
         }
         Notice::Unflushed { pool, server, .. } => {

@@ -188,14 +188,14 @@ impl Links {
 /// the turn. A request that comes alone gains nothing from that, and is written at once. What
 /// will come is not known, so it is taken to be like what came last.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Batching {
     /// Clients that have asked something since a server was last heard.
     asked: u32,
     /// It was one, the time before.
     was_alone: bool,
 }
 
-impl Pace {
+impl Batching {
     /// A client asks something. Whether it is likely to be the only one.
     pub(crate) fn ask(&mut self) -> bool {
         self.asked = self.asked.saturating_add(1);
@@ -271,16 +271,16 @@ mod tests {
 
     #[test]
     fn who_comes_alone_is_expected_to_come_alone_again() {
-        let mut pace = Pace::default();
-        assert!(!pace.ask()); // nothing is known yet
-        pace.hear();
-        assert!(pace.ask());
-        assert!(!pace.ask()); // another one has come along
-        pace.hear();
-        pace.hear(); // of two servers
-        assert!(!pace.ask());
-        pace.hear();
-        pace.hear();
-        assert!(pace.ask());
+        let mut batching = Batching::default();
+        assert!(!batching.ask()); // nothing is known yet
+        batching.hear();
+        assert!(batching.ask());
+        assert!(!batching.ask()); // another one has come along
+        batching.hear();
+        batching.hear(); // of two servers
+        assert!(!batching.ask());
+        batching.hear();
+        batching.hear();
+        assert!(batching.ask());
     }
 }

@@ -13,8 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{error, warn};
 
 use super::files::{ADVICE, Files};
+use super::mailbox::{Handle, Message};
 use super::poller::{Poller, Token};
-use super::post::{Handle, Message};
 use super::socket_file::{self, SocketFile};
 use crate::config::model::{Config, Listen, Pool, PoolId};
 use crate::stats::counters::Counters;

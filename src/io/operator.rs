@@ -1,5 +1,4 @@
-//! What the operator does to a running proxy. Each of his words is told once, with who spoke it: in the log, and among
-//! the events.
+//! What operators do to a running proxy. Each action is told once, with who ordered it: in the log, and among the events.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,10 +7,10 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::log::LogControl;
-use super::post::{Handle, Message};
+use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
 use crate::config::model::{LogLevel, Pool, PoolId, Rejoin, Server, ServerId};
-use crate::health::hold::{Hold, Said};
+use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 /// The hands of the operator.
 #[derive(Debug, Clone)]
@@ -30,22 +29,29 @@ impl Operator {
 
     /// Takes a server out of the ring until [`Operator::let_back`]; the last one only if that is meant (`even_last`).
     #[must_use]
-    pub fn take_out(&self, pool: PoolId, server: ServerId, hold: Hold, even_last: bool, by: IpAddr) -> Said {
+    pub fn take_out(
+        &self,
+        pool: PoolId,
+        server: ServerId,
+        kind: Maintenance,
+        even_last: bool,
+        by: IpAddr,
+    ) -> MaintenanceOutcome {
         let now = self.observed.clock.now();
         let (of, named) = self.names(pool, server);
-        let said = self.observed.board.hold(pool, server, hold, even_last, now);
-        if said == Said::Done {
+        let said = self.observed.registry.begin_maintenance(pool, server, kind, even_last, now);
+        if said == MaintenanceOutcome::Done {
             if of.rejoin == Rejoin::Flush {
-                self.observed.board.owe_flush(pool, server, now);
+                self.observed.registry.owe_flush(pool, server, now);
             }
             self.wake();
             let (name, address) = (&named.name, &named.address);
-            let text = match hold {
-                Hold::Eject => {
+            let text = match kind {
+                Maintenance::Eject => {
                     warn!(pool = of.name, server = name, %address, %by, "server ejected by the operator");
                     "taken out of service by the operator"
                 }
-                Hold::Drain => {
+                Maintenance::Drain => {
                     warn!(pool = of.name, server = name, %address, %by, "server drained by the operator");
                     "drained by the operator"
                 }
@@ -57,10 +63,10 @@ impl Operator {
 
     /// Lets a server back, whoever put it out: it is probed now, and is back in the ring when that went well.
     #[must_use]
-    pub fn let_back(&self, pool: PoolId, server: ServerId, by: IpAddr) -> Said {
+    pub fn let_back(&self, pool: PoolId, server: ServerId, by: IpAddr) -> MaintenanceOutcome {
         let (of, named) = self.names(pool, server);
-        let said = self.observed.board.lift(pool, server, self.observed.clock.now());
-        if said == Said::Done {
+        let said = self.observed.registry.end_maintenance(pool, server, self.observed.clock.now());
+        if said == MaintenanceOutcome::Done {
             self.wake();
             let (name, address) = (&named.name, &named.address);
             info!(pool = of.name, server = name, %address, %by, "server let back by the operator, probed now");
@@ -78,7 +84,7 @@ impl Operator {
 
     /// A server could not be flushed now: it is before it is used again.
     pub fn owe_flush(&self, pool: PoolId, server: ServerId) {
-        self.observed.board.owe_flush(pool, server, self.observed.clock.now());
+        self.observed.registry.owe_flush(pool, server, self.observed.clock.now());
     }
 
     /// Sets the level of the log. Returns what it was; `None` when this process has no log to be changed.
@@ -102,7 +108,7 @@ impl Operator {
     /// Has a worker do something, and end if that fails.
     #[cfg(test)]
     pub(crate) fn have_worker_do(&self, worker: usize, what: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
-        self.workers[worker].tell(Message::Do(super::post::Deed(Box::new(what))));
+        self.workers[worker].tell(Message::Do(super::mailbox::Task(Box::new(what))));
     }
 
     fn names(&self, pool: PoolId, server: ServerId) -> (&Pool, &Server) {

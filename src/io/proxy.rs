@@ -13,18 +13,18 @@ use super::events::Events;
 use super::files::Files;
 use super::listener::{self, Acceptor, Bound};
 use super::log::LogControl;
+use super::mailbox::{Handle, Mailbox, Message};
 use super::operator::Operator;
-use super::post::{Handle, Message, Post};
 use super::socket_file::SocketFile;
 use super::state::Keeper;
 use super::supervise;
-use super::worker::{Surroundings, Worker};
+use super::worker::{Worker, WorkerContext};
 use crate::config::{
     self,
     model::{Config, Port},
 };
 use crate::engine::{Engine, Scripts, Setup};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::stats::counters::Counters;
 use crate::stats::prometheus::Sources;
 
@@ -58,7 +58,7 @@ pub enum StartError {
 #[derive(Debug, Clone)]
 pub struct Observed {
     pub(crate) config: Arc<Config>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) counters: Arc<[Arc<Counters>]>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
@@ -73,7 +73,7 @@ impl Observed {
         Sources {
             config: &self.config,
             config_version: &self.config_version,
-            board: &self.board,
+            registry: &self.registry,
             workers: &self.counters,
         }
     }
@@ -125,12 +125,12 @@ impl Proxy {
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
-        let board = Arc::new(Board::new(&config, seed));
-        let keeper = Keeper::start(&config, &board);
+        let registry = Arc::new(Registry::new(&config, seed));
+        let keeper = Keeper::start(&config, &registry);
         let count = config.settings.workers;
         let counters: Arc<[Arc<Counters>]> = (0..count).map(|_| Arc::new(Counters::new(&config))).collect();
-        let posts = (0..count).map(Post::new).collect::<Result<Vec<_>, _>>()?;
-        let (posts, workers): (Vec<_>, Vec<_>) = posts.into_iter().unzip();
+        let mailboxes = (0..count).map(Mailbox::new).collect::<Result<Vec<_>, _>>()?;
+        let (mailboxes, workers): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
         let connector = Connector::start()?;
         let scripts = Scripts::default();
@@ -138,10 +138,10 @@ impl Proxy {
         let addresses = bound.iter().map(Bound::address).collect();
         let mut bound = Some(bound);
         let mut threads = Vec::new();
-        for (index, post) in posts.into_iter().enumerate() {
+        for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let setup = Setup {
                 config: Arc::clone(&config),
-                board: Arc::clone(&board),
+                registry: Arc::clone(&registry),
                 counters: Arc::clone(&counters),
                 worker: index,
                 seed: seed.wrapping_add(index as u64),
@@ -151,10 +151,10 @@ impl Proxy {
             // The first one accepts for all.
             let acceptor = bound.take().map(|bound| {
                 let (workers, counters) = (Arc::clone(&workers), Arc::clone(&counters));
-                Acceptor::new(bound, Arc::clone(&config), workers, counters, Arc::clone(&files), &post.poller)
+                Acceptor::new(bound, Arc::clone(&config), workers, counters, Arc::clone(&files), &mailbox.poller)
             });
             let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
-            let around = Surroundings {
+            let context = WorkerContext {
                 config: Arc::clone(&config),
                 clock,
                 events: Arc::clone(&events),
@@ -165,7 +165,7 @@ impl Proxy {
                 others: others.cloned().collect(),
             };
             // What an engine is made of is best allocated by the thread that uses it.
-            let work = move || Worker::new(Engine::new(setup), post, acceptor, around).run();
+            let work = move || Worker::new(Engine::new(setup), mailbox, acceptor, context).run();
             threads.push(supervise::spawn(format!("worker-{index}"), work)?);
         }
         for pool in &config.pools {
@@ -175,7 +175,7 @@ impl Proxy {
             info!(listen = %address, "statistics are served");
         }
         let config_version = config::version(&config).into();
-        let observed = Observed { config, board, counters, clock, events, files, config_version };
+        let observed = Observed { config, registry, counters, clock, events, files, config_version };
         Ok(Self { workers, threads, addresses, socket_files, observed, stats, keeper })
     }
 
@@ -213,8 +213,8 @@ impl Proxy {
 
     /// The health of the servers.
     #[must_use]
-    pub fn shared_board(&self) -> Arc<Board> {
-        Arc::clone(&self.observed.board)
+    pub fn shared_board(&self) -> Arc<Registry> {
+        Arc::clone(&self.observed.registry)
     }
 
     /// Takes no more clients, answers what has been read, and ends. Blocks until it is over.

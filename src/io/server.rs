@@ -65,7 +65,7 @@ impl Worker {
     /// Reads what a server has to say.
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, clients, scratch, pace, again, slack, most_read, .. } = self;
+        let Self { engine, links, clients, scratch, batching, again, slack, most_read, .. } = self;
         let Some((epoch, stream)) = links.get_for_turn(link) else { return };
         let mut budget = *most_read;
         // When the engine has given it up, it will not listen.
@@ -86,7 +86,7 @@ impl Worker {
                 Poll::Ready(Err(error)) => broken(&error),
                 Poll::Ready(Ok(0)) => Failure::Closed,
                 Poll::Ready(Ok(count)) => {
-                    pace.hear();
+                    batching.hear();
                     budget = budget.saturating_sub(count);
                     if is_large {
                         engine.link_filled(link, epoch, count, now, clients);

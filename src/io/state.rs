@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::config::model::{Config, PoolId, Rejoin, ServerId};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
 
@@ -41,7 +41,7 @@ pub(crate) struct Keeper {
 struct StateFile {
     folder: PathBuf,
     config: Arc<Config>,
-    board: Arc<Board>,
+    registry: Arc<Registry>,
     written: Mutex<Written>,
 }
 
@@ -59,7 +59,7 @@ enum Written {
 impl Keeper {
     /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
     /// nothing is to be kept, or can be.
-    pub(crate) fn start(config: &Arc<Config>, board: &Arc<Board>) -> Option<Self> {
+    pub(crate) fn start(config: &Arc<Config>, registry: &Arc<Registry>) -> Option<Self> {
         let folder = config.settings.state_dir.clone();
         let left = folder.as_deref().and_then(left_in);
         let whole = matches!(left, Some((Kept::Whole, _)));
@@ -67,13 +67,13 @@ impl Keeper {
             if !saved.is_empty() {
                 info!(servers = saved.len(), whole, "taking up what servers missed before the start");
             }
-            board.recall(config, saved, Instant::ZERO);
+            registry.recall(config, saved, Instant::ZERO);
         }
         if !whole {
-            doubt_all(config, board);
+            doubt_all(config, registry);
         }
-        let (config, board) = (Arc::clone(config), Arc::clone(board));
-        let file = Arc::new(StateFile { folder: folder?, config, board, written: Mutex::default() });
+        let (config, registry) = (Arc::clone(config), Arc::clone(registry));
+        let file = Arc::new(StateFile { folder: folder?, config, registry, written: Mutex::default() });
         if let Err(error) = file.mark() {
             warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
             return None;
@@ -91,10 +91,10 @@ impl Keeper {
 
     /// The process ends: writes down all that servers are owed.
     pub(crate) fn end(&self) {
-        let StateFile { config, board, .. } = &*self.file;
+        let StateFile { config, registry, .. } = &*self.file;
         // Whoever writes marks does so before this, or not at all.
         let mut written = self.file.written();
-        let record = saved::encode(Kept::Whole, &board.save(config, Kept::Whole));
+        let record = saved::encode(Kept::Whole, &registry.save(config, Kept::Whole));
         *written = Written::Whole;
         if let Err(error) = replace(&self.file.folder, &record) {
             warn!(folder = %self.file.folder.display(), %error, "cannot keep what servers missed");
@@ -106,7 +106,7 @@ impl StateFile {
     /// Writes down which servers are out or owed something, unless that is what is there.
     fn mark(&self) -> io::Result<()> {
         let mut written = self.written();
-        let marks = Written::Marks(self.board.save(&self.config, Kept::Marks));
+        let marks = Written::Marks(self.registry.save(&self.config, Kept::Marks));
         if let Written::Marks(servers) = &marks
             && *written != Written::Whole
             && *written != marks
@@ -153,10 +153,10 @@ fn keep(file: &StateFile, woken: &Receiver<()>) {
     }
 }
 
-fn doubt_all(config: &Config, board: &Board) {
+fn doubt_all(config: &Config, registry: &Registry) {
     for (pool, of) in (0u16..).zip(&config.pools) {
         for (server, _) in (0u16..).zip(&of.servers).filter(|_| of.rejoin == Rejoin::Safe) {
-            board.doubt(PoolId(pool), ServerId(server));
+            registry.doubt(PoolId(pool), ServerId(server));
         }
     }
 }

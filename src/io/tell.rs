@@ -50,7 +50,7 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
             };
             info!(pool, server, address, away_ms, probes, %restarted, forgotten_keys, flushed, "server restored");
         }
-        Notice::Stalled { pool, server, silent, suppressed } => {
+        Notice::Silent { pool, server, silent, suppressed } => {
             let (pool, server, address) = name(*pool, *server);
             let silent_ms = millis(*silent);
             info!(pool, server, address, silent_ms, suppressed, "server is silent, requests are answered in its place");

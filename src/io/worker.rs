@@ -18,10 +18,10 @@ use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
 use super::files::{ADVICE, Files};
-use super::links::{Links, Pace};
+use super::links::{Batching, Links};
 use super::listener::{Accepted, Acceptor};
+use super::mailbox::{Handle, Mailbox, Message};
 use super::poller::{self, Announced, Poller, Token};
-use super::post::{Handle, Message, Post};
 use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
@@ -49,7 +49,7 @@ pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
 const LACK_PERIOD: Duration = Duration::from_secs(60);
 
 /// What a worker has around it.
-pub(crate) struct Surroundings {
+pub(crate) struct WorkerContext {
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
@@ -69,7 +69,7 @@ pub(crate) struct Worker {
     pub(crate) scratch: Box<[u8]>,
     pub(crate) clients: Clients,
     pub(crate) links: Links,
-    pub(crate) pace: Pace,
+    pub(crate) batching: Batching,
     pub(crate) poller: Poller,
     pub(crate) slack: Slack,
     /// Connections that were left with something to read.
@@ -105,16 +105,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(engine: Engine, post: Post, acceptor: Option<Acceptor>, around: Surroundings) -> Self {
-        let Post { poller, alarm, inbox } = post;
-        let Surroundings { config, clock, events, connector, files, keeper, own, others } = around;
+    pub(crate) fn new(engine: Engine, mailbox: Mailbox, acceptor: Option<Acceptor>, context: WorkerContext) -> Self {
+        let Mailbox { poller, alarm, inbox } = mailbox;
+        let WorkerContext { config, clock, events, connector, files, keeper, own, others } = context;
         Self {
             engine,
             clock,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             clients: Clients::default(),
             links: Links::default(),
-            pace: Pace::default(),
+            batching: Batching::default(),
             poller,
             slack: Slack::new(config.settings.memory_limit, others.len() + 1),
             again: Vec::new(),
@@ -248,7 +248,7 @@ impl Worker {
     #[inline]
     pub(crate) fn pass_on(&mut self, now: Instant) {
         let mut next = self.engine.poll_link();
-        let is_alone = next.is_some() && self.pace.ask();
+        let is_alone = next.is_some() && self.batching.ask();
         while let Some(link) = next {
             if is_alone {
                 self.write_link(link, now);
@@ -418,7 +418,7 @@ impl Worker {
                 Message::Found(findings) => self.engine.found(*findings, self.clock.now()),
                 Message::Turn => self.own.has_turned(),
                 #[cfg(test)]
-                Message::Do(deed) => self.broken = (deed.0)().err(),
+                Message::Do(task) => self.broken = (task.0)().err(),
                 Message::Drain => {
                     if self.drains_until.is_none() {
                         self.drains_until = Some(self.clock.now() + DRAIN_LIMIT);

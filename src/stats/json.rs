@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::table;
 use crate::config::model::{Config, PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::tracker::State;
 use crate::outcome::{Class, Outcome};
 
@@ -25,7 +25,7 @@ pub struct Moment<'a> {
 
 /// One JSON object and a line feed.
 #[must_use]
-pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment: &Moment<'_>) -> String {
+pub fn render(config: &Config, registry: &Registry, workers: &[Arc<Counters>], moment: &Moment<'_>) -> String {
     let mut out = String::with_capacity(4096);
     let sum = |cell: &dyn Fn(&Counters) -> u64| workers.iter().map(|worker| cell(worker)).fold(0, u64::wrapping_add);
     let _ = write!(
@@ -71,8 +71,8 @@ pub fn render(config: &Config, board: &Board, workers: &[Arc<Counters>], moment:
                 let value = sum(&|worker| worker.server(pool_id, server_id).outcomes[outcome as usize].value());
                 let _ = write!(out, "\"outcome_{}\":{value}, ", outcome.name());
             }
-            let state = board.state(pool_id, server_id);
-            let ejected_at = board.ejected_at(pool_id, server_id).map_or(0, |at| {
+            let state = registry.state(pool_id, server_id);
+            let ejected_at = registry.ejected_at(pool_id, server_id).map_or(0, |at| {
                 let since = moment.uptime.saturating_sub(Duration::from_nanos(at.as_nanos()));
                 moment.wall.saturating_sub(since).as_micros()
             });

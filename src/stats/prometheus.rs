@@ -12,7 +12,7 @@ use super::json::Moment;
 use super::table::{self, Kind, Metric};
 use crate::config::model::{Config, Pool, PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::tracker::State;
 use crate::outcome::{Class, Outcome};
 
@@ -40,7 +40,7 @@ pub struct Sources<'a> {
     /// Tells it from others.
     pub config_version: &'a str,
     /// The health of the servers.
-    pub board: &'a Board,
+    pub registry: &'a Registry,
     /// What each worker counted.
     pub workers: &'a [Arc<Counters>],
 }
@@ -191,24 +191,24 @@ impl Text {
         let name = "softmiss_server_up";
         self.head(name, "gauge", "1 while the server is in the ring");
         for (pool, server, labels) in &servers {
-            let up = matches!(sources.board.state(*pool, *server), State::Up { .. });
+            let up = matches!(sources.registry.state(*pool, *server), State::Up { .. });
             self.line(name, labels, u8::from(up));
         }
         let name = "softmiss_server_held";
         self.head(name, "gauge", "1 while the operator keeps the server out of the ring");
         for (pool, server, labels) in &servers {
-            let held = matches!(sources.board.state(*pool, *server), State::Held { .. });
+            let held = matches!(sources.registry.state(*pool, *server), State::Maintenance { .. });
             self.line(name, labels, u8::from(held));
         }
         let name = "softmiss_server_failures_in_a_row";
         self.head(name, "gauge", "failures since the last good response");
         for (pool, server, labels) in &servers {
-            self.line(name, labels, sources.board.failures(*pool, *server));
+            self.line(name, labels, sources.registry.failures(*pool, *server));
         }
         let name = "softmiss_server_ejected_at_seconds";
         self.head(name, "gauge", "when the server was last ejected, since the epoch; 0: never");
         for (pool, server, labels) in &servers {
-            let at = sources.board.ejected_at(*pool, *server).map_or(0.0, |at| {
+            let at = sources.registry.ejected_at(*pool, *server).map_or(0.0, |at| {
                 let since = moment.uptime.saturating_sub(Duration::from_nanos(at.as_nanos()));
                 moment.wall.saturating_sub(since).as_secs_f64()
             });

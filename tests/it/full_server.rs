@@ -42,7 +42,7 @@ fn what_is_said_of_a_connection_is_no_answer() {
     assert!(count(&proxy).is_some_and(|count| count >= 1), "{}", proxy.statistics());
     let proxy = asks(full(MEMCACHED).address, &["on_failure: miss"], &OF_MEMCACHED);
     assert!(count(&proxy).is_some_and(|count| count >= 1), "{}", proxy.statistics());
-    // With a greeting.
+    // With a handshake.
     asks(full(REDIS).address, &["redis: true", "redis_db: 1", "on_failure: miss"], &OF_REDIS[..1]);
 }
 

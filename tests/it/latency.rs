@@ -10,7 +10,7 @@ use softmiss::config::model::PoolId;
 use softmiss::engine::link::LinkId;
 use softmiss::engine::session::SessionId;
 use softmiss::engine::{Effect, Engine, Scripts, Setup};
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
 
@@ -67,11 +67,11 @@ impl World {
         );
         let config = Arc::new(config::parse("file", &text).expect("a good file").config);
         let counters: Arc<[_]> = (0..workers).map(|_| Arc::new(Counters::new(&config))).collect();
-        let board = Arc::new(Board::new(&config, 1));
+        let registry = Arc::new(Registry::new(&config, 1));
         let engines = (0..workers).map(|worker| {
-            let (config, board, counters) = (Arc::clone(&config), Arc::clone(&board), Arc::clone(&counters));
+            let (config, registry, counters) = (Arc::clone(&config), Arc::clone(&registry), Arc::clone(&counters));
             let scripts = Scripts::default();
-            Engine::new(Setup { config, board, counters, worker, seed: 1, started_at: Duration::ZERO, scripts })
+            Engine::new(Setup { config, registry, counters, worker, seed: 1, started_at: Duration::ZERO, scripts })
         });
         let mut world = Self {
             engines: engines.collect(),

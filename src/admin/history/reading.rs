@@ -53,7 +53,7 @@ impl Condition {
         match state {
             State::Up { .. } if failures > 0 => Self::Failing,
             State::Up { .. } => Self::Up,
-            State::Held { .. } => Self::Held,
+            State::Maintenance { .. } => Self::Held,
             State::Ejected { .. } | State::Probing { .. } => Self::Out,
         }
     }
@@ -160,7 +160,7 @@ impl PoolReading {
 impl ServerReading {
     fn take(sources: &Sources<'_>, pool: PoolId, server: ServerId) -> Self {
         Self {
-            condition: Condition::of(sources.board.state(pool, server), sources.board.failures(pool, server)),
+            condition: Condition::of(sources.registry.state(pool, server), sources.registry.failures(pool, server)),
             ejections: sources.sum(|worker| &worker.server(pool, server).ejections),
         }
     }

@@ -8,7 +8,7 @@ use crate::config::{
     model::{PoolId, ServerId},
 };
 use crate::engine::{Scripts, Setup};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::debts::{Behind, Way};
 use crate::stats::counters::Counters;
 
@@ -23,9 +23,9 @@ fn engine_with(megabytes: usize, line: &str) -> Engine {
     let file = format!("softmiss:\n  memory_limit: {megabytes}mb\n{pool}");
     let config = Arc::new(config::parse("file", &file).expect("a good file").config);
     let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-    let board = Arc::new(Board::new(&config, 1));
+    let registry = Arc::new(Registry::new(&config, 1));
     let scripts = Scripts::default();
-    Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         engine.client_data(client, rest, now);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
         let way = Way { worker: 9, place: 9, turn: 0 };
-        let owed = engine.board.due(PoolId(0), ServerId(0), Behind::default(), (Some(0), way), 9).keys;
+        let owed = engine.registry.due(PoolId(0), ServerId(0), Behind::default(), (Some(0), way), 9).keys;
         let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
         assert_eq!(owed, forgotten, "{policy} {}", words[0]);
         engine.client_data(client, b"PING\r\n", now);

@@ -29,7 +29,7 @@ impl Engine {
         }
         if let Some(due) = due.filter(|due| *due > now) {
             // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
-            self.board.owe_flush_later(pool, server, due);
+            self.registry.owe_flush_later(pool, server, due);
             self.effects.push_back(Effect::News); // it is to be kept, too
             return self.time_flush(pool, server, due);
         }
@@ -72,7 +72,7 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         *timed = None;
-        let (is_due, next) = self.board.owe_due_flush(pool, server, now);
+        let (is_due, next) = self.registry.owe_due_flush(pool, server, now);
         if is_due {
             self.remind(pool, server, now);
         }
@@ -110,8 +110,8 @@ impl Engine {
             }
         }
         match database {
-            Some(database) => self.board.owe_database(pool, server, database, &origins, now),
-            None => self.board.owe_flush_behind(pool, server, &origins, now),
+            Some(database) => self.registry.owe_database(pool, server, database, &origins, now),
+            None => self.registry.owe_flush_behind(pool, server, &origins, now),
         }
         self.pools[pool.index()].open[server.index()] = false;
         self.remind(pool, server, now);

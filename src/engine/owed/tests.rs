@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config;
 use crate::engine::{Scripts, Setup};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::health::debts::Share;
 use crate::stats::counters::Counters;
 
@@ -20,9 +20,9 @@ fn engine(protocol: &str) -> Engine {
     let file = format!("pool:\n  listen: 127.0.0.1:1\n  {protocol}\n  {more}\n  servers: ['10.0.0.1:1:1']\n");
     let config = Arc::new(config::parse("file", &file).expect("a good file").config);
     let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-    let board = Arc::new(Board::new(&config, 1));
+    let registry = Arc::new(Registry::new(&config, 1));
     let scripts = Scripts::default();
-    Engine::new(Setup { config, board, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
 }
 
 fn links(engine: &Engine) -> Vec<LinkId> {
@@ -31,8 +31,8 @@ fn links(engine: &Engine) -> Vec<LinkId> {
 
 /// A connection of another worker pays for a database, and that is confirmed.
 fn settle(engine: &Engine, database: Option<u32>) -> Share {
-    let bill = engine.board.due(POOL, SERVER, Behind::default(), (database, OTHER), usize::MAX);
-    engine.board.confirm(POOL, SERVER, bill.share, Some(OTHER));
+    let bill = engine.registry.due(POOL, SERVER, Behind::default(), (database, OTHER), usize::MAX);
+    engine.registry.confirm(POOL, SERVER, bill.share, Some(OTHER));
     bill.share
 }
 
@@ -51,7 +51,7 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     engine.abandon(link, Failure::Stalled, NOW);
     assert!(engine.links[link.index()].fenced.is_none());
     settle(&engine, Some(3));
-    assert!(!engine.board.owes(POOL, SERVER));
+    assert!(!engine.registry.owes(POOL, SERVER));
 }
 
 fn open(engine: &mut Engine, link: LinkId) {
@@ -85,8 +85,8 @@ fn idle_connections_pay_what_another_worker_owes() {
     engine.handle_timeout(later); // nothing else is to be looked at
     let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
     let from = Origin { way: engine.way(second), is_foreign: false };
-    engine.board.owe_key(POOL, SERVER, key, Some(from), later);
-    engine.board.owe_flush(POOL, SERVER, later);
+    engine.registry.owe_key(POOL, SERVER, key, Some(from), later);
+    engine.registry.owe_flush(POOL, SERVER, later);
     engine.handle_timeout(later);
     engine.handle_timeout(later + REMINDER);
     for link in links(&engine) {
@@ -94,7 +94,7 @@ fn idle_connections_pay_what_another_worker_owes() {
         assert!(told.contains("FLUSHALL"), "{told}");
         answer(&mut engine, link, b"+OK\r\n", later + REMINDER);
     }
-    assert!(!engine.board.owes(POOL, SERVER));
+    assert!(!engine.registry.owes(POOL, SERVER));
 }
 
 /// A client wrote something on one connection, was told that it had run out of time, and then that all is forgotten. What
@@ -117,7 +117,7 @@ fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
         let used = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         settle(&engine, database);
-        assert!(engine.board.owes(POOL, SERVER), "{flush} was paid in front of it");
+        assert!(engine.registry.owes(POOL, SERVER), "{flush} was paid in front of it");
         engine.handle_timeout(NOW + REMINDER);
         let told = written(&mut engine, used);
         let (write, pay) = (told.find("old").unwrap(), told.find(flush));
@@ -134,9 +134,9 @@ fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
     engine.links[probe.index()].state = LinkState::Up;
     let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
     engine.owe_key((POOL, SERVER), key, None, NOW);
-    engine.board.lingers(POOL, SERVER);
+    engine.registry.lingers(POOL, SERVER);
     assert!(!engine.pay(probe, 9, NOW));
-    engine.board.ended(POOL, SERVER);
+    engine.registry.ended(POOL, SERVER);
     assert!(engine.pay(probe, 9, NOW + Duration::from_secs(1)));
 }
 
@@ -158,7 +158,7 @@ fn a_flush_is_paid_between_what_was_asked_before_it_and_after() {
         assert!(told.find("old").unwrap() < last && last < told.find("new").unwrap(), "{told}");
         let answers = "+OK\r\n".repeat(told.matches("*").count());
         answer(&mut engine, link, answers.as_bytes(), NOW);
-        assert!(!engine.board.owes(POOL, SERVER));
+        assert!(!engine.registry.owes(POOL, SERVER));
     }
 }
 

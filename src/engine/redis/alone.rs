@@ -1,7 +1,7 @@
 //! Requests to all servers on connections of the client's own: those that wait, and those that have to get through to a
 //! server that does nothing else.
 
-use super::Flavor;
+use super::Profile;
 use super::dedicated::{Use, patience};
 use super::gather::How;
 use super::input::Call;
@@ -37,9 +37,9 @@ impl Engine {
         request.extend_from_slice(call.raw);
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
-        let flavor = session.flavor();
+        let profile = session.profile();
         let live = &self.pools[pool.index()].live;
-        if self.lacks_any(id, (0..live.len()).map(server_id).filter(|server| live[server.index()]), flavor, Use::Ask) {
+        if self.lacks_any(id, (0..live.len()).map(server_id).filter(|server| live[server.index()]), profile, Use::Ask) {
             return self.refuse_connection(id);
         }
         let started = patience(Blocking::LastMillis, call.args).start(now);
@@ -54,12 +54,12 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let servers = 0..self.pools[pool.index()].live.len();
-        if self.lacks_any(id, servers.map(server_id), Flavor::default(), Use::Ask) {
+        if self.lacks_any(id, servers.map(server_id), Profile::default(), Use::Ask) {
             return self.refuse_connection(id);
         }
         // A busy server takes no `SELECT`.
         let pieces = self.pieces_alone(id, call.raw, 1, |engine, server| {
-            engine.dedicate_as(id, (pool, server), Flavor::default(), Use::Ask, now)
+            engine.dedicate_as(id, (pool, server), Profile::default(), Use::Ask, now)
         });
         self.gather_alone(id, call, How::Kill, pieces, Ticket::STAYS, now + KILL_PATIENCE, now);
     }

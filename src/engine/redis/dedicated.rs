@@ -5,7 +5,7 @@
 //! with a client that leaves before, so that nothing is ever popped from a list for a client that has gone. The request's
 //! own waiting time is added to its deadline.
 
-use super::Flavor;
+use super::Profile;
 use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
@@ -165,13 +165,13 @@ impl Engine {
         if !self.pools[pool.index()].live[server.index()] {
             return Err(Failure::Ejected);
         }
-        let flavor = self.session_ref(id).map(|session| session.flavor()).unwrap_or_default();
-        if wanted == Use::Ask && self.board.awaits_flush(pool, server, Some(flavor.database)) {
+        let profile = self.session_ref(id).map(|session| session.profile()).unwrap_or_default();
+        if wanted == Use::Ask && self.registry.awaits_flush(pool, server, Some(profile.database)) {
             return Err(Failure::Stalled); // it could show what somebody was told that it has forgotten
         }
-        let link = self.dedicate_as(id, (pool, server), flavor, wanted, now)?;
+        let link = self.dedicate_as(id, (pool, server), profile, wanted, now)?;
         if wanted == Use::Ask
-            && self.board.owes(pool, server)
+            && self.registry.owes(pool, server)
             && let Err(failure) = self.get_behind(link, now)
         {
             self.close_dedicated(id, link);
@@ -185,17 +185,17 @@ impl Engine {
         &mut self,
         id: SessionId,
         (pool, server): (PoolId, ServerId),
-        flavor: Flavor,
+        profile: Profile,
         wanted: Use,
         now: Instant,
     ) -> Result<LinkId, Failure> {
         if self.memory > self.memory_limit && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
-        if let Some(link) = self.usable_own(id, server, flavor, wanted) {
+        if let Some(link) = self.usable_own(id, server, profile, wanted) {
             return Ok(link);
         }
-        if let Some(link) = self.take_spare(id, (pool, server), flavor) {
+        if let Some(link) = self.take_spare(id, (pool, server), profile) {
             if let Some(client) = self.redis(id) {
                 client.dedicated.push(link);
             }
@@ -209,7 +209,7 @@ impl Engine {
         {
             return Err(Failure::NoDedicated);
         }
-        let link = self.open_dedicated(id, (pool, server), flavor, now);
+        let link = self.open_dedicated(id, (pool, server), profile, now);
         if let Some(client) = self.redis(id) {
             client.dedicated.push(link);
         }
@@ -221,7 +221,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         (pool, server): (PoolId, ServerId),
-        flavor: Flavor,
+        profile: Profile,
         now: Instant,
     ) -> LinkId {
         let link = self.free_links.pop().unwrap_or_else(|| {
@@ -231,7 +231,7 @@ impl Engine {
         });
         self.pools[pool.index()].dedicated += 1;
         let place = &mut self.links[link.index()];
-        (place.pool, place.server, place.purpose, place.flavor) = (pool, server, Purpose::Dedicated(id), flavor);
+        (place.pool, place.server, place.purpose, place.profile) = (pool, server, Purpose::Dedicated(id), profile);
         place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
         place.generation = link.generation;
         self.start_connect(link, now);
@@ -250,7 +250,7 @@ impl Engine {
     }
 
     /// A connection to a server that a client has and does not use at the moment.
-    pub(super) fn usable_own(&self, id: SessionId, server: ServerId, flavor: Flavor, wanted: Use) -> Option<LinkId> {
+    pub(super) fn usable_own(&self, id: SessionId, server: ServerId, profile: Profile, wanted: Use) -> Option<LinkId> {
         let client = self.session_ref(id)?.redis.as_deref()?;
         let watches = client.watch.as_ref().and_then(|watch| watch.link());
         client.dedicated.iter().copied().find(|own| {
@@ -258,7 +258,7 @@ impl Engine {
             let is_open = !matches!(link.state, LinkState::Down { .. });
             let is_taken = link.listens || link.waiting.leaves() || (wanted == Use::Listen && watches == Some(*own));
             let is_free = link.is_free() && !is_taken;
-            is_open && link.server == server && link.flavor == flavor && is_free
+            is_open && link.server == server && link.profile == profile && is_free
         })
     }
 
@@ -267,11 +267,11 @@ impl Engine {
         &self,
         id: SessionId,
         servers: impl Iterator<Item = ServerId>,
-        flavor: Flavor,
+        profile: Profile,
         wanted: Use,
     ) -> bool {
         let Some(session) = self.session_ref(id) else { return false };
-        let missing = servers.filter(|server| self.usable_own(id, *server, flavor, wanted).is_none()).count();
+        let missing = servers.filter(|server| self.usable_own(id, *server, profile, wanted).is_none()).count();
         self.lacks_connections(session.pool, missing)
     }
 
@@ -355,7 +355,7 @@ impl Engine {
         *link = Link {
             generation: next.generation,
             epoch: link.epoch,
-            told: link.told,
+            reported: link.reported,
             charged: link.charged,
             ..Link::new(pool, link.server, Purpose::Dedicated(NOBODY))
         };

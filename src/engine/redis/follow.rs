@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::Flavor;
+use super::Profile;
 use super::dedicated::{Use, block_place};
 use super::input::find;
 use super::keyed::CROSS_SLOT;
@@ -23,7 +23,7 @@ use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use crate::engine::session::{Session, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
-use crate::health::hold::Standing;
+use crate::health::maintenance::RoutingState;
 use crate::outcome::Outcome;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -211,15 +211,15 @@ impl Engine {
     fn whereabouts(&self, id: LinkId) -> Whereabouts {
         let link = &self.links[id.index()];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
-        let standing = self.pools[link.pool.index()].standing[link.server.index()];
-        if link.waiting.unblocked.is_some() || standing == Standing::Held {
+        let routing = self.pools[link.pool.index()].routing[link.server.index()];
+        if link.waiting.unblocked.is_some() || routing == RoutingState::Maintenance {
             return Whereabouts::Away; // nothing is to wait there, be there another place for it or not
         }
         match self.home_of_waiting(link.pool, request) {
             Home::Server(home) if home == link.server || !self.pools[link.pool.index()].live[home.index()] => {
                 Whereabouts::Home
             }
-            Home::Server(home) if self.board.awaits_flush(link.pool, home, Some(link.flavor.database)) => {
+            Home::Server(home) if self.registry.awaits_flush(link.pool, home, Some(link.profile.database)) => {
                 Whereabouts::NotYet
             }
             Home::Server(_) | Home::Several => Whereabouts::Away,
@@ -249,7 +249,7 @@ impl Engine {
         let Purpose::Dedicated(owner) = purpose else { return };
         let live = self.pools[pool.index()].live[server.index()];
         if waiting.name == Name::Withheld {
-            if self.pools[pool.index()].standing[server.index()] == Standing::Held {
+            if self.pools[pool.index()].routing[server.index()] == RoutingState::Maintenance {
                 self.fail_link(id, Failure::Ejected, now);
             }
             return;
@@ -322,9 +322,9 @@ impl Engine {
         if let Some(open) = errand.filter(|id| self.is_errand(*id, to)) {
             return Some(open);
         }
-        let own = self.usable_own(owner, server, Flavor::default(), Use::Ask);
+        let own = self.usable_own(owner, server, Profile::default(), Use::Ask);
         let way = own.unwrap_or_else(|| {
-            let way = self.open_dedicated(owner, to, Flavor::default(), now);
+            let way = self.open_dedicated(owner, to, Profile::default(), now);
             if let Some(client) = self.redis(owner) {
                 client.dedicated.push(way);
             }

@@ -83,7 +83,7 @@ pub(crate) enum How {
     /// Any answer that is not null, looked for from this part on.
     Any(usize),
     /// What has been prepared, once all servers have agreed.
-    Said(Vec<u8>),
+    Fixed(Vec<u8>),
     /// What has been prepared, whatever the servers say.
     Anyhow(Vec<u8>),
     /// The listing of `INFO`, and what this program adds to it.
@@ -104,7 +104,7 @@ impl Gather {
         let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));
         let plan = match &how {
             How::Pick(order) => size_of_val(order.as_slice()),
-            How::Said(body) | How::Pairs(body) => body.len(),
+            How::Fixed(body) | How::Pairs(body) => body.len(),
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
@@ -200,7 +200,7 @@ impl Gather {
                 None => self.pick(order, |bytes| out.extend_from_slice(bytes)),
             },
             How::Exec(plan) => plan.put(out, &self.parts, self.in_place),
-            How::Said(body) => match self.parts.iter().find_map(refusal) {
+            How::Fixed(body) => match self.parts.iter().find_map(refusal) {
                 Some(error) => out.extend_from_slice(error),
                 None => out.extend_from_slice(body),
             },

@@ -24,7 +24,7 @@ pub(in crate::engine) enum Turn {
     /// The request has to wait until those before it are answered.
     Alone,
     /// The request has to wait for a server's queue to drain.
-    Stalled,
+    Backpressured,
     /// The request is long, and is made ready in portions: this was one of them.
     Unready,
 }
@@ -36,8 +36,8 @@ pub(super) enum Outcome {
     Done,
     /// It has to be alone: see [`Turn::Alone`].
     Alone,
-    /// See [`Turn::Stalled`].
-    Stalled,
+    /// See [`Turn::Backpressured`].
+    Backpressured,
     /// See [`Turn::Unready`].
     Unready,
 }
@@ -291,7 +291,7 @@ impl Engine {
             Class::Keyed => return self.keyed(id, call, now),
             Class::Split(split) => return self.split(id, call, split, now),
             Class::Everywhere(_) if self.crowded > 0 && self.holds_back_all(id, call.started, now) => {
-                return Outcome::Stalled;
+                return Outcome::Backpressured;
             }
             Class::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
             Class::Anywhere => return self.anywhere(id, call, now),
@@ -318,7 +318,7 @@ impl Engine {
 impl From<crate::engine::input::Outcome> for Outcome {
     fn from(outcome: crate::engine::input::Outcome) -> Self {
         match outcome {
-            crate::engine::input::Outcome::Stalled => Self::Stalled,
+            crate::engine::input::Outcome::Backpressured => Self::Backpressured,
             _ => Self::Done,
         }
     }
@@ -329,7 +329,7 @@ impl Outcome {
         match self {
             Self::Done => Turn::Used(len),
             Self::Alone => Turn::Alone,
-            Self::Stalled => Turn::Stalled,
+            Self::Backpressured => Turn::Backpressured,
             Self::Unready => Turn::Unready,
         }
     }

@@ -29,7 +29,7 @@ pub struct Inquiry {
     asker: SessionId,
     pool: PoolId,
     wanted: Wanted,
-    deed: Deed,
+    action: Action,
 }
 
 /// Which clients are meant: those of which all that is said here is true.
@@ -50,7 +50,7 @@ pub(super) struct Wanted {
 
 /// What is to be done about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum Action {
     List,
     /// `address_only` is the old form, which answers `OK` or an error.
     Kill {
@@ -175,11 +175,11 @@ impl Asking {
 impl Engine {
     /// Has all workers look for the clients that are meant. Nothing else of the client is in flight.
     #[cold]
-    pub(super) fn inquire(&mut self, id: SessionId, mut wanted: Wanted, deed: Deed, now: Instant) {
+    pub(super) fn inquire(&mut self, id: SessionId, mut wanted: Wanted, action: Action, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         wanted.sorted = wanted.ids.clone().unwrap_or_default();
         wanted.sorted.sort_unstable();
-        let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, deed });
+        let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, action });
         let workers = self.all_counters.len();
         if let Some(client) = self.redis(id) {
             let inquiry = Arc::clone(&inquiry);
@@ -240,8 +240,8 @@ impl Engine {
             return 0;
         }
         let findings = &mut search.findings;
-        match inquiry.deed {
-            Deed::List => {
+        match inquiry.action {
+            Action::List => {
                 self.write_line(&mut findings.text, session, client, now);
                 findings.lines.push((number, findings.text.len()));
                 let more = findings.footprint() - search.charged;
@@ -250,7 +250,7 @@ impl Engine {
                 }
                 LINE_STEPS
             }
-            Deed::Kill { .. } => {
+            Action::Kill { .. } => {
                 findings.done += 1;
                 if is_asker {
                     findings.has_asker = true;
@@ -259,7 +259,7 @@ impl Engine {
                 }
                 DEED_STEPS
             }
-            Deed::Unblock { with_error } => {
+            Action::Unblock { with_error } => {
                 let how = if with_error { Unblocked::Refused } else { Unblocked::TimedOut };
                 findings.done += u64::from(self.unblock(id, how, now));
                 DEED_STEPS
@@ -314,11 +314,11 @@ impl Engine {
         let Asking { inquiry, mut found, .. } = asking;
         let done: u64 = found.iter().map(|findings| findings.done).sum();
         let number = i64::try_from(done).unwrap_or(i64::MAX);
-        match inquiry.deed {
-            Deed::List if found.iter().any(|findings| findings.is_cut) => {
+        match inquiry.action {
+            Action::List if found.iter().any(|findings| findings.is_cut) => {
                 self.refuse_request(id, b"ERR memory_limit of this proxy reached");
             }
-            Deed::List => {
+            Action::List => {
                 let texts = match &inquiry.wanted.ids {
                     Some(ids) => match self.lines_of(id, ids, &found) {
                         Some(text) => vec![text],
@@ -328,9 +328,9 @@ impl Engine {
                 };
                 self.say_texts(id, texts);
             }
-            Deed::Kill { address_only: true } if done == 0 => self.refuse_request(id, b"ERR No such client"),
-            Deed::Kill { address_only: true } => self.say_ok(id),
-            Deed::Kill { .. } | Deed::Unblock { .. } => self.say_integer(id, number),
+            Action::Kill { address_only: true } if done == 0 => self.refuse_request(id, b"ERR No such client"),
+            Action::Kill { address_only: true } => self.say_ok(id),
+            Action::Kill { .. } | Action::Unblock { .. } => self.say_integer(id, number),
         }
         if found.iter().any(|findings| findings.has_asker)
             && let Some(session) = self.session(id)

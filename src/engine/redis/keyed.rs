@@ -155,7 +155,7 @@ impl Engine {
                 Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
                 Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
                     self.hold_back_from(id, pool, server, now);
-                    Outcome::Stalled
+                    Outcome::Backpressured
                 }
                 Err(failure) => {
                     self.answer_degraded(id, asked, Some(server), failure);

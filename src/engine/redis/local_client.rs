@@ -3,7 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::Replies;
-use super::inquiry::{Deed, Kind, Wanted};
+use super::inquiry::{Action, Kind, Wanted};
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::proto::resp::args::Args;
@@ -156,14 +156,14 @@ impl Engine {
             }
             _ => return self.refuse_request(id, errors::SYNTAX),
         }
-        self.inquire(id, wanted, Deed::List, now);
+        self.inquire(id, wanted, Action::List, now);
     }
 
     /// `CLIENT KILL address`, or `CLIENT KILL` with filters, of which all must hold; of one that is said twice, the last.
     fn client_kill(&mut self, id: SessionId, args: Args<'_>, now: Instant) {
         if args.len() == 3 {
             let wanted = Wanted { address: Some(args.get(2).to_vec()), ..Wanted::default() };
-            return self.inquire(id, wanted, Deed::Kill { address_only: true }, now);
+            return self.inquire(id, wanted, Action::Kill { address_only: true }, now);
         }
         let mut wanted = Wanted { others_only: true, ..Wanted::default() };
         for place in (2..args.len()).step_by(2) {
@@ -198,7 +198,7 @@ impl Engine {
                 _ => return self.refuse_request(id, errors::SYNTAX),
             }
         }
-        self.inquire(id, wanted, Deed::Kill { address_only: false }, now);
+        self.inquire(id, wanted, Action::Kill { address_only: false }, now);
     }
 
     /// Whether a name is that of the pool's user, and not the default one's; `None` for nobody's.
@@ -228,7 +228,7 @@ impl Engine {
         match Self::number(args.get(2)) {
             Some(number) => {
                 let ids = Some(u64::try_from(number).into_iter().collect());
-                self.inquire(id, Wanted { ids, ..Wanted::default() }, Deed::Unblock { with_error }, now);
+                self.inquire(id, Wanted { ids, ..Wanted::default() }, Action::Unblock { with_error }, now);
             }
             None => self.refuse_request(id, b"ERR value is not an integer or out of range"),
         }

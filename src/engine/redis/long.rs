@@ -175,7 +175,7 @@ impl Engine {
         if !long.weighed {
             if raw.len() > memory::WEIGHED && !self.weigh(id, raw.len(), started, now) {
                 self.keep_long(id, raw, long);
-                return Turn::Stalled;
+                return Turn::Backpressured;
             }
             (long.weighed, long.refused) = (true, self.hoards.refuses);
         }
@@ -297,7 +297,7 @@ impl Engine {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = sorted.shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
-                Outcome::Stalled
+                Outcome::Backpressured
             } else {
                 let how = match split {
                     Split::Values => How::Pick(std::mem::take(&mut sorted.order)),
@@ -314,7 +314,7 @@ impl Engine {
                 Outcome::Done
             }
         };
-        if outcome == Outcome::Stalled {
+        if outcome == Outcome::Backpressured {
             sorted.pieces = ready.into_iter().map(Cell::into_inner).collect();
         }
         outcome

@@ -5,7 +5,7 @@
 //! ([`local`]). What comes from several servers is put together in [`gather`].
 //!
 //! Server connections are shared as in memcached pools, but only by clients that speak the same version of the
-//! protocol and have selected the same database ([`Flavor`]); each kind is opened when it is first needed. Requests that
+//! protocol and have selected the same database ([`Profile`]); each kind is opened when it is first needed. Requests that
 //! block, subscribe or watch have connections of their own ([`dedicated`]).
 
 mod alone;
@@ -17,7 +17,7 @@ mod exec;
 mod follow;
 mod frugal;
 pub(super) mod gather;
-pub(super) mod greeting;
+pub(super) mod handshake;
 mod info;
 mod input;
 pub(super) mod inquiry;
@@ -68,7 +68,7 @@ const ARGUMENT_COST: usize = 24;
 
 /// What a server connection is set to before its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Flavor {
+pub(crate) struct Profile {
     pub(crate) version: Version,
     pub(crate) database: u32,
 }
@@ -161,8 +161,8 @@ impl Client {
         }
     }
 
-    pub(crate) const fn flavor(&self) -> Flavor {
-        Flavor { version: self.version, database: self.database }
+    pub(crate) const fn profile(&self) -> Profile {
+        Profile { version: self.version, database: self.database }
     }
 
     /// Whether it holds no memory beyond its own size, as can be seen at a glance.

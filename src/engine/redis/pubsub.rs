@@ -249,7 +249,7 @@ impl Engine {
         let (mut asked, _) = self.asked(id, call);
         asked.verb = Verb::Subscribe;
         asked.noreply = false;
-        self.gather(id, asked, Ticket::ONCE, How::Said(body), pieces, now);
+        self.gather(id, asked, Ticket::ONCE, How::Fixed(body), pieces, now);
         if let Some(session) = self.session(id) {
             session.barrier = Barrier::Before; // what is published next must be heard
         }

@@ -56,7 +56,7 @@ struct Shared {
 struct Texts {
     /// By the pool that they came through: servers of another one have not been given them.
     known: BTreeMap<(PoolId, [u8; 40]), Arc<[u8]>>,
-    /// Bytes that they hold, about.
+    /// Bytes that they kind, about.
     bytes: usize,
 }
 
@@ -152,7 +152,7 @@ impl Engine {
         self.known_scripts.refresh(self.scripts.flushes());
         if self.known_scripts.insert(pool, text) {
             let change = self.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
-            self.board.keep(change.then, change.before);
+            self.registry.keep(change.then, change.before);
         }
     }
 
@@ -165,7 +165,7 @@ impl Engine {
         };
         if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
             let change = self.scripts.forget(pool);
-            self.board.keep(change.then, change.before);
+            self.registry.keep(change.then, change.before);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::link::{Link, LinkId, LinkState, Purpose};
-use crate::engine::redis::Flavor;
+use crate::engine::redis::Profile;
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -56,11 +56,11 @@ impl Engine {
         &mut self,
         owner: SessionId,
         (pool, server): (PoolId, ServerId),
-        flavor: Flavor,
+        profile: Profile,
     ) -> Option<LinkId> {
         let Self { pools, links, .. } = self;
         let spares = &mut pools[pool.index()].spares[server.index()];
-        let place = spares.iter().rposition(|id| links[id.index()].flavor == flavor)?;
+        let place = spares.iter().rposition(|id| links[id.index()].profile == profile)?;
         let id = spares.remove(place)?;
         self.links[id.index()].purpose = Purpose::Dedicated(owner);
         Some(id)

@@ -108,7 +108,7 @@ impl Engine {
             let servers = shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
                 (self.shares, self.order, self.chain) = (shares, order, chain);
-                return input::Outcome::Stalled;
+                return input::Outcome::Backpressured;
             }
             let mut pieces = std::mem::take(&mut self.share_pieces);
             pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
@@ -250,7 +250,7 @@ impl Engine {
         self.count_degraded(id, piece.owner, failure);
         self.doubt_watch(id);
         let Some(session) = self.session_ref(id) else { return Part::Lost(None) };
-        let (pool, database) = (session.pool, session.flavor().database);
+        let (pool, database) = (session.pool, session.profile().database);
         if let Some(server) = piece.owner {
             self.undelivered(pool, server, asked.verb, database, None, now);
             let mut request = Vec::new();
@@ -273,7 +273,7 @@ impl Engine {
         write: impl Fn(&mut Vec<u8>, usize),
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, number, database) = (session.pool, session.next_number(), session.flavor().database);
+        let (pool, number, database) = (session.pool, session.next_number(), session.profile().database);
         let Some(in_place) = asked.in_place else { return };
         let expired = self.deadline(pool, asked.started) <= now;
         let mut gather = Gather::new(how, in_place, pieces.len());
@@ -339,8 +339,8 @@ impl Engine {
         }
         let marks = marks | Ticket::PART | if asked.noreply { Ticket::NOREPLY } else { 0 };
         for (link, fragment) in ways.drain(..) {
-            let Link { outbox, flavor, .. } = &mut self.links[link.index()];
-            let (start, database) = (outbox.end(), flavor.database);
+            let Link { outbox, profile, .. } = &mut self.links[link.index()];
+            let (start, database) = (outbox.end(), profile.database);
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);
             let replies = pieces[piece].replies;

@@ -256,7 +256,7 @@ impl Engine {
                 client.queue = Some(queue);
             }
             self.charge_session(id);
-            return Outcome::Stalled;
+            return Outcome::Backpressured;
         }
         let selects = self.selects(pool, &queue);
         if let Some(Guard::Holds(link, watched)) = guard {
@@ -285,7 +285,7 @@ impl Engine {
             encode::words(&mut piece.request, &[b"EXEC"]);
             piece.replies += 1;
             if !selects.is_empty() {
-                let first = self.session_ref(id).map_or(0, |session| session.flavor().database);
+                let first = self.session_ref(id).map_or(0, |session| session.profile().database);
                 encode::words(&mut piece.request, &[b"SELECT", first.to_string().as_bytes()]);
                 piece.replies += 1;
             }
@@ -320,9 +320,9 @@ impl Engine {
 
     /// Whether a server is owed something of a database that a transaction selects: a connection pays for its own only.
     fn owes_selected(&self, id: SessionId, pool: PoolId, server: ServerId, selects: &[(usize, u32)]) -> bool {
-        let own = self.session_ref(id).map_or(0, |session| session.flavor().database);
+        let own = self.session_ref(id).map_or(0, |session| session.profile().database);
         let mut selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
-        selected.any(|database| self.board.owes_in(pool, server, Some(database)))
+        selected.any(|database| self.registry.owes_in(pool, server, Some(database)))
     }
 
     /// What a watch is worth where its server may be owed something: a transaction must not find what somebody was told to
@@ -330,7 +330,7 @@ impl Engine {
     fn guard_behind_debts(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
         let pool = self.links[link.index()].pool;
-        if self.pools[pool.index()].open[server.index()] || !self.board.owes(pool, server) {
+        if self.pools[pool.index()].open[server.index()] || !self.registry.owes(pool, server) {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.

@@ -179,23 +179,23 @@ impl Engine {
     /// goes along: the transaction will be carried out there.
     pub(super) fn say_and_follow(&mut self, id: SessionId, call: Call<'_>, body: Vec<u8>, now: Instant) {
         let Some(client) = self.session_ref(id).and_then(|session| session.redis.as_deref()) else { return };
-        let flavor = client.flavor();
+        let profile = client.profile();
         let kept = client.watch.as_ref().and_then(|watch| watch.link);
         let Some((link, server)) = kept.filter(|(link, _)| self.own_link(id, *link).is_some()) else {
             return self.say(id, &body);
         };
-        let before = std::mem::replace(&mut self.links[link.index()].flavor, flavor);
-        if before.database != flavor.database {
+        let before = std::mem::replace(&mut self.links[link.index()].profile, profile);
+        if before.database != profile.database {
             self.links[link.index()].behind = Default::default(); // of this one it has paid nothing
         }
         let (mut request, mut replies) = (Vec::new(), 0);
-        if before.version != flavor.version {
-            let version: &[u8] = if flavor.version == Version::Resp3 { b"3" } else { b"2" };
+        if before.version != profile.version {
+            let version: &[u8] = if profile.version == Version::Resp3 { b"3" } else { b"2" };
             encode::words(&mut request, &[b"HELLO", version]);
             replies += 1;
         }
-        if before.database != flavor.database {
-            encode::words(&mut request, &[b"SELECT", flavor.database.to_string().as_bytes()]);
+        if before.database != profile.database {
+            encode::words(&mut request, &[b"SELECT", profile.database.to_string().as_bytes()]);
             replies += 1;
         }
         if replies == 0 {

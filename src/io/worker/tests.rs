@@ -5,17 +5,17 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::config::model::PoolId;
 use crate::engine::{Scripts, Setup};
-use crate::health::Board;
+use crate::health::Registry;
 use crate::stats::counters::Counters;
 
 fn worker() -> (Worker, Arc<Counters>) {
     let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
     let config = Arc::new(crate::config::parse("file", file).unwrap().config);
     let counters = Arc::new(Counters::new(&config));
-    let (clock, (post, own)) = (Clock::start(), Post::new(0).unwrap());
+    let (clock, (mailbox, own)) = (Clock::start(), Mailbox::new(0).unwrap());
     let engine = Engine::new(Setup {
         config: Arc::clone(&config),
-        board: Arc::new(Board::new(&config, 1)),
+        registry: Arc::new(Registry::new(&config, 1)),
         counters: [Arc::clone(&counters)].into(),
         worker: 0,
         seed: 1,
@@ -24,8 +24,8 @@ fn worker() -> (Worker, Arc<Counters>) {
     });
     let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
     let files = Files::of_process(&config);
-    let around = Surroundings { config, clock, events, connector, files, keeper: None, own, others: Vec::new() };
-    (Worker::new(engine, post, None, around), counters)
+    let context = WorkerContext { config, clock, events, connector, files, keeper: None, own, others: Vec::new() };
+    (Worker::new(engine, mailbox, None, context), counters)
 }
 
 /// A client that has sent as much as its socket holds: so many long requests that are answered without a server. What

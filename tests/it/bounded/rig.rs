@@ -11,7 +11,7 @@ use softmiss::engine::link::LinkId;
 use softmiss::engine::session::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
 
@@ -20,7 +20,7 @@ pub(crate) const POOL: PoolId = PoolId(0);
 /// An engine whose servers are all connected, and say only what they are made to say.
 pub(crate) struct Rig {
     pub(crate) engine: Engine,
-    pub(crate) board: Arc<Board>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) now: Instant,
     /// Connections that are open, in the order of their places.
     pub(crate) links: BTreeMap<LinkId, u32>,
@@ -37,9 +37,9 @@ impl Rig {
             writeln!(text, "  - 127.1.{}.{}:11211:1 node-{server}", server / 200, server % 200 + 1).unwrap();
         }
         let config = Arc::new(config::parse("rig", &text).expect("a good file").config);
-        let board = Arc::new(Board::new(&config, 1));
+        let registry = Arc::new(Registry::new(&config, 1));
         let engine = Engine::new(Setup {
-            board: Arc::clone(&board),
+            registry: Arc::clone(&registry),
             counters: Arc::new([Arc::new(Counters::new(&config))]),
             config,
             worker: 0,
@@ -47,7 +47,7 @@ impl Rig {
             started_at: Duration::ZERO,
             scripts: softmiss::engine::Scripts::default(),
         });
-        let mut rig = Self { engine, board, now: Instant::from_nanos(1_000_000), links: BTreeMap::new() };
+        let mut rig = Self { engine, registry, now: Instant::from_nanos(1_000_000), links: BTreeMap::new() };
         rig.engine.preconnect(rig.now);
         rig.turn();
         rig
@@ -142,7 +142,7 @@ impl Rig {
 
     /// A server is found dead.
     pub(crate) fn lose(&mut self, server: u16) {
-        self.board.failed(POOL, ServerId(server), 0, Failure::Refused, self.now);
+        self.registry.failed(POOL, ServerId(server), 0, Failure::Refused, self.now);
         self.engine.refresh(self.now);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, Protocol, Server, Settings};
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
 use softmiss::proto::memcache::{Verb, encode, stats};
@@ -281,10 +281,10 @@ fn drive(data: &[u8], pool: Pool) {
     let settings = Settings { hot_keys: Some(2), slow_request: Some(Duration::from_millis(20)), ..Settings::default() };
     let config = Arc::new(Config { settings, pools: vec![pool] });
     let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
-    let board = Arc::new(Board::new(&config, 1));
+    let registry = Arc::new(Registry::new(&config, 1));
     let mut engine = Engine::new(Setup {
         config,
-        board,
+        registry,
         counters,
         worker: 0,
         seed: 1,

@@ -38,7 +38,7 @@ impl World {
         let back = self.now + RETRY_TIMEOUT + RETURN;
         self.rest_until(back)?;
         for index in 0..self.servers.len() {
-            let state = self.board.state(PoolId(0), ServerId(index as u16));
+            let state = self.registry.state(PoolId(0), ServerId(index as u16));
             if !matches!(state, State::Up { .. }) {
                 return Err(format!("server {index} has been well for 3 s and is {state:?}"));
             }

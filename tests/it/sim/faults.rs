@@ -4,7 +4,7 @@
 
 use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
-use softmiss::health::hold::{Hold, Said};
+use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 use super::servers::Lie;
 use super::tally::Thing;
@@ -51,8 +51,8 @@ impl World {
             Thing::Unreachable => server.unreachable = true,
             Thing::NoRoute => server.no_route = true,
             Thing::Trickle => server.trickles = true,
-            Thing::Hold => self.hold(index, Hold::Eject),
-            Thing::Drain => self.hold(index, Hold::Drain),
+            Thing::Hold => self.begin_maintenance(index, Maintenance::Eject),
+            Thing::Drain => self.begin_maintenance(index, Maintenance::Drain),
             Thing::Flap => server.flaps = 2 + self.random.below(8) as u32,
             Thing::Reset => self.reset(index, false),
             Thing::ResetMidResponse => self.reset(index, true),
@@ -94,16 +94,19 @@ impl World {
     }
 
     /// The operator takes a server out.
-    fn hold(&mut self, index: usize, hold: Hold) {
+    fn begin_maintenance(&mut self, index: usize, kind: Maintenance) {
         let even_last = self.random.one_in(4);
-        if self.board.hold(PoolId(0), ServerId(index as u16), hold, even_last, self.instant()) == Said::Done {
+        if self.registry.begin_maintenance(PoolId(0), ServerId(index as u16), kind, even_last, self.instant())
+            == MaintenanceOutcome::Done
+        {
             self.has_news = true;
         }
     }
 
     /// The operator lets a server back, whoever had taken it out.
     pub(super) fn let_back(&mut self, index: usize) {
-        self.has_news |= self.board.lift(PoolId(0), ServerId(index as u16), self.instant()) == Said::Done;
+        self.has_news |= self.registry.end_maintenance(PoolId(0), ServerId(index as u16), self.instant())
+            == MaintenanceOutcome::Done;
     }
 
     /// Workers hear of what the operator did; some do something before, and find out.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use softmiss::config::model::{OnFailure, PoolId, Rejoin, ServerId};
 use softmiss::engine::{Effect, Engine, Notice, Setup};
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::health::tracker::State;
 use softmiss::ring::Ring;
 use softmiss::stats::counters::Counters;
@@ -29,7 +29,7 @@ pub(super) struct World {
     /// Nanoseconds.
     pub(super) now: u64,
     pub(super) engines: Vec<Engine>,
-    pub(super) board: Arc<Board>,
+    pub(super) registry: Arc<Registry>,
     pub(super) counters: Arc<[Arc<Counters>]>,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<SimServer>,
@@ -65,12 +65,12 @@ impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let config = plan.config();
         let seed = plan.seed;
-        let board = Arc::new(Board::new(&config, seed));
+        let registry = Arc::new(Registry::new(&config, seed));
         let counters: Arc<[Arc<Counters>]> = (0..plan.workers).map(|_| Arc::new(Counters::new(&config))).collect();
         let engines = (0..plan.workers).map(|worker| {
             let mut engine = Engine::new(Setup {
                 config: Arc::clone(&config),
-                board: Arc::clone(&board),
+                registry: Arc::clone(&registry),
                 counters: Arc::clone(&counters),
                 worker,
                 seed,
@@ -86,7 +86,7 @@ impl World {
             random: Random::new(seed),
             now: MS,
             engines: engines.collect(),
-            board,
+            registry,
             counters,
             clients: Vec::new(),
             servers: (0..plan.servers).map(|_| SimServer::new()).collect(),
@@ -270,7 +270,7 @@ impl World {
                     for zombie in server.zombies.iter_mut().filter(|zombie| zombie.lingers == Some(worker)) {
                         zombie.lingers = None;
                     }
-                    while self.board.lingering(pool, id) > server.lingering() {
+                    while self.registry.lingering(pool, id) > server.lingering() {
                         self.engines[worker].link_ended(pool, id);
                     }
                 }
@@ -286,7 +286,7 @@ impl World {
                 Effect::Slow(_) | Effect::Inquire(_) | Effect::Found(_) => {}
                 Effect::Notice(Notice::Ejected { .. }) => self.tally.add(Thing::Ejected),
                 Effect::Notice(Notice::Restored { .. }) => self.tally.add(Thing::Restored),
-                Effect::Notice(Notice::Stalled { .. }) => self.tally.add(Thing::Stalled),
+                Effect::Notice(Notice::Silent { .. }) => self.tally.add(Thing::Stalled),
                 Effect::Notice(
                     Notice::Stranger { .. }
                     | Notice::Violation { .. }
@@ -336,13 +336,13 @@ impl World {
                 (server.stalls, server.trouble) = (stalls, Some(self.now));
             }
         }
-        let version = self.board.version();
+        let version = self.registry.version();
         let changed = version != self.board_version;
         self.board_version = version;
         for (index, server) in self.servers.iter_mut().enumerate() {
             let was_out = server.is_out;
             if changed {
-                let state = self.board.state(PoolId(0), ServerId(index as u16));
+                let state = self.registry.state(PoolId(0), ServerId(index as u16));
                 server.is_out = !matches!(state, State::Up { .. });
             }
             if was_out || server.is_out {

@@ -1,7 +1,7 @@
 //! Faults that the simulation has found, each step by hand.
 
 use softmiss::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
-use softmiss::health::hold::Hold;
+use softmiss::health::maintenance::Maintenance;
 
 use super::client::Asked;
 use super::draw::Draft;
@@ -170,10 +170,10 @@ fn a_connection_whose_end_is_waited_for_is_counted_for_its_own_server() {
     world.move_all();
     // The first is given up, and the second takes its place before the end of anything is carried out.
     world.nodes[0].dead = true;
-    world.board.hold(PoolId(0), ServerId(0), Hold::Eject, false, world.at());
+    world.registry.begin_maintenance(PoolId(0), ServerId(0), Maintenance::Eject, false, world.at());
     world.engine.handle_timeout(world.at());
     world.carry_out();
-    let awaited = |server| world.board.lingering(PoolId(0), ServerId(server));
+    let awaited = |server| world.registry.lingering(PoolId(0), ServerId(server));
     assert_eq!((awaited(0), awaited(1)), (0, 0));
 }
 
@@ -189,5 +189,5 @@ fn what_waits_for_a_connection_does_not_outlive_what_was_told_to_replace_it() {
     assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
     assert_eq!(world.tally.get("told in place"), Some(&1));
     assert_eq!(world.nodes[0].databases[0].get(b"key1"), None);
-    assert!(!world.board.owes(PoolId(0), ServerId(0)));
+    assert!(!world.registry.owes(PoolId(0), ServerId(0)));
 }

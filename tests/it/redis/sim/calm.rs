@@ -27,7 +27,7 @@ impl World {
         (0..self.nodes.len()).for_each(|server| self.mend(server));
         self.rest(RETRY + Duration::from_secs(1));
         for node in &self.nodes {
-            let state = self.board.state(PoolId(node.pool as u16), ServerId(node.position as u16));
+            let state = self.registry.state(PoolId(node.pool as u16), ServerId(node.position as u16));
             assert!(matches!(state, State::Up { .. }), "{}.{} is well and {state:?}", node.pool, node.position);
         }
         // As good as new.

@@ -1,7 +1,7 @@
 //! What breaks, and is mended.
 
 use softmiss::config::model::{PoolId, ServerId};
-use softmiss::health::hold::{Hold, Said};
+use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 use super::store::Node;
 use super::world::World;
@@ -20,7 +20,7 @@ impl World {
                 self.nodes[server].hung = true;
             }
             2 => self.kill(server),
-            3 => self.hold(server),
+            3 => self.begin_maintenance(server),
             4 if self.plan.pools[self.nodes[server].pool].redis => {
                 let ripe = |one: &super::servers::Connection| !one.gone && one.whole && one.server == server;
                 let Some(at) = self.connections.iter().position(ripe) else { return };
@@ -59,10 +59,10 @@ impl World {
     }
 
     /// The operator takes a server out.
-    fn hold(&mut self, server: usize) {
+    fn begin_maintenance(&mut self, server: usize) {
         let (pool, id) = (PoolId(self.nodes[server].pool as u16), ServerId(self.nodes[server].position as u16));
-        let how = if self.random.one_in(2) { Hold::Eject } else { Hold::Drain };
-        if self.board.hold(pool, id, how, false, self.at()) == Said::Done {
+        let how = if self.random.one_in(2) { Maintenance::Eject } else { Maintenance::Drain };
+        if self.registry.begin_maintenance(pool, id, how, false, self.at()) == MaintenanceOutcome::Done {
             self.count("held");
             self.note(|| format!("server {server} is held: {how:?}"));
             self.engine.handle_timeout(self.at());
@@ -75,7 +75,9 @@ impl World {
         (node.hung, node.dead) = (false, false);
         let (pool, id) = (PoolId(node.pool as u16), ServerId(node.position as u16));
         self.note(|| format!("server {server} is mended"));
-        if (self.calm || self.random.one_in(2)) && self.board.lift(pool, id, self.at()) == Said::Done {
+        if (self.calm || self.random.one_in(2))
+            && self.registry.end_maintenance(pool, id, self.at()) == MaintenanceOutcome::Done
+        {
             self.engine.handle_timeout(self.at());
             self.carry_out();
         }

@@ -1,4 +1,4 @@
-//! What servers hold, since when, and who wrote it: each value carries the number of its writing.
+//! What servers kind, since when, and who wrote it: each value carries the number of its writing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

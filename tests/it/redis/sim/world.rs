@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use softmiss::config::model::{PoolId, ServerId};
 use softmiss::engine::{Effect, Engine, Notice, Scripts, Setup};
-use softmiss::health::Board;
+use softmiss::health::Registry;
 use softmiss::health::tracker::State;
 use softmiss::ring::Ring;
 use softmiss::stats::counters::Counters;
@@ -28,7 +28,7 @@ pub(super) type History = Rc<RefCell<VecDeque<String>>>;
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) engine: Engine,
-    pub(super) board: Arc<Board>,
+    pub(super) registry: Arc<Registry>,
     pub(super) random: Random,
     /// Nanoseconds.
     pub(super) now: u64,
@@ -59,9 +59,9 @@ impl World {
     pub(super) fn new(plan: Plan, history: Option<History>) -> Self {
         let seed = plan.seed;
         let config = plan.config();
-        let board = Arc::new(Board::new(&config, seed));
+        let registry = Arc::new(Registry::new(&config, seed));
         let engine = Engine::new(Setup {
-            board: Arc::clone(&board),
+            registry: Arc::clone(&registry),
             counters: Arc::new([Arc::new(Counters::new(&config))]),
             config: Arc::clone(&config),
             worker: 0,
@@ -75,7 +75,7 @@ impl World {
         let homes = config.pools.iter().map(|pool| Ring::new(pool, &vec![true; pool.servers.len()]));
         let mut world = Self {
             engine,
-            board,
+            registry,
             random: Random(seed),
             now: 1,
             nodes: nodes.collect(),
@@ -193,12 +193,12 @@ impl World {
 
     /// Notes which servers are out of the ring.
     fn watch_board(&mut self) {
-        let changed = self.board_version != self.board.version();
-        self.board_version = self.board.version();
+        let changed = self.board_version != self.registry.version();
+        self.board_version = self.registry.version();
         for node in &mut self.nodes {
             let was_out = node.is_out;
             if changed {
-                let state = self.board.state(PoolId(node.pool as u16), ServerId(node.position as u16));
+                let state = self.registry.state(PoolId(node.pool as u16), ServerId(node.position as u16));
                 node.is_out = !matches!(state, State::Up { .. });
             }
             if was_out || node.is_out {
@@ -211,7 +211,7 @@ impl World {
     /// The engine waits for the ends of as many connections to a server as there are.
     fn judge_lingering(&self) {
         for (place, node) in self.nodes.iter().enumerate() {
-            let awaited = self.board.lingering(PoolId(node.pool as u16), ServerId(node.position as u16));
+            let awaited = self.registry.lingering(PoolId(node.pool as u16), ServerId(node.position as u16));
             let lingering = self.connections.iter().filter(|one| one.lingers && one.server == place).count();
             assert_eq!(awaited, lingering, "connections to {}.{} whose end is waited for", node.pool, node.position);
         }

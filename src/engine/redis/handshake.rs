@@ -4,11 +4,11 @@
 //! sent to it that would end up in another database. Until then the connection counts as being opened, so all that is
 //! true of a server that does not accept connections is true of one that does not agree.
 
-use super::Flavor;
+use super::Profile;
 use crate::config::model::RedisSettings;
 use crate::engine::deliver::is_turned_away;
 use crate::engine::link::LinkId;
-use crate::engine::stall::Often;
+use crate::engine::stall::Frequent;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
 use crate::proto::resp::reply::{Scan, Scanned, end};
@@ -38,12 +38,12 @@ impl Term {
     }
 }
 
-/// Longest greeting answer that is put into the log, in bytes.
+/// Longest handshake answer that is put into the log, in bytes.
 const TOLD: usize = 120;
 
-/// A greeting under way.
+/// A handshake under way.
 #[derive(Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct Handshake {
     request: Vec<u8>,
     written: usize,
     /// What has not been answered.
@@ -51,27 +51,27 @@ pub(crate) struct Greeting {
     answer: Vec<u8>,
 }
 
-impl Greeting {
+impl Handshake {
     /// What has to be said on a fresh connection; `None` when there is nothing.
-    fn new(settings: &RedisSettings, flavor: Flavor) -> Option<Self> {
-        let mut greeting = Self { request: Vec::new(), written: 0, terms: Vec::new(), answer: Vec::new() };
-        let request = &mut greeting.request;
+    fn new(settings: &RedisSettings, profile: Profile) -> Option<Self> {
+        let mut handshake = Self { request: Vec::new(), written: 0, terms: Vec::new(), answer: Vec::new() };
+        let request = &mut handshake.request;
         if let Some(password) = &settings.auth {
             match &settings.user {
                 Some(user) => encode::words(request, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
                 None => encode::words(request, &[b"AUTH", password.as_bytes()]),
             }
-            greeting.terms.push(Term::Password);
+            handshake.terms.push(Term::Password);
         }
-        if flavor.version == Version::Resp3 {
+        if profile.version == Version::Resp3 {
             encode::words(request, &[b"HELLO", b"3"]);
-            greeting.terms.push(Term::Protocol);
+            handshake.terms.push(Term::Protocol);
         }
-        if flavor.database != 0 {
-            encode::words(request, &[b"SELECT", flavor.database.to_string().as_bytes()]);
-            greeting.terms.push(Term::Database);
+        if profile.database != 0 {
+            encode::words(request, &[b"SELECT", profile.database.to_string().as_bytes()]);
+            handshake.terms.push(Term::Database);
         }
-        (!greeting.terms.is_empty()).then_some(greeting)
+        (!handshake.terms.is_empty()).then_some(handshake)
     }
 
     /// What is left to be written of it.
@@ -109,9 +109,9 @@ impl Engine {
     pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.links[id.index()];
         let settings = &self.config.pools[link.pool.index()].redis;
-        link.greeting = Greeting::new(settings, link.flavor).map(Box::new);
+        link.handshake = Handshake::new(settings, link.profile).map(Box::new);
         link.heard = now;
-        if link.greeting.is_none() {
+        if link.handshake.is_none() {
             return false;
         }
         if !link.dirty {
@@ -126,11 +126,11 @@ impl Engine {
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let Some(greeting) = &mut link.greeting else { return };
-        match greeting.hear(data) {
+        let Some(handshake) = &mut link.handshake else { return };
+        match handshake.hear(data) {
             Ok(false) => {}
             Ok(true) => {
-                link.greeting = None;
+                link.handshake = None;
                 self.link_opened(id, now);
             }
             Err((_, text)) if is_turned_away(&text) => self.fail_link(id, Failure::Full, now),
@@ -139,7 +139,7 @@ impl Engine {
                     self.database_refused(id, &text);
                 }
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
-                self.tell_seldom(Often::Denied, (pool, server), now, |suppressed| Notice::Denied {
+                self.notify_rate_limited(Frequent::Denied, (pool, server), now, |suppressed| Notice::Denied {
                     pool,
                     server,
                     term,
@@ -160,11 +160,11 @@ impl Engine {
     /// forget.
     fn database_refused(&self, id: LinkId, text: &[u8]) {
         let link = &self.links[id.index()];
-        let (pool, server, database) = (link.pool, link.server, link.flavor.database);
+        let (pool, server, database) = (link.pool, link.server, link.profile.database);
         if text.to_ascii_lowercase().windows(8).any(|words| words == b"db index") {
-            self.board.void_database(pool, server, database);
+            self.registry.void_database(pool, server, database);
         } else {
-            self.board.refuse_database(pool, server, database);
+            self.registry.refuse_database(pool, server, database);
         }
     }
 

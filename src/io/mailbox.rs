@@ -41,17 +41,17 @@ pub(crate) enum Message {
     Drain,
     /// Do this, and end if it fails.
     #[cfg(test)]
-    Do(Deed),
+    Do(Task),
 }
 
 /// What a test has a worker do.
 #[cfg(test)]
-pub(crate) struct Deed(pub(crate) Box<dyn FnOnce() -> anyhow::Result<()> + Send>);
+pub(crate) struct Task(pub(crate) Box<dyn FnOnce() -> anyhow::Result<()> + Send>);
 
 #[cfg(test)]
-impl std::fmt::Debug for Deed {
+impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Deed")
+        f.write_str("Task")
     }
 }
 
@@ -103,13 +103,13 @@ impl Handle {
 
 /// Where a worker waits: made before its thread, so that what cannot be had is told at the start.
 #[derive(Debug)]
-pub(crate) struct Post {
+pub(crate) struct Mailbox {
     pub(crate) poller: Poller,
     pub(crate) alarm: Alarm,
     pub(crate) inbox: Receiver<Message>,
 }
 
-impl Post {
+impl Mailbox {
     /// That of the worker with this number, and the way to it.
     pub(crate) fn new(number: usize) -> io::Result<(Self, Handle)> {
         let poller = Poller::new()?;
