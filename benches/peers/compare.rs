@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::Options;
 use crate::driver::Load;
-use crate::load::{LoadResult, lossy};
 use crate::machine::Circumstances;
 use crate::markdown;
 use crate::measure::CallCounter;
+use crate::options::Options;
 use crate::process::{Placement, find_program};
 use crate::report::Block;
 use crate::stage::{Running, Servers, Stage};
 use crate::target::{Target, TargetKind, targets};
+use crate::task::{LoadResult, lossy};
 use crate::workload::{self, Workload, by_name};
 
 /// How often a run of one workload may break and be repeated; each time is part of the report.

@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::Options;
-use crate::load::{LoadResult, Phase};
+use crate::options::Options;
 use crate::stage::{Running, Stage};
+use crate::task::{LoadResult, Phase};
 
 /// A load process that is connected and waits for the word.
 pub(crate) struct Load {

@@ -10,8 +10,8 @@ use mio::{Events, Poll, Token};
 
 use crate::connection::{Connection, Socket, Tally};
 use crate::content::{Content, Random};
-use crate::load::{Address, LoadOptions, LoadResult, Quantiles, parse_address};
 use crate::measure;
+use crate::task::{Address, LoadOptions, LoadResult, Quantiles, parse_address};
 use crate::window::Window;
 use crate::workload::{Pace, Workload};
 

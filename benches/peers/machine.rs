@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::Options;
+use crate::options::Options;
 use crate::process::find_program;
 use crate::target::{Target, version};
 use crate::workload::Workload;

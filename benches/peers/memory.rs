@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::generator::{Generator, SILENCE};
-use crate::load::{LoadOptions, LoadResult, Quantiles, lossy};
 use crate::measure::{peak_bytes, resident_bytes, restart_peak};
+use crate::task::{LoadOptions, LoadResult, Quantiles, lossy};
 use crate::window::Window;
 
 /// How long a proxy has to give back what a burst made it take.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::load::{LoadResult, lossy};
+use crate::task::{LoadResult, lossy};
 use crate::workload::Limit;
 
 /// All runs of one workload at one placement.

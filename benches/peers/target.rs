@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::Options;
+use crate::options::Options;
 use crate::process::find_program;
 use crate::workload::Workload;
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::load::{LoadOptions, LoadResult};
 use crate::measure::cpu_ns;
+use crate::task::{LoadOptions, LoadResult};
 
 /// An open window.
 pub(crate) struct Window<'a> {

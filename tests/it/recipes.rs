@@ -296,7 +296,8 @@ fn every_bench_command_of_the_pages_has_flags_and_workloads_that_exist() {
         let Some(rest) = line.strip_prefix("cargo bench --bench ") else { continue };
         let given = words(rest);
         let [bench, given @ ..] = &given[..] else { panic!("{line}: which?") };
-        let main = source(&format!("benches/{bench}/main.rs"));
+        let options = if bench == "peers" { "options" } else { "main" };
+        let main = source(&format!("benches/{bench}/{options}.rs"));
         // A flag is a field with `arg(long)` above it.
         let fields = main.split("#[arg(long").skip(1).filter_map(|part| part.split_once("\n    ")?.1.split(':').next());
         let flags: BTreeSet<String> = fields
