@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 
-use super::http::Refusal;
+use super::refusal::Refusal;
 use crate::proto::bytes::is_same_secret;
 
 /// Refuses a request that is to change something, unless whoever sends it may do that.

@@ -26,11 +26,12 @@ use super::operate::{self, AdminAction};
 use super::page::DASHBOARD;
 use super::query::Query;
 use super::recent::{Recent, Sample};
+use super::refusal::Refusal;
 use super::{guard, hot, pools, ready, route, view};
 use crate::config;
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
-use crate::io::supervise;
+use crate::io::rounds;
 use crate::io::{Observed, Operator, listener};
 use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
@@ -117,27 +118,6 @@ fn pages() -> String {
     })
 }
 
-/// Why a request is refused.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) text: String,
-    /// The methods that would have been right.
-    pub(super) allow: Option<&'static str>,
-}
-
-impl Refusal {
-    /// It cannot be understood.
-    pub(super) const fn bad(text: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text, allow: None }
-    }
-
-    /// It names what is not there.
-    pub(super) const fn missing(text: String) -> Self {
-        Self { status: StatusCode::NOT_FOUND, text, allow: None }
-    }
-}
-
 type Answer = Response<Full<Bytes>>;
 
 /// The admin port.
@@ -170,7 +150,7 @@ impl Admin {
         let pools = &operator.observed().config.pools;
         let history = Mutex::new(History::new(pools.len(), pools.iter().map(|pool| pool.servers.len()).sum()));
         let admin = Arc::new(Self { operator, recent: Mutex::default(), history, host });
-        supervise::spawn_rounds("admin", move || {
+        rounds::spawn_rounds("admin", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let listener = listener.try_clone()?;
             runtime.block_on(async {

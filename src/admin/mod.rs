@@ -16,6 +16,7 @@ mod pools;
 mod query;
 mod ready;
 mod recent;
+mod refusal;
 pub(crate) mod route;
 pub mod statsd;
 mod view;

@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::flush;
-use super::http::Refusal;
 use super::query::Query;
+use super::refusal::Refusal;
 use crate::config::model::{LogLevel, Protocol};
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 use crate::io::Operator;

@@ -1,6 +1,6 @@
 //! What stands behind the `?` of an address: parameters, and the pools and servers that they name.
 
-use super::http::Refusal;
+use super::refusal::Refusal;
 use crate::config::model::{Config, Pool, PoolId, Server, ServerId};
 
 /// The parameters of one request, each once, all of them known.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::http::Refusal;
 use super::query::Query;
+use super::refusal::Refusal;
 use crate::config::model::{OnEject, Pool};
 use crate::health::tracker::State;
 use crate::io::Observed;

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::config::model::{PoolId, ServerId, StatsdSettings};
 use crate::failure::Failure;
 use crate::health::tracker::State;
-use crate::io::{Observed, supervise};
+use crate::io::{Observed, rounds};
 use crate::outcome::{Class, Outcome};
 use crate::stats::histogram::Snapshot;
 use crate::stats::prometheus::Sources;
@@ -57,7 +57,7 @@ struct Series {
 pub fn start(settings: StatsdSettings, observed: Observed) -> std::io::Result<()> {
     let mut series = None;
     let mut complained = false;
-    supervise::spawn_rounds("statsd", move || {
+    rounds::spawn_rounds("statsd", move || {
         round(&settings, &observed, &mut series, &mut complained);
         Ok(())
     })

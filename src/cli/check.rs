@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{colour, complain, say};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{self, Loaded};
 use crate::io::files;
+use crate::io::terminal::{colour, complain, say};
 use crate::stats::table;
 
 /// `softmiss check FILE...`

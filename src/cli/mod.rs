@@ -4,20 +4,18 @@
 
 mod check;
 pub mod daemon;
+mod flags;
 mod route;
 mod run;
 mod top;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::model::Port;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// Where a configuration is looked for when no flag names one: the first of these that there is. After the program's own,
-/// those of twemproxy, as it is built and as Debian has it.
-const DEFAULT_FILES: [&str; 3] = [crate::config::USUAL_FILE, "conf/nutcracker.yml", "/etc/nutcracker/nutcracker.yml"];
+use self::flags::{Flags, default_file};
+use crate::io::terminal::{complain, say};
 
 const ABOUT: &str = "A sharding proxy for memcached and Redis that turns a dead cache server into misses.";
 
@@ -37,36 +35,6 @@ Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT
 answer what has been read and end; SIGHUP and SIGUSR1 reopen the log file;
 SIGTTIN and SIGTTOU make the log louder and quieter.";
 
-/// The address that a word on the command line stands for, as the file has it.
-fn resolved(address: &str) -> Option<SocketAddr> {
-    let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.filter(|found| found.port() > 0)
-}
-
-/// `-a`: an address, in brackets or not, or the name of one.
-fn host(text: &str) -> Result<IpAddr, String> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let found = (bare, 1).to_socket_addrs().ok().and_then(|mut found| found.next());
-    found.map(|found| found.ip()).ok_or_else(|| "write an address of this host, such as 127.0.0.1".to_owned())
-}
-
-/// `--admin`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AdminFlag(pub(crate) Port);
-
-impl std::str::FromStr for AdminFlag {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(Port::Off)),
-            address => resolved(address)
-                .map(|address| Self(Port::At(address)))
-                .ok_or_else(|| "write an address with a port, such as 127.0.0.1:22223, or none".to_owned()),
-        }
-    }
-}
-
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "softmiss", version, about = ABOUT, after_help = EXAMPLES, disable_version_flag = true)]
@@ -78,62 +46,6 @@ pub struct Cli {
 
     #[command(flatten)]
     flags: Flags,
-}
-
-/// twemproxy's flags.
-#[derive(Debug, Args)]
-pub(crate) struct Flags {
-    /// Configuration file (default: conf/softmiss.yml, else conf/nutcracker.yml, else /etc/nutcracker/nutcracker.yml)
-    #[arg(short = 'c', long = "conf-file", value_name = "FILE", global = true)]
-    pub(crate) conf_file: Option<PathBuf>,
-
-    /// Test the configuration file and exit: 0 if it can be used
-    #[arg(short = 't', long = "test-conf")]
-    pub(crate) test_conf: bool,
-
-    /// Run in the background; returns when it serves, or says why not
-    #[arg(short = 'd', long = "daemonize")]
-    pub(crate) daemonize: bool,
-
-    /// List the statistics and exit
-    #[arg(short = 'D', long = "describe-stats")]
-    pub(crate) describe_stats: bool,
-
-    /// Log level, 0 (errors only) to 11 (everything); the file's `log: level` otherwise
-    #[arg(short = 'v', long = "verbose", value_name = "N")]
-    pub(crate) verbose: Option<u32>,
-
-    /// Append the log to a file, reopened on SIGHUP, in place of stderr
-    #[arg(short = 'o', long = "output", value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-
-    /// Port of the JSON statistics (default 22222)
-    #[arg(short = 's', long = "stats-port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) stats_port: Option<u16>,
-
-    /// Address of the JSON statistics (default 127.0.0.1)
-    #[arg(short = 'a', long = "stats-addr", value_name = "ADDR", value_parser = host)]
-    pub(crate) stats_addr: Option<IpAddr>,
-
-    /// Address of the admin port (default 127.0.0.1:22223), or none
-    #[arg(long = "admin", value_name = "ADDR")]
-    pub(crate) admin: Option<AdminFlag>,
-
-    /// Accepted for twemproxy's sake: statistics are always live
-    #[arg(short = 'i', long = "stats-interval", value_name = "MS")]
-    pub(crate) stats_interval: Option<u32>,
-
-    /// Write the process id to a file, removed at the end
-    #[arg(short = 'p', long = "pid-file", value_name = "FILE")]
-    pub(crate) pid_file: Option<PathBuf>,
-
-    /// Accepted for twemproxy's sake: buffers grow and shrink by need
-    #[arg(short = 'm', long = "mbuf-size", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=16_777_216))]
-    pub(crate) mbuf_size: Option<u32>,
-
-    /// Print the version and exit
-    #[arg(short = 'V', long = "version")]
-    pub(crate) version: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -212,28 +124,4 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         None if flags.test_conf => Ok(check::test(&file)),
         None => run::run(&file, &flags),
     }
-}
-
-/// The file that is read when none is named.
-fn default_file() -> PathBuf {
-    let files = DEFAULT_FILES.map(PathBuf::from);
-    let found = files.iter().find(|file| file.exists()).cloned();
-    found.unwrap_or_else(|| PathBuf::from(DEFAULT_FILES[0]))
-}
-
-/// Writes to stdout. A reader that has gone is not a problem of ours.
-pub(crate) fn say(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
-/// Writes a line to stderr.
-pub(crate) fn complain(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// Whether messages on stderr may be coloured.
-pub(crate) fn colour() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none()
 }

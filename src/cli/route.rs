@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{colour, complain, say};
 use crate::admin::route;
 use crate::config;
 use crate::config::diagnostic::nearest;
 use crate::config::model::{Distribution, Pool};
+use crate::io::terminal::{colour, complain, say};
 use crate::ring::Ring;
 use crate::stats::hot::escaped;
 

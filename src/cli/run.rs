@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tracing::{error, info, warn};
 
-use super::{AdminFlag, Flags, check, colour, complain, daemon};
+use super::flags::Flags;
+use super::{check, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
 use crate::config::Loaded;
@@ -16,6 +17,7 @@ use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings
 use crate::io::Proxy;
 use crate::io::log::{self, Log};
 use crate::io::signal::Signals;
+use crate::io::terminal::{colour, complain};
 
 /// Where the statistics are when nobody says otherwise, as with twemproxy, but on loopback only.
 const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
@@ -193,9 +195,7 @@ fn apply(flags: &Flags, settings: &mut Settings) {
         let address = flags.stats_addr.unwrap_or_else(|| file.ip());
         settings.stats = Port::At(SocketAddr::new(address, flags.stats_port.unwrap_or_else(|| file.port())));
     }
-    if let Some(AdminFlag(port)) = flags.admin {
-        settings.admin = port;
-    }
+    settings.admin = flags.admin.unwrap_or(settings.admin);
     if let Some(level) = flags.verbose {
         // twemproxy's scale: 3 errors, 4 warnings, 5 notices (its default), 6 informational, 7 debug, 8 and up verbose.
         settings.log.level = match level {

@@ -5,11 +5,12 @@
 //! [`Duration`]s, sizes are bytes.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-pub use super::hashing::{Distribution, HashKind};
+pub use super::hashing::{Distribution, HashKind, ketama_groups};
 
 /// A whole configuration: the process's own settings and its pools, in file order.
 #[derive(Debug, Clone)]
@@ -71,6 +72,20 @@ pub enum Port {
     Off,
     /// Here, or the process does not start.
     At(SocketAddr),
+}
+
+impl FromStr for Port {
+    type Err = &'static str;
+
+    /// As a flag of the command line has it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::Off);
+        }
+        let address = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = address.filter(|found| found.port() > 0).map(Self::At);
+        address.ok_or("write an address with a port, such as 127.0.0.1:22223, or none")
+    }
 }
 
 /// `softmiss: statsd:`.

@@ -8,14 +8,13 @@ use std::time::Duration;
 use super::diagnostic::Diagnostic;
 use super::model::{
     Distribution, HashKind, KeylessScripts, Listen, OnEject, OnFailure, Pool, Protocol, RedisSettings, Rejoin, Stall,
-    Transactions,
+    Transactions, ketama_groups,
 };
 use super::raw::{Content, Node};
 use super::resolve::{Findings, Keys, choice};
 use super::text::visible;
 use super::together::Found;
 use super::{servers, slips, value};
-use crate::ring::ketama;
 
 /// Every key of a pool.
 pub const KEYS: [&str; 40] = [
@@ -390,7 +389,7 @@ fn warn(pool: &Pool, key: &Node, keys: &Keys<'_>, findings: &mut Findings) {
     if pool.distribution == Distribution::Ketama && pool.servers.len() > 1 {
         let total = pool.servers.iter().map(|server| server.weight).fold(0, u32::saturating_add);
         for server in &pool.servers {
-            if ketama::groups(server.weight, total, pool.servers.len()) == 0 {
+            if ketama_groups(server.weight, total, pool.servers.len()) == 0 {
                 let warning = Diagnostic::warning(
                     keys.span("servers"),
                     format!(

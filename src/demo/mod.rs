@@ -19,10 +19,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::admin::{self, Admin};
-use crate::cli::{AdminFlag, say};
 use crate::config::model::{
     Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, Settings, Stall,
 };
+use crate::io::terminal::say;
 use crate::io::{Operator, Proxy, log, signal};
 use load::Seen;
 use node::Node;
@@ -37,7 +37,7 @@ pub struct Options {
 
     /// Where the dashboard is (default 127.0.0.1:22223, or a free port if that is taken), or none
     #[arg(long, value_name = "ADDR")]
-    admin: Option<AdminFlag>,
+    admin: Option<Port>,
 
     /// No load of its own: a cache for local development
     #[arg(long)]
@@ -117,8 +117,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Serves the dashboard, if it is wanted; says where.
-fn watch(wanted: Option<AdminFlag>, operator: Operator) -> anyhow::Result<Option<SocketAddr>> {
-    let listener = match wanted.map(|flag| flag.0) {
+fn watch(wanted: Option<Port>, operator: Operator) -> anyhow::Result<Option<SocketAddr>> {
+    let listener = match wanted {
         Some(Port::Off) => return Ok(None),
         Some(Port::At(address)) => {
             Admin::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?

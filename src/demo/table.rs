@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::load::Seen;
 use super::node::{Condition, Node};
-use crate::cli::say;
 use crate::config::model::{PoolId, ServerId};
 use crate::health::Registry;
 use crate::health::tracker::State;
+use crate::io::terminal::say;
 
 /// What the figure means.
 const WHY_NOT_STORED: &str = "Not stored: sets whose node had just failed; once it is out of service, the\n\

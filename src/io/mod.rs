@@ -18,6 +18,7 @@ mod operator;
 mod poller;
 pub mod proxy;
 pub(crate) mod readers;
+pub(crate) mod rounds;
 mod server;
 pub mod signal;
 mod slack;
@@ -25,8 +26,9 @@ mod socket_file;
 mod state;
 mod stats;
 mod stream;
-pub(crate) mod supervise;
+mod supervise;
 mod tell;
+pub(crate) mod terminal;
 mod turn;
 mod worker;
 

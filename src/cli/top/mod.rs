@@ -25,9 +25,10 @@ use clap::Args;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::{DEFAULT_FILES, colour, complain, say};
+use super::flags::DEFAULT_FILES;
 use crate::config;
 use crate::config::model::Port;
+use crate::io::terminal::{colour, complain, say};
 use seen::Seen;
 use source::Trouble;
 use view::View;

@@ -22,7 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::supervise;
+use super::rounds;
 use crate::config::model::{LogFormat, LogLevel, LogSettings};
 use crate::stats::counters::Counters;
 use queue::Queue;
@@ -77,7 +77,7 @@ pub fn start(settings: LogSettings, path: Option<&Path>) -> anyhow::Result<Log> 
     let lines = lines(Lines(Arc::clone(&queue)), settings.format, ansi);
     Registry::default().with(level).with(lines).try_init()?;
     let _ = RUNNING.set(Arc::clone(&queue)); // there is one at the most
-    supervise::tell_panics();
+    rounds::tell_panics();
     let path = path.map(|path| Arc::new(path.to_owned()));
     Ok(Log(LogControl { level: handle, current: Arc::new(Mutex::new(settings.level)), queue, path }))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::super::supervise;
+use super::super::rounds;
 use crate::stats::counters::Counters;
 
 /// Most lines that wait.
@@ -60,7 +60,7 @@ impl Queue {
         let queue = Arc::new(Self::default());
         let writer = Arc::clone(&queue);
         let mut output = output;
-        supervise::spawn_rounds(supervise::LOG, move || {
+        rounds::spawn_rounds(rounds::LOG, move || {
             writer.write(&mut output);
             Ok(())
         })?;
