@@ -13,7 +13,7 @@ impl Engine {
     pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let mut session = Session::new(pool, generation, self.hoards.output);
+        let mut session = Session::new(pool, generation, self.memory.limits().output);
         if self.pools[pool.index()].redis {
             session.redis = Some(self.redis_connected(pool));
         }
@@ -58,8 +58,7 @@ impl Engine {
             self.let_go(subscriptions);
         }
         session.abandon(self.counters.pool(session.pool));
-        self.memory -= session.charged;
-        self.counters.buffered_bytes.set(self.memory as u64);
+        self.memory.recharge(session.charged, 0);
         self.counters.current_connections.sub(1);
         let pool = self.counters.pool(session.pool);
         pool.client_connections.sub(1);

@@ -266,7 +266,7 @@ impl Engine {
     #[cold]
     pub(super) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
         let Purpose::Dedicated(owner) = self.links[id.index()].purpose else { return None };
-        let is_scarce = self.memory > self.hoards.common;
+        let is_scarce = self.memory.held() > self.memory.limits().common;
         let session = self.session(owner)?;
         let waits = session.is_choked() || (is_scarce && session.pending_output() > 0);
         session.crawl.as_mut()?.held = waits;

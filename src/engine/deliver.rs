@@ -548,12 +548,11 @@ impl Engine {
             slot.body.extend_from_slice(parts[1]);
             let held = slot.body.len();
             session.held += held;
-            if session.hoard.is_some() || session.charged + held > self.hoards.fair {
+            if session.hoard.is_some() || session.charged + held > self.memory.limits().fair {
                 self.recharge_session(id);
             } else {
                 session.charged += held;
-                self.memory += held;
-                self.counters.buffered_bytes.set(self.memory as u64);
+                self.memory.recharge(0, held);
             }
         }
         Some(Handed { started, is_part: false, is_last: true, is_due: false })

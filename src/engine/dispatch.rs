@@ -67,7 +67,7 @@ impl Engine {
         server: ServerId,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if (self.memory > self.memory_limit || self.hoards.refuses) && self.is_short(id) {
+        if (self.memory.held() > self.memory.limits().all || self.memory.refuses) && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
         if !self.pools[pool.index()].open[server.index()] {

@@ -61,7 +61,7 @@ fn is_as_before(session: &Session, before: usize) -> bool {
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
     pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
-        let (mut rest, most) = (data, self.hoards.input);
+        let (mut rest, most) = (data, self.memory.limits().input);
         while let Some(session) = self.session(id)
             && !rest.is_empty()
         {
@@ -99,7 +99,7 @@ impl Engine {
             }
         }
         self.charge_session(id);
-        if self.memory > self.hoards.input {
+        if self.memory.held() > self.memory.limits().input {
             self.starve(id, 0, now);
         }
     }
@@ -240,7 +240,7 @@ impl Engine {
                     self.begin_request(class_of(&request));
                     let number = (len > memory::WEIGHED).then(|| self.next_number(id));
                     let outcome = self.perform(id, request, started, now);
-                    self.hoards.refuses = false;
+                    self.memory.refuses = false;
                     if let Some(number) = number {
                         self.note_large(id, number, len);
                     }
@@ -323,7 +323,7 @@ impl Engine {
     /// The largest value that is taken: one that memory would never be enough for is not begun with.
     #[inline]
     pub(super) fn value_limit(&self, pool: PoolId) -> usize {
-        self.config.pools[pool.index()].value_limit.min(self.hoards.common)
+        self.config.pools[pool.index()].value_limit.min(self.memory.limits().common)
     }
 
     /// Answers, by the pool's policy, a request to store a large value of which only the line is looked at: there is no
@@ -349,9 +349,9 @@ impl Engine {
         };
         self.begin_request(class_of(&request));
         self.count_request(pool);
-        self.hoards.refuses = true;
+        self.memory.refuses = true;
         self.perform(id, request, started, now);
-        self.hoards.refuses = false;
+        self.memory.refuses = false;
         self.end_request(pool, outcome::Outcome::Local);
         true
     }

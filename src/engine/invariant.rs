@@ -20,7 +20,7 @@ impl Engine {
                 *awaited.entry((ticket.session, ticket.generation, ticket.number)).or_insert(0u32) += 1;
             }
         }
-        let mut memory = self.buffers.bytes();
+        let mut memory = self.memory.buffers.bytes();
         for (index, session) in &self.sessions {
             memory += session.charged;
             let say = |what: &str| Err(format!("session {index}: {what}"));
@@ -66,7 +66,7 @@ impl Engine {
                 return say("requests wait without a timer");
             }
         }
-        memory += self.kept / self.all_counters.len().max(1);
+        memory += self.memory.part_of_unassigned();
         for (index, link) in self.links.iter().enumerate() {
             memory += link.charged;
             let say = |what: &str| Err(format!("link {index}: {what}"));
@@ -84,8 +84,8 @@ impl Engine {
         }
         self.check_dedicated()?;
         self.check_accounts()?;
-        if memory != self.memory {
-            return Err(format!("{memory} bytes are charged and {} accounted for", self.memory));
+        if memory != self.memory.held() {
+            return Err(format!("{memory} bytes are charged and {} accounted for", self.memory.held()));
         }
         Ok(())
     }

@@ -223,7 +223,7 @@ impl Engine {
                 self.keep_buffer(buffer);
             }
             self.charge_session(id);
-        } else if self.memory > self.hoards.input {
+        } else if self.memory.held() > self.memory.limits().input {
             self.starve(id, 0, now);
         }
         self.settle(now);
@@ -416,17 +416,17 @@ impl Engine {
 
     /// What a message may take that takes `held` bytes now.
     fn space(&self, held: usize) -> Space {
-        let (at_rest, moving) = self.hoards.room_for_one();
-        let others = self.memory.saturating_sub(held);
+        let (at_rest, moving) = self.memory.limits().room_for_one();
+        let others = self.memory.held().saturating_sub(held);
         Space { at_rest: at_rest.saturating_sub(others), moving: moving.saturating_sub(others) }
     }
 
     fn with_buffers<T>(&mut self, change: impl FnOnce(&mut BufferPool, &mut Self) -> T) -> T {
-        let mut buffers = std::mem::replace(&mut self.buffers, BufferPool::new(0));
+        let mut buffers = std::mem::replace(&mut self.memory.buffers, BufferPool::new(0));
         let before = buffers.bytes();
         let result = change(&mut buffers, self);
-        self.memory = self.memory - before + buffers.bytes();
-        self.buffers = buffers;
+        self.memory.recharge(before, buffers.bytes());
+        self.memory.buffers = buffers;
         result
     }
 }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn a_message_is_moved_while_there_is_room_for_both_places() {
         let limit = 64 << 20;
-        let (at_rest, moving) = memory::Hoards::new(limit).room_for_one();
+        let (at_rest, moving) = memory::Limits::of(limit).room_for_one();
         for megabytes in [20, 30, 45, 59] {
             let (mut buffers, mut message, whole) = (BufferPool::new(limit), vec![0; 100], megabytes << 20);
             while message.len() < whole {

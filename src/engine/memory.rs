@@ -12,8 +12,8 @@
 //! - a subscriber cannot be held back, so the one with the most unread messages is cut off at once.
 
 mod cut_off;
+mod held;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Engine;
@@ -23,6 +23,9 @@ use super::link::{Link, LinkId};
 use super::session::SessionId;
 use crate::failure::Failure;
 use crate::time::Instant;
+#[cfg(test)]
+pub(super) use held::Limits;
+pub(super) use held::Memory;
 
 /// How long a hoarder may take to turn over what it holds while others need memory: one that has sent most of it and not
 /// the end, and one that does not read.
@@ -35,56 +38,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a large value waits for memory before it is refused, where the pool has no shorter `timeout`.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Bytes above the limit at which the largest holder is cut off whoever it is: half of the limit, up to this.
-const MOST_MARGIN: usize = 8 << 20;
-
 /// A request of more bytes is carried out only when there is memory for another copy of it.
 pub(super) const WEIGHED: usize = 256 << 10;
 
-/// What a client may hold without being a hoarder: this part of the limit, within bounds.
-const FAIR_PART: usize = 1024;
-const FAIR_BOUNDS: (usize, usize) = (32 << 10, 256 << 10);
-
 /// Fair shares that a client may fill with a transaction before it counts as a hoarder's.
 const QUEUED_SHARES: usize = 4;
-
-/// Responses that may wait for a client before no more of its requests are carried out: this part of the limit.
-const OUTPUT_PART: usize = 256;
-const OUTPUT_BOUNDS: (usize, usize) = (64 << 10, 1 << 20);
-
-/// Where memory has gone that is worth asking back.
-#[derive(Debug)]
-pub(super) struct Hoards {
-    /// What a client may hold without being a hoarder.
-    pub(super) fair: usize,
-    /// What all may hold before hoarders are held back.
-    pub(super) common: usize,
-    /// What all may hold before hoarders are not read any more: with what is read, most is still to come.
-    pub(super) input: usize,
-    /// What all may hold before not even one of them is read.
-    most_input: usize,
-    /// What all may hold before even those are refused that hold no more than their fair share. Hoarders do not come to
-    /// it; but copies of what they have sent, and what has come for them unasked, may be above the limit for a while, and
-    /// that is not to be paid by others.
-    pub(super) last: usize,
-    /// Bytes above the limit at which the largest holder is cut off whoever it is. One copy of a request of this size may
-    /// go above the limit where the request itself had room.
-    margin: usize,
-    /// Bytes of responses that may wait for a client before its requests do.
-    pub(super) output: usize,
-    /// The hoarders; some may have given up what they held, or left.
-    hoarders: Vec<SessionId>,
-    /// Clients that are not read, in the order in which they came to starve.
-    starved: VecDeque<(SessionId, Instant)>,
-    /// The one that is read all the same.
-    favoured: Option<SessionId>,
-    /// The next place of a client to be looked at where there are no hoarders.
-    looked_at: usize,
-    /// A timer is set.
-    timed: bool,
-    /// The request at hand is to be answered as if its server had failed.
-    pub(super) refuses: bool,
-}
 
 /// What a hoarder has to get rid of.
 #[derive(Debug, Clone, Copy)]
@@ -93,33 +51,6 @@ pub(crate) struct Hoard {
     since: Instant,
     /// Bytes of it that are left.
     left: usize,
-}
-
-impl Hoards {
-    /// Nobody holds much, of so many bytes.
-    pub(super) fn new(limit: usize) -> Self {
-        let margin = (limit / 2).min(MOST_MARGIN);
-        Self {
-            last: limit + margin / 2,
-            margin,
-            fair: (limit / FAIR_PART).clamp(FAIR_BOUNDS.0, FAIR_BOUNDS.1).min(limit / 4),
-            common: limit - limit / 8,
-            input: limit / 2,
-            most_input: limit - limit / 16,
-            output: (limit / OUTPUT_PART).clamp(OUTPUT_BOUNDS.0, OUTPUT_BOUNDS.1),
-            hoarders: Vec::new(),
-            starved: VecDeque::new(),
-            favoured: None,
-            looked_at: 0,
-            timed: false,
-            refuses: false,
-        }
-    }
-
-    /// What one message may take where nobody else holds anything, and what while it is moved to a larger place.
-    pub(super) const fn room_for_one(&self) -> (usize, usize) {
-        (self.most_input, self.most_input + self.most_input / 15 + self.margin)
-    }
 }
 
 /// Appends bytes to what is kept of a message. A large one grows by a part of what it is, not to twice of it: for a moment
@@ -151,13 +82,7 @@ impl Engine {
     /// Whether somebody who holds `held` bytes may hold `more`.
     #[inline]
     pub(super) fn has_memory(&self, held: usize, more: usize) -> bool {
-        self.memory + more <= self.share(held + more)
-    }
-
-    /// What all may hold when somebody holds `held` bytes of it.
-    #[inline]
-    const fn share(&self, held: usize) -> usize {
-        if held > self.hoards.fair { self.hoards.common } else { self.hoards.last }
+        self.memory.has(held, more)
     }
 
     /// Whether there is memory for a copy of `len` bytes to a client, and whether there is where the bytes themselves are
@@ -165,7 +90,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
         let held = self.session_ref(id).map_or(0, |session| session.charged);
-        (self.make_memory(held, len), self.memory + 2 * len <= self.share(held + len))
+        (self.make_memory(held, len), self.memory.held() + 2 * len <= self.memory.limits().share(held + len))
     }
 
     /// Memory is above its limit: whether a client is not to ask for more.
@@ -173,7 +98,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn is_short(&self, id: SessionId) -> bool {
         let held = self.session_ref(id).map_or(0, |session| session.charged);
-        self.hoards.refuses || self.memory > self.share(held)
+        self.memory.refuses || self.memory.held() > self.memory.limits().share(held)
     }
 
     /// As [`Engine::has_memory`]. If there is none for somebody who has held little so far, hoarders that have had their
@@ -185,12 +110,12 @@ impl Engine {
     /// As [`Engine::make_memory`], for a part of a transaction. There is nothing but an error to be told where one does
     /// not fit, so those of some fair shares are taken for little.
     pub(super) fn make_memory_to_queue(&mut self, held: usize, more: usize) -> bool {
-        let bonus = (QUEUED_SHARES - 1) * self.hoards.fair;
+        let bonus = (QUEUED_SHARES - 1) * self.memory.limits().fair;
         let (before, then) = (held.saturating_sub(bonus), (held + more).saturating_sub(bonus));
         while !self.make_memory_as(before, then, more) {
             // Rather than that, the largest of those goes that hold more, whatever it is about to do.
             let victim = self.largest(|_| true).filter(|(_, charged)| *charged > held + more);
-            let Some((victim, _)) = victim.filter(|_| before <= self.hoards.fair) else { return false };
+            let Some((victim, _)) = victim.filter(|_| before <= self.memory.limits().fair) else { return false };
             self.cut_off_client(victim);
         }
         true
@@ -198,8 +123,8 @@ impl Engine {
 
     /// Makes room for `more` bytes for somebody who counts as holding so many bytes before and then.
     fn make_memory_as(&mut self, before: usize, then: usize, more: usize) -> bool {
-        while self.memory + more > self.share(then) {
-            if before > self.hoards.fair {
+        while self.memory.held() + more > self.memory.limits().share(then) {
+            if before > self.memory.limits().fair {
                 return false;
             }
             let Some(victim) = self.overdue(self.now).filter(|(_, charged)| *charged >= more) else { return false };
@@ -212,15 +137,16 @@ impl Engine {
     /// back by the allocator only seconds later.
     pub(super) fn reply_room(&self, link: &Link) -> usize {
         // What a link holds is most of all the beginning of this very response.
-        let others = self.memory - link.charged;
-        self.hoards.common.saturating_sub(others).min(self.memory_limit / 2).max(self.hoards.fair)
+        let others = self.memory.held() - link.charged;
+        let limits = self.memory.limits();
+        limits.common.saturating_sub(others).min(limits.all / 2).max(limits.fair)
     }
 
     /// The largest value that is taken of a link.
     #[inline]
     pub(super) fn response_limit(&self, link: &Link) -> usize {
         let limit = self.config.pools[link.pool.index()].value_limit;
-        if self.memory + limit <= self.hoards.common { limit } else { limit.min(self.reply_room(link)) }
+        if self.memory.held() + limit <= self.memory.limits().common { limit } else { limit.min(self.reply_room(link)) }
     }
 
     /// A value of so many bytes is larger than is taken of a link.
@@ -236,17 +162,17 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn note_hoard(&mut self, id: SessionId) {
-        let (now, fair) = (self.now, self.hoards.fair);
+        let (now, fair) = (self.now, self.memory.limits().fair);
         let Some(session) = self.session(id) else { return };
         if session.charged <= fair {
             session.hoard = None;
             return;
         }
         session.hoard = Some(Hoard { since: now, left: session.charged });
-        if self.hoards.hoarders.len() > 2 * self.sessions.len() {
+        if self.memory.hoarders.len() > 2 * self.sessions.len() {
             self.forget_former();
         }
-        self.hoards.hoarders.push(id);
+        self.memory.hoarders.push(id);
     }
 
     /// A hoarder has got rid of so many bytes.
@@ -266,16 +192,16 @@ impl Engine {
 
     /// Drops from the list who is a hoarder no more.
     fn forget_former(&mut self) {
-        let mut hoarders = std::mem::take(&mut self.hoards.hoarders);
+        let mut hoarders = std::mem::take(&mut self.memory.hoarders);
         hoarders.sort_unstable();
         hoarders.dedup();
         hoarders.retain(|id| self.session_ref(*id).is_some_and(|session| session.hoard.is_some() && !session.closing));
-        self.hoards.hoarders = hoarders;
+        self.memory.hoarders = hoarders;
     }
 
     /// The largest of some hoarders, and what it holds.
     fn largest(&self, is_meant: impl Fn(&super::session::Session) -> bool) -> Option<(SessionId, usize)> {
-        let hoarders = self.hoards.hoarders.iter();
+        let hoarders = self.memory.hoarders.iter();
         hoarders
             .filter_map(|id| Some((*id, self.session_ref(*id)?)))
             .filter(|(_, session)| session.hoard.is_some() && !session.closing && is_meant(session))
@@ -297,7 +223,7 @@ impl Engine {
     #[cold]
     pub(super) fn make_room_for_message(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
         while !self.has_memory(held, more) {
-            let holds_little = held <= self.hoards.fair;
+            let holds_little = held <= self.memory.limits().fair;
             let largest = self.largest(|session| holds_little || session.listens);
             let Some((victim, _)) = largest.filter(|(_, charged)| *charged > held) else {
                 self.cut_off_client(owner);
@@ -311,18 +237,19 @@ impl Engine {
     /// Looks at what is scarce.
     #[cold]
     pub(super) fn memory_timer(&mut self, now: Instant) {
-        self.hoards.timed = false;
+        self.memory.timed = false;
         self.forget_former();
-        let bearable = if self.hoards.starved.is_empty() { self.memory_limit } else { self.hoards.input };
+        let bearable =
+            if self.memory.starved.is_empty() { self.memory.limits().all } else { self.memory.limits().input };
         // Who was not read had no chance to send the rest: what can be refused is, before anybody is cut off for it.
         self.feed_starved(now);
-        while self.memory > bearable
+        while self.memory.held() > bearable
             && let Some((victim, _)) = self.overdue(now)
         {
             self.cut_off_client(victim);
         }
-        if self.memory > self.hoards.common || !self.hoards.starved.is_empty() {
-            self.hoards.timed = true;
+        if self.memory.held() > self.memory.limits().common || !self.memory.starved.is_empty() {
+            self.memory.timed = true;
             self.timers.set(now + TICK, Timer::Memory);
         }
     }
@@ -332,9 +259,9 @@ impl Engine {
     /// Whether a client may be read that has sent something of a message already: where memory is scarce it would grow.
     #[inline]
     pub(super) fn may_grow(&mut self, id: SessionId) -> bool {
-        let input = self.hoards.input;
+        let input = self.memory.limits().input;
         let growth = self.session_ref(id).map_or(0, |session| session.next_growth(input));
-        if self.memory + growth > self.hoards.input {
+        if self.memory.held() + growth > self.memory.limits().input {
             self.starve(id, growth, self.now);
         }
         self.session_ref(id).is_some_and(|session| !session.starved)
@@ -344,8 +271,9 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn starve(&mut self, id: SessionId, growth: usize, now: Instant) {
-        let is_favoured = self.hoards.favoured == Some(id) && self.memory + growth <= self.hoards.most_input;
-        let (fair, full) = (self.hoards.fair, self.memory > self.hoards.last);
+        let is_favoured =
+            self.memory.favoured == Some(id) && self.memory.held() + growth <= self.memory.limits().most_input;
+        let (fair, full) = (self.memory.limits().fair, self.memory.held() > self.memory.limits().last);
         let Some(session) = self.session(id) else { return };
         let sent = session.partial.len();
         let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
@@ -354,17 +282,17 @@ impl Engine {
         }
         session.starved = true;
         let since = *session.hungry.get_or_insert(now);
-        self.hoards.starved.push_back((id, since));
-        if !std::mem::replace(&mut self.hoards.timed, true) {
+        self.memory.starved.push_back((id, since));
+        if !std::mem::replace(&mut self.memory.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
     }
 
     /// Lets clients be read again: all of them where memory is there, otherwise one, each in its turn.
     fn feed_starved(&mut self, now: Instant) {
-        let input = self.hoards.input;
-        self.hoards.favoured = None;
-        let mut starved = std::mem::take(&mut self.hoards.starved);
+        let input = self.memory.limits().input;
+        self.memory.favoured = None;
+        let mut starved = std::mem::take(&mut self.memory.starved);
         for _ in 0..starved.len() {
             let Some((id, since)) = starved.pop_front() else { break };
             let Some(session) = self.session(id).filter(|session| session.starved && !session.closing) else {
@@ -374,12 +302,13 @@ impl Engine {
             let is_small = session.partial.len() <= super::deliver::SMALL;
             let is_late =
                 now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));
-            let is_favoured = self.hoards.favoured.is_none() && self.memory + growth <= self.hoards.most_input;
+            let is_favoured =
+                self.memory.favoured.is_none() && self.memory.held() + growth <= self.memory.limits().most_input;
             if is_small {
                 self.let_read(id);
-            } else if self.memory + growth <= self.hoards.input || is_favoured {
-                if self.memory + growth > self.hoards.input {
-                    self.hoards.favoured = Some(id);
+            } else if self.memory.held() + growth <= self.memory.limits().input || is_favoured {
+                if self.memory.held() + growth > self.memory.limits().input {
+                    self.memory.favoured = Some(id);
                 }
                 self.let_read(id);
             } else if is_late && self.refuse_large(id, now) {
@@ -388,8 +317,8 @@ impl Engine {
                 starved.push_back((id, since));
             }
         }
-        starved.append(&mut self.hoards.starved); // who has come to starve meanwhile
-        self.hoards.starved = starved;
+        starved.append(&mut self.memory.starved); // who has come to starve meanwhile
+        self.memory.starved = starved;
     }
 
     fn let_read(&mut self, id: SessionId) {
@@ -426,9 +355,10 @@ impl Engine {
     #[inline(never)]
     pub(super) fn weigh(&mut self, id: SessionId, len: usize, started: Instant, now: Instant) -> bool {
         let held = self.session_ref(id).map_or(0, |session| session.charged.saturating_sub(len));
-        let is_favoured = self.hoards.favoured == Some(id);
+        let is_favoured = self.memory.favoured == Some(id);
         if self.make_memory(held, len)
-            || (len <= self.hoards.margin && (is_favoured || self.memory <= self.hoards.common))
+            || (len <= self.memory.limits().margin
+                && (is_favoured || self.memory.held() <= self.memory.limits().common))
         {
             return true;
         }
@@ -439,7 +369,7 @@ impl Engine {
             self.wait_for_memory(id, now);
             return false;
         }
-        self.hoards.refuses = true;
+        self.memory.refuses = true;
         true
     }
 
@@ -449,9 +379,9 @@ impl Engine {
         session.backpressured = true;
         let since = *session.hungry.get_or_insert(now);
         if !std::mem::replace(&mut session.starved, true) {
-            self.hoards.starved.push_back((id, since));
+            self.memory.starved.push_back((id, since));
         }
-        if !std::mem::replace(&mut self.hoards.timed, true) {
+        if !std::mem::replace(&mut self.memory.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
     }

@@ -242,15 +242,7 @@ pub struct Engine {
     /// What answers of multi-gets were put together in, for the next ones.
     #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
     spare_values: Vec<Box<Merge>>,
-    /// Buffers for the next large responses.
-    buffers: large::BufferPool,
-    /// Bytes held in buffers, and how many may be.
-    memory: usize,
-    memory_limit: usize,
-    /// What the process held for nobody in particular when that was last looked at; a part of it is in `memory`.
-    kept: usize,
-    /// Who holds much of it, and who waits for it.
-    hoards: memory::Hoards,
+    memory: memory::Memory,
     /// The time of the event at hand.
     now: Instant,
     draining: bool,
@@ -315,7 +307,7 @@ impl Engine {
             pools.push(state);
         }
         let (hot_keys, slow_request) = (config.settings.hot_keys, config.settings.slow_request);
-        let memory_limit = config.settings.memory_limit / counters.len().max(1);
+        let memory = memory::Memory::new(config.settings.memory_limit, counters.len(), Arc::clone(&counters[worker]));
         let mut engine = Self {
             counters: Arc::clone(&counters[worker]),
             all_counters: counters,
@@ -354,11 +346,7 @@ impl Engine {
             chain: Vec::new(),
             ways: Vec::new(),
             spare_values: Vec::new(),
-            buffers: large::BufferPool::new(memory_limit),
-            memory: 0,
-            memory_limit,
-            kept: 0,
-            hoards: memory::Hoards::new(memory_limit),
+            memory,
             now: Instant::ZERO,
             draining: false,
             hot: hot::Sampler::new(hot_keys, seed),
@@ -401,7 +389,7 @@ impl Engine {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.refresh(now);
-        if self.kept != self.registry.kept() {
+        if self.memory.unassigned() != self.registry.kept() {
             self.charge_kept(); // it grows when servers fail, and that sets timers
         }
         while let Some(timer) = self.timers.due(now) {
@@ -447,7 +435,7 @@ impl Engine {
     /// Bytes held in buffers.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.memory
+        self.memory.held()
     }
 
     // --- Common to all parts ------------------------------------------------------------------------------------
@@ -458,7 +446,7 @@ impl Engine {
         self.now = now;
         let is_settled = self.version == self.registry.version()
             && self.resumable.is_empty()
-            && self.memory <= self.hoards.common
+            && self.memory.held() <= self.memory.limits().common
             && self.limit_hit.get_mut().is_none();
         if !is_settled {
             self.settle_all(now);
@@ -473,7 +461,7 @@ impl Engine {
             self.resume(id, now);
         }
         self.charge_kept();
-        if self.memory > self.hoards.common {
+        if self.memory.held() > self.memory.limits().common {
             self.relieve_memory(now);
         }
         if self.limit_hit.get_mut().is_some() {
@@ -483,10 +471,7 @@ impl Engine {
 
     /// Counts this worker's part of what the process holds for nobody in particular.
     fn charge_kept(&mut self) {
-        let (kept, workers) = (self.registry.kept(), self.all_counters.len().max(1));
-        let before = std::mem::replace(&mut self.kept, kept);
-        self.memory = self.memory - before / workers + kept / workers;
-        self.counters.buffered_bytes.set(self.memory as u64);
+        self.memory.recharge_unassigned(self.registry.kept());
     }
 
     #[inline]
@@ -543,12 +528,11 @@ impl Engine {
         session.relax();
         let footprint = session.footprint();
         if footprint != session.charged {
-            self.memory = self.memory - session.charged + footprint;
+            self.memory.recharge(session.charged, footprint);
             session.charged = footprint;
-            if (footprint > self.hoards.fair) != session.hoard.is_some() {
+            if (footprint > self.memory.limits().fair) != session.hoard.is_some() {
                 self.note_hoard(id);
             }
-            self.counters.buffered_bytes.set(self.memory as u64);
         }
     }
 
@@ -558,9 +542,8 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let footprint = link.footprint();
         if footprint != link.charged {
-            self.memory = self.memory - link.charged + footprint;
+            self.memory.recharge(link.charged, footprint);
             link.charged = footprint;
-            self.counters.buffered_bytes.set(self.memory as u64);
         }
         let queues = link.queues();
         if queues != link.reported {

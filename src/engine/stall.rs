@@ -183,7 +183,7 @@ impl Engine {
         let all = self.counters.pool(pool).degraded[failure as usize].value();
         let requests = all - std::mem::replace(&mut told.1, all);
         told.0 = Some(now);
-        let (held, most) = (self.memory, self.memory_limit);
+        let (held, most) = (self.memory.held(), self.memory.limits().all);
         let server = server.filter(|_| !matches!(failure, Failure::NoMemory | Failure::NoDedicated));
         self.effects.push_back(Effect::Notice(Notice::Limit { pool, server, failure, held, most, requests }));
     }

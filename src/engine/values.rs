@@ -129,9 +129,11 @@ impl Engine {
     /// Returns how many bytes they are, and what stands behind them.
     fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Behind<'i>) {
         // What is kept is copied once more when it is passed on.
-        let free =
-            (self.hoards.last.saturating_sub(self.memory) / 2, self.hoards.common.saturating_sub(self.memory) / 2);
-        let (fair, limit) = (self.hoards.fair, self.response_limit(&self.links[id.index()]));
+        let free = (
+            self.memory.limits().last.saturating_sub(self.memory.held()) / 2,
+            self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
+        );
+        let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.links[id.index()]));
         let Self { links, sessions, config, counters, limit_hit, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];

@@ -17,12 +17,12 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn relieve_memory(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.hoards.timed, true) {
+        if !std::mem::replace(&mut self.memory.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
         // More of them go at the next event, if need be.
         for _ in 0..CUTS {
-            if self.memory <= self.memory_limit + self.hoards.margin {
+            if self.memory.held() <= self.memory.limits().all + self.memory.limits().margin {
                 break;
             }
             // Many that hold little each are as bad as a few that hold much.
@@ -36,8 +36,8 @@ impl Engine {
     /// Who holds most of some clients, others each time: to look at all of them for each that is cut off takes too long
     /// where they are many.
     fn largest_of_some(&mut self) -> Option<(SessionId, usize)> {
-        let (from, places) = (self.hoards.looked_at, self.sessions.capacity());
-        self.hoards.looked_at = if from + LOOKS < places { from + LOOKS } else { 0 };
+        let (from, places) = (self.memory.looked_at, self.sessions.capacity());
+        self.memory.looked_at = if from + LOOKS < places { from + LOOKS } else { 0 };
         let some = (from..places.min(from + LOOKS)).filter_map(|index| Some((index, self.sessions.get(index)?)));
         let open = some.filter(|(_, session)| !session.closing);
         open.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|(_, charged)| *charged)
@@ -82,7 +82,7 @@ impl Engine {
         }
         let clients = all - told.1;
         *told = (Some(self.now), all);
-        let most = self.memory_limit;
+        let most = self.memory.limits().all;
         self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
     }
 }

@@ -35,7 +35,7 @@ fn who_holds_little_is_served_while_others_are_above_the_limit() {
     let now = Instant::from_nanos(1_000_000_000);
     engine.session(hoarder).expect("a client").charged = 17 << 20;
     let mut asks = |held: usize, id| {
-        engine.memory = held;
+        engine.memory.recharge(engine.memory.held(), held);
         engine.link_to(PoolId(0), id, ServerId(0), now).map(|_| ()).err()
     };
     assert_eq!(asks(16 << 20, hoarder), None, "below the limit");
@@ -113,8 +113,8 @@ fn clients_that_hold_little_each_are_cut_off_some_at_a_time() {
         session.output.append(&[0; 6000]);
         engine.charge_session(*client);
     }
-    let is_above = |engine: &Engine| engine.memory > engine.memory_limit + engine.hoards.margin;
-    assert!(is_above(&engine) && engine.hoards.hoarders.is_empty());
+    let is_above = |engine: &Engine| engine.memory.held() > engine.memory.limits().all + engine.memory.limits().margin;
+    assert!(is_above(&engine) && engine.memory.hoarders.is_empty());
     let cut_off = |engine: &Engine| engine.counters.pool(PoolId(0)).clients_cut_off.value();
     let mut events = 0;
     while is_above(&engine) {

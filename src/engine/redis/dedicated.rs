@@ -189,7 +189,7 @@ impl Engine {
         wanted: Use,
         now: Instant,
     ) -> Result<LinkId, Failure> {
-        if self.memory > self.memory_limit && self.is_short(id) {
+        if self.memory.held() > self.memory.limits().all && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
         if let Some(link) = self.usable_own(id, server, profile, wanted) {

@@ -215,15 +215,14 @@ impl Engine {
             search.next += 1;
         }
         let is_over = search.next >= self.sessions.capacity() || search.findings.is_cut;
-        self.memory -= search.charged;
+        self.memory.recharge(search.charged, 0);
         if is_over {
             self.tell_findings(search.findings, now);
         } else {
             search.charged = search.findings.footprint();
-            self.memory += search.charged;
+            self.memory.recharge(0, search.charged);
             self.put_off(Chore::Inquire(search), now);
         }
-        self.counters.buffered_bytes.set(self.memory as u64);
         steps
     }
 

@@ -177,9 +177,9 @@ impl Engine {
                 self.keep_long(id, raw, long);
                 return Turn::Backpressured;
             }
-            (long.weighed, long.refused) = (true, self.hoards.refuses);
+            (long.weighed, long.refused) = (true, self.memory.refuses);
         }
-        self.hoards.refuses = long.refused;
+        self.memory.refuses = long.refused;
         let spans = std::mem::take(&mut long.spans);
         if let Some(client) = self.redis(id) {
             client.long = Some(long);
@@ -187,7 +187,7 @@ impl Engine {
         let number = self.next_number(id);
         let outcome = self.redis_request(id, raw, Args::new(raw, &spans), started, now);
         self.note_large(id, number, raw.len());
-        self.hoards.refuses = false;
+        self.memory.refuses = false;
         let long = self.redis(id).and_then(|client| client.long.take());
         if outcome != Outcome::Done
             && let Some(long) = long
@@ -244,7 +244,7 @@ impl Engine {
         if let Some(session) = self.session(id) {
             let reserved = reserved.min(session.charged);
             session.charged -= reserved;
-            self.memory -= reserved;
+            self.memory.recharge(reserved, 0);
         }
     }
 
