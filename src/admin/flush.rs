@@ -38,7 +38,7 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
     let mut asked = JoinSet::new();
     for ((server, of), live) in (0u16..).map(ServerId).zip(&pool.servers).zip(live) {
         if !live {
-            operator.owe_flush(id, server);
+            operator.invalidate_all(id, server);
         }
         let address = of.address.clone();
         asked.spawn(async move {
@@ -54,7 +54,7 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
             Some(Ok(line)) if line == "OK" => (true, false, line),
             Some(Ok(line)) => (false, false, line), // `-F`: it would refuse the next one as well
             Some(Err(error)) => {
-                operator.owe_flush(id, server);
+                operator.invalidate_all(id, server);
                 (false, true, format!("{error}: it is flushed on its next connection"))
             }
         };

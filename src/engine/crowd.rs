@@ -154,7 +154,7 @@ impl Engine {
             if link.backpressured.is_empty() {
                 return self.end_crowd(id);
             }
-            self.pay_open(id, now); // what was refused meanwhile comes before what is not
+            self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
             if let Some(session) = self.links[id.index()].backpressured.pop_front() {
                 self.resumable.push(session);
                 self.settle(now);

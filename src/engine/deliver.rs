@@ -367,7 +367,7 @@ impl Engine {
             outcome = Outcome::Late;
         }
         if matches!(status, Status::Unwilling(_)) && ticket.verb == Verb::Command {
-            self.owe_refused(id, ticket, end, status);
+            self.invalidate_refused(id, ticket, end, status);
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);

@@ -71,7 +71,7 @@ impl Engine {
             return Err(Failure::NoMemory);
         }
         if !self.pools[pool.index()].open[server.index()] {
-            return self.link_behind_debts(pool, id, server, now);
+            return self.link_behind_invalidations(pool, id, server, now);
         }
         let id = self.link_of(pool, id, server, now);
         self.ready_link(id, now)

@@ -107,7 +107,7 @@ pub enum Notice {
         /// Its process is another one than before; `None` where that is not known.
         restarted: Option<bool>,
         /// Keys that it was made to forget first.
-        repaid: u32,
+        forgotten_keys: u32,
         /// It was flushed first.
         flushed: bool,
     },

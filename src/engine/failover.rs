@@ -3,7 +3,7 @@
 //! With `on_eject: rehash` a write for an ejected server goes to another one. Two things keep its traces from doing harm:
 //! - `failover_ttl` bounds the lifetime of what is written away from home;
 //! - `rejoin: safe` notes the key with every server that would own it if some that are out were back. Before such a server
-//!   takes part again it has to forget the key ([`owed`](super::owed)).
+//!   takes part again it has to forget the key ([`owed`](super::invalidate)).
 
 use super::Engine;
 use super::degrade::Asked;
@@ -12,7 +12,7 @@ use super::outbox::Offset;
 use super::session::SessionId;
 use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::{Origin, OwedKey};
+use crate::health::pending::{OlderWrites, StaleKey};
 use crate::proto::memcache::lifetime::Cap;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::unmade;
@@ -71,7 +71,7 @@ impl Engine {
         let state = &mut self.pools[pool.index()];
         state.failover = Failover::Flushed;
         let out = (0..state.live.len()).filter(|server| !state.live[*server]).map(super::server_id);
-        let back = out.filter(|server| !self.registry.owe_absent_flush(pool, *server, now)).count();
+        let back = out.filter(|server| !self.registry.invalidate_all_if_out(pool, *server, now)).count();
         back == 0
     }
 
@@ -101,19 +101,19 @@ impl Engine {
         if owners.len() > NOTED_LIMIT {
             return self.flush_absent(pool, now);
         }
-        let owed = || OwedKey { database: None, key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
+        let key = || StaleKey { database: None, key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
         for owner in owners.into_iter().filter(|owner| Some(*owner) != server) {
             let state = &self.pools[pool.index()];
             if !state.live[owner.index()] {
-                if !self.registry.owe_absent(pool, owner, owed(), now) {
+                if !self.registry.invalidate_key_if_out(pool, owner, key(), now) {
                     return false;
                 }
                 continue;
             }
             let link = state.links[owner.index()][0];
-            self.owe_key((pool, owner), owed(), None, now);
+            self.invalidate_key((pool, owner), key(), None, now);
             if self.links[link.index()].state == LinkState::Up {
-                self.pay_open(link, now);
+                self.invalidate_open(link, now);
             } else {
                 self.start_connect(link, now);
             }
@@ -123,32 +123,39 @@ impl Engine {
 
     /// Whether a server is owed the writes that do not reach it. One that is out of the ring is by its pool's `rejoin`; one
     /// that is in the ring also if the clients are not told: what they believe to be gone, nobody may read.
-    fn is_owed(&self, pool: PoolId, server: ServerId) -> bool {
+    fn invalidates_missed(&self, pool: PoolId, server: ServerId) -> bool {
         self.is_safe(pool) || (self.forgives(pool) && self.pools[pool.index()].live[server.index()])
     }
 
     /// Notes that a write did not reach the server that it was for, on the link that it was to take. What can be sent now is:
     /// it comes before what anybody asks later.
     #[cold]
-    pub(super) fn owe(&mut self, id: SessionId, server: ServerId, asked: Asked<'_>, marks: u8, now: Instant) {
+    pub(super) fn invalidate_unsent(
+        &mut self,
+        id: SessionId,
+        server: ServerId,
+        asked: Asked<'_>,
+        marks: u8,
+        now: Instant,
+    ) {
         let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
             return;
         };
-        if !self.is_owed(pool, server) {
+        if !self.invalidates_missed(pool, server) {
             return;
         }
         let link = self.link_of(pool, id, server, now);
         if self.pools[pool.index()].redis {
             if asked.verb == Verb::Command {
-                self.owe_requests(link, profile.database, asked.request, now);
+                self.invalidate_requests(link, profile.database, asked.request, now);
             }
         } else if self.leaves_old(pool, asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
             let base64 = marks & Ticket::BASE64 != 0;
-            self.owe_on(link, OwedKey { database: None, key: asked.key.into(), base64 }, now);
+            self.invalidate_on(link, StaleKey { database: None, key: asked.key.into(), base64 }, now);
         } else {
             return;
         }
-        self.pay_soon(link, now);
+        self.invalidate_soon(link, now);
     }
 
     /// Whether a write to memcached that was not made leaves something that its client may take to be gone. One that is made
@@ -165,50 +172,58 @@ impl Engine {
 
     /// Notes the keys of requests to Redis, one or a transaction, that did not reach their server.
     #[cold]
-    pub(super) fn owe_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
+    pub(super) fn invalidate_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
         let (pool, _) = self.link_server(link);
         let absorbs = self.policy(pool) == OnFailure::Absorb;
         unmade::keys(requests, absorbs, self.grants_add(pool), |key, selected| {
-            self.owe_on(link, OwedKey { database: selected.or(Some(database)), key: key.into(), base64: false }, now);
+            self.invalidate_on(
+                link,
+                StaleKey { database: selected.or(Some(database)), key: key.into(), base64: false },
+                now,
+            );
         });
     }
 
     /// Notes the keys of a request to Redis that is sent nowhere, each with its server. Those that are not known are empty.
     #[cold]
-    pub(super) fn owe_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
+    pub(super) fn invalidate_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
         let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
             return;
         };
         let absorbs = self.policy(pool) == OnFailure::Absorb;
         unmade::keys(request, absorbs, self.grants_add(pool), |key, _| {
             let server = self.pools[pool.index()].ring.route(key, 0);
-            if let Some(server) = server.filter(|server| !key.is_empty() && self.is_owed(pool, *server)) {
+            if let Some(server) = server.filter(|server| !key.is_empty() && self.invalidates_missed(pool, *server)) {
                 let link = self.link_of(pool, id, server, now);
-                self.owe_on(link, OwedKey { database: Some(profile.database), key: key.into(), base64: false }, now);
-                self.pay_soon(link, now);
+                self.invalidate_on(
+                    link,
+                    StaleKey { database: Some(profile.database), key: key.into(), base64: false },
+                    now,
+                );
+                self.invalidate_soon(link, now);
             }
         });
     }
 
     /// Has a server forget a key. If its writes take a link on which something is under way, the payment has to come behind
     /// that.
-    fn owe_on(&mut self, link: LinkId, key: OwedKey, now: Instant) {
+    fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
         let Link { pool, server, state, ref in_flight, .. } = self.links[link.index()];
         let is_used = !matches!(state, LinkState::Down { .. }) && !in_flight.is_empty();
-        let is_foreign = key.database.is_some() && key.database != self.ledger(link);
-        let from = is_used.then(|| Origin { way: self.way(link), is_foreign });
+        let is_foreign = key.database.is_some() && key.database != self.link_database(link);
+        let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
         let elsewhere = key.database.filter(|_| is_foreign);
-        self.owe_key((pool, server), key, from, now);
+        self.invalidate_key((pool, server), key, from, now);
         if elsewhere.is_some() {
             self.remind_of(pool, server, elsewhere, now); // this link does not pay for it
         }
     }
 
     /// Pays what has come to be owed because of a request for a link, there if that is possible, or else on another one.
-    fn pay_soon(&mut self, link: LinkId, now: Instant) {
+    fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
-        self.pay_open(link, now);
-        if self.links[link.index()].behind.number < self.registry.owed(pool, server) {
+        self.invalidate_open(link, now);
+        if self.links[link.index()].invalidated.number < self.registry.newest_pending(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
             let database = self.links[link.index()].profile.database;
             let is_open = |link: &LinkId| {
@@ -218,41 +233,41 @@ impl Engine {
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
-                self.pay_open(link, now);
+                self.invalidate_open(link, now);
             }
         }
-        self.remind_of(pool, server, self.ledger(link), now);
+        self.remind_of(pool, server, self.link_database(link), now);
     }
 
     /// Notes that a Redis server has refused a write because it cannot take any for now, if its client was told something
     /// in its place. One that takes no writes at all, or none of this user, has refused a payment as well.
     #[cold]
     #[inline(never)]
-    pub(super) fn owe_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
+    pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
         let (pool, server) = self.link_server(id);
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
-        if passes && self.links[id.index()].purpose == Purpose::Traffic && self.is_owed(pool, server) {
+        if passes && self.links[id.index()].purpose == Purpose::Traffic && self.invalidates_missed(pool, server) {
             let link = &self.links[id.index()];
             let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.profile.database);
             let now = link.heard;
-            self.owe_requests(id, database, &request, now);
-            if self.registry.owes(pool, server) {
-                self.pay_soon(id, now);
+            self.invalidate_requests(id, database, &request, now);
+            if self.registry.has_pending(pool, server) {
+                self.invalidate_soon(id, now);
             }
         }
     }
 
     /// Notes that the response to a write never came: nobody knows whether it was carried out, unless no byte of it was
     /// sent. `request` is what was, or was to be.
-    pub(super) fn owe_lost(&mut self, id: LinkId, ticket: Ticket, request: &[u8], unsent: bool, now: Instant) {
+    pub(super) fn invalidate_lost(&mut self, id: LinkId, ticket: Ticket, request: &[u8], unsent: bool, now: Instant) {
         let (pool, server) = self.link_server(id);
-        let is_owed = if unsent { self.is_owed(pool, server) } else { self.is_safe(pool) };
-        if ticket.session == Ticket::NOBODY || !is_owed {
+        let invalidates = if unsent { self.invalidates_missed(pool, server) } else { self.is_safe(pool) };
+        if ticket.session == Ticket::NOBODY || !invalidates {
             return;
         }
         if self.pools[pool.index()].redis {
             if ticket.verb == Verb::Command {
-                self.owe_requests(id, self.links[id.index()].profile.database, request, now);
+                self.invalidate_requests(id, self.links[id.index()].profile.database, request, now);
             }
             return;
         }
@@ -260,8 +275,8 @@ impl Engine {
         if self.leaves_old(pool, ticket.verb)
             && let Some(key) = line.split(|byte| *byte == b' ').nth(1)
         {
-            let key = OwedKey { database: None, key: key.into(), base64: ticket.is(Ticket::BASE64) };
-            self.owe_on(id, key, now);
+            let key = StaleKey { database: None, key: key.into(), base64: ticket.is(Ticket::BASE64) };
+            self.invalidate_on(id, key, now);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Engine {
         link.partial = Vec::new();
         link.need = 0;
         link.unwanted = 0;
-        (link.behind, link.payments, link.step) = Default::default();
+        (link.invalidated, link.unconfirmed, link.step) = Default::default();
         link.scripts = Default::default();
         link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
@@ -107,7 +107,7 @@ impl Engine {
             self.registry.forget_pause(pool, server); // it did not go on
         }
         if purpose == Purpose::Traffic {
-            self.end_ways(id);
+            self.end_connection_names(id);
         }
         self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
@@ -140,7 +140,7 @@ impl Engine {
         }
         // What is sent again would come behind what is owed: the debt was noted for this connection, which is no more.
         let may_resend = was_up
-            && !self.registry.owes(pool, server)
+            && !self.registry.has_pending(pool, server)
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.config.pools[pool.index()].join_gets;
@@ -157,7 +157,7 @@ impl Engine {
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
-                self.owe_lost(id, ticket, request, unsent, now);
+                self.invalidate_lost(id, ticket, request, unsent, now);
                 lost.push((ticket, request));
             }
         }
@@ -189,11 +189,11 @@ impl Engine {
             self.abandon(id, if live { failure } else { Failure::Ejected }, now);
         }
         // For what nobody else would connect for: a server that is suspect has to be tested, one that is owed paid.
-        let has_to_pay = self.has_to_pay(id);
-        if live && self.registry.owes(pool, server) {
+        let has_to_invalidate = self.has_to_invalidate(id);
+        if live && self.registry.has_pending(pool, server) {
             self.remind(pool, server, now);
         }
-        if was_up && live && (suspect || has_to_pay) {
+        if was_up && live && (suspect || has_to_invalidate) {
             match self.links[id.index()].state {
                 LinkState::Down { not_before, .. } if not_before > now && !suspect => self.arm_link(id, not_before),
                 _ => drop(self.start_connect(id, now)),
@@ -214,7 +214,7 @@ impl Engine {
         };
         link.state = LinkState::Down { not_before: now + pause, failure };
         let link = &self.links[id.index()];
-        if config.auto_eject_hosts || link.suspect || self.has_to_pay(id) {
+        if config.auto_eject_hosts || link.suspect || self.has_to_invalidate(id) {
             self.arm_link(id, now + pause);
         }
     }
@@ -233,13 +233,13 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
         let is_traffic = link.purpose == Purpose::Traffic;
-        (link.payments, link.behind) = Default::default();
+        (link.unconfirmed, link.invalidated) = Default::default();
         if is_traffic {
-            self.end_ways(id); // nothing is under way there any more, nor what was to find out when that would be over
+            self.end_connection_names(id); // nothing is under way there any more, nor what was to find out when that would be over
         }
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
-            self.owe_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);
+            self.invalidate_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);
             self.leave_link(id, ticket);
             self.fail_ticket(pool, server, ticket, request, failure, now);
         }
@@ -375,7 +375,7 @@ impl Engine {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
-                self.registry.owe_flush(pool, server, at);
+                self.registry.invalidate_all(pool, server, at);
             }
             self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
             self.effects.push_back(Effect::News);
@@ -424,12 +424,12 @@ impl Engine {
                 if flags.ends_lingering {
                     effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                *open = *routing == RoutingState::Up && !flags.owes;
-                if *routing == RoutingState::Up && flags.owes {
+                *open = *routing == RoutingState::Up && !flags.has_pending;
+                if *routing == RoutingState::Up && flags.has_pending {
                     owing.push(server_id(place));
                 }
             }
-            owing.into_iter().for_each(|server| self.arm_payers(pool, server, now));
+            owing.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
             if routing == self.pools[index].routing {
                 continue;
             }
@@ -452,7 +452,7 @@ impl Engine {
                         left[server.index()] = true;
                     }
                     // What its probe did not have to pay.
-                    (_, RoutingState::Up) if self.probes && self.registry.owes(pool, server) => {
+                    (_, RoutingState::Up) if self.probes && self.registry.has_pending(pool, server) => {
                         self.remind(pool, server, now)
                     }
                     _ => {}

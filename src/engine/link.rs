@@ -12,7 +12,7 @@ use super::redis::{Loaded, Profile, Waiting, handshake::Handshake};
 use super::session::SessionId;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::{Behind, Share};
+use crate::health::pending::{BatchRange, Invalidated};
 use crate::outcome::Class;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
@@ -188,7 +188,7 @@ pub(crate) enum ProbeStep {
     /// It is asked who it is.
     Identify,
     /// It gets what it is owed.
-    Pay,
+    Invalidate,
 }
 
 /// How far the response to the front ticket has been used, for a multi-get.
@@ -209,26 +209,26 @@ pub(crate) struct Cursor {
     pub(crate) scan: Option<Scan>,
 }
 
-/// Debts that have been sent together.
+/// PendingInvalidations that have been sent together.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Payment {
+pub(crate) struct SentBatch {
     /// Answers that have not come.
     pub(crate) left: u32,
     /// What is paid when all have.
-    pub(crate) share: Share,
+    pub(crate) range: BatchRange,
     /// It was put in front of what waited on the connection.
     pub(crate) in_front: bool,
 }
 
 /// The payments on a connection that have not been answered, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Payments {
-    queue: VecDeque<Payment>,
+pub(crate) struct SentBatches {
+    queue: VecDeque<SentBatch>,
     /// Answers to all of them that have not come.
     left: usize,
 }
 
-impl Payments {
+impl SentBatches {
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -238,32 +238,32 @@ impl Payments {
         self.left
     }
 
-    pub(crate) fn push(&mut self, payment: Payment) {
-        self.left += payment.left as usize;
-        self.queue.push_back(payment);
+    pub(crate) fn push(&mut self, batch: SentBatch) {
+        self.left += batch.left as usize;
+        self.queue.push_back(batch);
     }
 
     /// Puts others behind these.
     pub(crate) fn append(&mut self, later: Self) {
-        later.queue.into_iter().for_each(|payment| self.push(payment));
+        later.queue.into_iter().for_each(|batch| self.push(batch));
     }
 
     /// An answer has come. Returns the payment that it belongs to, with what is left of it.
-    pub(crate) fn answered(&mut self) -> Option<Payment> {
+    pub(crate) fn answered(&mut self) -> Option<SentBatch> {
         let front = self.queue.front_mut()?;
         front.left -= 1;
         self.left -= 1;
-        let payment = *front;
-        if payment.left == 0 {
+        let batch = *front;
+        if batch.left == 0 {
             self.queue.pop_front();
         }
-        Some(payment)
+        Some(batch)
     }
 
     /// None of them counts. `false` when the first one did not anyway.
     pub(crate) fn put_off(&mut self) -> bool {
-        let counts = self.queue.front().is_some_and(|payment| payment.share.up_to > 0);
-        self.queue.iter_mut().for_each(|payment| payment.share.up_to = 0);
+        let counts = self.queue.front().is_some_and(|batch| batch.range.up_to > 0);
+        self.queue.iter_mut().for_each(|batch| batch.range.up_to = 0);
         counts
     }
 }
@@ -331,14 +331,14 @@ pub(crate) struct Link {
     pub(crate) step: ProbeStep,
     /// The server's debts up to here that concern this connection are paid by what has been queued on it, or have been
     /// confirmed.
-    pub(crate) behind: Behind,
-    pub(crate) payments: Payments,
-    /// Tells what is asked on it at this place of the worker from what was asked earlier ([`Way`](crate::health::debts::Way)),
+    pub(crate) invalidated: Invalidated,
+    pub(crate) unconfirmed: SentBatches,
+    /// Tells what is asked on it at this place of the worker from what was asked earlier ([`ConnectionName`](crate::health::pending::ConnectionName)),
     /// and which part of that is about to be over.
-    pub(crate) turn: u32,
+    pub(crate) section: u32,
     pub(crate) fenced: Option<u32>,
     /// Keys paid, and whether a flush was, on this connection.
-    pub(crate) paid: u32,
+    pub(crate) keys_invalidated: u32,
     pub(crate) flushed: bool,
     /// For Redis: the scripts that were asked for on this connection.
     pub(crate) scripts: Loaded,
@@ -388,11 +388,11 @@ impl Link {
             condemned: false,
             suspected_since: None,
             step: ProbeStep::Ask,
-            behind: Behind::default(),
-            payments: Payments::default(),
-            turn: 0,
+            invalidated: Invalidated::default(),
+            unconfirmed: SentBatches::default(),
+            section: 0,
             fenced: None,
-            paid: 0,
+            keys_invalidated: 0,
             flushed: false,
             scripts: Loaded::default(),
             restarted: None,

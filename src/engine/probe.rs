@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::deadline::Timer;
+use super::invalidate::BATCH;
 use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
 use super::outbox::Outbox;
-use super::owed::BATCH;
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -69,8 +69,8 @@ impl Engine {
     /// A probe's connection is open: ask.
     pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        (link.step, link.paid, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
-        (link.behind, link.payments) = Default::default();
+        (link.step, link.keys_invalidated, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
+        (link.invalidated, link.unconfirmed) = Default::default();
         self.ask_version(id, now);
     }
 
@@ -81,7 +81,7 @@ impl Engine {
         let now = link.heard;
         match ticket.verb {
             Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {
-                self.paid(id, ticket, status, now)
+                self.invalidation_answered(id, ticket, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
             Verb::Query if ticket.is(Ticket::WAITS) => self.heard_of_waiting(id, ticket, response),
@@ -91,7 +91,7 @@ impl Engine {
             }
             Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
                 if status == Status::Done {
-                    self.probe_paid(id, now);
+                    self.probe_invalidated(id, now);
                 } else {
                     self.fail_link(id, Failure::Protocol, now);
                 }
@@ -109,7 +109,7 @@ impl Engine {
             _ if link.purpose != Purpose::Probe => return,
             ProbeStep::Settle => answered,
             ProbeStep::Reset(at) => at,
-            ProbeStep::Pay => return self.probe_paid(id, now),
+            ProbeStep::Invalidate => return self.probe_invalidated(id, now),
             _ => return,
         };
         if now < since + SETTLING {
@@ -127,9 +127,9 @@ impl Engine {
             self.links[id.index()].step = ProbeStep::Identify;
             return self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
         }
-        self.links[id.index()].step = ProbeStep::Pay;
-        if !self.pay(id, BATCH, now) {
-            self.probe_paid(id, now);
+        self.links[id.index()].step = ProbeStep::Invalidate;
+        if !self.send_invalidations(id, BATCH, now) {
+            self.probe_invalidated(id, now);
         }
     }
 
@@ -152,7 +152,7 @@ impl Engine {
 
     /// Whether a server may be paid on a connection: not before it is settled, or what it was asked earlier could come
     /// behind the payment. If it is not, that is looked at again.
-    pub(super) fn may_pay(&mut self, id: LinkId, now: Instant) -> bool {
+    pub(super) fn may_invalidate(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &self.links[id.index()];
         let (pool, server, purpose, step) = (link.pool, link.server, link.purpose, link.step);
         if self.is_settled(pool, server, now) {
@@ -194,17 +194,17 @@ impl Engine {
     pub fn link_ended(&mut self, pool: PoolId, server: ServerId) {
         self.registry.ended(pool, server);
         let now = self.now;
-        if self.registry.owes(pool, server) && self.is_settled(pool, server, now) {
+        if self.registry.has_pending(pool, server) && self.is_settled(pool, server, now) {
             for link in self.pools[pool.index()].links[server.index()].clone() {
-                self.pay_open(link, now);
+                self.invalidate_open(link, now);
             }
         }
     }
 
     /// An ejected server has answered well all that it was asked so far: the next step.
-    pub(super) fn probe_paid(&mut self, id: LinkId, now: Instant) {
+    pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.state != LinkState::Up || !link.payments.is_empty() || !link.in_flight.is_empty() {
+        if link.state != LinkState::Up || !link.unconfirmed.is_empty() || !link.in_flight.is_empty() {
             return; // a flush may be paid before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
@@ -216,13 +216,13 @@ impl Engine {
                 self.links[id.index()].step = ProbeStep::Settle;
                 return self.arm_link(id, now + SETTLING);
             }
-            self.links[id.index()].step = ProbeStep::Pay;
+            self.links[id.index()].step = ProbeStep::Invalidate;
         }
         let link = &self.links[id.index()];
-        let (repaid, flushed, restarted) = (link.paid, link.flushed, link.restarted);
+        let (forgotten_keys, flushed, restarted) = (link.keys_invalidated, link.flushed, link.restarted);
         let passed = self.registry.probe_passed(pool, server, now);
         if passed == Passed::Owing {
-            if !self.pay(id, BATCH, now) {
+            if !self.send_invalidations(id, BATCH, now) {
                 if self.registry.lingering(pool, server) > 0 {
                     self.links[id.index()].step = ProbeStep::Settle; // one was given up since
                 }
@@ -235,7 +235,7 @@ impl Engine {
             Passed::Restored { away, probes } => {
                 self.counters.server(pool, server).restores.add(1);
                 let restarted = if self.registry.was_restarted(pool, server) { Some(true) } else { restarted };
-                let notice = Notice::Restored { pool, server, away, probes, restarted, repaid, flushed };
+                let notice = Notice::Restored { pool, server, away, probes, restarted, forgotten_keys, flushed };
                 self.effects.push_back(Effect::Notice(notice));
                 self.effects.push_back(Effect::News);
             }

@@ -89,7 +89,7 @@ impl Engine {
             self.hold_back_from(id, pool, server, now);
             return Outcome::Backpressured;
         }
-        self.owe(id, server, asked, marks, now);
+        self.invalidate_unsent(id, server, asked, marks, now);
         self.answer_unsent(id, asked, (key, Some(server)), failure, now);
         Outcome::Done
     }
@@ -102,7 +102,7 @@ impl Engine {
             && let Some(pool) = self.session_ref(id).map(|session| session.pool)
             && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
         {
-            self.owe(id, server, asked, marks, now);
+            self.invalidate_unsent(id, server, asked, marks, now);
         }
         self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
     }

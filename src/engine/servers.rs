@@ -53,7 +53,7 @@ impl Engine {
         match purpose {
             Purpose::Probe => self.send_probe(id, now),
             Purpose::Traffic => {
-                self.pay_first(id, now);
+                self.invalidate_first(id, now);
                 self.ask_identity(id, now);
                 self.test_suspect(id, now);
             }

@@ -153,7 +153,7 @@ impl Engine {
         if link.answered && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout) {
             self.registry.note_pause(pool, server, silence, now);
         }
-        self.pay_open(id, now); // it was asked nothing meanwhile, and may have missed something
+        self.invalidate_open(id, now); // it was asked nothing meanwhile, and may have missed something
     }
 
     /// Tells the operator of something that may happen often, unless the same was told a moment ago: then it is counted, and

@@ -98,7 +98,7 @@ impl Engine {
         }
         let (pool, server) = (link.pool, link.server);
         let state = link.state;
-        self.pay_open(id, now);
+        self.invalidate_open(id, now);
         let link = &self.links[id.index()];
         let silent_since = link.heard; // it has its time from now on to answer what is paid
         if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
@@ -116,7 +116,7 @@ impl Engine {
         match state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_pay(id);
+                let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
                 if live && wanted && !self.draining {
                     if now >= not_before {
                         self.start_connect(id, now);

@@ -103,7 +103,7 @@ mod tests {
     use crate::config::model::{Address, Config, Listen, Pool, Server, Settings};
     use crate::failure::Failure;
     use crate::health::Verdict;
-    use crate::health::debts::{Behind, OwedKey, Way};
+    use crate::health::pending::{ConnectionName, Invalidated, StaleKey};
     use crate::health::tracker::Passed;
 
     const POOL: PoolId = PoolId(0);
@@ -204,14 +204,14 @@ mod tests {
         let registry = registry(2);
         let server = ServerId(0);
         registry.begin_maintenance(POOL, server, Maintenance::Drain, false, at(1));
-        let key = OwedKey { database: None, key: b"key".to_vec().into(), base64: false };
-        assert!(registry.owe_absent(POOL, server, key, at(2)));
+        let key = StaleKey { database: None, key: b"key".to_vec().into(), base64: false };
+        assert!(registry.invalidate_key_if_out(POOL, server, key, at(2)));
         registry.end_maintenance(POOL, server, at(3));
         assert!(registry.claim_probe(POOL, server, at(3)));
         assert_eq!(registry.probe_passed(POOL, server, at(4)), Passed::Owing);
-        let way = Way { worker: 0, place: 0, turn: 0 };
-        let bill = registry.due(POOL, server, Behind::default(), (None, way), 9);
-        registry.confirm(POOL, server, bill.share, Some(way));
+        let name = ConnectionName { worker: 0, place: 0, section: 0 };
+        let batch = registry.next_batch(POOL, server, Invalidated::default(), (None, name), 9);
+        registry.confirm(POOL, server, batch.range, Some(name));
         assert!(matches!(registry.probe_passed(POOL, server, at(5)), Passed::Restored { .. }));
     }
 

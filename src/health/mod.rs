@@ -6,9 +6,9 @@
 
 pub mod backoff;
 pub mod bucket;
-pub mod debts;
+mod invalidations;
 pub mod maintenance;
-mod owed;
+pub mod pending;
 pub mod saved;
 pub mod tracker;
 
@@ -20,7 +20,7 @@ use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
-use debts::Debts;
+use pending::PendingInvalidations;
 use tracker::{Failing, Passed, Rules, State, Tracker};
 
 /// The health of every server of every pool.
@@ -29,14 +29,14 @@ pub struct Registry {
     version: AtomicU64,
     pools: Vec<Servers>,
     /// Bytes that are held for keys that servers have to forget, and how many may be.
-    owed: AtomicUsize,
-    most_owed: usize,
+    pending_bytes: AtomicUsize,
+    most_pending_bytes: usize,
     /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Registry::keep`].
     kept: AtomicUsize,
 }
 
 /// How much of `memory_limit` may be held for keys that servers have to forget: this part of it.
-const OWED_PART: usize = 4;
+const PENDING_PART: usize = 4;
 
 /// The servers of a pool.
 #[derive(Debug)]
@@ -57,10 +57,10 @@ struct Entry {
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
     /// The number of the newest of `debts`, so that looking costs nothing; 0: there are none.
-    owed: AtomicU64,
+    newest_pending: AtomicU64,
     /// Whether among them is a flush.
     awaits_flush: AtomicBool,
-    debts: Mutex<Debts>,
+    pending: Mutex<PendingInvalidations>,
     /// What these kind, so that the largest can be found.
     cost: AtomicUsize,
     /// The process that answered last; 0: nobody asked.
@@ -99,8 +99,8 @@ impl Entry {
         failed_for
     }
 
-    fn debts(&self) -> MutexGuard<'_, Debts> {
-        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingInvalidations> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +136,7 @@ pub struct Flags {
     /// Those of its old connections whose end has not been seen are to be ended.
     pub ends_lingering: bool,
     /// It may still hold what it is to forget.
-    pub owes: bool,
+    pub has_pending: bool,
 }
 
 impl Registry {
@@ -160,9 +160,9 @@ impl Registry {
                 .max(pool.server_failure_limit.min(100));
             let entry = |index: usize| Entry {
                 failures: AtomicU32::new(0),
-                owed: AtomicU64::new(0),
+                newest_pending: AtomicU64::new(0),
                 awaits_flush: AtomicBool::new(false),
-                debts: Mutex::default(),
+                pending: Mutex::default(),
                 cost: AtomicUsize::new(0),
                 process: AtomicU64::new(0),
                 restarted: AtomicBool::new(false),
@@ -186,8 +186,8 @@ impl Registry {
         Self {
             version: AtomicU64::new(0),
             pools: pools.collect(),
-            owed: AtomicUsize::new(0),
-            most_owed: config.settings.memory_limit / OWED_PART,
+            pending_bytes: AtomicUsize::new(0),
+            most_pending_bytes: config.settings.memory_limit / PENDING_PART,
             kept: AtomicUsize::new(0),
         }
     }
@@ -277,7 +277,7 @@ impl Registry {
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
         if entry.failures.fetch_and(!UNMET, Ordering::Relaxed) & UNMET != 0 {
             // What it missed, perhaps of a process before this one, is not known.
-            self.add_debt(entry, |debts| debts.add_flush(at));
+            self.add_pending(entry, |pending| pending.add_flush(at));
         }
         let mut tracker = entry.lock();
         let verdict = tracker.failed(worker, failure, at, *ejected < servers.most_ejected);
@@ -324,7 +324,7 @@ impl Registry {
         let entry = self.entry(pool, server);
         let mut tracker = entry.lock();
         // Under the lock of the tracker nobody can add to the debts of a server that is out.
-        if entry.debts().owes_in(self.pools[pool.index()].database) {
+        if entry.pending().has_pending_in(self.pools[pool.index()].database) {
             return Passed::Owing;
         }
         let passed = tracker.probe_passed(now);
@@ -364,7 +364,7 @@ impl Registry {
     pub fn flags(&self, pool: PoolId) -> impl Iterator<Item = Flags> {
         self.pools[pool.index()].entries.iter().map(|entry| Flags {
             ends_lingering: entry.ends_lingering.load(Ordering::Acquire),
-            owes: entry.owed.load(Ordering::Acquire) != 0,
+            has_pending: entry.newest_pending.load(Ordering::Acquire) != 0,
         })
     }
 
@@ -430,7 +430,7 @@ impl Registry {
             entry.restarted.store(true, Ordering::Relaxed);
             // Whole seconds, counted by a clock of its own: two are left for that.
             let started = now.before(uptime + Duration::from_secs(2));
-            self.change_debts(entry, |debts| debts.void_before(started));
+            self.change_pending(entry, |pending| pending.void_before(started));
         }
         restarted
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
-use super::debts::{Due, OwedKey};
+use super::pending::{Invalidations, StaleKey};
 use super::{Registry, UNMET};
 use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
@@ -46,7 +46,7 @@ pub struct Saved {
     /// The process that answered for it last; 0: nobody asked.
     pub process: u64,
     /// What it is owed.
-    pub owed: Due,
+    pub missed: Invalidations,
 }
 
 /// A record of these servers.
@@ -55,7 +55,7 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
     let mut out = [MAGIC, &[0; CHECKSUM]].concat();
     out.push(u8::from(kept == Kept::Whole));
     for one in servers {
-        let Due { flush, databases, keys, .. } = &one.owed;
+        let Invalidations { flush, databases, keys, .. } = &one.missed;
         put(&mut out, one.pool.as_bytes());
         put(&mut out, one.server.as_bytes());
         out.extend_from_slice(&[u8::from(one.out), u8::from(*flush)]);
@@ -96,10 +96,10 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
         let key = |rest: &mut Rest<'_>| {
             let [marks] = rest.take(1)? else { return None };
             let database = if marks & DATABASE != 0 { Some(rest.number()?) } else { None };
-            Some(OwedKey { database, base64: marks & BASE64 != 0, key: rest.bytes()?.into() })
+            Some(StaleKey { database, base64: marks & BASE64 != 0, key: rest.bytes()?.into() })
         };
         let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
-        servers.push(Saved { pool, server, out, process, owed: Due { flush, databases, keys } });
+        servers.push(Saved { pool, server, out, process, missed: Invalidations { flush, databases, keys } });
     }
     Some((kept, servers))
 }
@@ -149,16 +149,16 @@ impl Registry {
         for (pool, servers) in config.pools.iter().zip(&self.pools) {
             for (server, entry) in pool.servers.iter().zip(&servers.entries) {
                 let out = !entry.lock().is_up();
-                let owes = !entry.debts().is_nothing();
-                if !owes && (!out || pool.rejoin == Rejoin::Keep) {
+                let has_pending = !entry.pending().is_nothing();
+                if !has_pending && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
-                let owed = match kept {
-                    Kept::Whole => entry.debts().all(),
-                    Kept::Marks => Due { flush: true, ..Due::default() },
+                let missed = match kept {
+                    Kept::Whole => entry.pending().all(),
+                    Kept::Marks => Invalidations { flush: true, ..Invalidations::default() },
                 };
                 let process = entry.process.load(Ordering::Relaxed);
-                saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, owed });
+                saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, missed });
             }
         }
         saved
@@ -173,7 +173,7 @@ impl Registry {
             let Some(server) = rules.servers.iter().position(|server| server.name == one.server) else { continue };
             let entry = &servers.entries[server];
             entry.process.store(one.process, Ordering::Relaxed);
-            let Due { flush, databases, keys, .. } = one.owed;
+            let Invalidations { flush, databases, keys, .. } = one.missed;
             // A pool of the other protocol knows nothing by these names: it forgets all.
             let is_strange = if rules.protocol == Protocol::Redis {
                 keys.iter().any(|key| key.database.is_none())
@@ -181,12 +181,14 @@ impl Registry {
                 !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
             };
             if flush || is_strange || (one.out && rules.rejoin == Rejoin::Flush) {
-                self.add_debt(entry, |debts| debts.add_flush(now));
+                self.add_pending(entry, |pending| pending.add_flush(now));
             }
             let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
-            databases.into_iter().for_each(|database| self.add_debt(entry, |debts| debts.add_database(database, now)));
-            keys.into_iter().for_each(|key| self.add_debt(entry, |debts| debts.add_key(key, None, now)));
-            self.bound_debts(now);
+            databases
+                .into_iter()
+                .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
+            keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
+            self.bound_pending(now);
             let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
                 *ejected += 1;
@@ -214,12 +216,12 @@ mod tests {
     use super::*;
 
     fn saved() -> Vec<Saved> {
-        let key = |database, key: &[u8], base64| OwedKey { database, key: key.into(), base64 };
+        let key = |database, key: &[u8], base64| StaleKey { database, key: key.into(), base64 };
         let keys = vec![key(None, b"k1", false), key(None, &[0xff, 0, 7], true), key(Some(7), b"k1", false)];
-        let owed = Due { flush: false, databases: vec![3, 9], keys };
-        let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, owed };
-        let owed = Due { flush: true, ..Due::default() };
-        vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, owed, ..first }]
+        let missed = Invalidations { flush: false, databases: vec![3, 9], keys };
+        let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, missed };
+        let missed = Invalidations { flush: true, ..Invalidations::default() };
+        vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, missed, ..first }]
     }
 
     #[test]
@@ -246,9 +248,13 @@ mod tests {
             put(&mut body, key);
         }
         let record = [FIRST_MAGIC, &Sha1::digest(&body), &body].concat();
-        let key = |key: &[u8], base64| OwedKey { database: None, key: key.into(), base64 };
-        let owed = Due { databases: vec![3], keys: vec![key(b"k1", false), key(b"k2", true)], ..Due::default() };
-        let saved = Saved { pool: "p".into(), server: "a".into(), out: true, process: 9, owed };
+        let key = |key: &[u8], base64| StaleKey { database: None, key: key.into(), base64 };
+        let missed = Invalidations {
+            databases: vec![3],
+            keys: vec![key(b"k1", false), key(b"k2", true)],
+            ..Invalidations::default()
+        };
+        let saved = Saved { pool: "p".into(), server: "a".into(), out: true, process: 9, missed };
         assert_eq!(decode(&record), Some((Kept::Whole, vec![saved])));
     }
 
@@ -273,8 +279,8 @@ mod tests {
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b, c]) = (PoolId(0), [ServerId(0), ServerId(1), ServerId(2)]);
         let registry = Registry::new(&config, 1);
-        let key = OwedKey { database: None, key: (*b"k").into(), base64: false };
-        registry.owe_key(pool, a, key.clone(), None, Instant::ZERO);
+        let key = StaleKey { database: None, key: (*b"k").into(), base64: false };
+        registry.invalidate_key(pool, a, key.clone(), None, Instant::ZERO);
         while !matches!(
             registry.failed(pool, b, 0, crate::failure::Failure::Refused, Instant::ZERO),
             crate::health::Verdict::Ejected { .. }
@@ -283,24 +289,29 @@ mod tests {
         next.recall(&config, registry.save(&config, Kept::Whole), Instant::ZERO);
         assert_eq!(next.live(pool), [true, false, true]);
         assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
-        assert_eq!((next.owes(pool, a), next.owes(pool, b), next.owes(pool, c)), (true, false, false));
-        let owed = |registry: &Registry, server| registry.entry(pool, server).debts().all();
-        assert_eq!(owed(&next, a), Due { keys: vec![key], ..Due::default() });
+        assert_eq!(
+            (next.has_pending(pool, a), next.has_pending(pool, b), next.has_pending(pool, c)),
+            (true, false, false)
+        );
+        let missed = |registry: &Registry, server| registry.entry(pool, server).pending().all();
+        assert_eq!(missed(&next, a), Invalidations { keys: vec![key], ..Invalidations::default() });
         // Of a process that did not come to its end, nobody knows what they missed.
         let next = Registry::new(&config, 1);
         next.recall(&config, registry.save(&config, Kept::Marks), Instant::ZERO);
-        let flush = Due { flush: true, ..Due::default() };
-        assert_eq!([a, b].map(|server| owed(&next, server)), [flush.clone(), flush]);
+        let flush = Invalidations { flush: true, ..Invalidations::default() };
+        assert_eq!([a, b].map(|server| missed(&next, server)), [flush.clone(), flush]);
     }
 
     /// A pool has another protocol than before: what is owed has no place there by its name.
     #[test]
     fn what_was_owed_in_the_other_protocol_is_owed_as_a_flush() {
-        let key = |database| vec![OwedKey { database, key: (*b"k").into(), base64: false }];
-        let of_database = Due { databases: vec![3], ..Due::default() };
-        let (bare, selected) =
-            (Due { keys: key(None), ..Due::default() }, Due { keys: key(Some(3)), ..Due::default() });
-        for (redis, owed, stays) in [
+        let key = |database| vec![StaleKey { database, key: (*b"k").into(), base64: false }];
+        let of_database = Invalidations { databases: vec![3], ..Invalidations::default() };
+        let (bare, selected) = (
+            Invalidations { keys: key(None), ..Invalidations::default() },
+            Invalidations { keys: key(Some(3)), ..Invalidations::default() },
+        );
+        for (redis, missed, stays) in [
             (true, &bare, false),
             (true, &selected, true),
             (true, &of_database, true),
@@ -311,11 +322,11 @@ mod tests {
             let file = format!("p:\n  listen: 127.0.0.1:1\n  redis: {redis}\n  servers: ['h:1:1 a']\n");
             let config = crate::config::parse("file", &file).unwrap().config;
             let registry = Registry::new(&config, 1);
-            let one = Saved { pool: "p".into(), server: "a".into(), out: false, process: 0, owed: owed.clone() };
+            let one = Saved { pool: "p".into(), server: "a".into(), out: false, process: 0, missed: missed.clone() };
             registry.recall(&config, vec![one], Instant::ZERO);
-            let flush = Due { flush: true, ..Due::default() };
-            let expected = if stays { owed.clone() } else { flush };
-            assert_eq!(registry.entry(PoolId(0), ServerId(0)).debts().all(), expected, "redis: {redis}, {owed:?}");
+            let flush = Invalidations { flush: true, ..Invalidations::default() };
+            let expected = if stays { missed.clone() } else { flush };
+            assert_eq!(registry.entry(PoolId(0), ServerId(0)).pending().all(), expected, "redis: {redis}, {missed:?}");
         }
     }
 
@@ -331,7 +342,7 @@ mod tests {
         for server in [a, b] {
             registry.failed(pool, server, 0, crate::failure::Failure::TimedOut, Instant::from_nanos(1));
         }
-        assert!(registry.owes(pool, a) && !registry.is_doubted(pool, a));
-        assert!(!registry.owes(pool, b), "it had answered");
+        assert!(registry.has_pending(pool, a) && !registry.is_doubted(pool, a));
+        assert!(!registry.has_pending(pool, b), "it had answered");
     }
 }

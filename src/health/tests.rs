@@ -1,4 +1,4 @@
-use super::debts::{Behind, OwedKey, Way};
+use super::pending::{ConnectionName, Invalidated, StaleKey};
 use super::*;
 use crate::config;
 
@@ -55,24 +55,24 @@ fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
         servers.join(", ")
     );
     let registry = Registry::new(&config::parse("file", &file).unwrap().config, 1);
-    let (limit, most) = (16 << 20, (16 << 20) / OWED_PART);
-    assert_eq!(registry.most_owed, most);
+    let (limit, most) = (16 << 20, (16 << 20) / PENDING_PART);
+    assert_eq!(registry.most_pending_bytes, most);
     for number in 0..60_000u32 {
         // One of them misses a tenth of all.
         let server = ServerId(if number % 10 == 0 { 7 } else { u16::try_from(number % 100).unwrap() });
-        let key = OwedKey { database: None, key: format!("{number:0200}").into_bytes().into(), base64: false };
-        registry.owe_key(PoolId(0), server, key, None, Instant::ZERO);
+        let key = StaleKey { database: None, key: format!("{number:0200}").into_bytes().into(), base64: false };
+        registry.invalidate_key(PoolId(0), server, key, None, Instant::ZERO);
         assert!(registry.kept() <= most, "{} of {limit} bytes are kept", registry.kept());
     }
-    let all: Vec<_> = registry.pools[0].entries.iter().map(|entry| entry.debts().all()).collect();
+    let all: Vec<_> = registry.pools[0].entries.iter().map(|entry| entry.pending().all()).collect();
     let flushed = all.iter().filter(|owed| owed.flush).count();
     assert!(all[7].flush && flushed < 100, "those that missed less have their keys: {flushed} are flushed");
-    let held: usize = registry.pools[0].entries.iter().map(|entry| entry.debts().cost()).sum();
+    let held: usize = registry.pools[0].entries.iter().map(|entry| entry.pending().cost()).sum();
     assert_eq!(registry.kept(), held);
     for number in (0..100).map(ServerId) {
-        let way = Way { worker: 0, place: 0, turn: 0 };
-        let bill = registry.due(PoolId(0), number, Behind::default(), (None, way), usize::MAX);
-        registry.confirm(PoolId(0), number, bill.share, Some(way));
+        let name = ConnectionName { worker: 0, place: 0, section: 0 };
+        let batch = registry.next_batch(PoolId(0), number, Invalidated::default(), (None, name), usize::MAX);
+        registry.confirm(PoolId(0), number, batch.range, Some(name));
     }
     assert_eq!(registry.kept(), 0);
 }

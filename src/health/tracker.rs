@@ -120,7 +120,7 @@ pub enum State {
         /// When it is probed next.
         probe_at: Instant,
     },
-    /// Out of the ring, a probe under way.
+    /// Out of the ring, a probe under name.
     Probing {
         /// When it was ejected.
         since: Instant,

@@ -103,15 +103,15 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Well { pool, server, failed_for } => {
             (*pool, Some(*server), false, format!("answers again, after {:.1} s of failures", failed_for.as_secs_f64()))
         }
-        Notice::Restored { pool, server, away, restarted, repaid, flushed, .. } => {
+        Notice::Restored { pool, server, away, restarted, forgotten_keys, flushed, .. } => {
             let mut text = format!("back in service after {:.1} s", away.as_secs_f64());
             if *restarted == Some(true) {
                 text.push_str(", as a new process");
             }
             if *flushed {
                 text.push_str(", flushed first");
-            } else if *repaid > 0 {
-                text.push_str(&format!(", {repaid} keys deleted first"));
+            } else if *forgotten_keys > 0 {
+                text.push_str(&format!(", {forgotten_keys} keys deleted first"));
             }
             (*pool, Some(*server), false, text)
         }

@@ -42,7 +42,7 @@ impl Operator {
         let said = self.observed.registry.begin_maintenance(pool, server, kind, even_last, now);
         if said == MaintenanceOutcome::Done {
             if of.rejoin == Rejoin::Flush {
-                self.observed.registry.owe_flush(pool, server, now);
+                self.observed.registry.invalidate_all(pool, server, now);
             }
             self.wake();
             let (name, address) = (&named.name, &named.address);
@@ -83,8 +83,8 @@ impl Operator {
     }
 
     /// A server could not be flushed now: it is before it is used again.
-    pub fn owe_flush(&self, pool: PoolId, server: ServerId) {
-        self.observed.registry.owe_flush(pool, server, self.observed.clock.now());
+    pub fn invalidate_all(&self, pool: PoolId, server: ServerId) {
+        self.observed.registry.invalidate_all(pool, server, self.observed.clock.now());
     }
 
     /// Sets the level of the log. Returns what it was; `None` when this process has no log to be changed.

@@ -40,9 +40,9 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
             let (pool, server, address) = name(*pool, *server);
             info!(pool, server, address, failed_ms = millis(*failed_for), "server answers again");
         }
-        Notice::Restored { pool, server, away, probes, restarted, repaid, flushed } => {
+        Notice::Restored { pool, server, away, probes, restarted, forgotten_keys, flushed } => {
             let (pool, server, address) = name(*pool, *server);
-            let (away_ms, forgotten_keys) = (millis(*away), repaid);
+            let (away_ms, forgotten_keys) = (millis(*away), forgotten_keys);
             let restarted = match restarted {
                 Some(true) => "true",
                 Some(false) => "false",

@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::engine::{Scripts, Setup};
 use crate::health::Registry;
-use crate::health::debts::{Behind, Way};
+use crate::health::pending::{ConnectionName, Invalidated};
 use crate::stats::counters::Counters;
 
 /// An engine for one server, with so many megabytes.
@@ -92,8 +92,8 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         // Where more is behind the argument, that is waited for: keys, conditions.
         engine.client_data(client, rest, now);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
-        let way = Way { worker: 9, place: 9, turn: 0 };
-        let owed = engine.registry.due(PoolId(0), ServerId(0), Behind::default(), (Some(0), way), 9).keys;
+        let name = ConnectionName { worker: 9, place: 9, section: 0 };
+        let owed = engine.registry.next_batch(PoolId(0), ServerId(0), Invalidated::default(), (Some(0), name), 9).keys;
         let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
         assert_eq!(owed, forgotten, "{policy} {}", words[0]);
         engine.client_data(client, b"PING\r\n", now);

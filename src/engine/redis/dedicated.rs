@@ -171,8 +171,8 @@ impl Engine {
         }
         let link = self.dedicate_as(id, (pool, server), profile, wanted, now)?;
         if wanted == Use::Ask
-            && self.registry.owes(pool, server)
-            && let Err(failure) = self.get_behind(link, now)
+            && self.registry.has_pending(pool, server)
+            && let Err(failure) = self.catch_up(link, now)
         {
             self.close_dedicated(id, link);
             return Err(failure);

@@ -131,7 +131,7 @@ impl Engine {
         }
         let (asked, _) = self.asked(id, call);
         if asked.verb == Verb::Command {
-            self.owe_by_keys(id, call.raw, self.now);
+            self.invalidate_by_keys(id, call.raw, self.now);
         }
         self.answer_degraded(id, asked, None, Failure::NoMemory);
     }

@@ -255,7 +255,7 @@ impl Engine {
             self.undelivered(pool, server, asked.verb, database, None, now);
             let mut request = Vec::new();
             write(&mut request);
-            self.owe(id, server, Asked { request: &request, ..asked }, marks, now);
+            self.invalidate_unsent(id, server, Asked { request: &request, ..asked }, marks, now);
         }
         Part::Lost(self.told(pool, piece.owner, failure))
     }

@@ -224,7 +224,7 @@ impl Engine {
         };
         let version = client.version;
         self.charge_session(id);
-        let guard = self.guard(id).map(|guard| self.guard_behind_debts(guard, now));
+        let guard = self.guard(id).map(|guard| self.guard_behind_invalidations(guard, now));
         let refusal: Option<&[u8]> = match guard {
             _ if queue.spoiled => Some(b"EXECABORT Transaction discarded because of previous errors."),
             Some(Guard::Refused) => Some(b"EXECABORT Transaction discarded because of a WATCH that failed."),
@@ -265,7 +265,7 @@ impl Engine {
                 self.end_watch(id, now);
                 return Outcome::Done;
             }
-            if self.owes_selected(id, pool, watched, &selects) {
+            if self.has_pending_selected(id, pool, watched, &selects) {
                 // It is not carried out, so nothing that it was to change is to be forgotten.
                 self.say_broken(id, version, now);
                 return Outcome::Done;
@@ -279,7 +279,7 @@ impl Engine {
             }
         }
         for piece in &mut pieces {
-            if piece.server.is_ok_and(|server| self.owes_selected(id, pool, server, &selects)) {
+            if piece.server.is_ok_and(|server| self.has_pending_selected(id, pool, server, &selects)) {
                 (piece.server, piece.link) = (Err(Failure::Stalled), None);
             }
             encode::words(&mut piece.request, &[b"EXEC"]);
@@ -319,23 +319,23 @@ impl Engine {
     }
 
     /// Whether a server is owed something of a database that a transaction selects: a connection pays for its own only.
-    fn owes_selected(&self, id: SessionId, pool: PoolId, server: ServerId, selects: &[(usize, u32)]) -> bool {
+    fn has_pending_selected(&self, id: SessionId, pool: PoolId, server: ServerId, selects: &[(usize, u32)]) -> bool {
         let own = self.session_ref(id).map_or(0, |session| session.profile().database);
         let mut selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
-        selected.any(|database| self.registry.owes_in(pool, server, Some(database)))
+        selected.any(|database| self.registry.has_pending_in(pool, server, Some(database)))
     }
 
     /// What a watch is worth where its server may be owed something: a transaction must not find what somebody was told to
     /// be gone. Where that is forgotten first, its watch is broken if it was watched.
-    fn guard_behind_debts(&mut self, guard: Guard, now: Instant) -> Guard {
+    fn guard_behind_invalidations(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
         let pool = self.links[link.index()].pool;
-        if self.pools[pool.index()].open[server.index()] || !self.registry.owes(pool, server) {
+        if self.pools[pool.index()].open[server.index()] || !self.registry.has_pending(pool, server) {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.
         let is_settled = self.links[link.index()].is_free();
-        if is_settled && self.get_behind(link, now).is_ok() { guard } else { Guard::Broken }
+        if is_settled && self.catch_up(link, now).is_ok() { guard } else { Guard::Broken }
     }
 
     /// Appends one command of a transaction to the pieces of the servers that it concerns.

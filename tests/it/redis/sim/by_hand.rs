@@ -189,5 +189,5 @@ fn what_waits_for_a_connection_does_not_outlive_what_was_told_to_replace_it() {
     assert!(world.customers[0].asked.is_empty(), "{:?}", world.customers[0].asked);
     assert_eq!(world.tally.get("told in place"), Some(&1));
     assert_eq!(world.nodes[0].databases[0].get(b"key1"), None);
-    assert!(!world.registry.owes(PoolId(0), ServerId(0)));
+    assert!(!world.registry.has_pending(PoolId(0), ServerId(0)));
 }

@@ -6,7 +6,7 @@
 //! A connection pays what is owed of the database that it is in, and a flush of everything; what is owed of another one is
 //! for connections that were set to that. So nothing that is to forget ever depends on a `SELECT` in front of it.
 //!
-//! Debts are numbered in the order in which they came. A connection that has been sent all of them up to a number is
+//! PendingInvalidations are numbered in the order in which they came. A connection that has been sent all of them up to a number is
 //! behind these: what is asked on it later finds none of what was to be forgotten. A debt is there until its payment has
 //! been confirmed, so nobody has to give back what it could not pay.
 
@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use crate::time::Instant;
-pub use bill::{Behind, Bill, Origin, OwedKey, Share, Way};
+pub use batch::{BatchRange, ConnectionName, Invalidated, InvalidationBatch, OlderWrites, StaleKey};
 
 /// Most keys that are kept for one server.
 pub const COUNT_LIMIT: usize = 100_000;
@@ -31,27 +31,27 @@ const KEY_COST: usize = 224;
 
 /// All that a server is owed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Due {
+pub struct Invalidations {
     /// Everything is to be forgotten.
     pub flush: bool,
     /// Everything in these databases is.
     pub databases: Vec<u32>,
     /// These keys are.
-    pub keys: Vec<OwedKey>,
+    pub keys: Vec<StaleKey>,
 }
 
 /// A key that has not been paid.
 #[derive(Debug)]
-struct Unpaid {
-    key: OwedKey,
-    /// Connections that may have older writes of it on their way: a payment counts only if it goes behind these.
-    ways: Vec<Way>,
+struct PendingKey {
+    key: StaleKey,
+    /// Connections that may have older writes of it on their name: a payment counts only if it goes behind these.
+    connections: Vec<ConnectionName>,
 }
 
-impl Unpaid {
+impl PendingKey {
     fn cost(&self) -> usize {
-        let ways = self.ways.capacity() * size_of::<Way>();
-        KEY_COST + self.key.key.len() + ways + if ways > 0 { 16 } else { 0 }
+        let connections = self.connections.capacity() * size_of::<ConnectionName>();
+        KEY_COST + self.key.key.len() + connections + if connections > 0 { 16 } else { 0 }
     }
 }
 
@@ -59,25 +59,25 @@ impl Unpaid {
 #[derive(Debug, Default)]
 struct Flush {
     number: u64,
-    /// Connections that may have something older on their way: a payment counts only if it goes behind.
-    ways: Vec<Way>,
+    /// Connections that may have something older on their name: a payment counts only if it goes behind.
+    connections: Vec<ConnectionName>,
 }
 
 impl Flush {
-    /// A share has been paid on a connection. Whether the flush was in it, and that is all of it.
-    fn confirm(&mut self, share: &Share, way: Option<Way>) -> bool {
-        if self.number > share.up_to || self.number <= share.from {
+    /// A range has been paid on a connection. Whether the flush was in it, and that is all of it.
+    fn confirm(&mut self, range: &BatchRange, name: Option<ConnectionName>) -> bool {
+        if self.number > range.up_to || self.number <= range.from {
             return false;
         }
-        self.ways.retain(|other| Some(*other) != way);
-        self.ways.is_empty()
+        self.connections.retain(|other| Some(*other) != name);
+        self.connections.is_empty()
     }
 
     /// It has to be paid behind these as well.
-    fn put_behind(&mut self, ways: impl IntoIterator<Item = Way>) {
-        self.ways.extend(ways);
-        self.ways.sort_unstable();
-        self.ways.dedup();
+    fn put_behind(&mut self, connections: impl IntoIterator<Item = ConnectionName>) {
+        self.connections.extend(connections);
+        self.connections.sort_unstable();
+        self.connections.dedup();
     }
 }
 
@@ -92,10 +92,10 @@ struct Live {
 
 /// What one server is owed.
 #[derive(Debug, Default)]
-pub struct Debts {
+pub struct PendingInvalidations {
     /// By their databases and numbers.
-    keys: BTreeMap<(Option<u32>, u64), Unpaid>,
-    numbers: BTreeMap<OwedKey, u64>,
+    keys: BTreeMap<(Option<u32>, u64), PendingKey>,
+    numbers: BTreeMap<StaleKey, u64>,
     /// Bytes of the keys, and all that is held for them.
     bytes: usize,
     cost: usize,
@@ -104,7 +104,7 @@ pub struct Debts {
     /// Redis: flushes of databases.
     databases: BTreeMap<u32, Flush>,
     /// The ways of keys that are not over. One that is not among them is.
-    live: BTreeMap<Way, Live>,
+    live: BTreeMap<ConnectionName, Live>,
     /// The number at which something was to be paid anew the last time, and that of the first such debt.
     round: u64,
     again: u64,
@@ -118,7 +118,7 @@ pub struct Debts {
     newest: Option<Instant>,
 }
 
-impl Debts {
+impl PendingInvalidations {
     /// Nothing is owed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -157,13 +157,13 @@ impl Debts {
 
     /// Whether something is owed that a connection in a database pays.
     #[must_use]
-    pub fn owes_in(&self, database: Option<u32>) -> bool {
+    pub fn has_pending_in(&self, database: Option<u32>) -> bool {
         self.awaits_flush_in(database) || self.keys.range((database, 0)..=(database, u64::MAX)).next().is_some()
     }
 
     /// The databases of which something is owed, and can be paid for all that is known; `None` is for what has none.
     #[must_use]
-    pub fn payable(&self) -> Vec<Option<u32>> {
+    pub fn sendable(&self) -> Vec<Option<u32>> {
         let mut databases: BTreeSet<_> = self.databases.keys().map(|database| Some(*database)).collect();
         databases.extend(self.databases_of_keys());
         databases.retain(|database| database.is_none_or(|database| !self.refused.contains(&database)));
@@ -172,7 +172,7 @@ impl Debts {
 
     /// Whether a database is among these.
     #[must_use]
-    pub fn is_payable(&self, database: u32) -> bool {
+    pub fn is_sendable(&self, database: u32) -> bool {
         let has_keys = || self.keys.range((Some(database), 0)..=(Some(database), u64::MAX)).next().is_some();
         !self.refused.contains(&database) && (self.databases.contains_key(&database) || has_keys())
     }
@@ -194,24 +194,24 @@ impl Debts {
 
     /// Adds a key. It is to be paid behind what is on its way where it comes from, or after that has ended: older writes of
     /// it may be among that. Beyond the limits all keys become a flush: of their databases, where they have any.
-    pub fn add_key(&mut self, key: OwedKey, from: Option<Origin>, now: Instant) {
+    pub fn add_key(&mut self, key: StaleKey, from: Option<OlderWrites>, now: Instant) {
         let number = self.number(now);
-        let mut ways = match self.remove(&key) {
-            Some(unpaid) => unpaid.ways,
+        let mut connections = match self.remove(&key) {
+            Some(pending) => pending.connections,
             None => Vec::new(),
         };
-        if let Some(Origin { way, is_foreign }) = from {
-            if !ways.contains(&way) {
-                ways.push(way);
+        if let Some(OlderWrites { name, is_foreign }) = from {
+            if !connections.contains(&name) {
+                connections.push(name);
             }
-            let live = self.live.entry(way).or_insert(Live { lowest: number, is_foreign: false });
+            let live = self.live.entry(name).or_insert(Live { lowest: number, is_foreign: false });
             live.is_foreign |= is_foreign;
         }
-        let unpaid = Unpaid { key, ways };
-        self.bytes += unpaid.key.key.len();
-        self.cost += unpaid.cost();
-        self.numbers.insert(unpaid.key.clone(), number);
-        self.keys.insert((unpaid.key.database, number), unpaid);
+        let pending = PendingKey { key, connections };
+        self.bytes += pending.key.key.len();
+        self.cost += pending.cost();
+        self.numbers.insert(pending.key.clone(), number);
+        self.keys.insert((pending.key.database, number), pending);
         if self.keys.len() > COUNT_LIMIT || self.bytes > BYTES_LIMIT {
             self.replace_keys(now);
         }
@@ -227,45 +227,45 @@ impl Debts {
         }
     }
 
-    fn remove(&mut self, key: &OwedKey) -> Option<Unpaid> {
+    fn remove(&mut self, key: &StaleKey) -> Option<PendingKey> {
         let number = self.numbers.remove(key)?;
-        let unpaid = self.keys.remove(&(key.database, number))?;
+        let pending = self.keys.remove(&(key.database, number))?;
         self.bytes -= key.key.len();
-        self.cost -= unpaid.cost();
-        Some(unpaid)
+        self.cost -= pending.cost();
+        Some(pending)
     }
 
     /// Adds a flush, which pays for every key as well, and behind what they were to be paid behind.
     pub fn add_flush(&mut self, now: Instant) {
         let number = self.number(now);
-        let mut ways = self.flush.take().map(|flush| flush.ways).unwrap_or_default();
-        ways.extend(std::mem::take(&mut self.databases).into_values().flat_map(|flush| flush.ways));
-        ways.extend(self.ways_of(|_| true));
+        let mut connections = self.flush.take().map(|flush| flush.connections).unwrap_or_default();
+        connections.extend(std::mem::take(&mut self.databases).into_values().flat_map(|flush| flush.connections));
+        connections.extend(self.connections_of(|_| true));
         self.forget_keys();
-        let mut flush = Flush { number, ways: Vec::new() };
-        flush.put_behind(ways);
+        let mut flush = Flush { number, connections: Vec::new() };
+        flush.put_behind(connections);
         self.flush = Some(flush);
     }
 
     /// Adds a flush that is to be paid behind what is on its way on these connections as well.
-    pub fn add_flush_behind(&mut self, origins: &[Origin], now: Instant) {
+    pub fn add_flush_behind(&mut self, older: &[OlderWrites], now: Instant) {
         self.add_flush(now);
         if let Some(flush) = &mut self.flush {
-            flush.put_behind(origins.iter().map(|origin| origin.way));
+            flush.put_behind(older.iter().map(|older| older.name));
         }
     }
 
     /// The same of one database.
-    pub fn add_database_behind(&mut self, database: u32, origins: &[Origin], now: Instant) {
+    pub fn add_database_behind(&mut self, database: u32, older: &[OlderWrites], now: Instant) {
         if self.flush.is_some() {
-            return self.add_flush_behind(origins, now);
+            return self.add_flush_behind(older, now);
         }
         self.add_database(database, now);
-        for Origin { way, .. } in origins.iter().filter(|origin| origin.is_foreign) {
-            self.live.entry(*way).or_insert(Live { lowest: self.last, is_foreign: true }).is_foreign = true;
+        for OlderWrites { name, .. } in older.iter().filter(|older| older.is_foreign) {
+            self.live.entry(*name).or_insert(Live { lowest: self.last, is_foreign: true }).is_foreign = true;
         }
         if let Some(flush) = self.databases.get_mut(&database) {
-            flush.put_behind(origins.iter().map(|origin| origin.way));
+            flush.put_behind(older.iter().map(|older| older.name));
         }
     }
 
@@ -300,18 +300,18 @@ impl Debts {
             return self.add_flush(now); // the one that is under way may come before what it is to be rid of
         }
         let number = self.number(now);
-        let ways = self.ways_of(|of| of == Some(database));
+        let connections = self.connections_of(|of| of == Some(database));
         self.forget_keys_of(Some(database));
         let flush = self.databases.entry(database).or_default();
         flush.number = number;
-        flush.put_behind(ways);
+        flush.put_behind(connections);
     }
 
     /// What keys of such databases have to be paid behind: nothing else is to keep a flush in their place waiting.
-    fn ways_of(&self, is_meant: impl Fn(Option<u32>) -> bool) -> BTreeSet<Way> {
+    fn connections_of(&self, is_meant: impl Fn(Option<u32>) -> bool) -> BTreeSet<ConnectionName> {
         let meant = self.keys.iter().filter(|((database, _), _)| is_meant(*database));
-        let ways = meant.flat_map(|(_, unpaid)| &unpaid.ways);
-        ways.copied().filter(|way| self.live.contains_key(way)).collect()
+        let connections = meant.flat_map(|(_, pending)| &pending.connections);
+        connections.copied().filter(|name| self.live.contains_key(name)).collect()
     }
 
     fn forget_keys(&mut self) {
@@ -324,11 +324,11 @@ impl Debts {
         if is_of(self.keys.first_key_value()) && is_of(self.keys.last_key_value()) {
             return self.forget_keys();
         }
-        for (_, unpaid) in self.keys.extract_if((database, 0)..=(database, u64::MAX), |_, _| true) {
-            self.bytes -= unpaid.key.key.len();
-            self.cost -= unpaid.cost();
+        for (_, pending) in self.keys.extract_if((database, 0)..=(database, u64::MAX), |_, _| true) {
+            self.bytes -= pending.key.key.len();
+            self.cost -= pending.cost();
         }
-        let first = |database| OwedKey { database, key: [].into(), base64: false };
+        let first = |database| StaleKey { database, key: [].into(), base64: false };
         let end = match database.map_or(Some(0), |database| database.checked_add(1)) {
             Some(next) => Bound::Excluded(first(Some(next))),
             None => Bound::Unbounded,
@@ -346,7 +346,7 @@ impl Debts {
     /// The server refuses to select a database. What is owed of it stays so until it can be selected: nobody reads what is
     /// in it before.
     pub fn refuse_database(&mut self, database: u32) {
-        if self.databases.contains_key(&database) || self.owes_in(Some(database)) {
+        if self.databases.contains_key(&database) || self.has_pending_in(Some(database)) {
             self.refused.insert(database);
         }
     }
@@ -354,56 +354,68 @@ impl Debts {
     /// What has to be paid on a connection in a database, which has paid up to something, and no more than so many keys of
     /// it.
     #[must_use]
-    pub fn due(&self, behind: Behind, database: Option<u32>, way: Way, most: usize) -> Bill {
-        let is_to_repeat = behind.round < self.round;
-        let from = if is_to_repeat { behind.number.min(self.again.saturating_sub(1)) } else { behind.number };
-        let share = Share { from, up_to: self.last, database, round: self.round };
-        let fence = self.live.get(&way).is_some_and(|live| live.is_foreign);
+    pub fn next_batch(
+        &self,
+        invalidated: Invalidated,
+        database: Option<u32>,
+        name: ConnectionName,
+        most: usize,
+    ) -> InvalidationBatch {
+        let is_to_repeat = invalidated.round < self.round;
+        let from = if is_to_repeat { invalidated.number.min(self.again.saturating_sub(1)) } else { invalidated.number };
+        let range = BatchRange { from, up_to: self.last, database, round: self.round };
+        let fence = self.live.get(&name).is_some_and(|live| live.is_foreign);
         if let Some(flush) = self.flush.as_ref().filter(|flush| flush.number > from) {
-            let is_behind_own = flush.ways.contains(&way);
-            return Bill { flush: true, share, fence, is_behind_own, ..Bill::default() };
+            let is_behind_own = flush.connections.contains(&name);
+            return InvalidationBatch { flush: true, range, fence, is_behind_own, ..InvalidationBatch::default() };
         }
         let of_database = database.and_then(|database| self.databases.get(&database));
         let of_database = of_database.filter(|flush| flush.number > from);
-        let is_behind_own = of_database.is_some_and(|flush| flush.ways.contains(&way));
-        let mut bill = Bill { database: of_database.is_some(), share, fence, is_behind_own, ..Bill::default() };
+        let is_behind_own = of_database.is_some_and(|flush| flush.connections.contains(&name));
+        let mut batch = InvalidationBatch {
+            database: of_database.is_some(),
+            range,
+            fence,
+            is_behind_own,
+            ..InvalidationBatch::default()
+        };
         let mut left = self.keys.range((database, from.saturating_add(1))..=(database, u64::MAX));
-        for ((_, number), unpaid) in left.by_ref().take(most) {
-            bill.share.up_to = *number;
-            bill.is_behind_own |= unpaid.ways.contains(&way);
-            bill.keys.push(unpaid.key.clone());
+        for ((_, number), pending) in left.by_ref().take(most) {
+            batch.range.up_to = *number;
+            batch.is_behind_own |= pending.connections.contains(&name);
+            batch.keys.push(pending.key.clone());
         }
         if left.next().is_none() {
-            bill.share.up_to = self.last;
+            batch.range.up_to = self.last;
         }
-        bill
+        batch
     }
 
     /// All that is owed. A flush that takes effect later counts as one that does at once: when it is due, nobody may be
     /// there to know of it.
     #[must_use]
-    pub fn all(&self) -> Due {
+    pub fn all(&self) -> Invalidations {
         if self.flush.is_some() || !self.later.is_empty() {
-            return Due { flush: true, ..Due::default() };
+            return Invalidations { flush: true, ..Invalidations::default() };
         }
-        let keys = self.keys.values().map(|unpaid| unpaid.key.clone()).collect();
-        Due { flush: false, databases: self.databases.keys().copied().collect(), keys }
+        let keys = self.keys.values().map(|pending| pending.key.clone()).collect();
+        Invalidations { flush: false, databases: self.databases.keys().copied().collect(), keys }
     }
 
-    /// Debts have been paid on a connection that was behind all of its own before them, and that was confirmed. `way` is
+    /// PendingInvalidations have been paid on a connection that was behind all of its own before them, and that was confirmed. `way` is
     /// `None` if it was in front of what had been asked there, so that it counts only for what needs to be behind nothing
     /// of that.
-    pub fn confirm(&mut self, share: Share, way: Option<Way>) {
-        let Share { from, up_to, database, round } = share;
+    pub fn confirm(&mut self, range: BatchRange, name: Option<ConnectionName>) {
+        let BatchRange { from, up_to, database, round } = range;
         if up_to == 0 {
             return; // it was put off
         }
-        if self.flush.as_mut().is_some_and(|flush| flush.confirm(&share, way)) {
+        if self.flush.as_mut().is_some_and(|flush| flush.confirm(&range, name)) {
             self.flush = None;
         }
         if let Some(number) = database {
             self.refused.remove(&number);
-            if self.databases.get_mut(&number).is_some_and(|flush| flush.confirm(&share, way)) {
+            if self.databases.get_mut(&number).is_some_and(|flush| flush.confirm(&range, name)) {
                 self.databases.remove(&number);
             }
         }
@@ -411,9 +423,9 @@ impl Debts {
             // Of ways that have ended since it was sent, something may have been carried out behind it.
             let is_latest = round == self.round;
             let live = &self.live;
-            let paid = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, unpaid)| {
-                unpaid.ways.retain(|other| Some(*other) != way && (!is_latest || live.contains_key(other)));
-                unpaid.ways.is_empty().then(|| unpaid.key.clone())
+            let paid = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, pending)| {
+                pending.connections.retain(|other| Some(*other) != name && (!is_latest || live.contains_key(other)));
+                pending.connections.is_empty().then(|| pending.key.clone())
             });
             for key in paid.collect::<Vec<_>>() {
                 self.remove(&key);
@@ -431,16 +443,16 @@ impl Debts {
     }
 
     /// A connection has ended, and with it what was on its way there: what was to be paid behind that is to be paid anew.
-    pub fn end_way(&mut self, way: Way) {
-        let ended = self.live.remove(&way);
+    pub fn connection_ended(&mut self, name: ConnectionName) {
+        let ended = self.live.remove(&name);
         let flushes = self.flush.iter_mut().chain(self.databases.values_mut());
-        let flushes: Vec<_> = flushes.filter(|flush| flush.ways.contains(&way)).collect();
+        let flushes: Vec<_> = flushes.filter(|flush| flush.connections.contains(&name)).collect();
         if ended.is_none() && flushes.is_empty() {
             return;
         }
         self.last += 1;
         for flush in flushes {
-            flush.ways.retain(|other| *other != way);
+            flush.connections.retain(|other| *other != name);
             flush.number = self.last;
         }
         let lowest = ended.map_or(self.last, |live| live.lowest);
@@ -458,6 +470,6 @@ impl Debts {
     }
 }
 
-mod bill;
+mod batch;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// A key that a server has to forget.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OwedKey {
+pub struct StaleKey {
     /// Redis: the database that it is in.
     pub database: Option<u32>,
     /// The key as it stands on the wire.
@@ -15,36 +15,36 @@ pub struct OwedKey {
 
 /// Names a connection of this process to a server. None ever has the name of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Way {
+pub struct ConnectionName {
     /// The worker that it belongs to.
     pub worker: u32,
     /// Its place among the connections of the worker.
     pub place: u32,
     /// Which of the connections at that place it is, or which part of what was asked on one.
-    pub turn: u32,
+    pub section: u32,
 }
 
-/// Where older writes of what is owed may be on their way.
+/// Where older writes of what is owed may be on their name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct OlderWrites {
     /// The connection.
-    pub way: Way,
+    pub name: ConnectionName,
     /// It is in another database than that, so it cannot pay for it.
     pub is_foreign: bool,
 }
 
 /// How far a connection has paid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Behind {
+pub struct Invalidated {
     /// All debts up to this one that concern it.
     pub number: u64,
     /// The last time that something was to be paid anew which it has seen.
     pub(super) round: u64,
 }
 
-/// Debts that are paid together.
+/// PendingInvalidations that are paid together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct BatchRange {
     /// The connection was behind the debts up to this one before.
     pub from: u64,
     /// The last of them; 0: it is put off.
@@ -53,27 +53,27 @@ pub struct Share {
     pub(super) round: u64,
 }
 
-impl Share {
+impl BatchRange {
     /// How far who has sent it has paid.
     #[must_use]
-    pub const fn behind(&self) -> Behind {
-        Behind { number: self.up_to, round: self.round }
+    pub const fn end(&self) -> Invalidated {
+        Invalidated { number: self.up_to, round: self.round }
     }
 }
 
 /// What is to be paid at a time on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bill {
+pub struct InvalidationBatch {
     /// Everything is to be forgotten.
     pub flush: bool,
     /// Everything in the connection's database is.
     pub database: bool,
     /// These keys are.
-    pub keys: Vec<OwedKey>,
+    pub keys: Vec<StaleKey>,
     /// Which debts these are.
-    pub share: Share,
+    pub range: BatchRange,
     /// What is to be paid elsewhere has to wait for what was asked on this connection: it is to be found out when that is
-    /// over ([`Debts::end_way`](super::Debts::end_way)).
+    /// over ([`PendingInvalidations::connection_ended`](super::PendingInvalidations::connection_ended)).
     pub fence: bool,
     /// Some of it counts only behind what was asked on this connection so far.
     pub is_behind_own: bool,

@@ -1,6 +1,6 @@
 //! What a server missed while it could not be reached, and gets before anything else.
 //!
-//! Debts are kept by the [`registry`](crate::health::Registry), one account a server, until the server has confirmed that it
+//! PendingInvalidations are kept by the [`registry`](crate::health::Registry), one account a server, until the server has confirmed that it
 //! has forgotten. They are paid in batches, on whichever connection is to be used: nothing is asked on one that is not
 //! behind all that its server is owed, so nobody reads what somebody was told to be gone. Before an ejected server is
 //! restored its probe pays.
@@ -10,20 +10,20 @@
 //! What is owed of a database to which there is no connection has one opened. A server may be restored while it is owed
 //! something of a database that the pool does not begin with: each connection to that begins with the payment.
 //!
-//! Where a connection may have older writes of a key on its way, it has to pay as well, behind these, or to end: what they
+//! Where a connection may have older writes of a key on its name, it has to pay as well, behind these, or to end: what they
 //! store must not outlive the payment.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::link::{Link, LinkId, LinkState, Payment, ProbeStep, Purpose, Ticket};
+use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, SentBatch, Ticket};
 use super::redis::Profile;
 use super::session::SessionId;
 use super::stall::Frequent;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::debts::{Behind, Bill, Origin, OwedKey, Way};
+use crate::health::pending::{ConnectionName, Invalidated, InvalidationBatch, OlderWrites, StaleKey};
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode, stats};
 use crate::proto::resp;
@@ -43,30 +43,31 @@ impl Engine {
     /// Pays what a server is owed on its fresh connection, in front of all that waits there: none of that is to be answered
     /// with what somebody was told to be gone. What it is too much for is answered by the pool's policy. Where something
     /// that waits may be an older write of what is owed, that is paid once more behind it.
-    pub(super) fn pay_first(&mut self, id: LinkId, now: Instant) {
+    pub(super) fn invalidate_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
-        if !self.registry.owes(pool, server) {
+        if !self.registry.has_pending(pool, server) {
             return;
         }
         if !self.is_settled(pool, server, now) {
             self.abandon(id, Failure::Stalled, now); // it must not be asked anything in front of the payment
-            self.pay(id, MOST, now); // which waits until the server is settled
+            self.send_invalidations(id, MOST, now); // which waits until the server is settled
             return;
         }
         let link = &mut self.links[id.index()];
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
-        let later = std::mem::take(&mut link.payments);
-        let before = link.behind;
-        let bill = self.registry.due(pool, server, before, (self.ledger(id), self.way(id)), MOST);
-        let again = !waiting.is_empty() && (bill.is_behind_own || bill.fence);
-        if self.registry.awaits_flush(pool, server, self.ledger(id)) {
-            self.links[id.index()].behind = Behind::default(); // it counted on beginning with that
+        let later = std::mem::take(&mut link.unconfirmed);
+        let before = link.invalidated;
+        let batch =
+            self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
+        let again = !waiting.is_empty() && (batch.is_behind_own || batch.fence);
+        if self.registry.awaits_flush(pool, server, self.link_database(id)) {
+            self.links[id.index()].invalidated = Invalidated::default(); // it counted on beginning with that
         }
-        self.pay_bill(id, MOST, !waiting.is_empty(), now);
+        self.send_batch(id, MOST, !waiting.is_empty(), now);
         let link = &mut self.links[id.index()];
-        link.payments.append(later);
-        let is_behind = link.behind.number >= self.registry.owed(pool, server);
+        link.unconfirmed.append(later);
+        let is_behind = link.invalidated.number >= self.registry.newest_pending(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
         link.outbox.tail().reserve_exact(outbox.waiting());
         let mut lost = 0;
@@ -78,15 +79,15 @@ impl Engine {
                 link.in_flight.push_back(Ticket { start, ..old });
             } else {
                 lost += 1;
-                self.owe_lost(id, old, request, !old.is(Ticket::RESENT), now);
+                self.invalidate_lost(id, old, request, !old.is(Ticket::RESENT), now);
                 self.leave_link(id, old);
                 self.fail_ticket(pool, server, old, request, Failure::Stalled, now);
             }
         }
         self.count_lost(pool, server, lost);
         if again {
-            self.links[id.index()].behind = before;
-            self.pay(id, MOST, now);
+            self.links[id.index()].invalidated = before;
+            self.send_invalidations(id, MOST, now);
         }
         self.charge_link(id);
     }
@@ -95,22 +96,22 @@ impl Engine {
     /// waits for its answer.
     ///
     /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
-    pub(super) fn pay(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
-        self.pay_bill(id, most, false, now)
+    pub(super) fn send_invalidations(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
+        self.send_batch(id, most, false, now)
     }
 
-    /// As [`Engine::pay`], also in front of what waits on the connection.
-    fn pay_bill(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> bool {
+    /// As [`Engine::send_invalidations`], also in front of what waits on the connection.
+    fn send_batch(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
         let link = &self.links[id.index()];
         if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
-        let concern = (self.ledger(id), self.way(id));
-        let Bill { flush, database, keys, share, fence, .. } =
-            self.registry.due(pool, server, link.behind, concern, most);
+        let concern = (self.link_database(id), self.connection_name(id));
+        let InvalidationBatch { flush, database, keys, range, fence, .. } =
+            self.registry.next_batch(pool, server, link.invalidated, concern, most);
         // Looked at behind that: who gives up a connection says so before what was lost with it is owed.
-        if !self.may_pay(id, now) {
+        if !self.may_invalidate(id, now) {
             return false;
         }
         let is_redis = self.is_redis(id);
@@ -122,7 +123,7 @@ impl Engine {
         if database {
             self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         }
-        for OwedKey { key, base64, .. } in &keys {
+        for StaleKey { key, base64, .. } in &keys {
             if is_redis {
                 self.ask(id, Verb::Delete, 0, now, |out| resp::encode::words(out, &[b"DEL", key]));
                 continue;
@@ -131,18 +132,18 @@ impl Engine {
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
         let link = &mut self.links[id.index()];
-        link.behind = share.behind();
+        link.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         link.flushed |= flush || database;
-        link.paid += count;
+        link.keys_invalidated += count;
         let left = u32::from(flush) + u32::from(database) + count;
         if left > 0 {
-            link.payments.push(Payment { left, share, in_front });
+            link.unconfirmed.push(SentBatch { left, range, in_front });
         }
         if fence && !in_front && link.purpose == Purpose::Traffic && link.fenced.is_none() {
             self.fence(id, now);
         }
-        !self.links[id.index()].payments.is_empty()
+        !self.links[id.index()].unconfirmed.is_empty()
     }
 
     /// What was asked on a connection so far may concern databases that it cannot pay for: has it found out when that is
@@ -150,60 +151,64 @@ impl Engine {
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        link.fenced = Some(link.turn);
-        link.turn += 1;
+        link.fenced = Some(link.section);
+        link.section += 1;
         self.ask(id, Verb::Query, 0, now, |out| resp::encode::words(out, &[b"PING"]));
     }
 
     /// All is over that had been asked on a connection when it was fenced: what is owed behind that is to be paid anew.
     #[cold]
     pub(super) fn passed_fence(&mut self, id: LinkId, now: Instant) {
-        let way = self.way(id);
+        let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        if let Some(turn) = link.fenced.take() {
-            self.registry.end_way(pool, server, Way { turn, ..way });
+        if let Some(section) = link.fenced.take() {
+            self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
             self.remind(pool, server, now);
         }
     }
 
     /// A connection has ended, and all that was asked on it.
-    pub(super) fn end_ways(&mut self, id: LinkId) {
-        let way = self.way(id);
+    pub(super) fn end_connection_names(&mut self, id: LinkId) {
+        let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
         let (pool, server, fenced) = (link.pool, link.server, link.fenced.take());
-        link.turn += 1;
-        for turn in fenced.into_iter().chain([way.turn]) {
-            self.registry.end_way(pool, server, Way { turn, ..way });
+        link.section += 1;
+        for section in fenced.into_iter().chain([name.section]) {
+            self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
         }
     }
 
     /// How the registry calls a connection.
-    pub(super) fn way(&self, id: LinkId) -> Way {
+    pub(super) fn connection_name(&self, id: LinkId) -> ConnectionName {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Way { worker: number(self.worker), place: number(id.index()), turn: self.links[id.index()].turn }
+        ConnectionName {
+            worker: number(self.worker),
+            place: number(id.index()),
+            section: self.links[id.index()].section,
+        }
     }
 
     /// The database that a connection pays for.
-    pub(super) fn ledger(&self, id: LinkId) -> Option<u32> {
+    pub(super) fn link_database(&self, id: LinkId) -> Option<u32> {
         self.is_redis(id).then(|| self.links[id.index()].profile.database)
     }
 
     /// Whether a server is owed something that a connection is to pay though nobody has asked anything there.
-    pub(super) fn has_to_pay(&self, id: LinkId) -> bool {
+    pub(super) fn has_to_invalidate(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
-        if !self.registry.owes(pool, server) {
+        if !self.registry.has_pending(pool, server) {
             return false;
         }
-        let ledger = self.ledger(id);
-        self.registry.payable(pool, server).contains(&ledger) || self.is_first(id)
+        let link_database = self.link_database(id);
+        self.registry.sendable(pool, server).contains(&link_database) || self.is_first(id)
     }
 
     /// Whether a link is the first one to its server, which pays what is owed of no database.
     fn is_first(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
         self.pools[pool.index()].links[server.index()].first() == Some(&id)
-            && self.registry.owes_in(pool, server, self.ledger(id))
+            && self.registry.has_pending_in(pool, server, self.link_database(id))
     }
 
     /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays for each
@@ -213,9 +218,9 @@ impl Engine {
             return;
         }
         self.remind_first(pool, server, now);
-        for database in self.registry.payable(pool, server).into_iter().flatten() {
-            let payer = self.payer(pool, server, database);
-            self.arm_link(payer, now + REMINDER);
+        for database in self.registry.sendable(pool, server).into_iter().flatten() {
+            let link = self.link_in_database(pool, server, database);
+            self.arm_link(link, now + REMINDER);
         }
     }
 
@@ -230,28 +235,28 @@ impl Engine {
             return;
         }
         self.remind_first(pool, server, now);
-        if let Some(database) = database.filter(|database| self.registry.is_payable(pool, server, *database)) {
-            let payer = self.payer(pool, server, database);
-            self.arm_link(payer, now + REMINDER);
+        if let Some(database) = database.filter(|database| self.registry.is_sendable(pool, server, *database)) {
+            let link = self.link_in_database(pool, server, database);
+            self.arm_link(link, now + REMINDER);
         }
     }
 
     /// Other workers may have come to owe a server something that has to be paid behind what was asked on connections of
     /// this one.
     #[cold]
-    pub(super) fn arm_payers(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        let owed = self.registry.owed(pool, server);
+    pub(super) fn arm_invalidators(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        let newest = self.registry.newest_pending(pool, server);
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
-            if link.state == LinkState::Up && link.behind.number < owed {
+            if link.state == LinkState::Up && link.invalidated.number < newest {
                 self.arm_link(id, now + REMINDER);
             }
         }
     }
 
     /// A connection that pays for a database: one that is open, if there is.
-    fn payer(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
+    fn link_in_database(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
         let fit = |links: &[Link], known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
                 let link = &links[id.index()];
@@ -270,15 +275,15 @@ impl Engine {
 
     /// Pays what came to be owed while a connection was open, if it can be used now.
     #[cold]
-    pub(super) fn pay_open(&mut self, id: LinkId, now: Instant) {
+    pub(super) fn invalidate_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
         if usable
-            && link.payments.left() < BATCH
+            && link.unconfirmed.left() < BATCH
             && !link.is_full()
-            && link.behind.number < self.registry.owed(link.pool, link.server)
+            && link.invalidated.number < self.registry.newest_pending(link.pool, link.server)
         {
-            self.pay(id, BATCH, now);
+            self.send_invalidations(id, BATCH, now);
         }
     }
 
@@ -292,13 +297,13 @@ impl Engine {
     }
 
     /// A debt has been paid, or refused.
-    pub(super) fn paid(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
+    pub(super) fn invalidation_answered(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
         let is_flush = matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase);
         match status {
             // What is behind it must not be answered.
             Status::Unwilling(failure @ Failure::Unready) if is_flush => return self.fail_link(id, failure, now),
-            Status::Unwilling(failure @ Failure::Unready) => self.put_off_payments(id, failure, now),
+            Status::Unwilling(failure @ Failure::Unready) => self.put_off_invalidations(id, failure, now),
             // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
             Status::Error | Status::Unwilling(_) if is_flush || self.is_redis(id) => {
                 self.notify_rate_limited(Frequent::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
@@ -308,15 +313,15 @@ impl Engine {
                 });
             }
             // It would not forget one thing, so it must forget all.
-            Status::Error | Status::OutOfMemory => self.registry.owe_flush(pool, server, now),
+            Status::Error | Status::OutOfMemory => self.registry.invalidate_all(pool, server, now),
             _ => {}
         }
-        let way = self.way(id);
+        let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
-        let Some(Payment { left, share, in_front }) = link.payments.answered() else { return };
-        let up_to = share.up_to;
+        let Some(SentBatch { left, range, in_front }) = link.unconfirmed.answered() else { return };
+        let up_to = range.up_to;
         if left == 0 {
-            self.registry.confirm(pool, server, share, (!in_front).then_some(way));
+            self.registry.confirm(pool, server, range, (!in_front).then_some(name));
         }
         let link = &self.links[id.index()];
         let is_probe = link.purpose == Purpose::Probe;
@@ -324,26 +329,26 @@ impl Engine {
             return self.fail_link(id, Failure::Unready, now);
         }
         if up_to > 0
-            && link.payments.is_empty()
-            && !(self.registry.owes(pool, server) && self.pay(id, BATCH, now))
+            && link.unconfirmed.is_empty()
+            && !(self.registry.has_pending(pool, server) && self.send_invalidations(id, BATCH, now))
             && is_probe
         {
-            self.probe_paid(id, now);
+            self.probe_invalidated(id, now);
         }
     }
 
     /// A server cannot forget a key for now: it is told once more, in front of what is asked next. What has been asked behind
     /// the payment is answered by the pool's policy, whatever the server may say.
     #[cold]
-    fn put_off_payments(&mut self, id: LinkId, failure: Failure, now: Instant) {
+    fn put_off_invalidations(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
         if matches!(link.purpose, Purpose::Dedicated(_)) {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
-        if !link.payments.put_off() {
+        if !link.unconfirmed.put_off() {
             return; // of the same payment another key was refused already
         }
-        link.behind = Behind::default();
+        link.invalidated = Invalidated::default();
         let (pool, server) = (link.pool, link.server);
         let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| ticket.session != Ticket::NOBODY).collect();
         for ticket in behind {
@@ -371,9 +376,9 @@ impl Engine {
         }
         let link = &self.links[id.index()];
         if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {
-            self.links[id.index()].step = ProbeStep::Pay;
-            if !self.pay(id, BATCH, now) {
-                self.probe_paid(id, now);
+            self.links[id.index()].step = ProbeStep::Invalidate;
+            if !self.send_invalidations(id, BATCH, now) {
+                self.probe_invalidated(id, now);
             }
         }
     }
@@ -389,7 +394,7 @@ impl Engine {
     /// it could show what somebody was told to be gone.
     #[cold]
     #[inline(never)]
-    pub(super) fn link_behind_debts(
+    pub(super) fn link_behind_invalidations(
         &mut self,
         pool: PoolId,
         id: SessionId,
@@ -401,11 +406,11 @@ impl Engine {
         }
         let link = self.link_of(pool, id, server, now);
         let link = self.ready_link(link, now)?;
-        if !self.registry.owes(pool, server) {
+        if !self.registry.has_pending(pool, server) {
             self.pools[pool.index()].open[server.index()] = true;
             return Ok(link);
         }
-        self.get_behind(link, now).map(|()| link)
+        self.catch_up(link, now).map(|()| link)
     }
 
     /// Pays on a connection all that its server is owed, so that what is asked there next comes behind it.
@@ -414,31 +419,31 @@ impl Engine {
     ///
     /// It is too much to be paid at once.
     #[cold]
-    pub(super) fn get_behind(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
+    pub(super) fn catch_up(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
         let (pool, server) = self.link_server(id);
-        let owed = self.registry.owed(pool, server);
+        let newest = self.registry.newest_pending(pool, server);
         let link = &self.links[id.index()];
-        if link.behind.number >= owed {
+        if link.invalidated.number >= newest {
             return Ok(());
         }
         // One that is not open yet begins with the flush.
-        let begins = link.state != LinkState::Up && self.registry.awaits_flush(pool, server, self.ledger(id));
+        let begins = link.state != LinkState::Up && self.registry.awaits_flush(pool, server, self.link_database(id));
         let is_behind_own = !link.in_flight.is_empty(); // what comes next must not be forgotten with that
-        if link.payments.left() < MOST && (is_behind_own || !begins) {
-            self.pay(id, MOST, now);
+        if link.unconfirmed.left() < MOST && (is_behind_own || !begins) {
+            self.send_invalidations(id, MOST, now);
         }
-        if begins || self.links[id.index()].behind.number >= owed { Ok(()) } else { Err(Failure::Stalled) }
+        if begins || self.links[id.index()].invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.
-    pub(super) fn owe_key(
+    pub(super) fn invalidate_key(
         &mut self,
         (pool, server): (PoolId, ServerId),
-        key: OwedKey,
-        from: Option<Origin>,
+        key: StaleKey,
+        from: Option<OlderWrites>,
         now: Instant,
     ) {
-        self.registry.owe_key(pool, server, key, from, now);
+        self.registry.invalidate_key(pool, server, key, from, now);
         self.pools[pool.index()].open[server.index()] = false;
     }
 }

@@ -6,13 +6,13 @@ use super::*;
 use crate::config;
 use crate::engine::{Scripts, Setup};
 use crate::health::Registry;
-use crate::health::debts::Share;
+use crate::health::pending::BatchRange;
 use crate::stats::counters::Counters;
 
 const POOL: PoolId = PoolId(0);
 const SERVER: ServerId = ServerId(0);
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
-const OTHER: Way = Way { worker: 1, place: 0, turn: 0 };
+const OTHER: ConnectionName = ConnectionName { worker: 1, place: 0, section: 0 };
 
 /// An engine for one server with two connections.
 fn engine(protocol: &str) -> Engine {
@@ -30,10 +30,10 @@ fn links(engine: &Engine) -> Vec<LinkId> {
 }
 
 /// A connection of another worker pays for a database, and that is confirmed.
-fn settle(engine: &Engine, database: Option<u32>) -> Share {
-    let bill = engine.registry.due(POOL, SERVER, Behind::default(), (database, OTHER), usize::MAX);
-    engine.registry.confirm(POOL, SERVER, bill.share, Some(OTHER));
-    bill.share
+fn confirm_all(engine: &Engine, database: Option<u32>) -> BatchRange {
+    let batch = engine.registry.next_batch(POOL, SERVER, Invalidated::default(), (database, OTHER), usize::MAX);
+    engine.registry.confirm(POOL, SERVER, batch.range, Some(OTHER));
+    batch.range
 }
 
 /// A question that was to tell when something is over is lost with what waited on its connection.
@@ -43,15 +43,15 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     let link = links(&engine)[0];
     engine.start_connect(link, NOW);
     engine.ask(link, Verb::Command, 0, NOW, |out| resp::encode::words(out, &[b"PING"]));
-    let key = OwedKey { database: Some(3), key: (*b"k").into(), base64: false };
-    let from = Origin { way: engine.way(link), is_foreign: true };
-    engine.owe_key((POOL, SERVER), key, Some(from), NOW);
-    engine.pay(link, 9, NOW);
+    let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
+    let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
+    engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
+    engine.send_invalidations(link, 9, NOW);
     assert!(engine.links[link.index()].fenced.is_some());
     engine.abandon(link, Failure::Stalled, NOW);
     assert!(engine.links[link.index()].fenced.is_none());
-    settle(&engine, Some(3));
-    assert!(!engine.registry.owes(POOL, SERVER));
+    confirm_all(&engine, Some(3));
+    assert!(!engine.registry.has_pending(POOL, SERVER));
 }
 
 fn open(engine: &mut Engine, link: LinkId) {
@@ -83,10 +83,10 @@ fn idle_connections_pay_what_another_worker_owes() {
     let second = links(&engine)[1];
     let later = NOW + Duration::from_secs(2);
     engine.handle_timeout(later); // nothing else is to be looked at
-    let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
-    let from = Origin { way: engine.way(second), is_foreign: false };
-    engine.registry.owe_key(POOL, SERVER, key, Some(from), later);
-    engine.registry.owe_flush(POOL, SERVER, later);
+    let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
+    let from = OlderWrites { name: engine.connection_name(second), is_foreign: false };
+    engine.registry.invalidate_key(POOL, SERVER, key, Some(from), later);
+    engine.registry.invalidate_all(POOL, SERVER, later);
     engine.handle_timeout(later);
     engine.handle_timeout(later + REMINDER);
     for link in links(&engine) {
@@ -94,7 +94,7 @@ fn idle_connections_pay_what_another_worker_owes() {
         assert!(told.contains("FLUSHALL"), "{told}");
         answer(&mut engine, link, b"+OK\r\n", later + REMINDER);
     }
-    assert!(!engine.registry.owes(POOL, SERVER));
+    assert!(!engine.registry.has_pending(POOL, SERVER));
 }
 
 /// A client wrote something on one connection, was told that it had run out of time, and then that all is forgotten. What
@@ -107,7 +107,7 @@ fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
         ("hash: md5", Verb::FlushAll, "flush_all"),
     ] {
         let mut engine = engine(protocol);
-        let database = engine.ledger(links(&engine)[0]);
+        let database = engine.link_database(links(&engine)[0]);
         for link in links(&engine) {
             open(&mut engine, link);
         }
@@ -116,8 +116,8 @@ fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
         engine.client_data(client, set.as_bytes(), NOW);
         let used = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
-        settle(&engine, database);
-        assert!(engine.registry.owes(POOL, SERVER), "{flush} was paid in front of it");
+        confirm_all(&engine, database);
+        assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was paid in front of it");
         engine.handle_timeout(NOW + REMINDER);
         let told = written(&mut engine, used);
         let (write, pay) = (told.find("old").unwrap(), told.find(flush));
@@ -132,12 +132,12 @@ fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
     let probe = engine.pools[0].probes[0];
     engine.start_connect(probe, NOW);
     engine.links[probe.index()].state = LinkState::Up;
-    let key = OwedKey { database: Some(0), key: (*b"k").into(), base64: false };
-    engine.owe_key((POOL, SERVER), key, None, NOW);
+    let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
+    engine.invalidate_key((POOL, SERVER), key, None, NOW);
     engine.registry.lingers(POOL, SERVER);
-    assert!(!engine.pay(probe, 9, NOW));
+    assert!(!engine.send_invalidations(probe, 9, NOW));
     engine.registry.ended(POOL, SERVER);
-    assert!(engine.pay(probe, 9, NOW + Duration::from_secs(1)));
+    assert!(engine.send_invalidations(probe, 9, NOW + Duration::from_secs(1)));
 }
 
 /// What is stored behind a flush stays, and what waits in front of it for the connection to be opened does not.
@@ -158,7 +158,7 @@ fn a_flush_is_paid_between_what_was_asked_before_it_and_after() {
         assert!(told.find("old").unwrap() < last && last < told.find("new").unwrap(), "{told}");
         let answers = "+OK\r\n".repeat(told.matches("*").count());
         answer(&mut engine, link, answers.as_bytes(), NOW);
-        assert!(!engine.registry.owes(POOL, SERVER));
+        assert!(!engine.registry.has_pending(POOL, SERVER));
     }
 }
 
@@ -169,9 +169,9 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let client = engine.client_connected(POOL);
     engine.client_data(client, b"MULTI\r\nSELECT 3\r\nSET k old\r\nEXEC\r\n", NOW);
     let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
-    let key = OwedKey { database: Some(3), key: (*b"k").into(), base64: false };
-    let from = Origin { way: engine.way(link), is_foreign: true };
-    engine.owe_key((POOL, SERVER), key, Some(from), NOW);
+    let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
+    let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
+    engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
     let epoch = engine.links[link.index()].epoch;
     engine.link_connected(link, epoch, NOW);
     let told = written(&mut engine, link);

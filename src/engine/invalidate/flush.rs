@@ -7,7 +7,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::link::{LinkState, Ticket};
 use crate::engine::session::SessionId;
 use crate::engine::{Effect, Engine, Timer};
-use crate::health::debts::Origin;
+use crate::health::pending::OlderWrites;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::{Verb, lifetime, number};
 use crate::time::Instant;
@@ -29,11 +29,11 @@ impl Engine {
         }
         if let Some(due) = due.filter(|due| *due > now) {
             // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
-            self.registry.owe_flush_later(pool, server, due);
+            self.registry.invalidate_all_later(pool, server, due);
             self.effects.push_back(Effect::News); // it is to be kept, too
             return self.time_flush(pool, server, due);
         }
-        self.owe_flush_of(pool, server, verb, database, now);
+        self.invalidate_by_flush(pool, server, verb, database, now);
     }
 
     /// When a flush takes effect that was asked for with `delay`: `None` if that is at once. As memcached reads it, more
@@ -72,7 +72,7 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         *timed = None;
-        let (is_due, next) = self.registry.owe_due_flush(pool, server, now);
+        let (is_due, next) = self.registry.invalidate_all_due(pool, server, now);
         if is_due {
             self.remind(pool, server, now);
         }
@@ -92,26 +92,26 @@ impl Engine {
 
     /// A client's flush was not delivered. What the clients of this worker have asked before it must not come behind it; of
     /// those of others nobody knows that they came first.
-    fn owe_flush_of(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
+    fn invalidate_by_flush(&mut self, pool: PoolId, server: ServerId, verb: Verb, database: u32, now: Instant) {
         let database = match verb {
             Verb::FlushDatabase => Some(database),
             Verb::FlushAll => None,
             _ => return,
         };
-        let mut origins = Vec::new();
+        let mut older = Vec::new();
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
             let changes = |ticket: &Ticket| ticket.session != Ticket::NOBODY && !ticket.only_reads();
             if !matches!(link.state, LinkState::Down { .. }) && link.in_flight.iter().any(changes) {
-                let is_foreign = database.is_some() && database != self.ledger(id);
-                origins.push(Origin { way: self.way(id), is_foreign });
+                let is_foreign = database.is_some() && database != self.link_database(id);
+                older.push(OlderWrites { name: self.connection_name(id), is_foreign });
                 self.arm_link(id, now + REMINDER);
             }
         }
         match database {
-            Some(database) => self.registry.owe_database(pool, server, database, &origins, now),
-            None => self.registry.owe_flush_behind(pool, server, &origins, now),
+            Some(database) => self.registry.invalidate_database(pool, server, database, &older, now),
+            None => self.registry.invalidate_all_behind(pool, server, &older, now),
         }
         self.pools[pool.index()].open[server.index()] = false;
         self.remind(pool, server, now);
