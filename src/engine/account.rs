@@ -4,8 +4,11 @@
 //! passes its class on to the slot that waits for it, and ends when that slot leaves its session. So at rest the outcomes
 //! add up to the requests, and [`Engine::check_invariants`] adds those under way.
 
+use std::cell::Cell as Unsynced;
+use std::time::Duration;
+
 use super::session::{SessionId, Slot};
-use super::{Engine, pool_id, server_id, stall};
+use super::{Engine, hot, pool_id, server_id, slow, stall};
 use crate::config::model::{OnFailure, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -30,11 +33,38 @@ pub(super) const fn outcome_of(class: Class, status: Status, missing: u64) -> Ou
     }
 }
 
+/// What is noted of requests besides the counters.
+#[derive(Debug)]
+pub(super) struct Telemetry {
+    /// The class of the request that is being carried out, until it ends or waits.
+    pub(super) at_hand: Option<Class>,
+    /// A limit that was reached, which the operator has not been told of.
+    pub(super) limit_hit: Unsynced<Option<(PoolId, Option<ServerId>, Failure)>>,
+    /// The client that the operator was last told of, for what it speaks.
+    pub(super) stranger: Option<SessionId>,
+    /// Which requests have their keys noted, and which are told as slow.
+    pub(super) hot: hot::Sampler,
+    pub(super) slow: slow::Log,
+}
+
+impl Telemetry {
+    /// One request in `hot_keys` has its keys noted; slow are those that take longer than `slow_request`.
+    pub(super) fn new(hot_keys: Option<u32>, slow_request: Option<Duration>, seed: u64) -> Self {
+        Self {
+            at_hand: None,
+            limit_hit: Unsynced::new(None),
+            stranger: None,
+            hot: hot::Sampler::new(hot_keys, seed),
+            slow: slow::Log::new(slow_request),
+        }
+    }
+}
+
 impl Engine {
     /// A client's request is to be carried out. It is counted ([`Engine::count_request`]) or put off.
     #[inline]
     pub(super) const fn begin_request(&mut self, class: Class) {
-        self.at_hand = Some(class);
+        self.telemetry.at_hand = Some(class);
     }
 
     /// The request at hand has been carried out: it has ended, or waits in a slot.
@@ -45,13 +75,13 @@ impl Engine {
 
     /// The request at hand cannot be carried out now: it is counted when it is looked at again, and could be.
     pub(super) const fn put_off_request(&mut self) {
-        self.at_hand = None;
+        self.telemetry.at_hand = None;
     }
 
     /// The request at hand has ended like this, unless it has ended otherwise or waits in a slot.
     #[inline]
     pub(super) fn end_request(&mut self, pool: PoolId, outcome: Outcome) {
-        if let Some(class) = self.at_hand.take() {
+        if let Some(class) = self.telemetry.at_hand.take() {
             self.counters.pool(pool).ended(class, outcome);
         }
     }
@@ -67,7 +97,7 @@ impl Engine {
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         self.counters.count_degraded(pool, server, failure);
         if stall::TOLD.contains(&failure) {
-            self.limit_hit.set(Some((pool, server, failure)));
+            self.telemetry.limit_hit.set(Some((pool, server, failure)));
         }
     }
 

@@ -159,6 +159,6 @@ impl Engine {
 
     /// A client that has something to write or is to be looked at again.
     pub fn poll_client(&mut self) -> Option<SessionId> {
-        self.dirty_sessions.pop()
+        self.outputs.next_client()
     }
 }

@@ -64,7 +64,7 @@ impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.
     #[cold]
     pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> input::Outcome {
-        let class = self.at_hand;
+        let class = self.telemetry.at_hand;
         let Some(session) = self.session(id) else { return input::Outcome::Done };
         if !session.slots.is_empty() {
             session.barrier = Barrier::Before;
@@ -76,7 +76,7 @@ impl Engine {
             self.answer(id, BUSY);
             return input::Outcome::Done;
         }
-        self.at_hand = None; // it ends with its slot
+        self.telemetry.at_hand = None; // it ends with its slot
         let Some(session) = self.session(id) else { return input::Outcome::Done };
         session.barrier = Barrier::Behind;
         session.keys_in_flight += 1;
@@ -283,7 +283,7 @@ impl Engine {
         crawl.held = false;
         let Some(link) = crawl.link else { return };
         self.links[link.index()].heard = now; // its silence was not its own
-        self.effects.push_back(Effect::Read { link });
+        self.outputs.push(Effect::Read { link });
     }
 
     /// The timer of a client's own connection has fired: if keys are listed there, the server may have gone silent.

@@ -11,7 +11,7 @@ use super::merge::Merge;
 use super::outbox::Offset;
 use super::session::SessionId;
 use super::stall::Frequent;
-use super::{Effect, Engine, Notice, Outlet};
+use super::{Engine, Notice, Outlet};
 use crate::config::model::{Config, OnFailure, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -266,7 +266,7 @@ impl Engine {
             link.answered = true;
             let (pool, server, heard) = (link.pool, link.server, link.heard);
             if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, heard) {
-                self.effects.push_back(Effect::Notice(Notice::Well { pool, server, failed_for }));
+                self.outputs.tell(Notice::Well { pool, server, failed_for });
             }
         }
         if at > input.len() {
@@ -338,7 +338,7 @@ impl Engine {
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         // The request is in the outbox until it is released, for those who want to look at it.
         let len = response[0].len() + response[1].len();
-        if self.hot.meets(end.since(ticket.start) + len) {
+        if self.telemetry.hot.meets(end.since(ticket.start) + len) {
             self.sample(id, ticket, end, response);
         }
         self.leave_link(id, ticket);
@@ -359,7 +359,7 @@ impl Engine {
             let latency = link.heard - started;
             link.observe_latency(latency);
             to.succeeded = true;
-            if is_last && self.slow.is_slow(started, link.heard) {
+            if is_last && self.telemetry.slow.is_slow(started, link.heard) {
                 self.slow_answer(id, ticket, end, started);
             }
             self.count_answer(pool, server, Answer { status, found, latency, is_part, is_last });
@@ -579,7 +579,7 @@ impl Engine {
 
     /// Moves the finished responses at the front of a session to its output.
     pub(super) fn advance(&mut self, id: SessionId) {
-        let Self { sessions, spare_values, counters, .. } = self;
+        let Self { sessions, memcache, counters, .. } = self;
         let Some(session) = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation) else {
             return;
         };
@@ -614,10 +614,10 @@ impl Engine {
             {
                 client.database = database;
             }
-            if spare_values.len() < SPARE_VALUES
+            if memcache.spare_values.len() < SPARE_VALUES
                 && matches!(merge.as_ref(), Merge::Values(values) if values.is_worth_keeping())
             {
-                spare_values.push(merge);
+                memcache.spare_values.push(merge);
             }
         }
         if session.paused.is_some() && session.has_room_again() {

@@ -120,7 +120,7 @@ impl Engine {
         } else if asked.noreply {
             self.end_request(pool, Outcome::Unheard);
         } else {
-            let class = self.at_hand.take();
+            let class = self.telemetry.at_hand.take();
             let Some(session) = self.session(id) else { return };
             session.keys_in_flight += 1;
             session.slots.push_back(Slot {

@@ -58,7 +58,7 @@ impl Engine {
         link.heard = now;
         link.answered = false;
         let epoch = link.epoch;
-        self.effects.push_back(Effect::Connect { link: id, epoch });
+        self.outputs.push(Effect::Connect { link: id, epoch });
         let look = self.first_look(id, now);
         self.arm_link(id, look);
         true
@@ -109,7 +109,7 @@ impl Engine {
         if purpose == Purpose::Traffic {
             self.end_connection_names(id);
         }
-        self.effects.push_back(Effect::Disconnect { link: id, reset, lingers });
+        self.outputs.push(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
         self.doubt_version(pool, server);
         self.end_crowd(id);
@@ -370,15 +370,15 @@ impl Engine {
         let verdict = self.registry.failed(pool, server, self.worker, failure, at);
         if let Verdict::Failing { failures, lasts, suppressed } = verdict {
             let notice = Notice::Failing { pool, server, failure, failures, lasts, suppressed };
-            self.effects.push_back(Effect::Notice(notice));
+            self.outputs.tell(notice);
         } else if let Verdict::Ejected { failures } = verdict {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
             if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
                 self.registry.invalidate_all(pool, server, at);
             }
-            self.effects.push_back(Effect::Notice(Notice::Ejected { pool, server, failure, failures }));
-            self.effects.push_back(Effect::News);
+            self.outputs.tell(Notice::Ejected { pool, server, failure, failures });
+            self.outputs.push(Effect::News);
         }
     }
 
@@ -417,12 +417,12 @@ impl Engine {
                 self.schedule_probe(pool, server_id(place));
             }
             let mut owing = Vec::new();
-            let Self { registry, pools, effects, .. } = &mut *self;
+            let Self { registry, pools, outputs, .. } = &mut *self;
             for (place, ((open, routing), flags)) in
                 pools[index].open.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
             {
                 if flags.ends_lingering {
-                    effects.push_back(Effect::EndLingering { pool, server: server_id(place) });
+                    outputs.push(Effect::EndLingering { pool, server: server_id(place) });
                 }
                 *open = *routing == RoutingState::Up && !flags.has_pending;
                 if *routing == RoutingState::Up && flags.has_pending {

@@ -96,7 +96,8 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn sample(&mut self, id: LinkId, ticket: Ticket, end: Offset, response: [&[u8]; 2]) {
-        let Self { hot, links, sessions, counters, spans, .. } = self;
+        let Self { telemetry, links, sessions, counters, redis, .. } = self;
+        let (hot, spans) = (&mut telemetry.hot, &mut redis.spans);
         let met = hot.draw();
         if met == 0 || ticket.session == Ticket::NOBODY {
             return;
@@ -138,9 +139,9 @@ impl Engine {
     /// Takes note of the key of a request that is answered in its server's place, if it is in the sample.
     #[cold]
     pub(super) fn sample_lost(&mut self, pool: PoolId, server: ServerId, key: &[u8], now: Instant) {
-        if self.hot.meets(0) {
-            let met = self.hot.draw();
-            let weight = Weight::of(met, self.hot.rate, 1);
+        if self.telemetry.hot.meets(0) {
+            let met = self.telemetry.hot.draw();
+            let weight = Weight::of(met, self.telemetry.hot.rate, 1);
             if met > 0 {
                 self.counters.pool(pool).hot_keys.note(now, |noted| noted.touch(weight.touch(key, server, 0)));
             }

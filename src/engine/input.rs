@@ -251,7 +251,7 @@ impl Engine {
                             self.end_request(pool, outcome::Outcome::Local);
                         }
                         Outcome::Begun(left) => {
-                            self.at_hand = None; // its last part ends it
+                            self.telemetry.at_hand = None; // its last part ends it
                             self.count_request(pool);
                             at += len - left;
                             if let Some(long) = self.session(id).and_then(|session| session.long_get.as_mut()) {

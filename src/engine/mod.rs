@@ -47,6 +47,7 @@ mod merge;
 mod multiget;
 mod outbox;
 mod output;
+mod outputs;
 mod probe;
 pub(crate) mod redis;
 mod send;
@@ -61,7 +62,6 @@ mod turn;
 mod values;
 mod version;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,11 +69,8 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::config::model::{Config, PoolId, Protocol, ServerId};
-use crate::failure::Failure;
 use crate::health::Registry;
 use crate::health::maintenance::RoutingState;
-use crate::outcome::Class;
-use crate::proto::resp::args::Span;
 use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
@@ -82,7 +79,6 @@ pub use effect::{Effect, Notice};
 use failover::Failover;
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
-use merge::Merge;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
 use session::{Session, SessionId};
 pub use slow::Slow;
@@ -196,8 +192,6 @@ pub struct Engine {
     /// The number of this worker.
     worker: usize,
     probes: bool,
-    /// The client that the operator was last told of, for what it speaks.
-    stranger: Option<SessionId>,
     pools: Vec<PoolState>,
     sessions: Slab<Session>,
     links: Vec<Link>,
@@ -206,9 +200,7 @@ pub struct Engine {
     timers: Timers,
     chores: chores::Chores,
     work: turn::Work,
-    effects: VecDeque<Effect>,
-    dirty_sessions: Vec<SessionId>,
-    dirty_links: Vec<LinkId>,
+    outputs: outputs::Outputs,
     /// Links whose queue may be full.
     crowded: usize,
     /// Sessions whose input may be parsed on.
@@ -218,37 +210,13 @@ pub struct Engine {
     generation: u32,
     random: u64,
     started_at: Duration,
-    scripts: Scripts,
-    /// Those that this worker has put there.
-    known_scripts: redis::Noted,
-    /// The number of the newest Redis client.
-    client_numbers: u64,
-    /// The class of the request that is being carried out, until it ends or waits.
-    at_hand: Option<Class>,
-    /// A limit that was reached, which the operator has not been told of.
-    limit_hit: Cell<Option<(PoolId, Option<ServerId>, Failure)>>,
-    /// Where the arguments of the Redis request at hand lie; kept for its room.
-    spans: Vec<Span>,
-    recent: redis::Recent,
-    /// The links that take part in the multi-get at hand; kept for its room.
-    parts: Vec<multiget::Part>,
-    /// The same of the Redis request at hand that is split: its shares and their pieces, the share of each key, the next
-    /// key of that share, links and fragments.
-    shares: Vec<redis::Share>,
-    share_pieces: Vec<redis::Piece>,
-    order: Vec<u16>,
-    chain: Vec<u32>,
-    ways: Vec<(LinkId, u16)>,
-    /// What answers of multi-gets were put together in, for the next ones.
-    #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
-    spare_values: Vec<Box<Merge>>,
+    memcache: multiget::Kept,
+    redis: redis::State,
     memory: memory::Memory,
     /// The time of the event at hand.
     now: Instant,
     draining: bool,
-    /// Which requests have their keys noted, and which are told as slow.
-    hot: hot::Sampler,
-    slow: slow::Log,
+    telemetry: account::Telemetry,
 }
 
 impl Engine {
@@ -306,14 +274,13 @@ impl Engine {
             }
             pools.push(state);
         }
-        let (hot_keys, slow_request) = (config.settings.hot_keys, config.settings.slow_request);
+        let telemetry = account::Telemetry::new(config.settings.hot_keys, config.settings.slow_request, seed);
         let memory = memory::Memory::new(config.settings.memory_limit, counters.len(), Arc::clone(&counters[worker]));
         let mut engine = Self {
             counters: Arc::clone(&counters[worker]),
             all_counters: counters,
             worker,
             probes: worker == 0,
-            stranger: None,
             config,
             registry,
             pools,
@@ -323,34 +290,19 @@ impl Engine {
             timers: Timers::default(),
             chores: chores::Chores::default(),
             work: turn::Work::default(),
-            effects: VecDeque::new(),
-            dirty_sessions: Vec::new(),
-            dirty_links: Vec::new(),
+            outputs: outputs::Outputs::default(),
             crowded: 0,
             resumable: Vec::new(),
             version: version.wrapping_sub(1),
             generation: 0,
             random: seed | 1,
             started_at,
-            scripts,
-            known_scripts: redis::Noted::default(),
-            client_numbers: worker as u64,
-            at_hand: None,
-            limit_hit: Cell::new(None),
-            spans: Vec::new(),
-            recent: redis::Recent::default(),
-            parts: Vec::new(),
-            shares: Vec::new(),
-            share_pieces: Vec::new(),
-            order: Vec::new(),
-            chain: Vec::new(),
-            ways: Vec::new(),
-            spare_values: Vec::new(),
+            memcache: multiget::Kept::default(),
+            redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,
             draining: false,
-            hot: hot::Sampler::new(hot_keys, seed),
-            slow: slow::Log::new(slow_request),
+            telemetry,
         };
         engine.refresh(Instant::ZERO);
         engine
@@ -371,13 +323,13 @@ impl Engine {
 
     /// Something that the shell has to do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.outputs.next_effect()
     }
 
     /// Whether [`Engine::poll_effect`] has something.
     #[must_use]
     pub fn has_effects(&self) -> bool {
-        !self.effects.is_empty()
+        self.outputs.has_effects()
     }
 
     /// When [`Engine::handle_timeout`] is to be called next.
@@ -447,7 +399,7 @@ impl Engine {
         let is_settled = self.version == self.registry.version()
             && self.resumable.is_empty()
             && self.memory.held() <= self.memory.limits().common
-            && self.limit_hit.get_mut().is_none();
+            && self.telemetry.limit_hit.get_mut().is_none();
         if !is_settled {
             self.settle_all(now);
         }
@@ -464,7 +416,7 @@ impl Engine {
         if self.memory.held() > self.memory.limits().common {
             self.relieve_memory(now);
         }
-        if self.limit_hit.get_mut().is_some() {
+        if self.telemetry.limit_hit.get_mut().is_some() {
             self.tell_limits(now);
         }
     }
@@ -490,7 +442,7 @@ impl Engine {
             && !session.dirty
         {
             session.dirty = true;
-            self.dirty_sessions.push(id);
+            self.outputs.wake_client(id);
         }
     }
 
@@ -506,7 +458,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         if !link.dirty && link.state == LinkState::Up {
             link.dirty = true;
-            self.dirty_links.push(id);
+            self.outputs.wake_link(id);
         }
     }
 

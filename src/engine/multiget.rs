@@ -21,9 +21,19 @@ pub(super) struct Continued {
     pub(super) late: bool,
 }
 
+/// What is kept from one multi-get to the next, for its room.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The links that take part in the one at hand.
+    parts: Vec<Part>,
+    /// What answers were put together in.
+    #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
+    pub(super) spare_values: Vec<Box<Merge>>,
+}
+
 /// A link that takes part in a multi-get.
 #[derive(Debug)]
-pub(super) struct Part {
+struct Part {
     server: ServerId,
     link: LinkId,
     /// Where in its outbox the request starts.
@@ -50,10 +60,10 @@ impl Engine {
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
-        let mut values = self.spare_values.pop().unwrap_or_else(|| Box::new(Merge::Values(Values::EMPTY)));
+        let mut values = self.memcache.spare_values.pop().unwrap_or_else(|| Box::new(Merge::Values(Values::EMPTY)));
         let Merge::Values(merged) = values.as_mut() else { return };
         merged.reset(count, unfinished);
-        let mut parts = std::mem::take(&mut self.parts);
+        let mut parts = std::mem::take(&mut self.memcache.parts);
         let mut lost = expired.then_some((None, Failure::TimedOut));
         let (mut index, mut words) = (0, ManyWords::new(words.rest()));
         while !expired && index < count {
@@ -96,7 +106,7 @@ impl Engine {
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
         self.work.cost += count * turn::KEY + parts.len() * turn::PART;
-        let class = if unfinished { None } else { self.at_hand.take() };
+        let class = if unfinished { None } else { self.telemetry.at_hand.take() };
         let Some(session) = self.session(id) else { return };
         session.keys_in_flight += count;
         session.held += values.footprint();
@@ -122,7 +132,7 @@ impl Engine {
             let ticket = Ticket::of(id, number, start, asked.verb, Class::Get);
             self.push_ticket(link, Ticket { fragment, keys, marks: Ticket::SPLIT, ..ticket }, now);
         }
-        self.parts = parts;
+        self.memcache.parts = parts;
     }
 
     /// Appends keys to the requests of the servers that they belong to, from the key number `index` on, up to the first
@@ -191,9 +201,9 @@ impl Engine {
         let started = self.restarted(session_pool, long.started, now);
         let asked = Asked::get(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
-        self.at_hand = Some(Class::Get);
+        self.telemetry.at_hand = Some(Class::Get);
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
-        self.at_hand = None;
+        self.telemetry.at_hand = None;
         self.arm_session(id);
         if !unfinished {
             return Some(long.rest);

@@ -138,8 +138,8 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         self.links[id.index()].step = ProbeStep::Reset(now);
         self.registry.end_lingering(pool, server, now);
-        self.effects.push_back(Effect::News);
-        self.effects.push_back(Effect::Notice(Notice::Unfinished { pool, server, connections: left }));
+        self.outputs.push(Effect::News);
+        self.outputs.tell(Notice::Unfinished { pool, server, connections: left });
     }
 
     /// Whether a server has come to the end of all connections that were given up, or will not carry out anything more of
@@ -236,13 +236,13 @@ impl Engine {
                 self.counters.server(pool, server).restores.add(1);
                 let restarted = if self.registry.was_restarted(pool, server) { Some(true) } else { restarted };
                 let notice = Notice::Restored { pool, server, away, probes, restarted, forgotten_keys, flushed };
-                self.effects.push_back(Effect::Notice(notice));
-                self.effects.push_back(Effect::News);
+                self.outputs.tell(notice);
+                self.outputs.push(Effect::News);
             }
             Passed::Again | Passed::Owing => {}
             Passed::HeldBack { until, first } => {
                 if first {
-                    self.effects.push_back(Effect::Notice(Notice::HeldBack { pool, server, wait: until - now }));
+                    self.outputs.tell(Notice::HeldBack { pool, server, wait: until - now });
                 }
             }
         }
@@ -256,7 +256,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);
-        self.effects.push_back(Effect::Disconnect { link: id, reset: false, lingers: None });
+        self.outputs.push(Effect::Disconnect { link: id, reset: false, lingers: None });
         self.schedule_probe(pool, server);
     }
 

@@ -143,7 +143,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(id.index()) else { return };
         let pool = session.pool;
         let link = &mut self.links[link_id.index()];
-        let class = self.at_hand.unwrap_or(Class::Other);
+        let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         let start = link.outbox.end();
         let mut ticket = Ticket { marks, ..Ticket::of(id, session.next_number(), start, asked.verb, class) };
         write(link.outbox.tail());
@@ -156,7 +156,7 @@ impl Engine {
                 started: asked.started,
                 waiting: 1,
                 keys: 1,
-                class: self.at_hand.take(),
+                class: self.telemetry.at_hand.take(),
                 outcome: outcome::Outcome::Hit,
                 verb: asked.verb,
                 quiet: asked.quiet,

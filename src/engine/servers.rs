@@ -135,6 +135,6 @@ impl Engine {
 
     /// A link that has something to write.
     pub fn poll_link(&mut self) -> Option<LinkId> {
-        self.dirty_links.pop()
+        self.outputs.next_link()
     }
 }

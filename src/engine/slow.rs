@@ -128,7 +128,7 @@ impl Engine {
 
     /// The time of a client's request is up, and these of its servers have not answered.
     pub(super) fn slow_expired(&mut self, id: SessionId, number: u32, late: &[(u16, ServerId)], now: Instant) {
-        let Some(&(fragment, server)) = late.first().filter(|_| self.slow.is_on()) else { return };
+        let Some(&(fragment, server)) = late.first().filter(|_| self.telemetry.slow.is_on()) else { return };
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let Some(slot) = session.slot_mut(number) else { return };
@@ -162,8 +162,8 @@ impl Engine {
         failure: Failure,
         now: Instant,
     ) {
-        let is_late = failure == Failure::TimedOut && self.slow.is_on();
-        if (is_late || self.slow.is_slow(started, now))
+        let is_late = failure == Failure::TimedOut && self.telemetry.slow.is_on();
+        if (is_late || self.telemetry.slow.is_slow(started, now))
             && let Some(suppressed) = self.admit_slow(pool, now)
         {
             self.tell_lost(pool, server, request, Fate { started, failure: Some(failure), suppressed, now });
@@ -173,12 +173,12 @@ impl Engine {
     /// Counts a slow request; returns how many were not told before it, if it is to be told itself.
     fn admit_slow(&mut self, pool: PoolId, now: Instant) -> Option<u64> {
         self.counters.pool(pool).slow_requests.add(1);
-        self.slow.admit(now)
+        self.telemetry.slow.admit(now)
     }
 
     /// Tells of a request in an outbox.
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
-        let mut spans = std::mem::take(&mut self.spans);
+        let mut spans = std::mem::take(&mut self.redis.spans);
         let Link { pool, server, outbox, .. } = &self.links[id.index()];
         let request = Request::of(ticket, outbox.between(ticket.start, end));
         let mut slow = self.describe(*pool, request, fate, &mut spans);
@@ -188,18 +188,18 @@ impl Engine {
             Written::At(at) => (Some(at - fate.started), Some(fate.now - at.max(fate.started))),
             Written::Unknown => (None, None),
         };
-        self.spans = spans;
-        self.effects.push_back(Effect::Slow(Box::new(slow)));
+        self.redis.spans = spans;
+        self.outputs.push(Effect::Slow(Box::new(slow)));
     }
 
     /// Tells of a request that is no longer anywhere.
     fn tell_lost(&mut self, pool: PoolId, server: Option<ServerId>, request: Request<'_>, fate: Fate) {
-        let mut spans = std::mem::take(&mut self.spans);
+        let mut spans = std::mem::take(&mut self.redis.spans);
         let mut slow = self.describe(pool, request, fate, &mut spans);
         slow.server = server;
         slow.waited = server.is_none().then_some(slow.took);
-        self.spans = spans;
-        self.effects.push_back(Effect::Slow(Box::new(slow)));
+        self.redis.spans = spans;
+        self.outputs.push(Effect::Slow(Box::new(slow)));
     }
 
     fn describe(&self, pool: PoolId, request: Request<'_>, fate: Fate, spans: &mut Vec<Span>) -> Slow {

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use super::link::{LinkId, LinkState};
-use super::{Effect, Engine, Notice};
+use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::{Verb, encode};
@@ -167,14 +167,14 @@ impl Engine {
     ) {
         let told = &mut self.pools[pool.index()].rate_limits[server.index()][what as usize];
         if let Some(suppressed) = told.admit(now, TELL_PERIOD) {
-            self.effects.push_back(Effect::Notice(notice(suppressed)));
+            self.outputs.tell(notice(suppressed));
         }
     }
 
     /// Tells the operator that limits were reached, as far as that was not told a moment ago.
     #[cold]
     pub(super) fn tell_limits(&mut self, now: Instant) {
-        let Some((pool, server, failure)) = self.limit_hit.take() else { return };
+        let Some((pool, server, failure)) = self.telemetry.limit_hit.take() else { return };
         let which = TOLD.iter().position(|limit| *limit == failure).unwrap_or_default();
         let told = &mut self.pools[pool.index()].limits[which];
         if told.0.is_some_and(|at| now - at < TELL_PERIOD) {
@@ -185,7 +185,7 @@ impl Engine {
         told.0 = Some(now);
         let (held, most) = (self.memory.held(), self.memory.limits().all);
         let server = server.filter(|_| !matches!(failure, Failure::NoMemory | Failure::NoDedicated));
-        self.effects.push_back(Effect::Notice(Notice::Limit { pool, server, failure, held, most, requests }));
+        self.outputs.tell(Notice::Limit { pool, server, failure, held, most, requests });
     }
 
     /// Asks a server for its version, on a connection that is to show whether it is well.
@@ -216,6 +216,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::engine::Effect;
     use crate::engine::{Scripts, Setup};
     use crate::health::Registry;
     use crate::stats::counters::Counters;

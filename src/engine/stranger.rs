@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::session::SessionId;
-use super::{Effect, Engine, Notice};
+use super::{Engine, Notice};
 use crate::time::Instant;
 
 /// Pause between two notices of the same language.
@@ -51,7 +51,7 @@ impl Engine {
     /// Whether there was something to tell of this client: what it speaks.
     #[must_use]
     pub fn is_stranger(&self, id: SessionId) -> bool {
-        self.stranger == Some(id)
+        self.telemetry.stranger == Some(id)
     }
 
     /// A request is none of this protocol: if its first bytes tell which it is of, the operator is told, now and then.
@@ -69,8 +69,8 @@ impl Engine {
     pub(super) fn tell_of_stranger(&mut self, session: SessionId, language: Language, now: Instant) {
         let Some(pool) = self.session(session).map(|session| session.pool) else { return };
         if let Some(suppressed) = self.pools[pool.index()].strangers[language as usize].admit(now, PERIOD) {
-            self.stranger = Some(session);
-            self.effects.push_back(Effect::Notice(Notice::Stranger { pool, session, language, suppressed }));
+            self.telemetry.stranger = Some(session);
+            self.outputs.tell(Notice::Stranger { pool, session, language, suppressed });
         }
     }
 }

@@ -134,7 +134,7 @@ impl Engine {
             self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
         );
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.links[id.index()]));
-        let Self { links, sessions, config, counters, limit_hit, .. } = self;
+        let Self { links, sessions, config, counters, telemetry, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
         let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
@@ -187,7 +187,7 @@ impl Engine {
                     (len > SMALL && len > if len > fair { free.1 } else { free.0 }).then_some(Failure::NoMemory);
                 if let Some(failure) = too_large.or(no_room) {
                     counters.count_degraded(link.pool, Some(link.server), failure);
-                    limit_hit.set(Some((link.pool, Some(link.server), failure)));
+                    telemetry.limit_hit.set(Some((link.pool, Some(link.server), failure)));
                     dropped = true;
                     if config.on_failure == OnFailure::Error {
                         values.error.get_or_insert_with(|| memcache::error(failure).to_vec());

@@ -30,7 +30,7 @@ impl Engine {
         if let Some(due) = due.filter(|due| *due > now) {
             // Not as `flush_all` with what is left of its delay: to memcached, that takes back a flush before it.
             self.registry.invalidate_all_later(pool, server, due);
-            self.effects.push_back(Effect::News); // it is to be kept, too
+            self.outputs.push(Effect::News); // it is to be kept, too
             return self.time_flush(pool, server, due);
         }
         self.invalidate_by_flush(pool, server, verb, database, now);

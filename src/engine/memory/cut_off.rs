@@ -4,7 +4,7 @@ use super::TICK;
 use crate::config::model::PoolId;
 use crate::engine::deadline::Timer;
 use crate::engine::session::SessionId;
-use crate::engine::{Effect, Engine, Notice, deliver, session_id, stall};
+use crate::engine::{Engine, Notice, deliver, session_id, stall};
 use crate::time::Instant;
 
 /// Clients that are cut off at most in one event when memory is above its margin, and places that are looked at for each
@@ -83,6 +83,6 @@ impl Engine {
         let clients = all - told.1;
         *told = (Some(self.now), all);
         let most = self.memory.limits().all;
-        self.effects.push_back(Effect::Notice(Notice::CutOff { pool, held, most, clients }));
+        self.outputs.tell(Notice::CutOff { pool, held, most, clients });
     }
 }

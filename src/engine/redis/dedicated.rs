@@ -333,7 +333,7 @@ impl Engine {
         let (pool, server, was_up) = (link.pool, link.server, link.state == LinkState::Up);
         link.epoch = link.epoch.wrapping_add(1);
         let reset = link.purpose != Purpose::Spare;
-        self.effects.push_back(Effect::Disconnect { link: id, reset, lingers: None });
+        self.outputs.push(Effect::Disconnect { link: id, reset, lingers: None });
         self.count_closed(pool, server, Failure::Ejected, was_up);
         self.recycle(id);
     }

@@ -79,7 +79,7 @@ impl Engine {
         (0..rest.arguments).for_each(|_| raw.extend_from_slice(ABSENT));
         let mut spans = Vec::new();
         let args = request::args(&raw, &mut spans);
-        let Ok((command, plan)) = self.recent.find(args) else { return false };
+        let Ok((command, plan)) = self.redis.recent.find(args) else { return false };
         if !command.accepts(args.len()) || !matches!(plan.class, Class::Keyed | Class::Split(_) | Class::Publish) {
             return false;
         }
@@ -118,7 +118,7 @@ impl Engine {
         let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
         let mut spans = Vec::new();
         let args = request::args(&unread.raw, &mut spans);
-        let Ok((command, plan)) = self.recent.find(args) else { return };
+        let Ok((command, plan)) = self.redis.recent.find(args) else { return };
         if let Some(client) = self.redis(id) {
             client.command = Some(command.name);
             client.count_reply();

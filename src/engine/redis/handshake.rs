@@ -116,7 +116,7 @@ impl Engine {
         }
         if !link.dirty {
             link.dirty = true;
-            self.dirty_links.push(id);
+            self.outputs.wake_link(id);
         }
         true
     }

@@ -69,7 +69,8 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> Turn {
-        let Self { sessions, spans, .. } = self;
+        let Self { sessions, redis, .. } = self;
+        let spans = &mut redis.spans;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
         let Some(session) = session else { return Turn::Used(input.len()) };
         if session.slots.is_empty() {
@@ -151,7 +152,7 @@ impl Engine {
         };
         spans.clear();
         spans.shrink_to(KEPT_SPANS);
-        self.spans = spans;
+        self.redis.spans = spans;
         turn
     }
 
@@ -206,7 +207,7 @@ impl Engine {
 
     #[inline(always)]
     fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
-        let found = self.recent.find(args);
+        let found = self.redis.recent.find(args);
         let Some(session) = self.session(id) else { return Outcome::Done };
         let pool = session.pool;
         let idle = session.slots.is_empty();
@@ -234,7 +235,7 @@ impl Engine {
             }
         };
         let (command, plan) = found;
-        self.at_hand = Some(plan.asks);
+        self.telemetry.at_hand = Some(plan.asks);
         if !command.accepts(args.len()) {
             let text = errors::wrong_arity(command.name);
             if command.name == "exec" {

@@ -186,7 +186,7 @@ impl Engine {
             client.asking = Some(Box::new(Asking { inquiry, awaited: workers, found: Vec::new() }));
         }
         if workers > 1 {
-            self.effects.push_back(Effect::Inquire(Arc::clone(&inquiry)));
+            self.outputs.push(Effect::Inquire(Arc::clone(&inquiry)));
         }
         self.work.cost += turn::REQUEST * self.search_on(Search::new(inquiry), PORTION, now);
         self.charge_session(id);
@@ -270,7 +270,7 @@ impl Engine {
         if findings.inquiry.worker == self.worker {
             self.take_findings(findings, now);
         } else {
-            self.effects.push_back(Effect::Found(Box::new(findings)));
+            self.outputs.push(Effect::Found(Box::new(findings)));
         }
     }
 

@@ -100,9 +100,9 @@ impl Engine {
 
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {
         let Some(mark) = mark(name) else { return };
-        let version = self.scripts.version();
+        let version = self.redis.scripts.version();
         let pool = self.links[id.index()].pool;
-        let flushes = self.scripts.flushes();
+        let flushes = self.redis.scripts.flushes();
         let Loaded { texts: known, flushes: seen, .. } = &mut self.links[id.index()].scripts;
         if *seen != flushes {
             *seen = flushes;
@@ -114,7 +114,7 @@ impl Engine {
         if known.len() >= COUNT_LIMIT {
             known.clear();
         }
-        let text = self.scripts.find(pool, name);
+        let text = self.redis.scripts.find(pool, name);
         known.insert(mark, if text.is_some() { Text::Loaded } else { Text::Unknown(version) });
         if let Some(text) = text {
             self.ask(id, Verb::Command, 0, now, |out| encode::words(out, &[b"SCRIPT", b"LOAD", &text]));

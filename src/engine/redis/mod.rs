@@ -33,6 +33,7 @@ mod script;
 mod shape;
 mod spare;
 mod split;
+mod state;
 mod subscriptions;
 mod transaction;
 mod watch;
@@ -51,15 +52,14 @@ use crate::time::Instant;
 pub use describe::Peer;
 pub(super) use follow::Waiting;
 use frugal::Unread;
-pub(super) use input::{Recent, Turn};
+pub(super) use input::Turn;
 use inquiry::Asking;
 pub use inquiry::{Findings, Inquiry};
 pub(super) use loaded::Loaded;
 use long::Long;
 use pubsub::Subscriptions;
-pub(super) use script::Noted;
 pub use script::Scripts;
-pub(super) use split::{Piece, Share};
+pub(super) use state::State;
 use transaction::Queue;
 use watch::Watch;
 
@@ -202,8 +202,8 @@ impl Engine {
     pub(super) fn redis_connected(&mut self, pool: PoolId) -> Box<Client> {
         let settings = &self.config.pools[pool.index()].redis;
         let (trusted, database) = (settings.auth.is_none(), settings.db);
-        self.client_numbers += self.all_counters.len() as u64; // each worker numbers its own, and none twice
-        Box::new(Client::new(self.client_numbers, trusted, database, self.now))
+        self.redis.last_client += self.all_counters.len() as u64; // each worker numbers its own, and none twice
+        Box::new(Client::new(self.redis.last_client, trusted, database, self.now))
     }
 
     fn redis(&mut self, id: SessionId) -> Option<&mut Client> {

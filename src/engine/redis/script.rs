@@ -149,9 +149,9 @@ impl Engine {
         if text.len() > BYTES_LIMIT {
             return;
         }
-        self.known_scripts.refresh(self.scripts.flushes());
-        if self.known_scripts.insert(pool, text) {
-            let change = self.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
+        self.redis.known_scripts.refresh(self.redis.scripts.flushes());
+        if self.redis.known_scripts.insert(pool, text) {
+            let change = self.redis.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
             self.registry.keep(change.then, change.before);
         }
     }
@@ -164,7 +164,7 @@ impl Engine {
             _ => false,
         };
         if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
-            let change = self.scripts.forget(pool);
+            let change = self.redis.scripts.forget(pool);
             self.registry.keep(change.then, change.before);
         }
     }
@@ -190,7 +190,7 @@ impl Engine {
         if !is_awaited || link.is_followed(ticket) {
             return false;
         }
-        let Some(text) = self.scripts.find(link.pool, args.get(1)) else { return false };
+        let Some(text) = self.redis.scripts.find(link.pool, args.get(1)) else { return false };
         let mut words: Vec<&[u8]> = args.iter().collect();
         (words[0], words[1]) = (name, &text);
         let mut request = Vec::new();

@@ -97,8 +97,8 @@ impl Engine {
         {
             return outcome;
         }
-        let (mut shares, mut order) = (std::mem::take(&mut self.shares), std::mem::take(&mut self.order));
-        let mut chain = std::mem::take(&mut self.chain);
+        let (mut shares, mut order) = (std::mem::take(&mut self.redis.shares), std::mem::take(&mut self.redis.order));
+        let mut chain = std::mem::take(&mut self.redis.chain);
         self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
         self.work.cost += order.len() * turn::KEY;
         let outcome = if shares.len() <= 1 {
@@ -107,10 +107,10 @@ impl Engine {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
-                (self.shares, self.order, self.chain) = (shares, order, chain);
+                (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
                 return input::Outcome::Backpressured;
             }
-            let mut pieces = std::mem::take(&mut self.share_pieces);
+            let mut pieces = std::mem::take(&mut self.redis.share_pieces);
             pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
             let how = match split {
                 Split::Values => How::Pick(order.clone()),
@@ -122,10 +122,10 @@ impl Engine {
                 shares[piece].write(out, args, stride, &chain);
             });
             pieces.clear();
-            self.share_pieces = pieces;
+            self.redis.share_pieces = pieces;
             input::Outcome::Done
         };
-        (self.shares, self.order, self.chain) = (shares, order, chain);
+        (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
         outcome
     }
 
@@ -278,7 +278,7 @@ impl Engine {
         let expired = self.deadline(pool, asked.started) <= now;
         let mut gather = Gather::new(how, in_place, pieces.len());
         gather.database = database;
-        let mut ways = std::mem::take(&mut self.ways);
+        let mut ways = std::mem::take(&mut self.redis.ways);
         let mut outcome = None;
         // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
         for (fragment, piece) in (0u16..).zip(pieces) {
@@ -307,7 +307,7 @@ impl Engine {
         }
         self.counters.pool(pool).fragments.add(ways.len() as u64);
         self.work.cost += pieces.len() * turn::PART;
-        let class = self.at_hand.unwrap_or(Class::Other);
+        let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         if ways.is_empty() || asked.noreply {
             self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));
         }
@@ -316,7 +316,7 @@ impl Engine {
             gather.put(&mut body);
             return self.answer(id, &body);
         }
-        let waits = self.at_hand.take();
+        let waits = self.telemetry.at_hand.take();
         if !asked.noreply
             && let Some(session) = self.session(id)
         {
@@ -348,7 +348,7 @@ impl Engine {
             let ticket = Ticket { fragment, replies, marks, database, ..ticket };
             self.push_ticket(link, ticket, now);
         }
-        self.ways = ways;
+        self.redis.ways = ways;
     }
 
     /// The error line for a part that a server failed, if the pool tells errors.

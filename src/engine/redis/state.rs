@@ -1,0 +1,46 @@
+//! What a worker keeps for all its Redis pools.
+
+use super::input::Recent;
+use super::script::{Noted, Scripts};
+use super::split::{Piece, Share};
+use crate::engine::link::LinkId;
+use crate::proto::resp::args::Span;
+
+/// What is common to the Redis pools of a worker, and what is kept from one request to the next for its room.
+#[derive(Debug)]
+pub(in crate::engine) struct State {
+    /// The scripts that have passed through, known to all workers, and those that this worker has put there.
+    pub(super) scripts: Scripts,
+    pub(super) known_scripts: Noted,
+    /// The number of the newest client.
+    pub(super) last_client: u64,
+    /// The commands that were asked for last.
+    pub(super) recent: Recent,
+    /// Where the arguments of the request at hand lie.
+    pub(in crate::engine) spans: Vec<Span>,
+    /// Of the request at hand, if it is split: its shares and their pieces, the share of each key, the next key of that
+    /// share, links and fragments.
+    pub(super) shares: Vec<Share>,
+    pub(super) share_pieces: Vec<Piece>,
+    pub(super) order: Vec<u16>,
+    pub(super) chain: Vec<u32>,
+    pub(super) ways: Vec<(LinkId, u16)>,
+}
+
+impl State {
+    /// Of a worker without clients.
+    pub(in crate::engine) fn new(scripts: Scripts, worker: usize) -> Self {
+        Self {
+            scripts,
+            known_scripts: Noted::default(),
+            last_client: worker as u64,
+            recent: Recent::default(),
+            spans: Vec::new(),
+            shares: Vec::new(),
+            share_pieces: Vec::new(),
+            order: Vec::new(),
+            chain: Vec::new(),
+            ways: Vec::new(),
+        }
+    }
+}
