@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::session::{SessionId, Slot};
 use super::{Engine, hot, pool_id, server_id, slow, stall};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::response::Status;
@@ -89,7 +89,7 @@ impl Engine {
     /// What a failure of a server makes of a request.
     #[inline]
     pub(super) fn failed_outcome(&self, pool: PoolId) -> Outcome {
-        if self.policy(pool) == OnFailure::Error { Outcome::Failed } else { Outcome::Degraded }
+        self.policy(pool).outcome()
     }
 
     /// Counts a request of a client, or a part of one, that was answered in a server's place, or is to be answered with
@@ -105,7 +105,7 @@ impl Engine {
     pub(super) fn count_degraded(&self, id: SessionId, server: Option<ServerId>, failure: Failure) {
         if let Some(session) = self.session_ref(id) {
             self.count_failure(session.pool, server, failure);
-            if self.policy(session.pool) == OnFailure::Error {
+            if self.policy(session.pool).tells() {
                 self.counters.pool(session.pool).forward_error.add(1);
             }
         }

@@ -14,7 +14,7 @@ use super::link::{LinkId, LinkState, Purpose};
 use super::redis::Profile;
 use super::session::{Barrier, SessionId, Slot};
 use super::{Effect, Engine, server_id};
-use crate::config::model::{OnFailure, ServerId};
+use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::crawl::{BUSY, Form, Next, is_busy};
@@ -169,7 +169,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let Some(crawl) = session.crawl.take() else { return };
-        let errors = self.policy(pool) == OnFailure::Error;
+        let errors = self.policy(pool).tells();
         let body = match (word.or(crawl.word.as_deref()), crawl.failure) {
             _ if crawl.answered => crawl.form.end(),
             (Some(word), _) => word,

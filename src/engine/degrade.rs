@@ -1,10 +1,11 @@
 //! What a failure becomes for the client: an error, or a miss.
 
 use super::Engine;
+use super::policy::Policy;
 use super::redis::InPlace;
 use super::session::{SessionId, Slot};
 use super::slow::Request;
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::{Verb, reply};
@@ -61,19 +62,19 @@ pub(super) struct Lost<'a> {
 
 impl Engine {
     /// What a pool tells its clients when a server failed them.
-    pub(super) fn policy(&self, pool: PoolId) -> OnFailure {
-        self.config.pools[pool.index()].on_failure
+    pub(super) fn policy(&self, pool: PoolId) -> Policy {
+        Policy::of(&self.config.pools[pool.index()])
     }
 
     /// Whether a client is told that it has added something when a server failed it.
     #[cold]
     pub(super) fn absorbs_add(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| self.config.pools[session.pool.index()].absorb_add)
+        self.session_ref(id).is_some_and(|session| self.policy(session.pool).absorbs_add())
     }
 
     /// Whether a pool answers in a server's place, so that a client is told of no failure.
     pub(super) fn forgives(&self, pool: PoolId) -> bool {
-        self.policy(pool) != OnFailure::Error
+        self.policy(pool).hides()
     }
 
     /// Appends the answer to a request that a server failed, and counts it. Says what has become of the request.
@@ -81,22 +82,19 @@ impl Engine {
     pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) -> Outcome {
         self.count_failure(pool, lost.server, failure);
         let Lost { verb, conditional, echo, .. } = lost;
-        match self.policy(pool) {
-            _ if let Some(in_place) = lost.in_place => {
-                return self.write_in_place(out, pool, lost.server, in_place, failure);
-            }
-            OnFailure::Miss => reply::miss(out, verb, echo),
-            OnFailure::Absorb => {
-                let adds = self.config.pools[pool.index()].absorb_add;
-                reply::absorbed(out, verb, conditional, adds, echo);
-            }
-            OnFailure::Error => {
-                self.counters.pool(pool).forward_error.add(1);
-                out.extend_from_slice(reply::error(failure));
-                return Outcome::Failed;
-            }
+        if let Some(in_place) = lost.in_place {
+            return self.write_in_place(out, pool, lost.server, in_place, failure);
         }
-        Outcome::Degraded
+        let policy = self.policy(pool);
+        if policy.tells() {
+            self.counters.pool(pool).forward_error.add(1);
+            out.extend_from_slice(reply::error(failure));
+        } else if policy.absorbs() {
+            reply::absorbed(out, verb, conditional, policy.absorbs_add(), echo);
+        } else {
+            reply::miss(out, verb, echo);
+        }
+        policy.outcome()
     }
 
     /// Answers a request that cannot be sent anywhere; `server` is where it should have gone.

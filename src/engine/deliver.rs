@@ -9,10 +9,11 @@ use super::link::{LinkId, LinkState, Purpose, Ticket};
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
+use super::policy::Policy;
 use super::session::SessionId;
 use super::stall::Frequent;
 use super::{Engine, Notice, Outlet};
-use crate::config::model::{Config, OnFailure, PoolId, Protocol, ServerId};
+use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::request::Words;
@@ -629,8 +630,7 @@ impl Engine {
 
 /// What a client is told of a part of a Redis request that a server failed, if the pool tells failures.
 fn gather_error(config: &Config, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
-    (config.pools[pool.index()].on_failure == OnFailure::Error)
-        .then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
+    Policy::of(&config.pools[pool.index()]).tells().then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
 }
 
 /// What a response to a meta request line is checked against.

@@ -10,7 +10,7 @@ use super::degrade::Asked;
 use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
 use super::outbox::Offset;
 use super::session::SessionId;
-use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
+use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::pending::{OlderWrites, StaleKey};
 use crate::proto::memcache::lifetime::Cap;
@@ -167,14 +167,14 @@ impl Engine {
 
     /// Whether a pool says that what stores only where nothing is has stored.
     pub(super) fn grants_add(&self, pool: PoolId) -> bool {
-        self.policy(pool) == OnFailure::Absorb && self.config.pools[pool.index()].absorb_add
+        self.policy(pool).absorbs() && self.policy(pool).absorbs_add()
     }
 
     /// Notes the keys of requests to Redis, one or a transaction, that did not reach their server.
     #[cold]
     pub(super) fn invalidate_requests(&mut self, link: LinkId, database: u32, requests: &[u8], now: Instant) {
         let (pool, _) = self.link_server(link);
-        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        let absorbs = self.policy(pool).absorbs();
         unmade::keys(requests, absorbs, self.grants_add(pool), |key, selected| {
             self.invalidate_on(
                 link,
@@ -190,7 +190,7 @@ impl Engine {
         let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
             return;
         };
-        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        let absorbs = self.policy(pool).absorbs();
         unmade::keys(request, absorbs, self.grants_add(pool), |key, _| {
             let server = self.pools[pool.index()].ring.route(key, 0);
             if let Some(server) = server.filter(|server| !key.is_empty() && self.invalidates_missed(pool, *server)) {

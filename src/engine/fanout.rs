@@ -5,7 +5,7 @@ use super::link::Ticket;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::session::{SessionId, Slot};
 use super::{Engine, server_id, turn};
-use crate::config::model::{OnFailure, ServerId};
+use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::StatsOf;
@@ -98,7 +98,7 @@ impl Engine {
                     self.undelivered(pool, server, asked.verb, 0, due, now);
                     self.count_degraded(id, Some(server), failure);
                     outcome = self.failed_outcome(pool);
-                    merge.failed(failure, self.policy(pool) == OnFailure::Error);
+                    merge.failed(failure, self.policy(pool).tells());
                 }
             }
         }

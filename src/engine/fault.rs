@@ -11,7 +11,7 @@ use super::redis::Profile;
 use super::session::{Barrier, Session, SessionId};
 use super::slow::Request;
 use super::{Effect, Engine, Notice, pool_id, server_id};
-use crate::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
+use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
 use crate::health::maintenance::RoutingState;
@@ -309,7 +309,7 @@ impl Engine {
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
         let (pool, is_behind) = (session.pool, session.barrier == Barrier::Behind);
-        let errors = self.policy(pool) == OnFailure::Error;
+        let errors = self.policy(pool).tells();
         let outcome = self.failed_outcome(pool);
         let told = self.told(pool, None, failure);
         let waits = is_behind && self.ends_waiting(id, failure);

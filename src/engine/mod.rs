@@ -48,6 +48,7 @@ mod multiget;
 mod outbox;
 mod output;
 mod outputs;
+mod policy;
 mod probe;
 pub(crate) mod redis;
 mod send;

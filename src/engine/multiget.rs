@@ -6,7 +6,7 @@ use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
 use super::session::{SessionId, Slot};
 use super::{Engine, next_random, turn};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::{ManyWords, Words};
@@ -100,7 +100,7 @@ impl Engine {
         if let Some((server, failure)) = lost {
             self.count_degraded(id, server, failure);
             outcome = self.failed_outcome(pool);
-            if self.policy(pool) == OnFailure::Error && merged.error.is_none() {
+            if self.policy(pool).tells() && merged.error.is_none() {
                 merged.error = Some(reply::error(failure).to_vec());
             }
         }

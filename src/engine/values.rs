@@ -5,10 +5,10 @@ use super::deliver::{Delivery, SMALL, Step};
 use super::large::LARGE;
 use super::link::{Cursor, Link, LinkId, Ticket};
 use super::merge::{KeySlot, Merge, NO_KEY, Values};
+use super::policy::Policy;
 use super::session::{Session, SessionId};
-use crate::config::model::OnFailure;
 use crate::failure::Failure;
-use crate::outcome::{Class, Outcome};
+use crate::outcome::Class;
 use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, Piece, Status, Violation};
 use crate::proto::memcache::{Verb, reply as memcache};
@@ -189,7 +189,7 @@ impl Engine {
                     counters.count_degraded(link.pool, Some(link.server), failure);
                     telemetry.limit_hit.set(Some((link.pool, Some(link.server), failure)));
                     dropped = true;
-                    if config.on_failure == OnFailure::Error {
+                    if Policy::of(config).tells() {
                         values.error.get_or_insert_with(|| memcache::error(failure).to_vec());
                     }
                 } else if values.fits(at + len) {
@@ -209,7 +209,7 @@ impl Engine {
         cursor.line_at = keys.len() - words.rest().len();
         link.cursor = cursor;
         if dropped && let Some(slot) = session.as_mut().and_then(|session| session.slot_mut(ticket.number)) {
-            slot.note(if config.on_failure == OnFailure::Error { Outcome::Failed } else { Outcome::Degraded });
+            slot.note(Policy::of(config).outcome());
         }
         if let Some(session) = session.filter(|_| kept > 0) {
             session.held += kept;

@@ -16,7 +16,7 @@ use super::Profile;
 use super::dedicated::{Use, block_place};
 use super::input::find;
 use super::keyed::CROSS_SLOT;
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
 use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
@@ -467,7 +467,7 @@ impl Engine {
                 | Failure::Stalled
         );
         let watches_nothing = |session: &Session| session.redis.as_ref().is_some_and(|client| client.watch.is_none());
-        let is_told = |session: &Session| self.policy(session.pool) == OnFailure::Error;
+        let is_told = |session: &Session| self.policy(session.pool).tells();
         is_lost && self.session_ref(id).is_some_and(|session| is_told(session) && watches_nothing(session))
     }
 

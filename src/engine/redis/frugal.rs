@@ -2,7 +2,7 @@
 
 use super::Replies;
 use super::input::Call;
-use crate::config::model::{OnFailure, PoolId};
+use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
@@ -105,7 +105,7 @@ impl Engine {
 
     /// Whether a request that is sent nowhere changes a key that is not known, so that nobody can be made to forget it.
     fn lacks_keys(&self, pool: PoolId, request: &[u8]) -> bool {
-        let absorbs = self.policy(pool) == OnFailure::Absorb;
+        let absorbs = self.policy(pool).absorbs();
         let mut lacks = false;
         unmade::keys(request, absorbs, self.grants_add(pool), |key, _| lacks |= key.is_empty());
         lacks

@@ -2,10 +2,11 @@
 
 use super::input::{Call, Outcome};
 use super::{InPlace, Replies};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::degrade::Asked;
 use crate::engine::link::Ticket;
 use crate::engine::memory;
+use crate::engine::policy::Policy;
 use crate::engine::session::{Session, SessionId};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -110,7 +111,7 @@ impl Engine {
         if call.plan.class == Class::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
             return Fallback::NULL;
         }
-        let absorbs = config.on_failure == OnFailure::Absorb;
+        let absorbs = Policy::of(config).absorbs();
         call.plan.rule.fallback(call.args, absorbs, config.absorb_add)
     }
 

@@ -41,7 +41,8 @@ mod watch;
 use super::Engine;
 use super::link::LinkId;
 use super::session::SessionId;
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::policy::Policy;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::reply;
@@ -250,7 +251,7 @@ impl Engine {
         in_place: InPlace,
         failure: Failure,
     ) -> Outcome {
-        if self.policy(pool) != OnFailure::Error && in_place.fallback.write(out, in_place.version) {
+        if self.policy(pool).hides() && in_place.fallback.write(out, in_place.version) {
             return Outcome::Degraded;
         }
         self.counters.pool(pool).forward_error.add(1);
@@ -262,7 +263,7 @@ impl Engine {
     /// this one cannot be, what the matter is and with whom.
     pub(super) fn write_failure(&self, out: &mut Vec<u8>, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         let config = &self.config.pools[pool.index()];
-        if config.on_failure == OnFailure::Error {
+        if Policy::of(config).tells() {
             out.extend_from_slice(b"-ERR ");
             out.extend_from_slice(reply::reason(failure));
             out.extend_from_slice(b"\r\n");

@@ -3,7 +3,7 @@
 use super::InPlace;
 use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
-use crate::config::model::{OnFailure, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::degrade::Asked;
 use crate::engine::link::{Link, LinkId, Ticket};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
@@ -353,7 +353,7 @@ impl Engine {
 
     /// The error line for a part that a server failed, if the pool tells errors.
     pub(in crate::engine) fn told(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) -> Option<Vec<u8>> {
-        (self.policy(pool) == OnFailure::Error).then(|| {
+        (self.policy(pool).tells()).then(|| {
             let mut line = Vec::new();
             self.write_failure(&mut line, pool, server, failure);
             line

@@ -12,7 +12,7 @@ use super::gather::How;
 use super::input::{Call, Outcome};
 use super::keyed::CROSS_SLOT;
 use super::split::Piece;
-use crate::config::model::{OnFailure, ServerId};
+use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::link::{LinkId, Ticket};
@@ -107,7 +107,7 @@ impl Engine {
                 }
             }
             Err(failure) => {
-                self.break_watch(id, self.policy(pool) == OnFailure::Error);
+                self.break_watch(id, self.policy(pool).tells());
                 self.answer_degraded(id, asked, server, failure);
             }
         }
@@ -133,7 +133,7 @@ impl Engine {
         let session = self.session_ref(id)?;
         let watch = session.redis.as_ref()?.watch.as_ref()?;
         // What failed without a word of the server was told where failures are told.
-        let refused = watch.refused || (watch.open > 0 && self.policy(session.pool) == OnFailure::Error);
+        let refused = watch.refused || (watch.open > 0 && self.policy(session.pool).tells());
         let in_force =
             watch.open == 0 && !watch.doubted && watch.ring_version == self.pools[session.pool.index()].ring_version;
         let link = watch.link.filter(|(link, _)| in_force && self.own_link(id, *link).is_some());
