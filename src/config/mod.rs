@@ -3,13 +3,19 @@
 //! `raw` reads the file as it was written, [`resolve`](self) makes [`model`] values of it and collects every problem on
 //! the way, [`diagnostic`] shows them. A file that twemproxy accepts is accepted, with the same meaning.
 
+mod choices;
 pub mod diagnostic;
+mod findings;
 mod hashing;
 pub mod model;
+mod nearest;
+pub mod options;
 mod place;
 mod pool;
+mod process;
 mod raw;
 mod resolve;
+mod secret;
 mod servers;
 mod settings;
 mod slips;
@@ -21,11 +27,9 @@ mod written;
 use std::path::Path;
 
 use diagnostic::{Diagnostic, Report};
+use findings::Findings;
 use model::Config;
 pub use place::overlap;
-pub use pool::KEYS as POOL_KEYS;
-use resolve::Findings;
-pub use settings::KEYS as PROCESS_KEYS;
 pub(crate) use text::is_unseen;
 pub use together::USUAL_PORTS;
 pub use written::{version, write};

@@ -5,12 +5,21 @@
 //! [`Duration`]s, sizes are bytes.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-pub use super::hashing::{Distribution, HashKind, ketama_groups};
+pub use super::choices::{
+    Distribution, HashKind, KeylessScripts, LogFormat, LogLevel, OnEject, OnFailure, Rejoin, Transactions,
+};
+pub use super::hashing::ketama_groups;
+pub use super::process::{LogSettings, Port, Settings, StatsdSettings};
+
+/// The name that is not a pool's.
+pub(super) const SETTINGS_NAME: &str = "softmiss";
+
+/// Most pools and servers that can be told apart.
+pub(super) const COUNT_LIMIT: usize = 65_535;
 
 /// A whole configuration: the process's own settings and its pools, in file order.
 #[derive(Debug, Clone)]
@@ -19,142 +28,6 @@ pub struct Config {
     pub settings: Settings,
     /// The pools, at least one, in the order of the file.
     pub pools: Vec<Pool>,
-}
-
-/// Settings of the process (`softmiss:` in the file).
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Event-loop threads, at least 1.
-    pub workers: usize,
-    /// Bound on all buffers of the process together, in bytes.
-    pub memory_limit: usize,
-    /// Where twemproxy's JSON statistics are served.
-    pub stats: Port,
-    /// Where the admin port is served.
-    pub admin: Port,
-    /// What must be said to change anything through it; `None`: only whoever is on this host may, without a word.
-    pub admin_token: Option<String>,
-    /// The statsd server that is told what is counted.
-    pub statsd: Option<StatsdSettings>,
-    /// One in so many requests has its keys counted, to find out which are hot; `None` counts none.
-    pub hot_keys: Option<u32>,
-    /// Requests that take longer are logged, as are those that run out of time; `None` logs none.
-    pub slow_request: Option<Duration>,
-    /// Where what servers missed is kept while the process is restarted; `None`: nowhere.
-    pub state_dir: Option<PathBuf>,
-    /// How much is logged, and in which form.
-    pub log: LogSettings,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            workers: 1,
-            memory_limit: 512 << 20,
-            stats: Port::Unsaid,
-            admin: Port::Unsaid,
-            admin_token: None,
-            statsd: None,
-            hot_keys: Some(128),
-            slow_request: Some(Duration::from_secs(1)),
-            state_dir: None,
-            log: LogSettings::default(),
-        }
-    }
-}
-
-/// Where the process serves something of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// The file does not say: at the usual address, if nobody else is there.
-    Unsaid,
-    /// Nowhere.
-    Off,
-    /// Here, or the process does not start.
-    At(SocketAddr),
-}
-
-impl FromStr for Port {
-    type Err = &'static str;
-
-    /// As a flag of the command line has it.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "none" {
-            return Ok(Self::Off);
-        }
-        let address = text.to_socket_addrs().ok().and_then(|mut found| found.next());
-        let address = address.filter(|found| found.port() > 0).map(Self::At);
-        address.ok_or("write an address with a port, such as 127.0.0.1:22223, or none")
-    }
-}
-
-/// `softmiss: statsd:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatsdSettings {
-    /// Name or address of the host.
-    pub host: String,
-    /// UDP port.
-    pub port: u16,
-    /// First step of every name.
-    pub prefix: String,
-    /// Time between two reports.
-    pub interval: Duration,
-}
-
-/// `softmiss: log:`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The least severe level that is written.
-    pub level: LogLevel,
-    /// Text for people and journald, or one JSON object a line.
-    pub format: LogFormat,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self { level: LogLevel::Info, format: LogFormat::Text }
-    }
-}
-
-/// Severity threshold of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Errors only.
-    Error,
-    /// Errors and warnings.
-    Warn,
-    /// State changes as well.
-    Info,
-    /// Diagnosis; may name keys.
-    Debug,
-    /// Everything, requests included.
-    Trace,
-}
-
-impl LogLevel {
-    /// Every level with the name it has in the file, from quiet to loud.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-
-    /// The name it has in the file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
-    }
-}
-
-/// Form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line an event.
-    Text,
-    /// One JSON object an event.
-    Json,
 }
 
 /// A pool: the servers behind one listener, and how keys are spread over them.
@@ -312,24 +185,6 @@ impl Default for RedisSettings {
     }
 }
 
-/// What becomes of transactions over several servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transactions {
-    /// Each server carries out its part.
-    Split,
-    /// They are refused.
-    Single,
-}
-
-/// What becomes of scripts without keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeylessScripts {
-    /// Any server runs them.
-    Any,
-    /// They are refused.
-    Refuse,
-}
-
 /// What a pool speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -346,72 +201,6 @@ impl Protocol {
         match self {
             Self::Memcache => "memcached",
             Self::Redis => "redis",
-        }
-    }
-}
-
-/// What a client is told when a server failed its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// twemproxy's error line.
-    Error,
-    /// The protocol's own words for "not there".
-    Miss,
-    /// As [`OnFailure::Miss`], but a write is told what a server would say that forgets at once.
-    Absorb,
-}
-
-impl OnFailure {
-    /// The word for it in the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Miss => "miss",
-            Self::Absorb => "absorb",
-        }
-    }
-}
-
-/// What becomes of an ejected server's keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnEject {
-    /// They belong to the servers that are left, as with twemproxy.
-    Rehash,
-    /// They stay its own, and are answered by [`OnFailure`] until it is back.
-    Hold,
-}
-
-impl OnEject {
-    /// The word for it in the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rehash => "rehash",
-            Self::Hold => "hold",
-        }
-    }
-}
-
-/// What becomes of the items of a server that comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejoin {
-    /// They are served as they are, as with twemproxy.
-    Keep,
-    /// They are flushed first.
-    Flush,
-    /// Those that were to be changed meanwhile are deleted first.
-    Safe,
-}
-
-impl Rejoin {
-    /// The word for it in the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::Flush => "flush",
-            Self::Safe => "safe",
         }
     }
 }

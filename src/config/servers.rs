@@ -2,14 +2,15 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
-use super::POOL_KEYS;
 use super::diagnostic::{Diagnostic, Span};
-use super::model::{Address, Server};
+use super::findings::Findings;
+use super::model::{Address, COUNT_LIMIT, Server};
+use super::options::is_of_pool;
 use super::place::{self, Place};
 use super::raw::{Content, Node};
-use super::resolve::{COUNT_LIMIT, Findings};
+use super::secret::names_secret;
 use super::slips;
-use super::text::{self, visible};
+use super::text::{variable, visible};
 use super::value;
 
 /// The servers, each with the place of its line.
@@ -18,7 +19,7 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
         Content::List(items) => items,
         other => {
             let message = format!("`servers` takes a list, not {}", other.kind());
-            let is_other = |name: &str| POOL_KEYS.contains(&name) || text::names_secret(name);
+            let is_other = |name: &str| is_of_pool(name) || names_secret(name);
             let pair = |(name, line): &(Node, Node)| {
                 let name = name.scalar().filter(|name| !is_other(name))?;
                 Some(format!("{} {name}", line.scalar()?))
@@ -110,7 +111,7 @@ pub(super) fn warn(pool: &str, servers: &[(Server, Span)], findings: &mut Findin
 
 /// Why a host cannot be one, if it is certain. A variable is told of elsewhere.
 fn no_host(host: &str) -> Option<&'static str> {
-    if text::variable(host).is_some() {
+    if variable(host).is_some() {
         return None;
     }
     if host.contains("://") || host.starts_with("//") {

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::diagnostic::{Diagnostic, Span};
-use super::text::{UNTOLD, is_secret, names_secret};
-use super::{POOL_KEYS, PROCESS_KEYS};
+use super::options::{is_of_pool, is_of_process};
+use super::secret::{UNTOLD, is_secret, names_secret};
 
 /// What is behind the words of the YAML library, `message`, and where, if it is one of the usual slips. The place that the
 /// library names is where it could not go on; the slip is there or above.
@@ -93,7 +93,7 @@ impl Slip {
 }
 
 fn is_key(word: &str) -> bool {
-    POOL_KEYS.contains(&word) || PROCESS_KEYS.contains(&word)
+    is_of_pool(word) || is_of_process(word)
 }
 
 /// `timeout:400` or `timeout = 400`, in words that begin with a key. Behind a dash stands a server, whose host may have the

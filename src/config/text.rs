@@ -3,63 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::diagnostic::{Diagnostic, Severity, Span};
+use super::diagnostic::{Diagnostic, Severity};
+use super::findings::Findings;
 use super::raw::{Content, Node};
-use super::resolve::Findings;
+use super::secret::is_secret;
 
 const EXPAND: &str =
     "write the value itself, or put it there before the start: `envsubst < template.yml > softmiss.yml`";
-
-/// Keys with values that are nobody's business, and may contain anything.
-const SECRETS: [&str; 2] = ["redis_auth", "admin_token"];
-
-/// What is told in place of such a value.
-pub(super) const UNTOLD: &str = "...";
-
-/// Whether it is the key of a secret.
-pub(super) fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key)
-}
-
-/// Where the first name of a secret in a text begins and ends.
-fn secret(text: &str) -> Option<Span> {
-    let lower = text.to_ascii_lowercase().replace('-', "_");
-    let places = SECRETS.iter().filter_map(|name| lower.find(name).map(|at| at..at + name.len()));
-    places.min_by_key(|place| place.start)
-}
-
-/// Whether a text names a secret.
-pub(super) fn names_secret(text: &str) -> bool {
-    secret(text).is_some()
-}
-
-/// Words with what stands in the file, without the values of secrets in it. The words go into a log as well, which more
-/// people read than the file.
-pub(super) fn without_secrets(words: &str) -> Cow<'_, str> {
-    if !names_secret(words) {
-        return Cow::Borrowed(words);
-    }
-    Cow::Owned(words.split('\n').map(without_secret).collect::<Vec<_>>().join("\n"))
-}
-
-fn without_secret(line: &str) -> Cow<'_, str> {
-    let mut at = 0;
-    while let Some(place) = secret(&line[at..]) {
-        at += place.end;
-        let behind = &line[at..];
-        // A name alone is told in backticks, or in a list.
-        if !behind.starts_with([':', '=', '"', '\'', ' ', '\t']) {
-            continue;
-        }
-        let value = behind.trim_start_matches([':', '=', '"', '\'', ' ', '\t']);
-        if value.is_empty() || value.starts_with('`') {
-            continue;
-        }
-        let end = value.rfind('`').map_or("", |end| &value[end..]);
-        return Cow::Owned(format!("{}: {UNTOLD}{end}", &line[..at]));
-    }
-    Cow::Borrowed(line)
-}
 
 /// Notes everything in the file that looks like a variable.
 pub(super) fn variables(root: &Node, findings: &mut Findings) {
@@ -92,8 +42,8 @@ fn tell(node: &Node, key: Option<&str>, variable: &str, findings: &mut Findings)
     }
     let message = match key {
         // Part of a password may look like anything, and its line is shown: only what is a variable and nothing else is told.
-        Some(key) if SECRETS.contains(&key) && !is_all(node, variable) => return,
-        Some(key) if SECRETS.contains(&key) => {
+        Some(key) if is_secret(key) && !is_all(node, variable) => return,
+        Some(key) if is_secret(key) => {
             format!("`{key}` holds what looks like a variable; it is taken as it stands")
         }
         _ => format!("`{variable}` is taken as it stands: variables are not expanded"),
@@ -168,22 +118,6 @@ mod tests {
             assert_eq!(said(password), 0, "{password}");
         }
         assert_eq!(said("${REDIS_PASSWORD}"), 1);
-    }
-
-    #[test]
-    fn words_tell_no_secret() {
-        for (words, told) in [
-            ("write `timeout: 400`", "write `timeout: 400`"),
-            ("write `redis_auth: a`b c`", "write `redis_auth: ...`"),
-            ("`1 redis_auth:hunter2` is not a duration", "`1 redis_auth: ...` is not a duration"),
-            ("  softmiss:\n    Admin-Token = x y\nend", "  softmiss:\n    Admin-Token: ...\nend"),
-            ("{listen: a, \"redis_auth\": b, admin_token: c", "{listen: a, \"redis_auth: ..."),
-            ("`redis_auth` takes a single value", "`redis_auth` takes a single value"),
-            ("`redis_auth`, admin_token, redis_auth hunter2", "`redis_auth`, admin_token, redis_auth: ..."),
-            ("write `redis_auth: `", "write `redis_auth: `"),
-        ] {
-            assert_eq!(without_secrets(words), told);
-        }
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::diagnostic::{Diagnostic, Span};
+use super::findings::Findings;
 use super::model::{Listen, Pool, Port, Protocol, Settings};
 use super::place::{self, Place};
-use super::resolve::Findings;
 
 /// The ports that the process has of its own, by the option's name, and where they are when nobody says otherwise.
 pub const USUAL_PORTS: [(&str, SocketAddr); 2] = [("stats", usual(22222)), ("admin", usual(22223))];

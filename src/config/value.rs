@@ -6,8 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::diagnostic::nearest;
-use super::model::{Address, Listen};
+use super::model::{Address, Listen, Port};
+use super::nearest::nearest;
 
 /// Why a value is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub(super) struct Wrong {
 fn wrong<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong { message: message.into(), help: Some(help.into()) })
 }
+
+/// The shortest and the longest word that protects the admin port.
+const TOKEN_LENGTHS: (usize, usize) = (16, 256);
+
+/// The shortest and the longest time between two reports to statsd.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+
+/// One in so many requests is the least that can be looked at for hot keys.
+const MOST_SPARING: u64 = 1_000_000;
 
 /// Longest path of a unix socket (the size of `sockaddr_un` less its end).
 const UNIX_PATH_LIMIT: usize = 107;
@@ -102,6 +111,129 @@ pub(super) fn size(text: &str, least: usize, most: usize) -> Result<usize, Wrong
         Some(size) if (least..=most).contains(&size) => Ok(size),
         Some(_) => wrong(format!("`{text}` is out of range"), format!("write a size from {least} to {most} bytes")),
         None => wrong(format!("`{text}` is not a size"), "write bytes or a number with a unit: `512kb`, `64mb`, `1gb`"),
+    }
+}
+
+/// One of several words.
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&'static str, T)]) -> Result<T, Wrong> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names = choices.iter().map(|(name, _)| *name);
+    let all = names.clone().collect::<Vec<_>>().join(", ");
+    let help = match nearest(text, names) {
+        Some(meant) => format!("did you mean `{meant}`? It can be: {all}"),
+        None => format!("it can be: {all}"),
+    };
+    wrong(format!("`{text}` is not one of the values it can have"), help)
+}
+
+/// The word for one of several values.
+pub(super) fn word<T: PartialEq>(value: T, choices: &[(&'static str, T)]) -> Option<String> {
+    choices.iter().find(|(_, one)| *one == value).map(|(word, _)| (*word).to_owned())
+}
+
+pub(super) fn hash_tag(text: &str) -> Result<[u8; 2], Wrong> {
+    <[u8; 2]>::try_from(text.as_bytes()).map_err(|_| Wrong {
+        message: format!("`{text}` is not a pair of marks"),
+        help: Some("write exactly two characters, the opening and the closing one, in quotes: \"{}\"".to_owned()),
+    })
+}
+
+/// Two changes are the least that a server can go out and come back with; `None` for no limit.
+pub(super) fn flap_limit(text: &str) -> Result<Option<u32>, Wrong> {
+    match number(text, 0, 1000)? {
+        1 => wrong(
+            "`1` would keep a server out for ever: to leave and to return are two changes",
+            "write `2` or more, or `0` for no limit",
+        ),
+        limit => Ok(u32::try_from(limit).ok().filter(|limit| *limit > 0)),
+    }
+}
+
+/// A lifetime in whole seconds, which is what memcached counts in.
+pub(super) fn failover_ttl(text: &str) -> Result<u32, Wrong> {
+    let help = "write `60s`; leave the line out for no limit";
+    match duration(text)? {
+        Some(span) if span >= Duration::from_secs(1) => Ok(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)),
+        Some(_) | None => wrong(format!("`{text}` is less than a second"), help),
+    }
+}
+
+/// A folder, wherever the process is started; `None` for none.
+pub(super) fn folder(text: &str) -> Result<Option<PathBuf>, Wrong> {
+    match text {
+        text if is_none(text) => Ok(None),
+        path if path.starts_with('/') => Ok(Some(path.into())),
+        other => wrong(
+            format!("`{other}` is not the whole path of a folder"),
+            "write one that begins with `/`, such as `/var/lib/softmiss`, or `none`",
+        ),
+    }
+}
+
+/// The address of a port that can be switched off with `none`.
+pub(super) fn port(text: &str) -> Result<Port, Wrong> {
+    match text {
+        "none" => Ok(Port::Off),
+        address => socket_address(address, "write `host:port`, or `none` to switch the port off").map(Port::At),
+    }
+}
+
+/// A word that is not guessed, and that can stand in a header. What is wrong with it is said without repeating it.
+pub(super) fn token(text: &str) -> Result<String, Wrong> {
+    let help = "write what `openssl rand -hex 24` prints, or another word of letters and digits";
+    if text.len() < TOKEN_LENGTHS.0 || text.len() > TOKEN_LENGTHS.1 {
+        let (least, most) = TOKEN_LENGTHS;
+        return wrong(format!("a token of {} characters; it must have {least} to {most}", text.len()), help);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)) {
+        return wrong("a token can hold nothing but letters, digits and `-._~+/=`", help);
+    }
+    Ok(text.to_owned())
+}
+
+/// One in how many requests is looked at; `None` for none of them.
+pub(super) fn sampling(text: &str) -> Result<Option<u32>, Wrong> {
+    match text {
+        text if is_none(text) => Ok(None),
+        "true" => wrong(
+            "`true` does not say how many requests are looked at",
+            "write `128` to count the keys of one in 128 requests, or `none` to count none",
+        ),
+        sparing => number(sparing, 0, MOST_SPARING).map(|number| u32::try_from(number).ok().filter(|one| *one > 0)),
+    }
+}
+
+/// Whether this says that something is to be off.
+pub(super) fn is_none(text: &str) -> bool {
+    matches!(text, "none" | "false")
+}
+
+/// Event-loop threads; `auto` for one for each core.
+pub(super) fn workers(text: &str) -> Result<usize, Wrong> {
+    match text {
+        "auto" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        workers => number(workers, 1, 64).map(|workers| usize::try_from(workers).unwrap_or(1)),
+    }
+}
+
+/// The first step of the names that statsd is told.
+pub(super) fn prefix(text: &str) -> Result<String, Wrong> {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    wrong(format!("`{text}` is not the beginning of a name"), "letters, digits, dots, dashes and underscores")
+}
+
+/// Time between two reports to statsd.
+pub(super) fn interval(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        Some(span) if (INTERVALS.0..=INTERVALS.1).contains(&span) => Ok(span),
+        Some(_) | None => {
+            wrong(format!("`{text}` is no interval to report at"), "100ms to 10m; statsd itself works in steps of 10s")
+        }
     }
 }
 

@@ -1,0 +1,207 @@
+//! The options: each is one value that holds all that is known of it.
+//!
+//! What reads a file and what writes one go through these tables, and so does what is said of a key that is none. The
+//! pages and the example are compared with them (`options/tests.rs`). A new option is one entry here, and its use.
+
+#[macro_use]
+mod form;
+mod pool;
+mod process;
+
+pub(super) use form::{Setting, quoted};
+pub(super) use pool::{Draft, POOL};
+pub(super) use process::{LOG, PROCESS, STATSD};
+
+use super::model::Protocol;
+use super::value::Wrong;
+
+/// What is known of an option, whatever it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// Another name for it.
+    pub alias: Option<&'static str>,
+    /// What holds when the file does not say.
+    pub default: Default,
+    /// What its value may be.
+    pub limits: Limits,
+    /// The pools that have it.
+    pub only: Only,
+    /// Its value is nobody's business, and may contain anything.
+    pub is_secret: bool,
+    /// twemproxy does not have it.
+    pub is_new: bool,
+    /// When a changed value could be taken up.
+    pub change: Change,
+    /// A value to show, where it is not the default.
+    pub example: &'static str,
+    /// In the example it is commented out: few files need it.
+    pub is_rare: bool,
+    /// What it does, as the example says it. Each line of it is one there.
+    pub what: &'static str,
+}
+
+/// What an option is when the file does not say.
+#[derive(Debug, Clone, Copy)]
+pub enum Default {
+    /// The file has to say.
+    Required,
+    /// Nothing.
+    None,
+    /// This, as the file would say it.
+    Is(&'static str),
+    /// What depends on other things, in the words of the page.
+    Told(&'static str),
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Limits {
+    /// Whatever its type is.
+    Any,
+    /// A number from the first to the second.
+    Numbers(u64, u64),
+    /// A size from the first to the second, in bytes.
+    Sizes(usize, usize),
+    /// What its reader sees to, in the words of the page.
+    Told(&'static str),
+}
+
+/// The pools that have an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// All of them.
+    Any,
+    /// Those of Redis.
+    Redis,
+    /// Those of memcached. Why.
+    Memcached(&'static str),
+}
+
+/// When a changed value of an option could be taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// While the process runs: what decides asks for the value each time, or has only to be told of another one.
+    Running,
+    /// At the next start: sockets, threads, or what clients and servers speak are made from it.
+    Start,
+}
+
+/// An option of something that is read into a `D` and then is an `M`.
+#[derive(Debug)]
+pub(super) struct Opt<D: 'static, M: 'static = D> {
+    pub(super) about: About,
+    pub(super) form: Form<D, M>,
+}
+
+/// How an option's value stands in the file.
+#[derive(Debug)]
+pub(super) enum Form<D: 'static, M: 'static> {
+    /// As a single value.
+    Single {
+        /// Takes the text of it, and sets what it means.
+        read: fn(&mut D, &str, Limits) -> Result<(), Wrong>,
+        /// The text of what is in force; nothing where it is to be left out.
+        write: fn(&M) -> Option<String>,
+    },
+    /// As lines below its key; what has it, reads it.
+    Lines {
+        /// These lines; nothing where the key is to be left out.
+        write: fn(&M) -> Option<Vec<String>>,
+    },
+}
+
+/// An option that twemproxy has as well. Entries say what is different.
+const TWEMPROXYS: About = About {
+    name: "",
+    alias: None,
+    default: Default::None,
+    limits: Limits::Any,
+    only: Only::Any,
+    is_secret: false,
+    is_new: false,
+    change: Change::Running,
+    example: "",
+    is_rare: false,
+    what: "",
+};
+
+/// An option of this program only.
+const NEW: About = About { is_new: true, ..TWEMPROXYS };
+
+/// What stands in the place of secrets.
+const SECRET: &str = "\"***\"";
+
+/// The order in which keys are listed to who has written another one: twemproxy's, as far as it goes. What is not in here
+/// comes last.
+const LISTED: &str = "listen servers hash hash_tag distribution timeout backlog client_connections redis redis_auth redis_user \
+                      redis_db redis_databases transactions keyless_scripts unknown_commands dedicated_connections \
+                      preconnect tcpkeepalive reuseport auto_eject_hosts server_connections server_retry_timeout \
+                      server_failure_limit fall rise max_ejected_percent flap_limit server_reconnect_limit \
+                      stall_detection stall_min stall_max on_failure absorb_add on_failure_scripts on_eject failover_ttl \
+                      rejoin join_gets value_limit";
+
+impl Only {
+    /// Whether pools of this protocol have it.
+    pub(super) fn is_of(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Redis => protocol == Protocol::Redis,
+            Self::Memcached(_) => protocol == Protocol::Memcache,
+        }
+    }
+}
+
+impl About {
+    /// Whether it is called so.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.name == name || self.alias == Some(name)
+    }
+}
+
+impl<D, M> Opt<D, M> {
+    /// The lines of the file that say what is in force.
+    pub(super) fn lines(&self, model: &M) -> Vec<String> {
+        let name = self.about.name;
+        match self.form {
+            Form::Single { write, .. } => {
+                let shown = |value: String| if self.about.is_secret { SECRET.to_owned() } else { value };
+                write(model).map(|value| format!("{name}: {}", shown(value))).into_iter().collect()
+            }
+            Form::Lines { write } => {
+                write(model).map(|lines| [vec![format!("{name}: ")], lines].concat()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// The lines of the file that say what is in force of these options, below the key that they belong to.
+fn below<M>(options: &[Opt<M>], model: &M) -> Vec<String> {
+    options.iter().flat_map(|option| option.lines(model)).map(|line| format!("  {line}")).collect()
+}
+
+/// The names of some options, in the order in which they are listed.
+pub(super) fn names<D, M>(options: &[Opt<D, M>]) -> Vec<&'static str> {
+    let mut names: Vec<_> = options.iter().flat_map(|one| [Some(one.about.name), one.about.alias]).flatten().collect();
+    names.sort_by_cached_key(|name| LISTED.split_whitespace().position(|listed| listed == *name).unwrap_or(usize::MAX));
+    names
+}
+
+/// Whether a pool has a key of this name.
+pub(super) fn is_of_pool(name: &str) -> bool {
+    POOL.iter().any(|option| option.about.has_name(name))
+}
+
+/// Whether the section of the process has a key of this name.
+pub(super) fn is_of_process(name: &str) -> bool {
+    PROCESS.iter().any(|option| option.about.has_name(name))
+}
+
+/// What is known of every option of a pool, and of the process.
+pub fn all() -> impl Iterator<Item = &'static About> {
+    POOL.iter().map(|option| &option.about).chain(PROCESS.iter().map(|option| &option.about))
+}
+
+#[cfg(test)]
+mod tests;
