@@ -41,7 +41,7 @@ pub(crate) struct Rig {
     ready_links: Vec<LinkId>,
     /// Bytes written to clients since the last reckoning, and how many should have been.
     written: u64,
-    owed: u64,
+    expected: u64,
 }
 
 struct Client {
@@ -90,7 +90,7 @@ impl Rig {
             })
             .collect();
         let (ready_clients, ready_links) = (Vec::new(), Vec::new());
-        let mut rig = Self { engine, now, clients, links, ready_clients, ready_links, written: 0, owed: 0 };
+        let mut rig = Self { engine, now, clients, links, ready_clients, ready_links, written: 0, expected: 0 };
         rig.rehearse(scenario)?;
         Ok(rig)
     }
@@ -156,7 +156,7 @@ impl Rig {
         for place in 0..self.clients.len() {
             let client = &self.clients[place];
             self.engine.client_data(client.id, &client.request, self.now);
-            self.owed += client.reply.len() as u64;
+            self.expected += client.reply.len() as u64;
             self.collect();
         }
     }
@@ -174,7 +174,7 @@ impl Rig {
     /// Figures of an engine that answered too little would be worth nothing.
     pub(crate) fn settle_accounts(&self) -> Result<()> {
         let rehearsed: u64 = self.clients.iter().map(|client| client.reply.len() as u64).sum();
-        ensure!(self.written + rehearsed == self.owed, "clients got {} of {} bytes", self.written, self.owed);
+        ensure!(self.written + rehearsed == self.expected, "clients got {} of {} bytes", self.written, self.expected);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! `flush_all` to the servers of a pool, each asked on a connection of its own, so that each one's answer can be told.
 //!
-//! A server that is out of the ring, or does not answer well, is owed the flush: it is flushed before it is used again.
+//! A server that is out of the ring, or does not answer well, is flushed before it is used again.
 
 use std::io;
 use std::time::Duration;

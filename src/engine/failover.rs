@@ -3,7 +3,7 @@
 //! With `on_eject: rehash` a write for an ejected server goes to another one. Two things keep its traces from doing harm:
 //! - `failover_ttl` bounds the lifetime of what is written away from home;
 //! - `rejoin: safe` notes the key with every server that would own it if some that are out were back. Before such a server
-//!   takes part again it has to forget the key ([`owed`](super::invalidate)).
+//!   takes part again it has to forget the key ([`invalidate`](super::invalidate)).
 
 use super::Engine;
 use super::degrade::Asked;
@@ -31,7 +31,7 @@ pub(super) enum Failover {
     None,
     /// Each write is noted with those who may own its key when others are back.
     Noted(Returns),
-    /// All that are out are owed a flush.
+    /// All that are out have to be flushed.
     Flushed,
 }
 
@@ -121,8 +121,9 @@ impl Engine {
         true
     }
 
-    /// Whether a server is owed the writes that do not reach it. One that is out of the ring is by its pool's `rejoin`; one
-    /// that is in the ring also if the clients are not told: what they believe to be gone, nobody may read.
+    /// Whether a server has to forget the keys of writes that do not reach it. One that is out of the ring has to by its
+    /// pool's `rejoin`; one that is in the ring also if the clients are not told: what they believe to be gone, nobody may
+    /// read.
     fn invalidates_missed(&self, pool: PoolId, server: ServerId) -> bool {
         self.is_safe(pool) || (self.forgives(pool) && self.pools[pool.index()].live[server.index()])
     }
@@ -205,7 +206,7 @@ impl Engine {
         });
     }
 
-    /// Has a server forget a key. If its writes take a link on which something is under way, the payment has to come behind
+    /// Has a server forget a key. If its writes take a link on which something is in flight, the invalidation is sent behind
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
         let Link { pool, server, state, ref in_flight, .. } = self.links[link.index()];
@@ -215,11 +216,11 @@ impl Engine {
         let elsewhere = key.database.filter(|_| is_foreign);
         self.invalidate_key((pool, server), key, from, now);
         if elsewhere.is_some() {
-            self.remind_of(pool, server, elsewhere, now); // this link does not pay for it
+            self.remind_of(pool, server, elsewhere, now); // this link does not send it
         }
     }
 
-    /// Pays what has come to be owed because of a request for a link, there if that is possible, or else on another one.
+    /// Sends what has become pending because of a request for a link: there if that is possible, or else on another one.
     fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
@@ -240,7 +241,7 @@ impl Engine {
     }
 
     /// Notes that a Redis server has refused a write because it cannot take any for now, if its client was told something
-    /// in its place. One that takes no writes at all, or none of this user, has refused a payment as well.
+    /// in its place. One that takes no writes at all, or none of this user, refuses invalidations as well.
     #[cold]
     #[inline(never)]
     pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {

@@ -138,7 +138,7 @@ impl Engine {
             }
             return;
         }
-        // What is sent again would come behind what is owed: the debt was noted for this connection, which is no more.
+        // What is sent again would come behind its own invalidation: that was noted for this connection, which is no more.
         let may_resend = was_up
             && !self.registry.has_pending(pool, server)
             && matches!(failure, Failure::Closed | Failure::Reset)
@@ -188,7 +188,7 @@ impl Engine {
         if resent && !(live && self.start_connect(id, now)) {
             self.abandon(id, if live { failure } else { Failure::Ejected }, now);
         }
-        // For what nobody else would connect for: a server that is suspect has to be tested, one that is owed paid.
+        // For what nobody else would connect for: a suspect server has to be tested, pending invalidations sent.
         let has_to_invalidate = self.has_to_invalidate(id);
         if live && self.registry.has_pending(pool, server) {
             self.remind(pool, server, now);
@@ -394,7 +394,7 @@ impl Engine {
         }
     }
 
-    /// The process ends: what is in flight is lost, and owed again where it was to be paid.
+    /// The process ends: what is in flight is lost, and invalidations that were not confirmed stay pending.
     pub fn close(&mut self, now: Instant) {
         for pool in 0..self.pools.len() {
             for link in self.pools[pool].links.concat().into_iter().chain(self.pools[pool].probes.clone()) {
@@ -416,7 +416,7 @@ impl Engine {
             for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
                 self.schedule_probe(pool, server_id(place));
             }
-            let mut owing = Vec::new();
+            let mut waiting = Vec::new();
             let Self { registry, pools, outputs, .. } = &mut *self;
             for (place, ((open, routing), flags)) in
                 pools[index].open.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
@@ -426,10 +426,10 @@ impl Engine {
                 }
                 *open = *routing == RoutingState::Up && !flags.has_pending;
                 if *routing == RoutingState::Up && flags.has_pending {
-                    owing.push(server_id(place));
+                    waiting.push(server_id(place));
                 }
             }
-            owing.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
+            waiting.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
             if routing == self.pools[index].routing {
                 continue;
             }
@@ -451,7 +451,7 @@ impl Engine {
                         self.cut_off(pool, server, Cut::All, now);
                         left[server.index()] = true;
                     }
-                    // What its probe did not have to pay.
+                    // What its probe did not have to send.
                     (_, RoutingState::Up) if self.probes && self.registry.has_pending(pool, server) => {
                         self.remind(pool, server, now)
                     }

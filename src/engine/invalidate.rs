@@ -1,17 +1,17 @@
-//! What a server missed while it could not be reached, and gets before anything else.
+//! Sends pending invalidations: a server forgets what it missed before it answers anything else.
 //!
-//! PendingInvalidations are kept by the [`registry`](crate::health::Registry), one account a server, until the server has confirmed that it
-//! has forgotten. They are paid in batches, on whichever connection is to be used: nothing is asked on one that is not
-//! behind all that its server is owed, so nobody reads what somebody was told to be gone. Before an ejected server is
-//! restored its probe pays.
+//! The [`registry`](crate::health::Registry) keeps the invalidations of each server until the server has confirmed them. They are sent
+//! in batches, on whichever connection is to be used: nothing is asked on a connection that has not been sent all that is
+//! pending for its server, so nobody reads what somebody was told to be gone. The probe of an ejected server sends them
+//! before the server is restored.
 //!
-//! A connection to Redis pays what is owed of the database that it was set to when it was greeted, and no other: a server
+//! A connection to Redis sends the invalidations of the database that its handshake selected, and of no other: a server
 //! carries out what comes behind a `SELECT` that it has refused as well, in the database that the connection was in before.
-//! What is owed of a database to which there is no connection has one opened. A server may be restored while it is owed
-//! something of a database that the pool does not begin with: each connection to that begins with the payment.
+//! Where invalidations are pending for a database to which there is no connection, one is opened. A server may be restored
+//! while some are pending for a database that the pool does not begin with: each connection to that begins with them.
 //!
-//! Where a connection may have older writes of a key on its name, it has to pay as well, behind these, or to end: what they
-//! store must not outlive the payment.
+//! Where a connection may have older writes of a key in flight, it has to send the invalidation as well, behind these, or to
+//! end: what they store must not outlive the invalidation.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
@@ -30,26 +30,27 @@ use crate::proto::resp;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// How soon a live server is paid what it came to be owed.
+/// How soon invalidations are sent that have become pending for a live server.
 const REMINDER: Duration = Duration::from_millis(50);
 
-/// Keys that are paid at a time.
+/// Most keys in a batch.
 pub(super) const BATCH: usize = 1000;
 
-/// Keys that are paid at a time where somebody waits for it.
+/// Most keys in a batch that somebody waits for.
 const MOST: usize = 10 * BATCH;
 
 impl Engine {
-    /// Pays what a server is owed on its fresh connection, in front of all that waits there: none of that is to be answered
-    /// with what somebody was told to be gone. What it is too much for is answered by the pool's policy. Where something
-    /// that waits may be an older write of what is owed, that is paid once more behind it.
+    /// Sends what is pending on a server's fresh connection, in front of all that waits there: none of that is to be
+    /// answered with what somebody was told to be gone. If more is pending than is sent at a time, what waits is answered
+    /// by the pool's policy. If something that waits may be an older write of a pending key, the batch is sent once more
+    /// behind it.
     pub(super) fn invalidate_first(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
         if !self.registry.has_pending(pool, server) {
             return;
         }
         if !self.is_settled(pool, server, now) {
-            self.abandon(id, Failure::Stalled, now); // it must not be asked anything in front of the payment
+            self.abandon(id, Failure::Stalled, now); // nothing must be asked in front of the batch
             self.send_invalidations(id, MOST, now); // which waits until the server is settled
             return;
         }
@@ -92,10 +93,10 @@ impl Engine {
         self.charge_link(id);
     }
 
-    /// Queues what a server is owed that the connection is not behind, up to `most` keys of it. Returns whether any payment
-    /// waits for its answer.
+    /// Queues the pending invalidations that the connection has not been sent, up to `most` keys. Returns whether any batch
+    /// waits to be confirmed.
     ///
-    /// A server that is drained is not paid: what is still in flight to it may be carried out after the payment.
+    /// A server that is drained is sent none: what is still in flight to it may be carried out after them.
     pub(super) fn send_invalidations(&mut self, id: LinkId, most: usize, now: Instant) -> bool {
         self.send_batch(id, most, false, now)
     }
@@ -110,7 +111,7 @@ impl Engine {
         let concern = (self.link_database(id), self.connection_name(id));
         let InvalidationBatch { flush, database, keys, range, fence, .. } =
             self.registry.next_batch(pool, server, link.invalidated, concern, most);
-        // Looked at behind that: who gives up a connection says so before what was lost with it is owed.
+        // Looked at behind that: who gives up a connection says so before what was lost with it becomes pending.
         if !self.may_invalidate(id, now) {
             return false;
         }
@@ -146,8 +147,8 @@ impl Engine {
         !self.links[id.index()].unconfirmed.is_empty()
     }
 
-    /// What was asked on a connection so far may concern databases that it cannot pay for: has it found out when that is
-    /// over.
+    /// What was asked on a connection so far may concern databases whose invalidations it cannot send: asks a question
+    /// behind it, whose answer says that all of it is over.
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
@@ -156,7 +157,7 @@ impl Engine {
         self.ask(id, Verb::Query, 0, now, |out| resp::encode::words(out, &[b"PING"]));
     }
 
-    /// All is over that had been asked on a connection when it was fenced: what is owed behind that is to be paid anew.
+    /// All is over that had been asked on a connection when it was fenced: what is pending behind that is sent once more.
     #[cold]
     pub(super) fn passed_fence(&mut self, id: LinkId, now: Instant) {
         let name = self.connection_name(id);
@@ -189,12 +190,12 @@ impl Engine {
         }
     }
 
-    /// The database that a connection pays for.
+    /// The database whose invalidations a connection sends; `None` for memcached.
     pub(super) fn link_database(&self, id: LinkId) -> Option<u32> {
         self.is_redis(id).then(|| self.links[id.index()].profile.database)
     }
 
-    /// Whether a server is owed something that a connection is to pay though nobody has asked anything there.
+    /// Whether a connection has to send something that is pending though nobody has asked anything there.
     pub(super) fn has_to_invalidate(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
         if !self.registry.has_pending(pool, server) {
@@ -204,15 +205,15 @@ impl Engine {
         self.registry.sendable(pool, server).contains(&link_database) || self.is_first(id)
     }
 
-    /// Whether a link is the first one to its server, which pays what is owed of no database.
+    /// Whether a link is the first one to its server, which sends the invalidations that belong to no database.
     fn is_first(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
         self.pools[pool.index()].links[server.index()].first() == Some(&id)
             && self.registry.has_pending_in(pool, server, self.link_database(id))
     }
 
-    /// A live server is owed something, and no connection of it is about to be opened: sees to it that one pays for each
-    /// database.
+    /// Something is pending for a live server, and none of its connections is about to be opened: has one of them send it,
+    /// for each database, within [`REMINDER`].
     pub(super) fn remind(&mut self, pool: PoolId, server: ServerId, now: Instant) {
         if !self.pools[pool.index()].live[server.index()] {
             return;
@@ -229,7 +230,7 @@ impl Engine {
         self.arm_link(first, now + REMINDER);
     }
 
-    /// As [`Engine::remind`], where something has come to be owed of one database, or of what has none.
+    /// As [`Engine::remind`], where something has become pending of one database, or of what has none.
     pub(super) fn remind_of(&mut self, pool: PoolId, server: ServerId, database: Option<u32>, now: Instant) {
         if !self.pools[pool.index()].live[server.index()] {
             return;
@@ -241,8 +242,7 @@ impl Engine {
         }
     }
 
-    /// Other workers may have come to owe a server something that has to be paid behind what was asked on connections of
-    /// this one.
+    /// Other workers may have added invalidations that have to be sent behind what was asked on connections of this worker.
     #[cold]
     pub(super) fn arm_invalidators(&mut self, pool: PoolId, server: ServerId, now: Instant) {
         let newest = self.registry.newest_pending(pool, server);
@@ -255,7 +255,7 @@ impl Engine {
         }
     }
 
-    /// A connection that pays for a database: one that is open, if there is.
+    /// A connection that sends the invalidations of a database: one that is open, if there is.
     fn link_in_database(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
         let fit = |links: &[Link], known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
@@ -273,7 +273,7 @@ impl Engine {
         known.last().copied().unwrap_or_else(|| LinkId::first(0))
     }
 
-    /// Pays what came to be owed while a connection was open, if it can be used now.
+    /// Sends on an open connection what has become pending, if the connection can be used.
     #[cold]
     pub(super) fn invalidate_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
@@ -296,7 +296,7 @@ impl Engine {
         self.push_ticket(id, ticket, now);
     }
 
-    /// A debt has been paid, or refused.
+    /// A server has answered an invalidation: confirmed it, or refused it.
     pub(super) fn invalidation_answered(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
         let is_flush = matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase);
@@ -337,8 +337,8 @@ impl Engine {
         }
     }
 
-    /// A server cannot forget a key for now: it is told once more, in front of what is asked next. What has been asked behind
-    /// the payment is answered by the pool's policy, whatever the server may say.
+    /// A server cannot forget a key for now: the key is sent once more, in front of what is asked next. What has been asked
+    /// behind the batch is answered by the pool's policy, whatever the server may say.
     #[cold]
     fn put_off_invalidations(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
@@ -346,7 +346,7 @@ impl Engine {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
         if !link.unconfirmed.put_off() {
-            return; // of the same payment another key was refused already
+            return; // another key of the same batch was refused already
         }
         link.invalidated = Invalidated::default();
         let (pool, server) = (link.pool, link.server);
@@ -383,15 +383,15 @@ impl Engine {
         }
     }
 
-    /// What the proxy asked for itself was lost. What is owed is so still.
+    /// What the proxy asked for itself was lost. What is pending stays so.
     pub(super) fn unheard(&mut self, ticket: Ticket) {
         if ticket.verb == Verb::Query && ticket.is(Ticket::WAITS) {
             self.unheard_of_waiting(ticket);
         }
     }
 
-    /// A server that is owed something is asked something. It is, behind the payment on the same connection. On another one
-    /// it could show what somebody was told to be gone.
+    /// The link for a request to a server that invalidations are pending for: one on which they have been sent, so that the
+    /// request comes behind them. On another one the server could show what somebody was told to be gone.
     #[cold]
     #[inline(never)]
     pub(super) fn link_behind_invalidations(
@@ -413,11 +413,11 @@ impl Engine {
         self.catch_up(link, now).map(|()| link)
     }
 
-    /// Pays on a connection all that its server is owed, so that what is asked there next comes behind it.
+    /// Sends on a connection all that is pending for its server, so that what is asked there next comes behind it.
     ///
     /// # Errors
     ///
-    /// It is too much to be paid at once.
+    /// More is pending than is sent at once.
     #[cold]
     pub(super) fn catch_up(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
         let (pool, server) = self.link_server(id);

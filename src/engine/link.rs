@@ -172,7 +172,7 @@ pub(crate) enum Purpose {
     Spare,
 }
 
-/// How far an ejected server has come, or one that is in the ring and owed something; the steps between the first and the last are for `rejoin: flush` and `safe`.
+/// How far the probe of a server has come. The steps between the first and the last are for `rejoin: flush` and `safe`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum ProbeStep {
     /// It is asked whether it is there.
@@ -187,7 +187,7 @@ pub(crate) enum ProbeStep {
     Reset(Instant),
     /// It is asked who it is.
     Identify,
-    /// It gets what it is owed.
+    /// It is sent its pending invalidations.
     Invalidate,
 }
 
@@ -214,13 +214,13 @@ pub(crate) struct Cursor {
 pub(crate) struct SentBatch {
     /// Answers that have not come.
     pub(crate) left: u32,
-    /// What is paid when all have.
+    /// What is confirmed when all have.
     pub(crate) range: BatchRange,
     /// It was put in front of what waited on the connection.
     pub(crate) in_front: bool,
 }
 
-/// The payments on a connection that have not been answered, in their order.
+/// The batches of invalidations on a connection that have not been confirmed, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct SentBatches {
     queue: VecDeque<SentBatch>,
@@ -248,7 +248,7 @@ impl SentBatches {
         later.queue.into_iter().for_each(|batch| self.push(batch));
     }
 
-    /// An answer has come. Returns the payment that it belongs to, with what is left of it.
+    /// An answer has come. Returns the batch that it belongs to, with what is left of it.
     pub(crate) fn answered(&mut self) -> Option<SentBatch> {
         let front = self.queue.front_mut()?;
         front.left -= 1;
@@ -329,15 +329,14 @@ pub(crate) struct Link {
     /// The silence that began then has been looked at once.
     pub(crate) suspected_since: Option<Instant>,
     pub(crate) step: ProbeStep,
-    /// The server's debts up to here that concern this connection are paid by what has been queued on it, or have been
-    /// confirmed.
+    /// How far this connection has been sent the server's pending invalidations: queued ones count.
     pub(crate) invalidated: Invalidated,
     pub(crate) unconfirmed: SentBatches,
     /// Tells what is asked on it at this place of the worker from what was asked earlier ([`ConnectionName`](crate::health::pending::ConnectionName)),
     /// and which part of that is about to be over.
     pub(crate) section: u32,
     pub(crate) fenced: Option<u32>,
-    /// Keys paid, and whether a flush was, on this connection.
+    /// Keys that were invalidated on this connection, and whether a flush was sent.
     pub(crate) keys_invalidated: u32,
     pub(crate) flushed: bool,
     /// For Redis: the scripts that were asked for on this connection.

@@ -161,7 +161,7 @@ impl Values {
 pub(crate) struct Word {
     /// The word when all is well.
     pub(crate) word: &'static [u8],
-    /// It is said only if every server has done it. Otherwise it is said as well if a server is out that is owed it.
+    /// It is said only if every server has done it. Otherwise it is said as well if a server is out, which has to do it later.
     pub(crate) strict: bool,
     /// When a flush is to take effect, if that is later.
     pub(crate) due: Option<Instant>,

@@ -122,7 +122,7 @@ struct PoolState {
     /// Changes with every ring, so that it is noticed if keys may have been another server's in between.
     ring_version: u32,
     live: Vec<bool>,
-    /// Which of those that are live may be asked anything: those that are owed nothing.
+    /// Which of those that are live may be asked anything: those that nothing is pending for.
     open: Vec<bool>,
     /// What the registry says of each server that `live` comes from.
     routing: Vec<RoutingState>,

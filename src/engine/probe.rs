@@ -1,9 +1,9 @@
 //! Finding out whether an ejected server is well again, without a client's request.
 //!
 //! One worker probes; the others learn of the return from the registry. A probe is a connection of its own: it asks for the
-//! version, pays what is owed, and if all of that is answered the server is restored. Unless `rejoin: keep` is set, there
+//! version, sends the pending invalidations, and if all of that is answered the server is restored. Unless `rejoin: keep` is set, there
 //! are more steps between ([`ProbeStep`]): what the server had been asked before it was given up must not be carried out
-//! behind the payment. So connections with writes in flight are not simply closed then ([`Engine::lingers`]): the server
+//! behind the invalidations. So connections with writes in flight are not simply closed then ([`Engine::lingers`]): the server
 //! closes them when it has come to their end, and that is waited for.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a client's verbs are not asked here")]
@@ -23,7 +23,7 @@ use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
 
-/// At least so much lies between a server's first word and what it is owed, and between the reset of connections and that:
+/// At least so much lies between a server's first word and its pending invalidations, and between the reset of connections and that:
 /// for what was asked on connections whose end cannot be seen (of a process before this one, of one that was reset).
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -150,8 +150,8 @@ impl Engine {
             && !self.registry.lingering_ended(pool, server).is_some_and(is_recent)
     }
 
-    /// Whether a server may be paid on a connection: not before it is settled, or what it was asked earlier could come
-    /// behind the payment. If it is not, that is looked at again.
+    /// Whether invalidations may be sent on a connection: not before its server is settled, or what it was asked earlier
+    /// could come behind them. If it is not, a timer looks again.
     pub(super) fn may_invalidate(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &self.links[id.index()];
         let (pool, server, purpose, step) = (link.pool, link.server, link.purpose, link.step);
@@ -182,7 +182,7 @@ impl Engine {
     }
 
     /// Whether a connection that is given up with these requests in flight is not closed before the server has come to
-    /// its end: it may carry out writes of it, and what it is owed must come behind them.
+    /// its end: it may carry out writes of it, and invalidations must come behind them.
     pub(super) fn lingers(&self, pool: PoolId, failure: Failure, tickets: &VecDeque<Ticket>, outbox: &Outbox) -> bool {
         let changes = |ticket: &Ticket| !ticket.only_reads() && !outbox.is_unwritten(ticket.start);
         self.config.pools[pool.index()].rejoin != Rejoin::Keep
@@ -205,7 +205,7 @@ impl Engine {
     pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
         if link.state != LinkState::Up || !link.unconfirmed.is_empty() || !link.in_flight.is_empty() {
-            return; // a flush may be paid before or behind the question
+            return; // a flush may be confirmed before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
         if link.step == ProbeStep::Ask {
@@ -221,7 +221,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let (forgotten_keys, flushed, restarted) = (link.keys_invalidated, link.flushed, link.restarted);
         let passed = self.registry.probe_passed(pool, server, now);
-        if passed == Passed::Owing {
+        if passed == Passed::HasPending {
             if !self.send_invalidations(id, BATCH, now) {
                 if self.registry.lingering(pool, server) > 0 {
                     self.links[id.index()].step = ProbeStep::Settle; // one was given up since
@@ -239,7 +239,7 @@ impl Engine {
                 self.outputs.tell(notice);
                 self.outputs.push(Effect::News);
             }
-            Passed::Again | Passed::Owing => {}
+            Passed::Again | Passed::HasPending => {}
             Passed::HeldBack { until, first } => {
                 if first {
                     self.outputs.tell(Notice::HeldBack { pool, server, wait: until - now });

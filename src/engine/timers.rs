@@ -100,7 +100,7 @@ impl Engine {
         let state = link.state;
         self.invalidate_open(id, now);
         let link = &self.links[id.index()];
-        let silent_since = link.heard; // it has its time from now on to answer what is paid
+        let silent_since = link.heard; // it has its time from now on to answer what is sent
         if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
             self.crawl_timer(id, now);
             return; // what else is asked there takes as long as it takes, and nobody else needs it

@@ -1,4 +1,4 @@
-//! What the registry knows of keys and databases that servers have to forget.
+//! The registry keeps the pending invalidations of every server, for all workers.
 
 use std::sync::atomic::Ordering;
 
@@ -15,17 +15,18 @@ impl Registry {
         self.add_pending(self.entry(pool, server), |pending| pending.add_flush(now));
     }
 
-    /// As [`Registry::invalidate_all`]; it is to be paid behind what is on its way there.
+    /// As [`Registry::invalidate_all`], behind what is in flight on these connections.
     pub fn invalidate_all_behind(&self, pool: PoolId, server: ServerId, older: &[OlderWrites], now: Instant) {
         self.add_pending(self.entry(pool, server), |pending| pending.add_flush_behind(older, now));
     }
 
-    /// A flush could not be delivered that takes effect at `due`: it is owed from then on ([`Registry::invalidate_all_due`]).
+    /// A flush could not be delivered that takes effect at `due`: it is pending from then on
+    /// ([`Registry::invalidate_all_due`]).
     pub fn invalidate_all_later(&self, pool: PoolId, server: ServerId, due: Instant) {
         self.add_pending(self.entry(pool, server), |pending| pending.add_flush_later(due));
     }
 
-    /// What was to be flushed later is owed if it is due. Whether any was, and when the next one is.
+    /// Makes a flush pending that was to take effect later and is due. Whether there was one, and when the next one is due.
     pub fn invalidate_all_due(&self, pool: PoolId, server: ServerId, now: Instant) -> (bool, Option<Instant>) {
         let (mut is_due, mut next) = (false, None);
         self.add_pending(self.entry(pool, server), |pending| {
@@ -34,7 +35,7 @@ impl Registry {
         (is_due, next)
     }
 
-    /// A server must forget what is in one of its databases, also what is on its way there.
+    /// A server must forget what is in one of its databases, also what is in flight on these connections.
     pub fn invalidate_database(
         &self,
         pool: PoolId,
@@ -83,20 +84,20 @@ impl Registry {
         out
     }
 
-    /// Whether a server is owed anything that it has not confirmed. That it is, and was not, changes the version.
+    /// Whether a server has any pending invalidation. When that becomes so, the version changes. Costs one load.
     #[must_use]
     pub fn has_pending(&self, pool: PoolId, server: ServerId) -> bool {
         self.newest_pending(pool, server) != 0
     }
 
-    /// The number of the newest debt to a server: who has paid all up to it on its connection is behind all that is owed.
-    /// 0: nothing is.
+    /// The number of a server's newest invalidation: a connection that has been sent all up to it is behind all that is
+    /// pending. 0: nothing is. Costs one load.
     #[must_use]
     pub fn newest_pending(&self, pool: PoolId, server: ServerId) -> u64 {
         self.entry(pool, server).newest_pending.load(Ordering::Acquire)
     }
 
-    /// What is to be paid to a server on a connection in a database, up to `most` keys of it ([`PendingInvalidations::next_batch`]).
+    /// What has to be sent to a server next on a connection, up to `most` keys ([`PendingInvalidations::next_batch`]).
     pub fn next_batch(
         &self,
         pool: PoolId,
@@ -108,19 +109,19 @@ impl Registry {
         self.entry(pool, server).pending().next_batch(invalidated, database, name, most)
     }
 
-    /// Whether a server is owed something that a connection in a database pays.
+    /// Whether something is pending that a connection in a database sends.
     #[must_use]
     pub fn has_pending_in(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
         self.has_pending(pool, server) && self.entry(pool, server).pending().has_pending_in(database)
     }
 
-    /// The databases of a server of which something is owed and can be paid ([`PendingInvalidations::sendable`]).
+    /// The databases of a server of which something is pending and can be sent ([`PendingInvalidations::sendable`]).
     #[must_use]
     pub fn sendable(&self, pool: PoolId, server: ServerId) -> Vec<Option<u32>> {
         if self.has_pending(pool, server) { self.entry(pool, server).pending().sendable() } else { Vec::new() }
     }
 
-    /// Whether something is owed of a database of a server, and can be paid.
+    /// Whether something is pending in a database of a server, and can be sent.
     #[must_use]
     pub fn is_sendable(&self, pool: PoolId, server: ServerId, database: u32) -> bool {
         self.has_pending(pool, server) && self.entry(pool, server).pending().is_sendable(database)
@@ -136,13 +137,12 @@ impl Registry {
         self.change_pending(self.entry(pool, server), |pending| pending.refuse_database(database));
     }
 
-    /// A range of what is owed has been paid on a connection that was behind all before it, and the server has confirmed it
-    /// ([`PendingInvalidations::confirm`]).
+    /// A server has confirmed a batch ([`PendingInvalidations::confirm`]).
     pub fn confirm(&self, pool: PoolId, server: ServerId, range: BatchRange, name: Option<ConnectionName>) {
         self.change_pending(self.entry(pool, server), |pending| pending.confirm(range, name));
     }
 
-    /// A connection has ended that older writes of owed keys may have been on their way on ([`PendingInvalidations::add_key`]).
+    /// A connection has ended that may have had older writes of pending keys in flight ([`PendingInvalidations::add_key`]).
     pub fn connection_ended(&self, pool: PoolId, server: ServerId, name: ConnectionName) {
         if self.has_pending(pool, server) {
             self.change_pending(self.entry(pool, server), |pending| pending.connection_ended(name));
@@ -162,7 +162,7 @@ impl Registry {
         }
     }
 
-    /// Changes what is owed. Whether the server is owed something since, and was not before.
+    /// Changes what is pending for a server. Whether something is since, and nothing was before.
     pub(super) fn change_pending(&self, entry: &Entry, change: impl FnOnce(&mut PendingInvalidations)) -> bool {
         let mut pending = entry.pending();
         change(&mut pending);

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_missed_is_paid_before_it_is_back() {
+    fn what_it_missed_is_sent_before_it_is_back() {
         let registry = registry(2);
         let server = ServerId(0);
         registry.begin_maintenance(POOL, server, Maintenance::Drain, false, at(1));
@@ -208,7 +208,7 @@ mod tests {
         assert!(registry.invalidate_key_if_out(POOL, server, key, at(2)));
         registry.end_maintenance(POOL, server, at(3));
         assert!(registry.claim_probe(POOL, server, at(3)));
-        assert_eq!(registry.probe_passed(POOL, server, at(4)), Passed::Owing);
+        assert_eq!(registry.probe_passed(POOL, server, at(4)), Passed::HasPending);
         let name = ConnectionName { worker: 0, place: 0, section: 0 };
         let batch = registry.next_batch(POOL, server, Invalidated::default(), (None, name), 9);
         registry.confirm(POOL, server, batch.range, Some(name));

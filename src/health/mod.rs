@@ -45,7 +45,7 @@ struct Servers {
     /// How many of them are out of the ring, and how many may be. The lock orders ejections.
     ejected: Mutex<usize>,
     most_ejected: usize,
-    /// Redis: the database that a server pays for before it is back in the ring. Others are paid before they are used.
+    /// Redis: the database whose invalidations the probe sends before a server is back in the ring. Those of others are sent before they are used.
     database: Option<u32>,
 }
 
@@ -56,7 +56,7 @@ const UNMET: u32 = 1 << 31;
 struct Entry {
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
-    /// The number of the newest of `debts`, so that looking costs nothing; 0: there are none.
+    /// The number of the newest of `pending`, so that looking costs nothing; 0: there are none.
     newest_pending: AtomicU64,
     /// Whether among them is a flush.
     awaits_flush: AtomicBool,
@@ -318,14 +318,14 @@ impl Registry {
         self.entry(pool, server).lock().probe_answered(now)
     }
 
-    /// It was probed well, and paid what it was owed: the server may be back in the ring.
+    /// It was probed well, and has confirmed its pending invalidations: the server may be back in the ring.
     pub fn probe_passed(&self, pool: PoolId, server: ServerId, now: Instant) -> Passed {
         let mut ejected = self.pools[pool.index()].ejected.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = self.entry(pool, server);
         let mut tracker = entry.lock();
-        // Under the lock of the tracker nobody can add to the debts of a server that is out.
+        // Under the lock of the tracker nobody can add to what is pending for a server that is out.
         if entry.pending().has_pending_in(self.pools[pool.index()].database) {
-            return Passed::Owing;
+            return Passed::HasPending;
         }
         let passed = tracker.probe_passed(now);
         if matches!(passed, Passed::Restored { .. }) {

@@ -1,14 +1,14 @@
-//! What a server has missed: keys that were to be changed, a flush.
+//! What one server has to forget, and has not confirmed yet: keys that were to be changed, and flushes.
 //!
 //! A key is enough. Whatever was to be written to it, deleting it leaves nothing that is older than what clients were
 //! told elsewhere; a cache forgets.
 //!
-//! A connection pays what is owed of the database that it is in, and a flush of everything; what is owed of another one is
-//! for connections that were set to that. So nothing that is to forget ever depends on a `SELECT` in front of it.
+//! A connection sends the invalidations of the database that it is in, and a flush of everything; those of another database
+//! are for connections that were set to that. So nothing that is to forget ever depends on a `SELECT` in front of it.
 //!
-//! PendingInvalidations are numbered in the order in which they came. A connection that has been sent all of them up to a number is
-//! behind these: what is asked on it later finds none of what was to be forgotten. A debt is there until its payment has
-//! been confirmed, so nobody has to give back what it could not pay.
+//! Invalidations are numbered in the order in which they came. On a connection that has been sent all of them up to a
+//! number, a later request finds none of what those invalidate. An invalidation is pending until the server has confirmed
+//! it, so nobody has to give back what it could not send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -29,7 +29,7 @@ pub const LATER_LIMIT: usize = 16;
 /// What a key takes besides its bytes: its places in two maps, and what is kept with it.
 const KEY_COST: usize = 224;
 
-/// All that a server is owed.
+/// All that a server has to forget, without who sends it and when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Invalidations {
     /// Everything is to be forgotten.
@@ -40,11 +40,11 @@ pub struct Invalidations {
     pub keys: Vec<StaleKey>,
 }
 
-/// A key that has not been paid.
+/// A key whose invalidation is pending.
 #[derive(Debug)]
 struct PendingKey {
     key: StaleKey,
-    /// Connections that may have older writes of it on their name: a payment counts only if it goes behind these.
+    /// Connections that may have older writes of it in flight: on these it has to be sent behind those writes.
     connections: Vec<ConnectionName>,
 }
 
@@ -55,16 +55,16 @@ impl PendingKey {
     }
 }
 
-/// A flush that has not been paid.
+/// A flush that is pending.
 #[derive(Debug, Default)]
 struct Flush {
     number: u64,
-    /// Connections that may have something older on their name: a payment counts only if it goes behind.
+    /// Connections that may have something older in flight: on these it has to be sent behind that.
     connections: Vec<ConnectionName>,
 }
 
 impl Flush {
-    /// A range has been paid on a connection. Whether the flush was in it, and that is all of it.
+    /// A server has confirmed a range on a connection. Whether the flush was in it, and needs no other connection.
     fn confirm(&mut self, range: &BatchRange, name: Option<ConnectionName>) -> bool {
         if self.number > range.up_to || self.number <= range.from {
             return false;
@@ -73,7 +73,7 @@ impl Flush {
         self.connections.is_empty()
     }
 
-    /// It has to be paid behind these as well.
+    /// It has to be sent behind what is in flight on these as well.
     fn put_behind(&mut self, connections: impl IntoIterator<Item = ConnectionName>) {
         self.connections.extend(connections);
         self.connections.sort_unstable();
@@ -81,16 +81,16 @@ impl Flush {
     }
 }
 
-/// A connection that older writes of owed keys may be on their way on.
+/// A connection that may have older writes of pending keys in flight.
 #[derive(Debug, Clone, Copy)]
 struct Live {
-    /// No key is to be paid behind it that has a lower number.
+    /// No key with a lower number has to be sent behind its writes.
     lowest: u64,
-    /// It cannot pay for some of them itself.
+    /// Some of the keys are in another database than the connection, which therefore cannot send them.
     is_foreign: bool,
 }
 
-/// What one server is owed.
+/// The pending invalidations of one server.
 #[derive(Debug, Default)]
 pub struct PendingInvalidations {
     /// By their databases and numbers.
@@ -103,35 +103,35 @@ pub struct PendingInvalidations {
     flush: Option<Flush>,
     /// Redis: flushes of databases.
     databases: BTreeMap<u32, Flush>,
-    /// The ways of keys that are not over. One that is not among them is.
+    /// The connections that keys have to be sent behind and that have not ended. One that is not here has.
     live: BTreeMap<ConnectionName, Live>,
-    /// The number at which something was to be paid anew the last time, and that of the first such debt.
+    /// The number at which invalidations had to be sent once more the last time, and that of the first of these.
     round: u64,
     again: u64,
     /// Databases that the server refuses to select: nobody reads them, and nobody is to be reminded.
     refused: BTreeSet<u32>,
-    /// When flushes take effect that are owed from then on.
+    /// When flushes take effect that are pending from then on.
     later: BTreeSet<Instant>,
-    /// The number of the newest debt.
+    /// The number of the newest invalidation.
     last: u64,
     /// When it was added.
     newest: Option<Instant>,
 }
 
 impl PendingInvalidations {
-    /// Nothing is owed.
+    /// Nothing is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.flush.is_none() && self.databases.is_empty()
     }
 
-    /// Nothing is owed, and nothing will be later.
+    /// Nothing is pending, and nothing will be later.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.is_empty() && self.later.is_empty()
     }
 
-    /// The number of the newest debt: whoever has paid all up to it is behind all of them.
+    /// The number of the newest invalidation: a connection that has been sent all up to it is behind all of them.
     #[must_use]
     pub const fn last(&self) -> u64 {
         self.last
@@ -155,13 +155,14 @@ impl PendingInvalidations {
         self.flush.is_some() || database.is_some_and(|database| self.databases.contains_key(&database))
     }
 
-    /// Whether something is owed that a connection in a database pays.
+    /// Whether something is pending that a connection in a database sends.
     #[must_use]
     pub fn has_pending_in(&self, database: Option<u32>) -> bool {
         self.awaits_flush_in(database) || self.keys.range((database, 0)..=(database, u64::MAX)).next().is_some()
     }
 
-    /// The databases of which something is owed, and can be paid for all that is known; `None` is for what has none.
+    /// The databases of which something is pending and that the server is not known to refuse; `None` is for keys without
+    /// one (memcached).
     #[must_use]
     pub fn sendable(&self) -> Vec<Option<u32>> {
         let mut databases: BTreeSet<_> = self.databases.keys().map(|database| Some(*database)).collect();
@@ -192,8 +193,9 @@ impl PendingInvalidations {
         self.last
     }
 
-    /// Adds a key. It is to be paid behind what is on its way where it comes from, or after that has ended: older writes of
-    /// it may be among that. Beyond the limits all keys become a flush: of their databases, where they have any.
+    /// Adds a key. If it comes from a connection (`from`), it has to be sent behind what is in flight there, or after that
+    /// connection has ended: older writes of it may be in flight. Beyond the limits all keys become a flush: of their
+    /// databases, where they have any.
     pub fn add_key(&mut self, key: StaleKey, from: Option<OlderWrites>, now: Instant) {
         let number = self.number(now);
         let mut connections = match self.remove(&key) {
@@ -217,7 +219,7 @@ impl PendingInvalidations {
         }
     }
 
-    /// Owes flushes in place of keys: of their databases, where they have any.
+    /// Puts flushes in the place of keys: of their databases, where they have any.
     pub fn replace_keys(&mut self, now: Instant) {
         for database in self.databases_of_keys() {
             match database {
@@ -235,7 +237,7 @@ impl PendingInvalidations {
         Some(pending)
     }
 
-    /// Adds a flush, which pays for every key as well, and behind what they were to be paid behind.
+    /// Adds a flush in the place of every key and every flush of a database. It has to be sent behind the same writes.
     pub fn add_flush(&mut self, now: Instant) {
         let number = self.number(now);
         let mut connections = self.flush.take().map(|flush| flush.connections).unwrap_or_default();
@@ -247,7 +249,7 @@ impl PendingInvalidations {
         self.flush = Some(flush);
     }
 
-    /// Adds a flush that is to be paid behind what is on its way on these connections as well.
+    /// Adds a flush that has to be sent behind what is in flight on these connections as well.
     pub fn add_flush_behind(&mut self, older: &[OlderWrites], now: Instant) {
         self.add_flush(now);
         if let Some(flush) = &mut self.flush {
@@ -269,8 +271,8 @@ impl PendingInvalidations {
         }
     }
 
-    /// Adds a flush that takes effect at `due`, and is nothing to be paid before. Of more than [`LATER_LIMIT`], the last
-    /// ones are kept: memcached itself keeps the one that it was told last.
+    /// Adds a flush that takes effect at `due` and is not pending before. Of more than [`LATER_LIMIT`], the last ones are
+    /// kept: memcached itself keeps the one that it was told last.
     pub fn add_flush_later(&mut self, due: Instant) {
         self.later.insert(due);
         if self.later.len() > LATER_LIMIT {
@@ -294,10 +296,10 @@ impl PendingInvalidations {
         self.later.first().copied()
     }
 
-    /// Adds the flush of one database, which pays for its keys as well, and behind what they were to be paid behind.
+    /// Adds the flush of one database in the place of its keys. It has to be sent behind the same writes.
     pub fn add_database(&mut self, database: u32, now: Instant) {
         if self.flush.is_some() {
-            return self.add_flush(now); // the one that is under way may come before what it is to be rid of
+            return self.add_flush(now); // the one that was sent may come before what this one has to remove
         }
         let number = self.number(now);
         let connections = self.connections_of(|of| of == Some(database));
@@ -307,7 +309,7 @@ impl PendingInvalidations {
         flush.put_behind(connections);
     }
 
-    /// What keys of such databases have to be paid behind: nothing else is to keep a flush in their place waiting.
+    /// The connections that keys of such databases have to be sent behind: a flush in their place waits for no others.
     fn connections_of(&self, is_meant: impl Fn(Option<u32>) -> bool) -> BTreeSet<ConnectionName> {
         let meant = self.keys.iter().filter(|((database, _), _)| is_meant(*database));
         let connections = meant.flat_map(|(_, pending)| &pending.connections);
@@ -343,16 +345,16 @@ impl PendingInvalidations {
         self.tidy();
     }
 
-    /// The server refuses to select a database. What is owed of it stays so until it can be selected: nobody reads what is
-    /// in it before.
+    /// The server refuses to select a database. What is pending there stays so until it can be selected: nobody reads what
+    /// is in it before.
     pub fn refuse_database(&mut self, database: u32) {
         if self.databases.contains_key(&database) || self.has_pending_in(Some(database)) {
             self.refused.insert(database);
         }
     }
 
-    /// What has to be paid on a connection in a database, which has paid up to something, and no more than so many keys of
-    /// it.
+    /// What has to be sent next on the connection `name`, which is in `database` and has been sent everything up to
+    /// `invalidated`: at most `most` keys.
     #[must_use]
     pub fn next_batch(
         &self,
@@ -391,7 +393,7 @@ impl PendingInvalidations {
         batch
     }
 
-    /// All that is owed. A flush that takes effect later counts as one that does at once: when it is due, nobody may be
+    /// All that is pending. A flush that takes effect later counts as one that does at once: when it is due, nobody may be
     /// there to know of it.
     #[must_use]
     pub fn all(&self) -> Invalidations {
@@ -402,9 +404,8 @@ impl PendingInvalidations {
         Invalidations { flush: false, databases: self.databases.keys().copied().collect(), keys }
     }
 
-    /// PendingInvalidations have been paid on a connection that was behind all of its own before them, and that was confirmed. `way` is
-    /// `None` if it was in front of what had been asked there, so that it counts only for what needs to be behind nothing
-    /// of that.
+    /// The server has confirmed a batch. `name` is the connection that sent it behind all that had been asked there; `None`
+    /// if it was sent in front of that, so that it counts only for what needs to be behind nothing there.
     pub fn confirm(&mut self, range: BatchRange, name: Option<ConnectionName>) {
         let BatchRange { from, up_to, database, round } = range;
         if up_to == 0 {
@@ -420,21 +421,21 @@ impl PendingInvalidations {
             }
         }
         if from < up_to {
-            // Of ways that have ended since it was sent, something may have been carried out behind it.
+            // Something that was in flight on a connection that ended after it was sent may have been carried out behind it.
             let is_latest = round == self.round;
             let live = &self.live;
-            let paid = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, pending)| {
+            let confirmed = self.keys.range_mut((database, from + 1)..=(database, up_to)).filter_map(|(_, pending)| {
                 pending.connections.retain(|other| Some(*other) != name && (!is_latest || live.contains_key(other)));
                 pending.connections.is_empty().then(|| pending.key.clone())
             });
-            for key in paid.collect::<Vec<_>>() {
+            for key in confirmed.collect::<Vec<_>>() {
                 self.remove(&key);
             }
         }
         self.tidy();
     }
 
-    /// Where no keys are left, nothing is to be paid behind anything for them.
+    /// Where nothing is pending any more, no connection has to be waited for.
     fn tidy(&mut self) {
         if self.keys.is_empty() && !self.awaits_flush() {
             self.live.clear();
@@ -442,7 +443,7 @@ impl PendingInvalidations {
         }
     }
 
-    /// A connection has ended, and with it what was on its way there: what was to be paid behind that is to be paid anew.
+    /// A connection has ended, and with it what was in flight there: what had to be sent behind that is sent once more.
     pub fn connection_ended(&mut self, name: ConnectionName) {
         let ended = self.live.remove(&name);
         let flushes = self.flush.iter_mut().chain(self.databases.values_mut());

@@ -1,8 +1,8 @@
 //! What servers missed, as it is kept while the process is restarted.
 //!
 //! A record of it is bytes with a version and a checksum: what is not a whole record of this version says nothing. A
-//! record that is [`Kept::Whole`] was written at the end of a process, with all that was owed. One that is [`Kept::Marks`]
-//! was written before the end, and tells only who was owed something: those servers are owed a flush.
+//! record that is [`Kept::Whole`] was written at the end of a process, with all that was pending. One that is [`Kept::Marks`]
+//! was written before the end, and tells only for which servers something was pending: those have to be flushed.
 
 use std::sync::atomic::Ordering;
 
@@ -28,13 +28,13 @@ const CHECKSUM: usize = 20;
 /// How much a record tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// All that was owed when the process ended.
+    /// All that was pending when the process ended.
     Whole,
-    /// Which servers were owed something while it ran.
+    /// For which servers something was pending while it ran.
     Marks,
 }
 
-/// What is known of one server that is out, or owed something.
+/// What is known of one server that is out, or that something is pending for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// Its pool's name.
@@ -45,7 +45,7 @@ pub struct Saved {
     pub out: bool,
     /// The process that answered for it last; 0: nobody asked.
     pub process: u64,
-    /// What it is owed.
+    /// What it has to forget.
     pub missed: Invalidations,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Rest<'a> {
 }
 
 impl Registry {
-    /// Every server that is out, or owed something, in pools where that matters when it is back.
+    /// Every server that is out, or that something is pending for, in pools where that matters when it is back.
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
         let mut saved = Vec::new();
@@ -164,7 +164,7 @@ impl Registry {
         saved
     }
 
-    /// Takes up what the process before this one has left: what servers are owed they are owed, and those that were out
+    /// Takes up what the process before this one has left: what was pending is pending again, and servers that were out
     /// are until they have been probed. To be called before anybody uses the registry.
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
         for one in saved {
@@ -198,8 +198,8 @@ impl Registry {
         }
     }
 
-    /// What a server missed before this process was started is not known: if it cannot be reached at first, it is owed a
-    /// flush.
+    /// What a server missed before this process was started is not known: if it cannot be reached at first, it has to be
+    /// flushed.
     pub fn doubt(&self, pool: PoolId, server: ServerId) {
         self.entry(pool, server).failures.fetch_or(UNMET, Ordering::Relaxed);
     }
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_owed_is_owed_to_the_next_process() {
+    fn what_was_pending_is_pending_in_the_next_process() {
         let file = "p:\n  listen: 127.0.0.1:1\n  auto_eject_hosts: true\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b', 'h:3:1 c']\n";
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b, c]) = (PoolId(0), [ServerId(0), ServerId(1), ServerId(2)]);
@@ -302,9 +302,9 @@ mod tests {
         assert_eq!([a, b].map(|server| missed(&next, server)), [flush.clone(), flush]);
     }
 
-    /// A pool has another protocol than before: what is owed has no place there by its name.
+    /// A pool has another protocol than before: what is pending has no place there by its name.
     #[test]
-    fn what_was_owed_in_the_other_protocol_is_owed_as_a_flush() {
+    fn what_was_pending_in_the_other_protocol_becomes_a_flush() {
         let key = |database| vec![StaleKey { database, key: (*b"k").into(), base64: false }];
         let of_database = Invalidations { databases: vec![3], ..Invalidations::default() };
         let (bare, selected) = (
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_reached_at_first_is_owed_a_flush() {
+    fn a_server_that_is_not_reached_at_first_has_to_be_flushed() {
         let file = "p:\n  listen: 127.0.0.1:1\n  rejoin: safe\n  servers: ['h:1:1 a', 'h:2:1 b']\n";
         let config = crate::config::parse("file", file).unwrap().config;
         let (pool, [a, b]) = (PoolId(0), [ServerId(0), ServerId(1)]);

@@ -14,7 +14,7 @@ fn a_restart_that_an_earlier_probe_has_met_is_not_forgotten() {
         |s| assert!(matches!(registry.failed(pool, server, 0, Failure::Refused, at(s)), Verdict::Ejected { .. }));
     assert_eq!(meet(7, 100, 1), None);
     leaves(2);
-    // Met, and kept out for flapping, or lost before it was paid: the next probe meets the same one again.
+    // Met, and kept out for flapping, or lost before it had confirmed anything: the next probe meets the same one again.
     assert_eq!((meet(8, 1, 4), registry.was_restarted(pool, server)), (Some(true), true));
     assert_eq!((meet(8, 31, 34), registry.was_restarted(pool, server)), (Some(false), true));
     // The next time it was only away.
@@ -46,9 +46,9 @@ fn a_new_process_is_told_from_a_stopped_one_as_far_as_that_can_be_known() {
         assert_eq!(meet(next, next_uptime, now), wanted, "{what}");
     }
 }
-/// A hundred servers that are out, and long keys: what is kept for them is bounded, and nothing is forgotten to be owed.
+/// A hundred servers that are out, and long keys: what is kept for them is bounded, and no invalidation is lost.
 #[test]
-fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
+fn what_is_pending_for_all_servers_is_bounded_by_flushing_those_that_missed_most() {
     let servers: Vec<_> = (0..100).map(|number| format!("'127.0.0.1:{}:1'", number + 1)).collect();
     let file = format!(
         "softmiss:\n  memory_limit: 16mb\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  rejoin: safe\n  servers: [{}]\n",
@@ -65,7 +65,7 @@ fn what_all_servers_are_owed_is_bounded_by_flushing_those_that_missed_most() {
         assert!(registry.kept() <= most, "{} of {limit} bytes are kept", registry.kept());
     }
     let all: Vec<_> = registry.pools[0].entries.iter().map(|entry| entry.pending().all()).collect();
-    let flushed = all.iter().filter(|owed| owed.flush).count();
+    let flushed = all.iter().filter(|missed| missed.flush).count();
     assert!(all[7].flush && flushed < 100, "those that missed less have their keys: {flushed} are flushed");
     let held: usize = registry.pools[0].entries.iter().map(|entry| entry.pending().cost()).sum();
     assert_eq!(registry.kept(), held);

@@ -23,7 +23,7 @@
 //!
 //! Only probes bring a server back; requests of clients are never used to find out. A server that has changed the ring
 //! too often of late stays out, however well it answers: see [`Rules::flap_limit`]. One in maintenance is not
-//! probed, and afterwards it returns by way of a probe as well: that is what pays it what it missed.
+//! probed, and afterwards it returns by way of a probe as well: the probe sends it what it missed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -92,8 +92,8 @@ pub enum Passed {
     },
     /// It must be probed well again.
     Again,
-    /// It is owed something, and must be paid first.
-    Owing,
+    /// Invalidations are pending for it, and must be sent first.
+    HasPending,
     /// It is well, but has changed the ring too often.
     HeldBack {
         /// Earliest time of its return.
@@ -392,7 +392,7 @@ impl Tracker {
         true
     }
 
-    /// It was probed as often as is asked for, and paid all that it was owed.
+    /// It was probed as often as is asked for, and has confirmed all that was pending.
     pub fn probe_passed(&mut self, now: Instant) -> Passed {
         let State::Probing { since, failure } = self.state else {
             return Passed::Again; // it is up, or was ejected anew

@@ -1,7 +1,7 @@
 //! What servers missed, kept in a file while the process is restarted ([`saved`]).
 //!
-//! The file is written by a thread of its own, never by a worker: which servers are out or owed something whenever that
-//! changes, and all that they are owed when the process comes to its end in order. A file that is being written is
+//! The file is written by a thread of its own, never by a worker: which servers are out or have invalidations pending whenever that
+//! changes, and all that is pending when the process comes to its end in order. A file that is being written is
 //! another one until it takes the place of the last. Without a file that says everything, a server of a pool with
 //! `rejoin: safe` is doubted until it has answered.
 
@@ -27,7 +27,7 @@ const NEXT: &str = "missed.new";
 /// Bytes of a file that are looked at. Beyond it, it says nothing.
 const LIMIT: u64 = 256 << 20;
 
-/// Between two looks while a server is out or owed something.
+/// Between two looks while a server is out or has invalidations pending.
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// Keeps what servers missed.
@@ -52,7 +52,7 @@ enum Written {
     Nothing,
     /// These servers were marked.
     Marks(Vec<Saved>),
-    /// All that servers are owed: nothing more comes.
+    /// All that is pending: nothing more comes.
     Whole,
 }
 
@@ -89,7 +89,7 @@ impl Keeper {
         let _ = self.wake.send(());
     }
 
-    /// The process ends: writes down all that servers are owed.
+    /// The process ends: writes down all that is pending.
     pub(crate) fn end(&self) {
         let StateFile { config, registry, .. } = &*self.file;
         // Whoever writes marks does so before this, or not at all.
@@ -103,7 +103,7 @@ impl Keeper {
 }
 
 impl StateFile {
-    /// Writes down which servers are out or owed something, unless that is what is there.
+    /// Writes down which servers are out or have invalidations pending, unless that is what is there.
     fn mark(&self) -> io::Result<()> {
         let mut written = self.written();
         let marks = Written::Marks(self.registry.save(&self.config, Kept::Marks));

@@ -1,4 +1,4 @@
-//! Placement against what the real twemproxy did, and what a ring owes its users.
+//! Placement against what the real twemproxy did, and what a ring promises its users.
 
 use proptest::prelude::*;
 use serde::Deserialize;

@@ -470,7 +470,7 @@ fn a_server_that_never_comes_to_the_end_of_a_connection_is_not_waited_for_withou
     assert!(old.is_closed(), "it is reset");
 }
 
-/// What is taken from the registry to be paid returns to it if the payment is not confirmed, whatever the pool's policy.
+/// What the registry has had sent stays pending if it is not confirmed, whatever the pool's policy.
 #[test]
 fn a_flush_outlives_a_probe_that_dies_of_it_or_a_server_that_is_not_ready() {
     for (end, redis) in [("", "true"), ("-LOADING it is\r\n", "true"), ("-BUSY it is\r\n", "true"), ("", "false")] {

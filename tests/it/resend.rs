@@ -25,7 +25,7 @@ fn lost(stage: &mut Stage, send: &str, answers: &str) {
     stage.servers[0].close();
     assert_eq!(show(&stage.client.read(answers.len())), show(answers.as_bytes()), "of {send:?}");
     if send.contains("flush_all") {
-        stage.servers[0].receive("flush_all\r\n"); // it is owed
+        stage.servers[0].receive("flush_all\r\n"); // it is pending
         stage.servers[0].answer("OK\r\n");
     }
     warm(stage);
@@ -113,11 +113,11 @@ fn lingering() -> (Stage, Mock) {
 }
 
 #[test]
-fn a_key_is_not_paid_before_the_server_has_come_to_the_end_of_older_writes_of_it() {
+fn a_key_is_not_invalidated_before_the_server_has_come_to_the_end_of_older_writes_of_it() {
     let (mut stage, mut next) = lingering();
     for _ in 0..3 {
         stage.client.send("get k\r\n");
-        assert_eq!(stage.client.line(), "END", "nothing is asked in front of the payment");
+        assert_eq!(stage.client.line(), "END", "nothing is asked in front of the invalidation");
     }
     stage.servers[0].close();
     next.receive("delete k\r\n");
@@ -129,7 +129,7 @@ fn a_key_is_not_paid_before_the_server_has_come_to_the_end_of_older_writes_of_it
 }
 
 #[test]
-fn a_server_that_does_not_come_to_the_end_is_paid_all_the_same() {
+fn a_server_that_does_not_come_to_the_end_is_sent_invalidations_all_the_same() {
     let (mut stage, mut next) = lingering();
     stage.proxy = stage.proxy.expect_log("leaves connections open that were given up");
     let started = Instant::now();

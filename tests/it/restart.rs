@@ -178,7 +178,7 @@ fn servers_that_are_well_keep_everything_when_the_proxy_is_restarted() {
 }
 
 #[test]
-fn what_could_not_be_paid_before_the_end_is_kept_too() {
+fn what_could_not_be_sent_before_the_end_is_kept_too() {
     // The flush was answered OK in the server's place, and the server has not got it when the proxy ends.
     let scene = Scene::new(true, &["rejoin: keep", "on_failure: miss"]);
     let (proxy, changed, kept) = scene.missed();

@@ -14,7 +14,7 @@ use crate::time::Instant;
 
 impl Engine {
     /// A request that every server must have got did not reach one of them. A flush is remembered: the server must not
-    /// come back with what it was told to forget. One that is `due` later is paid then.
+    /// come back with what it was told to forget. One that takes effect later, at `due`, is sent then.
     pub(in crate::engine) fn undelivered(
         &mut self,
         pool: PoolId,
@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// Has it looked at then what a server is to be flushed of. One timer a server, however many flushes there are.
+    /// Sets the timer that looks at a flush when it is `due`. One timer a server, however many flushes there are.
     fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
         let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
         if timed.is_none_or(|timed| due < timed) {

@@ -1,4 +1,4 @@
-//! Tests of what is owed and cannot be paid at once.
+//! Tests of invalidations that cannot be sent at once.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn links(engine: &Engine) -> Vec<LinkId> {
     engine.pools[0].links[0].clone()
 }
 
-/// A connection of another worker pays for a database, and that is confirmed.
+/// A connection of another worker sends the invalidations of a database, and they are confirmed.
 fn confirm_all(engine: &Engine, database: Option<u32>) -> BatchRange {
     let batch = engine.registry.next_batch(POOL, SERVER, Invalidated::default(), (database, OTHER), usize::MAX);
     engine.registry.confirm(POOL, SERVER, batch.range, Some(OTHER));
@@ -73,9 +73,9 @@ fn answer(engine: &mut Engine, link: LinkId, bytes: &[u8], now: Instant) {
     engine.link_data(link, epoch, bytes, now, &mut ());
 }
 
-/// What another worker has come to owe is to be paid on the connections of this one as well.
+/// What another worker has made pending is sent on the connections of this one as well.
 #[test]
-fn idle_connections_pay_what_another_worker_owes() {
+fn idle_connections_send_what_another_worker_made_pending() {
     let mut engine = engine("redis: true");
     for link in links(&engine) {
         open(&mut engine, link);
@@ -100,7 +100,7 @@ fn idle_connections_pay_what_another_worker_owes() {
 /// A client wrote something on one connection, was told that it had run out of time, and then that all is forgotten. What
 /// comes by another connection is carried out sooner.
 #[test]
-fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
+fn a_flush_that_was_not_delivered_is_sent_behind_what_was_asked_before() {
     for (protocol, verb, flush) in [
         ("redis: true", Verb::FlushAll, "FLUSHALL"),
         ("redis: true", Verb::FlushDatabase, "FLUSHDB"),
@@ -117,17 +117,17 @@ fn a_flush_that_was_not_delivered_is_paid_behind_what_was_asked_before() {
         let used = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         confirm_all(&engine, database);
-        assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was paid in front of it");
+        assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was confirmed in front of it");
         engine.handle_timeout(NOW + REMINDER);
         let told = written(&mut engine, used);
-        let (write, pay) = (told.find("old").unwrap(), told.find(flush));
-        assert!(pay.is_some_and(|pay| pay > write), "{told}");
+        let (write, flush) = (told.find("old").unwrap(), told.find(flush));
+        assert!(flush.is_some_and(|flush| flush > write), "{told}");
     }
 }
 
-/// Another worker may give up a connection while a probe pays: what the server was asked there may come late.
+/// Another worker may give up a connection while a probe sends invalidations: what the server was asked there may come late.
 #[test]
-fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
+fn a_probe_sends_none_before_the_end_of_what_was_given_up() {
     let mut engine = engine("redis: true");
     let probe = engine.pools[0].probes[0];
     engine.start_connect(probe, NOW);
@@ -142,7 +142,7 @@ fn a_probe_does_not_pay_before_the_end_of_what_was_given_up() {
 
 /// What is stored behind a flush stays, and what waits in front of it for the connection to be opened does not.
 #[test]
-fn a_flush_is_paid_between_what_was_asked_before_it_and_after() {
+fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
     for (verb, flush) in [(Verb::FlushAll, "FLUSHALL"), (Verb::FlushDatabase, "FLUSHDB")] {
         let mut engine = engine("redis: true");
         let client = engine.client_connected(POOL);
@@ -162,7 +162,7 @@ fn a_flush_is_paid_between_what_was_asked_before_it_and_after() {
     }
 }
 
-/// A connection that cannot pay for what comes behind it finds out when that is over, and not before.
+/// A connection that cannot send an invalidation behind its writes finds out when that is over, and not before.
 #[test]
 fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let mut engine = engine("redis: true");

@@ -93,9 +93,10 @@ fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
         engine.client_data(client, rest, now);
         assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{policy} {}", words[0]);
         let name = ConnectionName { worker: 9, place: 9, section: 0 };
-        let owed = engine.registry.next_batch(PoolId(0), ServerId(0), Invalidated::default(), (Some(0), name), 9).keys;
-        let owed: Vec<_> = owed.iter().map(|owed| String::from_utf8_lossy(&owed.key)).collect();
-        assert_eq!(owed, forgotten, "{policy} {}", words[0]);
+        let missed =
+            engine.registry.next_batch(PoolId(0), ServerId(0), Invalidated::default(), (Some(0), name), 9).keys;
+        let missed: Vec<_> = missed.iter().map(|missed| String::from_utf8_lossy(&missed.key)).collect();
+        assert_eq!(missed, forgotten, "{policy} {}", words[0]);
         engine.client_data(client, b"PING\r\n", now);
         let told = String::from_utf8_lossy(engine.client_output(client)).into_owned();
         assert_eq!(told, format!("{answer}+PONG\r\n"), "the connection goes on");

@@ -61,7 +61,7 @@ impl Engine {
         let pieces = self.to_all(id, call.raw);
         let (mut asked, marks) = self.asked(id, call);
         if everywhere == Everywhere::Flush {
-            // What it does not reach is owed to it: it must not come back with what it was told to forget.
+            // A server that it does not reach has to be flushed: it must not come back with what it was told to forget.
             asked.verb = if call.command.name == "flushdb" { Verb::FlushDatabase } else { Verb::FlushAll };
         }
         self.gather(id, asked, marks, how, pieces, now);

@@ -233,7 +233,7 @@ impl Engine {
         });
     }
 
-    /// A piece of a request cannot be sent: what its server misses is owed to it. `write` appends the piece's request.
+    /// A piece of a request cannot be sent: its server has to forget what it misses. `write` appends the piece's request.
     #[cold]
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place")]

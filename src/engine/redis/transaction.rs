@@ -318,14 +318,14 @@ impl Engine {
         self.end_watch(id, now);
     }
 
-    /// Whether a server is owed something of a database that a transaction selects: a connection pays for its own only.
+    /// Whether something is pending in a database that a transaction selects: a connection sends that of its own only.
     fn has_pending_selected(&self, id: SessionId, pool: PoolId, server: ServerId, selects: &[(usize, u32)]) -> bool {
         let own = self.session_ref(id).map_or(0, |session| session.profile().database);
         let mut selected = selects.iter().map(|(_, database)| *database).filter(|database| *database != own);
         selected.any(|database| self.registry.has_pending_in(pool, server, Some(database)))
     }
 
-    /// What a watch is worth where its server may be owed something: a transaction must not find what somebody was told to
+    /// What a watch is worth while invalidations may be pending: a transaction must not find what somebody was told to
     /// be gone. Where that is forgotten first, its watch is broken if it was watched.
     fn guard_behind_invalidations(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
@@ -349,7 +349,7 @@ impl Engine {
     ) -> Planned {
         let mut in_place = self.in_place(id, call);
         if matches!(call.plan.class, Class::Everywhere(Everywhere::Flush)) {
-            in_place.fallback = Fallback::NONE; // it is not owed
+            in_place.fallback = Fallback::NONE; // no key has to be forgotten for it
         }
         let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
         match call.plan.class {

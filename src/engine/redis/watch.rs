@@ -186,7 +186,7 @@ impl Engine {
         };
         let before = std::mem::replace(&mut self.links[link.index()].profile, profile);
         if before.database != profile.database {
-            self.links[link.index()].invalidated = Default::default(); // of this one it has paid nothing
+            self.links[link.index()].invalidated = Default::default(); // nothing has been sent to this one
         }
         let (mut request, mut replies) = (Vec::new(), 0);
         if before.version != profile.version {

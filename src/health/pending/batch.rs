@@ -1,4 +1,4 @@
-//! What is owed and paid, by name: keys, connections, and how far one has paid.
+//! What pending invalidations are called by: keys, connections, batches, and how much a connection has been sent.
 
 use std::sync::Arc;
 
@@ -13,39 +13,40 @@ pub struct StaleKey {
     pub base64: bool,
 }
 
-/// Names a connection of this process to a server. None ever has the name of another.
+/// Names a connection of this process to a server, or a section of what was asked on it. No two ever have the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionName {
     /// The worker that it belongs to.
     pub worker: u32,
     /// Its place among the connections of the worker.
     pub place: u32,
-    /// Which of the connections at that place it is, or which part of what was asked on one.
+    /// Which of the connections at that place it is, or which section of what was asked on one (in front of a fence, or
+    /// behind it).
     pub section: u32,
 }
 
-/// Where older writes of what is owed may be on their name.
+/// A connection that may have writes in flight that are older than an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OlderWrites {
     /// The connection.
     pub name: ConnectionName,
-    /// It is in another database than that, so it cannot pay for it.
+    /// It is in another database than what is invalidated, so it cannot send the invalidation.
     pub is_foreign: bool,
 }
 
-/// How far a connection has paid.
+/// How far a connection has been sent the pending invalidations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Invalidated {
-    /// All debts up to this one that concern it.
+    /// It has been sent all up to this one that concern it.
     pub number: u64,
-    /// The last time that something was to be paid anew which it has seen.
+    /// The last round of sending once more that it has taken part in.
     pub(super) round: u64,
 }
 
-/// PendingInvalidations that are paid together.
+/// Which invalidations are sent together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchRange {
-    /// The connection was behind the debts up to this one before.
+    /// The connection had been sent those up to this one before.
     pub from: u64,
     /// The last of them; 0: it is put off.
     pub up_to: u64,
@@ -54,14 +55,14 @@ pub struct BatchRange {
 }
 
 impl BatchRange {
-    /// How far who has sent it has paid.
+    /// How far a connection has been sent them that sent this.
     #[must_use]
     pub const fn end(&self) -> Invalidated {
         Invalidated { number: self.up_to, round: self.round }
     }
 }
 
-/// What is to be paid at a time on one connection.
+/// What is sent at a time on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InvalidationBatch {
     /// Everything is to be forgotten.
@@ -70,10 +71,10 @@ pub struct InvalidationBatch {
     pub database: bool,
     /// These keys are.
     pub keys: Vec<StaleKey>,
-    /// Which debts these are.
+    /// Which invalidations these are.
     pub range: BatchRange,
-    /// What is to be paid elsewhere has to wait for what was asked on this connection: it is to be found out when that is
-    /// over ([`PendingInvalidations::connection_ended`](super::PendingInvalidations::connection_ended)).
+    /// Something that only other connections can send has to come behind what was asked on this one: a question behind that
+    /// has to find out when it is over ([`PendingInvalidations::connection_ended`](super::PendingInvalidations::connection_ended)).
     pub fence: bool,
     /// Some of it counts only behind what was asked on this connection so far.
     pub is_behind_own: bool,

@@ -1,4 +1,4 @@
-//! What is owed, and when it is not any more.
+//! What is pending, and when it is not any more.
 
 use super::*;
 
@@ -21,15 +21,15 @@ impl Connection {
         Self { name, database, invalidated: Invalidated::default() }
     }
 
-    /// Pays so many keys at most.
+    /// Sends so many keys at most.
     fn next(&mut self, pending: &PendingInvalidations, most: usize) -> InvalidationBatch {
         let batch = pending.next_batch(self.invalidated, self.database, self.name, most);
         self.invalidated = batch.range.end();
         batch
     }
 
-    /// Pays all, and that is confirmed.
-    fn settle(&mut self, pending: &mut PendingInvalidations) {
+    /// Sends all, and that is confirmed.
+    fn confirm_all(&mut self, pending: &mut PendingInvalidations) {
         let batch = self.next(pending, usize::MAX);
         pending.confirm(batch.range, Some(self.name));
     }
@@ -44,20 +44,24 @@ fn key_in(database: u32, number: usize) -> StaleKey {
 }
 
 #[test]
-fn keys_are_owed_once_and_paid_in_batches() {
+fn keys_are_pending_once_and_sent_in_batches() {
     let mut pending = PendingInvalidations::default();
     (0..10).chain(0..10).for_each(|number| pending.add_key(key(number), None, Instant::ZERO));
     let mut connection = Connection::new(NAME, None);
     let (first, second) = (connection.next(&pending, 4), connection.next(&pending, 100));
     assert_eq!((first.keys.len(), second.keys.len(), connection.next(&pending, 100).keys.len()), (4, 6, 0));
     pending.confirm(first.range, Some(NAME));
-    assert_eq!(Connection::new(OTHER, None).next(&pending, 100).keys.len(), 6, "who pays too has less to pay");
+    assert_eq!(
+        Connection::new(OTHER, None).next(&pending, 100).keys.len(),
+        6,
+        "another connection has fewer left to send"
+    );
     pending.confirm(second.range, Some(NAME));
     assert!(pending.is_empty() && pending.cost() == 0);
 }
 
 #[test]
-fn a_key_that_is_owed_once_more_is_not_paid_by_what_was_sent_before() {
+fn a_key_that_is_missed_once_more_is_not_confirmed_by_what_was_sent_before() {
     let mut pending = PendingInvalidations::default();
     pending.add_key(key(1), None, Instant::ZERO);
     let mut connection = Connection::new(NAME, None);
@@ -68,18 +72,18 @@ fn a_key_that_is_owed_once_more_is_not_paid_by_what_was_sent_before() {
 }
 
 #[test]
-fn a_connection_pays_for_its_own_database() {
+fn a_connection_sends_for_its_own_database() {
     let mut pending = PendingInvalidations::default();
     pending.add_key(key_in(3, 1), None, Instant::ZERO);
     pending.add_database(5, Instant::ZERO);
     let [mut own, mut third, mut fifth] = [0, 3, 5].map(|database| Connection::new(NAME, Some(database)));
     assert_eq!(pending.sendable(), [Some(3), Some(5)]);
-    own.settle(&mut pending);
+    own.confirm_all(&mut pending);
     assert_eq!(own.invalidated.number, pending.last(), "none of it concerns what is asked there");
     assert!(pending.has_pending_in(Some(3)) && pending.has_pending_in(Some(5)) && !pending.has_pending_in(Some(0)));
     assert_eq!(third.next(&pending, 9).keys, [key_in(3, 1)]);
     third.invalidated = Invalidated::default();
-    third.settle(&mut pending);
+    third.confirm_all(&mut pending);
     let batch = fifth.next(&pending, 9);
     assert!(batch.database && !batch.flush && batch.keys.is_empty());
     pending.confirm(batch.range, Some(NAME));
@@ -87,7 +91,7 @@ fn a_connection_pays_for_its_own_database() {
 }
 
 #[test]
-fn what_is_owed_of_a_database_that_cannot_be_selected_waits_or_is_void() {
+fn what_is_pending_in_a_database_that_cannot_be_selected_waits_or_is_void() {
     let mut pending = PendingInvalidations::default();
     pending.add_key(key_in(3, 1), None, Instant::ZERO);
     pending.add_key(key_in(9, 1), None, Instant::ZERO);
@@ -97,39 +101,39 @@ fn what_is_owed_of_a_database_that_cannot_be_selected_waits_or_is_void() {
     pending.refuse_database(3);
     pending.refuse_database(4);
     assert!(pending.sendable().is_empty() && pending.has_pending_in(Some(3)) && !pending.has_pending_in(Some(9)));
-    Connection::new(NAME, Some(3)).settle(&mut pending);
+    Connection::new(NAME, Some(3)).confirm_all(&mut pending);
     assert!(pending.is_empty(), "it can be selected after all");
     pending.add_key(key_in(3, 1), None, Instant::ZERO);
     assert_eq!(pending.sendable(), [Some(3)]);
 }
 
 #[test]
-fn a_key_is_paid_behind_older_writes_of_it() {
+fn a_key_is_sent_behind_older_writes_of_it() {
     let mut pending = PendingInvalidations::default();
-    let (mut connection, mut name) = (Connection::new(OTHER, None), Connection::new(NAME, None));
+    let (mut connection, mut used) = (Connection::new(OTHER, None), Connection::new(NAME, None));
     pending.add_key(key(1), from(NAME), Instant::ZERO);
-    connection.settle(&mut pending);
-    assert!(!pending.is_empty(), "an older write may come by the other way");
-    name.settle(&mut pending);
+    connection.confirm_all(&mut pending);
+    assert!(!pending.is_empty(), "an older write may come on the other connection");
+    used.confirm_all(&mut pending);
     assert!(pending.is_empty());
     pending.add_key(key(1), from(NAME), Instant::ZERO);
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     let under_way = Connection::new(ConnectionName { worker: 2, ..NAME }, None).next(&pending, 9);
     pending.connection_ended(NAME);
     pending.confirm(under_way.range, Some(ConnectionName { worker: 2, ..NAME }));
     assert!(!pending.is_empty(), "its last writes may have been carried out behind what was sent before its end");
     assert!(connection.invalidated.number < pending.last());
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     assert!(pending.is_empty());
 }
 
 #[test]
-fn what_is_to_be_paid_anew_comes_in_batches_and_ends() {
+fn what_is_sent_once_more_comes_in_batches_and_ends() {
     let mut pending = PendingInvalidations::default();
     let mut connection = Connection::new(OTHER, None);
     (0..4).for_each(|number| pending.add_key(key(number), None, Instant::ZERO));
     (4..10).for_each(|number| pending.add_key(key(number), from(NAME), Instant::ZERO));
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     pending.connection_ended(NAME);
     let batches: Vec<_> = (0..3).map(|_| connection.next(&pending, 4)).collect();
     assert_eq!(batches.iter().map(|batch| batch.keys.len()).collect::<Vec<_>>(), [4, 2, 0]);
@@ -141,21 +145,21 @@ fn what_is_to_be_paid_anew_comes_in_batches_and_ends() {
 }
 
 #[test]
-fn who_cannot_pay_for_what_comes_behind_it_is_asked_when_that_is_over() {
+fn a_connection_of_another_database_is_asked_when_its_writes_are_over() {
     let mut pending = PendingInvalidations::default();
-    let (mut name, mut connection) = (Connection::new(NAME, Some(0)), Connection::new(OTHER, Some(3)));
+    let (mut used, mut connection) = (Connection::new(NAME, Some(0)), Connection::new(OTHER, Some(3)));
     pending.add_key(key_in(3, 1), Some(OlderWrites { name: NAME, is_foreign: true }), Instant::ZERO);
-    let batch = name.next(&pending, 9);
+    let batch = used.next(&pending, 9);
     assert!(batch.fence && batch.keys.is_empty());
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     assert!(!pending.is_empty());
     pending.connection_ended(NAME);
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     assert!(pending.is_empty());
 }
 
 #[test]
-fn a_flush_in_place_of_keys_is_paid_behind_what_they_were_to_be_paid_behind() {
+fn a_flush_in_place_of_keys_is_sent_behind_the_same_writes() {
     for is_of_one in [false, true] {
         let mut pending = PendingInvalidations::default();
         let mut connection = Connection::new(OTHER, Some(3));
@@ -165,29 +169,29 @@ fn a_flush_in_place_of_keys_is_paid_behind_what_they_were_to_be_paid_behind() {
         } else {
             pending.add_flush(Instant::ZERO)
         }
-        connection.settle(&mut pending);
-        assert!(pending.awaits_flush(), "an older write may come by the other way");
+        connection.confirm_all(&mut pending);
+        assert!(pending.awaits_flush(), "an older write may come on the other connection");
         pending.connection_ended(NAME);
         let batch = connection.next(&pending, 9);
-        assert!(batch.flush != is_of_one && batch.database == is_of_one, "it is paid anew: {batch:?}");
+        assert!(batch.flush != is_of_one && batch.database == is_of_one, "it is sent once more: {batch:?}");
         pending.confirm(batch.range, Some(OTHER));
         assert!(pending.is_empty());
     }
 }
 
 #[test]
-fn a_payment_confirms_what_was_paid_with_it() {
+fn a_batch_confirms_what_was_sent_with_it() {
     let mut pending = PendingInvalidations::default();
     (0..4).for_each(|number| pending.add_key(key(number), from(NAME), Instant::ZERO));
-    let mut name = Connection::new(NAME, None);
-    let first = name.next(&pending, 2);
+    let mut used = Connection::new(NAME, None);
+    let first = used.next(&pending, 2);
     pending.confirm(first.range, Some(OTHER));
-    let second = name.next(&pending, 9);
+    let second = used.next(&pending, 9);
     pending.confirm(BatchRange { up_to: 0, ..second.range }, Some(NAME));
     assert_eq!(
         Connection::new(OTHER, None).next(&pending, 9).keys.len(),
         4,
-        "none of it came by the way of the older writes"
+        "none of it was sent on the connection of the older writes"
     );
     pending.confirm(second.range, Some(NAME));
     assert_eq!(Connection::new(OTHER, None).next(&pending, 9).keys.len(), 2);
@@ -199,7 +203,7 @@ fn too_many_keys_become_a_flush() {
     (0..=COUNT_LIMIT).for_each(|number| pending.add_key(key(number), None, Instant::ZERO));
     assert_eq!(pending.all(), Invalidations { flush: true, ..Invalidations::default() });
     assert_eq!(pending.cost(), 0);
-    Connection::new(NAME, None).settle(&mut pending);
+    Connection::new(NAME, None).confirm_all(&mut pending);
     assert!(pending.is_empty());
 }
 
@@ -212,7 +216,7 @@ fn too_many_keys_of_some_databases_become_a_flush_of_these() {
     assert_eq!(pending.cost(), 0);
 }
 
-/// However many keys are owed, the end of a connection costs no more than of few.
+/// However many keys are pending, the end of a connection costs no more than of few.
 #[test]
 fn the_end_of_a_connection_does_not_look_through_the_keys() {
     let mut pending = PendingInvalidations::default();
@@ -224,7 +228,7 @@ fn the_end_of_a_connection_does_not_look_through_the_keys() {
 }
 
 #[test]
-fn a_restart_settles_what_was_owed_before_it_and_nothing_else() {
+fn a_restart_voids_what_was_pending_before_it_and_nothing_else() {
     let at = Instant::from_nanos;
     let mut pending = PendingInvalidations::default();
     pending.add_key(key(1), None, at(10));
@@ -236,7 +240,7 @@ fn a_restart_settles_what_was_owed_before_it_and_nothing_else() {
 }
 
 #[test]
-fn a_flush_that_takes_effect_later_is_owed_from_then_on() {
+fn a_flush_that_takes_effect_later_is_pending_from_then_on() {
     let at = |ns| Instant::from_nanos(ns);
     let mut pending = PendingInvalidations::default();
     let mut connection = Connection::new(NAME, None);
@@ -244,10 +248,10 @@ fn a_flush_that_takes_effect_later_is_owed_from_then_on() {
     pending.add_flush_later(at(300));
     assert!(pending.is_empty() && !pending.is_nothing() && !pending.awaits_flush() && !pending.add_due_flush(at(99)));
     pending.add_flush(at(50));
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     pending.void_before(at(99)); // a server that was started anew has it before it as well
     assert!(pending.add_due_flush(at(100)) && pending.awaits_flush() && connection.next(&pending, 1).flush);
-    Connection::new(NAME, None).settle(&mut pending);
+    Connection::new(NAME, None).confirm_all(&mut pending);
     assert!(!pending.add_due_flush(at(200)) && pending.all().flush);
     assert!(pending.add_due_flush(at(400)));
     (0..1000).for_each(|due| pending.add_flush_later(at(1000 + due)));
@@ -283,21 +287,21 @@ fn a_database_is_flushed_behind_a_flush_that_is_under_way() {
     assert!(connection.next(&pending, 10).flush);
 }
 
-/// A payment in front of what waits says nothing of what comes behind it.
+/// A batch in front of what waits says nothing of what comes behind it.
 #[test]
-fn what_is_paid_in_front_of_a_connections_own_is_paid_again_behind_it() {
+fn what_is_sent_in_front_of_a_connections_own_is_sent_again_behind_it() {
     let mut pending = PendingInvalidations::default();
     pending.add_key(key(1), from(NAME), Instant::ZERO);
     pending.add_key(key(2), from(OTHER), Instant::ZERO);
     pending.add_key(key(3), None, Instant::ZERO);
-    let pay = |pending: &PendingInvalidations, name| Connection::new(name, None).next(pending, 9);
-    assert!(!pay(&pending, ConnectionName { worker: 2, ..NAME }).is_behind_own);
-    let batch = pay(&pending, NAME);
+    let next = |pending: &PendingInvalidations, name| Connection::new(name, None).next(pending, 9);
+    assert!(!next(&pending, ConnectionName { worker: 2, ..NAME }).is_behind_own);
+    let batch = next(&pending, NAME);
     assert!(batch.is_behind_own);
     pending.confirm(batch.range, None);
-    assert_eq!(pay(&pending, NAME).keys, [key(1), key(2)]);
+    assert_eq!(next(&pending, NAME).keys, [key(1), key(2)]);
     pending.add_flush(Instant::ZERO);
-    let batch = pay(&pending, NAME);
+    let batch = next(&pending, NAME);
     assert!(batch.flush && batch.is_behind_own);
     pending.confirm(batch.range, None);
     pending.confirm(batch.range, Some(OTHER));
@@ -306,21 +310,21 @@ fn what_is_paid_in_front_of_a_connections_own_is_paid_again_behind_it() {
     assert!(pending.is_empty());
 }
 
-/// A connection that has paid all, and been asked nothing that is owed since, is not waited for.
+/// A connection that has sent all, and no older write since, is not waited for.
 #[test]
-fn who_has_paid_all_is_not_to_pay_for_what_comes_later() {
+fn a_connection_that_has_sent_all_is_not_waited_for_later() {
     let mut pending = PendingInvalidations::default();
-    let (mut name, mut connection) = (Connection::new(NAME, None), Connection::new(OTHER, None));
+    let (mut used, mut connection) = (Connection::new(NAME, None), Connection::new(OTHER, None));
     pending.add_key(key(1), from(NAME), Instant::ZERO);
     pending.add_key(key(2), from(OTHER), Instant::ZERO);
-    name.settle(&mut pending);
+    used.confirm_all(&mut pending);
     pending.add_flush(Instant::ZERO);
-    connection.settle(&mut pending);
+    connection.confirm_all(&mut pending);
     assert!(pending.is_empty());
 }
 
 #[test]
-fn what_was_paid_before_a_flush_does_not_count_for_it() {
+fn what_was_sent_before_a_flush_does_not_count_for_it() {
     let mut pending = PendingInvalidations::default();
     let mut connection = Connection::new(NAME, None);
     pending.add_key(key(1), from(NAME), Instant::ZERO);

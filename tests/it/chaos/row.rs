@@ -111,7 +111,7 @@ fn heard_in(exiles: &[Exile], server: &Server, hiccup: Duration, holds_packets_b
             heard.at > exile.from + grace && exile.to.is_none_or(|to| heard.at < to) && !held_back
         })
     });
-    // The proxy's own: probes, and what it owes a server before that may serve again.
+    // The proxy's own: probes, and invalidations before a server may serve again.
     let own = |line: &str| {
         ["version", "flush_all", "stats", "md ", "delete ", "PING", "SELECT", "DEL"]
             .iter()

@@ -256,7 +256,7 @@ fn keys_of_several_servers_in_one_command_are_refused_in_clusters_words() {
 
 /// What was flushed while a server was away must not come back with it.
 #[test]
-fn a_flush_is_owed_to_a_server_that_is_away() {
+fn a_flush_is_pending_for_a_server_that_is_away() {
     let mut servers: Vec<_> = (0..2).map(|_| Process::redis()).collect();
     let proxy = pool(
         &servers.iter().collect::<Vec<_>>(),

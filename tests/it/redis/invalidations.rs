@@ -177,7 +177,7 @@ fn mock_pool(servers: &[&Mock], more: &[&str]) -> Proxy {
     Proxy::start(&addresses, &[&["redis: true", "timeout: 20000", "on_failure: miss"], more].concat())
 }
 
-/// What is owed of a database is asked on connections that are in it for certain, and before anything else is.
+/// The invalidations of a database are sent on connections that are in it for certain, and before anything else is.
 #[test]
 fn a_key_is_forgotten_in_its_own_database() {
     let mut server = Mock::start();
@@ -214,7 +214,7 @@ fn a_key_is_forgotten_in_its_own_database() {
 /// A server that does not have a database, or does not let it be selected, loses nothing of another one, and is as well as
 /// before.
 #[test]
-fn what_is_owed_of_a_database_that_cannot_be_selected_costs_no_other() {
+fn what_is_pending_in_a_database_that_cannot_be_selected_costs_no_other() {
     for (arguments, refusal) in [(&["--databases", "4"][..], "out of range"), (&[], "NOPERM")] {
         let server = Process::redis_with(free_port(), arguments);
         if refusal == "NOPERM" {
@@ -227,7 +227,7 @@ fn what_is_owed_of_a_database_that_cannot_be_selected_costs_no_other() {
         let mut other = client_in(&proxy, "9");
         assert_eq!(ask(&mut other, &["FLUSHDB"]), "+OK");
         assert_eq!(ask(&mut other, &["DEL", "k"]), ":0");
-        wait_until("it has been refused for what is owed as well", Duration::from_secs(5), || {
+        wait_until("it has been refused for what is pending as well", Duration::from_secs(5), || {
             let told = proxy.statistics()["pool"].clone();
             let connects = |server: &serde_json::Value| server["server_err"].as_u64().unwrap_or(0);
             told.as_object().unwrap().values().any(|server| connects(server) >= 2)
@@ -329,7 +329,7 @@ fn what_a_transaction_was_to_change_is_forgotten() {
 
 /// `on_failure: error` tells everybody what was not done: nothing is to be made up for.
 #[test]
-fn where_clients_are_told_nothing_is_owed() {
+fn where_clients_are_told_nothing_is_pending() {
     let server = Process::redis();
     let proxy = pool(&[&server], &["timeout: 300"]).expect_log("server is silent");
     let mut client = proxy.client();
@@ -370,7 +370,7 @@ fn a_server_that_cannot_forget_for_now_is_told_again() {
     client.send(request(&["GET", "k"]));
     server.receive(request(&["GET", "k"]));
     server.answer("-LOADING Redis is loading the dataset in memory\r\n$3\r\nold\r\n");
-    assert_eq!(answer(&mut client), "$-1", "it was asked behind a payment that was refused");
+    assert_eq!(answer(&mut client), "$-1", "it was asked behind an invalidation that was refused");
     server.receive(request(&["DEL", "k"])); // in a while, also if nobody asks
     server.answer(":1\r\n");
     client.send(request(&["GET", "k"]));
@@ -406,7 +406,7 @@ fn scattered_parts_of_a_delete_are_forgotten_by_the_server_that_did_not_get_them
 
 /// A flush behind a `SELECT` in the same packet is of that database, also if it is lost.
 #[test]
-fn a_flush_that_ran_out_of_time_is_owed_to_the_database_that_its_client_was_in() {
+fn a_flush_that_ran_out_of_time_is_pending_in_the_database_that_its_client_was_in() {
     let server = Mock::start();
     let proxy = Proxy::start(&[server.address()], &["redis: true", "timeout: 400", "on_failure: miss"]);
     let mut client = client_in(&proxy, "3");
@@ -436,7 +436,7 @@ fn a_flush_that_ran_out_of_time_is_owed_to_the_database_that_its_client_was_in()
 }
 
 #[test]
-fn a_flush_is_owed_to_the_database_that_was_selected_in_front_of_it() {
+fn a_flush_is_pending_in_the_database_that_was_selected_in_front_of_it() {
     let server = Mock::start();
     let proxy = mock_pool(&[&server], &[]);
     let mut client = proxy.client();

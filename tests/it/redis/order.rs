@@ -142,7 +142,7 @@ fn a_read_is_not_sent_again_behind_its_clients_later_write() {
             client.line(); // an error: nobody knows what a script would have said
         }
         if behind.contains("FLUSHALL") {
-            server.receive(request(&["FLUSHALL"])); // it is owed
+            server.receive(request(&["FLUSHALL"])); // it is pending
             server.answer("+OK\r\n");
         }
         warm(&mut server, &mut client);
@@ -221,7 +221,7 @@ impl Databases {
 }
 
 #[test]
-fn a_flush_that_was_lost_is_owed_to_its_own_database() {
+fn a_flush_that_was_lost_is_pending_in_its_own_database() {
     for leaves in [true, false] {
         let server = Databases::start();
         let address = server.listener.local_addr().unwrap();
@@ -245,7 +245,7 @@ fn a_flush_that_was_lost_is_owed_to_its_own_database() {
 
 /// The client was told OK when its time was up, has selected another database, and then the connection breaks.
 #[test]
-fn a_flush_is_owed_to_the_database_that_its_client_had_selected_then() {
+fn a_flush_is_pending_in_the_database_that_its_client_had_selected_then() {
     let server = Databases::start();
     let address = server.listener.local_addr().unwrap();
     let (close, closed) = mpsc::channel();
