@@ -139,12 +139,13 @@ impl Engine {
         let mut at = 0;
         let mut asked = false;
         let mut carried_out = false;
-        self.work.begin(id, now);
         let Some(session) = self.session(id) else { return input.len() };
+        let is_short_until = session.short_turns_until;
         let pool = session.pool;
         let paused = session.paused.take();
         let started = paused.map_or(now, |since| self.restarted(pool, since, now));
         let pause = |session: &mut Session| session.paused = Some(paused.unwrap_or(now));
+        self.work.begin(id, now, is_short_until);
         while let Some(session) = self.session(id) {
             session.need = 0;
             if std::mem::take(&mut carried_out) {
@@ -168,7 +169,7 @@ impl Engine {
                 break;
             }
             let (frugal, is_long) = (session.frugal, session.long_get.is_some());
-            if self.work.cost >= turn::LIMIT {
+            if self.work.is_over() {
                 self.end_turn(id, paused.unwrap_or(now), now);
                 break;
             }

@@ -160,6 +160,8 @@ pub(crate) struct Session {
     pub(crate) paused: Option<Instant>,
     /// What is left of its input waits for its next turn.
     pub(crate) had_turn: bool,
+    /// Until when its turns are short ones.
+    pub(crate) short_turns_until: Instant,
     /// Its large requests, which have more time than others.
     pub(crate) large: Option<Box<Large>>,
     /// The client sends no more.
@@ -210,6 +212,7 @@ impl Session {
             dirty: false,
             paused: None,
             had_turn: false,
+            short_turns_until: Instant::ZERO,
             large: None,
             ended: false,
             closing: false,

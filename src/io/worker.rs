@@ -174,6 +174,9 @@ impl Worker {
                 }
                 crowd += more;
             }
+            if self.is_alarmed {
+                self.write_out(); // what others have asked does not wait for what may be long
+            }
             self.heed_alarm(announced.are_full());
             self.write_out();
             self.slack.heed(self.engine.memory());
@@ -393,7 +396,8 @@ impl Worker {
         }
     }
 
-    /// Has the alarm go off when something is to be done.
+    /// Has the alarm go off when something is to be done. What is due already waits for no more than what was announced
+    /// meanwhile.
     #[inline]
     fn set_alarm(&mut self) -> std::io::Result<()> {
         let resumes = self.acceptor.as_ref().and_then(Acceptor::resumes);
@@ -402,7 +406,12 @@ impl Worker {
         if let Some(at) = next
             && self.alarm.is_later(at)
         {
-            self.alarm.set(at, self.clock.now())?;
+            let now = self.clock.now();
+            if at <= now {
+                self.is_alarmed = true;
+            } else {
+                self.alarm.set(at, now)?;
+            }
         }
         Ok(())
     }

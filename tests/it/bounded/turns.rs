@@ -9,6 +9,9 @@ use super::rig::Rig;
 const MOST_REQUESTS: usize = 1200;
 const MOST_BYTES: usize = 80 << 10;
 
+/// Behind the first of them, this part of it, and one answer.
+const SHORTER: usize = 8;
+
 /// What a client gets, and how much servers get of it, in each of the moments that its requests take.
 fn moments(rig: &mut Rig, client: SessionId, requests: &[u8]) -> Vec<(Vec<u8>, usize)> {
     let mut moments = Vec::new();
@@ -36,6 +39,11 @@ fn in_portions(rig: &mut Rig, request: &[u8], times: usize, end: &[u8]) {
     let most = moments.iter().map(|(answers, _)| count(answers)).max().unwrap_or(0);
     let bytes = moments.iter().map(|(answers, _)| answers.len()).max().unwrap_or(0);
     assert!(most <= MOST_REQUESTS && bytes <= MOST_BYTES, "{what}: {most} answers of {bytes} bytes in one moment");
+    let one = moments.iter().map(|(answers, _)| answers.len()).sum::<usize>() / times;
+    let later = || moments[1..].iter().map(|(answers, _)| answers);
+    let (most, bytes) = (later().map(|answers| count(answers)).max(), later().map(Vec::len).max());
+    let is_short = most <= Some(MOST_REQUESTS / SHORTER) && bytes <= Some(MOST_BYTES / SHORTER + one);
+    assert!(is_short, "{what}: {most:?} answers of {bytes:?} bytes in a later moment");
     rig.engine.client_gone(client, false);
     rig.engine.check_invariants().unwrap();
 }
