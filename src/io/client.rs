@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::poller::{Announced, Seat, Token};
 use super::stream::Stream;
+use super::turn::BULKY;
 use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::session::SessionId;
@@ -46,6 +47,8 @@ struct Client {
     stream: Stream,
     /// It has had its turn, though there is more to read of it.
     had_turn: bool,
+    /// It had much to say when it was last read.
+    bulky: bool,
     /// It sends no more, and all that it sent has been read.
     ended: bool,
     /// Bytes have gone to it or come from it since that was last asked.
@@ -70,7 +73,7 @@ impl Clients {
             self.places.resize_with(id.index() + 1, || None);
         }
         self.places[id.index()] =
-            Some(Client { id, stream, had_turn: false, ended: false, moved: false, leaves: false });
+            Some(Client { id, stream, had_turn: false, bulky: false, ended: false, moved: false, leaves: false });
     }
 
     /// A client has left: its connection is closed.
@@ -80,12 +83,13 @@ impl Clients {
         }
     }
 
-    /// Takes note of what has happened to a client's connection. Whose it is.
+    /// Takes note of what has happened to a client's connection. Whose it is, and whether it is to wait for its turn.
     #[inline]
-    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<SessionId> {
+    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<(SessionId, bool)> {
         let client = self.at(seat)?;
         client.stream.note(announced);
-        Some(client.id)
+        let waits = client.bulky && announced.can_read() && !std::mem::replace(&mut client.had_turn, true);
+        Some((client.id, waits))
     }
 
     /// A client that had its turn has another.
@@ -213,7 +217,7 @@ impl Worker {
         let now = self.clock.now();
         match self.exchange(id, now) {
             Became::Quiet => {}
-            Became::Longwinded => self.again.push(Token::Client(seat_of(id))),
+            Became::Longwinded => self.again.push_back(Token::Client(seat_of(id))),
             Became::Finished => self.dismiss(id, false),
             Became::Leaving => self.is_leaving(id, now),
             Became::Broken => self.dismiss(id, true),
@@ -245,9 +249,10 @@ impl Worker {
     }
 
     fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
-        let Self { engine, clients, scratch, poller, slack, most_read, .. } = self;
-        let Some(Client { stream, had_turn, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
-        let mut budget = READ_BUDGET.min(*most_read);
+        let Self { engine, clients, scratch, poller, slack, most_read, read: all_read, .. } = self;
+        let Some(Client { stream, had_turn, bulky, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
+        let most = READ_BUDGET.min(*most_read);
+        let mut budget = most;
         loop {
             loop {
                 let output = engine.client_output(id);
@@ -279,7 +284,7 @@ impl Worker {
             }
             let (read, is_large) = match engine.client_room(id) {
                 Room::Nowhere => return Became::Quiet,
-                Room::Here(message) => (stream.append(message), true),
+                Room::Here(message) => (stream.append(message, budget), true),
                 Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
             };
             match read {
@@ -292,9 +297,11 @@ impl Worker {
                 Poll::Ready(Ok(count)) => {
                     *moved = true;
                     budget = budget.saturating_sub(count);
+                    *bulky = is_large && most - budget >= BULKY;
+                    *all_read += count;
                     if is_large {
                         engine.client_filled(id, now);
-                        slack.heed(engine.memory());
+                        slack.heed(engine.memory(), count);
                     } else {
                         engine.client_data(id, &scratch[..count], now);
                     }

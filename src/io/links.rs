@@ -46,6 +46,8 @@ struct Open {
     stream: Stream,
     /// It has had its turn, though there is more to read of it.
     had_turn: bool,
+    /// It had much to say when it was last read.
+    bulky: bool,
 }
 
 /// Where a connection is found by what is announced of it. An epoch comes once at a place, whichever links have it.
@@ -83,7 +85,7 @@ impl Links {
     /// The connection is there.
     pub(crate) fn connected(&mut self, id: LinkId, epoch: u32, stream: Stream) {
         if let Some(place) = self.places.get_mut(id.index()) {
-            place.open = Some(Open { id, epoch, stream, had_turn: false });
+            place.open = Some(Open { id, epoch, stream, had_turn: false, bulky: false });
         }
     }
 
@@ -141,12 +143,14 @@ impl Links {
         before - self.lingering.len()
     }
 
-    /// Takes note of what has happened to a connection. The link that it belongs to.
+    /// Takes note of what has happened to a connection. The link that it belongs to, and whether it is to wait for its
+    /// turn.
     #[inline]
-    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<LinkId> {
+    pub(crate) fn note(&mut self, seat: Seat, announced: Announced) -> Option<(LinkId, bool)> {
         let open = self.open(seat)?;
         open.stream.note(announced);
-        Some(open.id)
+        let waits = open.bulky && announced.can_read() && !std::mem::replace(&mut open.had_turn, true);
+        Some((open.id, waits))
     }
 
     /// A connection that had its turn has another. Its link, if it is still there.
@@ -167,11 +171,11 @@ impl Links {
         self.places.get_mut(seat.place as usize)?.open.as_mut().filter(|open| seat_of(open.id, open.epoch) == seat)
     }
 
-    /// As [`Links::get`], of one that has not had its turn.
+    /// As [`Links::get`], of one that has not had its turn, and whether it is bulky.
     #[inline]
-    pub(crate) fn get_for_turn(&mut self, id: LinkId) -> Option<(u32, &mut Stream)> {
+    pub(crate) fn get_for_turn(&mut self, id: LinkId) -> Option<(u32, &mut Stream, &mut bool)> {
         let open = self.places.get_mut(id.index())?.open.as_mut().filter(|open| open.id == id && !open.had_turn)?;
-        Some((open.epoch, &mut open.stream))
+        Some((open.epoch, &mut open.stream, &mut open.bulky))
     }
 
     /// The connection of a link, and its epoch.

@@ -7,6 +7,7 @@ use super::connect::failure_of;
 use super::links::seat_of;
 use super::poller::Token;
 use super::stream::Stream;
+use super::turn::BULKY;
 use super::worker::Worker;
 use crate::engine::Room;
 use crate::engine::link::LinkId;
@@ -65,8 +66,8 @@ impl Worker {
     /// Reads what a server has to say.
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, clients, scratch, batching, again, slack, most_read, .. } = self;
-        let Some((epoch, stream)) = links.get_for_turn(link) else { return };
+        let Self { engine, links, clients, scratch, batching, again, slack, most_read, read: all_read, .. } = self;
+        let Some((epoch, stream, bulky)) = links.get_for_turn(link) else { return };
         let mut budget = *most_read;
         // When the engine has given it up, it will not listen.
         while stream.is_readable() && engine.link_is_current(link, epoch) {
@@ -75,7 +76,7 @@ impl Worker {
             }
             let (read, is_large) = match engine.link_room(link, epoch) {
                 Room::Nowhere => return,
-                Room::Here(message) => (stream.append(message), true),
+                Room::Here(message) => (stream.append(message, budget), true),
                 Room::Anywhere(most) => {
                     let most = most.min(scratch.len()).min(budget);
                     (stream.read(&mut scratch[..most]), false)
@@ -88,9 +89,11 @@ impl Worker {
                 Poll::Ready(Ok(count)) => {
                     batching.hear();
                     budget = budget.saturating_sub(count);
+                    *bulky = *most_read - budget >= BULKY && (is_large || engine.link_is_dedicated(link));
+                    *all_read += count;
                     if is_large {
                         engine.link_filled(link, epoch, count, now, clients);
-                        slack.heed(engine.memory());
+                        slack.heed(engine.memory(), count);
                     } else {
                         engine.link_data(link, epoch, &scratch[..count], now, clients);
                     }

@@ -16,6 +16,9 @@ static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
 /// Bytes that have to come after what is free has been given back, for that to be worth it once more.
 const STEP: usize = 8 << 20;
 
+/// What is resident has not changed by much where no more bytes have come, and buffers hold no more and no fewer.
+const LITTLE: usize = 1 << 20;
+
 /// Has `give_back` called, by any thread, when the process takes too much: it gives back to the system what the allocator
 /// keeps and nobody uses. The first one given holds.
 pub fn give_back_with(give_back: fn()) {
@@ -27,6 +30,9 @@ pub fn give_back_with(give_back: fn()) {
 pub(crate) struct Slack {
     /// Bytes in the worker's buffers from which on it looks.
     from: usize,
+    /// Bytes that they held when it last looked, and that have come since.
+    seen: usize,
+    came: usize,
     bound: Bound,
     resident: Resident,
 }
@@ -43,13 +49,21 @@ struct Bound {
 impl Slack {
     /// Of one of so many workers, which may hold `limit` bytes together.
     pub(crate) fn new(limit: usize, workers: usize) -> Self {
-        Self { from: limit / workers.max(1) / 4, bound: Bound::new(limit), resident: Resident::of_process() }
+        Self {
+            from: limit / workers.max(1) / 4,
+            seen: 0,
+            came: 0,
+            bound: Bound::new(limit),
+            resident: Resident::of_process(),
+        }
     }
 
-    /// The worker's buffers hold so much.
+    /// The worker's buffers hold so much, and so many bytes have come.
     #[inline]
-    pub(crate) fn heed(&mut self, held: usize) {
-        if held > self.from {
+    pub(crate) fn heed(&mut self, held: usize, came: usize) {
+        self.came += came;
+        if held > self.from && (self.came >= LITTLE || held.abs_diff(self.seen) >= LITTLE) {
+            (self.seen, self.came) = (held, 0);
             self.look();
         }
     }
@@ -123,6 +137,20 @@ mod tests {
         assert!(is_given_back(88, 80));
         assert!(!is_given_back(70, 70), "what was in use is free");
         assert!(is_given_back(81, 40));
+    }
+
+    #[test]
+    fn it_looks_where_buffers_hold_much_and_something_has_changed() {
+        let mut slack = Slack::new(40 * LITTLE, 1);
+        let mut looks = |held: usize, came: usize| {
+            slack.heed(held, came);
+            slack.came == 0 && slack.seen == held
+        };
+        assert!(!looks(10 * LITTLE, 5 * LITTLE), "they hold little");
+        assert!(looks(11 * LITTLE, 0), "what came before counts");
+        assert!(!looks(11 * LITTLE + 1, LITTLE / 2));
+        assert!(looks(11 * LITTLE + 1, LITTLE / 2));
+        assert!(looks(20 * LITTLE, 1) && looks(19 * LITTLE, 1) && !looks(19 * LITTLE, 1));
     }
 
     #[test]

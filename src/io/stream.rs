@@ -11,6 +11,9 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
 
 use super::poller::{Announced, Poller, Token};
 
+/// To read no more than `most` bytes of a message is worth what it costs if so many times as many may come.
+const MUCH_MORE: usize = 8;
+
 /// A connection. `Poll::Pending` says that there is nothing for now: what comes will be announced.
 ///
 /// Its calls are made without the C library, which in a process of several threads lets a thread be cancelled in each of
@@ -86,12 +89,15 @@ impl Stream {
         self.have_read(read, room)
     }
 
-    /// Reads what there is, to the end of a message, up to its capacity.
-    pub(crate) fn append(&mut self, message: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+    /// Reads what there is, to the end of a message, up to its capacity, and `most` bytes where that is much more.
+    pub(crate) fn append(&mut self, message: &mut Vec<u8>, most: usize) -> Poll<io::Result<usize>> {
         if !self.readable {
             return Poll::Pending;
         }
         let room = message.capacity() - message.len();
+        if room / MUCH_MORE > most {
+            return self.append_some(message, most);
+        }
         let read = loop {
             match rustix::net::recv(&self.socket, spare_capacity(message), RecvFlags::empty()) {
                 Err(Errno::INTR) => {}
@@ -99,6 +105,17 @@ impl Stream {
             }
         };
         self.have_read(read, room)
+    }
+
+    /// As [`Stream::append`], of so many bytes at most. What is read to has to be there for that, which costs a little.
+    #[cold]
+    fn append_some(&mut self, message: &mut Vec<u8>, most: usize) -> Poll<io::Result<usize>> {
+        let len = message.len();
+        message.resize(len + most, 0);
+        let read = self.read(&mut message[len..]);
+        let count = if let Poll::Ready(Ok(count)) = read { count } else { 0 };
+        message.truncate(len + count);
+        read
     }
 
     #[inline]
@@ -222,12 +239,21 @@ mod tests {
         assert!(stream.is_readable());
         let mut message = Vec::with_capacity(8);
         message.extend_from_slice(b"seve");
-        assert_eq!(count(stream.append(&mut message)), Some(3));
+        assert_eq!(count(stream.append(&mut message, 8)), Some(3));
         assert_eq!((&message[..], stream.is_readable()), (&b"sevenof"[..], false));
+        far.write_all(b"all of a long one").unwrap();
+        note(&poller, &mut stream);
+        message.reserve_exact(200);
+        for (came, is_readable) in [(8, true), (8, true), (1, false)] {
+            assert_eq!((count(stream.append(&mut message, 8)), stream.is_readable()), (Some(came), is_readable));
+        }
+        assert_eq!(message, b"sevenofall of a long one");
+        message.truncate(7);
+        message.shrink_to(8);
         far.write_all(b"nine").unwrap();
         drop(far);
         note(&poller, &mut stream);
-        assert_eq!(count(stream.append(&mut message)), Some(1));
+        assert_eq!(count(stream.append(&mut message, 8)), Some(1));
         assert_eq!(count(stream.read(&mut [0; 9])), Some(3));
         assert!(stream.is_readable(), "its end is there to be read, and will not be announced again");
         assert_eq!(count(stream.read(&mut buffer)), Some(0));

@@ -4,6 +4,7 @@
 //! written: each server once, however many clients asked it something, and each client that waits. What may wait for
 //! somebody (opening connections, looking up names) is done by another thread ([`Connector`]), which sends a [`Message`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -25,7 +26,7 @@ use super::poller::{self, Announced, Poller, Token};
 use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
-use super::turn::share;
+use super::turn::{BULKY, LATE, SLICE, share};
 use crate::config::model::Config;
 use crate::engine::link::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
@@ -72,12 +73,14 @@ pub(crate) struct Worker {
     pub(crate) batching: Batching,
     pub(crate) poller: Poller,
     pub(crate) slack: Slack,
-    /// Connections that were left with something to read.
-    pub(crate) again: Vec<Token>,
+    /// Connections that were left with something to read, in the order in which they are read.
+    pub(crate) again: VecDeque<Token>,
     /// How many there were when this turn of the loop began.
     left_over: usize,
     /// Bytes that are read of one connection in this turn.
     pub(crate) most_read: usize,
+    /// Bytes that have been read in this turn.
+    pub(crate) read: usize,
     /// Links with something to write.
     unwritten: Vec<LinkId>,
     alarm: Alarm,
@@ -85,6 +88,8 @@ pub(crate) struct Worker {
     is_alarmed: bool,
     /// That has been put off for a turn.
     was_put_off: bool,
+    /// When the alarm was to go off that has.
+    alarmed_for: Option<Instant>,
     inbox: Receiver<Message>,
     /// Only the first worker has one, until it is drained.
     acceptor: Option<Acceptor>,
@@ -117,13 +122,15 @@ impl Worker {
             batching: Batching::default(),
             poller,
             slack: Slack::new(config.settings.memory_limit, others.len() + 1),
-            again: Vec::new(),
+            again: VecDeque::new(),
             left_over: 0,
             most_read: share(1),
+            read: 0,
             unwritten: Vec::new(),
             alarm,
             is_alarmed: false,
             was_put_off: false,
+            alarmed_for: None,
             inbox,
             acceptor,
             config,
@@ -150,18 +157,16 @@ impl Worker {
         self.engine.preconnect(self.clock.now());
         self.write_out();
         let mut announced = poller::Events::default();
-        let mut again = Vec::new();
         let mut crowd = 0;
         while !self.is_drained() {
-            std::mem::swap(&mut self.again, &mut again);
-            let may_sleep = again.is_empty() && !self.is_alarmed;
+            let may_sleep = self.again.is_empty() && !self.is_alarmed;
             if may_sleep {
                 poller::rest(crowd);
             }
-            self.left_over = again.len();
+            (self.left_over, self.read) = (self.again.len(), 0);
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
-            for token in again.drain(..) {
-                self.resume(token);
+            if !self.again.is_empty() {
+                self.go_on(SLICE, SLICE);
             }
             // What others have asked meanwhile goes out along with what is to be written.
             for _ in 0..LOOKS {
@@ -179,7 +184,7 @@ impl Worker {
             }
             self.heed_alarm(announced.are_full());
             self.write_out();
-            self.slack.heed(self.engine.memory());
+            self.slack.heed(self.engine.memory(), self.read);
             self.set_alarm().context("cannot set timers")?;
             #[cfg(test)]
             if let Some(error) = self.broken.take() {
@@ -205,12 +210,18 @@ impl Worker {
     fn take(&mut self, token: Token, what: Announced) {
         match token {
             Token::Client(seat) => {
-                if let Some(id) = self.clients.note(seat, what) {
+                if let Some((id, waits)) = self.clients.note(seat, what) {
+                    if waits {
+                        self.again.push_back(token);
+                    }
                     self.serve_client(id);
                 }
             }
             Token::Link(seat) => {
-                if let Some(link) = self.links.note(seat, what) {
+                if let Some((link, waits)) = self.links.note(seat, what) {
+                    if waits {
+                        self.again.push_back(token);
+                    }
                     let now = self.clock.now();
                     if what.can_write() {
                         self.write_link(link, now);
@@ -223,8 +234,22 @@ impl Worker {
             Token::Listener(place) => self.accept(place),
             Token::Inbox => self.read_messages(),
             Token::Alarm => {
-                self.alarm.gone_off();
+                self.alarmed_for = self.alarm.gone_off();
                 self.is_alarmed = true;
+            }
+        }
+    }
+
+    /// Goes on with those that wait to be read, each once and about so far, until so many bytes have been read in this
+    /// turn.
+    #[cold]
+    fn go_on(&mut self, of_each: usize, most: usize) {
+        self.most_read = of_each;
+        for _ in 0..self.again.len() {
+            let Some(token) = self.again.pop_front() else { return };
+            self.resume(token);
+            if self.read >= most {
+                return;
             }
         }
     }
@@ -297,7 +322,7 @@ impl Worker {
             }
             Effect::Read { link } => {
                 if let Some(seat) = self.links.end_turn(link) {
-                    self.again.push(Token::Link(seat));
+                    self.again.push_back(Token::Link(seat));
                 }
             }
             Effect::News => {
@@ -388,7 +413,11 @@ impl Worker {
 
     #[cold]
     fn look_at_the_time(&mut self) {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
+        if self.alarmed_for.take().is_some_and(|at| now > at + LATE) {
+            self.go_on(BULKY, usize::MAX);
+            now = self.clock.now();
+        }
         self.engine.handle_timeout(now);
         self.let_go(now);
         if let Some(acceptor) = &mut self.acceptor {

@@ -87,8 +87,60 @@ fn a_client_has_one_turn_before_others_have_theirs() {
     let mut announced = poller::Events::default();
     worker.take_announced(&mut announced, false).unwrap();
     worker.write_out();
-    assert_eq!((answered(), &worker.again[..]), (first, &[Token::Client(FIRST)][..]));
+    assert_eq!((answered(), &worker.again), (first, &VecDeque::from([Token::Client(FIRST)])));
     worker.again.clear();
     worker.resume(Token::Client(FIRST));
     assert!(answered() > first);
+}
+
+#[test]
+fn those_with_much_to_say_are_read_behind_the_others_and_not_all_in_one_turn() {
+    const TALKERS: usize = 6;
+    let (mut worker, _) = worker();
+    let ends: [_; TALKERS] = std::array::from_fn(|_| {
+        let (near, far, _) = talkative();
+        worker.welcome(PoolId(0), near);
+        worker.write_out();
+        far
+    });
+    assert_eq!(worker.again.len(), TALKERS);
+    let (near, mut quiet) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    worker.welcome(PoolId(0), near.into());
+    quiet.write_all(b"mn\r\n").unwrap();
+    worker.read = 0;
+    worker.take_announced(&mut poller::Events::default(), false).unwrap();
+    worker.write_out();
+    assert_eq!((worker.read, worker.again.len()), (4, TALKERS), "only one was read");
+    std::io::Read::read_exact(&mut quiet, &mut [0; 4]).unwrap();
+    let first = worker.again.front().copied();
+    worker.go_on(SLICE, SLICE);
+    assert!(worker.read >= SLICE.min(BULKY) && worker.read <= 2 * SLICE, "{} bytes", worker.read);
+    assert!(!worker.again.is_empty() && worker.again.front().copied() != first, "others come first");
+    // A worker that was away hears everybody before it looks who was silent.
+    let unread = worker.again.len();
+    (worker.read, worker.alarmed_for) = (0, Some(Instant::ZERO));
+    worker.look_at_the_time();
+    assert!(worker.read > (unread - 1) * BULKY, "{} bytes of {unread}", worker.read);
+    drop(ends);
+}
+
+#[test]
+fn who_had_much_to_say_waits_once_more() {
+    let (mut worker, _) = worker();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    worker.welcome(PoolId(0), near.into());
+    let mut reads = |text: &[u8], at_once: bool| {
+        far.write_all(text).unwrap();
+        worker.read = 0;
+        worker.take_announced(&mut poller::Events::default(), false).unwrap();
+        assert_eq!(worker.read, if at_once { text.len() } else { 0 });
+        worker.go_on(SLICE, SLICE);
+        assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
+    };
+    reads(b"set k 0 0 1000000\r\n", true);
+    reads(&[b'x'; BULKY], true);
+    reads(b"xxxx", false);
+    reads(b"xxxx", true);
 }
