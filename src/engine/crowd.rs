@@ -5,8 +5,9 @@
 //! the pool's policy at its deadline. Others, and servers with room, are not concerned.
 
 use super::chores::Chore;
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, QUEUE_LIMIT, Ticket};
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use super::session::SessionId;
+use super::ticket::Ticket;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::request::Words;

@@ -5,13 +5,14 @@
 use super::account::outcome_of;
 use super::degrade::Lost;
 use super::large;
-use super::link::{LinkId, LinkState, Purpose, Ticket};
+use super::link::{LinkId, LinkState, Purpose};
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::policy::Policy;
 use super::session::SessionId;
 use super::stall::Frequent;
+use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, Notice, Outlet};
 use crate::config::model::{Config, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
@@ -83,22 +84,22 @@ fn part_came(
     config: &Config,
     counters: &Counters,
     pool: PoolId,
-    ticket: Ticket,
+    fragment: u16,
     (response, status): (&[u8], Status),
     forgiven: Option<Failure>,
 ) -> Option<(ServerId, Option<Version>)> {
     match (merge, status) {
         (Merge::Gather(gather), _) => match forgiven {
             Some(failure) => {
-                let server = gather.servers.get(usize::from(ticket.fragment)).map(|part| part.server);
+                let server = gather.servers.get(usize::from(fragment)).map(|part| part.server);
                 counters.count_degraded(pool, server, failure);
                 let error = gather_error(config, pool, failure);
-                gather.lost(ticket.fragment, error);
+                gather.lost(fragment, error);
             }
-            None => gather.came(ticket.fragment, response),
+            None => gather.came(fragment, response),
         },
         (merge, _) if let Some(failure) = forgiven => {
-            let server = merge.fragments().get(usize::from(ticket.fragment)).map(|part| part.server);
+            let server = merge.fragments().get(usize::from(fragment)).map(|part| part.server);
             counters.count_degraded(pool, server, failure);
             merge.failed(failure, false);
         }
@@ -109,7 +110,7 @@ fn part_came(
         (Merge::Version(lowest), Status::Done) => {
             let version = Version::find(response);
             lowest.version = Version::lower(version.clone(), lowest.version.take());
-            return lowest.servers.get(usize::from(ticket.fragment)).map(|part| (part.server, version));
+            return lowest.servers.get(usize::from(fragment)).map(|part| (part.server, version));
         }
         (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
         _ => {}
@@ -307,7 +308,7 @@ impl Engine {
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }
             Verb::Stats if link.cursor.dropped.is_some() => stats::rest_of_listing(input),
-            Verb::Stats if ticket.is(Ticket::LISTING) => {
+            Verb::Stats if ticket.is(Marks::LISTING) => {
                 stats::listing(input, &mut self.links[id.index()].cursor.line_at)
             }
             verb => response::classic(input, verb),
@@ -344,37 +345,43 @@ impl Engine {
         }
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);
-        let mut is_due = false;
-        if ticket.is(Ticket::NOREPLY) {
-            to.succeeded = true;
-            outcome = Outcome::Unheard;
-        } else if ticket.session == Ticket::NOBODY {
-            self.release(id, end);
-            self.own_response(id, ticket, response[0], status);
-            self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
-            return Step::Used(len);
-        } else if let Some(handed) = self.hand_over(pool, ticket, response, status, outcome) {
-            let Handed { started, is_part, is_last, .. } = handed;
-            is_due = handed.is_due;
-            let link = &mut self.links[id.index()];
-            let latency = link.heard - started;
-            link.observe_latency(latency);
-            to.succeeded = true;
-            if is_last && self.telemetry.slow.is_slow(started, link.heard) {
-                self.slow_answer(id, ticket, end, started);
+        let mut due = None;
+        match ticket.asker {
+            Asker::Unheard(_) => {
+                to.succeeded = true;
+                outcome = Outcome::Unheard;
             }
-            self.count_answer(pool, server, Answer { status, found, latency, is_part, is_last });
-        } else {
-            outcome = Outcome::Late;
+            Asker::Proxy(intent) => {
+                self.release(id, end);
+                self.own_response(id, (ticket.verb, intent), response[0], status);
+                self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
+                return Step::Used(len);
+            }
+            Asker::Client { id: client, number } => {
+                match self.hand_over(pool, client, (number, ticket.fragment), response, status, outcome) {
+                    Some(Handed { started, is_part, is_last, is_due }) => {
+                        due = is_due.then_some(client);
+                        let link = &mut self.links[id.index()];
+                        let latency = link.heard - started;
+                        link.observe_latency(latency);
+                        to.succeeded = true;
+                        if is_last && self.telemetry.slow.is_slow(started, link.heard) {
+                            self.slow_answer(id, ticket, end, started);
+                        }
+                        self.count_answer(pool, server, Answer { status, found, latency, is_part, is_last });
+                    }
+                    None => outcome = Outcome::Late,
+                }
+            }
         }
         if matches!(status, Status::Unwilling(_)) && ticket.verb == Verb::Command {
             self.invalidate_refused(id, ticket, end, status);
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);
-        if is_due {
+        if let Some(client) = due {
             // Last of all: the client may have the CPU at once, and what comes after that finds cold caches.
-            self.hand_out(SessionId { index: ticket.session, generation: ticket.generation }, response, to.outlet);
+            self.hand_out(client, response, to.outlet);
         }
         Step::Used(len)
     }
@@ -391,17 +398,17 @@ impl Engine {
         link.scripts.drop_doubt(ticket);
         self.leave_link(id, ticket);
         to.succeeded = true;
-        let client = SessionId { index: ticket.session, generation: ticket.generation };
-        let outcome = if ticket.session == Ticket::NOBODY {
-            self.own_response(id, ticket, b"", Status::Error);
-            Outcome::Own
-        } else if ticket.is(Ticket::NOREPLY) {
-            Outcome::Unheard
-        } else if !self.is_awaited(ticket) {
-            Outcome::Late
-        } else {
-            self.fail_part(client, server, ticket.number, ticket.fragment, failure);
-            Outcome::Error
+        let outcome = match ticket.asker {
+            Asker::Proxy(intent) => {
+                self.own_response(id, (ticket.verb, intent), b"", Status::Error);
+                Outcome::Own
+            }
+            Asker::Unheard(_) => Outcome::Unheard,
+            Asker::Client { .. } if !self.is_awaited(ticket) => Outcome::Late,
+            Asker::Client { id: client, number } => {
+                self.fail_part(client, server, number, ticket.fragment, failure);
+                Outcome::Error
+            }
         };
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);
@@ -452,7 +459,8 @@ impl Engine {
     fn hand_over(
         &mut self,
         pool: PoolId,
-        ticket: Ticket,
+        id: SessionId,
+        (number, fragment): (u32, u16),
         response: [&[u8]; 2],
         status: Status,
         mut outcome: Outcome,
@@ -464,28 +472,27 @@ impl Engine {
             _ => None,
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
         // What is small is kept all the same: the answer in its place would not be smaller.
         let (fits, fits_twice) = if len <= SMALL { (true, true) } else { self.has_room(id, len) };
         let Self { sessions, counters, config, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
-        let front = session.is_front(ticket.number);
-        let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
+        let front = session.is_front(number);
+        let slot = session.slot_mut(number).filter(|slot| slot.waiting > 0)?;
         let started = slot.started;
         if let Some(merge) = &mut slot.merge {
             if forgiven.is_some() {
                 outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
             let before = merge.footprint();
-            if !merge.finish(ticket.fragment) {
+            if !merge.finish(fragment) {
                 return None;
             }
             slot.waiting -= 1;
             let mut said = None;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match merge.as_mut() {
-                Merge::Gather(gather) if forgiven.is_none() => gather.came(ticket.fragment, response[0]),
-                merge => said = part_came(merge, config, counters, pool, ticket, (response[0], status), forgiven),
+                Merge::Gather(gather) if forgiven.is_none() => gather.came(fragment, response[0]),
+                merge => said = part_came(merge, config, counters, pool, fragment, (response[0], status), forgiven),
             }
             slot.outcome = slot.outcome.max(outcome);
             let done = slot.waiting == 0;
@@ -521,7 +528,7 @@ impl Engine {
         if verb.is_read() && status == Status::Done {
             session.observe_response(len);
         }
-        let slot = session.slot_mut(ticket.number)?;
+        let slot = session.slot_mut(number)?;
         let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
         slot.body.clear();
         slot.outcome = outcome;
@@ -644,7 +651,7 @@ fn meta_asked(request: &[u8], ticket: Ticket) -> MetaAsked<'_> {
         verb: ticket.verb,
         key,
         flags,
-        base64: ticket.is(Ticket::BASE64),
-        strip_key: ticket.is(Ticket::STRIP_KEY),
+        base64: ticket.is(Marks::BASE64),
+        strip_key: ticket.is(Marks::STRIP_KEY),
     }
 }

@@ -1,9 +1,10 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
 use super::degrade::Asked;
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, Ticket};
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT};
 use super::redis::Profile;
 use super::session::{Route, SessionId};
+use super::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ impl Engine {
         &mut self,
         pool: PoolId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         key: &[u8],
         now: Instant,
     ) -> Result<(ServerId, Option<Cap>), Failure> {
@@ -36,7 +37,7 @@ impl Engine {
         &mut self,
         pool: PoolId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         key: &[u8],
         random: u32,
         now: Instant,
@@ -202,8 +203,7 @@ impl Engine {
         if self.pools[self.links[link.index()].pool.index()].single {
             return None;
         }
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
-        self.session(id)?.routes.iter_mut().find(|route| route.link == link)
+        self.session(ticket.session()?)?.routes.iter_mut().find(|route| route.link == link)
     }
 
     /// A ticket goes out on a link.

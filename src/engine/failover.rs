@@ -7,9 +7,10 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use super::link::{Link, LinkId, LinkState, Purpose};
 use super::outbox::Offset;
 use super::session::SessionId;
+use super::ticket::{Marks, Ticket};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::pending::{OlderWrites, StaleKey};
@@ -85,7 +86,7 @@ impl Engine {
         pool: PoolId,
         server: Option<ServerId>,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         key: &[u8],
         now: Instant,
     ) -> bool {
@@ -101,7 +102,7 @@ impl Engine {
         if owners.len() > NOTED_LIMIT {
             return self.flush_absent(pool, now);
         }
-        let key = || StaleKey { database: None, key: asked.key.into(), base64: marks & Ticket::BASE64 != 0 };
+        let key = || StaleKey { database: None, key: asked.key.into(), base64: marks.has(Marks::BASE64) };
         for owner in owners.into_iter().filter(|owner| Some(*owner) != server) {
             let state = &self.pools[pool.index()];
             if !state.live[owner.index()] {
@@ -136,7 +137,7 @@ impl Engine {
         id: SessionId,
         server: ServerId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         now: Instant,
     ) {
         let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
@@ -151,7 +152,7 @@ impl Engine {
                 self.invalidate_requests(link, profile.database, asked.request, now);
             }
         } else if self.leaves_old(pool, asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
-            let base64 = marks & Ticket::BASE64 != 0;
+            let base64 = marks.has(Marks::BASE64);
             self.invalidate_on(link, StaleKey { database: None, key: asked.key.into(), base64 }, now);
         } else {
             return;
@@ -263,7 +264,7 @@ impl Engine {
     pub(super) fn invalidate_lost(&mut self, id: LinkId, ticket: Ticket, request: &[u8], unsent: bool, now: Instant) {
         let (pool, server) = self.link_server(id);
         let invalidates = if unsent { self.invalidates_missed(pool, server) } else { self.is_safe(pool) };
-        if ticket.session == Ticket::NOBODY || !invalidates {
+        if ticket.is_own() || !invalidates {
             return;
         }
         if self.pools[pool.index()].redis {
@@ -276,7 +277,7 @@ impl Engine {
         if self.leaves_old(pool, ticket.verb)
             && let Some(key) = line.split(|byte| *byte == b' ').nth(1)
         {
-            let key = StaleKey { database: None, key: key.into(), base64: ticket.is(Ticket::BASE64) };
+            let key = StaleKey { database: None, key: key.into(), base64: ticket.is(Marks::BASE64) };
             self.invalidate_on(id, key, now);
         }
     }

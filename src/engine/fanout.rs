@@ -1,9 +1,9 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
 use super::degrade::Asked;
-use super::link::Ticket;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::session::{SessionId, Slot};
+use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, server_id, turn};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ impl Engine {
         let asked = Asked { noreply, ..Asked::get(Verb::FlushAll, started) };
         let due = delay.and_then(|delay| self.flush_due(delay.into(), now));
         let merge = Merge::Word(Word { word: reply::OK, strict: false, due, error: None, servers: Vec::new() });
-        self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
+        self.fan_out(id, asked, Marks::NONE, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn verbosity(&mut self, id: SessionId, level: u64, noreply: bool, started: Instant, now: Instant) {
@@ -43,7 +43,7 @@ impl Engine {
         write: impl Fn(&mut Vec<u8>),
     ) {
         let merge = Merge::Word(Word { word, strict: true, due: None, error: None, servers: Vec::new() });
-        self.fan_out(id, asked, 0, (merge, &self.all_servers(id)), now, write);
+        self.fan_out(id, asked, Marks::NONE, (merge, &self.all_servers(id)), now, write);
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
@@ -61,7 +61,7 @@ impl Engine {
         let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool));
         let summed = Summed::new(kind, Own { pid: std::process::id(), version });
         let listing = Merge::Listing(Listing { summed, error: None, answered: false, servers: Vec::new() });
-        self.fan_out(id, asked, Ticket::LISTING, (listing, &self.all_servers(id)), now, |out| match of {
+        self.fan_out(id, asked, Marks::LISTING, (listing, &self.all_servers(id)), now, |out| match of {
             StatsOf::Cachedump { class, limit } => encode::cachedump(out, class, limit),
             StatsOf::Servers(sub) | StatsOf::Order(sub) => encode::stats(out, sub),
             StatsOf::General | StatsOf::Proxy => encode::stats(out, b""),
@@ -79,7 +79,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         (mut merge, whom): (Merge, &[ServerId]),
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
@@ -138,12 +138,12 @@ impl Engine {
                 merge: Some(Box::new(merge)),
             });
         }
-        let marks = if asked.noreply { marks | Ticket::NOREPLY } else { marks };
+        let asker = Asker::client(id, number, asked.noreply);
         for (fragment, (link, _)) in (0u16..).zip(links) {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
             write(outbox.tail());
-            let ticket = Ticket { fragment, marks, ..Ticket::of(id, number, start, asked.verb, Class::Other) };
+            let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.verb, Class::Other) };
             self.push_ticket(link, ticket, now);
         }
     }

@@ -4,12 +4,13 @@
 
 use super::chores::Chore;
 use super::degrade::Lost;
-use super::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use super::link::{Link, LinkId, LinkState, Purpose};
 use super::merge::Merge;
 use super::outbox::Outbox;
 use super::redis::Profile;
 use super::session::{Barrier, Session, SessionId};
 use super::slow::Request;
+use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -77,7 +78,7 @@ impl Engine {
             return;
         }
         let (pool, server, purpose, was_up) = (link.pool, link.server, link.purpose, link.state == LinkState::Up);
-        let answered = link.answered;
+        let (answered, database) = (link.answered, link.profile.database);
         let responding = link.cursor.started || !link.partial.is_empty();
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: now, failure };
@@ -149,11 +150,11 @@ impl Engine {
         for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
             let unsent = outbox.is_unwritten(ticket.start);
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
-            if may_resend && repeatable && !ticket.is(Ticket::RESENT) && self.is_awaited(ticket) {
+            if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
                 let start = link.outbox.end();
                 link.append_again(ticket, request);
-                let again = Ticket { start, marks: ticket.marks | Ticket::RESENT, joined: false, ..ticket };
+                let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
             } else {
@@ -182,7 +183,7 @@ impl Engine {
         self.count_lost(pool, server, lost.len());
         for (ticket, request) in lost {
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, request, failure, now);
+            self.fail_ticket((pool, server, database), ticket, request, failure, now);
         }
         let live = self.pools[pool.index()].live[server.index()];
         if resent && !(live && self.start_connect(id, now)) {
@@ -230,7 +231,7 @@ impl Engine {
     /// Fails whatever a link holds that is not connected.
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server, database) = (link.pool, link.server, link.profile.database);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
         let is_traffic = link.purpose == Purpose::Traffic;
         (link.unconfirmed, link.invalidated) = Default::default();
@@ -239,9 +240,9 @@ impl Engine {
         }
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
-            self.invalidate_lost(id, ticket, request, !ticket.is(Ticket::RESENT), now);
+            self.invalidate_lost(id, ticket, request, !ticket.is(Marks::RESENT), now);
             self.leave_link(id, ticket);
-            self.fail_ticket(pool, server, ticket, request, failure, now);
+            self.fail_ticket((pool, server, database), ticket, request, failure, now);
         }
         self.charge_link(id);
     }
@@ -266,43 +267,38 @@ impl Engine {
 
     /// Whether somebody still waits for a ticket's response.
     pub(super) fn is_awaited(&self, ticket: Ticket) -> bool {
-        if ticket.session == Ticket::NOBODY || ticket.is(Ticket::NOREPLY) {
-            return ticket.is(Ticket::NOREPLY);
+        match ticket.asker {
+            Asker::Proxy(_) => false,
+            Asker::Unheard(_) => true,
+            Asker::Client { id, number } => self.session_ref(id).is_some_and(|session| {
+                let index = number.wrapping_sub(session.base) as usize;
+                session.slots.get(index).is_some_and(|slot| slot.waiting > 0)
+            }),
         }
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
-        self.session_ref(id).is_some_and(|session| {
-            let index = ticket.number.wrapping_sub(session.base) as usize;
-            session.slots.get(index).is_some_and(|slot| slot.waiting > 0)
-        })
     }
 
-    /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it.
+    /// Answers, by the pool's policy, the request that a ticket stands for; or the part of it. It was for this database of
+    /// the server.
     pub(super) fn fail_ticket(
         &mut self,
-        pool: PoolId,
-        server: ServerId,
+        (pool, server, database): (PoolId, ServerId, u32),
         ticket: Ticket,
         request: &[u8],
         failure: Failure,
         now: Instant,
     ) {
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
-        if ticket.session == Ticket::NOBODY {
-            return self.unheard(ticket);
+        if let Asker::Proxy(intent) = ticket.asker {
+            return self.unheard(intent);
         }
-        let due = self.due_of(id, ticket, request, now);
-        self.undelivered(pool, server, ticket.verb, ticket.database, due, now);
-        if ticket.is(Ticket::NOREPLY) {
-            self.count_failure(pool, Some(server), failure);
-            return;
-        }
+        let due = self.due_of(ticket, request, now);
+        self.undelivered(pool, server, ticket.verb, database, due, now);
+        let Some((id, number)) = ticket.client() else { return self.count_failure(pool, Some(server), failure) };
         // The last part of a request decides how long it took.
-        let slot =
-            self.session(id).and_then(|session| session.slot_mut(ticket.number)).filter(|slot| slot.waiting == 1);
+        let slot = self.session(id).and_then(|session| session.slot_mut(number)).filter(|slot| slot.waiting == 1);
         if let Some(started) = slot.map(|slot| slot.started) {
             self.slow_lost(pool, Some(server), Request::of(ticket, request), started, failure, now);
         }
-        self.fail_part(id, server, ticket.number, ticket.fragment, failure);
+        self.fail_part(id, server, number, ticket.fragment, failure);
     }
 
     /// Fails one server's part of a request.
@@ -470,7 +466,7 @@ impl Engine {
                     continue; // its client has been cut off meanwhile
                 }
                 let Link { server, ref in_flight, .. } = self.links[link.index()];
-                let stays = in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS));
+                let stays = in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
                 let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {
                     continue;
@@ -514,9 +510,9 @@ fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
     let mut writers = BTreeSet::new();
     let mut overtaken = vec![false; tickets.len()];
     for (place, ticket) in tickets.iter().enumerate().rev() {
-        let client = (ticket.session, ticket.generation);
+        let Some(client) = ticket.session() else { continue };
         overtaken[place] = writers.contains(&client);
-        if ticket.session != Ticket::NOBODY && !ticket.only_reads() && !outbox.is_unwritten(ticket.start) {
+        if !ticket.only_reads() && !outbox.is_unwritten(ticket.start) {
             writers.insert(client);
         }
     }

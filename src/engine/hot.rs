@@ -7,11 +7,11 @@
 
 use super::Engine;
 use super::keys::{Named, Replied, each_key};
-use super::link::{LinkId, Ticket};
+use super::link::LinkId;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::redis::named::first_keys;
-use super::session::{Session, SessionId};
+use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, reply};
 use crate::proto::resp::reply as resp;
@@ -99,17 +99,18 @@ impl Engine {
         let Self { telemetry, links, sessions, counters, redis, .. } = self;
         let (hot, spans) = (&mut telemetry.hot, &mut redis.spans);
         let met = hot.draw();
-        if met == 0 || ticket.session == Ticket::NOBODY {
+        if met == 0 || ticket.is_own() {
             return;
         }
         let link = &links[id.index()];
         let request = link.outbox.between(ticket.start, end);
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));
-        let session = SessionId { index: ticket.session, generation: ticket.generation };
-        let waits = |known: &&mut Session| known.generation == session.generation && !ticket.is(Ticket::NOREPLY);
-        let session = sessions.get_mut(session.index()).filter(waits);
-        let merge = session.and_then(|session| session.slot_mut(ticket.number)).and_then(|slot| slot.merge.as_deref());
+        let slot = ticket.client().and_then(|(id, number)| {
+            let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+            session?.slot_mut(number)
+        });
+        let merge = slot.and_then(|slot| slot.merge.as_deref());
         let mut values = Values::of(ticket, merge, response);
         counters.pool(link.pool).hot_keys.note(link.heard, |noted| {
             if request.len() > LONG {
@@ -129,7 +130,7 @@ impl Engine {
                     return;
                 }
             }
-            each_key(request, ticket.verb, ticket.is(Ticket::BASE64), spans, &mut |named| {
+            each_key(request, ticket.verb, ticket.is(Marks::BASE64), spans, &mut |named| {
                 let Named { key, stored, replied } = named;
                 noted.touch(weight.touch(key, link.server, (stored + values.next(replied)) as u64));
             });
@@ -163,7 +164,7 @@ impl<'a> Values<'a> {
     fn of(ticket: Ticket, merge: Option<&'a Merge>, response: [&'a [u8]; 2]) -> Self {
         let payload = payload(response);
         match (ticket.verb, merge) {
-            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Ticket::SPLIT) => match merge {
+            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Marks::SPLIT) => match merge {
                 Some(Merge::Values(values)) => {
                     let first = values.fragments.get(usize::from(ticket.fragment)).map(|fragment| fragment.first);
                     Self::Blocks(values, first.unwrap_or(super::merge::NO_KEY))

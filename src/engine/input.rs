@@ -1,12 +1,12 @@
 //! A client's bytes become requests, and requests go to servers.
 
 use super::degrade::Asked;
-use super::link::Ticket;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
 use super::session::{Barrier, LongGet, Session, SessionId};
+use super::ticket::Marks;
 use super::{Engine, Timer, turn};
 use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
@@ -428,7 +428,8 @@ impl Engine {
                     in_place: None,
                     started,
                 };
-                return self.send_one(id, asked, 0, store.key, now, |out, cap| encode::store(out, &store, cap));
+                return self
+                    .send_one(id, asked, Marks::NONE, store.key, now, |out, cap| encode::store(out, &store, cap));
             }
             Request::Change(change) => {
                 let asked = Asked {
@@ -442,7 +443,8 @@ impl Engine {
                     in_place: None,
                     started,
                 };
-                return self.send_one(id, asked, 0, change.key, now, |out, cap| encode::change(out, &change, cap));
+                return self
+                    .send_one(id, asked, Marks::NONE, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
@@ -470,7 +472,7 @@ impl Engine {
     #[inline]
     fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Outcome {
         self.begin_request(Class::Get);
-        self.send_one(id, Asked::get(Verb::Get, started), 0, key, now, |out, _| out.extend_from_slice(line))
+        self.send_one(id, Asked::get(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
@@ -479,7 +481,9 @@ impl Engine {
             0 => self.answer(id, reply::END),
             1 => {
                 let (verb, exptime, key) = (get.verb, get.exptime, get.first);
-                return self.send_one(id, asked, 0, key, now, |out, cap| encode::get_one(out, verb, exptime, key, cap));
+                return self.send_one(id, asked, Marks::NONE, key, now, |out, cap| {
+                    encode::get_one(out, verb, exptime, key, cap)
+                });
             }
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
@@ -503,11 +507,9 @@ impl Engine {
     }
 
     fn meta(&mut self, id: SessionId, meta: &Meta<'_>, started: Instant, now: Instant) -> Outcome {
-        let mut marks = 0;
-        let mut mark = |set: bool, bit: u8| marks |= if set { bit } else { 0 };
-        mark(encode::adds_key(meta), Ticket::STRIP_KEY);
-        mark(meta.seen.base64, Ticket::BASE64);
-        mark(meta.seen.changes, Ticket::ONCE);
+        let marks = Marks::STRIP_KEY.when(encode::adds_key(meta))
+            | Marks::BASE64.when(meta.seen.base64)
+            | Marks::ONCE.when(meta.seen.changes);
         let mut echo = Vec::new();
         if meta.seen.opaque || meta.seen.key {
             encode::echo(&mut echo, meta);

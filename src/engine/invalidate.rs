@@ -16,10 +16,11 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, SentBatch, Ticket};
+use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, SentBatch};
 use super::redis::Profile;
 use super::session::SessionId;
 use super::stall::Frequent;
+use super::ticket::{Intent, Marks, Ticket};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -58,7 +59,7 @@ impl Engine {
         let waiting = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let later = std::mem::take(&mut link.unconfirmed);
-        let before = link.invalidated;
+        let (before, database) = (link.invalidated, link.profile.database);
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = !waiting.is_empty() && (batch.is_behind_own || batch.fence);
@@ -73,16 +74,16 @@ impl Engine {
         link.outbox.tail().reserve_exact(outbox.waiting());
         let mut lost = 0;
         for (old, request) in fault::requests(&waiting, &outbox) {
-            if is_behind || old.session == Ticket::NOBODY {
+            if is_behind || old.is_own() {
                 let link = &mut self.links[id.index()];
                 let start = link.outbox.end();
                 link.outbox.tail().extend_from_slice(request);
                 link.in_flight.push_back(Ticket { start, ..old });
             } else {
                 lost += 1;
-                self.invalidate_lost(id, old, request, !old.is(Ticket::RESENT), now);
+                self.invalidate_lost(id, old, request, !old.is(Marks::RESENT), now);
                 self.leave_link(id, old);
-                self.fail_ticket(pool, server, old, request, Failure::Stalled, now);
+                self.fail_ticket((pool, server, database), old, request, Failure::Stalled, now);
             }
         }
         self.count_lost(pool, server, lost);
@@ -117,19 +118,19 @@ impl Engine {
         }
         let is_redis = self.is_redis(id);
         if flush {
-            self.ask(id, Verb::FlushAll, 0, now, |out| {
+            self.ask(id, Verb::FlushAll, Marks::NONE, now, |out| {
                 if is_redis { resp::encode::words(out, &[b"FLUSHALL"]) } else { encode::flush_all(out, None) }
             });
         }
         if database {
-            self.ask(id, Verb::FlushDatabase, 0, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
+            self.ask(id, Verb::FlushDatabase, Marks::NONE, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         }
         for StaleKey { key, base64, .. } in &keys {
             if is_redis {
-                self.ask(id, Verb::Delete, 0, now, |out| resp::encode::words(out, &[b"DEL", key]));
+                self.ask(id, Verb::Delete, Marks::NONE, now, |out| resp::encode::words(out, &[b"DEL", key]));
                 continue;
             }
-            let (verb, marks) = if *base64 { (Verb::MetaDelete, Ticket::BASE64) } else { (Verb::Delete, 0) };
+            let (verb, marks) = if *base64 { (Verb::MetaDelete, Marks::BASE64) } else { (Verb::Delete, Marks::NONE) };
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
         let link = &mut self.links[id.index()];
@@ -154,7 +155,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         link.fenced = Some(link.section);
         link.section += 1;
-        self.ask(id, Verb::Query, 0, now, |out| resp::encode::words(out, &[b"PING"]));
+        self.ask(id, Verb::Query, Marks::NONE, now, |out| resp::encode::words(out, &[b"PING"]));
     }
 
     /// All is over that had been asked on a connection when it was fenced: what is pending behind that is sent once more.
@@ -288,18 +289,29 @@ impl Engine {
     }
 
     /// Queues a request of the proxy's own.
-    pub(super) fn ask(&mut self, id: LinkId, verb: Verb, marks: u8, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn ask(&mut self, id: LinkId, verb: Verb, marks: Marks, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
+        self.go(id, (Intent::Plain, verb, marks), now, write);
+    }
+
+    /// As [`Engine::ask`], with an intent.
+    pub(super) fn go(
+        &mut self,
+        id: LinkId,
+        (intent, verb, marks): (Intent, Verb, Marks),
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
         write(outbox.tail());
-        let ticket = Ticket { marks, ..Ticket::own(start, verb) };
+        let ticket = Ticket { marks, ..Ticket::own(intent, start, verb) };
         self.push_ticket(id, ticket, now);
     }
 
     /// A server has answered an invalidation: confirmed it, or refused it.
-    pub(super) fn invalidation_answered(&mut self, id: LinkId, ticket: Ticket, status: Status, now: Instant) {
+    pub(super) fn invalidation_answered(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
-        let is_flush = matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase);
+        let is_flush = matches!(verb, Verb::FlushAll | Verb::FlushDatabase);
         match status {
             // What is behind it must not be answered.
             Status::Unwilling(failure @ Failure::Unready) if is_flush => return self.fail_link(id, failure, now),
@@ -349,11 +361,11 @@ impl Engine {
             return; // another key of the same batch was refused already
         }
         link.invalidated = Invalidated::default();
-        let (pool, server) = (link.pool, link.server);
-        let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| ticket.session != Ticket::NOBODY).collect();
+        let (pool, server, database) = (link.pool, link.server, link.profile.database);
+        let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| !ticket.is_own()).collect();
         for ticket in behind {
-            if self.is_awaited(ticket) && !ticket.is(Ticket::NOREPLY) {
-                self.fail_ticket(pool, server, ticket, b"", failure, now);
+            if ticket.client().is_some() && self.is_awaited(ticket) {
+                self.fail_ticket((pool, server, database), ticket, b"", failure, now);
             }
         }
         self.remind(pool, server, now);
@@ -363,7 +375,7 @@ impl Engine {
     pub(super) fn ask_identity(&mut self, id: LinkId, now: Instant) {
         let (pool, server) = self.link_server(id);
         if self.is_safe(pool) && self.registry.process(pool, server).is_none() {
-            self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+            self.ask(id, Verb::Stats, Marks::LISTING, now, |out| encode::stats(out, b""));
         }
     }
 
@@ -384,9 +396,9 @@ impl Engine {
     }
 
     /// What the proxy asked for itself was lost. What is pending stays so.
-    pub(super) fn unheard(&mut self, ticket: Ticket) {
-        if ticket.verb == Verb::Query && ticket.is(Ticket::WAITS) {
-            self.unheard_of_waiting(ticket);
+    pub(super) fn unheard(&mut self, intent: Intent) {
+        if let Intent::End(of) = intent {
+            self.unheard_of_waiting(of);
         }
     }
 

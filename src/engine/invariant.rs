@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::fault::{down_is_empty, front_is_waiting};
-use super::link::{LinkState, Purpose, Ticket};
+use super::link::{LinkState, Purpose};
 use super::session::Barrier;
 
 impl Engine {
@@ -14,10 +14,8 @@ impl Engine {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut awaited = std::collections::BTreeMap::new();
         for link in &self.links {
-            for ticket in
-                link.in_flight.iter().filter(|ticket| ticket.session != Ticket::NOBODY && !ticket.is(Ticket::NOREPLY))
-            {
-                *awaited.entry((ticket.session, ticket.generation, ticket.number)).or_insert(0u32) += 1;
+            for client in link.in_flight.iter().filter_map(|ticket| ticket.client()) {
+                *awaited.entry(client).or_insert(0u32) += 1;
             }
         }
         let mut memory = self.memory.buffers.bytes();
@@ -45,8 +43,7 @@ impl Engine {
             let mut latest = crate::time::Instant::ZERO;
             for (offset, slot) in (0u32..).zip(&session.slots) {
                 let number = session.base.wrapping_add(offset);
-                let generation = session.generation;
-                let tickets = awaited.get(&(u32::try_from(index).unwrap_or(u32::MAX), generation, number));
+                let tickets = awaited.get(&(super::session_id(index, session), number));
                 if slot.waiting > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }

@@ -11,6 +11,7 @@ use super::input::Outcome;
 use super::link::{LinkId, LinkState};
 use super::memory;
 use super::session::SessionId;
+use super::ticket::Marks;
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};
 use crate::proto::memcache::request::{self, Parsed, Request};
@@ -258,7 +259,7 @@ impl Engine {
         self.begin_request(Class::Set);
         let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
         let (number, len) = (self.next_number(id), buffer.len());
-        let outcome = self.send_one(id, asked, 0, &key, now, |out, cap| {
+        let outcome = self.send_one(id, asked, Marks::NONE, &key, now, |out, cap| {
             if out.is_empty() && cap.is_none() {
                 std::mem::swap(out, &mut buffer);
             } else if let Parsed::Complete { request: Request::Store(store), .. } = request::parse(&buffer, value_limit)

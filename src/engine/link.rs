@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use super::ids::LinkId;
+use super::ids::SessionId;
 use super::outbox::{Offset, Outbox};
 use super::redis::{Loaded, Profile, Waiting, handshake::Handshake};
-use super::session::SessionId;
+use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::pending::{BatchRange, Invalidated};
-use crate::outcome::Class;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
@@ -30,118 +31,6 @@ pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 /// Longest line of gets that were joined. memcached reads 16 KiB at a time, and looks at a line that is longer than what it
 /// has read once more from its start.
 const JOINED_LIMIT: usize = 7_000;
-
-/// Names a link of a worker. The generation tells a link from an earlier one in the same place, of another client, server
-/// or pool. Whoever has kept an id asks [`Engine::link_is`](super::Engine) before it goes by the place alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId {
-    pub(crate) place: u32,
-    pub(crate) generation: u32,
-}
-
-impl LinkId {
-    /// The first link at a place.
-    pub(crate) fn first(place: usize) -> Self {
-        Self { place: u32::try_from(place).unwrap_or(u32::MAX), generation: 0 }
-    }
-
-    /// Its place among the links of the worker; taken by at most one link at a time.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.place as usize
-    }
-
-    /// The next link at the same place.
-    pub(crate) const fn next(self) -> Self {
-        Self { generation: self.generation.wrapping_add(1), ..self }
-    }
-}
-
-/// A request in flight to a server.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket {
-    /// Who waits: the place of the session, or [`Ticket::NOBODY`].
-    pub(crate) session: u32,
-    pub(crate) generation: u32,
-    /// Number of the request within its session; one that is not answered has that of the next.
-    pub(crate) number: u32,
-    /// Where the request starts in the outbox.
-    pub(crate) start: Offset,
-    /// Which part of a split request it is.
-    pub(crate) fragment: u16,
-    /// Keys of a part of a multi-get.
-    pub(crate) keys: u16,
-    /// Replies of the server that make up its response.
-    pub(crate) replies: u32,
-    /// Redis: the database that it flushes ([`Verb::FlushDatabase`]).
-    pub(crate) database: u32,
-    pub(crate) verb: Verb,
-    /// What kind of thing it asks for.
-    pub(crate) class: Class,
-    /// Facts about it, as bits.
-    pub(crate) marks: u8,
-    /// It goes on with the line of the ticket in front of it.
-    pub(crate) joined: bool,
-}
-
-impl Ticket {
-    /// The session of requests that the proxy sends for itself.
-    pub(crate) const NOBODY: u32 = u32::MAX;
-
-    /// It has been sent on an earlier connection.
-    pub(crate) const RESENT: u8 = 1;
-    /// It is part of a multi-get.
-    pub(crate) const SPLIT: u8 = 2;
-    /// It is meant for a server that is out of the ring as well.
-    pub(crate) const STAYS: u8 = 8;
-    /// `k` was added to a meta command and comes out of its response again.
-    pub(crate) const STRIP_KEY: u8 = 4;
-    /// The key is base64.
-    pub(crate) const BASE64: u8 = 16;
-    /// It must not be sent twice, though it reads.
-    pub(crate) const ONCE: u8 = 32;
-    /// Its response is a listing (`stats`).
-    pub(crate) const LISTING: u8 = 64;
-    /// Redis: its response is put together with others.
-    pub(crate) const PART: u8 = 64;
-    /// Redis: it waits for something to happen; or, of this program's own, it is about a connection on which others wait.
-    pub(crate) const WAITS: u8 = 4;
-    /// The client asked for no answer, so it has no slot for one. The ticket still names its session.
-    pub(crate) const NOREPLY: u8 = 128;
-
-    /// Of a client's request that starts at a place in the outbox.
-    pub(crate) const fn of(id: SessionId, number: u32, start: Offset, verb: Verb, class: Class) -> Self {
-        let SessionId { index: session, generation } = id;
-        Self {
-            session,
-            generation,
-            number,
-            start,
-            fragment: 0,
-            keys: 0,
-            replies: 1,
-            database: 0,
-            verb,
-            class,
-            marks: 0,
-            joined: false,
-        }
-    }
-
-    /// Of a request of the proxy's own.
-    pub(crate) const fn own(start: Offset, verb: Verb) -> Self {
-        Self::of(SessionId { index: Self::NOBODY, generation: 0 }, 0, start, verb, Class::Other)
-    }
-
-    /// Whether sending it twice does what sending it once does.
-    pub(crate) const fn only_reads(&self) -> bool {
-        self.verb.is_repeatable() && self.marks & Self::ONCE == 0
-    }
-
-    pub(crate) fn is(&self, mark: u8) -> bool {
-        self.marks & mark != 0
-    }
-}
 
 /// Whether there is a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -422,7 +311,8 @@ impl Link {
                 && self.in_flight.back().is_some_and(|front| front.verb == ticket.verb)
                 && let Some(start) = self.outbox.join(ticket.start, ticket.verb.name().len())
             {
-                (ticket.start, ticket.joined) = (start, true);
+                ticket.start = start;
+                ticket.marks |= Marks::JOINED;
                 self.open_line = open + len;
             }
         }
@@ -451,13 +341,13 @@ impl Link {
 
     /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.
     pub(crate) fn front_is_joined(&self) -> bool {
-        self.in_flight.get(1).is_some_and(|next| next.joined)
+        self.in_flight.get(1).is_some_and(|next| next.is(Marks::JOINED))
     }
 
     /// Appends once more a request that was on its way. Joined ones come apart.
     pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
         let out = self.outbox.tail();
-        if ticket.joined {
+        if ticket.is(Marks::JOINED) {
             out.extend_from_slice(ticket.verb.name().as_bytes());
         }
         out.extend_from_slice(request);
@@ -489,7 +379,7 @@ impl Link {
 
     /// Whether no client waits for anything here.
     pub(crate) fn is_free(&self) -> bool {
-        self.in_flight.iter().all(|ticket| ticket.session == Ticket::NOBODY)
+        self.in_flight.iter().all(|ticket| ticket.is_own())
     }
 
     /// Whether requests have been waiting for `span` without a word from the server.

@@ -14,7 +14,7 @@
 //! # Invariants
 //!
 //! Each request gets exactly one answer, in the order of its client's requests, made of responses to itself only:
-//! - a response is matched to a request by its place in the server's stream ([`link::Ticket`]) and, where it names a
+//! - a response is matched to a request by its place in the server's stream ([`ticket::Ticket`]) and, where it names a
 //!   key or a token, by that as well; on a mismatch the connection is closed and not a byte of it is passed on;
 //! - a ticket stays in flight until its response has been read, also when its request was answered long ago;
 //! - a slot is answered once: by the last of its servers' responses, by their failure, or by its deadline.
@@ -36,6 +36,7 @@ mod fanout;
 mod fault;
 mod figures;
 mod hot;
+mod ids;
 mod input;
 mod invalidate;
 mod invariant;
@@ -58,6 +59,7 @@ mod slow;
 mod stall;
 mod stranger;
 mod taking;
+mod ticket;
 mod timers;
 mod turn;
 mod values;

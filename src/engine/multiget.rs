@@ -1,10 +1,11 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
 use super::degrade::Asked;
-use super::link::{LinkId, Ticket};
+use super::link::LinkId;
 use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
 use super::session::{SessionId, Slot};
+use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, next_random, turn};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -129,8 +130,8 @@ impl Engine {
         }
         for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
             encode::line_end(self.links[link.index()].outbox.tail());
-            let ticket = Ticket::of(id, number, start, asked.verb, Class::Get);
-            self.push_ticket(link, Ticket { fragment, keys, marks: Ticket::SPLIT, ..ticket }, now);
+            let ticket = Ticket::of(Asker::Client { id, number }, start, asked.verb, Class::Get);
+            self.push_ticket(link, Ticket { fragment, keys, marks: Marks::SPLIT, ..ticket }, now);
         }
         self.memcache.parts = parts;
     }

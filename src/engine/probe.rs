@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use super::deadline::Timer;
 use super::invalidate::BATCH;
-use super::link::{LinkId, LinkState, ProbeStep, Purpose, Ticket};
+use super::link::{LinkId, LinkState, ProbeStep, Purpose};
 use super::outbox::Outbox;
+use super::ticket::{Intent, Marks, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -76,15 +77,19 @@ impl Engine {
 
     /// The response to a request of the proxy's own.
     #[cold]
-    pub(super) fn own_response(&mut self, id: LinkId, ticket: Ticket, response: &[u8], status: Status) {
+    pub(super) fn own_response(&mut self, id: LinkId, (verb, intent): (Verb, Intent), response: &[u8], status: Status) {
         let link = &self.links[id.index()];
         let now = link.heard;
-        match ticket.verb {
+        match intent {
+            Intent::Plain => {}
+            Intent::Name => return self.heard_name(id, response),
+            Intent::End(of) => return self.heard_of_waiting(of, response),
+        }
+        match verb {
             Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {
-                self.invalidation_answered(id, ticket, status, now)
+                self.invalidation_answered(id, verb, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
-            Verb::Query if ticket.is(Ticket::WAITS) => self.heard_of_waiting(id, ticket, response),
             Verb::Version if link.purpose == Purpose::Traffic && link.step == ProbeStep::Settle => {
                 self.links[id.index()].step = ProbeStep::Heard(now);
                 self.arm_link(id, now + LOOK);
@@ -125,7 +130,7 @@ impl Engine {
         }
         if self.is_safe(pool) {
             self.links[id.index()].step = ProbeStep::Identify;
-            return self.ask(id, Verb::Stats, Ticket::LISTING, now, |out| encode::stats(out, b""));
+            return self.ask(id, Verb::Stats, Marks::LISTING, now, |out| encode::stats(out, b""));
         }
         self.links[id.index()].step = ProbeStep::Invalidate;
         if !self.send_invalidations(id, BATCH, now) {

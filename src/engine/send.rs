@@ -3,8 +3,9 @@
 use super::Engine;
 use super::degrade::Asked;
 use super::input::Outcome;
-use super::link::{LinkId, Purpose, QUEUE_LIMIT, Ticket};
+use super::link::{LinkId, Purpose, QUEUE_LIMIT};
 use super::session::{SessionId, Slot};
+use super::ticket::{Asker, Marks, Ticket};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{self, Class};
@@ -17,7 +18,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         key: &[u8],
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>, Option<Cap>),
@@ -38,7 +39,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         key: &[u8],
         now: Instant,
     ) -> Result<(LinkId, Option<Cap>), Outcome> {
@@ -78,7 +79,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         (key, server): (&[u8], ServerId),
         failure: Failure,
         expired: bool,
@@ -97,7 +98,7 @@ impl Engine {
     /// Answers a request whose time was over before it could be looked at.
     #[cold]
     #[inline(never)]
-    fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: u8, key: &[u8], now: Instant) {
+    fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, key: &[u8], now: Instant) {
         if !asked.verb.is_read()
             && let Some(pool) = self.session_ref(id).map(|session| session.pool)
             && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
@@ -112,7 +113,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         server: ServerId,
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
@@ -135,7 +136,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         link_id: LinkId,
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
@@ -145,10 +146,10 @@ impl Engine {
         let link = &mut self.links[link_id.index()];
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         let start = link.outbox.end();
-        let mut ticket = Ticket { marks, ..Ticket::of(id, session.next_number(), start, asked.verb, class) };
+        let asker = Asker::client(id, session.next_number(), asked.noreply);
+        let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.verb, class) };
         write(link.outbox.tail());
         if asked.noreply {
-            ticket.marks |= Ticket::NOREPLY;
             self.end_request(pool, outcome::Outcome::Unheard);
         } else {
             session.keys_in_flight += 1;
@@ -182,7 +183,7 @@ impl Engine {
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);
-        if ticket.joined {
+        if ticket.is(Marks::JOINED) {
             server.joined.add(1);
         }
         if is_long {

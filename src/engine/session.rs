@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use super::crawl::Crawl;
+use super::ids::LinkId;
+pub use super::ids::SessionId;
 use super::large::LARGE;
-use super::link::LinkId;
 use super::memory::{self, Hoard};
 use super::merge::Merge;
 use super::output::Output;
@@ -38,21 +39,6 @@ const IDLE_SLOTS: usize = 8;
 /// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
 /// its values is known.
 const FIRST_ESTIMATE: usize = 8 << 10;
-
-/// Names a session. The generation tells a client from an earlier one in the same place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-impl SessionId {
-    /// The place of the session; taken by at most one session at a time.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
 
 /// A request in flight.
 #[derive(Debug)]

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::keys::{Named, each_key};
-use super::link::{Link, LinkId, Ticket};
+use super::link::{Link, LinkId};
 use super::outbox::{Offset, Written};
 use super::session::SessionId;
+use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -95,7 +96,7 @@ pub(super) struct Request<'a> {
 
 impl<'a> Request<'a> {
     pub(super) fn of(ticket: Ticket, bytes: &'a [u8]) -> Self {
-        Self { verb: ticket.verb, base64: ticket.is(Ticket::BASE64), bytes }
+        Self { verb: ticket.verb, base64: ticket.is(Marks::BASE64), bytes }
     }
 
     pub(super) const fn unknown(verb: Verb) -> Self {
@@ -135,9 +136,7 @@ impl Engine {
         let (started, verb) = (slot.started, slot.verb);
         let Some(suppressed) = self.admit_slow(pool, now) else { return };
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
-        let asked = (id.index, id.generation, number, fragment);
-        let is_it =
-            |it: &Ticket| (it.session, it.generation, it.number, it.fragment) == asked && !it.is(Ticket::NOREPLY);
+        let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
         let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
             let place = self.links[link.index()].in_flight.iter().position(is_it);
             place.map(|place| (*link, place))

@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use super::link::{LinkId, LinkState};
+use super::ticket::Marks;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -191,7 +192,7 @@ impl Engine {
     /// Asks a server for its version, on a connection that is to show whether it is well.
     pub(super) fn ask_version(&mut self, id: LinkId, now: Instant) {
         let is_redis = self.is_redis(id);
-        self.ask(id, Verb::Version, 0, now, |out| {
+        self.ask(id, Verb::Version, Marks::NONE, now, |out| {
             if is_redis {
                 resp::encode::words(out, &[b"PING"]);
             } else {

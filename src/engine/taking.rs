@@ -100,9 +100,10 @@ impl Engine {
         let link = &self.links[id.index()];
         let timeout = self.timeout(link.pool)?;
         let large = link.in_flight.iter().filter_map(|ticket| {
-            let session = self.session_ref(SessionId { index: ticket.session, generation: ticket.generation })?;
-            let taken = session.large_one(ticket.number)?;
-            let slot = session.slots.get(ticket.number.wrapping_sub(session.base) as usize)?;
+            let (id, number) = ticket.client()?;
+            let session = self.session_ref(id)?;
+            let taken = session.large_one(number)?;
+            let slot = session.slots.get(number.wrapping_sub(session.base) as usize)?;
             Some(slot.started + timeout * taken.portions())
         });
         large.max()

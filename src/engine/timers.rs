@@ -2,8 +2,9 @@
 
 use super::Engine;
 use super::deadline::Timer;
-use super::link::{LinkId, LinkState, Purpose, Ticket};
+use super::link::{LinkId, LinkState, Purpose};
 use super::session::{Barrier, SessionId};
+use super::ticket::Marks;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -105,7 +106,7 @@ impl Engine {
             self.crawl_timer(id, now);
             return; // what else is asked there takes as long as it takes, and nobody else needs it
         }
-        if link.is_greeting() && link.in_flight.front().is_some_and(|ticket| ticket.is(Ticket::STAYS)) {
+        if link.is_greeting() && link.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS)) {
             return; // what is to get through to a busy server has its own time, and so has the password before it
         }
         let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());

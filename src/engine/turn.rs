@@ -9,7 +9,6 @@
 
 use super::Engine;
 use super::chores::{Chore, PORTION};
-use super::link::Ticket;
 use super::session::SessionId;
 use crate::time::Instant;
 use std::time::Duration;
@@ -38,8 +37,7 @@ pub(super) const COPIED: usize = 32;
 #[derive(Debug)]
 pub(super) struct Work {
     /// Whose turn it is, and when it has begun. In one moment nobody has two.
-    of: SessionId,
-    since: Instant,
+    of: Option<(SessionId, Instant)>,
     pub(super) cost: usize,
     /// What it may cost.
     limit: usize,
@@ -47,7 +45,7 @@ pub(super) struct Work {
 
 impl Default for Work {
     fn default() -> Self {
-        Self { of: SessionId { index: Ticket::NOBODY, generation: 0 }, since: Instant::NEVER, cost: 0, limit: LIMIT }
+        Self { of: None, cost: 0, limit: LIMIT }
     }
 }
 
@@ -60,8 +58,9 @@ impl Work {
     /// Requests of a client are looked at, whose turns are short until then.
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant, is_short_until: Instant) {
-        if self.since != now || self.of != id {
-            *self = Self { of: id, since: now, cost: 0, limit: if now < is_short_until { SHORT } else { LIMIT } };
+        if self.of != Some((id, now)) {
+            let limit = if now < is_short_until { SHORT } else { LIMIT };
+            *self = Self { of: Some((id, now)), cost: 0, limit };
         }
     }
 }

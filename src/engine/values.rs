@@ -3,10 +3,11 @@
 use super::Engine;
 use super::deliver::{Delivery, SMALL, Step};
 use super::large::LARGE;
-use super::link::{Cursor, Link, LinkId, Ticket};
+use super::link::{Cursor, Link, LinkId};
 use super::merge::{KeySlot, Merge, NO_KEY, Values};
 use super::policy::Policy;
-use super::session::{Session, SessionId};
+use super::session::Session;
+use super::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::outcome::Class;
 use crate::proto::memcache::request::Words;
@@ -30,7 +31,7 @@ impl Engine {
     /// Values come in the order of the keys, misses left out. So a value is for the first request of the line that still
     /// waits for its key, and says of the keys before it that they are not there.
     pub(super) fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
-        if ticket.is(Ticket::SPLIT) {
+        if ticket.is(Marks::SPLIT) {
             return self.take_part(id, ticket, input, to);
         }
         let link = &self.links[id.index()];
@@ -108,7 +109,7 @@ impl Engine {
     }
 
     fn front_is_split(&self, id: LinkId) -> bool {
-        self.links[id.index()].in_flight.front().is_some_and(|ticket| ticket.is(Ticket::SPLIT))
+        self.links[id.index()].in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
@@ -139,10 +140,14 @@ impl Engine {
         let config = &config.pools[link.pool.index()];
         let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
         let is_joined = link.front_is_joined();
-        let mut session = sessions.get_mut(ticket.session as usize).filter(|s| s.generation == ticket.generation);
+        let client = ticket.client();
+        let mut session = client.and_then(|(id, number)| {
+            let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+            session.map(|session| (session, number))
+        });
         let mut values = match &mut session {
             // What is counted of the session is put down at the end, so that only one of the two is borrowed.
-            Some(session) => waiting_values(session, ticket),
+            Some((session, number)) => waiting_values(session, *number),
             None => None,
         };
         let mut cursor = link.cursor;
@@ -208,15 +213,17 @@ impl Engine {
         }
         cursor.line_at = keys.len() - words.rest().len();
         link.cursor = cursor;
-        if dropped && let Some(slot) = session.as_mut().and_then(|session| session.slot_mut(ticket.number)) {
+        if dropped && let Some(slot) = session.as_mut().and_then(|(session, number)| session.slot_mut(*number)) {
             slot.note(Policy::of(config).outcome());
         }
-        if let Some(session) = session.filter(|_| kept > 0) {
+        if let Some((session, _)) = session.filter(|_| kept > 0) {
             session.held += kept;
             session.observe_response(largest);
         }
-        if largest > SMALL {
-            self.charge_session(SessionId { index: ticket.session, generation: ticket.generation });
+        if largest > SMALL
+            && let Some((id, _)) = client
+        {
+            self.charge_session(id);
         }
         (at, behind)
     }
@@ -228,7 +235,7 @@ impl Link {
     pub(super) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
         let Some(ticket) = self.in_flight.front().filter(|ticket| ticket.class == Class::Get) else { return (0, 0) };
         match status {
-            _ if ticket.is(Ticket::SPLIT) => self.front_found_of_many(ticket, status, response),
+            _ if ticket.is(Marks::SPLIT) => self.front_found_of_many(ticket, status, response),
             Status::Done => (1, 0),
             Status::Absent => (0, 1),
             Status::Conflict | Status::OutOfMemory | Status::Unwilling(_) | Status::Error => (0, 0),
@@ -253,7 +260,7 @@ impl Link {
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
     fn joined_request(&self, key: &[u8]) -> Option<usize> {
         for (index, ticket) in self.in_flight.iter().enumerate().skip(1) {
-            if !ticket.joined {
+            if !ticket.is(Marks::JOINED) {
                 return None;
             }
             let end = self.in_flight.get(index + 1).map_or_else(|| self.outbox.end(), |next| next.start);
@@ -301,8 +308,8 @@ impl Step {
 }
 
 /// The values that a fragment's ticket belongs to, if somebody still waits for them.
-fn waiting_values(session: &mut Session, ticket: Ticket) -> Option<&mut Values> {
-    let slot = session.slot_mut(ticket.number).filter(|slot| slot.waiting > 0)?;
+fn waiting_values(session: &mut Session, number: u32) -> Option<&mut Values> {
+    let slot = session.slot_mut(number).filter(|slot| slot.waiting > 0)?;
     match slot.merge.as_deref_mut() {
         Some(Merge::Values(values)) => Some(values),
         _ => None,

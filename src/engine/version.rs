@@ -6,6 +6,7 @@
 use super::degrade::Asked;
 use super::merge::{Lowest, Merge};
 use super::session::SessionId;
+use super::ticket::Marks;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::version::Version;
@@ -32,7 +33,7 @@ impl Engine {
         let whom: Vec<ServerId> = (0..state.versions.len()).filter(is_unknown).map(server_id).collect();
         let merge = Merge::Version(Lowest { version: self.lowest_version(pool), servers: Vec::new() });
         let asked = Asked { verb: Verb::Version, ..Asked::get(Verb::Version, started) };
-        self.fan_out(id, asked, 0, (merge, &whom), now, encode::version);
+        self.fan_out(id, asked, Marks::NONE, (merge, &whom), now, encode::version);
     }
 
     /// The lowest version that servers of a pool said last, whether they are there or not.

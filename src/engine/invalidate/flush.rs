@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::REMINDER;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::{LinkState, Ticket};
-use crate::engine::session::SessionId;
+use crate::engine::link::LinkState;
+use crate::engine::ticket::Ticket;
 use crate::engine::{Effect, Engine, Timer};
 use crate::health::pending::OlderWrites;
 use crate::proto::memcache::request::Words;
@@ -47,18 +47,13 @@ impl Engine {
     }
 
     /// When a flush takes effect that was lost: of a client that waits for it as it was asked, of another by its line.
-    pub(in crate::engine) fn due_of(
-        &mut self,
-        id: SessionId,
-        ticket: Ticket,
-        request: &[u8],
-        now: Instant,
-    ) -> Option<Instant> {
+    pub(in crate::engine) fn due_of(&mut self, ticket: Ticket, request: &[u8], now: Instant) -> Option<Instant> {
         if ticket.verb != Verb::FlushAll {
             return None;
         }
-        let slot = self.session(id).filter(|_| !ticket.is(Ticket::NOREPLY));
-        if let Some(merge) = slot.and_then(|session| session.slot_mut(ticket.number)?.merge.as_deref()) {
+        if let Some((id, number)) = ticket.client()
+            && let Some(merge) = self.session(id).and_then(|session| session.slot_mut(number)?.merge.as_deref())
+        {
             return merge.due();
         }
         let delay = number::signed(Words::new(request.trim_ascii_end()).nth(1)?)?;
@@ -102,7 +97,7 @@ impl Engine {
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
-            let changes = |ticket: &Ticket| ticket.session != Ticket::NOBODY && !ticket.only_reads();
+            let changes = |ticket: &Ticket| !ticket.is_own() && !ticket.only_reads();
             if !matches!(link.state, LinkState::Down { .. }) && link.in_flight.iter().any(changes) {
                 let is_foreign = database.is_some() && database != self.link_database(id);
                 older.push(OlderWrites { name: self.connection_name(id), is_foreign });

@@ -42,7 +42,7 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     let mut engine = engine("redis: true");
     let link = links(&engine)[0];
     engine.start_connect(link, NOW);
-    engine.ask(link, Verb::Command, 0, NOW, |out| resp::encode::words(out, &[b"PING"]));
+    engine.ask(link, Verb::Command, Marks::NONE, NOW, |out| resp::encode::words(out, &[b"PING"]));
     let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);

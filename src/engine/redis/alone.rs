@@ -7,8 +7,9 @@ use super::gather::How;
 use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::LinkId;
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::encode;
@@ -46,7 +47,7 @@ impl Engine {
         let pieces = self.pieces_alone(id, &request, 1 + BEFORE_WAIT, |engine, server| {
             engine.dedicate(id, pool, server, Use::Ask, now)
         });
-        self.gather_alone(id, call, How::Wait, pieces, 0, started, now);
+        self.gather_alone(id, call, How::Wait, pieces, Marks::NONE, started, now);
     }
 
     /// `SCRIPT KILL` and `FUNCTION KILL`: also to servers that are out of the ring, perhaps because of what is to be ended.
@@ -61,7 +62,7 @@ impl Engine {
         let pieces = self.pieces_alone(id, call.raw, 1, |engine, server| {
             engine.dedicate_as(id, (pool, server), Profile::default(), Use::Ask, now)
         });
-        self.gather_alone(id, call, How::Kill, pieces, Ticket::STAYS, now + KILL_PATIENCE, now);
+        self.gather_alone(id, call, How::Kill, pieces, Marks::STAYS, now + KILL_PATIENCE, now);
     }
 
     fn pieces_alone(
@@ -90,13 +91,13 @@ impl Engine {
         call: Call<'_>,
         how: How,
         pieces: Vec<Piece>,
-        more: u8,
+        more: Marks,
         started: Instant,
         now: Instant,
     ) {
         let (mut asked, marks) = self.asked(id, call);
         asked.started = started;
-        self.gather(id, asked, marks | more | Ticket::ONCE, how, pieces, now);
+        self.gather(id, asked, marks | more | Marks::ONCE, how, pieces, now);
         if let Some(session) = self.session(id).filter(|session| !session.slots.is_empty()) {
             session.barrier = Barrier::Behind;
         }

@@ -9,8 +9,9 @@ use super::Profile;
 use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use crate::engine::link::{Link, LinkId, LinkState, Purpose};
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -132,7 +133,7 @@ impl Engine {
             Ok(link) => {
                 let raw = call.raw;
                 self.learn_name(link, now);
-                self.enqueue(id, asked, marks | Ticket::ONCE | Ticket::WAITS, link, now, |out| {
+                self.enqueue(id, asked, marks | Marks::ONCE | Marks::WAITS, link, now, |out| {
                     out.extend_from_slice(raw);
                 });
                 if let Some(session) = self.session(id) {
@@ -378,6 +379,7 @@ impl Engine {
     ) {
         let link = &self.links[id.index()];
         let (pool, server, listens) = (link.pool, link.server, link.listens);
+        let database = link.profile.database;
         self.disown(owner, id);
         if listens {
             self.lost_subscriptions(owner, id, now);
@@ -385,10 +387,10 @@ impl Engine {
         self.recycle(id);
         for ticket in lost {
             match &waiting {
-                Some((waits, request)) if waits.number == ticket.number && ticket.session == waits.session => {
+                Some((waits, request)) if waits.asker == ticket.asker => {
                     self.ask_at_home((pool, server), *waits, request, now);
                 }
-                _ => self.fail_ticket(pool, server, *ticket, b"", failure, now),
+                _ => self.fail_ticket((pool, server, database), *ticket, b"", failure, now),
             }
         }
         self.crawl_lost(owner, id, failure, now);

@@ -4,7 +4,8 @@ use super::follow::{Nothing, UNBLOCKED};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::large::LARGE;
-use crate::engine::link::{LinkId, Purpose, Ticket};
+use crate::engine::link::{LinkId, Purpose};
+use crate::engine::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::reply::{self, Scan, Scanned, Trouble};
@@ -69,11 +70,11 @@ impl Engine {
         if is_doubted && let Some(step) = self.script_exists(id, ticket, response, to) {
             return step;
         }
-        if ticket.is(Ticket::PART) && !self.part_fits(id, ticket, response) {
+        if ticket.is(Marks::PART) && !self.part_fits(id, ticket, response) {
             return Step::Broken(Violation::UnexpectedLine);
         }
         let status = if ticket.replies == 1 { status(response) } else { status_of_all(response, ticket.replies) };
-        if ticket.is(Ticket::WAITS) && status == Status::Absent {
+        if ticket.is(Marks::WAITS) && status == Status::Absent {
             match self.follow(id, ticket) {
                 Nothing::Followed => return Step::Used(len),
                 Nothing::Refused => return self.finish(id, [UNBLOCKED, b""], Status::Error, to).using(len),

@@ -19,8 +19,9 @@ use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::{Link, LinkId, LinkState, Purpose, Ticket};
+use crate::engine::link::{Link, LinkId, LinkState, Purpose};
 use crate::engine::session::{Session, SessionId};
+use crate::engine::ticket::{Asker, Intent, Marks, Ticket};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -42,10 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is left of a request's time is given to another server if it is at least so much.
 const LEAST: Duration = Duration::from_millis(1);
-
-/// What a request of this program's own about a connection of a client's own asks for.
-const NAME: u16 = 0;
-const END: u16 = 1;
 
 /// What a server calls a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,27 +125,28 @@ impl Engine {
         let link = &mut self.links[id.index()];
         if link.waiting.name == Name::Unasked {
             link.waiting.name = Name::Asked;
-            self.ask(id, Verb::Query, Ticket::WAITS, now, |out| encode::words(out, &[b"CLIENT", b"ID"]));
+            let name = (Intent::Name, Verb::Query, Marks::NONE);
+            self.go(id, name, now, |out| encode::words(out, &[b"CLIENT", b"ID"]));
         }
     }
 
-    /// A server has said what it calls a connection, or what became of the request to end what waits on one.
+    /// A server has said what it calls a connection.
     #[cold]
-    pub(in crate::engine) fn heard_of_waiting(&mut self, id: LinkId, ticket: Ticket, response: &[u8]) {
-        let said = if let Reply::Integer(number) = reply::read(response) { u64::try_from(number).ok() } else { None };
-        if ticket.fragment == NAME {
-            let waiting = &mut self.links[id.index()].waiting;
-            waiting.name = said.map_or(Name::Withheld, Name::Told);
-            if waiting.unblocked.is_some() {
-                self.end_waiting(id, self.links[id.index()].heard);
-            }
-            return;
+    pub(in crate::engine) fn heard_name(&mut self, id: LinkId, response: &[u8]) {
+        let waiting = &mut self.links[id.index()].waiting;
+        waiting.name = number(response).map_or(Name::Withheld, Name::Told);
+        if waiting.unblocked.is_some() {
+            self.end_waiting(id, self.links[id.index()].heard);
         }
-        let of = LinkId { place: ticket.number, generation: ticket.generation };
+    }
+
+    /// A server has said what became of the request to end what waits on a connection.
+    #[cold]
+    pub(in crate::engine) fn heard_of_waiting(&mut self, of: LinkId, response: &[u8]) {
         if self.link_is(of) {
             let waiting = &mut self.links[of.index()].waiting;
             waiting.ending = false;
-            if said.is_none() {
+            if number(response).is_none() {
                 waiting.name = Name::Withheld;
             }
         }
@@ -156,9 +154,8 @@ impl Engine {
 
     /// What became of the request to end what waits on a connection will not be heard: it is made again.
     #[cold]
-    pub(in crate::engine) fn unheard_of_waiting(&mut self, ticket: Ticket) {
-        let of = LinkId { place: ticket.number, generation: ticket.generation };
-        if ticket.fragment == END && self.link_is(of) {
+    pub(in crate::engine) fn unheard_of_waiting(&mut self, of: LinkId) {
+        if self.link_is(of) {
             self.links[of.index()].waiting.ending = false;
         }
     }
@@ -274,12 +271,9 @@ impl Engine {
         let waiting = &mut self.links[id.index()].waiting;
         (waiting.leaves, waiting.ending) = (true, true);
         let number = number.to_string();
-        self.ask(way, Verb::Query, Ticket::WAITS, now, |out| {
+        self.go(way, (Intent::End(id), Verb::Query, Marks::NONE), now, |out| {
             encode::words(out, &[b"CLIENT", b"UNBLOCK", number.as_bytes(), reason]);
         });
-        if let Some(ticket) = self.links[way.index()].in_flight.back_mut() {
-            (ticket.fragment, ticket.number, ticket.generation) = (END, id.place, id.generation);
-        }
     }
 
     /// Has the server end what a client waits for, as if its time were over or with an error: the client gets what the server
@@ -337,8 +331,7 @@ impl Engine {
     /// Whether a connection to a server that is out of the ring is still the one on which it is told to end what waits there.
     fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
         let Some(link) = self.links.get(id.index()).filter(|_| self.link_is(id)) else { return false };
-        let carries =
-            |ticket: &Ticket| ticket.session == Ticket::NOBODY && ticket.is(Ticket::WAITS) && ticket.fragment == END;
+        let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
         (link.pool, link.server) == (pool, server)
             && !matches!(link.state, LinkState::Down { .. })
             && link.in_flight.back().is_some_and(carries)
@@ -361,7 +354,6 @@ impl Engine {
         let (pool, server, now) = (link.pool, link.server, link.heard);
         let Waiting { leaves, unblocked, .. } = link.waiting;
         match unblocked {
-            _ if ticket.session == Ticket::NOBODY => return Nothing::Told,
             Some(Unblocked::Refused) => return Nothing::Refused,
             Some(Unblocked::TimedOut) => return Nothing::Told,
             None if !leaves || !self.has_time(ticket, now) => return Nothing::Told,
@@ -381,8 +373,8 @@ impl Engine {
 
     /// Whether somebody waits for the answer to a ticket, and may for a while.
     fn has_time(&mut self, ticket: Ticket, now: Instant) -> bool {
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let slot = self.session(id).and_then(|session| session.slot_mut(ticket.number));
+        let Some((id, number)) = ticket.client() else { return false };
+        let slot = self.session(id).and_then(|session| session.slot_mut(number));
         slot.is_some_and(|slot| slot.waiting > 0 && slot.started >= now + LEAST)
     }
 
@@ -404,24 +396,24 @@ impl Engine {
         request: &[u8],
         now: Instant,
     ) {
-        let id = SessionId { index: ticket.session, generation: ticket.generation };
-        let slot = self.session(id).and_then(|session| session.slot_mut(ticket.number));
+        let Some((id, number)) = ticket.client() else { return };
+        let slot = self.session(id).and_then(|session| session.slot_mut(number));
         let Some(started) = slot.map(|slot| slot.started) else { return };
         let (server, link) = match self.home_of_waiting(pool, request) {
             Home::Server(home) => (home, self.dedicate(id, pool, home, Use::Ask, now)),
-            Home::Several => return self.refuse_waiting(id, ticket.number, CROSS_SLOT),
+            Home::Several => return self.refuse_waiting(id, number, CROSS_SLOT),
             Home::Nowhere => (old, Err(Failure::Ejected)),
         };
         let link = match link {
             Ok(link) => link,
-            Err(failure) => return self.fail_part(id, server, ticket.number, ticket.fragment, failure),
+            Err(failure) => return self.fail_part(id, server, number, ticket.fragment, failure),
         };
         self.learn_name(link, now);
         let outbox = &mut self.links[link.index()].outbox;
         let start = outbox.end();
         write_rest(outbox.tail(), request, started, now);
         self.push_ticket(link, Ticket { start, ..ticket }, now);
-        if let Some(slot) = self.session(id).and_then(|session| session.slot_mut(ticket.number)) {
+        if let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) {
             slot.server = server;
         }
         self.counters.server(pool, server).resends.add(1);
@@ -488,11 +480,15 @@ impl Engine {
     }
 }
 
+/// The number that a server answers with.
+fn number(response: &[u8]) -> Option<u64> {
+    if let Reply::Integer(number) = reply::read(response) { u64::try_from(number).ok() } else { None }
+}
+
 /// The request that waits on a connection of a client's own, if one does.
 fn waiting_request(link: &Link) -> Option<&[u8]> {
     let ticket = link.in_flight.back()?;
-    let is_client = ticket.session != Ticket::NOBODY && !ticket.is(Ticket::NOREPLY);
-    (is_client && ticket.is(Ticket::WAITS) && !link.listens).then(|| link.outbox.from(ticket.start))
+    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens).then(|| link.outbox.from(ticket.start))
 }
 
 /// Appends a request that waits with what is left of its time, which ends at `until`.

@@ -4,10 +4,10 @@ use super::input::{Call, Outcome};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::degrade::Asked;
-use crate::engine::link::Ticket;
 use crate::engine::memory;
 use crate::engine::policy::Policy;
 use crate::engine::session::{Session, SessionId};
+use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::Version;
@@ -26,7 +26,7 @@ pub(super) const CROSS_SLOT: &[u8] =
 
 impl Engine {
     /// What is answered in a server's place, and how the request is to be treated on its way.
-    pub(super) fn asked<'a>(&self, id: SessionId, call: Call<'a>) -> (Asked<'a>, u8) {
+    pub(super) fn asked<'a>(&self, id: SessionId, call: Call<'a>) -> (Asked<'a>, Marks) {
         let (pool, version, replies) = match self.session_ref(id) {
             Some(Session { pool, redis: Some(client), .. }) => (*pool, client.version, client.replies),
             other => (other.map_or(PoolId(0), |session| session.pool), Version::Resp2, Replies::On),
@@ -43,9 +43,9 @@ impl Engine {
             in_place: Some(InPlace { version, fallback: self.fallback(pool, call) }),
             started: call.started,
         };
-        let mut marks = if reads { 0 } else { Ticket::ONCE };
+        let mut marks = Marks::ONCE.when(!reads);
         if call.plan.class == Class::Split(Split::Values) {
-            marks |= Ticket::SPLIT;
+            marks |= Marks::SPLIT;
         }
         (asked, marks)
     }
@@ -128,7 +128,7 @@ impl Engine {
 
     /// As [`Engine::send_keyed`], of a call of a script.
     #[inline(never)]
-    fn send_script(&mut self, id: SessionId, asked: Asked<'_>, marks: u8, call: Call<'_>, now: Instant) -> Outcome {
+    fn send_script(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, call: Call<'_>, now: Instant) -> Outcome {
         match self.place(id, asked, marks, asked.key, now) {
             Ok((link, _)) => self.enqueue_script(id, asked, marks, link, call, now),
             Err(outcome) => outcome.into(),

@@ -10,8 +10,9 @@ use super::input::{Call, Outcome};
 use super::script::Doubt;
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
+use crate::engine::ticket::{Marks, Ticket};
 use crate::proto::resp::encode;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
@@ -86,7 +87,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         link: LinkId,
         call: Call<'_>,
         now: Instant,
@@ -117,7 +118,7 @@ impl Engine {
         let text = self.redis.scripts.find(pool, name);
         known.insert(mark, if text.is_some() { Text::Loaded } else { Text::Unknown(version) });
         if let Some(text) = text {
-            self.ask(id, Verb::Command, 0, now, |out| encode::words(out, &[b"SCRIPT", b"LOAD", &text]));
+            self.ask(id, Verb::Command, Marks::NONE, now, |out| encode::words(out, &[b"SCRIPT", b"LOAD", &text]));
         }
     }
 }

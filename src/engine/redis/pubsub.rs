@@ -17,8 +17,9 @@ use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::large::LARGE;
-use crate::engine::link::{LinkId, LinkState, Purpose, Ticket};
+use crate::engine::link::{LinkId, LinkState, Purpose};
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id, turn};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -249,7 +250,7 @@ impl Engine {
         let (mut asked, _) = self.asked(id, call);
         asked.verb = Verb::Subscribe;
         asked.noreply = false;
-        self.gather(id, asked, Ticket::ONCE, How::Fixed(body), pieces, now);
+        self.gather(id, asked, Marks::ONCE, How::Fixed(body), pieces, now);
         if let Some(session) = self.session(id) {
             session.barrier = Barrier::Before; // what is published next must be heard
         }
@@ -327,7 +328,7 @@ impl Engine {
         }
         let (mut asked, _) = self.asked(id, call);
         asked.verb = Verb::Subscribe;
-        self.gather(id, asked, Ticket::ONCE, How::First, pieces, now);
+        self.gather(id, asked, Marks::ONCE, How::First, pieces, now);
     }
 
     /// What a server says on a connection that hears it: a message, or a confirmation.

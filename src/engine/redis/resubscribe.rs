@@ -10,8 +10,9 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::{LinkId, LinkState, Ticket};
+use crate::engine::link::{LinkId, LinkState};
 use crate::engine::session::SessionId;
+use crate::engine::ticket::{Intent, Ticket};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -123,7 +124,7 @@ impl Engine {
         let outbox = &mut self.links[id.index()].outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
-        let ticket = Ticket { replies, ..Ticket::own(start, Verb::Subscribe) };
+        let ticket = Ticket { replies, ..Ticket::own(Intent::Plain, start, Verb::Subscribe) };
         self.push_ticket(id, ticket, now);
     }
 }

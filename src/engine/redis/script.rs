@@ -16,8 +16,9 @@ use super::input::{Call, Outcome};
 use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{Link, LinkId, Ticket};
+use crate::engine::link::{Link, LinkId};
 use crate::engine::session::SessionId;
+use crate::engine::ticket::{Asker, Marks, Ticket};
 use crate::outcome;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -175,7 +176,7 @@ impl Engine {
     pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket, said: &[u8]) -> bool {
         let is_awaited = self.is_awaited(ticket);
         let link = &mut self.links[id.index()];
-        if ticket.session == Ticket::NOBODY || ticket.replies != 1 {
+        if ticket.is_own() || ticket.replies != 1 {
             return false;
         }
         let mut spans = Vec::new();
@@ -197,7 +198,7 @@ impl Engine {
         encode::command(&mut request, words.into_iter());
         let mut question = Vec::new();
         encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
-        let doubt = Doubt { of: (ticket.session, ticket.generation, ticket.number), request, said: said.to_vec() };
+        let doubt = Doubt { of: ticket.asker, request, said: said.to_vec() };
         self.links[id.index()].scripts.doubt(doubt);
         self.ask_instead(id, ticket, &question);
         true
@@ -238,14 +239,14 @@ impl Engine {
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
         // Never on another connection, where it is not known what was asked.
-        self.push_ticket(id, Ticket { start, marks: ticket.marks | Ticket::RESENT, ..ticket }, now);
+        self.push_ticket(id, Ticket { start, marks: ticket.marks | Marks::RESENT, ..ticket }, now);
     }
 }
 
 impl Link {
     /// Whether the client of the front ticket has sent more behind it.
     fn is_followed(&self, ticket: Ticket) -> bool {
-        let of_client = |other: &Ticket| (other.session, other.generation) == (ticket.session, ticket.generation);
+        let of_client = |other: &Ticket| other.session() == ticket.session();
         self.in_flight.iter().skip(1).any(of_client)
     }
 }
@@ -253,8 +254,7 @@ impl Link {
 /// A request for a script that was answered with `NOSCRIPT`.
 #[derive(Debug)]
 pub(super) struct Doubt {
-    /// Its client, and its number there.
-    of: (u32, u32, u32),
+    of: Asker,
     /// The same with the script in it.
     request: Vec<u8>,
     /// What was answered.
@@ -263,7 +263,7 @@ pub(super) struct Doubt {
 
 impl Doubt {
     pub(super) fn is_of(&self, ticket: Ticket) -> bool {
-        self.of == (ticket.session, ticket.generation, ticket.number)
+        self.of == ticket.asker
     }
 
     pub(super) const fn footprint(&self) -> usize {

@@ -6,9 +6,9 @@
 use super::exec::{Kind, Plan};
 use super::gather::How;
 use crate::engine::Engine;
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::LinkId;
 use crate::engine::merge::Merge;
-use crate::engine::session::SessionId;
+use crate::engine::ticket::{Marks, Ticket};
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Reply};
 
@@ -17,7 +17,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn part_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
         // What is asked most: of keys that were split, a value for each.
-        if ticket.is(Ticket::SPLIT)
+        if ticket.is(Marks::SPLIT)
             && let Some(values) = reply::plain_count(replies)
             && reply::plain_count(self.links[id.index()].outbox.from(ticket.start)) == Some(values + 1)
         {
@@ -28,13 +28,10 @@ impl Engine {
 
     #[inline(never)]
     fn other_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
-        if ticket.session == Ticket::NOBODY || ticket.is(Ticket::NOREPLY) {
-            return true;
-        }
+        let Some((client, number)) = ticket.client() else { return true };
         let link = &self.links[id.index()];
-        let client = SessionId { index: ticket.session, generation: ticket.generation };
         let slot = self.session_ref(client).and_then(|session| {
-            let index = ticket.number.wrapping_sub(session.base) as usize;
+            let index = number.wrapping_sub(session.base) as usize;
             session.slots.get(index)
         });
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge.as_deref()) else { return true };

@@ -5,9 +5,10 @@ use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::degrade::Asked;
-use crate::engine::link::{Link, LinkId, Ticket};
+use crate::engine::link::LinkId;
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::session::{SessionId, Slot};
+use crate::engine::ticket::{Asker, Marks, Ticket};
 use crate::engine::{Engine, memory, turn};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -223,7 +224,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         how: How,
         pieces: Vec<Piece>,
         now: Instant,
@@ -241,7 +242,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         piece: &Piece,
         failure: Failure,
         now: Instant,
@@ -266,7 +267,7 @@ impl Engine {
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
-        marks: u8,
+        marks: Marks,
         how: How,
         pieces: &[Piece],
         now: Instant,
@@ -337,15 +338,14 @@ impl Engine {
                 merge: Some(Box::new(Merge::Gather(gather))),
             });
         }
-        let marks = marks | Ticket::PART | if asked.noreply { Ticket::NOREPLY } else { 0 };
+        let (asker, marks) = (Asker::client(id, number, asked.noreply), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {
-            let Link { outbox, profile, .. } = &mut self.links[link.index()];
-            let (start, database) = (outbox.end(), profile.database);
+            let outbox = &mut self.links[link.index()].outbox;
+            let start = outbox.end();
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);
             let replies = pieces[piece].replies;
-            let ticket = Ticket::of(id, number, start, asked.verb, class);
-            let ticket = Ticket { fragment, replies, marks, database, ..ticket };
+            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(asker, start, asked.verb, class) };
             self.push_ticket(link, ticket, now);
         }
         self.redis.ways = ways;

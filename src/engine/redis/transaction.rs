@@ -17,8 +17,8 @@ use super::split::Piece;
 use super::watch::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
-use crate::engine::link::Ticket;
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ticket::Marks;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -300,7 +300,7 @@ impl Engine {
         let unheard = selects.last().filter(|_| asked.noreply).map(|(_, database)| *database);
         let plan = Plan { commands, guarded: guard.is_some(), selects };
         let number = self.next_number(id);
-        self.gather(id, asked, Ticket::ONCE, How::Exec(Box::new(plan)), pieces, now);
+        self.gather(id, asked, Marks::ONCE, How::Exec(Box::new(plan)), pieces, now);
         self.note_large(id, number, queue.bytes);
         if let Some(database) = unheard
             && let Some(client) = self.redis(id)

@@ -15,8 +15,9 @@ use super::split::Piece;
 use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{LinkId, Ticket};
+use crate::engine::link::LinkId;
 use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::resp::reply;
 use crate::proto::resp::{Version, encode};
@@ -123,7 +124,7 @@ impl Engine {
     pub(super) fn end_watch(&mut self, id: SessionId, now: Instant) {
         let Some(watch) = self.redis(id).and_then(|client| client.watch.take()) else { return };
         if let Some(link) = watch.link().filter(|link| self.own_link(id, *link).is_some()) {
-            self.ask(link, Verb::Command, 0, now, |out| encode::words(out, &[b"UNWATCH"]));
+            self.ask(link, Verb::Command, Marks::NONE, now, |out| encode::words(out, &[b"UNWATCH"]));
             self.give_back_if_free(link, id, now);
         }
     }
@@ -207,7 +208,7 @@ impl Engine {
             watch.open += u32::from(!asked.noreply);
         }
         let piece = Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) };
-        self.gather(id, asked, Ticket::ONCE, How::Anyhow(body), vec![piece], now);
+        self.gather(id, asked, Marks::ONCE, How::Anyhow(body), vec![piece], now);
         if let Some(session) = self.session(id) {
             session.barrier = Barrier::Before;
         }
@@ -226,8 +227,8 @@ impl Engine {
         let step = self.take_reply(id, ticket, input, to);
         if let Step::Used(len) = step
             && input.first() != Some(&b'>')
+            && let Some(owner) = ticket.session()
         {
-            let owner = SessionId { index: ticket.session, generation: ticket.generation };
             let (mut rest, mut well, mut trouble) = (&input[..len], in_time, false);
             while !rest.is_empty() {
                 let (one, others) = rest.split_at(reply::end(rest));
