@@ -152,10 +152,10 @@ pub(super) fn flap_limit(text: &str) -> Result<Option<u32>, Wrong> {
 }
 
 /// A lifetime in whole seconds, which is what memcached counts in.
-pub(super) fn failover_ttl(text: &str) -> Result<u32, Wrong> {
+pub(super) fn failover_ttl(text: &str) -> Result<Option<u32>, Wrong> {
     let help = "write `60s`; leave the line out for no limit";
     match duration(text)? {
-        Some(span) if span >= Duration::from_secs(1) => Ok(u32::try_from(span.as_secs()).unwrap_or(u32::MAX)),
+        Some(span) if span >= Duration::from_secs(1) => Ok(Some(u32::try_from(span.as_secs()).unwrap_or(u32::MAX))),
         Some(_) | None => wrong(format!("`{text}` is less than a second"), help),
     }
 }
@@ -181,7 +181,7 @@ pub(super) fn port(text: &str) -> Result<Port, Wrong> {
 }
 
 /// A word that is not guessed, and that can stand in a header. What is wrong with it is said without repeating it.
-pub(super) fn token(text: &str) -> Result<String, Wrong> {
+pub(super) fn token(text: &str) -> Result<Option<String>, Wrong> {
     let help = "write what `openssl rand -hex 24` prints, or another word of letters and digits";
     if text.len() < TOKEN_LENGTHS.0 || text.len() > TOKEN_LENGTHS.1 {
         let (least, most) = TOKEN_LENGTHS;
@@ -190,7 +190,7 @@ pub(super) fn token(text: &str) -> Result<String, Wrong> {
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)) {
         return wrong("a token can hold nothing but letters, digits and `-._~+/=`", help);
     }
-    Ok(text.to_owned())
+    Ok(Some(text.to_owned()))
 }
 
 /// One in how many requests is looked at; `None` for none of them.
@@ -206,8 +206,18 @@ pub(super) fn sampling(text: &str) -> Result<Option<u32>, Wrong> {
 }
 
 /// Whether this says that something is to be off.
-pub(super) fn is_none(text: &str) -> bool {
+fn is_none(text: &str) -> bool {
     matches!(text, "none" | "false")
+}
+
+/// Failures in a row; 0 acts as 1.
+pub(super) fn failures(text: &str) -> Result<u32, Wrong> {
+    number(text, 0, u64::from(u32::MAX)).map(|failures| u32::try_from(failures).unwrap_or(u32::MAX).max(1))
+}
+
+/// How long a request may take before it is slow; `None` where none is.
+pub(super) fn slow(text: &str) -> Result<Option<Duration>, Wrong> {
+    if is_none(text) { Ok(None) } else { duration(text) }
 }
 
 /// Event-loop threads; `auto` for one for each core.

@@ -17,19 +17,29 @@ pub(in crate::config) trait Setting: Sized {
     fn written(&self) -> Option<String>;
 }
 
-/// A field as an option with a single value: the way to it, in what is read into, and in what is written.
+/// A field as an option with a single value: where it is read to, by its type's reader or by one of its own, and what is
+/// written.
 macro_rules! field {
-    ($one:ident => $read:expr, $write:expr) => {
+    ($one:ident: $draft:ty, $model:ty => $to:expr, $from:expr) => {
         $crate::config::options::Form::Single {
-            read: |$one, text, limits| {
-                $read = $crate::config::options::Setting::read(text, limits)?;
+            read: |$one: &mut $draft, text, limits| {
+                $to = $crate::config::options::Setting::read(text, limits)?;
                 Ok(())
             },
-            write: |$one| $crate::config::options::Setting::written(&$write),
+            write: |$one: &$model| $crate::config::options::Setting::written(&$from),
         }
     };
-    ($one:ident => $field:expr) => {
-        field!($one => $field, $field)
+    ($one:ident: $draft:ty, $model:ty => $to:expr, $reader:path; $from:expr) => {
+        $crate::config::options::Form::Single {
+            read: |$one: &mut $draft, text, _| {
+                $to = $reader(text)?;
+                Ok(())
+            },
+            write: |$one: &$model| $crate::config::options::Setting::written(&$from),
+        }
+    };
+    ($one:ident: $model:ty => $($ways:tt)+) => {
+        field!($one: $model, $model => $($ways)+)
     };
 }
 

@@ -112,23 +112,59 @@ pub(super) enum Form<D: 'static, M: 'static> {
     },
 }
 
-/// An option that twemproxy has as well. Entries say what is different.
-const TWEMPROXYS: About = About {
-    name: "",
-    alias: None,
-    default: Default::None,
-    limits: Limits::Any,
-    only: Only::Any,
-    is_secret: false,
-    is_new: false,
-    change: Change::Running,
-    example: "",
-    is_rare: false,
-    what: "",
-};
+/// An option that twemproxy has as well.
+const fn twemproxys<D, M>(name: &'static str, form: Form<D, M>) -> Opt<D, M> {
+    let about = About {
+        name,
+        alias: None,
+        default: Default::None,
+        limits: Limits::Any,
+        only: Only::Any,
+        is_secret: false,
+        is_new: false,
+        change: Change::Running,
+        example: "",
+        is_rare: false,
+        what: "",
+    };
+    Opt { about, form }
+}
 
 /// An option of this program only.
-const NEW: About = About { is_new: true, ..TWEMPROXYS };
+const fn new<D, M>(name: &'static str, form: Form<D, M>) -> Opt<D, M> {
+    let mut option = twemproxys(name, form);
+    option.about.is_new = true;
+    option
+}
+
+/// Methods that set one thing of an option.
+macro_rules! setters {
+    ($($name:ident($($value:ident: $type:ty),*) => $field:ident = $set:expr;)+) => {
+        impl<D, M> Opt<D, M> {
+            $(const fn $name(mut self $(, $value: $type)*) -> Self {
+                self.about.$field = $set;
+                self
+            })+
+        }
+    };
+}
+
+setters! {
+    alias(name: &'static str) => alias = Some(name);
+    required() => default = Default::Required;
+    default(text: &'static str) => default = Default::Is(text);
+    default_told(words: &'static str) => default = Default::Told(words);
+    numbers(least: u64, most: u64) => limits = Limits::Numbers(least, most);
+    sizes(least: usize, most: usize) => limits = Limits::Sizes(least, most);
+    limits(words: &'static str) => limits = Limits::Told(words);
+    redis() => only = Only::Redis;
+    memcached(why: &'static str) => only = Only::Memcached(why);
+    secret() => is_secret = true;
+    at_start() => change = Change::Start;
+    example(value: &'static str) => example = value;
+    rare() => is_rare = true;
+    what(words: &'static str) => what = words;
+}
 
 /// What stands in the place of secrets.
 const SECRET: &str = "\"***\"";
