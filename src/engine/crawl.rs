@@ -63,21 +63,21 @@ impl Crawl {
 impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.
     #[cold]
-    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> input::Outcome {
+    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> input::Dispatched {
         let class = self.telemetry.at_hand;
-        let Some(session) = self.session(id) else { return input::Outcome::Done };
+        let Some(session) = self.session(id) else { return input::Dispatched::Done };
         if !session.slots.is_empty() {
             session.barrier = Barrier::Before;
-            return input::Outcome::Backpressured;
+            return input::Dispatched::Backpressured;
         }
         session.barrier = Barrier::None;
         let pool = session.pool;
         if self.pools[pool.index()].dedicated >= CRAWLS_LIMIT {
             self.answer(id, BUSY);
-            return input::Outcome::Done;
+            return input::Dispatched::Done;
         }
         self.telemetry.at_hand = None; // it ends with its slot
-        let Some(session) = self.session(id) else { return input::Outcome::Done };
+        let Some(session) = self.session(id) else { return input::Dispatched::Done };
         session.barrier = Barrier::Behind;
         session.keys_in_flight += 1;
         session.slots.push_back(Slot {
@@ -107,7 +107,7 @@ impl Engine {
             failure: None,
         }));
         self.crawl_next(id, now);
-        input::Outcome::Done
+        input::Dispatched::Done
     }
 
     /// Asks the next server, or ends the list behind the last one.

@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(40);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Dispatched {
     /// It is done with; its bytes are used up.
     Done,
     /// It has to wait for a server's queue to drain.
@@ -213,7 +213,7 @@ impl Engine {
             let rest = &input[at..];
             if let Some((key, len)) = request::lone_get(rest) {
                 asked = true;
-                if self.lone_get(id, key, &rest[..len], started, now) == Outcome::Backpressured {
+                if self.lone_get(id, key, &rest[..len], started, now) == Dispatched::Backpressured {
                     self.wait_for_room(id, paused.unwrap_or(now), started);
                     break;
                 }
@@ -246,12 +246,12 @@ impl Engine {
                         self.note_large(id, number, len);
                     }
                     match outcome {
-                        Outcome::Done => {
+                        Dispatched::Done => {
                             at += len;
                             self.count_request(pool);
                             self.end_request(pool, outcome::Outcome::Local);
                         }
-                        Outcome::Begun(left) => {
+                        Dispatched::Begun(left) => {
                             self.telemetry.at_hand = None; // its last part ends it
                             self.count_request(pool);
                             at += len - left;
@@ -259,7 +259,7 @@ impl Engine {
                                 long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
                             }
                         }
-                        Outcome::Backpressured => {
+                        Dispatched::Backpressured => {
                             self.wait_for_room(id, paused.unwrap_or(now), started);
                             break;
                         }
@@ -413,7 +413,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Outcome {
+    fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Dispatched {
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),
             Request::Store(store) => {
@@ -450,7 +450,7 @@ impl Engine {
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
                 if self.crowded > 0 && self.holds_back_all(id, started, now) =>
             {
-                return Outcome::Backpressured;
+                return Dispatched::Backpressured;
             }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
@@ -465,17 +465,17 @@ impl Engine {
                 self.touch_session(id);
             }
         }
-        Outcome::Done
+        Dispatched::Done
     }
 
     /// As [`Engine::perform`], of what is asked most: a get of one key, whose line can be passed on as it is.
     #[inline]
-    fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Outcome {
+    fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Dispatched {
         self.begin_request(Class::Get);
         self.send_one(id, Asked::get(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
     }
 
-    fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Outcome {
+    fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Dispatched {
         let asked = Asked::get(get.verb, started);
         match get.count {
             0 => self.answer(id, reply::END),
@@ -488,7 +488,7 @@ impl Engine {
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
                 if self.crowded > 0 && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now) {
-                    return Outcome::Backpressured;
+                    return Dispatched::Backpressured;
                 }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {
                     // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
@@ -498,15 +498,15 @@ impl Engine {
                     if let Some(session) = self.session(id) {
                         session.long_get = Some(Box::new(long));
                     }
-                    return Outcome::Begun(rest);
+                    return Dispatched::Begun(rest);
                 }
                 self.multi_get(id, asked, get.exptime, Words::new(get.keys), count, None, now);
             }
         }
-        Outcome::Done
+        Dispatched::Done
     }
 
-    fn meta(&mut self, id: SessionId, meta: &Meta<'_>, started: Instant, now: Instant) -> Outcome {
+    fn meta(&mut self, id: SessionId, meta: &Meta<'_>, started: Instant, now: Instant) -> Dispatched {
         let marks = Marks::STRIP_KEY.when(encode::adds_key(meta))
             | Marks::BASE64.when(meta.seen.base64)
             | Marks::ONCE.when(meta.seen.changes);

@@ -7,7 +7,7 @@
 //! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
 use super::degrade::Asked;
-use super::input::Outcome;
+use super::input::Dispatched;
 use super::link::{LinkId, LinkState};
 use super::memory;
 use super::session::SessionId;
@@ -267,7 +267,7 @@ impl Engine {
                 encode::store(out, &store, cap);
             }
         });
-        if outcome == Outcome::Backpressured {
+        if outcome == Dispatched::Backpressured {
             self.put_off_request();
             return self.put_back(id, buffer);
         }

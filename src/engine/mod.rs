@@ -8,8 +8,22 @@
 //! - **`handle_timeout`**: the time that [`Engine::next_timeout`] named has come.
 //! - **Outputs**: [`Engine::client_output`] and [`Engine::link_output`] are the bytes to be written; report what was
 //!   written with `client_wrote` and `link_wrote`.
-//! - **`poll_*`**: after any call, drain [`Engine::poll_effect`], [`Engine::poll_client`] and [`Engine::poll_link`]:
+//! - **`poll_*`**: after any call, drain [`Engine::poll_effect`], [`Engine::poll_link`] and [`Engine::poll_client`]:
 //!   connections to open and close, and whom to wake.
+//!
+//! **Order.** Effects come in the order in which they arose, and that one is to be kept. Between the three queues there is
+//! none to keep; the shell takes effects first, since connections take the longest, then links, then clients, and begins
+//! anew whenever what it did for one of them has filled another. It is done when all three are empty. A link is named once
+//! until `link_output` is asked for it, and a client once until `client_status` is.
+//!
+//! **Re-entrancy.** No method calls back into the engine, and none waits. The one thing that is called from inside is the
+//! [`Outlet`], which is handed a client's bytes and has no engine to call; what happens to a socket meanwhile is reported
+//! after the call.
+//!
+//! **Ids.** Each has a generation, and a link's connection an epoch beside. What is no more can still be named, by an event
+//! that was under way when it ended: nothing is done then, `client_output` and `link_output` are empty, and
+//! `client_status` says that the client is finished. So whoever carries out [`Effect::Connect`] first asks
+//! [`Engine::link_is_current`]. Only [`Engine::link_server`] tells of the next link at the same place.
 //!
 //! # Invariants
 //!

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::degrade::Asked;
-use super::input::Outcome;
+use super::input::Dispatched;
 use super::link::{LinkId, Purpose, QUEUE_LIMIT};
 use super::session::{SessionId, Slot};
 use super::ticket::{Asker, Marks, Ticket};
@@ -22,11 +22,11 @@ impl Engine {
         key: &[u8],
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>, Option<Cap>),
-    ) -> Outcome {
+    ) -> Dispatched {
         match self.place(id, asked, marks, key, now) {
             Ok((link, cap)) => {
                 self.enqueue(id, asked, marks, link, now, |out| write(out, cap));
-                Outcome::Done
+                Dispatched::Done
             }
             Err(outcome) => outcome,
         }
@@ -42,19 +42,19 @@ impl Engine {
         marks: Marks,
         key: &[u8],
         now: Instant,
-    ) -> Result<(LinkId, Option<Cap>), Outcome> {
-        let Some(session) = self.session_ref(id) else { return Err(Outcome::Done) };
+    ) -> Result<(LinkId, Option<Cap>), Dispatched> {
+        let Some(session) = self.session_ref(id) else { return Err(Dispatched::Done) };
         let (pool, backpressured) = (session.pool, session.backpressured);
         let expired = self.deadline(pool, asked.started) <= now;
         if expired && !backpressured {
             self.answer_expired(id, asked, marks, key, now);
-            return Err(Outcome::Done);
+            return Err(Dispatched::Done);
         }
         let (server, cap) = match self.target(pool, asked, marks, key, now) {
             Ok(target) => target,
             Err(failure) => {
                 self.answer_unsent(id, asked, (key, None), failure, now);
-                return Err(Outcome::Done);
+                return Err(Dispatched::Done);
             }
         };
         let link = match self.link_to(pool, id, server, now) {
@@ -64,7 +64,7 @@ impl Engine {
         if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.verb.is_read() {
             if !expired {
                 self.stall(id, link);
-                return Err(Outcome::Backpressured);
+                return Err(Dispatched::Backpressured);
             }
             return Err(self.unplaced(id, asked, marks, (key, server), Failure::QueueFull, expired, now));
         }
@@ -84,15 +84,15 @@ impl Engine {
         failure: Failure,
         expired: bool,
         now: Instant,
-    ) -> Outcome {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Outcome::Done };
+    ) -> Dispatched {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Dispatched::Done };
         if failure == Failure::QueueFull && !expired {
             self.hold_back_from(id, pool, server, now);
-            return Outcome::Backpressured;
+            return Dispatched::Backpressured;
         }
         self.invalidate_unsent(id, server, asked, marks, now);
         self.answer_unsent(id, asked, (key, Some(server)), failure, now);
-        Outcome::Done
+        Dispatched::Done
     }
 
     /// Answers a request whose time was over before it could be looked at.
@@ -117,18 +117,18 @@ impl Engine {
         server: ServerId,
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    ) -> Dispatched {
+        let Some(session) = self.session_ref(id) else { return Dispatched::Done };
         let pool = session.pool;
         match self.link_to(pool, id, server, now) {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
             Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
                 self.hold_back_from(id, pool, server, now);
-                return Outcome::Backpressured;
+                return Dispatched::Backpressured;
             }
             Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
         }
-        Outcome::Done
+        Dispatched::Done
     }
 
     /// Appends a request to a link and gives it a ticket and a slot.

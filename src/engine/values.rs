@@ -16,7 +16,7 @@ use crate::proto::memcache::{Verb, reply as memcache};
 use crate::proto::resp::reply;
 
 /// What stands behind the values of a request in the response to its line.
-enum Behind<'i> {
+enum Following<'i> {
     /// A piece that is no value of it.
     Piece(Piece<'i>),
     /// The answer to the next request: it has got a value for its last key.
@@ -78,19 +78,19 @@ impl Engine {
     fn take_part(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
         let (used, behind) = self.place_values(id, ticket, input);
         match behind {
-            Behind::NextRequest => self.finish(id, [memcache::END, b""], Status::Absent, to).using(used),
-            Behind::Piece(Piece::End { len }) => {
+            Following::NextRequest => self.finish(id, [memcache::END, b""], Status::Absent, to).using(used),
+            Following::Piece(Piece::End { len }) => {
                 self.end_get(id, &input[used..used + len], Status::Absent, to).using(used + len)
             }
-            Behind::Piece(Piece::Error { len, status }) => {
+            Following::Piece(Piece::Error { len, status }) => {
                 self.end_get(id, &input[used..used + len], status, to).using(used + len)
             }
-            Behind::Piece(Piece::Broken(violation)) => Step::Broken(violation),
-            Behind::Piece(Piece::Value { key, .. } | Piece::TooLarge { key, .. }) => {
+            Following::Piece(Piece::Broken(violation)) => Step::Broken(violation),
+            Following::Piece(Piece::Value { key, .. } | Piece::TooLarge { key, .. }) => {
                 self.skip_to(id, key, to).using(used)
             }
-            Behind::Piece(Piece::Incomplete { need }) if used == 0 => Step::Need(need),
-            Behind::Piece(Piece::Incomplete { .. }) | Behind::Unknown => Step::Used(used),
+            Following::Piece(Piece::Incomplete { need }) if used == 0 => Step::Need(need),
+            Following::Piece(Piece::Incomplete { .. }) | Following::Unknown => Step::Used(used),
         }
     }
 
@@ -128,7 +128,7 @@ impl Engine {
 
     /// Keeps the values at the front of `input` that are for the part of a multi-get that the front ticket stands for.
     /// Returns how many bytes they are, and what stands behind them.
-    fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Behind<'i>) {
+    fn place_values<'i>(&mut self, id: LinkId, ticket: Ticket, input: &'i [u8]) -> (usize, Following<'i>) {
         // What is kept is copied once more when it is passed on.
         let free = (
             self.memory.limits().last.saturating_sub(self.memory.held()) / 2,
@@ -169,7 +169,7 @@ impl Engine {
         let mut kept = at;
         let behind = loop {
             if is_joined && words.rest().is_empty() {
-                break Behind::NextRequest;
+                break Following::NextRequest;
             }
             let piece = response::piece(&input[at..], ticket.verb, limit);
             let (key, len, too_large) = match piece {
@@ -177,12 +177,12 @@ impl Engine {
                 Piece::TooLarge { key, len } if len > config.value_limit => (key, len, Some(Failure::TooLarge)),
                 Piece::TooLarge { key, len } => (key, len, Some(Failure::NoMemory)),
                 Piece::Incomplete { .. } | Piece::End { .. } | Piece::Error { .. } | Piece::Broken(_) => {
-                    break Behind::Piece(piece);
+                    break Following::Piece(piece);
                 }
             };
             // The key must be one that is still ahead.
             let mut ahead = words.clone();
-            let Some(passed) = ahead.position(|asked| asked == key) else { break Behind::Piece(piece) };
+            let Some(passed) = ahead.position(|asked| asked == key) else { break Following::Piece(piece) };
             words = ahead;
             cursor.found += 1;
             if let Some(values) = values.as_deref_mut() {
@@ -205,7 +205,7 @@ impl Engine {
             }
             at += len;
             if len > SMALL {
-                break Behind::Unknown; // it is charged before the next one is looked at
+                break Following::Unknown; // it is charged before the next one is looked at
             }
         };
         if let Some(values) = values.filter(|_| kept > 0) {

@@ -24,7 +24,7 @@ use crate::time::Instant;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is told, while that goes on, that clients wait.
-const TOLD_PERIOD: Duration = Duration::from_secs(60);
+const WARN_PERIOD: Duration = Duration::from_secs(60);
 
 /// A bound socket.
 #[derive(Debug)]
@@ -97,10 +97,10 @@ pub(crate) fn bind_tcp(
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
-    /// When those that rest are to be asked again.
+    /// When those that pause are to be asked again.
     resumes: Option<Instant>,
     /// When the operator was last told that clients wait.
-    told: Option<Instant>,
+    warned_at: Option<Instant>,
     files: Arc<Files>,
     config: Arc<Config>,
     workers: Arc<[Handle]>,
@@ -113,7 +113,7 @@ struct Listener {
     /// Clients that were let in, whether their worker knows of them yet or not.
     let_in: u64,
     /// There is no descriptor for who waits, and it is not asked for a while.
-    rests: bool,
+    paused: bool,
 }
 
 /// Somebody who was accepted.
@@ -134,8 +134,8 @@ impl Acceptor {
         files: Arc<Files>,
         poller: &Poller,
     ) -> Self {
-        let listeners = bound.into_iter().map(|bound| Listener { bound, let_in: 0, rests: false }).collect();
-        let acceptor = Self { listeners, resumes: None, told: None, files, config, workers, counters };
+        let listeners = bound.into_iter().map(|bound| Listener { bound, let_in: 0, paused: false }).collect();
+        let acceptor = Self { listeners, resumes: None, warned_at: None, files, config, workers, counters };
         for place in 0..acceptor.listeners.len() {
             acceptor.listen(place, poller);
         }
@@ -154,7 +154,7 @@ impl Acceptor {
         self.resumes
     }
 
-    /// Has those listen whose rest is over.
+    /// Has those listen whose pause is over.
     pub(crate) fn resume(&mut self, now: Instant, poller: &Poller) {
         if self.resumes.is_none_or(|at| now < at) {
             return;
@@ -162,7 +162,7 @@ impl Acceptor {
         self.resumes = None;
         self.files.look_again();
         for place in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[place].rests) {
+            if std::mem::take(&mut self.listeners[place].paused) {
                 self.listen(place, poller);
             }
         }
@@ -172,7 +172,7 @@ impl Acceptor {
     pub(crate) fn accept(&mut self, place: u32, now: Instant, poller: &Poller) -> Option<Accepted> {
         let clients: usize = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum();
         if !self.files.has_room(clients) {
-            self.rest(place, clients, None, now, poller);
+            self.pause(place, clients, None, now, poller);
             return None;
         }
         let listener = self.listeners.get_mut(place as usize)?;
@@ -182,23 +182,23 @@ impl Acceptor {
             Err(Errno::CONNABORTED | Errno::INTR) => Some(Accepted::Elsewhere),
             Err(Errno::AGAIN) => None,
             Err(error) => {
-                self.rest(place, clients, Some(error), now, poller);
+                self.pause(place, clients, Some(error), now, poller);
                 None
             }
         }
     }
 
-    /// Has a listener rest; who waits goes on waiting in its backlog. `error` is what the system says, if it was asked.
+    /// Has a listener pause; who waits goes on waiting in its backlog. `error` is what the system says, if it was asked.
     #[cold]
-    fn rest(&mut self, place: u32, clients: usize, error: Option<Errno>, now: Instant, poller: &Poller) {
+    fn pause(&mut self, place: u32, clients: usize, error: Option<Errno>, now: Instant, poller: &Poller) {
         let Some(listener) = self.listeners.get_mut(place as usize) else { return };
-        listener.rests = true;
+        listener.paused = true;
         self.resumes = Some(now + ACCEPT_PAUSE);
         let _ = poller.leave(&listener.bound); // it would be announced for as long as somebody waits
-        if self.told.is_some_and(|told| now < told + TOLD_PERIOD) {
+        if self.warned_at.is_some_and(|at| now < at + WARN_PERIOD) {
             return;
         }
-        self.told = Some(now);
+        self.warned_at = Some(now);
         let (pool, files) = (&self.config.pools[place as usize].name, &self.files);
         let (limit, for_clients) = (files.limit(), files.for_clients());
         match error {

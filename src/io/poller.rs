@@ -179,11 +179,11 @@ impl Events {
 /// So many announcements in a turn are a crowd.
 const CROWD: usize = 4;
 
-/// Rest for each of them, in nanoseconds.
-const REST: i64 = 2_500;
+/// Pause for each of them, in nanoseconds.
+const PAUSE: i64 = 2_500;
 
-/// The longest rest, in nanoseconds.
-const LONGEST_REST: i64 = 50_000;
+/// The longest pause, in nanoseconds.
+const LONGEST_PAUSE: i64 = 50_000;
 
 /// Lets more come together after a turn with a crowd, by being away for as long as it takes to serve a few.
 ///
@@ -191,16 +191,16 @@ const LONGEST_REST: i64 = 50_000;
 /// and be woken for the next. That costs it two switches, whoever wakes it an interrupt to another CPU, and servers a
 /// packet for each request. While it is away, nobody has to wake it.
 #[inline]
-pub(crate) fn rest(crowd: usize) {
+pub(crate) fn pause(crowd: usize) {
     if crowd < CROWD {
         return;
     }
-    let tv_nsec = i64::try_from(crowd).map_or(LONGEST_REST, |crowd| (REST * crowd).min(LONGEST_REST));
+    let tv_nsec = i64::try_from(crowd).map_or(LONGEST_PAUSE, |crowd| (PAUSE * crowd).min(LONGEST_PAUSE));
     let _ = rustix::thread::nanosleep(&Timespec { tv_sec: 0, tv_nsec });
 }
 
-/// Has rests of this thread take no longer than they should; they would be up to 50 us longer.
-pub(crate) fn rest_exactly() {
+/// Has pauses of this thread take no longer than they should; they would be up to 50 us longer.
+pub(crate) fn pause_exactly() {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1));
 }
 

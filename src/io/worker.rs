@@ -153,7 +153,7 @@ impl Worker {
     ///
     /// When the kernel does not let it wait.
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
-        poller::rest_exactly();
+        poller::pause_exactly();
         self.engine.preconnect(self.clock.now());
         self.write_out();
         let mut announced = poller::Events::default();
@@ -161,7 +161,7 @@ impl Worker {
         while !self.is_drained() {
             let may_sleep = self.again.is_empty() && !self.is_alarmed;
             if may_sleep {
-                poller::rest(crowd);
+                poller::pause(crowd);
             }
             (self.left_over, self.read) = (self.again.len(), 0);
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use softmiss::proto::resp::command;
-use softmiss::proto::resp::plan::{self, Class};
+use softmiss::proto::resp::plan::{self, CommandClass};
 
 use super::support::http::get;
 use super::support::process::{Proxy, free_port};
@@ -242,10 +242,14 @@ fn commands_of_redis_go_where_the_page_says() {
             for sub in subs.into_iter().filter(|sub| !(sub.is_empty() && has_more)) {
                 let class = class(format!("{name} {sub}").trim());
                 let fits = match to {
-                    to if to.starts_with("to all") => matches!(class, Class::Everywhere(_) | Class::Monitor),
-                    to if to.starts_with("in parts") => matches!(class, Class::Split(_)),
-                    to if to.starts_with("answered here") => matches!(class, Class::Local(_)),
-                    to if to.starts_with("nowhere: ") => !matches!(class, Class::Split(_) | Class::Everywhere(_)),
+                    to if to.starts_with("to all") => {
+                        matches!(class, CommandClass::Everywhere(_) | CommandClass::Monitor)
+                    }
+                    to if to.starts_with("in parts") => matches!(class, CommandClass::Split(_)),
+                    to if to.starts_with("answered here") => matches!(class, CommandClass::Local(_)),
+                    to if to.starts_with("nowhere: ") => {
+                        !matches!(class, CommandClass::Split(_) | CommandClass::Everywhere(_))
+                    }
                     _ => true,
                 };
                 assert!(fits, "{name} {sub}: {class:?}, and the page says {to}");

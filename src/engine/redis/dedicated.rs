@@ -106,12 +106,12 @@ impl Engine {
         call: Call<'_>,
         blocking: Blocking,
         now: Instant,
-    ) -> input::Outcome {
+    ) -> input::Performed {
         let patience = patience(blocking, call.args);
         if patience == Patience::Absent {
             return self.keyed(id, call, now);
         }
-        let Some(session) = self.session_ref(id) else { return input::Outcome::Done };
+        let Some(session) = self.session_ref(id) else { return input::Performed::Done };
         let pool = session.pool;
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
@@ -121,7 +121,7 @@ impl Engine {
             Some(key) => {
                 if !self.same_server(pool, key, keys) {
                     self.refuse_request(id, CROSS_SLOT);
-                    return input::Outcome::Done;
+                    return input::Performed::Done;
                 }
                 self.pools[pool.index()].ring.route(key, 0)
             }
@@ -150,7 +150,7 @@ impl Engine {
                 }
             }
         }
-        input::Outcome::Done
+        input::Performed::Done
     }
 
     /// A connection to a server that is the client's own: one that it has and does not use, or another. The one that

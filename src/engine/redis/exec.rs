@@ -10,7 +10,7 @@ use crate::proto::resp::reply::{self, Items, Reply};
 
 /// How the answers of an `EXEC` are put together.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ExecPlan {
     pub(super) commands: Vec<Planned>,
     /// A watch guards it: what is not known to have been carried out was not.
     pub(super) guarded: bool,
@@ -40,7 +40,7 @@ pub(super) enum Kind {
     Here(Vec<u8>),
 }
 
-impl Plan {
+impl ExecPlan {
     /// Memory that it holds, about.
     pub(super) fn footprint(&self) -> usize {
         let of = |command: &Planned| (command.order.len() + command.parts.len()) * size_of::<u16>();
@@ -104,7 +104,7 @@ enum Result_<'a> {
     Lost(Option<&'a [u8]>),
 }
 
-impl Plan {
+impl ExecPlan {
     fn result<'a>(&self, part: &'a Part) -> Result_<'a> {
         match part {
             Part::Came(raw) => result_of(self.without_return(raw)),

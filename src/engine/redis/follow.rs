@@ -28,7 +28,7 @@ use crate::health::maintenance::RoutingState;
 use crate::outcome::Outcome;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{Blocking, Class};
+use crate::proto::resp::plan::{Blocking, CommandClass};
 use crate::proto::resp::reply::{self, Reply};
 use crate::proto::resp::{encode, request};
 use crate::proto::verb::Verb;
@@ -507,8 +507,8 @@ fn write_rest(out: &mut Vec<u8>, raw: &[u8], until: Instant, now: Instant) {
 }
 
 /// Where a request says how long it may wait, and whether in seconds.
-fn time_place(class: Class, args: Args<'_>) -> Option<(usize, bool)> {
-    let Class::Blocking(blocking) = class else { return None };
+fn time_place(class: CommandClass, args: Args<'_>) -> Option<(usize, bool)> {
+    let CommandClass::Blocking(blocking) = class else { return None };
     match blocking {
         Blocking::Last => Some((args.len() - 1, true)),
         Blocking::First => Some((1, true)),

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
 use crate::proto::resp::Version;
-use crate::proto::resp::plan::Class;
+use crate::proto::resp::plan::CommandClass;
 use crate::proto::resp::request::{self, Swallow, Swallowed};
 use crate::proto::resp::unmade;
 use crate::proto::verb::Verb;
@@ -80,7 +80,9 @@ impl Engine {
         let mut spans = Vec::new();
         let args = request::args(&raw, &mut spans);
         let Ok((command, plan)) = self.redis.recent.find(args) else { return false };
-        if !command.accepts(args.len()) || !matches!(plan.class, Class::Keyed | Class::Split(_) | Class::Publish) {
+        if !command.accepts(args.len())
+            || !matches!(plan.class, CommandClass::Keyed | CommandClass::Split(_) | CommandClass::Publish)
+        {
             return false;
         }
         if rest.arguments == 0 && self.lacks_keys(pool, &raw) {

@@ -4,7 +4,7 @@
 
 use super::InPlace;
 use super::alone::BEFORE_WAIT;
-use super::exec::Plan as ExecPlan;
+use super::exec::ExecPlan;
 use super::info;
 use super::subscriptions::is_of_keys;
 use crate::engine::merge::Fragment;

@@ -9,7 +9,7 @@ use crate::outcome;
 use crate::proto::http;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{self, Command, errors};
-use crate::proto::resp::plan::{self, Class, Local, Plan, Transaction};
+use crate::proto::resp::plan::{self, CommandClass, Local, Plan, Transaction};
 use crate::proto::resp::request::{self, Limits, Parsed};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
@@ -31,7 +31,7 @@ pub(in crate::engine) enum Turn {
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Performed {
     /// It is done with.
     Done,
     /// It has to be alone: see [`Turn::Alone`].
@@ -190,12 +190,12 @@ impl Engine {
         args: Args<'_>,
         started: Instant,
         now: Instant,
-    ) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    ) -> Performed {
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         self.begin_request(outcome::Class::Other);
         let outcome = self.carry_out(id, raw, args, started, now);
-        if outcome == Outcome::Done {
+        if outcome == Performed::Done {
             self.count_request(pool);
             self.end_request(pool, outcome::Outcome::Local);
         } else {
@@ -206,12 +206,12 @@ impl Engine {
     }
 
     #[inline(always)]
-    fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Outcome {
+    fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Performed {
         let found = self.redis.recent.find(args);
-        let Some(session) = self.session(id) else { return Outcome::Done };
+        let Some(session) = self.session(id) else { return Performed::Done };
         let pool = session.pool;
         let idle = session.slots.is_empty();
-        let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
+        let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
         client.last = now;
         if let Ok((command, _)) = found {
             client.command = Some(command.name);
@@ -223,7 +223,7 @@ impl Engine {
             Ok(found) => found,
             Err(Unfound::Command) if http::is_attack(args.get(0)) => {
                 self.hang_up(id, now);
-                return Outcome::Done;
+                return Performed::Done;
             }
             // The server knows whether there is such a command.
             Err(Unfound::Command) if args.len() > 1 && self.config.pools[pool.index()].redis.routes_unknown => {
@@ -231,7 +231,7 @@ impl Engine {
             }
             Err(unfound) => {
                 self.refuse_request(id, &unfound.text(args));
-                return Outcome::Done;
+                return Performed::Done;
             }
         };
         let (command, plan) = found;
@@ -243,32 +243,40 @@ impl Engine {
             } else {
                 self.refuse_request(id, &text);
             }
-            return Outcome::Done;
+            return Performed::Done;
         }
         let call = Call { raw, args, command, plan, started };
-        if !trusted && !matches!(plan.class, Class::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
+        if !trusted
+            && !matches!(plan.class, CommandClass::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
+        {
             self.refuse_request(id, b"NOAUTH Authentication required.");
-            return Outcome::Done;
+            return Performed::Done;
         }
         if !bare {
-            let Some(client) = self.redis(id) else { return Outcome::Done };
+            let Some(client) = self.redis(id) else { return Performed::Done };
             if client.version == Version::Resp2
                 && client.is_subscribed()
-                && !matches!(plan.class, Class::Subscribe(_) | Class::Local(Local::Ping | Local::Quit | Local::Reset))
+                && !matches!(
+                    plan.class,
+                    CommandClass::Subscribe(_) | CommandClass::Local(Local::Ping | Local::Quit | Local::Reset)
+                )
             {
                 self.refuse_request(id, &errors::subscribed(command.name));
-                return Outcome::Done;
+                return Performed::Done;
             }
             if client.queue.is_some()
-                && (matches!(plan.class, Class::Transaction(Transaction::Unwatch))
-                    || !matches!(plan.class, Class::Transaction(_) | Class::Local(Local::Quit | Local::Reset)))
+                && (matches!(plan.class, CommandClass::Transaction(Transaction::Unwatch))
+                    || !matches!(
+                        plan.class,
+                        CommandClass::Transaction(_) | CommandClass::Local(Local::Quit | Local::Reset)
+                    ))
             {
                 self.queue(id, call);
-                return Outcome::Done;
+                return Performed::Done;
             }
         }
         if plan.alone && !idle {
-            return Outcome::Alone;
+            return Performed::Alone;
         }
         self.redis_perform(id, call, now)
     }
@@ -287,45 +295,47 @@ impl Engine {
         self.session_ref(id).is_some_and(|session| self.is_of_one(session.pool))
     }
 
-    fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+    fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
         match call.plan.class {
-            Class::Keyed => return self.keyed(id, call, now),
-            Class::Split(split) => return self.split(id, call, split, now),
-            Class::Everywhere(_) if self.crowded > 0 && self.holds_back_all(id, call.started, now) => {
-                return Outcome::Backpressured;
+            CommandClass::Keyed => return self.keyed(id, call, now),
+            CommandClass::Split(split) => return self.split(id, call, split, now),
+            CommandClass::Everywhere(_) if self.crowded > 0 && self.holds_back_all(id, call.started, now) => {
+                return Performed::Backpressured;
             }
-            Class::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
-            Class::Anywhere => return self.anywhere(id, call, now),
-            Class::OfOne | Class::Local(Local::Role) if self.is_of_one_for(id) => return self.anywhere(id, call, now),
-            Class::Local(local) => self.local(id, call, local, now),
-            Class::Transaction(transaction) => match transaction {
+            CommandClass::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),
+            CommandClass::Anywhere => return self.anywhere(id, call, now),
+            CommandClass::OfOne | CommandClass::Local(Local::Role) if self.is_of_one_for(id) => {
+                return self.anywhere(id, call, now);
+            }
+            CommandClass::Local(local) => self.local(id, call, local, now),
+            CommandClass::Transaction(transaction) => match transaction {
                 Transaction::Multi => self.multi(id),
                 Transaction::Exec => return self.exec(id, call, now),
                 Transaction::Discard => self.discard(id, now),
                 Transaction::Watch => return self.watch(id, call, now),
                 Transaction::Unwatch => self.unwatch(id, now),
             },
-            Class::Script => return self.script(id, call, now),
-            Class::Blocking(blocking) => return self.blocking(id, call, blocking, now),
-            Class::Subscribe(subscribe) => return self.subscribe(id, call, subscribe, now),
-            Class::Publish => return self.publish(id, call, now),
-            Class::Monitor => self.monitor(id, call, now),
-            Class::OfOne | Class::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
+            CommandClass::Script => return self.script(id, call, now),
+            CommandClass::Blocking(blocking) => return self.blocking(id, call, blocking, now),
+            CommandClass::Subscribe(subscribe) => return self.subscribe(id, call, subscribe, now),
+            CommandClass::Publish => return self.publish(id, call, now),
+            CommandClass::Monitor => self.monitor(id, call, now),
+            CommandClass::OfOne | CommandClass::Refused => self.refuse_request(id, &errors::refused(call.command.name)),
         }
-        Outcome::Done
+        Performed::Done
     }
 }
 
-impl From<crate::engine::input::Outcome> for Outcome {
-    fn from(outcome: crate::engine::input::Outcome) -> Self {
+impl From<crate::engine::input::Dispatched> for Performed {
+    fn from(outcome: crate::engine::input::Dispatched) -> Self {
         match outcome {
-            crate::engine::input::Outcome::Backpressured => Self::Backpressured,
+            crate::engine::input::Dispatched::Backpressured => Self::Backpressured,
             _ => Self::Done,
         }
     }
 }
 
-impl Outcome {
+impl Performed {
     pub(super) const fn turn(self, len: usize) -> Turn {
         match self {
             Self::Done => Turn::Used(len),

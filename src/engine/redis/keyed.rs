@@ -1,6 +1,6 @@
 //! Requests for one server: the one that all their keys belong to, or any.
 
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::degrade::Asked;
@@ -14,7 +14,7 @@ use crate::proto::resp::Version;
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::fallback::Fallback;
-use crate::proto::resp::plan::{Class, Split};
+use crate::proto::resp::plan::{CommandClass, Split};
 use crate::proto::verb::Verb;
 use crate::ring::tag::hashed_range;
 use crate::time::Instant;
@@ -44,15 +44,15 @@ impl Engine {
             started: call.started,
         };
         let mut marks = Marks::ONCE.when(!reads);
-        if call.plan.class == Class::Split(Split::Values) {
+        if call.plan.class == CommandClass::Split(Split::Values) {
             marks |= Marks::SPLIT;
         }
         (asked, marks)
     }
 
     /// Sends a request to the server of its keys.
-    pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         let only = usize::from(call.plan.key);
         if only > 0 && only < call.args.len() {
@@ -70,13 +70,13 @@ impl Engine {
             && !self.same_server(pool, key, std::iter::once(second).chain(places).map(|place| call.args.get(place)))
         {
             self.refuse_request(id, CROSS_SLOT);
-            return Outcome::Done;
+            return Performed::Done;
         }
         if keys::has_patterns(call.command)
             && let Err(text) = self.check_patterns(pool, key, call)
         {
             self.refuse_request(id, text);
-            return Outcome::Done;
+            return Performed::Done;
         }
         self.send_keyed(id, call, key, now)
     }
@@ -108,7 +108,7 @@ impl Engine {
     #[inline]
     pub(super) fn fallback(&self, pool: PoolId, call: Call<'_>) -> Fallback {
         let config = &self.config.pools[pool.index()];
-        if call.plan.class == Class::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
+        if call.plan.class == CommandClass::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
             return Fallback::NULL;
         }
         let absorbs = Policy::of(config).absorbs();
@@ -116,10 +116,10 @@ impl Engine {
     }
 
     /// Sends a request to the server of a key, as it is.
-    pub(super) fn send_keyed(&mut self, id: SessionId, call: Call<'_>, key: &[u8], now: Instant) -> Outcome {
+    pub(super) fn send_keyed(&mut self, id: SessionId, call: Call<'_>, key: &[u8], now: Instant) -> Performed {
         let (mut asked, marks) = self.asked(id, call);
         asked.key = key;
-        if call.plan.class == Class::Script {
+        if call.plan.class == CommandClass::Script {
             return self.send_script(id, asked, marks, call, now);
         }
         let raw = call.raw;
@@ -128,7 +128,14 @@ impl Engine {
 
     /// As [`Engine::send_keyed`], of a call of a script.
     #[inline(never)]
-    fn send_script(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, call: Call<'_>, now: Instant) -> Outcome {
+    fn send_script(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: Marks,
+        call: Call<'_>,
+        now: Instant,
+    ) -> Performed {
         match self.place(id, asked, marks, asked.key, now) {
             Ok((link, _)) => self.enqueue_script(id, asked, marks, link, call, now),
             Err(outcome) => outcome.into(),
@@ -147,30 +154,30 @@ impl Engine {
     }
 
     /// Sends a request to any server that is well.
-    pub(super) fn anywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+    pub(super) fn anywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
         let (asked, marks) = self.asked(id, call);
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         match self.any_server(pool) {
-            Some(server) if call.plan.class == Class::Script => match self.link_to(pool, id, server, now) {
+            Some(server) if call.plan.class == CommandClass::Script => match self.link_to(pool, id, server, now) {
                 Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
                 Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
                     self.hold_back_from(id, pool, server, now);
-                    Outcome::Backpressured
+                    Performed::Backpressured
                 }
                 Err(failure) => {
                     self.answer_degraded(id, asked, Some(server), failure);
-                    Outcome::Done
+                    Performed::Done
                 }
             },
             Some(server) => {
                 let raw = call.raw;
                 self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()
             }
-            None if self.describe_commands(id, call) => Outcome::Done,
+            None if self.describe_commands(id, call) => Performed::Done,
             None => {
                 self.answer_degraded(id, asked, None, Failure::Ejected);
-                Outcome::Done
+                Performed::Done
             }
         }
     }

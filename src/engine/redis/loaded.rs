@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use super::script::Doubt;
 use crate::engine::Engine;
 use crate::engine::degrade::Asked;
@@ -91,12 +91,12 @@ impl Engine {
         link: LinkId,
         call: Call<'_>,
         now: Instant,
-    ) -> Outcome {
+    ) -> Performed {
         if call.command.name.starts_with("evalsha") {
             self.load_first(link, call.args.get(1), now);
         }
         self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(call.raw));
-        Outcome::Done
+        Performed::Done
     }
 
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use super::Client;
 use super::gather::How;
-use super::input::{Call, Outcome, Turn};
+use super::input::{Call, Performed, Turn};
 use super::split::Share;
 use crate::config::model::PoolId;
 use crate::engine::session::SessionId;
@@ -189,7 +189,7 @@ impl Engine {
         self.note_large(id, number, raw.len());
         self.memory.refuses = false;
         let long = self.redis(id).and_then(|client| client.long.take());
-        if outcome != Outcome::Done
+        if outcome != Performed::Done
             && let Some(long) = long
         {
             // What will not be made ready is weighed again: others may have taken the memory meanwhile.
@@ -211,7 +211,13 @@ impl Engine {
     /// As [`Engine::split`], of a long request: makes it more ready first. `None` when it is no such request.
     #[cold]
     #[inline(never)]
-    pub(super) fn split_long(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> Option<Outcome> {
+    pub(super) fn split_long(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        split: Split,
+        now: Instant,
+    ) -> Option<Performed> {
         let mut long = self.redis(id)?.long.take()?;
         let pool = self.session_ref(id)?.pool;
         let (ring_version, stride) = (self.pools[pool.index()].ring_version, split.stride());
@@ -225,9 +231,9 @@ impl Engine {
             self.unreserve(id, reserved);
             self.send_sorted(id, call, split, &mut sorted, now)
         } else {
-            Outcome::Unready
+            Performed::Unready
         };
-        if outcome != Outcome::Done {
+        if outcome != Performed::Done {
             if !long.refused {
                 long.reserved = call.raw.len();
             }
@@ -281,8 +287,8 @@ impl Engine {
         split: Split,
         sorted: &mut Sorted,
         now: Instant,
-    ) -> Outcome {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Outcome::Done };
+    ) -> Performed {
+        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Performed::Done };
         let (mut asked, marks) = self.asked(id, call);
         let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.drain(..).map(Cell::new).collect();
         let take = |piece: usize| ready.get(piece).map(Cell::take).unwrap_or_default();
@@ -297,7 +303,7 @@ impl Engine {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = sorted.shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
-                Outcome::Backpressured
+                Performed::Backpressured
             } else {
                 let how = match split {
                     Split::Values => How::Pick(std::mem::take(&mut sorted.order)),
@@ -311,10 +317,10 @@ impl Engine {
                     }
                     ready => hand_over(out, ready),
                 });
-                Outcome::Done
+                Performed::Done
             }
         };
-        if outcome == Outcome::Backpressured {
+        if outcome == Performed::Backpressured {
             sorted.pieces = ready.into_iter().map(Cell::into_inner).collect();
         }
         outcome

@@ -6,7 +6,7 @@ use super::input::find;
 use crate::engine::keys::{Named, Replied};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, Class, Plan, Split};
+use crate::proto::resp::plan::{self, CommandClass, Plan, Split};
 use crate::proto::resp::request::{self, Limits, Parsed, Progress};
 
 /// As [`each_key`], of a request that was taken apart by its keys: those among its first `most` arguments, an even number.
@@ -21,7 +21,7 @@ pub(in crate::engine) fn first_keys(
     request::find_spans(request, 0, 1 + most, spans);
     let args = Args::new(request, spans);
     let split = match find(args) {
-        Ok((_, Plan { class: Class::Split(split), .. })) => Some(split),
+        Ok((_, Plan { class: CommandClass::Split(split), .. })) => Some(split),
         _ => None,
     };
     if let Some(split) = split {
@@ -57,14 +57,14 @@ pub(in crate::engine) fn each_key(
             for place in list.iter() {
                 let key = args.get(place);
                 let stored = match plan.class {
-                    Class::Split(Split::Pairs) => args.get(place + 1).len(),
+                    CommandClass::Split(Split::Pairs) => args.get(place + 1).len(),
                     _ if list.len() == 1 => sent().saturating_sub(key.len()),
                     _ => 0,
                 };
                 let replied = match plan.class {
                     _ if !is_alone => Replied::Nothing,
                     _ if list.len() == 1 => Replied::All,
-                    Class::Split(Split::Values) => Replied::Next,
+                    CommandClass::Split(Split::Values) => Replied::Next,
                     _ => Replied::Nothing,
                 };
                 visit(Named { key, stored, replied });

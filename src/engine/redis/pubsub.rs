@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dedicated::Use;
 use super::gather::How;
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use super::split::Piece;
 use super::subscriptions::Rest;
 pub(crate) use super::subscriptions::{Kind, Subscriptions};
@@ -56,11 +56,11 @@ impl After {
 }
 
 impl Engine {
-    pub(super) fn publish(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
+    pub(super) fn publish(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
         self.send_keyed(id, call, call.args.get(1), now)
     }
 
-    pub(super) fn subscribe(&mut self, id: SessionId, call: Call<'_>, subscribe: Subscribe, now: Instant) -> Outcome {
+    pub(super) fn subscribe(&mut self, id: SessionId, call: Call<'_>, subscribe: Subscribe, now: Instant) -> Performed {
         let (kind, adds) = match subscribe {
             Subscribe::Channels => (Kind::Channel, true),
             Subscribe::Patterns => (Kind::Pattern, true),
@@ -73,7 +73,7 @@ impl Engine {
         let held = client.and_then(|client| client.subscriptions.as_ref()).map_or(0, |known| known.bytes());
         if adds && held + call.args.iter().skip(1).map(<[u8]>::len).sum::<usize>() > NAMES_LIMIT {
             self.refuse_request(id, b"ERR too many subscriptions for one connection of this proxy");
-            return Outcome::Done;
+            return Performed::Done;
         }
         let (next, steps) = if adds {
             self.add_subscriptions(id, call, kind, 1, PORTION, now)
@@ -84,7 +84,7 @@ impl Engine {
         if let Some(next) = next {
             self.put_off_rest(id, call, kind, adds, next, now);
         }
-        Outcome::Done
+        Performed::Done
     }
 
     /// Keeps what is left of a long request. Servers and clients take it for one of many requests: each name is confirmed

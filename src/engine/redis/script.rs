@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha1::{Digest, Sha1};
 
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
@@ -122,8 +122,8 @@ fn hash(text: &[u8]) -> [u8; 40] {
 }
 
 impl Engine {
-    pub(super) fn script(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    pub(super) fn script(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         if call.command.name.starts_with("eval") && !call.command.name.starts_with("evalsha") {
             self.remember_script(id, call.args.get(1));
@@ -137,7 +137,7 @@ impl Engine {
                 KeylessScripts::Refuse => {
                     let text = b"ERR a script without keys could run on any server: this pool refuses it";
                     self.refuse_request(id, text);
-                    Outcome::Done
+                    Performed::Done
                 }
             };
         }

@@ -3,7 +3,7 @@
 //! What is not of that form would make an answer of too few values or too many, and each later answer on the client's
 //! connection would belong to the question before it. So it is no reply, and its connection is not to be trusted.
 
-use super::exec::{Kind, Plan};
+use super::exec::{ExecPlan, Kind};
 use super::gather::How;
 use crate::engine::Engine;
 use crate::engine::link::LinkId;
@@ -105,7 +105,7 @@ fn last(raw: &[u8]) -> Option<&[u8]> {
 }
 
 /// Words, and then an answer for each command that the server has a part in, null, or an error.
-fn fits_exec(plan: &Plan, fragment: u16, raw: &[u8]) -> bool {
+fn fits_exec(plan: &ExecPlan, fragment: u16, raw: &[u8]) -> bool {
     let raw = plan.without_return(raw);
     let Some(end) = last(raw) else { return false };
     let said = &raw[..raw.len() - end.len()];

@@ -82,13 +82,13 @@ impl Split {
 }
 
 impl Engine {
-    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> input::Outcome {
-        let Some(session) = self.session_ref(id) else { return input::Outcome::Done };
+    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> input::Performed {
+        let Some(session) = self.session_ref(id) else { return input::Performed::Done };
         let pool = session.pool;
         let (args, stride) = (call.args, split.stride());
         if !(args.len() - 1).is_multiple_of(stride) {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
-            return input::Outcome::Done;
+            return input::Performed::Done;
         }
         if args.len() == 1 + stride {
             return self.send_keyed(id, call, args.get(1), now);
@@ -109,7 +109,7 @@ impl Engine {
             let servers = shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
                 (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
-                return input::Outcome::Backpressured;
+                return input::Performed::Backpressured;
             }
             let mut pieces = std::mem::take(&mut self.redis.share_pieces);
             pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
@@ -124,7 +124,7 @@ impl Engine {
             });
             pieces.clear();
             self.redis.share_pieces = pieces;
-            input::Outcome::Done
+            input::Performed::Done
         };
         (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
         outcome

@@ -8,9 +8,9 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::exec::{Kind, Plan, Planned};
+use super::exec::{ExecPlan, Kind, Planned};
 use super::gather::How;
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use super::local::{NO_INTEGER, OUT_OF_RANGE};
 use super::split::Piece;
@@ -24,7 +24,7 @@ use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::command::{Command, Flags};
 use crate::proto::resp::fallback::Fallback;
-use crate::proto::resp::plan::{self, Class, Everywhere, Local, Transaction};
+use crate::proto::resp::plan::{self, CommandClass, Everywhere, Local, Transaction};
 use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
 
@@ -80,16 +80,20 @@ fn piece_of(pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>) -> u16 {
 /// Whether a command can be part of a transaction where there is one server that all of it goes to.
 fn is_for_one(call: Call<'_>) -> bool {
     match call.plan.class {
-        Class::Keyed
-        | Class::Split(_)
-        | Class::Script
-        | Class::Blocking(_)
-        | Class::Publish
-        | Class::Everywhere(_)
-        | Class::Anywhere
-        | Class::OfOne
-        | Class::Local(Local::Select | Local::Role) => true,
-        Class::Local(_) | Class::Transaction(_) | Class::Subscribe(_) | Class::Monitor | Class::Refused => false,
+        CommandClass::Keyed
+        | CommandClass::Split(_)
+        | CommandClass::Script
+        | CommandClass::Blocking(_)
+        | CommandClass::Publish
+        | CommandClass::Everywhere(_)
+        | CommandClass::Anywhere
+        | CommandClass::OfOne
+        | CommandClass::Local(Local::Select | Local::Role) => true,
+        CommandClass::Local(_)
+        | CommandClass::Transaction(_)
+        | CommandClass::Subscribe(_)
+        | CommandClass::Monitor
+        | CommandClass::Refused => false,
     }
 }
 
@@ -139,14 +143,19 @@ impl Engine {
             _ if call.command.flags.has(Flags::NO_MULTI) => {
                 return Err(b"ERR Command not allowed inside a transaction".to_vec());
             }
-            Class::Split(split) if !(args.len() - 1).is_multiple_of(split.stride()) => {
+            CommandClass::Split(split) if !(args.len() - 1).is_multiple_of(split.stride()) => {
                 return Err(crate::proto::resp::command::errors::wrong_arity(call.command.name));
             }
-            Class::Local(Local::Ping | Local::Echo | Local::Time) | Class::Transaction(Transaction::Unwatch) => {
+            CommandClass::Local(Local::Ping | Local::Echo | Local::Time)
+            | CommandClass::Transaction(Transaction::Unwatch) => {
                 return Ok(());
             }
             _ if self.is_of_one(pool) && is_for_one(call) => return Ok(()),
-            Class::Keyed | Class::Split(_) | Class::Script | Class::Blocking(_) | Class::Publish => {}
+            CommandClass::Keyed
+            | CommandClass::Split(_)
+            | CommandClass::Script
+            | CommandClass::Blocking(_)
+            | CommandClass::Publish => {}
             _ => {
                 let text = format!("ERR '{}' cannot be part of a transaction through this proxy", call.command.name);
                 return Err(text.into_bytes());
@@ -157,7 +166,7 @@ impl Engine {
             return Err(b"ERR a command without keys cannot be part of a transaction through this proxy".to_vec());
         };
         let single = self.config.pools[pool.index()].redis.transactions == Transactions::Single;
-        let split = matches!(call.plan.class, Class::Split(_));
+        let split = matches!(call.plan.class, CommandClass::Split(_));
         let together = self.same_server(pool, first, keys[1..].iter().copied());
         if !together && (!split || single) {
             return Err(CROSS_SLOT.to_vec());
@@ -179,7 +188,7 @@ impl Engine {
 
     /// The keys of a request, or the channel that takes their place.
     fn keys_of<'a>(&self, call: Call<'a>) -> Vec<&'a [u8]> {
-        if call.plan.class == Class::Publish {
+        if call.plan.class == CommandClass::Publish {
             return vec![call.args.get(1)];
         }
         let mut list = KeyList::default();
@@ -210,17 +219,17 @@ impl Engine {
         self.charge_session(id);
     }
 
-    pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
-        let Some(session) = self.session(id) else { return Outcome::Done };
+    pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        let Some(session) = self.session(id) else { return Performed::Done };
         let pool = session.pool;
         let idle = session.slots.is_empty();
-        let Some(client) = session.redis.as_deref_mut() else { return Outcome::Done };
+        let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
         if client.watch.is_some() && !idle {
-            return Outcome::Alone; // what was asked before it may change what is watched
+            return Performed::Alone; // what was asked before it may change what is watched
         }
         let Some(queue) = client.queue.take() else {
             self.say_error(id, b"ERR EXEC without MULTI");
-            return Outcome::Done;
+            return Performed::Done;
         };
         let version = client.version;
         self.charge_session(id);
@@ -233,11 +242,11 @@ impl Engine {
         if let Some(text) = refusal {
             self.say_error(id, text);
             self.end_watch(id, now);
-            return Outcome::Done;
+            return Performed::Done;
         }
         if guard == Some(Guard::Broken) {
             self.say_broken(id, version, now);
-            return Outcome::Done;
+            return Performed::Done;
         }
         let mut pieces: Vec<Piece> = Vec::new();
         let mut commands = Vec::with_capacity(queue.requests.len());
@@ -256,19 +265,19 @@ impl Engine {
                 client.queue = Some(queue);
             }
             self.charge_session(id);
-            return Outcome::Backpressured;
+            return Performed::Backpressured;
         }
         let selects = self.selects(pool, &queue);
         if let Some(Guard::Holds(link, watched)) = guard {
             if pieces.iter().any(|piece| piece.server != Ok(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
                 self.end_watch(id, now);
-                return Outcome::Done;
+                return Performed::Done;
             }
             if self.has_pending_selected(id, pool, watched, &selects) {
                 // It is not carried out, so nothing that it was to change is to be forgotten.
                 self.say_broken(id, version, now);
-                return Outcome::Done;
+                return Performed::Done;
             }
             // The server is asked also if it has nothing to carry out: it alone knows whether a key was changed.
             let place = piece_of(&mut pieces, Ok(watched));
@@ -298,7 +307,7 @@ impl Engine {
         let (asked, _) = self.asked(id, call);
         // Nobody will hear whether it is selected.
         let unheard = selects.last().filter(|_| asked.noreply).map(|(_, database)| *database);
-        let plan = Plan { commands, guarded: guard.is_some(), selects };
+        let plan = ExecPlan { commands, guarded: guard.is_some(), selects };
         let number = self.next_number(id);
         self.gather(id, asked, Marks::ONCE, How::Exec(Box::new(plan)), pieces, now);
         self.note_large(id, number, queue.bytes);
@@ -307,7 +316,7 @@ impl Engine {
         {
             client.database = database;
         }
-        Outcome::Done
+        Performed::Done
     }
 
     /// Answers an `EXEC` behind a watch that is not in force.
@@ -348,22 +357,22 @@ impl Engine {
         now: Instant,
     ) -> Planned {
         let mut in_place = self.in_place(id, call);
-        if matches!(call.plan.class, Class::Everywhere(Everywhere::Flush)) {
+        if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush)) {
             in_place.fallback = Fallback::NONE; // no key has to be forgotten for it
         }
         let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
         match call.plan.class {
-            Class::Local(Local::Select) if self.database_of(pool, call).is_none() => {
+            CommandClass::Local(Local::Select) if self.database_of(pool, call).is_none() => {
                 let mut body = Vec::new();
                 let is_number = Self::number(call.args.get(1)).is_some();
                 encode::error(&mut body, if is_number { OUT_OF_RANGE } else { NO_INTEGER });
                 here(body)
             }
-            Class::Local(local) if !matches!(local, Local::Select | Local::Role) => {
+            CommandClass::Local(local) if !matches!(local, Local::Select | Local::Role) => {
                 here(self.answer_of(local, call.args, now))
             }
-            Class::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
-            Class::Split(split) => {
+            CommandClass::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
+            CommandClass::Split(split) => {
                 let (parts, order) = self.pieces(pool, call, split);
                 let mut places = Vec::with_capacity(parts.len());
                 for part in parts {
@@ -405,9 +414,9 @@ impl Engine {
             let args = request::args(raw, &mut spans);
             let call = Call { raw, args, command, plan: plan::of(command), started: Instant::ZERO };
             match (call.plan.class, self.database_of(pool, call)) {
-                (Class::Local(Local::Select), Some(database)) => selects.push((place, database)),
-                (Class::Local(local), _) if local != Local::Role => continue,
-                (Class::Transaction(_), _) => continue, // the server is not asked
+                (CommandClass::Local(Local::Select), Some(database)) => selects.push((place, database)),
+                (CommandClass::Local(local), _) if local != Local::Role => continue,
+                (CommandClass::Transaction(_), _) => continue, // the server is not asked
                 _ => {}
             }
             place += 1;

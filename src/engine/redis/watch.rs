@@ -9,7 +9,7 @@
 
 use super::dedicated::Use;
 use super::gather::How;
-use super::input::{Call, Outcome};
+use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use super::split::Piece;
 use crate::config::model::ServerId;
@@ -58,15 +58,15 @@ impl Watch {
 }
 
 impl Engine {
-    pub(super) fn watch(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Outcome {
-        let Some(session) = self.session_ref(id) else { return Outcome::Done };
+    pub(super) fn watch(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         let keys = (1..call.args.len()).map(|place| call.args.get(place));
-        let Some(client) = session.redis.as_deref() else { return Outcome::Done };
+        let Some(client) = session.redis.as_deref() else { return Performed::Done };
         if client.queue.is_some() {
             // Redis lets the transaction go on.
             self.say_error(id, b"ERR WATCH inside MULTI is not allowed");
-            return Outcome::Done;
+            return Performed::Done;
         }
         let known =
             client.watch.as_ref().map(|watch| watch.link.filter(|(link, _)| self.own_link(id, *link).is_some()));
@@ -76,7 +76,7 @@ impl Engine {
         if !together || known.flatten().is_some_and(|(_, watched)| Some(watched) != server) {
             self.break_watch(id, true);
             self.refuse_request(id, CROSS_SLOT);
-            return Outcome::Done;
+            return Performed::Done;
         }
         let (mut asked, marks) = self.asked(id, call);
         asked.verb = Verb::Watch;
@@ -87,7 +87,7 @@ impl Engine {
                     (watch.refused, watch.open) = (false, 0);
                 }
                 self.say_ok(id);
-                return Outcome::Done;
+                return Performed::Done;
             }
             (Some(Some(known)), _) => Ok(known),
             (None, Some(server)) => self.dedicate(id, pool, server, Use::Ask, now).map(|link| (link, server)),
@@ -112,7 +112,7 @@ impl Engine {
                 self.answer_degraded(id, asked, server, failure);
             }
         }
-        Outcome::Done
+        Performed::Done
     }
 
     pub(super) fn unwatch(&mut self, id: SessionId, now: Instant) {

@@ -8,7 +8,7 @@ use crate::outcome;
 
 /// The way of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum CommandClass {
     /// To the server that all its keys belong to.
     Keyed,
     /// In parts to the servers that its keys belong to.
@@ -152,7 +152,7 @@ pub enum Subscribe {
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// The way of its requests.
-    pub class: Class,
+    pub class: CommandClass,
     /// What they are answered if a server fails them.
     pub rule: Rule,
     /// It changes what follows, or waits: all requests before it are answered first.
@@ -169,7 +169,7 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
         let keyed = !command.keys.is_empty() || command.flags.has(Flags::MOVABLE_KEYS);
         let plan = plan(command.name, keyed);
         // A read that no table knows of finds nothing, as all others do.
-        let reads = command.flags.has(Flags::READONLY) && plan.class == Class::Keyed;
+        let reads = command.flags.has(Flags::READONLY) && plan.class == CommandClass::Keyed;
         let rule = if reads { plan.rule.or_null() } else { plan.rule };
         let asks = asks(command.name, command.flags, keyed);
         plans[usize::from(command.id)] = Plan { rule, asks, key: keys::only(command), ..plan };
@@ -206,19 +206,19 @@ static UNKNOWN: Command = Command {
 #[must_use]
 pub fn unknown() -> (&'static Command, Plan) {
     let rule = fallback::shape(UNKNOWN.name);
-    (&UNKNOWN, Plan { class: Class::Keyed, rule, alone: false, asks: outcome::Class::Other, key: 0 })
+    (&UNKNOWN, Plan { class: CommandClass::Keyed, rule, alone: false, asks: outcome::Class::Other, key: 0 })
 }
 
 fn plan(name: &str, keyed: bool) -> Plan {
     let class = class(name, keyed);
     let alone = matches!(
         class,
-        Class::Subscribe(_)
-            | Class::Monitor
-            | Class::Blocking(_)
-            | Class::Everywhere(Everywhere::Wait | Everywhere::Kill)
-            | Class::Transaction(Transaction::Watch)
-            | Class::Local(
+        CommandClass::Subscribe(_)
+            | CommandClass::Monitor
+            | CommandClass::Blocking(_)
+            | CommandClass::Everywhere(Everywhere::Wait | Everywhere::Kill)
+            | CommandClass::Transaction(Transaction::Watch)
+            | CommandClass::Local(
                 Local::Hello
                     | Local::Select
                     | Local::Reset
@@ -245,12 +245,12 @@ fn asks(name: &str, flags: Flags, keyed: bool) -> outcome::Class {
     }
 }
 
-fn class(name: &str, keyed: bool) -> Class {
-    use Class::{Anywhere, Blocking as Block, Everywhere as All, Local as Here, Transaction as Tx};
+fn class(name: &str, keyed: bool) -> CommandClass {
+    use CommandClass::{Anywhere, Blocking as Block, Everywhere as All, Local as Here, Transaction as Tx};
     match name {
-        "mget" => Class::Split(Split::Values),
-        "mset" => Class::Split(Split::Pairs),
-        "del" | "unlink" | "exists" | "touch" => Class::Split(Split::Count),
+        "mget" => CommandClass::Split(Split::Values),
+        "mset" => CommandClass::Split(Split::Pairs),
+        "del" | "unlink" | "exists" | "touch" => CommandClass::Split(Split::Count),
         "flushdb" | "flushall" => All(Everywhere::Flush),
         "dbsize" => All(Everywhere::Dbsize),
         "keys" => All(Everywhere::Keys),
@@ -304,18 +304,18 @@ fn class(name: &str, keyed: bool) -> Class {
         "discard" => Tx(Transaction::Discard),
         "watch" => Tx(Transaction::Watch),
         "unwatch" => Tx(Transaction::Unwatch),
-        "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => Class::Script,
+        "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro" => CommandClass::Script,
         "blpop" | "brpop" | "brpoplpush" | "blmove" | "bzpopmin" | "bzpopmax" => Block(Blocking::Last),
         "blmpop" | "bzmpop" => Block(Blocking::First),
         "xread" | "xreadgroup" => Block(Blocking::Option),
-        "subscribe" => Class::Subscribe(Subscribe::Channels),
-        "psubscribe" => Class::Subscribe(Subscribe::Patterns),
-        "ssubscribe" => Class::Subscribe(Subscribe::Shards),
-        "unsubscribe" => Class::Subscribe(Subscribe::NoChannels),
-        "punsubscribe" => Class::Subscribe(Subscribe::NoPatterns),
-        "sunsubscribe" => Class::Subscribe(Subscribe::NoShards),
-        "publish" | "spublish" => Class::Publish,
-        "monitor" => Class::Monitor,
+        "subscribe" => CommandClass::Subscribe(Subscribe::Channels),
+        "psubscribe" => CommandClass::Subscribe(Subscribe::Patterns),
+        "ssubscribe" => CommandClass::Subscribe(Subscribe::Shards),
+        "unsubscribe" => CommandClass::Subscribe(Subscribe::NoChannels),
+        "punsubscribe" => CommandClass::Subscribe(Subscribe::NoPatterns),
+        "sunsubscribe" => CommandClass::Subscribe(Subscribe::NoShards),
+        "publish" | "spublish" => CommandClass::Publish,
+        "monitor" => CommandClass::Monitor,
         "lolwut"
         | "command"
         | "command|info"
@@ -359,9 +359,9 @@ fn class(name: &str, keyed: bool) -> Class {
         | "client|pause"
         | "client|unpause"
         | "client|capa"
-        | "client|import-source" => Class::Refused,
-        "restore-asking" | "pfdebug" => Class::OfOne,
-        _ if keyed => Class::Keyed,
-        _ => Class::OfOne,
+        | "client|import-source" => CommandClass::Refused,
+        "restore-asking" | "pfdebug" => CommandClass::OfOne,
+        _ if keyed => CommandClass::Keyed,
+        _ => CommandClass::OfOne,
     }
 }
