@@ -7,7 +7,8 @@
 use std::cell::Cell as Unsynced;
 use std::time::Duration;
 
-use super::session::{SessionId, Slot};
+use super::request::Slot;
+use super::session::SessionId;
 use super::{Engine, hot, pool_id, server_id, slow, stall};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -161,7 +162,7 @@ impl Slot {
     #[inline]
     pub(super) fn count(&self, counters: &PoolCounters) {
         if let Some(class) = self.class {
-            counters.ended(class, if self.waiting > 0 { Outcome::Abandoned } else { self.outcome });
+            counters.ended(class, self.outcome);
         }
     }
 }

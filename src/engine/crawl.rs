@@ -12,14 +12,15 @@ use super::input;
 use super::large::Room;
 use super::link::{LinkId, LinkState, Purpose};
 use super::redis::Profile;
-use super::session::{Barrier, SessionId, Slot};
+use super::request::{Answer, Slot};
+use super::session::{Barrier, SessionId};
 use super::{Effect, Engine, server_id};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::crawl::{BUSY, Form, Next, is_busy};
+use crate::proto::memcache::reply;
 use crate::proto::memcache::response::Violation;
-use crate::proto::memcache::{Verb, reply};
 use crate::time::Instant;
 
 /// Clients of a pool that may be told a list at the same time. A server tells one at a time.
@@ -80,20 +81,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return input::Dispatched::Done };
         session.barrier = Barrier::Behind;
         session.keys_in_flight += 1;
-        session.slots.push_back(Slot {
-            started: Instant::NEVER,
-            waiting: 1,
-            keys: 1,
-            class,
-            outcome: Outcome::Done,
-            verb: Verb::Stats,
-            quiet: false,
-            conditional: false,
-            in_place: None,
-            server: ServerId(0),
-            body: Vec::new(),
-            merge: None,
-        });
+        session.slots.push_back(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
         session.crawl = Some(Box::new(Crawl {
             form,
             which: which.into(),
@@ -181,9 +169,8 @@ impl Engine {
         if session.paused.is_some() {
             session.paused = Some(now); // the time of what follows begins when this is over
         }
-        session.held += body.len();
         if let Some(slot) = session.slots.front_mut() {
-            (slot.waiting, slot.body) = (0, body.to_vec());
+            session.held += slot.settle(body.to_vec(), slot.outcome);
         }
         self.advance(id);
         self.charge_session(id);

@@ -2,63 +2,14 @@
 
 use super::Engine;
 use super::policy::Policy;
-use super::redis::InPlace;
-use super::session::{SessionId, Slot};
-use super::slow::Request;
+use super::request::{Asked, Request, Slot};
+use super::session::SessionId;
+use super::slow::Described;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::proto::memcache::{Verb, reply};
+use crate::proto::memcache::reply;
 use crate::time::Instant;
-
-/// A request of one client, as far as answering it is concerned.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) verb: Verb,
-    pub(super) noreply: bool,
-    pub(super) quiet: bool,
-    /// Whether it stores only under a condition, if it stores.
-    pub(super) conditional: bool,
-    /// Its key as it stands on the wire, if it has just one.
-    pub(super) key: &'a [u8],
-    /// Redis: all of it, to find out what is to be forgotten if it does not reach its server.
-    pub(super) request: &'a [u8],
-    /// Flags of a meta command that every response repeats.
-    pub(super) echo: &'a [u8],
-    /// Redis: what is answered in a server's place.
-    pub(super) in_place: Option<InPlace>,
-    /// When it was read.
-    pub(super) started: Instant,
-}
-
-impl Asked<'_> {
-    /// One of memcached's four gets.
-    pub(super) const fn get(verb: Verb, started: Instant) -> Self {
-        Self {
-            verb,
-            noreply: false,
-            quiet: false,
-            conditional: false,
-            key: b"",
-            request: b"",
-            echo: b"",
-            in_place: None,
-            started,
-        }
-    }
-}
-
-/// What has to be known of a request to answer it in a server's place.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lost<'a> {
-    pub(super) verb: Verb,
-    /// As in [`Asked`], and so are the next two.
-    pub(super) conditional: bool,
-    pub(super) echo: &'a [u8],
-    pub(super) in_place: Option<InPlace>,
-    /// The server that failed it, if it was sent to one.
-    pub(super) server: Option<ServerId>,
-}
 
 impl Engine {
     /// What a pool tells its clients when a server failed them.
@@ -79,11 +30,19 @@ impl Engine {
 
     /// Appends the answer to a request that a server failed, and counts it. Says what has become of the request.
     #[cold]
-    pub(super) fn write_degraded(&self, out: &mut Vec<u8>, pool: PoolId, lost: Lost<'_>, failure: Failure) -> Outcome {
-        self.count_failure(pool, lost.server, failure);
-        let Lost { verb, conditional, echo, .. } = lost;
-        if let Some(in_place) = lost.in_place {
-            return self.write_in_place(out, pool, lost.server, in_place, failure);
+    pub(super) fn write_degraded(
+        &self,
+        out: &mut Vec<u8>,
+        pool: PoolId,
+        request: &Request,
+        echo: &[u8],
+        server: Option<ServerId>,
+        failure: Failure,
+    ) -> Outcome {
+        self.count_failure(pool, server, failure);
+        let Request { verb, conditional, .. } = *request;
+        if let Some(in_place) = request.in_place {
+            return self.write_in_place(out, pool, server, in_place, failure);
         }
         let policy = self.policy(pool);
         if policy.tells() {
@@ -109,17 +68,10 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let mut body = Vec::new();
-        let lost = Lost {
-            verb: asked.verb,
-            conditional: asked.conditional,
-            echo: asked.echo,
-            in_place: asked.in_place,
-            server,
-        };
-        let outcome = self.write_degraded(&mut body, pool, lost, failure);
+        let outcome = self.write_degraded(&mut body, pool, &asked.request, asked.echo, server, failure);
         self.doubt_watch(id);
         self.end_request(pool, outcome);
-        if asked.noreply || (asked.quiet && reply::is_hidden_when_quiet(asked.verb, &body)) {
+        if asked.request.noreply || (asked.request.quiet && reply::is_hidden_when_quiet(asked.request.verb, &body)) {
             body.clear();
         }
         self.answer(id, &body);
@@ -140,7 +92,7 @@ impl Engine {
             if let Some(server) = server {
                 self.sample_lost(pool, server, key, now);
             }
-            self.slow_lost(pool, None, Request::unknown(asked.verb), asked.started, failure, now);
+            self.slow_lost(pool, None, Described::unknown(asked.request.verb), asked.request.started, failure, now);
         }
         self.answer_degraded(id, asked, server, failure);
     }
@@ -160,19 +112,6 @@ impl Engine {
         }
         session.held += body.len();
         session.keys_in_flight += 1; // however little it holds: all of them leave together
-        session.slots.push_back(Slot {
-            started: Instant::NEVER,
-            waiting: 0,
-            keys: 1,
-            class: None,
-            outcome: Outcome::Local,
-            verb: Verb::Version,
-            quiet: false,
-            conditional: false,
-            in_place: None,
-            server: ServerId(0),
-            body: body.to_vec(),
-            merge: None,
-        });
+        session.slots.push_back(Slot::ready(body.to_vec()));
     }
 }

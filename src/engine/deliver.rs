@@ -3,13 +3,13 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
 use super::account::outcome_of;
-use super::degrade::Lost;
 use super::large;
 use super::link::{LinkId, LinkState, Purpose};
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::policy::Policy;
+use super::request::Answer;
 use super::session::SessionId;
 use super::stall::Frequent;
 use super::ticket::{Asker, Marks, Ticket};
@@ -59,7 +59,7 @@ struct Handed {
 }
 
 /// A response, as far as it is counted.
-struct Answer {
+struct Counted {
     status: Status,
     /// Keys of a get that were there, and that were not.
     found: (u64, u64),
@@ -368,7 +368,7 @@ impl Engine {
                         if is_last && self.telemetry.slow.is_slow(started, link.heard) {
                             self.slow_answer(id, ticket, end, started);
                         }
-                        self.count_answer(pool, server, Answer { status, found, latency, is_part, is_last });
+                        self.count_answer(pool, server, Counted { status, found, latency, is_part, is_last });
                     }
                     None => outcome = Outcome::Late,
                 }
@@ -433,7 +433,7 @@ impl Engine {
     }
 
     /// Counts a response that somebody waited for.
-    fn count_answer(&self, pool: PoolId, server: ServerId, answer: Answer) {
+    fn count_answer(&self, pool: PoolId, server: ServerId, answer: Counted) {
         let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
         let (of_pool, of_server) = (self.counters.pool(pool), self.counters.server(pool, server));
         if answer.is_part {
@@ -477,9 +477,9 @@ impl Engine {
         let Self { sessions, counters, config, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(number);
-        let slot = session.slot_mut(number).filter(|slot| slot.waiting > 0)?;
-        let started = slot.started;
-        if let Some(merge) = &mut slot.merge {
+        let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
+        let started = slot.started();
+        if let Answer::Merged { waiting, merge, .. } = &mut slot.answer {
             if forgiven.is_some() {
                 outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
@@ -487,7 +487,8 @@ impl Engine {
             if !merge.finish(fragment) {
                 return None;
             }
-            slot.waiting -= 1;
+            *waiting -= 1;
+            let done = *waiting == 0;
             let mut said = None;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match merge.as_mut() {
@@ -495,7 +496,6 @@ impl Engine {
                 merge => said = part_came(merge, config, counters, pool, fragment, (response[0], status), forgiven),
             }
             slot.outcome = slot.outcome.max(outcome);
-            let done = slot.waiting == 0;
             let after = merge.footprint();
             session.held += after - before;
             if forgiven.is_some() {
@@ -509,28 +509,26 @@ impl Engine {
             }
             return Some(Handed { started, is_part: true, is_last: done, is_due: false });
         }
-        slot.waiting = 0;
-        let (verb, conditional, in_place, server) = (slot.verb, slot.conditional, slot.in_place, slot.server);
+        let Answer::Of { request, server, echo } = &mut slot.answer else { return None };
+        let (request, server) = (*request, *server);
         let mut degraded = Vec::new();
         let mut parts = response;
         // What is passed on at once may stay in the buffer that it came in; the rest is copied.
         let overflows = !(if front { fits } else { fits_twice });
         let is_replaced = forgiven.is_some() || overflows;
         if is_replaced {
-            let echo = std::mem::take(&mut slot.body);
+            let echo = std::mem::take(echo);
             let failure = forgiven.unwrap_or(Failure::NoMemory);
-            let lost = Lost { verb, conditional, echo: &echo, in_place, server: Some(server) };
-            outcome = self.write_degraded(&mut degraded, pool, lost, failure);
+            outcome = self.write_degraded(&mut degraded, pool, &request, &echo, Some(server), failure);
             self.doubt_watch(id);
             parts = [&degraded, b""];
         }
         let session = self.sessions.get_mut(id.index())?;
-        if verb.is_read() && status == Status::Done {
+        if request.verb.is_read() && status == Status::Done {
             session.observe_response(len);
         }
         let slot = session.slot_mut(number)?;
-        let hidden = slot.quiet && reply::is_hidden_when_quiet(verb, parts[0]);
-        slot.body.clear();
+        let hidden = request.quiet && reply::is_hidden_when_quiet(request.verb, parts[0]);
         slot.outcome = outcome;
         if front {
             let alone = session.slots.len() == 1 && session.output.len() == 0;
@@ -550,11 +548,9 @@ impl Engine {
                 self.charge_session(id);
             }
             self.advance(id);
-        } else if !hidden {
-            slot.body.reserve(parts[0].len() + parts[1].len());
-            slot.body.extend_from_slice(parts[0]);
-            slot.body.extend_from_slice(parts[1]);
-            let held = slot.body.len();
+        } else {
+            let body = if hidden { Vec::new() } else { parts.concat() };
+            let held = slot.settle(body, outcome);
             session.held += held;
             if session.hoard.is_some() || session.charged + held > self.memory.limits().fair {
                 self.recharge_session(id);
@@ -592,10 +588,10 @@ impl Engine {
             return;
         };
         while let Some(front) = session.slots.front()
-            && front.waiting == 0
+            && front.waiting() == 0
         {
             let Some(mut slot) = session.slots.pop_front() else { break };
-            if matches!(slot.merge.as_deref(), Some(Merge::Values(_))) {
+            if matches!(slot.merge(), Some(Merge::Values(_))) {
                 slot.note(std::mem::replace(&mut session.part_outcome, Outcome::Hit));
                 if slot.class.is_none() {
                     session.part_outcome = slot.outcome; // more parts follow
@@ -604,10 +600,15 @@ impl Engine {
             slot.count(counters.pool(session.pool));
             session.base = session.base.wrapping_add(1);
             session.keys_in_flight -= slot.keys as usize;
-            session.held -= slot.body.len();
-            session.output.push(slot.body);
-            let Some(mut merge) = slot.merge else { continue };
-            session.held -= merge.footprint();
+            session.held -= slot.held();
+            let mut merge = match slot.answer {
+                Answer::Ready(body) => {
+                    session.output.push(body);
+                    continue;
+                }
+                Answer::Merged { merge, .. } => merge,
+                Answer::Of { .. } | Answer::Crawled => continue,
+            };
             if let Merge::Values(values) = merge.as_mut() {
                 let earlier = session.part_error.take();
                 values.error = values.error.take().or(earlier);

@@ -1,8 +1,8 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
-use super::degrade::Asked;
 use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT};
 use super::redis::Profile;
+use super::request::Asked;
 use super::session::{Route, SessionId};
 use super::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
@@ -48,7 +48,7 @@ impl Engine {
             if state.all_live {
                 return server.map(|server| (server, None)).ok_or(Failure::Ejected);
             }
-            if !asked.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
+            if !asked.request.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
                 let server = server.ok_or(Failure::Ejected)?;
                 let away = self.pools[pool.index()].home.route(key, random) != Some(server);
                 return Ok((server, if away { self.failover_cap(pool, now) } else { None }));

@@ -6,9 +6,9 @@
 //!   takes part again it has to forget the key ([`invalidate`](super::invalidate)).
 
 use super::Engine;
-use super::degrade::Asked;
 use super::link::{Link, LinkId, LinkState, Purpose};
 use super::outbox::Offset;
+use super::request::Asked;
 use super::session::SessionId;
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
@@ -148,10 +148,12 @@ impl Engine {
         }
         let link = self.link_of(pool, id, server, now);
         if self.pools[pool.index()].redis {
-            if asked.verb == Verb::Command {
-                self.invalidate_requests(link, profile.database, asked.request, now);
+            if asked.request.verb == Verb::Command {
+                self.invalidate_requests(link, profile.database, asked.raw, now);
             }
-        } else if self.leaves_old(pool, asked.verb) && !(asked.verb == Verb::MetaSet && asked.conditional) {
+        } else if self.leaves_old(pool, asked.request.verb)
+            && !(asked.request.verb == Verb::MetaSet && asked.request.conditional)
+        {
             let base64 = marks.has(Marks::BASE64);
             self.invalidate_on(link, StaleKey { database: None, key: asked.key.into(), base64 }, now);
         } else {

@@ -1,8 +1,8 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
-use super::degrade::Asked;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
-use super::session::{SessionId, Slot};
+use super::request::{Asked, Slot};
+use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, server_id, turn};
 use crate::config::model::ServerId;
@@ -22,14 +22,14 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) {
-        let asked = Asked { noreply, ..Asked::get(Verb::FlushAll, started) };
+        let asked = Asked::of_key(Verb::FlushAll, b"", noreply, started);
         let due = delay.and_then(|delay| self.flush_due(delay.into(), now));
         let merge = Merge::Word(Word { word: reply::OK, strict: false, due, error: None, servers: Vec::new() });
         self.fan_out(id, asked, Marks::NONE, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn verbosity(&mut self, id: SessionId, level: u64, noreply: bool, started: Instant, now: Instant) {
-        let asked = Asked { noreply, ..Asked::get(Verb::Stats, started) };
+        let asked = Asked::of_key(Verb::Stats, b"", noreply, started);
         self.order(id, asked, reply::OK, now, |out| encode::verbosity(out, level));
     }
 
@@ -47,7 +47,7 @@ impl Engine {
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
-        let asked = Asked::get(Verb::Stats, started);
+        let asked = Asked::new(Verb::Stats, started);
         let kind = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
             StatsOf::Order(order) => {
@@ -95,7 +95,7 @@ impl Engine {
             match link {
                 Ok(link) => links.push((link, server)),
                 Err(failure) => {
-                    self.undelivered(pool, server, asked.verb, 0, due, now);
+                    self.undelivered(pool, server, asked.request.verb, 0, due, now);
                     self.count_degraded(id, Some(server), failure);
                     outcome = self.failed_outcome(pool);
                     merge.failed(failure, self.policy(pool).tells());
@@ -114,36 +114,24 @@ impl Engine {
         }
         if links.is_empty() {
             self.end_request(pool, outcome);
-            if !asked.noreply {
-                self.answer_merged(id, asked.verb, merge);
+            if !asked.request.noreply {
+                self.answer_merged(id, asked.request.verb, merge);
             }
-        } else if asked.noreply {
+        } else if asked.request.noreply {
             self.end_request(pool, Outcome::Unheard);
         } else {
             let class = self.telemetry.at_hand.take();
             let Some(session) = self.session(id) else { return };
             session.keys_in_flight += 1;
-            session.slots.push_back(Slot {
-                started: asked.started,
-                class,
-                outcome,
-                waiting: u32::try_from(links.len()).unwrap_or(u32::MAX),
-                keys: 1,
-                verb: asked.verb,
-                quiet: false,
-                conditional: false,
-                in_place: None,
-                server: ServerId(0),
-                body: Vec::new(),
-                merge: Some(Box::new(merge)),
-            });
+            let merge = Box::new(merge);
+            session.slots.push_back(Slot::merged(asked.request, (1, links.len()), (class, outcome), merge));
         }
-        let asker = Asker::client(id, number, asked.noreply);
+        let asker = Asker::client(id, number, asked.request.noreply);
         for (fragment, (link, _)) in (0u16..).zip(links) {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
             write(outbox.tail());
-            let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.verb, Class::Other) };
+            let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.request.verb, Class::Other) };
             self.push_ticket(link, ticket, now);
         }
     }

@@ -3,13 +3,13 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
 use super::chores::Chore;
-use super::degrade::Lost;
 use super::link::{Link, LinkId, LinkState, Purpose};
 use super::merge::Merge;
 use super::outbox::Outbox;
 use super::redis::Profile;
+use super::request::Answer;
 use super::session::{Barrier, Session, SessionId};
-use super::slow::Request;
+use super::slow::Described;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
@@ -272,7 +272,7 @@ impl Engine {
             Asker::Unheard(_) => true,
             Asker::Client { id, number } => self.session_ref(id).is_some_and(|session| {
                 let index = number.wrapping_sub(session.base) as usize;
-                session.slots.get(index).is_some_and(|slot| slot.waiting > 0)
+                session.slots.get(index).is_some_and(|slot| slot.waiting() > 0)
             }),
         }
     }
@@ -294,9 +294,9 @@ impl Engine {
         self.undelivered(pool, server, ticket.verb, database, due, now);
         let Some((id, number)) = ticket.client() else { return self.count_failure(pool, Some(server), failure) };
         // The last part of a request decides how long it took.
-        let slot = self.session(id).and_then(|session| session.slot_mut(number)).filter(|slot| slot.waiting == 1);
-        if let Some(started) = slot.map(|slot| slot.started) {
-            self.slow_lost(pool, Some(server), Request::of(ticket, request), started, failure, now);
+        let slot = self.session(id).and_then(|session| session.slot_mut(number)).filter(|slot| slot.waiting() == 1);
+        if let Some(started) = slot.map(|slot| slot.started()) {
+            self.slow_lost(pool, Some(server), Described::of(ticket, request), started, failure, now);
         }
         self.fail_part(id, server, number, ticket.fragment, failure);
     }
@@ -310,15 +310,13 @@ impl Engine {
         let told = self.told(pool, None, failure);
         let waits = is_behind && self.ends_waiting(id, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
-        if slot.waiting == 0 {
-            return;
-        }
-        match &mut slot.merge {
-            Some(merge) => {
-                if !merge.finish(fragment) {
+        match &mut slot.answer {
+            Answer::Ready(_) | Answer::Crawled => return,
+            Answer::Merged { waiting, merge, .. } => {
+                if *waiting == 0 || !merge.finish(fragment) {
                     return;
                 }
-                slot.waiting -= 1;
+                *waiting -= 1;
                 slot.outcome = slot.outcome.max(outcome);
                 match merge.as_mut() {
                     Merge::Gather(gather) => gather.lost(fragment, told),
@@ -326,33 +324,27 @@ impl Engine {
                 }
                 self.count_degraded(id, Some(server), failure);
             }
-            None if waits => {
-                slot.waiting = 0;
+            Answer::Of { .. } if waits => {
+                slot.settle(Vec::new(), Outcome::Failed);
                 self.hang_up_waiting(id, Some(server), failure);
                 return;
             }
-            None => {
-                slot.waiting = 0;
-                let (verb, quiet, conditional) = (slot.verb, slot.quiet, slot.conditional);
-                let (in_place, server) = (slot.in_place, Some(server));
-                let echo = std::mem::take(&mut slot.body);
+            Answer::Of { request, echo, .. } => {
+                let (request, echo) = (*request, std::mem::take(echo));
                 let mut body = Vec::new();
-                let lost = Lost { verb, conditional, echo: &echo, in_place, server };
-                let outcome = self.write_degraded(&mut body, pool, lost, failure);
-                if quiet && reply::is_hidden_when_quiet(verb, &body) {
+                let outcome = self.write_degraded(&mut body, pool, &request, &echo, Some(server), failure);
+                if request.quiet && reply::is_hidden_when_quiet(request.verb, &body) {
                     body.clear();
                 }
-                if let Some(session) = self.session(id) {
-                    session.held += body.len();
-                    if let Some(slot) = session.slot_mut(number) {
-                        slot.outcome = outcome;
-                        slot.body = body;
-                    }
+                if let Some(session) = self.session(id)
+                    && let Some(slot) = session.slot_mut(number)
+                {
+                    session.held += slot.settle(body, outcome);
                 }
             }
         }
         self.doubt_watch(id);
-        if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting == 0)) {
+        if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting() == 0)) {
             self.advance(id);
             self.charge_session(id);
         }
@@ -521,7 +513,7 @@ fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
 
 /// A session's oldest request, for the checks.
 pub(super) fn front_is_waiting(session: &Session) -> bool {
-    session.slots.front().is_none_or(|slot| slot.waiting > 0)
+    session.slots.front().is_none_or(|slot| slot.waiting() > 0)
 }
 
 /// Whether a link that is down holds nothing.

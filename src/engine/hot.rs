@@ -110,7 +110,7 @@ impl Engine {
             let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
             session?.slot_mut(number)
         });
-        let merge = slot.and_then(|slot| slot.merge.as_deref());
+        let merge = slot.and_then(|slot| slot.merge());
         let mut values = Values::of(ticket, merge, response);
         counters.pool(link.pool).hot_keys.note(link.heard, |noted| {
             if request.len() > LONG {

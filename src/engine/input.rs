@@ -1,10 +1,10 @@
 //! A client's bytes become requests, and requests go to servers.
 
-use super::degrade::Asked;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
+use super::request::{Asked, Slot};
 use super::session::{Barrier, LongGet, Session, SessionId};
 use super::ticket::Marks;
 use super::{Engine, Timer, turn};
@@ -391,7 +391,7 @@ impl Engine {
         if session.timed && session.barrier != Barrier::Behind {
             return;
         }
-        let since = session.slots.front().filter(|slot| slot.waiting > 0).map(|slot| slot.started);
+        let since = session.slots.front().filter(|slot| slot.waiting() > 0).map(Slot::started);
         if let Some(since) = since {
             self.time_session(id, since);
         }
@@ -417,32 +417,12 @@ impl Engine {
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),
             Request::Store(store) => {
-                let asked = Asked {
-                    verb: store.verb,
-                    noreply: store.noreply,
-                    quiet: false,
-                    conditional: false,
-                    key: store.key,
-                    request: b"",
-                    echo: b"",
-                    in_place: None,
-                    started,
-                };
+                let asked = Asked::of_key(store.verb, store.key, store.noreply, started);
                 return self
                     .send_one(id, asked, Marks::NONE, store.key, now, |out, cap| encode::store(out, &store, cap));
             }
             Request::Change(change) => {
-                let asked = Asked {
-                    verb: change.verb,
-                    noreply: change.noreply,
-                    quiet: false,
-                    conditional: false,
-                    key: change.key,
-                    request: b"",
-                    echo: b"",
-                    in_place: None,
-                    started,
-                };
+                let asked = Asked::of_key(change.verb, change.key, change.noreply, started);
                 return self
                     .send_one(id, asked, Marks::NONE, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
@@ -472,11 +452,11 @@ impl Engine {
     #[inline]
     fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Dispatched {
         self.begin_request(Class::Get);
-        self.send_one(id, Asked::get(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
+        self.send_one(id, Asked::new(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
     }
 
     fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Dispatched {
-        let asked = Asked::get(get.verb, started);
+        let asked = Asked::new(get.verb, started);
         match get.count {
             0 => self.answer(id, reply::END),
             1 => {
@@ -516,17 +496,8 @@ impl Engine {
         }
         let Flags { quiet, conditional, adds, .. } = meta.seen;
         let conditional = conditional || (adds && !self.absorbs_add(id));
-        let asked = Asked {
-            verb: meta.verb,
-            noreply: false,
-            quiet,
-            conditional,
-            key: meta.key,
-            request: b"",
-            echo: &echo,
-            in_place: None,
-            started,
-        };
+        let mut asked = Asked { echo: &echo, ..Asked::of_key(meta.verb, meta.key, false, started) };
+        (asked.request.quiet, asked.request.conditional) = (quiet, conditional);
         let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
         let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
         self.send_one(id, asked, marks, key, now, |out, cap| encode::meta(out, meta, cap))

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::fault::{down_is_empty, front_is_waiting};
 use super::link::{LinkState, Purpose};
+use super::request::Slot;
 use super::session::Barrier;
 
 impl Engine {
@@ -29,14 +30,7 @@ impl Engine {
             if keys != session.keys_in_flight {
                 return say("keys in flight do not add up");
             }
-            let held: usize = session
-                .slots
-                .iter()
-                .map(|slot| {
-                    let body = if slot.waiting == 0 { slot.body.len() } else { 0 };
-                    body + slot.merge.as_ref().map_or(0, |merge| merge.footprint())
-                })
-                .sum();
+            let held: usize = session.slots.iter().map(Slot::held).sum();
             if held != session.held {
                 return say(&format!("holds {held} bytes and says {}", session.held));
             }
@@ -44,19 +38,19 @@ impl Engine {
             for (offset, slot) in (0u32..).zip(&session.slots) {
                 let number = session.base.wrapping_add(offset);
                 let tickets = awaited.get(&(super::session_id(index, session), number));
-                if slot.waiting > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
+                if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }
-                if let Some(merge) = &slot.merge
-                    && merge.open_fragments() != slot.waiting as usize
+                if let Some(merge) = slot.merge()
+                    && merge.open_fragments() != slot.waiting() as usize
                 {
                     return say(&format!("request {number} has lost count of its fragments"));
                 }
-                if slot.waiting > 0 {
-                    if slot.started < latest {
+                if slot.waiting() > 0 {
+                    if slot.started() < latest {
                         return say("deadlines are out of order");
                     }
-                    latest = slot.started;
+                    latest = slot.started();
                 }
             }
             if !session.slots.is_empty() && !session.timed && session.barrier != Barrier::Behind {

@@ -6,10 +6,10 @@
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
 //! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
-use super::degrade::Asked;
 use super::input::Dispatched;
 use super::link::{LinkId, LinkState};
 use super::memory;
+use super::request::Asked;
 use super::session::SessionId;
 use super::ticket::Marks;
 use super::{Engine, Outlet};
@@ -257,7 +257,7 @@ impl Engine {
             }
         };
         self.begin_request(Class::Set);
-        let asked = Asked { verb: Verb::Set, key: &key, ..Asked::get(Verb::Set, now) };
+        let asked = Asked::of_key(Verb::Set, &key, false, now);
         let (number, len) = (self.next_number(id), buffer.len());
         let outcome = self.send_one(id, asked, Marks::NONE, &key, now, |out, cap| {
             if out.is_empty() && cap.is_none() {

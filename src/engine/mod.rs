@@ -66,6 +66,7 @@ mod outputs;
 mod policy;
 mod probe;
 pub(crate) mod redis;
+mod request;
 mod send;
 mod servers;
 pub mod session;

@@ -1,10 +1,10 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::degrade::Asked;
 use super::link::LinkId;
 use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::outbox::Offset;
-use super::session::{SessionId, Slot};
+use super::request::{Asked, Slot};
+use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, next_random, turn};
 use crate::config::model::{PoolId, ServerId};
@@ -57,7 +57,7 @@ impl Engine {
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number) = (session.pool, session.next_number());
-        let expired = self.deadline(pool, asked.started) <= now;
+        let expired = self.deadline(pool, asked.request.started) <= now;
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
@@ -83,7 +83,7 @@ impl Engine {
                 Ok((server, link)) => {
                     let outbox = &mut self.links[link.index()].outbox;
                     parts.push(Part { server, link, start: outbox.end(), keys: 1 });
-                    encode::get_start(outbox.tail(), asked.verb, exptime, cap);
+                    encode::get_start(outbox.tail(), asked.request.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
                     merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
                     merged.link(parts.len() - 1, index, key_of(word).len());
@@ -111,26 +111,13 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         session.keys_in_flight += count;
         session.held += values.footprint();
-        session.slots.push_back(Slot {
-            started: asked.started,
-            waiting: u32::try_from(parts.len()).unwrap_or(u32::MAX),
-            keys: u32::try_from(count).unwrap_or(u32::MAX),
-            class,
-            outcome,
-            verb: asked.verb,
-            quiet: false,
-            conditional: false,
-            in_place: None,
-            server: ServerId(0),
-            body: Vec::new(),
-            merge: Some(values),
-        });
+        session.slots.push_back(Slot::merged(asked.request, (count, parts.len()), (class, outcome), values));
         if parts.is_empty() {
             self.advance(id); // no key could be sent anywhere
         }
         for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
             encode::line_end(self.links[link.index()].outbox.tail());
-            let ticket = Ticket::of(Asker::Client { id, number }, start, asked.verb, Class::Get);
+            let ticket = Ticket::of(Asker::Client { id, number }, start, asked.request.verb, Class::Get);
             self.push_ticket(link, Ticket { fragment, keys, marks: Marks::SPLIT, ..ticket }, now);
         }
         self.memcache.parts = parts;
@@ -200,7 +187,7 @@ impl Engine {
         long.keys -= wanted;
         let unfinished = long.keys > 0;
         let started = self.restarted(session_pool, long.started, now);
-        let asked = Asked::get(long.verb, started);
+        let asked = Asked::new(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
         self.telemetry.at_hand = Some(Class::Get);
         self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);

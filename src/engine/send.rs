@@ -1,10 +1,10 @@
 //! A request on its way to one server: it gets a place in the server's stream and in its client's.
 
 use super::Engine;
-use super::degrade::Asked;
 use super::input::Dispatched;
 use super::link::{LinkId, Purpose, QUEUE_LIMIT};
-use super::session::{SessionId, Slot};
+use super::request::{Asked, Slot};
+use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ impl Engine {
     ) -> Result<(LinkId, Option<Cap>), Dispatched> {
         let Some(session) = self.session_ref(id) else { return Err(Dispatched::Done) };
         let (pool, backpressured) = (session.pool, session.backpressured);
-        let expired = self.deadline(pool, asked.started) <= now;
+        let expired = self.deadline(pool, asked.request.started) <= now;
         if expired && !backpressured {
             self.answer_expired(id, asked, marks, key, now);
             return Err(Dispatched::Done);
@@ -61,7 +61,7 @@ impl Engine {
             Ok(link) => link,
             Err(failure) => return Err(self.unplaced(id, asked, marks, (key, server), failure, expired, now)),
         };
-        if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.verb.is_read() {
+        if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
             if !expired {
                 self.stall(id, link);
                 return Err(Dispatched::Backpressured);
@@ -99,7 +99,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, key: &[u8], now: Instant) {
-        if !asked.verb.is_read()
+        if !asked.request.verb.is_read()
             && let Some(pool) = self.session_ref(id).map(|session| session.pool)
             && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
         {
@@ -122,7 +122,7 @@ impl Engine {
         let pool = session.pool;
         match self.link_to(pool, id, server, now) {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
-            Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
+            Err(Failure::QueueFull) if self.deadline(pool, asked.request.started) > now => {
                 self.hold_back_from(id, pool, server, now);
                 return Dispatched::Backpressured;
             }
@@ -146,27 +146,14 @@ impl Engine {
         let link = &mut self.links[link_id.index()];
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         let start = link.outbox.end();
-        let asker = Asker::client(id, session.next_number(), asked.noreply);
-        let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.verb, class) };
+        let asker = Asker::client(id, session.next_number(), asked.request.noreply);
+        let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
         write(link.outbox.tail());
-        if asked.noreply {
+        if asked.request.noreply {
             self.end_request(pool, outcome::Outcome::Unheard);
         } else {
             session.keys_in_flight += 1;
-            session.slots.push_back(Slot {
-                started: asked.started,
-                waiting: 1,
-                keys: 1,
-                class: self.telemetry.at_hand.take(),
-                outcome: outcome::Outcome::Hit,
-                verb: asked.verb,
-                quiet: asked.quiet,
-                conditional: asked.conditional,
-                in_place: asked.in_place,
-                server: link.server,
-                body: asked.echo.to_vec(),
-                merge: None,
-            });
+            session.slots.push_back(Slot::of(&asked, link.server, self.telemetry.at_hand.take()));
         }
         self.push_ticket(link_id, ticket, now);
     }

@@ -10,9 +10,9 @@ use super::ids::LinkId;
 pub use super::ids::SessionId;
 use super::large::LARGE;
 use super::memory::{self, Hoard};
-use super::merge::Merge;
 use super::output::Output;
-use super::redis::{Client, InPlace, Profile};
+use super::redis::{Client, Profile};
+use super::request::Slot;
 use super::taking::Large;
 use crate::config::model::{PoolId, ServerId};
 use crate::outcome::{Class, Outcome};
@@ -39,34 +39,6 @@ const IDLE_SLOTS: usize = 8;
 /// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
 /// its values is known.
 const FIRST_ESTIMATE: usize = 8 << 10;
-
-/// A request in flight.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    /// When it was read; its deadline counts from here.
-    pub(crate) started: Instant,
-    /// Responses of servers that are still to come.
-    pub(crate) waiting: u32,
-    /// Its share of the window.
-    pub(crate) keys: u32,
-    /// What it asks for, if it is to be counted when it leaves.
-    pub(crate) class: Option<Class>,
-    /// How it has ended, as far as is known.
-    pub(crate) outcome: Outcome,
-    pub(crate) verb: Verb,
-    /// Say nothing when nothing happened, as memcached's meta commands do with `q`.
-    pub(crate) quiet: bool,
-    /// It stores only under a condition, if it stores.
-    pub(crate) conditional: bool,
-    /// Redis: what is answered in a server's place.
-    pub(crate) in_place: Option<InPlace>,
-    /// Where it went, when it went to one server.
-    pub(crate) server: ServerId,
-    /// Its response, once there is one. Before that, for a meta command: the flags that any response repeats.
-    pub(crate) body: Vec<u8>,
-    /// What becomes of several responses.
-    pub(crate) merge: Option<Box<Merge>>,
-}
 
 /// The link that a client's requests to a server go through while any of them is in flight there: on two, they could
 /// overtake each other. Kept only where a server has several.
@@ -291,7 +263,12 @@ impl Session {
 
     /// The client has left, and what it asked with it.
     pub(crate) fn abandon(&mut self, counters: &PoolCounters) {
-        self.slots.drain(..).for_each(|slot| slot.count(counters));
+        for mut slot in self.slots.drain(..) {
+            if slot.waiting() > 0 {
+                slot.outcome = Outcome::Abandoned;
+            }
+            slot.count(counters);
+        }
         if self.long_get.take().is_some() {
             counters.ended(Class::Get, Outcome::Abandoned);
         }

@@ -88,13 +88,13 @@ impl Log {
 
 /// A request, as far as it is still there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Request<'a> {
+pub(super) struct Described<'a> {
     verb: Verb,
     base64: bool,
     bytes: &'a [u8],
 }
 
-impl<'a> Request<'a> {
+impl<'a> Described<'a> {
     pub(super) fn of(ticket: Ticket, bytes: &'a [u8]) -> Self {
         Self { verb: ticket.verb, base64: ticket.is(Marks::BASE64), bytes }
     }
@@ -133,7 +133,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         let Some(slot) = session.slot_mut(number) else { return };
-        let (started, verb) = (slot.started, slot.verb);
+        let Some(&super::request::Request { started, verb, .. }) = slot.request() else { return };
         let Some(suppressed) = self.admit_slow(pool, now) else { return };
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
@@ -147,7 +147,7 @@ impl Engine {
                 let end = known.in_flight.get(place + 1).map_or_else(|| known.outbox.end(), |next| next.start);
                 self.tell_slow(link, known.in_flight[place], end, fate);
             }
-            None => self.tell_lost(pool, Some(server), Request::unknown(verb), fate),
+            None => self.tell_lost(pool, Some(server), Described::unknown(verb), fate),
         }
     }
 
@@ -156,7 +156,7 @@ impl Engine {
         &mut self,
         pool: PoolId,
         server: Option<ServerId>,
-        request: Request<'_>,
+        request: Described<'_>,
         started: Instant,
         failure: Failure,
         now: Instant,
@@ -179,7 +179,7 @@ impl Engine {
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
         let Link { pool, server, outbox, .. } = &self.links[id.index()];
-        let request = Request::of(ticket, outbox.between(ticket.start, end));
+        let request = Described::of(ticket, outbox.between(ticket.start, end));
         let mut slow = self.describe(*pool, request, fate, &mut spans);
         slow.server = Some(*server);
         (slow.waited, slow.asked) = match outbox.written(end) {
@@ -192,7 +192,7 @@ impl Engine {
     }
 
     /// Tells of a request that is no longer anywhere.
-    fn tell_lost(&mut self, pool: PoolId, server: Option<ServerId>, request: Request<'_>, fate: Fate) {
+    fn tell_lost(&mut self, pool: PoolId, server: Option<ServerId>, request: Described<'_>, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
         let mut slow = self.describe(pool, request, fate, &mut spans);
         slow.server = server;
@@ -201,8 +201,8 @@ impl Engine {
         self.outputs.push(Effect::Slow(Box::new(slow)));
     }
 
-    fn describe(&self, pool: PoolId, request: Request<'_>, fate: Fate, spans: &mut Vec<Span>) -> Slow {
-        let Request { verb, base64, bytes } = request;
+    fn describe(&self, pool: PoolId, request: Described<'_>, fate: Fate, spans: &mut Vec<Span>) -> Slow {
+        let Described { verb, base64, bytes } = request;
         let (mut keys, mut first, mut hash) = (0, Box::default(), None);
         let command = each_key(bytes, verb, base64, spans, &mut |Named { key, .. }| {
             if keys == 0 {

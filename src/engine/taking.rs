@@ -82,7 +82,7 @@ impl Engine {
     pub(super) fn time_of_large(&mut self, id: SessionId, now: Instant) -> Option<Instant> {
         let session = self.session_ref(id)?;
         let timeout = self.timeout(session.pool)?;
-        let (oldest, next, started) = (session.base, session.next_number(), session.slots.front()?.started);
+        let (oldest, next, started) = (session.base, session.next_number(), session.slots.front()?.started());
         let own = session.large_one(oldest).map(|taken| started + timeout * taken.portions());
         let large = self.session(id)?.large.as_mut()?;
         if let Some(until) = own {
@@ -104,7 +104,7 @@ impl Engine {
             let session = self.session_ref(id)?;
             let taken = session.large_one(number)?;
             let slot = session.slots.get(number.wrapping_sub(session.base) as usize)?;
-            Some(slot.started + timeout * taken.portions())
+            Some(slot.started() + timeout * taken.portions())
         });
         large.max()
     }

@@ -3,9 +3,11 @@
 use super::Engine;
 use super::deadline::Timer;
 use super::link::{LinkId, LinkState, Purpose};
+use super::merge::Merge;
+use super::request::{Answer, Request};
 use super::session::{Barrier, SessionId};
 use super::ticket::Marks;
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -22,7 +24,7 @@ impl Engine {
         while let Some(session) = self.session(id)
             && let Some(slot) = session.slots.front()
         {
-            let (started, number, is_large) = (slot.started, session.base, session.large.is_some());
+            let (started, number, is_large) = (slot.started(), session.base, session.large.is_some());
             if self.deadline(pool, started) > now {
                 break;
             }
@@ -53,17 +55,20 @@ impl Engine {
     /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.
     fn expire(&mut self, id: SessionId, number: u32, pool: PoolId, now: Instant) {
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
-        let (verb, started) = (slot.verb, slot.started);
-        let due = slot.merge.as_ref().and_then(|merge| merge.due());
+        let due = slot.merge().and_then(Merge::due);
         // As it was asked: the client may have gone on to another database since.
-        let database = slot.merge.as_ref().map_or(0, |merge| merge.database());
-        let late: Vec<(u16, ServerId)> = match &slot.merge {
-            None => vec![(0, slot.server)],
-            Some(merge) => (0u16..)
-                .zip(merge.fragments())
-                .filter(|(_, fragment)| !fragment.done)
-                .map(|(index, fragment)| (index, fragment.server))
-                .collect(),
+        let database = slot.merge().map_or(0, Merge::database);
+        let (Request { verb, started, .. }, late): (_, Vec<_>) = match &slot.answer {
+            Answer::Ready(_) | Answer::Crawled => return,
+            Answer::Of { request, server, .. } => (*request, vec![(0, *server)]),
+            Answer::Merged { request, merge, .. } => (
+                *request,
+                (0u16..)
+                    .zip(merge.fragments())
+                    .filter(|(_, fragment)| !fragment.done)
+                    .map(|(index, fragment)| (index, fragment.server))
+                    .collect(),
+            ),
         };
         self.slow_expired(id, number, &late, now);
         let deadline = self.deadline(pool, started);

@@ -309,8 +309,7 @@ impl Step {
 
 /// The values that a fragment's ticket belongs to, if somebody still waits for them.
 fn waiting_values(session: &mut Session, number: u32) -> Option<&mut Values> {
-    let slot = session.slot_mut(number).filter(|slot| slot.waiting > 0)?;
-    match slot.merge.as_deref_mut() {
+    match session.slot_mut(number)?.open_merge() {
         Some(Merge::Values(values)) => Some(values),
         _ => None,
     }

@@ -3,8 +3,8 @@
 //! What a server has said is remembered for as long as a connection to it lasts, and as its last word behind that. So a
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
-use super::degrade::Asked;
 use super::merge::{Lowest, Merge};
+use super::request::Asked;
 use super::session::SessionId;
 use super::ticket::Marks;
 use super::{Engine, server_id};
@@ -32,7 +32,7 @@ impl Engine {
             |server: &usize| state.open[*server] && state.live[*server] && !state.versions[*server].is_fresh;
         let whom: Vec<ServerId> = (0..state.versions.len()).filter(is_unknown).map(server_id).collect();
         let merge = Merge::Version(Lowest { version: self.lowest_version(pool), servers: Vec::new() });
-        let asked = Asked { verb: Verb::Version, ..Asked::get(Verb::Version, started) };
+        let asked = Asked::new(Verb::Version, started);
         self.fan_out(id, asked, Marks::NONE, (merge, &whom), now, encode::version);
     }
 

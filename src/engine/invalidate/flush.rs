@@ -52,7 +52,7 @@ impl Engine {
             return None;
         }
         if let Some((id, number)) = ticket.client()
-            && let Some(merge) = self.session(id).and_then(|session| session.slot_mut(number)?.merge.as_deref())
+            && let Some(merge) = self.session(id).and_then(|session| session.slot_mut(number)?.merge())
         {
             return merge.due();
         }

@@ -96,7 +96,7 @@ impl Engine {
         now: Instant,
     ) {
         let (mut asked, marks) = self.asked(id, call);
-        asked.started = started;
+        asked.request.started = started;
         self.gather(id, asked, marks | more | Marks::ONCE, how, pieces, now);
         if let Some(session) = self.session(id).filter(|session| !session.slots.is_empty()) {
             session.barrier = Barrier::Behind;

@@ -128,7 +128,7 @@ impl Engine {
             None => self.any_server(pool), // it contradicts itself: let a server say how
         };
         let (mut asked, marks) = self.asked(id, call);
-        asked.started = patience.start(now);
+        asked.request.started = patience.start(now);
         match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, Use::Ask, now)) {
             Ok(link) => {
                 let raw = call.raw;
@@ -142,7 +142,7 @@ impl Engine {
             }
             Err(Failure::NoDedicated) => self.refuse_connection(id),
             Err(failure) => {
-                asked.started = call.started;
+                asked.request.started = call.started;
                 if self.ends_waiting(id, failure) {
                     self.hang_up_waiting(id, server, failure);
                 } else {

@@ -62,7 +62,7 @@ impl Engine {
         let (mut asked, marks) = self.asked(id, call);
         if everywhere == Everywhere::Flush {
             // A server that it does not reach has to be flushed: it must not come back with what it was told to forget.
-            asked.verb = if call.command.name == "flushdb" { Verb::FlushDatabase } else { Verb::FlushAll };
+            asked.request.verb = if call.command.name == "flushdb" { Verb::FlushDatabase } else { Verb::FlushAll };
         }
         self.gather(id, asked, marks, how, pieces, now);
     }

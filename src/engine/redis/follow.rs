@@ -375,7 +375,7 @@ impl Engine {
     fn has_time(&mut self, ticket: Ticket, now: Instant) -> bool {
         let Some((id, number)) = ticket.client() else { return false };
         let slot = self.session(id).and_then(|session| session.slot_mut(number));
-        slot.is_some_and(|slot| slot.waiting > 0 && slot.started >= now + LEAST)
+        slot.is_some_and(|slot| slot.waiting() > 0 && slot.started() >= now + LEAST)
     }
 
     /// What waited on a connection that was given up because its server has left the ring, and can be asked elsewhere.
@@ -398,7 +398,7 @@ impl Engine {
     ) {
         let Some((id, number)) = ticket.client() else { return };
         let slot = self.session(id).and_then(|session| session.slot_mut(number));
-        let Some(started) = slot.map(|slot| slot.started) else { return };
+        let Some(started) = slot.map(|slot| slot.started()) else { return };
         let (server, link) = match self.home_of_waiting(pool, request) {
             Home::Server(home) => (home, self.dedicate(id, pool, home, Use::Ask, now)),
             Home::Several => return self.refuse_waiting(id, number, CROSS_SLOT),
@@ -414,7 +414,7 @@ impl Engine {
         write_rest(outbox.tail(), request, started, now);
         self.push_ticket(link, Ticket { start, ..ticket }, now);
         if let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) {
-            slot.server = server;
+            slot.goes_to(server);
         }
         self.counters.server(pool, server).resends.add(1);
     }
@@ -427,11 +427,7 @@ impl Engine {
         let mut body = Vec::new();
         encode::error(&mut body, text);
         if let Some(slot) = session.slot_mut(number) {
-            (slot.waiting, slot.outcome) = (0, Outcome::Refused);
-            session.held += body.len();
-            if let Some(slot) = session.slot_mut(number) {
-                slot.body = body;
-            }
+            session.held += slot.settle(body, Outcome::Refused);
         }
         self.counters.pool(pool).refused_requests.add(1);
         self.advance(id);
@@ -470,7 +466,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
         if let Some(slot) = session.slots.front_mut() {
-            (slot.waiting, slot.outcome) = (0, Outcome::Failed);
+            slot.settle(Vec::new(), Outcome::Failed);
         }
         self.end_request(pool, Outcome::Failed);
         self.count_failure(pool, server, failure);

@@ -132,7 +132,7 @@ impl Engine {
             return self.refuse_request(id, b"ERR memory_limit of this proxy reached");
         }
         let (asked, _) = self.asked(id, call);
-        if asked.verb == Verb::Command {
+        if asked.request.verb == Verb::Command {
             self.invalidate_by_keys(id, call.raw, self.now);
         }
         self.answer_degraded(id, asked, None, Failure::NoMemory);

@@ -3,9 +3,9 @@
 use super::input::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::degrade::Asked;
 use crate::engine::memory;
 use crate::engine::policy::Policy;
+use crate::engine::request::{Asked, Request};
 use crate::engine::session::{Session, SessionId};
 use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id};
@@ -32,17 +32,12 @@ impl Engine {
             other => (other.map_or(PoolId(0), |session| session.pool), Version::Resp2, Replies::On),
         };
         let reads = call.command.flags.has(Flags::READONLY);
-        let asked = Asked {
-            verb: if reads { Verb::Query } else { Verb::Command },
+        let request = Request {
             noreply: replies != Replies::On,
-            quiet: false,
-            conditional: false,
-            key: b"",
-            request: call.raw,
-            echo: b"",
             in_place: Some(InPlace { version, fallback: self.fallback(pool, call) }),
-            started: call.started,
+            ..Request::new(if reads { Verb::Query } else { Verb::Command }, call.started)
         };
+        let asked = Asked { request, key: b"", raw: call.raw, echo: b"" };
         let mut marks = Marks::ONCE.when(!reads);
         if call.plan.class == CommandClass::Split(Split::Values) {
             marks |= Marks::SPLIT;
@@ -161,7 +156,7 @@ impl Engine {
         match self.any_server(pool) {
             Some(server) if call.plan.class == CommandClass::Script => match self.link_to(pool, id, server, now) {
                 Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
-                Err(Failure::QueueFull) if self.deadline(pool, asked.started) > now => {
+                Err(Failure::QueueFull) if self.deadline(pool, asked.request.started) > now => {
                     self.hold_back_from(id, pool, server, now);
                     Performed::Backpressured
                 }

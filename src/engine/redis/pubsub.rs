@@ -248,8 +248,8 @@ impl Engine {
             return self.say(id, &body);
         }
         let (mut asked, _) = self.asked(id, call);
-        asked.verb = Verb::Subscribe;
-        asked.noreply = false;
+        asked.request.verb = Verb::Subscribe;
+        asked.request.noreply = false;
         self.gather(id, asked, Marks::ONCE, How::Fixed(body), pieces, now);
         if let Some(session) = self.session(id) {
             session.barrier = Barrier::Before; // what is published next must be heard
@@ -327,7 +327,7 @@ impl Engine {
             pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: link.ok() });
         }
         let (mut asked, _) = self.asked(id, call);
-        asked.verb = Verb::Subscribe;
+        asked.request.verb = Verb::Subscribe;
         self.gather(id, asked, Marks::ONCE, How::First, pieces, now);
     }
 

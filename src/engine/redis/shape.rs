@@ -34,7 +34,7 @@ impl Engine {
             let index = number.wrapping_sub(session.base) as usize;
             session.slots.get(index)
         });
-        let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge.as_deref()) else { return true };
+        let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
         fits(&gather.how, ticket.fragment, link.outbox.between(ticket.start, link.front_end()), replies)
     }
 }

@@ -4,10 +4,10 @@ use super::InPlace;
 use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::degrade::Asked;
 use crate::engine::link::LinkId;
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
-use crate::engine::session::{SessionId, Slot};
+use crate::engine::request::{Asked, Slot};
+use crate::engine::session::SessionId;
 use crate::engine::ticket::{Asker, Marks, Ticket};
 use crate::engine::{Engine, memory, turn};
 use crate::failure::Failure;
@@ -253,10 +253,10 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return Part::Lost(None) };
         let (pool, database) = (session.pool, session.profile().database);
         if let Some(server) = piece.owner {
-            self.undelivered(pool, server, asked.verb, database, None, now);
+            self.undelivered(pool, server, asked.request.verb, database, None, now);
             let mut request = Vec::new();
             write(&mut request);
-            self.invalidate_unsent(id, server, Asked { request: &request, ..asked }, marks, now);
+            self.invalidate_unsent(id, server, Asked { raw: &request, ..asked }, marks, now);
         }
         Part::Lost(self.told(pool, piece.owner, failure))
     }
@@ -275,8 +275,8 @@ impl Engine {
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, number, database) = (session.pool, session.next_number(), session.profile().database);
-        let Some(in_place) = asked.in_place else { return };
-        let expired = self.deadline(pool, asked.started) <= now;
+        let Some(in_place) = asked.request.in_place else { return };
+        let expired = self.deadline(pool, asked.request.started) <= now;
         let mut gather = Gather::new(how, in_place, pieces.len());
         gather.database = database;
         let mut ways = std::mem::take(&mut self.redis.ways);
@@ -309,43 +309,32 @@ impl Engine {
         self.counters.pool(pool).fragments.add(ways.len() as u64);
         self.work.cost += pieces.len() * turn::PART;
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
-        if ways.is_empty() || asked.noreply {
+        if ways.is_empty() || asked.request.noreply {
             self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));
         }
-        if ways.is_empty() && !asked.noreply {
+        if ways.is_empty() && !asked.request.noreply {
             let mut body = Vec::new();
             gather.put(&mut body);
             return self.answer(id, &body);
         }
         let waits = self.telemetry.at_hand.take();
-        if !asked.noreply
+        if !asked.request.noreply
             && let Some(session) = self.session(id)
         {
             session.keys_in_flight += 1;
             session.held += gather.footprint();
-            session.slots.push_back(Slot {
-                started: asked.started,
-                class: waits,
-                outcome: outcome.unwrap_or(Outcome::Hit),
-                waiting: u32::try_from(ways.len()).unwrap_or(u32::MAX),
-                keys: 1,
-                verb: asked.verb,
-                quiet: false,
-                conditional: false,
-                in_place: asked.in_place,
-                server: ServerId(0),
-                body: Vec::new(),
-                merge: Some(Box::new(Merge::Gather(gather))),
-            });
+            let merge = Box::new(Merge::Gather(gather));
+            let outcome = outcome.unwrap_or(Outcome::Hit);
+            session.slots.push_back(Slot::merged(asked.request, (1, ways.len()), (waits, outcome), merge));
         }
-        let (asker, marks) = (Asker::client(id, number, asked.noreply), marks | Marks::PART);
+        let (asker, marks) = (Asker::client(id, number, asked.request.noreply), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {
             let outbox = &mut self.links[link.index()].outbox;
             let start = outbox.end();
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);
             let replies = pieces[piece].replies;
-            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(asker, start, asked.verb, class) };
+            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(asker, start, asked.request.verb, class) };
             self.push_ticket(link, ticket, now);
         }
         self.redis.ways = ways;

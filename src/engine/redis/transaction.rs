@@ -306,7 +306,7 @@ impl Engine {
         }
         let (asked, _) = self.asked(id, call);
         // Nobody will hear whether it is selected.
-        let unheard = selects.last().filter(|_| asked.noreply).map(|(_, database)| *database);
+        let unheard = selects.last().filter(|_| asked.request.noreply).map(|(_, database)| *database);
         let plan = ExecPlan { commands, guarded: guard.is_some(), selects };
         let number = self.next_number(id);
         self.gather(id, asked, Marks::ONCE, How::Exec(Box::new(plan)), pieces, now);

@@ -79,7 +79,7 @@ impl Engine {
             return Performed::Done;
         }
         let (mut asked, marks) = self.asked(id, call);
-        asked.verb = Verb::Watch;
+        asked.request.verb = Verb::Watch;
         let link = match (known, server) {
             (Some(None), _) => {
                 // Nothing will come of it: EXEC says so.
@@ -99,7 +99,7 @@ impl Engine {
                     let fresh = || Box::new(Watch { ring_version, ..Watch::default() });
                     let watch = client.watch.get_or_insert_with(fresh);
                     watch.link = Some((link, server));
-                    watch.open += u32::from(!asked.noreply);
+                    watch.open += u32::from(!asked.request.noreply);
                 }
                 let raw = call.raw;
                 self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(raw));
@@ -203,9 +203,9 @@ impl Engine {
             return self.say(id, &body);
         }
         let (mut asked, _) = self.asked(id, call);
-        asked.verb = Verb::Watch;
+        asked.request.verb = Verb::Watch;
         if let Some(watch) = self.redis(id).and_then(|client| client.watch.as_mut()) {
-            watch.open += u32::from(!asked.noreply);
+            watch.open += u32::from(!asked.request.noreply);
         }
         let piece = Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) };
         self.gather(id, asked, Marks::ONCE, How::Anyhow(body), vec![piece], now);
