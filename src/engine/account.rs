@@ -4,12 +4,10 @@
 //! passes its class on to the slot that waits for it, and ends when that slot leaves its session. So at rest the outcomes
 //! add up to the requests, and [`Engine::check_invariants`] adds those under way.
 
-use std::cell::Cell as Unsynced;
-use std::time::Duration;
-
 use super::request::Slot;
 use super::session::SessionId;
-use super::{Engine, hot, pool_id, server_id, slow, stall};
+pub(super) use super::telemetry::Telemetry;
+use super::{Engine, pool_id, server_id, stall};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -31,33 +29,6 @@ pub(super) const fn outcome_of(class: Class, status: Status, missing: u64) -> Ou
         (_, Status::Done) => Outcome::Done,
         (_, Status::Absent) => Outcome::NotFound,
         (_, Status::Conflict) => Outcome::NotStored,
-    }
-}
-
-/// What is noted of requests besides the counters.
-#[derive(Debug)]
-pub(super) struct Telemetry {
-    /// The class of the request that is being carried out, until it ends or waits.
-    pub(super) at_hand: Option<Class>,
-    /// A limit that was reached, which the operator has not been told of.
-    pub(super) limit_hit: Unsynced<Option<(PoolId, Option<ServerId>, Failure)>>,
-    /// The client that the operator was last told of, for what it speaks.
-    pub(super) stranger: Option<SessionId>,
-    /// Which requests have their keys noted, and which are told as slow.
-    pub(super) hot: hot::Sampler,
-    pub(super) slow: slow::Log,
-}
-
-impl Telemetry {
-    /// One request in `hot_keys` has its keys noted; slow are those that take longer than `slow_request`.
-    pub(super) fn new(hot_keys: Option<u32>, slow_request: Option<Duration>, seed: u64) -> Self {
-        Self {
-            at_hand: None,
-            limit_hit: Unsynced::new(None),
-            stranger: None,
-            hot: hot::Sampler::new(hot_keys, seed),
-            slow: slow::Log::new(slow_request),
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::link::{Link, LinkId, LinkState, Purpose};
+pub(super) use super::missed::Failover;
 use super::outbox::Offset;
 use super::request::Asked;
 use super::session::SessionId;
@@ -24,17 +25,6 @@ use crate::time::Instant;
 /// Most servers that one key is noted with. When so few are left that a write concerns more, it costs less to have all
 /// that are out forget everything.
 const NOTED_LIMIT: usize = 64;
-
-/// How it is seen to that servers which are out do not return with what was changed meanwhile.
-#[derive(Debug)]
-pub(super) enum Failover {
-    /// It is not, or nobody is out.
-    None,
-    /// Each write is noted with those who may own its key when others are back.
-    Noted(Returns),
-    /// All that are out have to be flushed.
-    Flushed,
-}
 
 impl Engine {
     /// The bound on lifetimes away from home, while any server is out.

@@ -36,6 +36,7 @@
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
 mod account;
+mod chore;
 mod chores;
 mod clients;
 mod crawl;
@@ -54,31 +55,41 @@ mod ids;
 mod input;
 mod invalidate;
 mod invariant;
+mod kept;
 mod keys;
+mod known_version;
+mod language;
 mod large;
 pub mod link;
 mod memory;
 mod merge;
+mod missed;
 mod multiget;
 mod outbox;
 mod output;
 mod outputs;
 mod policy;
 mod probe;
+mod random;
+mod rate_limit;
 pub(crate) mod redis;
 mod request;
+mod sampler;
 mod send;
 mod servers;
 pub mod session;
 mod slow;
+mod slow_log;
 mod stall;
 mod stranger;
 mod taking;
+mod telemetry;
 mod ticket;
 mod timers;
 mod turn;
 mod values;
 mod version;
+mod work;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -97,6 +108,7 @@ pub use effect::{Effect, Notice};
 use failover::Failover;
 pub use large::Room;
 use link::{Link, LinkId, LinkState, Purpose};
+use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
 use session::{Session, SessionId};
 pub use slow::Slow;
@@ -535,14 +547,6 @@ impl Engine {
     fn deadline(&self, pool: PoolId, started: Instant) -> Instant {
         self.timeout(pool).map_or(Instant::NEVER, |timeout| started + timeout)
     }
-}
-
-/// The next number for the `random` distribution (xorshift64).
-fn next_random(state: &mut u64) -> u32 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 32) as u32
 }
 
 fn session_id(index: usize, session: &Session) -> SessionId {

@@ -1,8 +1,8 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::link::LinkId;
+pub(super) use super::kept::Kept;
+use super::kept::Part;
 use super::merge::{Fragment, Merge, NO_KEY, Values};
-use super::outbox::Offset;
 use super::request::{Asked, Slot};
 use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
@@ -20,26 +20,6 @@ pub(super) struct Continued {
     pub(super) unfinished: bool,
     /// The time of the whole request is as good as over: nothing more is asked of servers that are silent.
     pub(super) late: bool,
-}
-
-/// What is kept from one multi-get to the next, for its room.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    /// The links that take part in the one at hand.
-    parts: Vec<Part>,
-    /// What answers were put together in.
-    #[expect(clippy::vec_box, reason = "a slot has it in a box, which is used again as well")]
-    pub(super) spare_values: Vec<Box<Merge>>,
-}
-
-/// A link that takes part in a multi-get.
-#[derive(Debug)]
-struct Part {
-    server: ServerId,
-    link: LinkId,
-    /// Where in its outbox the request starts.
-    start: Offset,
-    keys: u16,
 }
 
 impl Engine {

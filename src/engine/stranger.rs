@@ -1,5 +1,6 @@
 //! Clients that speak what is not spoken here: named now and then, since whoever looks for why a client fails looks here.
 
+pub use super::language::Language;
 use std::time::Duration;
 
 use super::session::SessionId;
@@ -8,44 +9,6 @@ use crate::time::Instant;
 
 /// Pause between two notices of the same language.
 const PERIOD: Duration = Duration::from_secs(60);
-
-/// What such a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    /// memcached's binary protocol.
-    Binary,
-    /// HTTP.
-    Http,
-    /// TLS.
-    Tls,
-    /// Redis, in a pool of memcached.
-    Redis,
-}
-
-impl Language {
-    pub(super) const COUNT: usize = 4;
-
-    /// A name for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Binary => "memcached's binary protocol",
-            Self::Http => "HTTP",
-            Self::Tls => "TLS",
-            Self::Redis => "Redis",
-        }
-    }
-
-    /// What the first bytes of a request tell of it.
-    fn of(request: &[u8]) -> Option<Self> {
-        match request {
-            [0x80, ..] => Some(Self::Binary),
-            [0x16, 0x03, ..] => Some(Self::Tls), // a handshake of any version
-            [b'*', b'0'..=b'9', ..] => Some(Self::Redis),
-            _ => None,
-        }
-    }
-}
 
 impl Engine {
     /// Whether there was something to tell of this client: what it speaks.

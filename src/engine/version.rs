@@ -3,6 +3,7 @@
 //! What a server has said is remembered for as long as a connection to it lasts, and as its last word behind that. So a
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
+pub(super) use super::known_version::Known;
 use super::merge::{Lowest, Merge};
 use super::request::Asked;
 use super::session::SessionId;
@@ -12,15 +13,6 @@ use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{Verb, encode};
 use crate::time::Instant;
-
-/// What is known of a server's version.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Known {
-    /// What it said last.
-    version: Option<Version>,
-    /// It has said so, or something that is none, on a connection that is still there.
-    is_fresh: bool,
-}
 
 impl Engine {
     /// `version`.

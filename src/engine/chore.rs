@@ -1,0 +1,40 @@
+//! Work that is done in portions.
+
+use std::collections::VecDeque;
+
+use super::ids::{LinkId, SessionId};
+use super::redis::inquiry::Search;
+use super::redis::pubsub::Subscriptions;
+use crate::config::model::PoolId;
+
+/// Steps that are worked off at a time. A step is what one name costs at one server: about a microsecond.
+pub(super) const PORTION: usize = 1000;
+
+/// Something that is left to be done.
+#[derive(Debug)]
+pub(super) enum Chore {
+    /// A client has asked for more subscriptions, or for the end of more, than are dealt with at a time.
+    Subscribe(SessionId),
+    /// What a client is subscribed to may have to be subscribed to elsewhere.
+    Resubscribe(SessionId),
+    /// The ring has changed: so may the servers that the channels of a pool's clients belong to.
+    Move(PoolId),
+    /// Clients are looked through for one who asks about them.
+    Inquire(Box<Search>),
+    /// The ring has changed: so may the servers that those belong to who wait on connections of their own, from this one on.
+    Follow(PoolId, usize),
+    /// A client has sent more than is carried out in one turn.
+    GoOn(SessionId),
+    /// Clients that were held back may go on.
+    Relieve(LinkId),
+    /// Nobody needs this any more.
+    Discard(Box<Subscriptions>),
+}
+
+/// What is left to be done.
+#[derive(Debug, Default)]
+pub(super) struct Chores {
+    pub(super) queue: VecDeque<Chore>,
+    /// The timer is set.
+    pub(super) timed: bool,
+}

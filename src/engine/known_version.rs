@@ -1,0 +1,12 @@
+//! What is known of a server's version.
+
+use crate::proto::memcache::version::Version;
+
+/// What is known of a server's version.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// What it said last.
+    pub(super) version: Option<Version>,
+    /// It has said so, or something that is none, on a connection that is still there.
+    pub(super) is_fresh: bool,
+}
