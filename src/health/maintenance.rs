@@ -8,18 +8,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Registry;
+pub use super::tracker::Maintenance;
 use super::tracker::State;
 use crate::config::model::{PoolId, ServerId};
 use crate::time::Instant;
-
-/// How operators take a server out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maintenance {
-    /// At once: what is in flight is answered in its place.
-    Eject,
-    /// It gets no more requests, and answers those that it has.
-    Drain,
-}
 
 /// What a worker needs to know of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

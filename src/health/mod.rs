@@ -11,6 +11,7 @@ pub mod maintenance;
 pub mod pending;
 pub mod saved;
 pub mod tracker;
+mod verdict;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use crate::time::Instant;
 use bucket::Bucket;
 use pending::PendingInvalidations;
 use tracker::{Failing, Passed, Rules, State, Tracker};
+pub use verdict::Verdict;
 
 /// The health of every server of every pool.
 #[derive(Debug)]
@@ -106,29 +108,6 @@ impl Entry {
 
 /// How long it is remembered that a server stands still now and then: one that saves its data does so every minute.
 const PAUSES_KEPT: Duration = Duration::from_secs(90);
-
-/// What became of a failure that was reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is one of several reports of the same trouble, or the server is ejected already.
-    Ignored,
-    /// It counts; so many in a row by now.
-    Counted(u32),
-    /// It counts, the server stays in the ring, and it is time to tell that it fails.
-    Failing {
-        /// Failures in a row.
-        failures: u32,
-        /// How long it has failed.
-        lasts: Duration,
-        /// Failures that were worth telling and were not told since the last one that was.
-        suppressed: u32,
-    },
-    /// It was the last straw: the server is out of the ring.
-    Ejected {
-        /// Failures in a row that led to it.
-        failures: u32,
-    },
-}
 
 /// Facts of a server that change the version of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

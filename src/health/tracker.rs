@@ -28,11 +28,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Verdict;
 use super::backoff::{Backoff, SHORTEST};
-use super::maintenance::Maintenance;
+use super::verdict::Verdict;
 use crate::failure::Failure;
 use crate::time::Instant;
+
+/// How operators take a server out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maintenance {
+    /// At once: what is in flight is answered in its place.
+    Eject,
+    /// It gets no more requests, and answers those that it has.
+    Drain,
+}
 
 /// The pool's settings that matter here.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::counters::Cell;
+use super::cell::Cell;
 
 /// Buckets for each doubling, as a power of two.
 const FINE_BITS: u32 = 4;

@@ -1,5 +1,6 @@
 //! Counting: plain cells that workers write and anyone may read.
 
+mod cell;
 pub mod counters;
 pub mod histogram;
 pub mod hot;

@@ -12,7 +12,6 @@ use std::hash::Hasher;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::config::model::ServerId;
 use crate::time::Instant;
 use summary::{Largest, Summary};
 
@@ -22,28 +21,13 @@ mod summary;
 mod tests;
 
 pub use seen::{HotKey, LargeValue, Seen};
-pub use summary::{KEY_BYTES, Key, escaped};
+pub use summary::{KEY_BYTES, Key, Touch, escaped};
 
 /// When counting starts anew. What was counted in the period before is told with it, so "lately" is up to twice as long.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Requests are weighed in parts of this size.
 pub const REQUEST: u64 = 256;
-
-/// A key in a request that is in the sample.
-#[derive(Debug, Clone, Copy)]
-pub struct Touch<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// The server that it went to, or should have.
-    pub server: ServerId,
-    /// The requests that it stands for, in parts of [`REQUEST`].
-    pub requests: u64,
-    /// The bytes of values that it stands for.
-    pub bytes: u64,
-    /// The bytes of its own value.
-    pub value: u64,
-}
 
 /// What was noted in one period.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,5 @@
 //! The heaviest keys and the largest values of a stream, in tables of fixed size.
 
-use super::Touch;
 use crate::config::model::ServerId;
 
 /// Bytes of a key that are kept.
@@ -11,6 +10,21 @@ pub(super) const PLACES: usize = 128;
 
 /// Values that are kept as the largest.
 pub(super) const LARGEST: usize = 16;
+
+/// A key in a request that is in the sample.
+#[derive(Debug, Clone, Copy)]
+pub struct Touch<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The server that it went to, or should have.
+    pub server: ServerId,
+    /// The requests that it stands for, in parts of [`super::REQUEST`].
+    pub requests: u64,
+    /// The bytes of values that it stands for.
+    pub bytes: u64,
+    /// The bytes of its own value.
+    pub value: u64,
+}
 
 /// A key, or as much of it as is kept, and its whole length.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::summary::{LARGEST, Largest, PLACES, Summary};
 use super::*;
+use crate::config::model::ServerId;
 
 fn touch(key: &[u8], bytes: u64) -> Touch<'_> {
     Touch { key, server: ServerId(0), requests: REQUEST, bytes, value: bytes }
