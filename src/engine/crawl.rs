@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::deliver::Step;
 use super::input;
 use super::large::Room;
-use super::link::{LinkId, LinkState, Purpose};
+use super::link::LinkId;
 use super::redis::Profile;
 use super::request::{Answer, Slot};
 use super::session::{Barrier, SessionId};
@@ -117,7 +117,7 @@ impl Engine {
                 () if !self.has_memory(draws_on, PORTION) => Failure::NoMemory,
                 () => {
                     let link = self.open_dedicated(id, (pool, server), Profile::default(), now);
-                    self.links[link.index()].listens = true;
+                    self.links[link.index()].listen();
                     if let Some(crawl) = self.session(id).and_then(|session| session.crawl.as_mut()) {
                         crawl.link = Some(link);
                     }
@@ -182,7 +182,7 @@ impl Engine {
         let now = self.now;
         let link = &self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let Purpose::Dedicated(owner) = link.purpose else { return Step::Used(input.len()) };
+        let Some(owner) = link.owner() else { return Step::Used(input.len()) };
         let Some(session) = self.session(owner) else { return Step::Used(input.len()) };
         let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else {
             return Step::Used(input.len()); // it is another's by now
@@ -252,7 +252,7 @@ impl Engine {
     /// Where the next bytes of a list are read to: nowhere while the client does not read. `None` where none is told.
     #[cold]
     pub(super) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
-        let Purpose::Dedicated(owner) = self.links[id.index()].purpose else { return None };
+        let owner = self.links[id.index()].owner()?;
         let is_scarce = self.memory.held() > self.memory.limits().common;
         let session = self.session(owner)?;
         let waits = session.is_choked() || (is_scarce && session.pending_output() > 0);
@@ -278,8 +278,8 @@ impl Engine {
     pub(super) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let (heard, pool) = (link.heard, link.pool);
-        let Purpose::Dedicated(owner) = link.purpose else { return };
-        if link.state != LinkState::Up {
+        let Some(owner) = link.owner() else { return };
+        if !link.is_up() {
             return;
         }
         let deadline = self.deadline(pool, heard);

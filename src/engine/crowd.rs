@@ -5,7 +5,7 @@
 //! the pool's policy at its deadline. Others, and servers with room, are not concerned.
 
 use super::chores::Chore;
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use super::session::SessionId;
 use super::ticket::Ticket;
 use super::{Engine, server_id};
@@ -93,7 +93,7 @@ impl Engine {
             }
             let link = self.link_of(pool, id, server, now);
             let of = &self.links[link.index()];
-            if of.is_long() && !of.suspect && !matches!(of.state, LinkState::Down { .. }) && (!small || of.is_full()) {
+            if of.is_long() && !of.suspect && !of.is_down() && (!small || of.is_full()) {
                 self.stall(id, link);
                 return true;
             }
@@ -140,7 +140,9 @@ impl Engine {
     pub(super) fn is_taking(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
         let Some(timeout) = self.timeout(pool) else { return false };
         let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.links[link.index()]);
-        links.any(|link| link.purpose == Purpose::Traffic && link.blocked && now - link.heard < timeout / 2)
+        links.any(|link| {
+            link.is_traffic() && link.stream().is_some_and(|stream| stream.blocked) && now - link.heard < timeout / 2
+        })
     }
 
     /// Lets clients go on, in the order in which they came, as far as a link's queue has drained.

@@ -4,7 +4,7 @@
 
 use super::account::outcome_of;
 use super::large;
-use super::link::{LinkId, LinkState, Purpose};
+use super::link::LinkId;
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
@@ -134,10 +134,9 @@ impl Engine {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
             let used = self.consume(id, rest, outlet)?;
-            let link = &mut self.links[id.index()];
-            if link.state == LinkState::Up {
-                memory::grow(&mut link.partial, &rest[used..]);
-                link.huge &= data.len() < large::BEHIND || (!link.partial.is_empty() && link.need >= large::HUGE);
+            if let Some(stream) = self.links[id.index()].stream_mut() {
+                memory::grow(&mut stream.partial, &rest[used..]);
+                stream.huge &= data.len() < large::BEHIND || (!stream.partial.is_empty() && stream.need >= large::HUGE);
             }
             Ok(())
         });
@@ -162,7 +161,7 @@ impl Engine {
         match outcome {
             Ok(()) => {
                 self.charge_link(id);
-                if let Purpose::Dedicated(owner) = self.links[id.index()].purpose {
+                if let Some(owner) = self.links[id.index()].owner() {
                     self.give_back_if_free(id, owner, now);
                 }
             }
@@ -189,21 +188,23 @@ impl Engine {
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
-            let link = &mut self.links[id.index()];
-            if link.partial.is_empty() || used == data.len() {
+            let Some(stream) = self.links[id.index()].stream().filter(|stream| !stream.partial.is_empty()) else {
+                return Ok(used);
+            };
+            if used == data.len() {
                 return Ok(used);
             }
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
-            let len = link.partial.len();
-            let wanted = link.need.saturating_sub(len).max(STEP).min(data.len() - used);
+            let len = stream.partial.len();
+            let wanted = stream.need.saturating_sub(len).max(STEP).min(data.len() - used);
             let most = if len > large::LARGE { self.reply_room(&self.links[id.index()]) } else { usize::MAX };
-            let link = &mut self.links[id.index()];
-            memory::grow_to(&mut link.partial, &data[used..used + wanted], most);
+            let Some(stream) = self.links[id.index()].stream_mut() else { return Ok(used) };
+            memory::grow_to(&mut stream.partial, &data[used..used + wanted], most);
             used += wanted;
-            if link.partial.len() < link.need {
+            if stream.partial.len() < stream.need {
                 return Ok(used);
             }
-            let buffer = std::mem::take(&mut link.partial);
+            let buffer = std::mem::take(&mut stream.partial);
             if buffer.len() > large::LARGE {
                 let mut buffer = buffer;
                 let behind = buffer.split_off(self.response_end(id, &buffer));
@@ -215,7 +216,7 @@ impl Engine {
             let consumed = self.consume(id, &buffer, outlet)?;
             buffer.drain(..consumed);
             if buffer.capacity() <= KEPT_PARTIAL || !buffer.is_empty() {
-                self.links[id.index()].partial = buffer;
+                self.keep_partial(id, buffer);
             } else {
                 self.keep_buffer(buffer);
             }
@@ -226,18 +227,19 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn drop_unwanted(&mut self, id: LinkId, len: usize) -> usize {
-        let unwanted = &mut self.links[id.index()].unwanted;
-        let dropped = (*unwanted).min(len);
-        *unwanted -= dropped;
+        let Some(stream) = self.links[id.index()].stream_mut() else { return 0 };
+        let dropped = stream.unwanted.min(len);
+        stream.unwanted -= dropped;
         dropped
     }
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
-        if !self.links[id.index()].answered && is_turned_away(input) {
+        let Some(stream) = self.links[id.index()].stream() else { return Ok(input.len()) }; // given up meanwhile
+        if !stream.answered && is_turned_away(input) {
             return Err(Violation::Full);
         }
-        let mut at = if self.links[id.index()].unwanted > 0 { self.drop_unwanted(id, input.len()) } else { 0 };
+        let mut at = if stream.unwanted > 0 { self.drop_unwanted(id, input.len()) } else { 0 };
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
@@ -245,16 +247,18 @@ impl Engine {
             let link = &self.links[id.index()];
             let front = link.in_flight.front().copied();
             let step = match front {
-                _ if link.listens => self.take_message(id, rest, &mut to),
+                _ if link.listens() => self.take_message(id, rest, &mut to),
                 None if rest.first() == Some(&b'>') && self.is_redis(id) => self.take_push(id, rest),
-                None if matches!(link.state, LinkState::Down { .. }) => Step::Used(rest.len()), // given up meanwhile
+                None if !link.is_up() => Step::Used(rest.len()), // given up meanwhile
                 None => Step::Broken(Violation::Unsolicited),
                 Some(ticket) => self.take(id, ticket, rest, &mut to),
             };
             match step {
                 Step::Used(used) => at += used,
                 Step::Need(need) => {
-                    self.links[id.index()].need = need;
+                    if let Some(stream) = self.links[id.index()].stream_mut() {
+                        stream.need = need;
+                    }
                     break;
                 }
                 Step::Broken(violation) => {
@@ -265,14 +269,18 @@ impl Engine {
         }
         if to.succeeded {
             let link = &mut self.links[id.index()];
-            link.answered = true;
             let (pool, server, heard) = (link.pool, link.server, link.heard);
+            if let Some(stream) = link.stream_mut() {
+                stream.answered = true;
+            }
             if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, heard) {
                 self.outputs.tell(Notice::Well { pool, server, failed_for });
             }
         }
         if at > input.len() {
-            self.links[id.index()].unwanted = at - input.len();
+            if let Some(stream) = self.links[id.index()].stream_mut() {
+                stream.unwanted = at - input.len();
+            }
             at = input.len();
         }
         outcome.map(|()| at)
@@ -307,9 +315,10 @@ impl Engine {
                 let value_limit = self.response_limit(link);
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }
-            Verb::Stats if link.cursor.dropped.is_some() => stats::rest_of_listing(input),
+            Verb::Stats if link.dropped().is_some() => stats::rest_of_listing(input),
             Verb::Stats if ticket.is(Marks::LISTING) => {
-                stats::listing(input, &mut self.links[id.index()].cursor.line_at)
+                let Some(stream) = self.links[id.index()].stream_mut() else { return Step::Used(input.len()) };
+                stats::listing(input, &mut stream.cursor.line_at)
             }
             verb => response::classic(input, verb),
         };
@@ -318,7 +327,7 @@ impl Engine {
             Response::Broken(violation) => Step::Broken(violation),
             Response::TooLarge { len, whole } => {
                 match ticket.verb {
-                    Verb::Stats => self.links[id.index()].cursor.dropped = Some(Failure::TooLarge),
+                    Verb::Stats => self.links[id.index()].drop_some(Failure::TooLarge),
                     _ => self.drop_response(id, len),
                 }
                 if whole { self.refuse_response(id, to).using(len) } else { Step::Used(len) }
@@ -393,7 +402,7 @@ impl Engine {
     pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let failure = link.cursor.dropped.unwrap_or(Failure::TooLarge);
+        let failure = link.dropped().unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         link.scripts.drop_doubt(ticket);
         self.leave_link(id, ticket);

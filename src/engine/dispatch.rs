@@ -83,7 +83,7 @@ impl Engine {
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
         let long = link.outbox.waiting() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
-        if link.state == LinkState::Up && !link.suspect && !long {
+        if link.is_up() && !link.suspect && !long {
             return Ok(id);
         }
         self.unready_link(id, long, now)
@@ -110,9 +110,9 @@ impl Engine {
             return Err(Failure::QueueFull);
         }
         match link.state {
-            LinkState::Up => {}
+            LinkState::Up(_) => {}
             // Nothing is written yet, which is when it would be counted.
-            LinkState::Connecting => self.charge_link(id),
+            LinkState::Connecting | LinkState::Handshaking(_) => self.charge_link(id),
             LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
             LinkState::Down { failure, .. } => {
                 if !self.start_connect(id, now) {
@@ -170,9 +170,9 @@ impl Engine {
             let link = &self.links[id.index()];
             match link.state {
                 _ if link.suspect => usize::MAX - 1,
-                LinkState::Up if link.is_long() => link.in_flight.len().max(IN_FLIGHT_LIMIT),
-                LinkState::Up => link.in_flight.len(),
-                LinkState::Connecting => link.in_flight.len() + 1,
+                LinkState::Up(_) if link.is_long() => link.in_flight.len().max(IN_FLIGHT_LIMIT),
+                LinkState::Up(_) => link.in_flight.len(),
+                LinkState::Connecting | LinkState::Handshaking(_) => link.in_flight.len() + 1,
                 // A further connection is worth it when the others are busy.
                 LinkState::Down { not_before, .. } if not_before <= now => 2,
                 LinkState::Down { .. } => usize::MAX,

@@ -6,7 +6,7 @@
 //!   takes part again it has to forget the key ([`invalidate`](super::invalidate)).
 
 use super::Engine;
-use super::link::{Link, LinkId, LinkState, Purpose};
+use super::link::LinkId;
 pub(super) use super::missed::Failover;
 use super::outbox::Offset;
 use super::request::Asked;
@@ -103,7 +103,7 @@ impl Engine {
             }
             let link = state.links[owner.index()][0];
             self.invalidate_key((pool, owner), key(), None, now);
-            if self.links[link.index()].state == LinkState::Up {
+            if self.links[link.index()].is_up() {
                 self.invalidate_open(link, now);
             } else {
                 self.start_connect(link, now);
@@ -202,8 +202,8 @@ impl Engine {
     /// Has a server forget a key. If its writes take a link on which something is in flight, the invalidation is sent behind
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
-        let Link { pool, server, state, ref in_flight, .. } = self.links[link.index()];
-        let is_used = !matches!(state, LinkState::Down { .. }) && !in_flight.is_empty();
+        let of = &self.links[link.index()];
+        let (pool, server, is_used) = (of.pool, of.server, !of.is_down() && !of.in_flight.is_empty());
         let is_foreign = key.database.is_some() && key.database != self.link_database(link);
         let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
         let elsewhere = key.database.filter(|_| is_foreign);
@@ -222,7 +222,7 @@ impl Engine {
             let database = self.links[link.index()].profile.database;
             let is_open = |link: &LinkId| {
                 let link = &self.links[link.index()];
-                link.state == LinkState::Up && !link.suspect && link.profile.database == database
+                link.is_up() && !link.suspect && link.profile.database == database
             };
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();
@@ -240,7 +240,7 @@ impl Engine {
     pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
         let (pool, server) = self.link_server(id);
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
-        if passes && self.links[id.index()].purpose == Purpose::Traffic && self.invalidates_missed(pool, server) {
+        if passes && self.links[id.index()].is_traffic() && self.invalidates_missed(pool, server) {
             let link = &self.links[id.index()];
             let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.profile.database);
             let now = link.heard;

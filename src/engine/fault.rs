@@ -42,10 +42,10 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let LinkState::Down { failure, .. } = link.state else { return true };
         let is_first = link.epoch == 0;
-        if is_first && link.purpose == Purpose::Traffic && link.profile != Profile::default() {
+        if is_first && link.is_traffic() && link.profile != Profile::default() {
             self.registry.connects_more(link.pool, link.server);
         }
-        if link.purpose == Purpose::Traffic
+        if link.is_traffic()
             && !is_first
             && let Err(not_before) = self.registry.may_reconnect(link.pool, link.server, now)
         {
@@ -57,7 +57,6 @@ impl Engine {
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Connecting;
         link.heard = now;
-        link.answered = false;
         let epoch = link.epoch;
         self.outputs.push(Effect::Connect { link: id, epoch });
         let look = self.first_look(id, now);
@@ -74,30 +73,28 @@ impl Engine {
     #[cold]
     pub(super) fn fail_link(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
-        if matches!(link.state, LinkState::Down { .. }) {
+        if link.is_down() {
             return;
         }
-        let (pool, server, purpose, was_up) = (link.pool, link.server, link.purpose, link.state == LinkState::Up);
-        let (answered, database) = (link.answered, link.profile.database);
-        let responding = link.cursor.started || !link.partial.is_empty();
+        let (pool, server, owner, database) = (link.pool, link.server, link.owner(), link.profile.database);
         link.epoch = link.epoch.wrapping_add(1);
-        link.state = LinkState::Down { not_before: now, failure };
-        link.handshake = None;
-        link.partial = Vec::new();
-        link.need = 0;
-        link.unwanted = 0;
-        (link.invalidated, link.unconfirmed, link.step) = Default::default();
+        let stream = match std::mem::replace(&mut link.state, LinkState::Down { not_before: now, failure }) {
+            LinkState::Up(stream) => Some(stream),
+            LinkState::Down { .. } | LinkState::Connecting | LinkState::Handshaking(_) => None,
+        };
+        let was_up = stream.is_some();
+        let answered = stream.as_ref().is_some_and(|stream| stream.answered);
+        let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
+        (link.invalidated, link.unconfirmed) = Default::default();
         link.scripts = Default::default();
-        link.cursor = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
-        let may_wait = matches!(purpose, Purpose::Dedicated(_)) && failure == Failure::Ejected && !responding;
+        let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let link = &mut self.links[id.index()];
         let tickets = std::mem::take(&mut link.in_flight);
         let outbox = std::mem::take(&mut link.outbox);
         let backpressured = std::mem::take(&mut link.backpressured);
-        (link.blocked, link.condemned) = (false, false);
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         let lingers = lingers.then_some((pool, server));
@@ -107,7 +104,7 @@ impl Engine {
         if failure == Failure::TimedOut {
             self.registry.forget_pause(pool, server); // it did not go on
         }
-        if purpose == Purpose::Traffic {
+        if self.links[id.index()].is_traffic() {
             self.end_connection_names(id);
         }
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers });
@@ -115,7 +112,7 @@ impl Engine {
         self.doubt_version(pool, server);
         self.end_crowd(id);
         self.resumable.extend(backpressured);
-        if let Purpose::Dedicated(owner) = purpose {
+        if let Some(owner) = owner {
             let is_special = failure == Failure::Denied && self.is_special(id);
             if !matches!(failure, Failure::Ejected | Failure::NoResources) && !is_special && (!was_up || reset) {
                 self.report(pool, server, failure, now);
@@ -124,11 +121,11 @@ impl Engine {
             self.dedicated_failed(id, owner, &tickets, waiting, failure, now);
             return;
         }
-        if purpose == Purpose::Spare {
+        if matches!(self.links[id.index()].purpose, Purpose::Spare(_)) {
             self.count_lost(pool, server, tickets.len());
             return self.spare_failed(id); // no client waits for anything there
         }
-        if purpose == Purpose::Probe {
+        if self.links[id.index()].is_probe() {
             self.count_lost(pool, server, tickets.len());
             self.charge_link(id);
             if failure == Failure::NoResources {
@@ -233,7 +230,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
         let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
-        let is_traffic = link.purpose == Purpose::Traffic;
+        let is_traffic = link.is_traffic();
         (link.unconfirmed, link.invalidated) = Default::default();
         if is_traffic {
             self.end_connection_names(id); // nothing is under way there any more, nor what was to find out when that would be over
@@ -375,8 +372,8 @@ impl Engine {
     #[cold]
     fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
         for link in self.pools[pool.index()].links[server.index()].clone() {
-            if self.links[link.index()].state == LinkState::Up {
-                self.links[link.index()].condemned = true;
+            if let Some(stream) = self.links[link.index()].stream_mut() {
+                stream.condemned = true;
                 self.arm_link(link, at);
             }
         }
@@ -474,7 +471,7 @@ impl Engine {
     /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
         for link in self.pools[pool.index()].links[server.index()].clone() {
-            if cut == Cut::Unopened && self.links[link.index()].state == LinkState::Up {
+            if cut == Cut::Unopened && self.links[link.index()].is_up() {
                 continue;
             }
             self.fail_link(link, Failure::Ejected, now);
@@ -518,7 +515,7 @@ pub(super) fn front_is_waiting(session: &Session) -> bool {
 
 /// Whether a link that is down holds nothing.
 pub(super) fn down_is_empty(link: &Link) -> bool {
-    !matches!(link.state, LinkState::Down { .. }) || (link.in_flight.is_empty() && link.partial.is_empty())
+    !link.is_down() || link.in_flight.is_empty()
 }
 
 impl Merge {

@@ -16,7 +16,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::link::{Link, LinkId, LinkState, ProbeStep, Purpose, SentBatch};
+use super::link::{Link, LinkId, ProbeStep, Purpose, SentBatch};
 use super::redis::Profile;
 use super::session::SessionId;
 use super::stall::Frequent;
@@ -106,7 +106,7 @@ impl Engine {
     fn send_batch(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
         let link = &self.links[id.index()];
-        if link.purpose != Purpose::Probe && !self.pools[pool.index()].live[server.index()] {
+        if !link.is_probe() && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
         let concern = (self.link_database(id), self.connection_name(id));
@@ -136,13 +136,15 @@ impl Engine {
         let link = &mut self.links[id.index()];
         link.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        link.flushed |= flush || database;
-        link.keys_invalidated += count;
+        if let Purpose::Probe(probe) = &mut link.purpose {
+            probe.flushed |= flush || database;
+            probe.keys_invalidated += count;
+        }
         let left = u32::from(flush) + u32::from(database) + count;
         if left > 0 {
             link.unconfirmed.push(SentBatch { left, range, in_front });
         }
-        if fence && !in_front && link.purpose == Purpose::Traffic && link.fenced.is_none() {
+        if fence && !in_front && link.is_traffic() && link.fenced.is_none() {
             self.fence(id, now);
         }
         !self.links[id.index()].unconfirmed.is_empty()
@@ -250,7 +252,7 @@ impl Engine {
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
-            if link.state == LinkState::Up && link.invalidated.number < newest {
+            if link.is_up() && link.invalidated.number < newest {
                 self.arm_link(id, now + REMINDER);
             }
         }
@@ -261,7 +263,7 @@ impl Engine {
         let fit = |links: &[Link], known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
                 let link = &links[id.index()];
-                link.profile.database == database && (!open || (link.state == LinkState::Up && !link.suspect))
+                link.profile.database == database && (!open || (link.is_up() && !link.suspect))
             };
             known.iter().find(is_fit).copied()
         };
@@ -278,7 +280,7 @@ impl Engine {
     #[cold]
     pub(super) fn invalidate_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
-        let usable = link.state == LinkState::Up && link.purpose == Purpose::Traffic && !link.suspect;
+        let usable = link.is_up() && link.is_traffic() && !link.suspect;
         if usable
             && link.unconfirmed.left() < BATCH
             && !link.is_full()
@@ -336,7 +338,7 @@ impl Engine {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
         }
         let link = &self.links[id.index()];
-        let is_probe = link.purpose == Purpose::Probe;
+        let is_probe = link.is_probe();
         if up_to == 0 && is_probe {
             return self.fail_link(id, Failure::Unready, now);
         }
@@ -354,7 +356,7 @@ impl Engine {
     #[cold]
     fn put_off_invalidations(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
-        if matches!(link.purpose, Purpose::Dedicated(_)) {
+        if link.dedicated().is_some() {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
         if !link.unconfirmed.put_off() {
@@ -383,12 +385,15 @@ impl Engine {
     pub(super) fn identified(&mut self, id: LinkId, listing: &[u8], now: Instant) {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
-            self.links[id.index()].restarted =
-                self.registry.meet(pool, server, process, Duration::from_secs(uptime), now);
+            let restarted = self.registry.meet(pool, server, process, Duration::from_secs(uptime), now);
+            if let Purpose::Probe(probe) = &mut self.links[id.index()].purpose {
+                probe.restarted = restarted;
+            }
         }
-        let link = &self.links[id.index()];
-        if link.purpose == Purpose::Probe && link.step == ProbeStep::Identify {
-            self.links[id.index()].step = ProbeStep::Invalidate;
+        if let Purpose::Probe(probe) = &mut self.links[id.index()].purpose
+            && probe.step == ProbeStep::Identify
+        {
+            probe.step = ProbeStep::Invalidate;
             if !self.send_invalidations(id, BATCH, now) {
                 self.probe_invalidated(id, now);
             }
@@ -439,7 +444,7 @@ impl Engine {
             return Ok(());
         }
         // One that is not open yet begins with the flush.
-        let begins = link.state != LinkState::Up && self.registry.awaits_flush(pool, server, self.link_database(id));
+        let begins = !link.is_up() && self.registry.awaits_flush(pool, server, self.link_database(id));
         let is_behind_own = !link.in_flight.is_empty(); // what comes next must not be forgotten with that
         if link.unconfirmed.left() < MOST && (is_behind_own || !begins) {
             self.send_invalidations(id, MOST, now);

@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::fault::{down_is_empty, front_is_waiting};
-use super::link::{LinkState, Purpose};
 use super::request::Slot;
 use super::session::Barrier;
 
@@ -64,11 +63,11 @@ impl Engine {
             if !down_is_empty(link) {
                 return say("is down and holds requests");
             }
-            let may_wait = matches!(link.purpose, Purpose::Dedicated(_)) && link.state == LinkState::Up;
+            let may_wait = link.dedicated().is_some() && link.is_up();
             if !link.in_flight.is_empty() && link.timed.is_none() && !may_wait {
                 return say("requests are in flight without a timer");
             }
-            if link.state == LinkState::Up && !link.outbox.unwritten().is_empty() && !link.dirty {
+            if link.is_up() && !link.outbox.unwritten().is_empty() && !link.dirty {
                 // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
                 continue;
             }

@@ -6,8 +6,8 @@
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
 //! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
+use super::link::LinkId;
 use super::input::Dispatched;
-use super::link::{LinkId, LinkState};
 use super::memory;
 use super::request::Asked;
 use super::session::SessionId;
@@ -297,42 +297,49 @@ impl Engine {
     /// Where a server's next bytes are best read to.
     pub fn link_room(&mut self, id: LinkId, epoch: u32) -> Room<'_> {
         let link = &self.links[id.index()];
-        if link.epoch != epoch || link.generation != id.generation || link.state != LinkState::Up {
+        if link.epoch != epoch || link.generation != id.generation || !link.is_up() {
             return Room::Anywhere(usize::MAX);
         }
-        if link.listens
+        if link.listens()
             && let Some(room) = self.crawl_room(id)
         {
             return room;
         }
         let link = &self.links[id.index()];
-        if link.partial.is_empty() {
-            return Room::Anywhere(if link.huge { BEHIND } else { usize::MAX });
+        let Some(stream) = link.stream() else { return Room::Anywhere(usize::MAX) };
+        if stream.partial.is_empty() {
+            return Room::Anywhere(if stream.huge { BEHIND } else { usize::MAX });
         }
-        let mut missing = link.need.saturating_sub(link.partial.len());
+        let mut missing = stream.need.saturating_sub(stream.partial.len());
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
-        if link.cursor.scan.is_some_and(|scan| scan.holds_more()) {
+        if stream.cursor.scan.is_some_and(|scan| scan.holds_more()) {
             // So much is missing at the least. Room that grows by little at a time is moved at every turn; room for more than
             // the whole may have is of no use.
-            let (len, most) = (link.partial.len(), self.reply_room(link).saturating_sub(BEHIND));
+            let (len, most) = (stream.partial.len(), self.reply_room(link).saturating_sub(BEHIND));
             missing = missing.max(memory::growth(len, 0, most).min(most.saturating_sub(len)));
         }
-        let space = self.space(self.links[id.index()].partial.capacity());
-        self.with_buffers(|buffers, engine| buffers.make_room(&mut engine.links[id.index()].partial, missing, space));
+        let space = self.space(stream.partial.capacity());
+        self.with_buffers(|buffers, engine| {
+            if let Some(stream) = engine.links[id.index()].stream_mut() {
+                buffers.make_room(&mut stream.partial, missing, space);
+            }
+        });
         self.charge_link(id);
-        Room::Here(&mut self.links[id.index()].partial)
+        match self.links[id.index()].stream_mut() {
+            Some(stream) => Room::Here(&mut stream.partial),
+            None => Room::Anywhere(usize::MAX),
+        }
     }
 
     /// `count` bytes of a server were read into [`Engine::link_room`]. `outlet` leads straight to the clients.
     #[inline(never)]
     pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
-        if self.link_is_current(id, epoch) && self.links[id.index()].state == LinkState::Up {
+        if self.link_is_current(id, epoch) && self.links[id.index()].is_up() {
             self.hear(id, count, now);
-            let link = &self.links[id.index()];
-            if link.partial.len() >= link.need {
+            if self.links[id.index()].stream().is_some_and(|stream| stream.partial.len() >= stream.need) {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
@@ -345,11 +352,11 @@ impl Engine {
 
     /// Passes on the large response that has become whole, and what was read along with its end.
     fn deliver_large(&mut self, id: LinkId, outlet: &mut dyn Outlet) -> Result<(), Violation> {
-        let link = &mut self.links[id.index()];
-        link.huge = link.need >= HUGE;
-        let mut buffer = std::mem::take(&mut link.partial);
-        let need = link.need;
-        let end = if link.cursor.scan.is_some() { self.response_end(id, &buffer) } else { need };
+        let Some(stream) = self.links[id.index()].stream_mut() else { return Ok(()) };
+        stream.huge = stream.need >= HUGE;
+        let mut buffer = std::mem::take(&mut stream.partial);
+        let need = stream.need;
+        let end = if stream.cursor.scan.is_some() { self.response_end(id, &buffer) } else { need };
         let behind = buffer.split_off(end);
         let rest = self.consume_large(id, buffer, behind, outlet)?;
         self.keep_partial(id, rest);
@@ -395,7 +402,7 @@ impl Engine {
 
     /// Where the response at the front of a server's bytes ends, if that is known and something follows.
     pub(super) fn response_end(&self, id: LinkId, input: &[u8]) -> usize {
-        let mut scan = self.links[id.index()].cursor.scan;
+        let mut scan = self.links[id.index()].scan();
         match scan.as_mut().map(|scan| scan.advance(input)) {
             Some(Scanned::Complete { len }) => len,
             _ => input.len(),
@@ -404,9 +411,8 @@ impl Engine {
 
     /// Keeps the beginning of a response, unless its connection is over.
     pub(super) fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
-        let link = &mut self.links[id.index()];
-        if link.state == LinkState::Up {
-            link.partial = partial;
+        if let Some(stream) = self.links[id.index()].stream_mut() {
+            stream.partial = partial;
         }
     }
 

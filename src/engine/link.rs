@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use super::ids::LinkId;
 use super::ids::SessionId;
 use super::outbox::{Offset, Outbox};
-use super::redis::{Loaded, Profile, Waiting, handshake::Handshake};
+use super::redis::{Loaded, Name, Profile, Waiting, handshake::Handshake};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -32,8 +32,8 @@ pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 /// has read once more from its start.
 const JOINED_LIMIT: usize = 7_000;
 
-/// Whether there is a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether there is a connection, and what there is only while it lasts.
+#[derive(Debug)]
 pub(crate) enum LinkState {
     /// None; not to be opened before this time.
     Down {
@@ -44,21 +44,88 @@ pub(crate) enum LinkState {
     },
     /// Being opened.
     Connecting,
-    /// Open.
-    Up,
+    /// Open, and what has to be agreed on before it is of use is not.
+    Handshaking(Box<Handshake>),
+    /// Open, and of use.
+    Up(Stream),
+}
+
+/// What a server sends on a connection, as far as it has come, and what has been seen of the server there.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) cursor: Cursor,
+    /// The server has answered something.
+    pub(crate) answered: bool,
+    /// Response bytes that are not a whole response yet.
+    pub(crate) partial: Vec<u8>,
+    /// Length of `partial` below which looking at it is useless.
+    pub(crate) need: usize,
+    /// The last large response was very large.
+    pub(crate) huge: bool,
+    /// Bytes of a response that are dropped as they come: it is larger than is taken.
+    pub(crate) unwanted: usize,
+    /// The last write found no room for all that was to be written.
+    pub(crate) blocked: bool,
+    /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
+    pub(crate) condemned: bool,
+    pub(crate) settling: Settling,
 }
 
 /// What a link is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Purpose {
     /// Requests of clients.
     Traffic,
     /// Finding out whether an ejected server is well again.
-    Probe,
+    Probe(Probe),
     /// Requests of one client that wait for as long as they like, or go on for ever.
-    Dedicated(SessionId),
-    /// It was a client's own, and is kept for whoever needs one next.
-    Spare,
+    Dedicated(Dedicated),
+    /// It was a client's own, and is kept for whoever needs one next. The server has this name for it.
+    Spare(Name),
+    /// Nothing: the next one that is opened for a client has its place.
+    Free,
+}
+
+/// How far the probe of a server has come on its connection.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    pub(crate) step: ProbeStep,
+    /// Keys that were invalidated, and whether a flush was sent.
+    pub(crate) keys_invalidated: u32,
+    pub(crate) flushed: bool,
+    /// Whether the server turned out to have been started anew; `None` where that is not known.
+    pub(crate) restarted: Option<bool>,
+}
+
+/// A client's own connection.
+#[derive(Debug)]
+pub(crate) struct Dedicated {
+    pub(crate) owner: SessionId,
+    /// The client hears messages on it.
+    pub(crate) listens: bool,
+    /// What is known of it so that what waits there can be ended.
+    pub(crate) waiting: Waiting,
+}
+
+impl Dedicated {
+    pub(crate) fn of(owner: SessionId) -> Self {
+        Self { owner, listens: false, waiting: Waiting::default() }
+    }
+}
+
+/// What is known of a server that is in the ring, and must not be sent invalidations before it has come to the end of connections that
+/// were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Settling {
+    /// There is nothing to wait for, or that has not been looked at.
+    #[default]
+    None,
+    /// It is asked whether it is there.
+    Asked,
+    /// It has said so, at this time, and has older connections to come to the end of.
+    Heard(Instant),
+    /// It has not come to that end, so they were reset at this time.
+    Reset(Instant),
 }
 
 /// How far the probe of a server has come. The steps between the first and the last are for `rejoin: flush` and `safe`.
@@ -67,11 +134,8 @@ pub(crate) enum ProbeStep {
     /// It is asked whether it is there.
     #[default]
     Ask,
-    /// It is there, and given time to come to the end of what it was asked on older connections. One that is in the ring is
-    /// asked whether it is there.
+    /// It is there, and given time to come to the end of what it was asked on older connections.
     Settle,
-    /// One that is in the ring has said so, at this time, and has older connections to come to the end of.
-    Heard(Instant),
     /// It has not come to that end, so they were reset at this time.
     Reset(Instant),
     /// It is asked who it is.
@@ -179,12 +243,6 @@ pub(crate) struct Link {
     /// For Redis: what the connection has been set to before its first request.
     pub(crate) profile: Profile,
     pub(crate) state: LinkState,
-    /// A client hears messages on it.
-    pub(crate) listens: bool,
-    /// What is known of it so that what waits there can be ended.
-    pub(crate) waiting: Waiting,
-    /// What has to be agreed on before the connection is of use.
-    pub(crate) handshake: Option<Box<Handshake>>,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(crate) epoch: u32,
     pub(crate) outbox: Outbox,
@@ -195,17 +253,6 @@ pub(crate) struct Link {
     pub(crate) reported: Queues,
     /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
     pub(crate) open_line: usize,
-    pub(crate) cursor: Cursor,
-    /// The server has answered something on this connection.
-    pub(crate) answered: bool,
-    /// Response bytes that are not a whole response yet.
-    pub(crate) partial: Vec<u8>,
-    /// Length of `partial` below which looking at it is useless.
-    pub(crate) need: usize,
-    /// The last large response was very large.
-    pub(crate) huge: bool,
-    /// Bytes of a response that are dropped as they come: it is larger than is taken.
-    pub(crate) unwanted: usize,
     /// When the server was last heard, or took more of what is too much at a time, or the oldest request in flight was
     /// queued, whichever is later.
     pub(crate) heard: Instant,
@@ -213,11 +260,8 @@ pub(crate) struct Link {
     pub(crate) latency_peak: u64,
     /// It has been silent for too long: nothing more is asked of it until it says something.
     pub(crate) suspect: bool,
-    /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
-    pub(crate) condemned: bool,
     /// The silence that began then has been looked at once.
     pub(crate) suspected_since: Option<Instant>,
-    pub(crate) step: ProbeStep,
     /// How far this connection has been sent the server's pending invalidations: queued ones count.
     pub(crate) invalidated: Invalidated,
     pub(crate) unconfirmed: SentBatches,
@@ -225,13 +269,8 @@ pub(crate) struct Link {
     /// and which part of that is about to be over.
     pub(crate) section: u32,
     pub(crate) fenced: Option<u32>,
-    /// Keys that were invalidated on this connection, and whether a flush was sent.
-    pub(crate) keys_invalidated: u32,
-    pub(crate) flushed: bool,
     /// For Redis: the scripts that were asked for on this connection.
     pub(crate) scripts: Loaded,
-    /// Whether the server turned out to have been started anew; `None` where that is not known.
-    pub(crate) restarted: Option<bool>,
     /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
     pub(crate) timed: Option<Instant>,
     /// The shell has been told that there is something to write.
@@ -240,8 +279,6 @@ pub(crate) struct Link {
     pub(crate) backpressured: VecDeque<SessionId>,
     /// Its queue may be full, or was and has not drained.
     pub(crate) crowded: bool,
-    /// The last write found no room for all that was to be written.
-    pub(crate) blocked: bool,
     /// Memory charged to the worker for it.
     pub(crate) charged: usize,
 }
@@ -254,9 +291,6 @@ impl Link {
             server,
             purpose,
             profile: Profile::default(),
-            listens: false,
-            waiting: Waiting::default(),
-            handshake: None,
             state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
             outbox: Outbox::default(),
@@ -264,32 +298,72 @@ impl Link {
             queued: 0,
             reported: Queues::default(),
             open_line: 0,
-            cursor: Cursor::default(),
-            answered: false,
-            partial: Vec::new(),
-            need: 0,
-            huge: false,
-            unwanted: 0,
             heard: Instant::ZERO,
             latency_peak: 0,
             suspect: false,
-            condemned: false,
             suspected_since: None,
-            step: ProbeStep::Ask,
             invalidated: Invalidated::default(),
             unconfirmed: SentBatches::default(),
             section: 0,
             fenced: None,
-            keys_invalidated: 0,
-            flushed: false,
             scripts: Loaded::default(),
-            restarted: None,
             timed: None,
             dirty: false,
             backpressured: VecDeque::new(),
             crowded: false,
-            blocked: false,
             charged: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn is_traffic(&self) -> bool {
+        matches!(self.purpose, Purpose::Traffic)
+    }
+
+    #[inline]
+    pub(crate) const fn is_probe(&self) -> bool {
+        matches!(self.purpose, Purpose::Probe(_))
+    }
+
+    /// What it is to the client whose own it is.
+    #[inline]
+    pub(crate) const fn dedicated(&self) -> Option<&Dedicated> {
+        if let Purpose::Dedicated(dedicated) = &self.purpose { Some(dedicated) } else { None }
+    }
+
+    #[inline]
+    pub(crate) const fn dedicated_mut(&mut self) -> Option<&mut Dedicated> {
+        if let Purpose::Dedicated(dedicated) = &mut self.purpose { Some(dedicated) } else { None }
+    }
+
+    /// The client whose own it is.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<SessionId> {
+        self.dedicated().map(|dedicated| dedicated.owner)
+    }
+
+    /// Whether a client hears messages on it.
+    #[inline]
+    pub(crate) fn listens(&self) -> bool {
+        self.dedicated().is_some_and(|dedicated| dedicated.listens)
+    }
+
+    /// Has its client hear messages on it.
+    pub(crate) fn listen(&mut self) {
+        if let Some(dedicated) = self.dedicated_mut() {
+            dedicated.listens = true;
+        }
+    }
+
+    /// Whether what waited there was to be ended, so that nothing else is to wait there.
+    pub(crate) fn leaves(&self) -> bool {
+        self.dedicated().is_some_and(|dedicated| dedicated.waiting.leaves())
+    }
+
+    /// Goes on to another step, if it is a probe.
+    pub(crate) const fn step_to(&mut self, step: ProbeStep) {
+        if let Purpose::Probe(probe) = &mut self.purpose {
+            probe.step = step;
         }
     }
 
@@ -321,10 +395,55 @@ impl Link {
         ticket
     }
 
-    /// It is connected, and what has to be agreed on is not.
+    /// Whether its connection is of use.
     #[inline]
-    pub(crate) fn is_greeting(&self) -> bool {
-        self.state == LinkState::Connecting && self.handshake.is_some()
+    pub(crate) const fn is_up(&self) -> bool {
+        matches!(self.state, LinkState::Up(_))
+    }
+
+    /// Whether it has no connection, and none is being opened.
+    #[inline]
+    pub(crate) const fn is_down(&self) -> bool {
+        matches!(self.state, LinkState::Down { .. })
+    }
+
+    /// Whether it is connected, and what has to be agreed on is not.
+    pub(crate) const fn is_greeting(&self) -> bool {
+        matches!(self.state, LinkState::Handshaking(_))
+    }
+
+    /// Whether its connection is on the way to being of use.
+    pub(crate) const fn is_opening(&self) -> bool {
+        matches!(self.state, LinkState::Connecting | LinkState::Handshaking(_))
+    }
+
+    /// What there is while its connection is of use.
+    #[inline]
+    pub(crate) const fn stream(&self) -> Option<&Stream> {
+        if let LinkState::Up(stream) = &self.state { Some(stream) } else { None }
+    }
+
+    #[inline]
+    pub(crate) const fn stream_mut(&mut self) -> Option<&mut Stream> {
+        if let LinkState::Up(stream) = &mut self.state { Some(stream) } else { None }
+    }
+
+    /// How far the response to the front ticket has been looked at. `None` while there is no connection.
+    pub(crate) fn scan(&self) -> Option<Scan> {
+        self.stream()?.cursor.scan
+    }
+
+    /// Why something of the response to the front ticket has been dropped, if it has.
+    #[inline]
+    pub(crate) fn dropped(&self) -> Option<Failure> {
+        self.stream()?.cursor.dropped
+    }
+
+    /// Something of the response to the front ticket is dropped, for this reason.
+    pub(crate) const fn drop_some(&mut self, failure: Failure) {
+        if let LinkState::Up(stream) = &mut self.state {
+            stream.cursor.dropped = Some(failure);
+        }
     }
 
     /// What waits to be written, and what has been written and waits for its response.
@@ -368,7 +487,9 @@ impl Link {
     /// that comes with it, until that is told to [`Outbox::release`] it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
         let ticket = self.in_flight.pop_front()?;
-        self.cursor = Cursor::default();
+        if let LinkState::Up(stream) = &mut self.state {
+            stream.cursor = Cursor::default();
+        }
         Some((ticket, self.in_flight.front().map_or_else(|| self.outbox.end(), |next| next.start)))
     }
 
@@ -390,7 +511,7 @@ impl Link {
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
         self.outbox.footprint()
-            + self.partial.capacity()
+            + self.stream().map_or(0, |stream| stream.partial.capacity())
             + self.in_flight.capacity() * size_of::<Ticket>()
             + self.scripts.footprint()
     }

@@ -155,7 +155,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let limit = self.config.pools[link.pool.index()].value_limit;
         let failure = if len > limit { Failure::TooLarge } else { Failure::NoMemory };
-        link.cursor.dropped = Some(failure);
+        link.drop_some(failure);
     }
 
     /// A client has begun or ceased to hold more than its fair share.

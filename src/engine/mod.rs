@@ -107,7 +107,7 @@ use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use failover::Failover;
 pub use large::Room;
-use link::{Link, LinkId, LinkState, Purpose};
+use link::{Link, LinkId, Probe, Purpose};
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
 use session::{Session, SessionId};
@@ -300,7 +300,7 @@ impl Engine {
             for server in (0..pool.servers.len()).map(server_id) {
                 let link = |purpose| Link { profile, ..Link::new(id, server, purpose) };
                 state.links.push((0..pool.server_connections).map(|_| add(link(Purpose::Traffic))).collect());
-                state.probes.push(add(link(Purpose::Probe)));
+                state.probes.push(add(link(Purpose::Probe(Probe::default()))));
             }
             pools.push(state);
         }
@@ -486,7 +486,7 @@ impl Engine {
     /// Has the shell write to a server.
     fn touch_link(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
-        if !link.dirty && link.state == LinkState::Up {
+        if !link.dirty && link.is_up() {
             link.dirty = true;
             self.outputs.wake_link(id);
         }

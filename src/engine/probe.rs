@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use super::deadline::Timer;
 use super::invalidate::BATCH;
-use super::link::{LinkId, LinkState, ProbeStep, Purpose};
+use super::link::{LinkId, LinkState, Probe, ProbeStep, Purpose, Settling};
 use super::outbox::Outbox;
 use super::ticket::{Intent, Marks, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
+use crate::health::pending::Invalidated;
 use crate::health::tracker::Passed;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode};
@@ -67,14 +68,6 @@ impl Engine {
         }
     }
 
-    /// A probe's connection is open: ask.
-    pub(super) fn send_probe(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        (link.step, link.keys_invalidated, link.flushed, link.restarted) = (ProbeStep::Ask, 0, false, None);
-        (link.invalidated, link.unconfirmed) = Default::default();
-        self.ask_version(id, now);
-    }
-
     /// The response to a request of the proxy's own.
     #[cold]
     pub(super) fn own_response(&mut self, id: LinkId, (verb, intent): (Verb, Intent), response: &[u8], status: Status) {
@@ -90,11 +83,13 @@ impl Engine {
                 self.invalidation_answered(id, verb, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
-            Verb::Version if link.purpose == Purpose::Traffic && link.step == ProbeStep::Settle => {
-                self.links[id.index()].step = ProbeStep::Heard(now);
+            Verb::Version if link.stream().is_some_and(|stream| stream.settling == Settling::Asked) => {
+                if let Some(stream) = self.links[id.index()].stream_mut() {
+                    stream.settling = Settling::Heard(now);
+                }
                 self.arm_link(id, now + LOOK);
             }
-            Verb::Version if link.purpose == Purpose::Probe && link.state == LinkState::Up => {
+            Verb::Version if link.is_probe() && link.is_up() => {
                 if status == Status::Done {
                     self.probe_invalidated(id, now);
                 } else {
@@ -110,8 +105,8 @@ impl Engine {
     pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
         let (pool, server, answered) = (link.pool, link.server, link.heard);
-        let since = match link.step {
-            _ if link.purpose != Purpose::Probe => return,
+        let Purpose::Probe(Probe { step, .. }) = link.purpose else { return };
+        let since = match step {
             ProbeStep::Settle => answered,
             ProbeStep::Reset(at) => at,
             ProbeStep::Invalidate => return self.probe_invalidated(id, now),
@@ -121,27 +116,26 @@ impl Engine {
             return self.arm_link(id, since + SETTLING);
         }
         let left = self.registry.lingering(pool, server);
-        if left > 0 && link.step == ProbeStep::Settle {
+        if left > 0 && step == ProbeStep::Settle {
             if now < answered + LINGER_LIMIT {
                 return self.arm_link(id, now + LOOK);
             }
-            self.wait_no_longer(id, left, now);
+            self.links[id.index()].step_to(ProbeStep::Reset(now));
+            self.wait_no_longer(pool, server, left, now);
             return self.arm_link(id, now + SETTLING);
         }
         if self.is_safe(pool) {
-            self.links[id.index()].step = ProbeStep::Identify;
+            self.links[id.index()].step_to(ProbeStep::Identify);
             return self.ask(id, Verb::Stats, Marks::LISTING, now, |out| encode::stats(out, b""));
         }
-        self.links[id.index()].step = ProbeStep::Invalidate;
+        self.links[id.index()].step_to(ProbeStep::Invalidate);
         if !self.send_invalidations(id, BATCH, now) {
             self.probe_invalidated(id, now);
         }
     }
 
     /// A server has not come to the end of connections in time: they are reset.
-    fn wait_no_longer(&mut self, id: LinkId, left: usize, now: Instant) {
-        let (pool, server) = self.link_server(id);
-        self.links[id.index()].step = ProbeStep::Reset(now);
+    fn wait_no_longer(&mut self, pool: PoolId, server: ServerId, left: usize, now: Instant) {
         self.registry.end_lingering(pool, server, now);
         self.outputs.push(Effect::News);
         self.outputs.tell(Notice::Unfinished { pool, server, connections: left });
@@ -158,29 +152,31 @@ impl Engine {
     /// Whether invalidations may be sent on a connection: not before its server is settled, or what it was asked earlier
     /// could come behind them. If it is not, a timer looks again.
     pub(super) fn may_invalidate(&mut self, id: LinkId, now: Instant) -> bool {
-        let link = &self.links[id.index()];
-        let (pool, server, purpose, step) = (link.pool, link.server, link.purpose, link.step);
-        if self.is_settled(pool, server, now) {
-            if step != ProbeStep::Ask && purpose != Purpose::Probe {
-                self.links[id.index()].step = ProbeStep::Ask;
-            }
+        let (pool, server) = self.link_server(id);
+        let is_settled = self.is_settled(pool, server, now);
+        let link = &mut self.links[id.index()];
+        let is_traffic = link.is_traffic();
+        let Some(stream) = link.stream_mut() else { return is_settled };
+        if is_settled {
+            stream.settling = Settling::None;
             return true;
         }
-        if link.state != LinkState::Up || link.purpose != Purpose::Traffic {
+        if !is_traffic {
             return false;
         }
         let left = self.registry.lingering(pool, server);
-        match step {
+        match stream.settling {
             _ if left == 0 => {}
             // Its time to come to their end starts with its first word.
-            ProbeStep::Ask => {
-                self.links[id.index()].step = ProbeStep::Settle;
+            Settling::None => {
+                stream.settling = Settling::Asked;
                 self.ask_version(id, now);
             }
-            ProbeStep::Heard(at) | ProbeStep::Reset(at) if now >= at + LINGER_LIMIT => {
-                self.wait_no_longer(id, left, now)
+            Settling::Heard(at) | Settling::Reset(at) if now >= at + LINGER_LIMIT => {
+                stream.settling = Settling::Reset(now);
+                self.wait_no_longer(pool, server, left, now);
             }
-            _ => {}
+            Settling::Asked | Settling::Heard(_) | Settling::Reset(_) => {}
         }
         self.arm_link(id, now + LOOK);
         false
@@ -209,27 +205,27 @@ impl Engine {
     /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        if link.state != LinkState::Up || !link.unconfirmed.is_empty() || !link.in_flight.is_empty() {
+        if !link.is_up() || !link.unconfirmed.is_empty() || !link.in_flight.is_empty() {
             return; // a flush may be confirmed before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
-        if link.step == ProbeStep::Ask {
+        let Purpose::Probe(probe) = &mut link.purpose else { return };
+        if probe.step == ProbeStep::Ask {
             if !self.registry.probe_answered(pool, server, now) {
                 return self.end_probe(id);
             }
             if self.config.pools[pool.index()].rejoin != Rejoin::Keep {
-                self.links[id.index()].step = ProbeStep::Settle;
+                probe.step = ProbeStep::Settle;
                 return self.arm_link(id, now + SETTLING);
             }
-            self.links[id.index()].step = ProbeStep::Invalidate;
+            probe.step = ProbeStep::Invalidate;
         }
-        let link = &self.links[id.index()];
-        let (forgotten_keys, flushed, restarted) = (link.keys_invalidated, link.flushed, link.restarted);
+        let (forgotten_keys, flushed, restarted) = (probe.keys_invalidated, probe.flushed, probe.restarted);
         let passed = self.registry.probe_passed(pool, server, now);
         if passed == Passed::HasPending {
             if !self.send_invalidations(id, BATCH, now) {
                 if self.registry.lingering(pool, server) > 0 {
-                    self.links[id.index()].step = ProbeStep::Settle; // one was given up since
+                    self.links[id.index()].step_to(ProbeStep::Settle); // one was given up since
                 }
                 self.arm_link(id, now + LOOK); // another worker has to give up a connection to it first
             }
@@ -258,6 +254,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         link.epoch = link.epoch.wrapping_add(1);
         link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
+        link.invalidated = Invalidated::default();
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);

@@ -1,8 +1,8 @@
 //! A request on its way to one server: it gets a place in the server's stream and in its client's.
 
 use super::Engine;
+use super::link::{LinkId, QUEUE_LIMIT};
 use super::input::Dispatched;
-use super::link::{LinkId, Purpose, QUEUE_LIMIT};
 use super::request::{Asked, Slot};
 use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
@@ -166,7 +166,7 @@ impl Engine {
         let bytes = link.outbox.end().since(ticket.start) as u64;
         let (first, is_long) = (link.in_flight.len() == 1, link.is_long());
         let (pool, heard) = (link.pool, link.heard);
-        let is_dedicated = matches!(link.purpose, Purpose::Dedicated(_));
+        let is_dedicated = link.dedicated().is_some();
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);
         server.request_bytes.add(bytes);

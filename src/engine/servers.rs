@@ -1,6 +1,6 @@
 //! The contract with the shell: what happens on the connections to servers.
 
-use super::link::{LinkId, LinkState, Purpose};
+use super::link::{LinkId, LinkState, Probe, Purpose, Stream};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -20,7 +20,7 @@ impl Engine {
     /// Whether a link is for one client alone.
     #[must_use]
     pub fn link_is_dedicated(&self, link: LinkId) -> bool {
-        matches!(self.links[link.index()].purpose, Purpose::Dedicated(_))
+        self.links[link.index()].dedicated().is_some()
     }
 
     /// Whether an attempt or a connection is still wanted.
@@ -34,7 +34,7 @@ impl Engine {
     pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
         self.refresh(now);
         let is_current = self.link_is_current(id, epoch);
-        if is_current && self.links[id.index()].state == LinkState::Connecting && !self.greet(id, now) {
+        if is_current && matches!(self.links[id.index()].state, LinkState::Connecting) && !self.greet(id, now) {
             self.link_opened(id, now);
         }
         self.settle(now);
@@ -43,21 +43,23 @@ impl Engine {
     /// A connection is open, and of use.
     pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        link.state = LinkState::Up;
+        link.state = LinkState::Up(Stream::default());
         link.heard = now;
-        link.answered = false;
-        let (pool, server, purpose) = (link.pool, link.server, link.purpose);
+        let (pool, server) = (link.pool, link.server);
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.server(pool, server).server_connections.add(1);
-        match purpose {
-            Purpose::Probe => self.send_probe(id, now),
+        match &mut self.links[id.index()].purpose {
+            Purpose::Probe(probe) => {
+                *probe = Probe::default();
+                self.ask_version(id, now);
+            }
             Purpose::Traffic => {
                 self.invalidate_first(id, now);
                 self.ask_identity(id, now);
                 self.test_suspect(id, now);
             }
-            Purpose::Dedicated(_) | Purpose::Spare => {}
+            Purpose::Dedicated(_) | Purpose::Spare(_) | Purpose::Free => {}
         }
         self.touch_link(id);
     }
@@ -76,13 +78,15 @@ impl Engine {
         self.refresh(now);
         let link = &self.links[id.index()];
         if link.epoch == epoch && link.generation == id.generation {
-            if link.state == LinkState::Up {
-                self.deliver(id, data, now, outlet);
-                if self.links[id.index()].crowded {
-                    self.relieve(id, now);
+            match link.state {
+                LinkState::Up(_) => {
+                    self.deliver(id, data, now, outlet);
+                    if self.links[id.index()].crowded {
+                        self.relieve(id, now);
+                    }
                 }
-            } else if self.is_greeting(id) {
-                self.greeted(id, data, now);
+                LinkState::Handshaking(_) => self.greeted(id, data, now),
+                LinkState::Connecting | LinkState::Down { .. } => {}
             }
         }
         self.settle(now);
@@ -93,15 +97,16 @@ impl Engine {
     #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
         let link = &mut self.links[id.index()];
-        let is_current = link.epoch == epoch && link.generation == id.generation;
-        if !is_current || (link.state != LinkState::Up && !link.is_greeting()) {
+        if link.epoch != epoch || link.generation != id.generation {
             return &[];
         }
+        let unwritten = match &link.state {
+            LinkState::Up(_) => link.outbox.unwritten(),
+            LinkState::Handshaking(handshake) => handshake.unwritten(),
+            LinkState::Connecting | LinkState::Down { .. } => return &[],
+        };
         link.dirty = false;
-        if let Some(handshake) = &link.handshake {
-            return handshake.unwritten();
-        }
-        link.outbox.unwritten()
+        unwritten
     }
 
     /// `count` bytes of [`Engine::link_output`] were written.
@@ -111,18 +116,20 @@ impl Engine {
         if link.epoch != epoch || link.generation != id.generation {
             return;
         }
-        if let Some(handshake) = &mut link.handshake {
-            return handshake.wrote(count);
-        }
+        let stream = match &mut link.state {
+            LinkState::Up(stream) => stream,
+            LinkState::Handshaking(handshake) => return handshake.wrote(count),
+            LinkState::Connecting | LinkState::Down { .. } => return,
+        };
         link.outbox.wrote(count);
         link.outbox.note_write(now);
         if link.outbox.unwritten().is_empty() {
             link.queued = 0;
-            if std::mem::take(&mut link.blocked) {
+            if std::mem::take(&mut stream.blocked) {
                 link.heard = now; // its time to answer starts with the end of what was too much at a time
             }
         } else {
-            link.blocked = true;
+            stream.blocked = true;
             if count >= SIGN_OF_LIFE {
                 link.heard = now;
             }

@@ -16,7 +16,7 @@
 pub(super) use super::rate_limit::{Frequent, RateLimit, TELL_PERIOD, TOLD};
 use std::time::Duration;
 
-use super::link::{LinkId, LinkState};
+use super::link::LinkId;
 use super::ticket::Marks;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
@@ -104,7 +104,9 @@ impl Engine {
         let link = &self.links[id.index()];
         let (pool, server, silence) = (link.pool, link.server, now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
-        if link.answered && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout) {
+        if link.stream().is_some_and(|stream| stream.answered)
+            && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout)
+        {
             self.registry.note_pause(pool, server, silence, now);
         }
         self.invalidate_open(id, now); // it was asked nothing meanwhile, and may have missed something
@@ -158,7 +160,7 @@ impl Engine {
     /// A link that is suspect has a new connection.
     pub(super) fn test_suspect(&mut self, id: LinkId, now: Instant) {
         let link = &self.links[id.index()];
-        if link.suspect && link.state == LinkState::Up {
+        if link.suspect && link.is_up() {
             self.ask_version(id, now);
         }
     }

@@ -96,30 +96,29 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         link.timed = None;
-        if link.purpose == Purpose::Spare {
+        if matches!(link.purpose, Purpose::Spare(_)) {
             return self.spare_timer(id, now);
         }
-        if link.condemned {
+        if link.stream().is_some_and(|stream| stream.condemned) {
             return self.fail_link(id, Failure::TimedOut, now);
         }
         let (pool, server) = (link.pool, link.server);
-        let state = link.state;
         self.invalidate_open(id, now);
         let link = &self.links[id.index()];
         let silent_since = link.heard; // it has its time from now on to answer what is sent
-        if state != LinkState::Connecting && matches!(link.purpose, Purpose::Dedicated(_)) {
+        if !link.is_opening() && link.dedicated().is_some() {
             self.crawl_timer(id, now);
             return; // what else is asked there takes as long as it takes, and nobody else needs it
         }
         if link.is_greeting() && link.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS)) {
             return; // what is to get through to a busy server has its own time, and so has the password before it
         }
-        let waits = state == LinkState::Connecting || (state == LinkState::Up && !link.in_flight.is_empty());
+        let waits = link.is_opening() || (link.is_up() && !link.in_flight.is_empty());
         if waits && self.look(id, now) {
             return;
         }
         let link = &self.links[id.index()];
-        match state {
+        match link.state {
             LinkState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
                 let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
@@ -131,7 +130,7 @@ impl Engine {
                     }
                 }
             }
-            LinkState::Connecting => {
+            LinkState::Connecting | LinkState::Handshaking(_) => {
                 let at = self.deadline(pool, silent_since);
                 if at <= now {
                     self.fail_link(id, Failure::TimedOut, now);
@@ -139,15 +138,15 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
-            LinkState::Up if !waits => self.settle_probe(id, now),
-            LinkState::Up => {
+            LinkState::Up(_) if !waits => self.settle_probe(id, now),
+            LinkState::Up(_) => {
                 let mut first = self.deadline(pool, silent_since);
                 if first <= now {
                     first = first.max(self.busy_until(id).unwrap_or(first));
                 }
                 let Some(timeout) = self.timeout(pool) else { return };
                 let last = first + timeout;
-                let is_probe = self.links[id.index()].purpose == Purpose::Probe;
+                let is_probe = self.links[id.index()].is_probe();
                 if last <= now || (is_probe && first <= now) {
                     self.fail_link(id, Failure::TimedOut, now);
                 } else if first <= now {

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::deliver::{Delivery, SMALL, Step};
 use super::large::LARGE;
-use super::link::{Cursor, Link, LinkId};
+use super::link::{Cursor, Link, LinkId, LinkState};
 use super::merge::{KeySlot, Merge, NO_KEY, Values};
 use super::policy::Policy;
 use super::session::Session;
@@ -102,7 +102,7 @@ impl Engine {
                 return Step::Broken(violation);
             }
         }
-        if status == Status::Absent && self.links[id.index()].cursor.dropped.is_some() && !self.front_is_split(id) {
+        if status == Status::Absent && self.links[id.index()].dropped().is_some() && !self.front_is_split(id) {
             return self.refuse_response(id, to).using(line.len());
         }
         self.finish(id, [line, b""], status, to)
@@ -150,7 +150,8 @@ impl Engine {
             Some((session, number)) => waiting_values(session, *number),
             None => None,
         };
-        let mut cursor = link.cursor;
+        let LinkState::Up(stream) = &mut link.state else { return (input.len(), Following::Unknown) };
+        let mut cursor = stream.cursor;
         if !cursor.started {
             cursor.started = true;
             cursor.key = values.as_ref().map_or(NO_KEY, |values| {
@@ -212,7 +213,7 @@ impl Engine {
             values.keep(&input[..kept], largest);
         }
         cursor.line_at = keys.len() - words.rest().len();
-        link.cursor = cursor;
+        stream.cursor = cursor;
         if dropped && let Some(slot) = session.as_mut().and_then(|(session, number)| session.slot_mut(*number)) {
             slot.note(Policy::of(config).outcome());
         }
@@ -247,10 +248,10 @@ impl Link {
         if ticket.verb == Verb::Query {
             // All that is in the array are values and nulls.
             let values = reply::items(response).filter(|_| !is_error).map_or(0, |items| items.len() as u64);
-            let nulls = u64::from(self.cursor.scan.map_or(0, |scan| scan.nulls()));
+            let nulls = u64::from(self.scan().map_or(0, |scan| scan.nulls()));
             return (values.saturating_sub(nulls), nulls.min(values));
         }
-        let found = u64::from(self.cursor.found);
+        let found = self.stream().map_or(0, |stream| u64::from(stream.cursor.found));
         if is_error {
             return (found, 0);
         }

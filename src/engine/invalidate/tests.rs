@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config;
+use crate::engine::link::{LinkState, Stream};
 use crate::engine::{Scripts, Setup};
 use crate::health::Registry;
 use crate::health::pending::BatchRange;
@@ -58,7 +59,7 @@ fn open(engine: &mut Engine, link: LinkId) {
     engine.start_connect(link, NOW);
     let epoch = engine.links[link.index()].epoch;
     engine.link_connected(link, epoch, NOW);
-    assert_eq!(engine.links[link.index()].state, LinkState::Up);
+    assert!(engine.links[link.index()].is_up());
 }
 
 /// What waits to be written on a connection.
@@ -131,7 +132,7 @@ fn a_probe_sends_none_before_the_end_of_what_was_given_up() {
     let mut engine = engine("redis: true");
     let probe = engine.pools[0].probes[0];
     engine.start_connect(probe, NOW);
-    engine.links[probe.index()].state = LinkState::Up;
+    engine.links[probe.index()].state = LinkState::Up(Stream::default());
     let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
     engine.invalidate_key((POOL, SERVER), key, None, NOW);
     engine.registry.lingers(POOL, SERVER);

@@ -9,7 +9,7 @@ use super::Profile;
 use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::{Link, LinkId, LinkState, Purpose};
+use crate::engine::link::{Dedicated, Link, LinkId, LinkState, Purpose};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
@@ -22,9 +22,6 @@ use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The owner of a connection that nobody owns.
-const NOBODY: SessionId = SessionId { index: u32::MAX, generation: 0 };
 
 /// What a client wants a connection of its own for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,12 +224,13 @@ impl Engine {
     ) -> LinkId {
         let link = self.free_links.pop().unwrap_or_else(|| {
             let place = LinkId::first(self.links.len());
-            self.links.push(Link::new(pool, server, Purpose::Dedicated(id)));
+            self.links.push(Link::new(pool, server, Purpose::Free));
             place
         });
         self.pools[pool.index()].dedicated += 1;
         let place = &mut self.links[link.index()];
-        (place.pool, place.server, place.purpose, place.profile) = (pool, server, Purpose::Dedicated(id), profile);
+        (place.pool, place.server, place.profile) = (pool, server, profile);
+        place.purpose = Purpose::Dedicated(Dedicated::of(id));
         place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
         place.generation = link.generation;
         self.start_connect(link, now);
@@ -245,7 +243,7 @@ impl Engine {
         let own = self.session_ref(id).and_then(|session| session.redis.as_ref()).map(|client| &client.dedicated);
         let leaves = |link: &&LinkId| {
             let link = &self.links[link.index()];
-            link.waiting.leaves() && link.is_free()
+            link.leaves() && link.is_free()
         };
         own.map_or(0, |own| own.iter().filter(leaves).count())
     }
@@ -256,8 +254,8 @@ impl Engine {
         let watches = client.watch.as_ref().and_then(|watch| watch.link());
         client.dedicated.iter().copied().find(|own| {
             let Some(link) = self.own_link(id, *own) else { return false };
-            let is_open = !matches!(link.state, LinkState::Down { .. });
-            let is_taken = link.listens || link.waiting.leaves() || (wanted == Use::Listen && watches == Some(*own));
+            let is_open = !link.is_down();
+            let is_taken = link.listens() || link.leaves() || (wanted == Use::Listen && watches == Some(*own));
             let is_free = link.is_free() && !is_taken;
             is_open && link.server == server && link.profile == profile && is_free
         })
@@ -305,7 +303,7 @@ impl Engine {
     pub(in crate::engine) fn release_waiting(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in links {
-            if self.own_link(id, link).is_some_and(|link| !link.listens && !link.in_flight.is_empty()) {
+            if self.own_link(id, link).is_some_and(|link| !link.listens() && !link.in_flight.is_empty()) {
                 self.close_dedicated(id, link);
             }
         }
@@ -313,7 +311,7 @@ impl Engine {
 
     /// A link that a client has kept the id of, if it still is that client's own.
     pub(in crate::engine) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Link> {
-        self.links.get(id.index()).filter(|_| self.link_is(id)).filter(|link| link.purpose == Purpose::Dedicated(owner))
+        self.links.get(id.index()).filter(|_| self.link_is(id)).filter(|link| link.owner() == Some(owner))
     }
 
     /// Closes one of them.
@@ -328,12 +326,12 @@ impl Engine {
     /// Closes what was a client's own and is nobody's any more.
     pub(super) fn close_own(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
-        if matches!(link.state, LinkState::Down { .. }) {
+        if link.is_down() {
             return self.recycle(id);
         }
-        let (pool, server, was_up) = (link.pool, link.server, link.state == LinkState::Up);
+        let (pool, server, was_up) = (link.pool, link.server, link.is_up());
         link.epoch = link.epoch.wrapping_add(1);
-        let reset = link.purpose != Purpose::Spare;
+        let reset = !matches!(link.purpose, Purpose::Spare(_));
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers: None });
         self.count_closed(pool, server, Failure::Ejected, was_up);
         self.recycle(id);
@@ -350,7 +348,7 @@ impl Engine {
     pub(super) fn recycle(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
         let (pool, next) = (link.pool, id.next());
-        debug_assert_ne!(link.purpose, Purpose::Dedicated(NOBODY), "freed twice");
+        debug_assert!(!matches!(link.purpose, Purpose::Free), "freed twice");
         self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.in_flight.len() as u64);
         // Nothing of it is left but what tells its connections apart, and what it has been charged with.
         *link = Link {
@@ -358,7 +356,7 @@ impl Engine {
             epoch: link.epoch,
             reported: link.reported,
             charged: link.charged,
-            ..Link::new(pool, link.server, Purpose::Dedicated(NOBODY))
+            ..Link::new(pool, link.server, Purpose::Free)
         };
         self.pools[pool.index()].dedicated -= 1;
         self.end_crowd(id);
@@ -378,7 +376,7 @@ impl Engine {
         now: Instant,
     ) {
         let link = &self.links[id.index()];
-        let (pool, server, listens) = (link.pool, link.server, link.listens);
+        let (pool, server, listens) = (link.pool, link.server, link.listens());
         let database = link.profile.database;
         self.disown(owner, id);
         if listens {
@@ -433,11 +431,7 @@ impl Engine {
         if self.pools[pool.index()].dedicated == 0 {
             return Vec::new();
         }
-        let is_own = |link: &&Link| {
-            matches!(link.purpose, Purpose::Dedicated(owner) if owner != NOBODY)
-                && link.pool == pool
-                && are(link.server)
-        };
+        let is_own = |link: &Link| link.dedicated().is_some() && link.pool == pool && are(link.server);
         let places = (0u32..).zip(&self.links).filter(|(_, link)| is_own(link));
         places.map(|(place, link)| LinkId { place, generation: link.generation }).collect()
     }

@@ -4,7 +4,7 @@ use super::follow::{Nothing, UNBLOCKED};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::large::LARGE;
-use crate::engine::link::{LinkId, Purpose};
+use crate::engine::link::LinkId;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -52,13 +52,14 @@ impl Engine {
         to: &mut Delivery<'_>,
     ) -> Step {
         let link = &mut self.links[id.index()];
-        if link.cursor.scan.is_none() && input.first() == Some(&b'>') {
+        if link.scan().is_none() && input.first() == Some(&b'>') {
             return self.take_push(id, input);
         }
         let is_doubted = !link.scripts.doubts.is_empty();
-        let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
+        let Some(stream) = link.stream_mut() else { return Step::Used(input.len()) };
+        let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
         let len = match scan.advance(input) {
-            Scanned::Complete { len } if link.cursor.dropped.is_some() => {
+            Scanned::Complete { len } if stream.cursor.dropped.is_some() => {
                 return self.refuse_response(id, to).using(len);
             }
             Scanned::Complete { len } => len,
@@ -115,12 +116,12 @@ impl Engine {
     #[inline(never)]
     fn large_reply(&mut self, id: LinkId, input: &[u8], need: usize, to: &mut Delivery<'_>) -> Step {
         let link = &self.links[id.index()];
-        if link.cursor.dropped.is_none() && need.max(input.len() + STEP) <= self.reply_room(link) {
+        if link.dropped().is_none() && need.max(input.len() + STEP) <= self.reply_room(link) {
             return Step::Need(need);
         }
-        let link = &mut self.links[id.index()];
-        link.cursor.dropped = Some(Failure::NoMemory);
-        let Some(scan) = &mut link.cursor.scan else { return Step::Need(need) };
+        let Some(stream) = self.links[id.index()].stream_mut() else { return Step::Used(input.len()) };
+        stream.cursor.dropped = Some(Failure::NoMemory);
+        let Some(scan) = &mut stream.cursor.scan else { return Step::Need(need) };
         let dropped = scan.discard(input);
         if scan.is_over() {
             return self.refuse_response(id, to).using(dropped);
@@ -133,7 +134,7 @@ impl Engine {
     pub(in crate::engine) fn take_push(&mut self, id: LinkId, input: &[u8]) -> Step {
         match Scan::new(1).advance(input) {
             Scanned::Complete { len } => {
-                if let Purpose::Dedicated(owner) = self.links[id.index()].purpose {
+                if let Some(owner) = self.links[id.index()].owner() {
                     return self.pushed(id, owner, &input[..len]).of(len, input);
                 }
                 Step::Used(len)

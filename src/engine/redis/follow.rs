@@ -19,7 +19,7 @@ use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::{Link, LinkId, LinkState, Purpose};
+use crate::engine::link::{Dedicated, Link, LinkId, Purpose};
 use crate::engine::session::{Session, SessionId};
 use crate::engine::ticket::{Asker, Intent, Marks, Ticket};
 use crate::engine::{Engine, server_id};
@@ -46,7 +46,7 @@ const LEAST: Duration = Duration::from_millis(1);
 
 /// What a server calls a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Name {
+pub(crate) enum Name {
     #[default]
     Unasked,
     Asked,
@@ -93,7 +93,16 @@ pub(super) enum Nothing {
 pub(super) const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 
 impl Waiting {
-    pub(super) const fn leaves(&self) -> bool {
+    /// On a connection that the server calls so.
+    pub(super) fn named(name: Name) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    pub(super) const fn name(&self) -> Name {
+        self.name
+    }
+
+    pub(in crate::engine) const fn leaves(&self) -> bool {
         self.leaves
     }
 }
@@ -122,9 +131,9 @@ impl Engine {
     /// Something is about to wait on a connection: sees to it that the server can be told to end it. It is asked once what
     /// it calls the connection.
     pub(super) fn learn_name(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.waiting.name == Name::Unasked {
-            link.waiting.name = Name::Asked;
+        let Some(own) = self.links[id.index()].dedicated_mut() else { return };
+        if own.waiting.name == Name::Unasked {
+            own.waiting.name = Name::Asked;
             let name = (Intent::Name, Verb::Query, Marks::NONE);
             self.go(id, name, now, |out| encode::words(out, &[b"CLIENT", b"ID"]));
         }
@@ -133,21 +142,28 @@ impl Engine {
     /// A server has said what it calls a connection.
     #[cold]
     pub(in crate::engine) fn heard_name(&mut self, id: LinkId, response: &[u8]) {
-        let waiting = &mut self.links[id.index()].waiting;
-        waiting.name = number(response).map_or(Name::Withheld, Name::Told);
-        if waiting.unblocked.is_some() {
-            self.end_waiting(id, self.links[id.index()].heard);
+        let name = number(response).map_or(Name::Withheld, Name::Told);
+        match &mut self.links[id.index()].purpose {
+            Purpose::Dedicated(own) => {
+                own.waiting.name = name;
+                if own.waiting.unblocked.is_some() {
+                    self.end_waiting(id, self.links[id.index()].heard);
+                }
+            }
+            Purpose::Spare(known) => *known = name,
+            Purpose::Traffic | Purpose::Probe(_) | Purpose::Free => {}
         }
     }
 
     /// A server has said what became of the request to end what waits on a connection.
     #[cold]
     pub(in crate::engine) fn heard_of_waiting(&mut self, of: LinkId, response: &[u8]) {
-        if self.link_is(of) {
-            let waiting = &mut self.links[of.index()].waiting;
-            waiting.ending = false;
+        if self.link_is(of)
+            && let Some(own) = self.links[of.index()].dedicated_mut()
+        {
+            own.waiting.ending = false;
             if number(response).is_none() {
-                waiting.name = Name::Withheld;
+                own.waiting.name = Name::Withheld;
             }
         }
     }
@@ -155,8 +171,10 @@ impl Engine {
     /// What became of the request to end what waits on a connection will not be heard: it is made again.
     #[cold]
     pub(in crate::engine) fn unheard_of_waiting(&mut self, of: LinkId) {
-        if self.link_is(of) {
-            self.links[of.index()].waiting.ending = false;
+        if self.link_is(of)
+            && let Some(own) = self.links[of.index()].dedicated_mut()
+        {
+            own.waiting.ending = false;
         }
     }
 
@@ -200,8 +218,9 @@ impl Engine {
     /// has said what it calls the connection.
     pub(in crate::engine) fn can_end(&self, id: LinkId) -> bool {
         let link = &self.links[id.index()];
-        let is_asked = link.waiting.name == Name::Asked && link.state == LinkState::Up;
-        waiting_request(link).is_some() && (is_asked || matches!(link.waiting.name, Name::Told(_)))
+        let name = link.dedicated().map_or(Name::Unasked, |own| own.waiting.name);
+        let is_asked = name == Name::Asked && link.is_up();
+        waiting_request(link).is_some() && (is_asked || matches!(name, Name::Told(_)))
     }
 
     /// Whether what waits on a connection, if anything does, belongs to another server.
@@ -209,7 +228,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
         let routing = self.pools[link.pool.index()].routing[link.server.index()];
-        if link.waiting.unblocked.is_some() || routing == RoutingState::Maintenance {
+        if is_unblocked(link) || routing == RoutingState::Maintenance {
             return Whereabouts::Away; // nothing is to wait there, be there another place for it or not
         }
         match self.home_of_waiting(link.pool, request) {
@@ -242,17 +261,19 @@ impl Engine {
 
     /// Has the server end what waits on a connection to it, and looks later whether it has.
     fn end_waiting(&mut self, id: LinkId, now: Instant) {
-        let Link { pool, server, purpose, waiting, .. } = self.links[id.index()];
-        let Purpose::Dedicated(owner) = purpose else { return };
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let Some(own) = link.dedicated_mut() else { return };
         let live = self.pools[pool.index()].live[server.index()];
-        if waiting.name == Name::Withheld {
+        if own.waiting.name == Name::Withheld {
             if self.pools[pool.index()].routing[server.index()] == RoutingState::Maintenance {
                 self.fail_link(id, Failure::Ejected, now);
             }
             return;
         }
+        let since = *own.waiting.since.get_or_insert(now);
+        let (owner, waiting) = (own.owner, own.waiting);
         self.follow_later(pool, now);
-        let since = *self.links[id.index()].waiting.since.get_or_insert(now);
         let patience = self.timeout(pool).unwrap_or(PATIENCE);
         if !live && now >= since + patience {
             return self.fail_link(id, Failure::Ejected, now); // a server that says nothing to that hangs
@@ -268,8 +289,9 @@ impl Engine {
 
     /// Asks a server to end what waits on a connection that it calls by this number.
     fn order_end(&mut self, id: LinkId, number: u64, way: LinkId, reason: &[u8], now: Instant) {
-        let waiting = &mut self.links[id.index()].waiting;
-        (waiting.leaves, waiting.ending) = (true, true);
+        if let Some(own) = self.links[id.index()].dedicated_mut() {
+            (own.waiting.leaves, own.waiting.ending) = (true, true);
+        }
         let number = number.to_string();
         self.go(way, (Intent::End(id), Verb::Query, Marks::NONE), now, |out| {
             encode::words(out, &[b"CLIENT", b"UNBLOCK", number.as_bytes(), reason]);
@@ -285,7 +307,7 @@ impl Engine {
         let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in own {
             let waits = self.own_link(id, link).is_some_and(|own| waiting_request(own).is_some());
-            let waiting = &mut self.links[link.index()].waiting;
+            let Some(Dedicated { waiting, .. }) = self.links[link.index()].dedicated_mut() else { continue };
             if !waits || waiting.unblocked.is_some() || matches!(waiting.name, Name::Unasked | Name::Withheld) {
                 continue;
             }
@@ -302,7 +324,7 @@ impl Engine {
         let links = &self.pools[pool.index()].links[server.index()];
         let is_open = |id: &LinkId| {
             let link = &self.links[id.index()];
-            link.state == LinkState::Up && !link.suspect
+            link.is_up() && !link.suspect
         };
         if let Some(open) = links.iter().copied().find(is_open) {
             return Some(open);
@@ -332,9 +354,7 @@ impl Engine {
     fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
         let Some(link) = self.links.get(id.index()).filter(|_| self.link_is(id)) else { return false };
         let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
-        (link.pool, link.server) == (pool, server)
-            && !matches!(link.state, LinkState::Down { .. })
-            && link.in_flight.back().is_some_and(carries)
+        (link.pool, link.server) == (pool, server) && !link.is_down() && link.in_flight.back().is_some_and(carries)
     }
 
     /// How many of a pool's connections are beyond the limit, because they end what waits on others.
@@ -352,7 +372,9 @@ impl Engine {
     pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> Nothing {
         let link = &self.links[id.index()];
         let (pool, server, now) = (link.pool, link.server, link.heard);
-        let Waiting { leaves, unblocked, .. } = link.waiting;
+        let Some(&Dedicated { waiting: Waiting { leaves, unblocked, .. }, .. }) = link.dedicated() else {
+            return Nothing::Told;
+        };
         match unblocked {
             Some(Unblocked::Refused) => return Nothing::Refused,
             Some(Unblocked::TimedOut) => return Nothing::Told,
@@ -382,7 +404,7 @@ impl Engine {
     #[inline(never)]
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
         let link = &self.links[id.index()];
-        let request = waiting_request(link).filter(|_| link.waiting.unblocked.is_none())?.to_vec();
+        let request = waiting_request(link).filter(|_| !is_unblocked(link))?.to_vec();
         let (ticket, server) = (link.in_flight.back().copied()?, link.server);
         let home = self.home_of_waiting(link.pool, &request);
         (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))
@@ -481,10 +503,15 @@ fn number(response: &[u8]) -> Option<u64> {
     if let Reply::Integer(number) = reply::read(response) { u64::try_from(number).ok() } else { None }
 }
 
+/// Whether somebody has unblocked the client whose own connection it is.
+fn is_unblocked(link: &Link) -> bool {
+    link.dedicated().is_some_and(|own| own.waiting.unblocked.is_some())
+}
+
 /// The request that waits on a connection of a client's own, if one does.
 fn waiting_request(link: &Link) -> Option<&[u8]> {
     let ticket = link.in_flight.back()?;
-    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens).then(|| link.outbox.from(ticket.start))
+    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens()).then(|| link.outbox.from(ticket.start))
 }
 
 /// Appends a request that waits with what is left of its time, which ends at `until`.

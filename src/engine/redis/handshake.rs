@@ -7,7 +7,7 @@
 use super::Profile;
 use crate::config::model::RedisSettings;
 use crate::engine::deliver::is_turned_away;
-use crate::engine::link::LinkId;
+use crate::engine::link::{LinkId, LinkState};
 use crate::engine::stall::Frequent;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
@@ -109,11 +109,9 @@ impl Engine {
     pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.links[id.index()];
         let settings = &self.config.pools[link.pool.index()].redis;
-        link.handshake = Handshake::new(settings, link.profile).map(Box::new);
+        let Some(handshake) = Handshake::new(settings, link.profile) else { return false };
+        link.state = LinkState::Handshaking(Box::new(handshake));
         link.heard = now;
-        if link.handshake.is_none() {
-            return false;
-        }
         if !link.dirty {
             link.dirty = true;
             self.outputs.wake_link(id);
@@ -126,13 +124,10 @@ impl Engine {
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        let Some(handshake) = &mut link.handshake else { return };
+        let LinkState::Handshaking(handshake) = &mut link.state else { return };
         match handshake.hear(data) {
             Ok(false) => {}
-            Ok(true) => {
-                link.handshake = None;
-                self.link_opened(id, now);
-            }
+            Ok(true) => self.link_opened(id, now),
             Err((_, text)) if is_turned_away(&text) => self.fail_link(id, Failure::Full, now),
             Err((term, text)) => {
                 if term == Term::Database {
@@ -166,10 +161,5 @@ impl Engine {
         } else {
             self.registry.refuse_database(pool, server, database);
         }
-    }
-
-    /// Whether a link is talking to its server about the terms.
-    pub(in crate::engine) fn is_greeting(&self, id: LinkId) -> bool {
-        self.links[id.index()].is_greeting()
     }
 }

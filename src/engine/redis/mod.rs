@@ -51,7 +51,7 @@ use crate::proto::resp::request::{Progress, Swallow};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
 pub use describe::Peer;
-pub(super) use follow::Waiting;
+pub(super) use follow::{Name, Waiting};
 use frugal::Unread;
 pub(super) use input::Turn;
 use inquiry::Asking;

@@ -17,7 +17,7 @@ use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::large::LARGE;
-use crate::engine::link::{LinkId, LinkState, Purpose};
+use crate::engine::link::{LinkId, LinkState};
 use crate::engine::session::{Barrier, SessionId};
 use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id, turn};
@@ -235,7 +235,7 @@ impl Engine {
             return Ok(link);
         }
         let link = self.dedicate(id, pool, server, Use::Listen, now)?;
-        self.links[link.index()].listens = true;
+        self.links[link.index()].listen();
         if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
             subscriptions.set_link(server, link);
         }
@@ -320,7 +320,7 @@ impl Engine {
         for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
             let link = self.dedicate(id, pool, server, Use::Listen, now);
             if let Ok(link) = link {
-                self.links[link.index()].listens = true;
+                self.links[link.index()].listen();
             }
             let request = call.raw.to_vec();
             let server = link.map(|_| server);
@@ -338,14 +338,15 @@ impl Engine {
             return self.take_crawled(id, input);
         }
         let link = &mut self.links[id.index()];
-        let scan = link.cursor.scan.get_or_insert_with(|| Scan::new(1));
+        let LinkState::Up(stream) = &mut link.state else { return Step::Used(input.len()) };
+        let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(1));
         let len = match scan.advance(input) {
             Scanned::Complete { len } => len,
             Scanned::Incomplete { need } => {
                 let link = &self.links[id.index()];
                 if need > LARGE
                     && need > self.reply_room(link)
-                    && let Purpose::Dedicated(owner) = link.purpose
+                    && let Some(owner) = link.owner()
                 {
                     // There is no room for what it is told, and nobody can be told a part of it.
                     self.cut_off_client(owner);
@@ -355,7 +356,7 @@ impl Engine {
             }
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
-        link.cursor.scan = None;
+        stream.cursor.scan = None;
         let message = &input[..len];
         let (mut word, mut name) = (&b""[..], &b""[..]);
         if let Reply::List(mut items) = reply::read(message) {
@@ -366,7 +367,7 @@ impl Engine {
             }
         }
         if word.ends_with(b"message") {
-            if let Purpose::Dedicated(owner) = link.purpose
+            if let Some(owner) = link.owner()
                 && self.hears(owner, word, name)
             {
                 return self.pushed(id, owner, message).of(len, input);
@@ -375,7 +376,7 @@ impl Engine {
         }
         let Some(&ticket) = link.in_flight.front() else {
             // What a server that is monitored says of its requests.
-            if let Purpose::Dedicated(owner) = link.purpose
+            if let Some(owner) = link.owner()
                 && message.first() == Some(&b'+')
             {
                 return self.pushed(id, owner, message).of(len, input);
@@ -383,8 +384,8 @@ impl Engine {
             return Step::Used(len);
         };
         if word.ends_with(b"subscribe") {
-            link.cursor.key += 1;
-            if link.cursor.key < ticket.replies {
+            stream.cursor.key += 1;
+            if stream.cursor.key < ticket.replies {
                 return Step::Used(len);
             }
         }
@@ -409,7 +410,7 @@ impl Engine {
     /// not read is cut off.
     pub(super) fn pushed(&mut self, link: LinkId, owner: SessionId, message: &[u8]) -> After {
         self.tell_message(owner, message);
-        if self.links[link.index()].state == LinkState::Up { After::GoesOn } else { After::IsOver }
+        if self.links[link.index()].is_up() { After::GoesOn } else { After::IsOver }
     }
 
     fn tell_message(&mut self, owner: SessionId, message: &[u8]) {

@@ -10,7 +10,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::{LinkId, LinkState};
+use crate::engine::link::LinkId;
 use crate::engine::session::SessionId;
 use crate::engine::ticket::{Intent, Ticket};
 use crate::proto::verb::Verb;
@@ -94,7 +94,7 @@ impl Engine {
             let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { break };
             names.iter().for_each(|name| subscriptions.unnote(kind, name, server));
             if let Some(link) = subscriptions.link(server)
-                && self.own_link(id, link).is_some_and(|link| link.state == LinkState::Up)
+                && self.own_link(id, link).is_some_and(|link| link.is_up())
             {
                 let (request, replies) = pubsub::request(kind.unsubscribe(), &names);
                 self.ask_many(link, replies, now, &request);

@@ -229,7 +229,6 @@ impl Engine {
     fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
         let link = &mut self.links[id.index()];
         let (now, end) = (link.heard, link.front_end());
-        link.cursor.scan = None;
         link.pop();
         link.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
-use crate::engine::link::{Link, LinkId, LinkState, Purpose};
-use crate::engine::redis::Profile;
+use crate::engine::link::{Dedicated, Link, LinkId, Purpose};
+use crate::engine::redis::{Name, Profile, Waiting};
 use crate::engine::session::SessionId;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -25,8 +25,8 @@ impl Engine {
     #[inline(never)]
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
         let link = &self.links[id.index()];
-        let (pool, server, listens) = (link.pool, link.server, link.listens);
-        if link.state != LinkState::Up || !link.is_free() || (listens && !link.in_flight.is_empty()) {
+        let (pool, server, listens) = (link.pool, link.server, link.listens());
+        if !link.is_up() || !link.is_free() || (listens && !link.in_flight.is_empty()) {
             return;
         }
         let Some(client) = self.redis(owner) else { return };
@@ -43,10 +43,12 @@ impl Engine {
             return;
         }
         client.dedicated.retain(|own| *own != id);
-        if !self.pools[pool.index()].live[server.index()] || self.links[id.index()].waiting.leaves() {
+        if !self.pools[pool.index()].live[server.index()] || self.links[id.index()].leaves() {
             return self.close_own(id);
         }
-        self.links[id.index()].purpose = Purpose::Spare;
+        let link = &mut self.links[id.index()];
+        let name = link.dedicated().map_or_else(Name::default, |own| own.waiting.name());
+        link.purpose = Purpose::Spare(name);
         self.pools[pool.index()].spares[server.index()].push_back(id);
         self.arm_link(id, now + KEPT);
     }
@@ -62,7 +64,9 @@ impl Engine {
         let spares = &mut pools[pool.index()].spares[server.index()];
         let place = spares.iter().rposition(|id| links[id.index()].profile == profile)?;
         let id = spares.remove(place)?;
-        self.links[id.index()].purpose = Purpose::Dedicated(owner);
+        let link = &mut self.links[id.index()];
+        let name = if let Purpose::Spare(name) = link.purpose { name } else { Name::default() };
+        link.purpose = Purpose::Dedicated(Dedicated { waiting: Waiting::named(name), ..Dedicated::of(owner) });
         Some(id)
     }
 
@@ -126,9 +130,7 @@ impl Engine {
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
         let spares = self.pools[pool.index()].spares.iter().flatten();
-        let is_fit = |link: &Link| {
-            link.purpose == Purpose::Spare && link.state == LinkState::Up && link.is_free() && !link.listens
-        };
+        let is_fit = |link: &Link| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.is_free();
         match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.links[id.index()])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),
