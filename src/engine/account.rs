@@ -4,8 +4,8 @@
 //! passes its class on to the slot that waits for it, and ends when that slot leaves its session. So at rest the outcomes
 //! add up to the requests, and [`Engine::check_invariants`] adds those under way.
 
+use super::ids::SessionId;
 use super::request::Slot;
-use super::session::SessionId;
 pub(super) use super::telemetry::Telemetry;
 use super::{Engine, pool_id, server_id, stall};
 use crate::config::model::{PoolId, ServerId};
@@ -108,7 +108,7 @@ impl Engine {
                 let counters = self.counters.server(pool_id, server);
                 let ended: u64 = counters.outcomes.iter().map(Cell::value).sum();
                 let links = self.links.iter().filter(|link| (link.pool, link.server) == (pool_id, server));
-                let in_flight: usize = links.map(|link| link.in_flight.len()).sum();
+                let in_flight: usize = links.map(|link| link.queue.in_flight.len()).sum();
                 let requests = counters.requests.value();
                 if requests != ended + in_flight as u64 {
                     let server = server.index();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Engine;
 use super::deadline::Timer;
 use super::redis::pubsub::Subscriptions;
+
 use crate::time::Instant;
 
 impl Engine {

@@ -1,6 +1,7 @@
 //! The contract with the shell: what happens on the connections of clients.
 
-use super::session::{Barrier, Session, SessionId};
+use super::ids::SessionId;
+use super::session::{Barrier, Session};
 use super::{ClientStatus, Engine};
 use crate::config::model::PoolId;
 use crate::time::Instant;

@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use super::deliver::Step;
+use super::ids::{LinkId, SessionId};
 use super::input;
 use super::large::Room;
-use super::link::LinkId;
 use super::redis::Profile;
 use super::request::{Answer, Slot};
-use super::session::{Barrier, SessionId};
+use super::session::Barrier;
 use super::{Effect, Engine, server_id};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -132,7 +132,7 @@ impl Engine {
         let Self { sessions, links, .. } = self;
         let session = sessions.get(id.index()).filter(|session| session.generation == id.generation);
         if let Some(crawl) = session.and_then(|session| session.crawl.as_ref()) {
-            crawl.form.encode(links[link.index()].outbox.tail(), &crawl.which);
+            crawl.form.encode(links[link.index()].queue.outbox.tail(), &crawl.which);
             self.touch_link(link); // once it is connected, it is written anyway
             self.charge_link(link);
         }

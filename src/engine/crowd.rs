@@ -5,8 +5,8 @@
 //! the pool's policy at its deadline. Others, and servers with room, are not concerned.
 
 use super::chores::Chore;
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
-use super::session::SessionId;
+use super::ids::{LinkId, SessionId};
+use super::link::{IN_FLIGHT_LIMIT, Link, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use super::ticket::Ticket;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
@@ -20,28 +20,28 @@ impl Link {
     /// Whether its queue may be full: what is worth a closer look.
     #[inline]
     pub(super) fn is_long(&self) -> bool {
-        self.outbox.waiting() > QUEUE_LIMIT || self.in_flight.len() >= IN_FLIGHT_LIMIT
+        self.queue.outbox.waiting() > QUEUE_LIMIT || self.queue.in_flight.len() >= IN_FLIGHT_LIMIT
     }
 
     /// Whether what asks for little has to wait until its queue has drained.
     #[cold]
     #[inline(never)]
     pub(super) fn is_full(&self) -> bool {
-        self.in_flight.len() >= IN_FLIGHT_LIMIT || self.behind() > QUEUE_HARD_LIMIT
+        self.queue.in_flight.len() >= IN_FLIGHT_LIMIT || self.behind() > QUEUE_HARD_LIMIT
     }
 
     /// Unwritten bytes behind the request that is being written.
     fn behind(&self) -> usize {
-        let unwritten = self.outbox.waiting();
-        let rest = |ticket: &Ticket| self.outbox.from(ticket.start).len();
+        let unwritten = self.queue.outbox.waiting();
+        let rest = |ticket: &Ticket| self.queue.outbox.from(ticket.start).len();
         // Behind the one that has begun to leave; if none has, behind the next.
-        let next = self.in_flight.partition_point(|ticket| rest(ticket) >= unwritten);
-        self.in_flight.get(next).map_or(0, rest)
+        let next = self.queue.in_flight.partition_point(|ticket| rest(ticket) >= unwritten);
+        self.queue.in_flight.get(next).map_or(0, rest)
     }
 
     /// Whether its queue has drained so far that clients may go on.
     fn has_room(&self) -> bool {
-        self.outbox.waiting() <= QUEUE_LIMIT / 2 && self.in_flight.len() <= IN_FLIGHT_LIMIT / 2
+        self.queue.outbox.waiting() <= QUEUE_LIMIT / 2 && self.queue.in_flight.len() <= IN_FLIGHT_LIMIT / 2
     }
 }
 
@@ -67,7 +67,7 @@ impl Engine {
     #[cold]
     pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
         self.note_crowd(link);
-        self.links[link.index()].backpressured.push_back(id);
+        self.links[link.index()].queue.backpressured.push_back(id);
         if let Some(session) = self.session(id) {
             session.backpressured = true;
         }
@@ -154,11 +154,11 @@ impl Engine {
             if !link.has_room() {
                 return;
             }
-            if link.backpressured.is_empty() {
+            if link.queue.backpressured.is_empty() {
                 return self.end_crowd(id);
             }
             self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
-            if let Some(session) = self.links[id.index()].backpressured.pop_front() {
+            if let Some(session) = self.links[id.index()].queue.backpressured.pop_front() {
                 self.resumable.push(session);
                 self.settle(now);
             }

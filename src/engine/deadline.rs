@@ -7,8 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::link::LinkId;
-use super::session::SessionId;
+use super::ids::{LinkId, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::time::Instant;
 

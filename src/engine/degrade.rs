@@ -1,9 +1,9 @@
 //! What a failure becomes for the client: an error, or a miss.
 
 use super::Engine;
+use super::ids::SessionId;
 use super::policy::Policy;
 use super::request::{Asked, Request, Slot};
-use super::session::SessionId;
 use super::slow::Described;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;

@@ -3,14 +3,13 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
 use super::account::outcome_of;
+use super::ids::{LinkId, SessionId};
 use super::large;
-use super::link::LinkId;
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::policy::Policy;
 use super::request::Answer;
-use super::session::SessionId;
 use super::stall::Frequent;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, Notice, Outlet};
@@ -245,7 +244,7 @@ impl Engine {
         while at < input.len() {
             let rest = &input[at..];
             let link = &self.links[id.index()];
-            let front = link.in_flight.front().copied();
+            let front = link.queue.in_flight.front().copied();
             let step = match front {
                 _ if link.listens() => self.take_message(id, rest, &mut to),
                 None if rest.first() == Some(&b'>') && self.is_redis(id) => self.take_push(id, rest),
@@ -311,7 +310,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
-                let line = link.outbox.between(ticket.start, link.front_end());
+                let line = link.queue.outbox.between(ticket.start, link.front_end());
                 let value_limit = self.response_limit(link);
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }
@@ -404,7 +403,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         let failure = link.dropped().unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
-        link.scripts.drop_doubt(ticket);
+        link.queue.scripts.drop_doubt(ticket);
         self.leave_link(id, ticket);
         to.succeeded = true;
         let outcome = match ticket.asker {
@@ -427,7 +426,7 @@ impl Engine {
     /// A link's requests up to `end` have been answered, and are not looked at any more.
     #[inline]
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
-        let outbox = &mut self.links[id.index()].outbox;
+        let outbox = &mut self.links[id.index()].queue.outbox;
         outbox.release(end);
         if outbox.has_spent() {
             self.restock_spent(id);
@@ -437,7 +436,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn restock_spent(&mut self, id: LinkId) {
-        let spent = self.links[id.index()].outbox.take_spent();
+        let spent = self.links[id.index()].queue.outbox.take_spent();
         self.keep_buffer(spent);
     }
 

@@ -1,9 +1,10 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkId, LinkState, Purpose, QUEUE_HARD_LIMIT};
+use super::ids::{LinkId, SessionId};
+use super::link::{IN_FLIGHT_LIMIT, Link, LinkState, Purpose, QUEUE_HARD_LIMIT};
 use super::redis::Profile;
 use super::request::Asked;
-use super::session::{Route, SessionId};
+use super::session::Route;
 use super::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
@@ -82,7 +83,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.links[id.index()];
-        let long = link.outbox.waiting() > QUEUE_HARD_LIMIT || link.in_flight.len() >= IN_FLIGHT_LIMIT;
+        let long = link.queue.outbox.waiting() > QUEUE_HARD_LIMIT || link.queue.in_flight.len() >= IN_FLIGHT_LIMIT;
         if link.is_up() && !link.suspect && !long {
             return Ok(id);
         }
@@ -170,9 +171,9 @@ impl Engine {
             let link = &self.links[id.index()];
             match link.state {
                 _ if link.suspect => usize::MAX - 1,
-                LinkState::Up(_) if link.is_long() => link.in_flight.len().max(IN_FLIGHT_LIMIT),
-                LinkState::Up(_) => link.in_flight.len(),
-                LinkState::Connecting | LinkState::Handshaking(_) => link.in_flight.len() + 1,
+                LinkState::Up(_) if link.is_long() => link.queue.in_flight.len().max(IN_FLIGHT_LIMIT),
+                LinkState::Up(_) => link.queue.in_flight.len(),
+                LinkState::Connecting | LinkState::Handshaking(_) => link.queue.in_flight.len() + 1,
                 // A further connection is worth it when the others are busy.
                 LinkState::Down { not_before, .. } if not_before <= now => 2,
                 LinkState::Down { .. } => usize::MAX,

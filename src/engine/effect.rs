@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::link::LinkId;
+use super::ids::LinkId;
 use super::redis::handshake::Term;
 use super::redis::inquiry::{Findings, Inquiry};
 use super::slow::Slow;
@@ -179,7 +179,7 @@ pub enum Notice {
         /// The pool that it connected to.
         pool: PoolId,
         /// The client.
-        session: super::session::SessionId,
+        session: super::ids::SessionId,
         /// What it speaks.
         language: super::Language,
         /// Such clients, or requests, since it was last told.

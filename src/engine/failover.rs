@@ -6,11 +6,10 @@
 //!   takes part again it has to forget the key ([`invalidate`](super::invalidate)).
 
 use super::Engine;
-use super::link::LinkId;
+use super::ids::{LinkId, SessionId};
 pub(super) use super::missed::Failover;
 use super::outbox::Offset;
 use super::request::Asked;
-use super::session::SessionId;
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -203,7 +202,7 @@ impl Engine {
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
         let of = &self.links[link.index()];
-        let (pool, server, is_used) = (of.pool, of.server, !of.is_down() && !of.in_flight.is_empty());
+        let (pool, server, is_used) = (of.pool, of.server, !of.is_down() && !of.queue.in_flight.is_empty());
         let is_foreign = key.database.is_some() && key.database != self.link_database(link);
         let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
         let elsewhere = key.database.filter(|_| is_foreign);
@@ -217,7 +216,7 @@ impl Engine {
     fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
-        if self.links[link.index()].invalidated.number < self.registry.newest_pending(pool, server) {
+        if self.links[link.index()].queue.invalidated.number < self.registry.newest_pending(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
             let database = self.links[link.index()].profile.database;
             let is_open = |link: &LinkId| {
@@ -225,7 +224,7 @@ impl Engine {
                 link.is_up() && !link.suspect && link.profile.database == database
             };
             // The one with the shortest queue: it is there first.
-            let unwritten = |link: &LinkId| self.links[link.index()].outbox.waiting();
+            let unwritten = |link: &LinkId| self.links[link.index()].queue.outbox.waiting();
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
                 self.invalidate_open(link, now);
             }
@@ -242,7 +241,7 @@ impl Engine {
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
         if passes && self.links[id.index()].is_traffic() && self.invalidates_missed(pool, server) {
             let link = &self.links[id.index()];
-            let (request, database) = (link.outbox.between(ticket.start, end).to_vec(), link.profile.database);
+            let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile.database);
             let now = link.heard;
             self.invalidate_requests(id, database, &request, now);
             if self.registry.has_pending(pool, server) {

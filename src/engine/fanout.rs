@@ -1,8 +1,8 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
+use super::ids::SessionId;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::request::{Asked, Slot};
-use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, server_id, turn};
 use crate::config::model::ServerId;
@@ -128,7 +128,7 @@ impl Engine {
         }
         let asker = Asker::client(id, number, asked.request.noreply);
         for (fragment, (link, _)) in (0u16..).zip(links) {
-            let outbox = &mut self.links[link.index()].outbox;
+            let outbox = &mut self.links[link.index()].queue.outbox;
             let start = outbox.end();
             write(outbox.tail());
             let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.request.verb, Class::Other) };

@@ -3,12 +3,13 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
 use super::chores::Chore;
-use super::link::{Link, LinkId, LinkState, Purpose};
+use super::ids::{LinkId, SessionId};
+use super::link::{Link, LinkState, Purpose, Queue};
 use super::merge::Merge;
 use super::outbox::Outbox;
 use super::redis::Profile;
 use super::request::Answer;
-use super::session::{Barrier, Session, SessionId};
+use super::session::{Barrier, Session};
 use super::slow::Described;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine, Notice, pool_id, server_id};
@@ -77,24 +78,15 @@ impl Engine {
             return;
         }
         let (pool, server, owner, database) = (link.pool, link.server, link.owner(), link.profile.database);
-        link.epoch = link.epoch.wrapping_add(1);
-        let stream = match std::mem::replace(&mut link.state, LinkState::Down { not_before: now, failure }) {
-            LinkState::Up(stream) => Some(stream),
-            LinkState::Down { .. } | LinkState::Connecting | LinkState::Handshaking(_) => None,
-        };
-        let was_up = stream.is_some();
-        let answered = stream.as_ref().is_some_and(|stream| stream.answered);
-        let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
-        (link.invalidated, link.unconfirmed) = Default::default();
-        link.scripts = Default::default();
         link.suspect &= failure == Failure::TimedOut;
         let suspect = link.suspect;
+        let stream = link.stream();
+        let (was_up, answered) = (stream.is_some(), stream.is_some_and(|stream| stream.answered));
+        let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
         let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
-        let link = &mut self.links[id.index()];
-        let tickets = std::mem::take(&mut link.in_flight);
-        let outbox = std::mem::take(&mut link.outbox);
-        let backpressured = std::mem::take(&mut link.backpressured);
+        let (_, queue) = self.links[id.index()].end(failure, now);
+        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = queue;
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         let lingers = lingers.then_some((pool, server));
@@ -105,7 +97,7 @@ impl Engine {
             self.registry.forget_pause(pool, server); // it did not go on
         }
         if self.links[id.index()].is_traffic() {
-            self.end_connection_names(id);
+            self.end_connection_names(id, fenced);
         }
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers });
         self.count_closed(pool, server, failure, was_up);
@@ -149,7 +141,7 @@ impl Engine {
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
-                let start = link.outbox.end();
+                let start = link.queue.outbox.end();
                 link.append_again(ticket, request);
                 let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
                 link.push(again, joins, now);
@@ -159,7 +151,7 @@ impl Engine {
                 lost.push((ticket, request));
             }
         }
-        let resent = !self.links[id.index()].in_flight.is_empty();
+        let resent = !self.links[id.index()].queue.in_flight.is_empty();
         if self.links[id.index()].is_long() {
             self.note_crowd(id);
         }
@@ -229,11 +221,11 @@ impl Engine {
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
-        let (tickets, outbox) = (std::mem::take(&mut link.in_flight), std::mem::take(&mut link.outbox));
+        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
-        (link.unconfirmed, link.invalidated) = Default::default();
+        self.resumable.extend(backpressured);
         if is_traffic {
-            self.end_connection_names(id); // nothing is under way there any more, nor what was to find out when that would be over
+            self.end_connection_names(id, fenced); // nothing is under way there any more, nor what was to find out when that would be over
         }
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
@@ -454,8 +446,8 @@ impl Engine {
                 if !self.link_is(link) {
                     continue; // its client has been cut off meanwhile
                 }
-                let Link { server, ref in_flight, .. } = self.links[link.index()];
-                let stays = in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
+                let Link { server, ref queue, .. } = self.links[link.index()];
+                let stays = queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
                 let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {
                     continue;
@@ -515,7 +507,7 @@ pub(super) fn front_is_waiting(session: &Session) -> bool {
 
 /// Whether a link that is down holds nothing.
 pub(super) fn down_is_empty(link: &Link) -> bool {
-    !link.is_down() || link.in_flight.is_empty()
+    !link.is_down() || link.queue.in_flight.is_empty()
 }
 
 impl Merge {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::Engine;
-use super::session::SessionId;
+use super::ids::SessionId;
 use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};

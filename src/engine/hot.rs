@@ -6,8 +6,8 @@
 //! among fifty thousand small ones, and the rates are right all the same.
 
 use super::Engine;
+use super::ids::LinkId;
 use super::keys::{Named, Replied, each_key};
-use super::link::LinkId;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::redis::named::first_keys;
@@ -52,7 +52,7 @@ impl Engine {
             return;
         }
         let link = &links[id.index()];
-        let request = link.outbox.between(ticket.start, end);
+        let request = link.queue.outbox.between(ticket.start, end);
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));
         let slot = ticket.client().and_then(|(id, number)| {

@@ -1,11 +1,12 @@
 //! A client's bytes become requests, and requests go to servers.
 
+use super::ids::SessionId;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
 use super::output::Output;
 use super::redis::Turn;
 use super::request::{Asked, Slot};
-use super::session::{Barrier, LongGet, Session, SessionId};
+use super::session::{Barrier, LongGet, Session};
 use super::ticket::Marks;
 use super::{Engine, Timer, turn};
 use crate::config::model::PoolId;

@@ -16,9 +16,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::link::{Link, LinkId, ProbeStep, Purpose, SentBatch};
+use super::ids::{LinkId, SessionId};
+use super::link::{Link, ProbeStep, Purpose, SentBatch};
 use super::redis::Profile;
-use super::session::SessionId;
 use super::stall::Frequent;
 use super::ticket::{Intent, Marks, Ticket};
 use super::{Engine, Notice};
@@ -56,29 +56,29 @@ impl Engine {
             return;
         }
         let link = &mut self.links[id.index()];
-        let waiting = std::mem::take(&mut link.in_flight);
-        let outbox = std::mem::take(&mut link.outbox);
-        let later = std::mem::take(&mut link.unconfirmed);
-        let (before, database) = (link.invalidated, link.profile.database);
+        let waiting = std::mem::take(&mut link.queue.in_flight);
+        let outbox = std::mem::take(&mut link.queue.outbox);
+        let later = std::mem::take(&mut link.queue.unconfirmed);
+        let (before, database) = (link.queue.invalidated, link.profile.database);
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = !waiting.is_empty() && (batch.is_behind_own || batch.fence);
         if self.registry.awaits_flush(pool, server, self.link_database(id)) {
-            self.links[id.index()].invalidated = Invalidated::default(); // it counted on beginning with that
+            self.links[id.index()].queue.invalidated = Invalidated::default(); // it counted on beginning with that
         }
         self.send_batch(id, MOST, !waiting.is_empty(), now);
         let link = &mut self.links[id.index()];
-        link.unconfirmed.append(later);
-        let is_behind = link.invalidated.number >= self.registry.newest_pending(pool, server);
+        link.queue.unconfirmed.append(later);
+        let is_behind = link.queue.invalidated.number >= self.registry.newest_pending(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
-        link.outbox.tail().reserve_exact(outbox.waiting());
+        link.queue.outbox.tail().reserve_exact(outbox.waiting());
         let mut lost = 0;
         for (old, request) in fault::requests(&waiting, &outbox) {
             if is_behind || old.is_own() {
                 let link = &mut self.links[id.index()];
-                let start = link.outbox.end();
-                link.outbox.tail().extend_from_slice(request);
-                link.in_flight.push_back(Ticket { start, ..old });
+                let start = link.queue.outbox.end();
+                link.queue.outbox.tail().extend_from_slice(request);
+                link.queue.in_flight.push_back(Ticket { start, ..old });
             } else {
                 lost += 1;
                 self.invalidate_lost(id, old, request, !old.is(Marks::RESENT), now);
@@ -88,7 +88,7 @@ impl Engine {
         }
         self.count_lost(pool, server, lost);
         if again {
-            self.links[id.index()].invalidated = before;
+            self.links[id.index()].queue.invalidated = before;
             self.send_invalidations(id, MOST, now);
         }
         self.charge_link(id);
@@ -111,7 +111,7 @@ impl Engine {
         }
         let concern = (self.link_database(id), self.connection_name(id));
         let InvalidationBatch { flush, database, keys, range, fence, .. } =
-            self.registry.next_batch(pool, server, link.invalidated, concern, most);
+            self.registry.next_batch(pool, server, link.queue.invalidated, concern, most);
         // Looked at behind that: who gives up a connection says so before what was lost with it becomes pending.
         if !self.may_invalidate(id, now) {
             return false;
@@ -134,7 +134,7 @@ impl Engine {
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
         let link = &mut self.links[id.index()];
-        link.invalidated = range.end();
+        link.queue.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         if let Purpose::Probe(probe) = &mut link.purpose {
             probe.flushed |= flush || database;
@@ -142,12 +142,12 @@ impl Engine {
         }
         let left = u32::from(flush) + u32::from(database) + count;
         if left > 0 {
-            link.unconfirmed.push(SentBatch { left, range, in_front });
+            link.queue.unconfirmed.push(SentBatch { left, range, in_front });
         }
-        if fence && !in_front && link.is_traffic() && link.fenced.is_none() {
+        if fence && !in_front && link.is_traffic() && link.queue.fenced.is_none() {
             self.fence(id, now);
         }
-        !self.links[id.index()].unconfirmed.is_empty()
+        !self.links[id.index()].queue.unconfirmed.is_empty()
     }
 
     /// What was asked on a connection so far may concern databases whose invalidations it cannot send: asks a question
@@ -155,7 +155,7 @@ impl Engine {
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        link.fenced = Some(link.section);
+        link.queue.fenced = Some(link.section);
         link.section += 1;
         self.ask(id, Verb::Query, Marks::NONE, now, |out| resp::encode::words(out, &[b"PING"]));
     }
@@ -166,17 +166,17 @@ impl Engine {
         let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
         let (pool, server) = (link.pool, link.server);
-        if let Some(section) = link.fenced.take() {
+        if let Some(section) = link.queue.fenced.take() {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
             self.remind(pool, server, now);
         }
     }
 
     /// A connection has ended, and all that was asked on it.
-    pub(super) fn end_connection_names(&mut self, id: LinkId) {
+    pub(super) fn end_connection_names(&mut self, id: LinkId, fenced: Option<u32>) {
         let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
-        let (pool, server, fenced) = (link.pool, link.server, link.fenced.take());
+        let (pool, server) = (link.pool, link.server);
         link.section += 1;
         for section in fenced.into_iter().chain([name.section]) {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
@@ -252,7 +252,7 @@ impl Engine {
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
-            if link.is_up() && link.invalidated.number < newest {
+            if link.is_up() && link.queue.invalidated.number < newest {
                 self.arm_link(id, now + REMINDER);
             }
         }
@@ -282,9 +282,9 @@ impl Engine {
         let link = &self.links[id.index()];
         let usable = link.is_up() && link.is_traffic() && !link.suspect;
         if usable
-            && link.unconfirmed.left() < BATCH
+            && link.queue.unconfirmed.left() < BATCH
             && !link.is_full()
-            && link.invalidated.number < self.registry.newest_pending(link.pool, link.server)
+            && link.queue.invalidated.number < self.registry.newest_pending(link.pool, link.server)
         {
             self.send_invalidations(id, BATCH, now);
         }
@@ -303,7 +303,7 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let outbox = &mut self.links[id.index()].outbox;
+        let outbox = &mut self.links[id.index()].queue.outbox;
         let start = outbox.end();
         write(outbox.tail());
         let ticket = Ticket { marks, ..Ticket::own(intent, start, verb) };
@@ -332,7 +332,7 @@ impl Engine {
         }
         let name = self.connection_name(id);
         let link = &mut self.links[id.index()];
-        let Some(SentBatch { left, range, in_front }) = link.unconfirmed.answered() else { return };
+        let Some(SentBatch { left, range, in_front }) = link.queue.unconfirmed.answered() else { return };
         let up_to = range.up_to;
         if left == 0 {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
@@ -343,7 +343,7 @@ impl Engine {
             return self.fail_link(id, Failure::Unready, now);
         }
         if up_to > 0
-            && link.unconfirmed.is_empty()
+            && link.queue.unconfirmed.is_empty()
             && !(self.registry.has_pending(pool, server) && self.send_invalidations(id, BATCH, now))
             && is_probe
         {
@@ -359,12 +359,12 @@ impl Engine {
         if link.dedicated().is_some() {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
-        if !link.unconfirmed.put_off() {
+        if !link.queue.unconfirmed.put_off() {
             return; // another key of the same batch was refused already
         }
-        link.invalidated = Invalidated::default();
+        link.queue.invalidated = Invalidated::default();
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
-        let behind: Vec<_> = link.in_flight.iter().copied().filter(|ticket| !ticket.is_own()).collect();
+        let behind: Vec<_> = link.queue.in_flight.iter().copied().filter(|ticket| !ticket.is_own()).collect();
         for ticket in behind {
             if ticket.client().is_some() && self.is_awaited(ticket) {
                 self.fail_ticket((pool, server, database), ticket, b"", failure, now);
@@ -440,16 +440,16 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         let newest = self.registry.newest_pending(pool, server);
         let link = &self.links[id.index()];
-        if link.invalidated.number >= newest {
+        if link.queue.invalidated.number >= newest {
             return Ok(());
         }
         // One that is not open yet begins with the flush.
         let begins = !link.is_up() && self.registry.awaits_flush(pool, server, self.link_database(id));
-        let is_behind_own = !link.in_flight.is_empty(); // what comes next must not be forgotten with that
-        if link.unconfirmed.left() < MOST && (is_behind_own || !begins) {
+        let is_behind_own = !link.queue.in_flight.is_empty(); // what comes next must not be forgotten with that
+        if link.queue.unconfirmed.left() < MOST && (is_behind_own || !begins) {
             self.send_invalidations(id, MOST, now);
         }
-        if begins || self.links[id.index()].invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
+        if begins || self.links[id.index()].queue.invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.

@@ -14,7 +14,7 @@ impl Engine {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut awaited = std::collections::BTreeMap::new();
         for link in &self.links {
-            for client in link.in_flight.iter().filter_map(|ticket| ticket.client()) {
+            for client in link.queue.in_flight.iter().filter_map(|ticket| ticket.client()) {
                 *awaited.entry(client).or_insert(0u32) += 1;
             }
         }
@@ -64,10 +64,10 @@ impl Engine {
                 return say("is down and holds requests");
             }
             let may_wait = link.dedicated().is_some() && link.is_up();
-            if !link.in_flight.is_empty() && link.timed.is_none() && !may_wait {
+            if !link.queue.in_flight.is_empty() && link.timed.is_none() && !may_wait {
                 return say("requests are in flight without a timer");
             }
-            if link.is_up() && !link.outbox.unwritten().is_empty() && !link.dirty {
+            if link.is_up() && !link.queue.outbox.unwritten().is_empty() && !link.dirty {
                 // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
                 continue;
             }

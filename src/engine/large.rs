@@ -6,11 +6,10 @@
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
 //! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
-use super::link::LinkId;
+use super::ids::{LinkId, SessionId};
 use super::input::Dispatched;
 use super::memory;
 use super::request::Asked;
-use super::session::SessionId;
 use super::ticket::Marks;
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use super::ids::LinkId;
 use super::ids::SessionId;
 use super::outbox::{Offset, Outbox};
 use super::redis::{Loaded, Name, Profile, Waiting, handshake::Handshake};
@@ -232,6 +231,26 @@ pub(crate) struct Queues {
     pub(crate) asked_bytes: u64,
 }
 
+/// What is asked on a connection, be it still to be opened or not, until that is answered or the connection is over.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) outbox: Outbox,
+    pub(crate) in_flight: VecDeque<Ticket>,
+    /// Requests of those that were queued since everything had been written.
+    pub(crate) queued: usize,
+    /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
+    pub(crate) open_line: usize,
+    /// How far the server's pending invalidations have been queued.
+    pub(crate) invalidated: Invalidated,
+    pub(crate) unconfirmed: SentBatches,
+    /// The section of what is asked that is about to be over.
+    pub(crate) fenced: Option<u32>,
+    /// For Redis: the scripts that were asked for.
+    pub(crate) scripts: Loaded,
+    /// Sessions that wait for it to drain.
+    pub(crate) backpressured: VecDeque<SessionId>,
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -245,14 +264,9 @@ pub(crate) struct Link {
     pub(crate) state: LinkState,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(crate) epoch: u32,
-    pub(crate) outbox: Outbox,
-    pub(crate) in_flight: VecDeque<Ticket>,
-    /// Requests of those that were queued since everything had been written.
-    pub(crate) queued: usize,
+    pub(crate) queue: Queue,
     /// What the statistics say of it.
     pub(crate) reported: Queues,
-    /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
-    pub(crate) open_line: usize,
     /// When the server was last heard, or took more of what is too much at a time, or the oldest request in flight was
     /// queued, whichever is later.
     pub(crate) heard: Instant,
@@ -262,21 +276,13 @@ pub(crate) struct Link {
     pub(crate) suspect: bool,
     /// The silence that began then has been looked at once.
     pub(crate) suspected_since: Option<Instant>,
-    /// How far this connection has been sent the server's pending invalidations: queued ones count.
-    pub(crate) invalidated: Invalidated,
-    pub(crate) unconfirmed: SentBatches,
-    /// Tells what is asked on it at this place of the worker from what was asked earlier ([`ConnectionName`](crate::health::pending::ConnectionName)),
-    /// and which part of that is about to be over.
+    /// Tells what is asked on it at this place of the worker from what was asked earlier
+    /// ([`ConnectionName`](crate::health::pending::ConnectionName)).
     pub(crate) section: u32,
-    pub(crate) fenced: Option<u32>,
-    /// For Redis: the scripts that were asked for on this connection.
-    pub(crate) scripts: Loaded,
     /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
     pub(crate) timed: Option<Instant>,
     /// The shell has been told that there is something to write.
     pub(crate) dirty: bool,
-    /// Sessions that wait for the queue to drain.
-    pub(crate) backpressured: VecDeque<SessionId>,
     /// Its queue may be full, or was and has not drained.
     pub(crate) crowded: bool,
     /// Memory charged to the worker for it.
@@ -293,23 +299,15 @@ impl Link {
             profile: Profile::default(),
             state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
-            outbox: Outbox::default(),
-            in_flight: VecDeque::new(),
-            queued: 0,
+            queue: Queue::default(),
             reported: Queues::default(),
-            open_line: 0,
             heard: Instant::ZERO,
             latency_peak: 0,
             suspect: false,
             suspected_since: None,
-            invalidated: Invalidated::default(),
-            unconfirmed: SentBatches::default(),
             section: 0,
-            fenced: None,
-            scripts: Loaded::default(),
             timed: None,
             dirty: false,
-            backpressured: VecDeque::new(),
             crowded: false,
             charged: 0,
         }
@@ -373,25 +371,25 @@ impl Link {
     /// one line with one write, and takes a write for each line.
     #[inline(always)]
     pub(crate) fn push(&mut self, mut ticket: Ticket, joins: bool, now: Instant) -> Ticket {
-        if self.in_flight.is_empty() {
+        if self.queue.in_flight.is_empty() {
             self.heard = self.heard.max(now);
         }
-        let len = self.outbox.end().since(ticket.start);
-        let open = std::mem::take(&mut self.open_line);
+        let len = self.queue.outbox.end().since(ticket.start);
+        let open = std::mem::take(&mut self.queue.open_line);
         if joins && matches!(ticket.verb, Verb::Get | Verb::Gets) {
-            self.open_line = len;
+            self.queue.open_line = len;
             if open > 0
                 && open + len <= JOINED_LIMIT
-                && self.in_flight.back().is_some_and(|front| front.verb == ticket.verb)
-                && let Some(start) = self.outbox.join(ticket.start, ticket.verb.name().len())
+                && self.queue.in_flight.back().is_some_and(|front| front.verb == ticket.verb)
+                && let Some(start) = self.queue.outbox.join(ticket.start, ticket.verb.name().len())
             {
                 ticket.start = start;
                 ticket.marks |= Marks::JOINED;
-                self.open_line = open + len;
+                self.queue.open_line = open + len;
             }
         }
-        self.in_flight.push_back(ticket);
-        self.queued += 1;
+        self.queue.in_flight.push_back(ticket);
+        self.queue.queued += 1;
         ticket
     }
 
@@ -428,6 +426,13 @@ impl Link {
         if let LinkState::Up(stream) = &mut self.state { Some(stream) } else { None }
     }
 
+    /// Its connection is over, or the attempt to open it. Returns what there was, and what was asked there.
+    pub(crate) fn end(&mut self, failure: Failure, not_before: Instant) -> (LinkState, Queue) {
+        self.epoch = self.epoch.wrapping_add(1);
+        let state = std::mem::replace(&mut self.state, LinkState::Down { not_before, failure });
+        (state, std::mem::take(&mut self.queue))
+    }
+
     /// How far the response to the front ticket has been looked at. `None` while there is no connection.
     pub(crate) fn scan(&self) -> Option<Scan> {
         self.stream()?.cursor.scan
@@ -448,24 +453,24 @@ impl Link {
 
     /// What waits to be written, and what has been written and waits for its response.
     pub(crate) fn queues(&self) -> Queues {
-        let unwritten = self.outbox.waiting();
-        let waiting = if unwritten == 0 { 0 } else { self.queued.min(self.in_flight.len()) };
+        let unwritten = self.queue.outbox.waiting();
+        let waiting = if unwritten == 0 { 0 } else { self.queue.queued.min(self.queue.in_flight.len()) };
         Queues {
             waiting: waiting as u64,
             waiting_bytes: unwritten as u64,
-            asked: (self.in_flight.len() - waiting) as u64,
-            asked_bytes: self.outbox.unanswered() as u64,
+            asked: (self.queue.in_flight.len() - waiting) as u64,
+            asked_bytes: self.queue.outbox.unanswered() as u64,
         }
     }
 
     /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.
     pub(crate) fn front_is_joined(&self) -> bool {
-        self.in_flight.get(1).is_some_and(|next| next.is(Marks::JOINED))
+        self.queue.in_flight.get(1).is_some_and(|next| next.is(Marks::JOINED))
     }
 
     /// Appends once more a request that was on its way. Joined ones come apart.
     pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
-        let out = self.outbox.tail();
+        let out = self.queue.outbox.tail();
         if ticket.is(Marks::JOINED) {
             out.extend_from_slice(ticket.verb.name().as_bytes());
         }
@@ -486,33 +491,33 @@ impl Link {
     /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset
     /// that comes with it, until that is told to [`Outbox::release`] it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
-        let ticket = self.in_flight.pop_front()?;
+        let ticket = self.queue.in_flight.pop_front()?;
         if let LinkState::Up(stream) = &mut self.state {
             stream.cursor = Cursor::default();
         }
-        Some((ticket, self.in_flight.front().map_or_else(|| self.outbox.end(), |next| next.start)))
+        Some((ticket, self.queue.in_flight.front().map_or_else(|| self.queue.outbox.end(), |next| next.start)))
     }
 
     /// Where the request of the front ticket ends.
     pub(crate) fn front_end(&self) -> Offset {
-        self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
+        self.queue.in_flight.get(1).map_or_else(|| self.queue.outbox.end(), |next| next.start)
     }
 
     /// Whether no client waits for anything here.
     pub(crate) fn is_free(&self) -> bool {
-        self.in_flight.iter().all(|ticket| ticket.is_own())
+        self.queue.in_flight.iter().all(|ticket| ticket.is_own())
     }
 
     /// Whether requests have been waiting for `span` without a word from the server.
     pub(crate) fn is_silent(&self, now: Instant, span: Duration) -> bool {
-        !self.in_flight.is_empty() && now - self.heard >= span
+        !self.queue.in_flight.is_empty() && now - self.heard >= span
     }
 
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
-        self.outbox.footprint()
+        self.queue.outbox.footprint()
             + self.stream().map_or(0, |stream| stream.partial.capacity())
-            + self.in_flight.capacity() * size_of::<Ticket>()
-            + self.scripts.footprint()
+            + self.queue.in_flight.capacity() * size_of::<Ticket>()
+            + self.queue.scripts.footprint()
     }
 }

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use super::Engine;
 use super::deadline::Timer;
+use super::ids::{LinkId, SessionId};
 use super::large::{LARGE, enlarge};
-use super::link::{Link, LinkId};
-use super::session::SessionId;
+use super::link::Link;
 use crate::failure::Failure;
 use crate::time::Instant;
 #[cfg(test)]

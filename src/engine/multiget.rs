@@ -1,10 +1,10 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
+use super::ids::SessionId;
 pub(super) use super::kept::Kept;
 use super::kept::Part;
 use super::merge::{Fragment, Merge, NO_KEY, Values};
 use super::request::{Asked, Slot};
-use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, next_random, turn};
 use crate::config::model::{PoolId, ServerId};
@@ -61,7 +61,7 @@ impl Engine {
             });
             match joined {
                 Ok((server, link)) => {
-                    let outbox = &mut self.links[link.index()].outbox;
+                    let outbox = &mut self.links[link.index()].queue.outbox;
                     parts.push(Part { server, link, start: outbox.end(), keys: 1 });
                     encode::get_start(outbox.tail(), asked.request.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
@@ -96,7 +96,7 @@ impl Engine {
             self.advance(id); // no key could be sent anywhere
         }
         for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
-            encode::line_end(self.links[link.index()].outbox.tail());
+            encode::line_end(self.links[link.index()].queue.outbox.tail());
             let ticket = Ticket::of(Asker::Client { id, number }, start, asked.request.verb, Class::Get);
             self.push_ticket(link, Ticket { fragment, keys, marks: Marks::SPLIT, ..ticket }, now);
         }
@@ -126,7 +126,7 @@ impl Engine {
             };
             part.keys += 1; // a client has at most a window of keys in flight
             values.link(place, *index, key.len());
-            encode::get_key_with_blank(links[part.link.index()].outbox.tail(), word);
+            encode::get_key_with_blank(links[part.link.index()].queue.outbox.tail(), word);
             *index += 1;
         }
         None

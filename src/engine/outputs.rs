@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use super::effect::{Effect, Notice};
-use super::link::LinkId;
-use super::session::SessionId;
+use super::ids::{LinkId, SessionId};
 
 /// What the shell is to do, and whom it is to look at.
 #[derive(Debug, Default)]

@@ -12,14 +12,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::deadline::Timer;
+use super::ids::LinkId;
 use super::invalidate::BATCH;
-use super::link::{LinkId, LinkState, Probe, ProbeStep, Purpose, Settling};
+use super::link::{Probe, ProbeStep, Purpose, Settling};
 use super::outbox::Outbox;
 use super::ticket::{Intent, Marks, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
-use crate::health::pending::Invalidated;
 use crate::health::tracker::Passed;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode};
@@ -205,7 +205,7 @@ impl Engine {
     /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.links[id.index()];
-        if !link.is_up() || !link.unconfirmed.is_empty() || !link.in_flight.is_empty() {
+        if !link.is_up() || !link.queue.unconfirmed.is_empty() || !link.queue.in_flight.is_empty() {
             return; // a flush may be confirmed before or behind the question
         }
         let (pool, server) = (link.pool, link.server);
@@ -252,9 +252,7 @@ impl Engine {
     /// A probe's connection is of no further use.
     fn end_probe(&mut self, id: LinkId) {
         let link = &mut self.links[id.index()];
-        link.epoch = link.epoch.wrapping_add(1);
-        link.state = LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed };
-        link.invalidated = Invalidated::default();
+        drop(link.end(Failure::Closed, Instant::ZERO));
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);

@@ -1,10 +1,10 @@
 //! A request on its way to one server: it gets a place in the server's stream and in its client's.
 
 use super::Engine;
-use super::link::{LinkId, QUEUE_LIMIT};
+use super::ids::{LinkId, SessionId};
 use super::input::Dispatched;
+use super::link::QUEUE_LIMIT;
 use super::request::{Asked, Slot};
-use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -61,7 +61,7 @@ impl Engine {
             Ok(link) => link,
             Err(failure) => return Err(self.unplaced(id, asked, marks, (key, server), failure, expired, now)),
         };
-        if self.links[link.index()].outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
+        if self.links[link.index()].queue.outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
             if !expired {
                 self.stall(id, link);
                 return Err(Dispatched::Backpressured);
@@ -145,10 +145,10 @@ impl Engine {
         let pool = session.pool;
         let link = &mut self.links[link_id.index()];
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
-        let start = link.outbox.end();
+        let start = link.queue.outbox.end();
         let asker = Asker::client(id, session.next_number(), asked.request.noreply);
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
-        write(link.outbox.tail());
+        write(link.queue.outbox.tail());
         if asked.request.noreply {
             self.end_request(pool, outcome::Outcome::Unheard);
         } else {
@@ -163,8 +163,8 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let joins = self.config.pools[link.pool.index()].join_gets;
         let ticket = link.push(ticket, joins, now);
-        let bytes = link.outbox.end().since(ticket.start) as u64;
-        let (first, is_long) = (link.in_flight.len() == 1, link.is_long());
+        let bytes = link.queue.outbox.end().since(ticket.start) as u64;
+        let (first, is_long) = (link.queue.in_flight.len() == 1, link.is_long());
         let (pool, heard) = (link.pool, link.heard);
         let is_dedicated = link.dedicated().is_some();
         let server = self.counters.server(pool, link.server);

@@ -1,6 +1,7 @@
 //! The contract with the shell: what happens on the connections to servers.
 
-use super::link::{LinkId, LinkState, Probe, Purpose, Stream};
+use super::ids::LinkId;
+use super::link::{LinkState, Probe, Purpose, Stream};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -101,7 +102,7 @@ impl Engine {
             return &[];
         }
         let unwritten = match &link.state {
-            LinkState::Up(_) => link.outbox.unwritten(),
+            LinkState::Up(_) => link.queue.outbox.unwritten(),
             LinkState::Handshaking(handshake) => handshake.unwritten(),
             LinkState::Connecting | LinkState::Down { .. } => return &[],
         };
@@ -121,10 +122,10 @@ impl Engine {
             LinkState::Handshaking(handshake) => return handshake.wrote(count),
             LinkState::Connecting | LinkState::Down { .. } => return,
         };
-        link.outbox.wrote(count);
-        link.outbox.note_write(now);
-        if link.outbox.unwritten().is_empty() {
-            link.queued = 0;
+        link.queue.outbox.wrote(count);
+        link.queue.outbox.note_write(now);
+        if link.queue.outbox.unwritten().is_empty() {
+            link.queue.queued = 0;
             if std::mem::take(&mut stream.blocked) {
                 link.heard = now; // its time to answer starts with the end of what was too much at a time
             }

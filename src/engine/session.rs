@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 
 use super::crawl::Crawl;
 use super::ids::LinkId;
-pub use super::ids::SessionId;
 use super::large::LARGE;
 use super::memory::{self, Hoard};
 use super::output::Output;

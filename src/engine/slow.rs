@@ -5,10 +5,10 @@
 
 pub use super::slow_log::Slow;
 
+use super::ids::{LinkId, SessionId};
 use super::keys::{Named, each_key};
-use super::link::{Link, LinkId};
+use super::link::Link;
 use super::outbox::{Offset, Written};
-use super::session::SessionId;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
 use crate::config::model::{PoolId, ServerId};
@@ -71,14 +71,15 @@ impl Engine {
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
         let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
-            let place = self.links[link.index()].in_flight.iter().position(is_it);
+            let place = self.links[link.index()].queue.in_flight.iter().position(is_it);
             place.map(|place| (*link, place))
         });
         match place {
             Some((link, place)) => {
                 let known = &self.links[link.index()];
-                let end = known.in_flight.get(place + 1).map_or_else(|| known.outbox.end(), |next| next.start);
-                self.tell_slow(link, known.in_flight[place], end, fate);
+                let end =
+                    known.queue.in_flight.get(place + 1).map_or_else(|| known.queue.outbox.end(), |next| next.start);
+                self.tell_slow(link, known.queue.in_flight[place], end, fate);
             }
             None => self.tell_lost(pool, Some(server), Described::unknown(verb), fate),
         }
@@ -111,11 +112,11 @@ impl Engine {
     /// Tells of a request in an outbox.
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
-        let Link { pool, server, outbox, .. } = &self.links[id.index()];
-        let request = Described::of(ticket, outbox.between(ticket.start, end));
+        let Link { pool, server, queue, .. } = &self.links[id.index()];
+        let request = Described::of(ticket, queue.outbox.between(ticket.start, end));
         let mut slow = self.describe(*pool, request, fate, &mut spans);
         slow.server = Some(*server);
-        (slow.waited, slow.asked) = match outbox.written(end) {
+        (slow.waited, slow.asked) = match queue.outbox.written(end) {
             Written::Not => (Some(slow.took), None),
             Written::At(at) => (Some(at - fate.started), Some(fate.now - at.max(fate.started))),
             Written::Unknown => (None, None),

@@ -16,7 +16,7 @@
 pub(super) use super::rate_limit::{Frequent, RateLimit, TELL_PERIOD, TOLD};
 use std::time::Duration;
 
-use super::link::LinkId;
+use super::ids::LinkId;
 use super::ticket::Marks;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};

@@ -3,7 +3,7 @@
 pub use super::language::Language;
 use std::time::Duration;
 
-use super::session::SessionId;
+use super::ids::SessionId;
 use super::{Engine, Notice};
 use crate::time::Instant;
 

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 
 use super::Engine;
-use super::link::LinkId;
+use super::ids::{LinkId, SessionId};
 use super::memory::WEIGHED;
-use super::session::{Session, SessionId};
+use super::session::Session;
 use crate::time::Instant;
 
 /// Bytes for which a request has another `timeout`.
@@ -99,7 +99,7 @@ impl Engine {
     pub(super) fn busy_until(&self, id: LinkId) -> Option<Instant> {
         let link = &self.links[id.index()];
         let timeout = self.timeout(link.pool)?;
-        let large = link.in_flight.iter().filter_map(|ticket| {
+        let large = link.queue.in_flight.iter().filter_map(|ticket| {
             let (id, number) = ticket.client()?;
             let session = self.session_ref(id)?;
             let taken = session.large_one(number)?;

@@ -2,8 +2,9 @@
 
 use super::Engine;
 use super::deliver::{Delivery, SMALL, Step};
+use super::ids::LinkId;
 use super::large::LARGE;
-use super::link::{Cursor, Link, LinkId, LinkState};
+use super::link::{Cursor, Link, LinkState};
 use super::merge::{KeySlot, Merge, NO_KEY, Values};
 use super::policy::Policy;
 use super::session::Session;
@@ -37,7 +38,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let value_limit = self.response_limit(link);
         let is_joined = link.front_is_joined();
-        let asked = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let asked = asked_keys(link.queue.outbox.between(ticket.start, link.front_end()), ticket.verb);
         let len = match response::value_of(asked, input, ticket.verb, value_limit) {
             Some(len) => len,
             None => match response::piece(input, ticket.verb, value_limit) {
@@ -109,7 +110,7 @@ impl Engine {
     }
 
     fn front_is_split(&self, id: LinkId) -> bool {
-        self.links[id.index()].in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
+        self.links[id.index()].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
@@ -138,7 +139,7 @@ impl Engine {
         let Self { links, sessions, config, counters, telemetry, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
-        let keys = asked_keys(link.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let keys = asked_keys(link.queue.outbox.between(ticket.start, link.front_end()), ticket.verb);
         let is_joined = link.front_is_joined();
         let client = ticket.client();
         let mut session = client.and_then(|(id, number)| {
@@ -234,7 +235,9 @@ impl Link {
     /// How many keys of the front request were there and how many were not, now that its response is over.
     #[inline]
     pub(super) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
-        let Some(ticket) = self.in_flight.front().filter(|ticket| ticket.class == Class::Get) else { return (0, 0) };
+        let Some(ticket) = self.queue.in_flight.front().filter(|ticket| ticket.class == Class::Get) else {
+            return (0, 0);
+        };
         match status {
             _ if ticket.is(Marks::SPLIT) => self.front_found_of_many(ticket, status, response),
             Status::Done => (1, 0),
@@ -260,12 +263,12 @@ impl Link {
 
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
     fn joined_request(&self, key: &[u8]) -> Option<usize> {
-        for (index, ticket) in self.in_flight.iter().enumerate().skip(1) {
+        for (index, ticket) in self.queue.in_flight.iter().enumerate().skip(1) {
             if !ticket.is(Marks::JOINED) {
                 return None;
             }
-            let end = self.in_flight.get(index + 1).map_or_else(|| self.outbox.end(), |next| next.start);
-            let keys = asked_keys(self.outbox.between(ticket.start, end), ticket.verb);
+            let end = self.queue.in_flight.get(index + 1).map_or_else(|| self.queue.outbox.end(), |next| next.start);
+            let keys = asked_keys(self.queue.outbox.between(ticket.start, end), ticket.verb);
             if Words::new(keys).any(|asked| asked == key) {
                 return Some(index);
             }

@@ -3,10 +3,10 @@
 //! What a server has said is remembered for as long as a connection to it lasts, and as its last word behind that. So a
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
+use super::ids::SessionId;
 pub(super) use super::known_version::Known;
 use super::merge::{Lowest, Merge};
 use super::request::Asked;
-use super::session::SessionId;
 use super::ticket::Marks;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};

@@ -12,7 +12,7 @@ use super::stream::Stream;
 use super::turn::BULKY;
 use super::worker::Worker;
 use crate::config::model::PoolId;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::engine::{Engine, Outlet, Peer, Room};
 use crate::time::Instant;
 

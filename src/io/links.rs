@@ -9,7 +9,7 @@ use super::files::Counted;
 use super::poller::{Announced, Seat};
 use super::stream::Stream;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 
 /// What there is for each link.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::alarm::Alarm;
 use super::poller::{Poller, Waker};
 use crate::config::model::PoolId;
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::engine::{Findings, Inquiry};
 use crate::failure::Failure;
 

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::turn::BULKY;
 use super::worker::Worker;
 use crate::engine::Room;
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::failure::Failure;
 use crate::time::Instant;
 

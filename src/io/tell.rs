@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{Level, enabled, info, warn};
 
 use crate::config::model::{Config, PoolId, ServerId};
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::engine::{Notice, Slow};
 use crate::failure::Failure;
 use crate::stats::hot::escaped;

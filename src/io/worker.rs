@@ -28,7 +28,7 @@ use super::state::Keeper;
 use super::tell;
 use super::turn::{BULKY, LATE, SLICE, share};
 use crate::config::model::Config;
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use softmiss::config;
 use softmiss::config::model::PoolId;
-use softmiss::engine::link::LinkId;
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::LinkId;
+use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Scripts, Setup};
 use softmiss::health::Registry;
 use softmiss::stats::counters::Counters;

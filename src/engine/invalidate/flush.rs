@@ -97,7 +97,7 @@ impl Engine {
             let id = self.pools[pool.index()].links[server.index()][place];
             let link = &self.links[id.index()];
             let changes = |ticket: &Ticket| !ticket.is_own() && !ticket.only_reads();
-            if !link.is_down() && link.in_flight.iter().any(changes) {
+            if !link.is_down() && link.queue.in_flight.iter().any(changes) {
                 let is_foreign = database.is_some() && database != self.link_database(id);
                 older.push(OlderWrites { name: self.connection_name(id), is_foreign });
                 self.arm_link(id, now + REMINDER);

@@ -48,9 +48,9 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
     engine.send_invalidations(link, 9, NOW);
-    assert!(engine.links[link.index()].fenced.is_some());
+    assert!(engine.links[link.index()].queue.fenced.is_some());
     engine.abandon(link, Failure::Stalled, NOW);
-    assert!(engine.links[link.index()].fenced.is_none());
+    assert!(engine.links[link.index()].queue.fenced.is_none());
     confirm_all(&engine, Some(3));
     assert!(!engine.registry.has_pending(POOL, SERVER));
 }
@@ -115,7 +115,8 @@ fn a_flush_that_was_not_delivered_is_sent_behind_what_was_asked_before() {
         let client = engine.client_connected(POOL);
         let set = if database.is_some() { "SET k old\r\n" } else { "set k 0 0 3\r\nold\r\n" };
         engine.client_data(client, set.as_bytes(), NOW);
-        let used = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+        let used =
+            links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         confirm_all(&engine, database);
         assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was confirmed in front of it");
@@ -149,7 +150,8 @@ fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
         let client = engine.client_connected(POOL);
         let set = |engine: &mut Engine, value| engine.client_data(client, format!("SET {value} 1\r\n").as_bytes(), NOW);
         set(&mut engine, "old");
-        let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+        let link =
+            links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         set(&mut engine, "new");
         let epoch = engine.links[link.index()].epoch;
@@ -169,7 +171,7 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let mut engine = engine("redis: true");
     let client = engine.client_connected(POOL);
     engine.client_data(client, b"MULTI\r\nSELECT 3\r\nSET k old\r\nEXEC\r\n", NOW);
-    let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].in_flight.is_empty()).unwrap();
+    let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
     let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);

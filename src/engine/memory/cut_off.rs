@@ -3,7 +3,7 @@
 use super::TICK;
 use crate::config::model::PoolId;
 use crate::engine::deadline::Timer;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::engine::{Engine, Notice, deliver, session_id, stall};
 use crate::time::Instant;
 

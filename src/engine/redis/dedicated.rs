@@ -9,8 +9,9 @@ use super::Profile;
 use super::input::{self, Call};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::{Dedicated, Link, LinkId, LinkState, Purpose};
-use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::link::{Dedicated, Link, LinkState, Purpose};
+use crate::engine::session::Barrier;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
@@ -303,7 +304,7 @@ impl Engine {
     pub(in crate::engine) fn release_waiting(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in links {
-            if self.own_link(id, link).is_some_and(|link| !link.listens() && !link.in_flight.is_empty()) {
+            if self.own_link(id, link).is_some_and(|link| !link.listens() && !link.queue.in_flight.is_empty()) {
                 self.close_dedicated(id, link);
             }
         }
@@ -349,7 +350,7 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (pool, next) = (link.pool, id.next());
         debug_assert!(!matches!(link.purpose, Purpose::Free), "freed twice");
-        self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.in_flight.len() as u64);
+        self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.queue.in_flight.len() as u64);
         // Nothing of it is left but what tells its connections apart, and what it has been charged with.
         *link = Link {
             generation: next.generation,

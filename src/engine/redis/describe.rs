@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use super::{ARGUMENT_COST, Client};
 use crate::config::model::{Listen, PoolId};
 use crate::engine::Engine;
-use crate::engine::session::{Barrier, Session, SessionId};
+use crate::engine::ids::SessionId;
+use crate::engine::session::{Barrier, Session};
 use crate::proto::resp::Version;
 use crate::time::Instant;
 

@@ -5,7 +5,7 @@ use super::info;
 use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::engine::{Engine, next_random, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;

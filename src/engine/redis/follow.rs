@@ -19,8 +19,9 @@ use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::{Dedicated, Link, LinkId, Purpose};
-use crate::engine::session::{Session, SessionId};
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::link::{Dedicated, Link, Purpose};
+use crate::engine::session::Session;
 use crate::engine::ticket::{Asker, Intent, Marks, Ticket};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
@@ -354,7 +355,9 @@ impl Engine {
     fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
         let Some(link) = self.links.get(id.index()).filter(|_| self.link_is(id)) else { return false };
         let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
-        (link.pool, link.server) == (pool, server) && !link.is_down() && link.in_flight.back().is_some_and(carries)
+        (link.pool, link.server) == (pool, server)
+            && !link.is_down()
+            && link.queue.in_flight.back().is_some_and(carries)
     }
 
     /// How many of a pool's connections are beyond the limit, because they end what waits on others.
@@ -383,9 +386,9 @@ impl Engine {
         }
         let link = &mut self.links[id.index()];
         let end = link.front_end();
-        let request = link.outbox.between(ticket.start, end).to_vec();
+        let request = link.queue.outbox.between(ticket.start, end).to_vec();
         link.pop();
-        link.outbox.release(end);
+        link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
@@ -405,7 +408,7 @@ impl Engine {
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
         let link = &self.links[id.index()];
         let request = waiting_request(link).filter(|_| !is_unblocked(link))?.to_vec();
-        let (ticket, server) = (link.in_flight.back().copied()?, link.server);
+        let (ticket, server) = (link.queue.in_flight.back().copied()?, link.server);
         let home = self.home_of_waiting(link.pool, &request);
         (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))
     }
@@ -431,7 +434,7 @@ impl Engine {
             Err(failure) => return self.fail_part(id, server, number, ticket.fragment, failure),
         };
         self.learn_name(link, now);
-        let outbox = &mut self.links[link.index()].outbox;
+        let outbox = &mut self.links[link.index()].queue.outbox;
         let start = outbox.end();
         write_rest(outbox.tail(), request, started, now);
         self.push_ticket(link, Ticket { start, ..ticket }, now);
@@ -510,8 +513,9 @@ fn is_unblocked(link: &Link) -> bool {
 
 /// The request that waits on a connection of a client's own, if one does.
 fn waiting_request(link: &Link) -> Option<&[u8]> {
-    let ticket = link.in_flight.back()?;
-    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens()).then(|| link.outbox.from(ticket.start))
+    let ticket = link.queue.in_flight.back()?;
+    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens())
+        .then(|| link.queue.outbox.from(ticket.start))
 }
 
 /// Appends a request that waits with what is left of its time, which ends at `until`.

@@ -4,7 +4,7 @@ use super::Replies;
 use super::input::Call;
 use crate::config::model::PoolId;
 use crate::engine::Engine;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::failure::Failure;
 use crate::proto::resp::Version;
 use crate::proto::resp::plan::CommandClass;

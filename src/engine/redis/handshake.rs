@@ -7,7 +7,8 @@
 use super::Profile;
 use crate::config::model::RedisSettings;
 use crate::engine::deliver::is_turned_away;
-use crate::engine::link::{LinkId, LinkState};
+use crate::engine::ids::LinkId;
+use crate::engine::link::LinkState;
 use crate::engine::stall::Frequent;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;

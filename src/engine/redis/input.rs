@@ -3,7 +3,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::{Client, Replies};
-use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ids::SessionId;
+use crate::engine::session::Barrier;
 use crate::engine::{Engine, memory};
 use crate::outcome;
 use crate::proto::http;

@@ -9,9 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::input::{Call, Performed};
 use super::script::Doubt;
 use crate::engine::Engine;
-use crate::engine::link::LinkId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::request::Asked;
-use crate::engine::session::SessionId;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::proto::resp::encode;
 use crate::proto::verb::Verb;
@@ -104,7 +103,7 @@ impl Engine {
         let version = self.redis.scripts.version();
         let pool = self.links[id.index()].pool;
         let flushes = self.redis.scripts.flushes();
-        let Loaded { texts: known, flushes: seen, .. } = &mut self.links[id.index()].scripts;
+        let Loaded { texts: known, flushes: seen, .. } = &mut self.links[id.index()].queue.scripts;
         if *seen != flushes {
             *seen = flushes;
             known.clear();

@@ -5,7 +5,7 @@
 use super::Replies;
 use super::input::{Call, Unfound, find};
 use crate::engine::Engine;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::proto::bytes::is_same_secret;
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};

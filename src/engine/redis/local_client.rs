@@ -5,7 +5,7 @@
 use super::Replies;
 use super::inquiry::{Action, Kind, Wanted};
 use crate::engine::Engine;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::errors;
 use crate::proto::resp::encode;

@@ -12,7 +12,7 @@ use super::gather::How;
 use super::input::{Call, Performed, Turn};
 use super::split::Share;
 use crate::config::model::PoolId;
-use crate::engine::session::SessionId;
+use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory, turn};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;

@@ -39,8 +39,7 @@ mod transaction;
 mod watch;
 
 use super::Engine;
-use super::link::LinkId;
-use super::session::SessionId;
+use super::ids::{LinkId, SessionId};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::policy::Policy;
 use crate::failure::Failure;

@@ -16,9 +16,10 @@ pub(crate) use super::subscriptions::{Kind, Subscriptions};
 use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::large::LARGE;
-use crate::engine::link::{LinkId, LinkState};
-use crate::engine::session::{Barrier, SessionId};
+use crate::engine::link::LinkState;
+use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id, turn};
 use crate::failure::Failure;
@@ -374,7 +375,7 @@ impl Engine {
             }
             return Step::Used(len);
         }
-        let Some(&ticket) = link.in_flight.front() else {
+        let Some(&ticket) = link.queue.in_flight.front() else {
             // What a server that is monitored says of its requests.
             if let Some(owner) = link.owner()
                 && message.first() == Some(&b'+')

@@ -10,8 +10,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::chores::Chore;
 use crate::engine::deadline::Timer;
-use crate::engine::link::LinkId;
-use crate::engine::session::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::ticket::{Intent, Ticket};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
@@ -121,7 +120,7 @@ impl Engine {
 
     /// Queues a request of the proxy's own that is answered more than once.
     fn ask_many(&mut self, id: LinkId, replies: u32, now: Instant, request: &[u8]) {
-        let outbox = &mut self.links[id.index()].outbox;
+        let outbox = &mut self.links[id.index()].queue.outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
         let ticket = Ticket { replies, ..Ticket::own(Intent::Plain, start, Verb::Subscribe) };

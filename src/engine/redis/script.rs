@@ -16,8 +16,8 @@ use super::input::{Call, Performed};
 use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::{Link, LinkId};
-use crate::engine::session::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::link::Link;
 use crate::engine::ticket::{Asker, Marks, Ticket};
 use crate::outcome;
 use crate::proto::memcache::response::Status;
@@ -181,13 +181,13 @@ impl Engine {
         }
         let mut spans = Vec::new();
         let end = link.front_end();
-        let args = request::args(link.outbox.between(ticket.start, end), &mut spans);
+        let args = request::args(link.queue.outbox.between(ticket.start, end), &mut spans);
         let name: &[u8] = match args.get(0).to_ascii_lowercase().as_slice() {
             b"evalsha" => b"EVAL",
             b"evalsha_ro" => b"EVAL_RO",
             _ => return false,
         };
-        link.scripts.forget(args.get(1));
+        link.queue.scripts.forget(args.get(1));
         if !is_awaited || link.is_followed(ticket) {
             return false;
         }
@@ -199,7 +199,7 @@ impl Engine {
         let mut question = Vec::new();
         encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
         let doubt = Doubt { of: ticket.asker, request, said: said.to_vec() };
-        self.links[id.index()].scripts.doubt(doubt);
+        self.links[id.index()].queue.scripts.doubt(doubt);
         self.ask_instead(id, ticket, &question);
         true
     }
@@ -217,7 +217,7 @@ impl Engine {
         // Who was told meanwhile that it has failed may have sent it once more.
         let is_awaited = self.is_awaited(ticket);
         let link = &mut self.links[id.index()];
-        let doubt = link.scripts.settle(ticket)?;
+        let doubt = link.queue.scripts.settle(ticket)?;
         if reply == b"*1\r\n:0\r\n" && is_awaited && !link.is_followed(ticket) {
             self.ask_instead(id, ticket, &doubt.request);
             return Some(Step::Used(reply.len()));
@@ -230,11 +230,11 @@ impl Engine {
         let link = &mut self.links[id.index()];
         let (now, end) = (link.heard, link.front_end());
         link.pop();
-        link.outbox.release(end);
+        link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(link.pool, link.server).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
-        let outbox = &mut self.links[id.index()].outbox;
+        let outbox = &mut self.links[id.index()].queue.outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
         // Never on another connection, where it is not known what was asked.
@@ -246,7 +246,7 @@ impl Link {
     /// Whether the client of the front ticket has sent more behind it.
     fn is_followed(&self, ticket: Ticket) -> bool {
         let of_client = |other: &Ticket| other.session() == ticket.session();
-        self.in_flight.iter().skip(1).any(of_client)
+        self.queue.in_flight.iter().skip(1).any(of_client)
     }
 }
 

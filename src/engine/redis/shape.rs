@@ -6,7 +6,7 @@
 use super::exec::{ExecPlan, Kind};
 use super::gather::How;
 use crate::engine::Engine;
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::engine::merge::Merge;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::proto::resp::plan::Split;
@@ -19,7 +19,7 @@ impl Engine {
         // What is asked most: of keys that were split, a value for each.
         if ticket.is(Marks::SPLIT)
             && let Some(values) = reply::plain_count(replies)
-            && reply::plain_count(self.links[id.index()].outbox.from(ticket.start)) == Some(values + 1)
+            && reply::plain_count(self.links[id.index()].queue.outbox.from(ticket.start)) == Some(values + 1)
         {
             return true;
         }
@@ -35,7 +35,7 @@ impl Engine {
             session.slots.get(index)
         });
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
-        fits(&gather.how, ticket.fragment, link.outbox.between(ticket.start, link.front_end()), replies)
+        fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.front_end()), replies)
     }
 }
 

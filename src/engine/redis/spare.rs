@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
-use crate::engine::link::{Dedicated, Link, LinkId, Purpose};
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::link::{Dedicated, Link, Purpose};
 use crate::engine::redis::{Name, Profile, Waiting};
-use crate::engine::session::SessionId;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::time::Instant;
@@ -26,7 +26,7 @@ impl Engine {
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
         let link = &self.links[id.index()];
         let (pool, server, listens) = (link.pool, link.server, link.listens());
-        if !link.is_up() || !link.is_free() || (listens && !link.in_flight.is_empty()) {
+        if !link.is_up() || !link.is_free() || (listens && !link.queue.in_flight.is_empty()) {
             return;
         }
         let Some(client) = self.redis(owner) else { return };

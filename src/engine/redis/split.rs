@@ -4,10 +4,9 @@ use super::InPlace;
 use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::link::LinkId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::request::{Asked, Slot};
-use crate::engine::session::SessionId;
 use crate::engine::ticket::{Asker, Marks, Ticket};
 use crate::engine::{Engine, memory, turn};
 use crate::failure::Failure;
@@ -329,7 +328,7 @@ impl Engine {
         }
         let (asker, marks) = (Asker::client(id, number, asked.request.noreply), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {
-            let outbox = &mut self.links[link.index()].outbox;
+            let outbox = &mut self.links[link.index()].queue.outbox;
             let start = outbox.end();
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);

@@ -3,7 +3,7 @@
 use super::input::Recent;
 use super::script::{Noted, Scripts};
 use super::split::{Piece, Share};
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::proto::resp::args::Span;
 
 /// What is common to the Redis pools of a worker, and what is kept from one request to the next for its room.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::model::ServerId;
-use crate::engine::link::LinkId;
+use crate::engine::ids::LinkId;
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Command;
 use crate::proto::resp::plan::Plan;

@@ -15,8 +15,8 @@ use super::split::Piece;
 use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
-use crate::engine::link::LinkId;
-use crate::engine::session::{Barrier, SessionId};
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::session::Barrier;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::resp::reply;
@@ -187,7 +187,7 @@ impl Engine {
         };
         let before = std::mem::replace(&mut self.links[link.index()].profile, profile);
         if before.database != profile.database {
-            self.links[link.index()].invalidated = Default::default(); // nothing has been sent to this one
+            self.links[link.index()].queue.invalidated = Default::default(); // nothing has been sent to this one
         }
         let (mut request, mut replies) = (Vec::new(), 0);
         if before.version != profile.version {

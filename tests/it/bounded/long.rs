@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use softmiss::engine::link::LinkId;
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::LinkId;
+use softmiss::engine::ids::SessionId;
 
 use super::events::command;
 use super::rig::Rig;

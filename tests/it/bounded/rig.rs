@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use softmiss::config;
 use softmiss::config::model::{PoolId, ServerId};
-use softmiss::engine::link::LinkId;
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::LinkId;
+use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Registry;

@@ -1,6 +1,6 @@
 //! What a client asks at once that needs no server, or that it wants no answer to: it is carried out in portions, in order.
 
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::SessionId;
 
 use super::events::command;
 use super::rig::Rig;

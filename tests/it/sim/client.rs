@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::SessionId;
 
 use super::answer::Answered;
 use super::judge::Judge;

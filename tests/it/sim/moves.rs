@@ -1,6 +1,6 @@
 //! Bytes move: from clients to the engine, to the servers, and back.
 
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Outlet, Room};
 use softmiss::failure::Failure;
 

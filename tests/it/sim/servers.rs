@@ -1,6 +1,6 @@
 //! The servers of the simulation, and their connections.
 
-use softmiss::engine::link::LinkId;
+use softmiss::engine::ids::LinkId;
 
 use super::store::Store;
 

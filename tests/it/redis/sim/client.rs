@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use softmiss::config::model::{OnFailure, PoolId};
-use softmiss::engine::session::SessionId;
+use softmiss::engine::ids::SessionId;
 
 use super::guard::Guarding;
 use super::hog::Hog;

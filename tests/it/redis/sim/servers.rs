@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use softmiss::engine::link::LinkId;
+use softmiss::engine::ids::LinkId;
 use softmiss::proto::resp::args::Args;
 use softmiss::proto::resp::encode;
 use softmiss::proto::resp::request::{self, Limits, Parsed, Progress};
