@@ -71,7 +71,7 @@ impl Engine {
         let outcome = self.write_degraded(&mut body, pool, &asked.request, asked.echo, server, failure);
         self.doubt_watch(id);
         self.end_request(pool, outcome);
-        if asked.request.noreply || (asked.request.quiet && reply::is_hidden_when_quiet(asked.request.verb, &body)) {
+        if asked.request.hides(&body) {
             body.clear();
         }
         self.answer(id, &body);

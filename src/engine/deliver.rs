@@ -536,7 +536,7 @@ impl Engine {
             session.observe_response(len);
         }
         let slot = session.slot_mut(number)?;
-        let hidden = request.quiet && reply::is_hidden_when_quiet(request.verb, parts[0]);
+        let hidden = request.hides(parts[0]);
         slot.outcome = outcome;
         if front {
             let alone = session.slots.len() == 1 && session.output.len() == 0;
@@ -609,12 +609,16 @@ impl Engine {
             session.base = session.base.wrapping_add(1);
             session.keys_in_flight -= slot.keys as usize;
             session.held -= slot.held();
+            let is_heard;
             let mut merge = match slot.answer {
                 Answer::Ready(body) => {
                     session.output.push(body);
                     continue;
                 }
-                Answer::Merged { merge, .. } => merge,
+                Answer::Merged { request, merge, .. } => {
+                    is_heard = !request.noreply;
+                    merge
+                }
                 Answer::Of { .. } | Answer::Crawled => continue,
             };
             if let Merge::Values(values) = merge.as_mut() {
@@ -624,7 +628,9 @@ impl Engine {
                     session.part_error = values.error.take();
                 }
             }
-            merge.write(&mut session.output);
+            if is_heard {
+                merge.write(&mut session.output);
+            }
             if let Merge::Gather(gather) = merge.as_ref()
                 && let Some(database) = gather.selected()
                 && let Some(client) = &mut session.redis

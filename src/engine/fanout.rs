@@ -126,7 +126,7 @@ impl Engine {
             let merge = Box::new(merge);
             session.slots.push_back(Slot::merged(asked.request, (1, links.len()), (class, outcome), merge));
         }
-        let asker = Asker::client(id, number, asked.request.noreply);
+        let asker = Asker::client(id, number, asked.request.has_slot());
         for (fragment, (link, _)) in (0u16..).zip(links) {
             let outbox = &mut self.links[link.index()].queue.outbox;
             let start = outbox.end();

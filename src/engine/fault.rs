@@ -18,7 +18,6 @@ use crate::failure::Failure;
 use crate::health::Verdict;
 use crate::health::maintenance::RoutingState;
 use crate::outcome::Outcome;
-use crate::proto::memcache::reply;
 use crate::time::Instant;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -322,9 +321,6 @@ impl Engine {
                 let (request, echo) = (*request, std::mem::take(echo));
                 let mut body = Vec::new();
                 let outcome = self.write_degraded(&mut body, pool, &request, &echo, Some(server), failure);
-                if request.quiet && reply::is_hidden_when_quiet(request.verb, &body) {
-                    body.clear();
-                }
                 if let Some(session) = self.session(id)
                     && let Some(slot) = session.slot_mut(number)
                 {

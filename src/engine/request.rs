@@ -4,14 +4,15 @@ use super::merge::Merge;
 use super::redis::InPlace;
 use crate::config::model::ServerId;
 use crate::outcome::{Class, Outcome};
-use crate::proto::memcache::Verb;
+use crate::proto::memcache::{Verb, reply};
 use crate::time::Instant;
 
 /// What is known of a request all the time. Tickets name it by its client and number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) verb: Verb,
-    /// The client wants no answer.
+    /// The client wants no answer. One of memcached's has no slot then; one of Redis has, since what follows it may have to
+    /// wait for it, as it goes another way.
     pub(crate) noreply: bool,
     /// Say nothing when nothing happened, as memcached's meta commands do with `q`.
     pub(crate) quiet: bool,
@@ -27,6 +28,18 @@ impl Request {
     /// One that is answered, whatever comes of it, and has no conditions.
     pub(crate) const fn new(verb: Verb, started: Instant) -> Self {
         Self { verb, noreply: false, quiet: false, conditional: false, in_place: None, started }
+    }
+
+    /// Whether it waits for its answer among its client's others.
+    #[inline]
+    pub(crate) const fn has_slot(&self) -> bool {
+        !self.noreply || self.in_place.is_some()
+    }
+
+    /// Whether its client does not hear this answer.
+    #[inline]
+    pub(crate) fn hides(&self, answer: &[u8]) -> bool {
+        self.noreply || (self.quiet && reply::is_hidden_when_quiet(self.verb, answer))
     }
 }
 
@@ -159,7 +172,10 @@ impl Slot {
     }
 
     /// It has been answered, and has ended like this. Returns what is held for it.
-    pub(crate) fn settle(&mut self, body: Vec<u8>, outcome: Outcome) -> usize {
+    pub(crate) fn settle(&mut self, mut body: Vec<u8>, outcome: Outcome) -> usize {
+        if self.request().is_some_and(|request| request.hides(&body)) {
+            body = Vec::new();
+        }
         let held = body.len();
         (self.answer, self.outcome) = (Answer::Ready(body), outcome);
         held

@@ -141,17 +141,17 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let Some(session) = self.sessions.get_mut(id.index()) else { return };
-        let pool = session.pool;
-        let link = &mut self.links[link_id.index()];
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
+        if asked.request.noreply {
+            self.end_request(self.links[link_id.index()].pool, outcome::Outcome::Unheard);
+        }
+        let Some(session) = self.sessions.get_mut(id.index()) else { return };
+        let link = &mut self.links[link_id.index()];
         let start = link.queue.outbox.end();
-        let asker = Asker::client(id, session.next_number(), asked.request.noreply);
+        let asker = Asker::client(id, session.next_number(), asked.request.has_slot());
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
         write(link.queue.outbox.tail());
-        if asked.request.noreply {
-            self.end_request(pool, outcome::Outcome::Unheard);
-        } else {
+        if asked.request.has_slot() {
             session.keys_in_flight += 1;
             session.slots.push_back(Slot::of(&asked, link.server, self.telemetry.at_hand.take()));
         }

@@ -10,7 +10,7 @@ use crate::proto::verb::Verb;
 /// Who has sent a request to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// A client that gets the response: to its request of this number.
+    /// A client whose request of this number waits for the response.
     Client { id: SessionId, number: u32 },
     /// A client that has asked for no answer, so it has no slot for one.
     Unheard(SessionId),
@@ -19,9 +19,9 @@ pub(crate) enum Asker {
 }
 
 impl Asker {
-    /// A client, which gets the response as that to its request of this number, unless it has asked for no answer.
-    pub(crate) const fn client(id: SessionId, number: u32, noreply: bool) -> Self {
-        if noreply { Self::Unheard(id) } else { Self::Client { id, number } }
+    /// A client, which gets the response as that to its request of this number, if that waits for one.
+    pub(crate) const fn client(id: SessionId, number: u32, has_slot: bool) -> Self {
+        if has_slot { Self::Client { id, number } } else { Self::Unheard(id) }
     }
 }
 

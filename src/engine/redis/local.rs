@@ -233,7 +233,10 @@ impl Engine {
             client.database = database;
             client.version = Version::Resp2;
             client.name = Vec::new();
-            client.replies = Replies::On;
+            // `OFF` is over, and this is answered; what `SKIP` said of it holds.
+            if client.replies != Replies::SkipThis {
+                client.replies = Replies::On;
+            }
             (client.has_user, client.monitors, client.no_evict) = (false, false, false);
         }
         self.say(id, b"+RESET\r\n");

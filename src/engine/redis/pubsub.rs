@@ -246,11 +246,11 @@ impl Engine {
     /// Tells a client what has become of its subscriptions, when the servers have confirmed it.
     fn confirm(&mut self, id: SessionId, call: Call<'_>, body: Vec<u8>, pieces: Vec<Piece>, now: Instant) {
         if pieces.is_empty() {
-            return self.say(id, &body);
+            return self.answer(id, &body);
         }
         let (mut asked, _) = self.asked(id, call);
         asked.request.verb = Verb::Subscribe;
-        asked.request.noreply = false;
+        asked.request.noreply = false; // it is told as a message is, whatever replies are wanted
         self.gather(id, asked, Marks::ONCE, How::Fixed(body), pieces, now);
         if let Some(session) = self.session(id) {
             session.barrier = Barrier::Before; // what is published next must be heard

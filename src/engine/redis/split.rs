@@ -311,22 +311,22 @@ impl Engine {
         if ways.is_empty() || asked.request.noreply {
             self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));
         }
-        if ways.is_empty() && !asked.request.noreply {
+        if ways.is_empty() {
             let mut body = Vec::new();
-            gather.put(&mut body);
+            if !asked.request.noreply {
+                gather.put(&mut body);
+            }
             return self.answer(id, &body);
         }
         let waits = self.telemetry.at_hand.take();
-        if !asked.request.noreply
-            && let Some(session) = self.session(id)
-        {
+        if let Some(session) = self.session(id) {
             session.keys_in_flight += 1;
             session.held += gather.footprint();
             let merge = Box::new(Merge::Gather(gather));
             let outcome = outcome.unwrap_or(Outcome::Hit);
             session.slots.push_back(Slot::merged(asked.request, (1, ways.len()), (waits, outcome), merge));
         }
-        let (asker, marks) = (Asker::client(id, number, asked.request.noreply), marks | Marks::PART);
+        let (asker, marks) = (Asker::client(id, number, asked.request.has_slot()), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {
             let outbox = &mut self.links[link.index()].queue.outbox;
             let start = outbox.end();

@@ -306,17 +306,10 @@ impl Engine {
             session.barrier = Barrier::Before; // what follows goes to the database that is selected then
         }
         let (asked, _) = self.asked(id, call);
-        // Nobody will hear whether it is selected.
-        let unheard = selects.last().filter(|_| asked.request.noreply).map(|(_, database)| *database);
         let plan = ExecPlan { commands, guarded: guard.is_some(), selects };
         let number = self.next_number(id);
         self.gather(id, asked, Marks::ONCE, How::Exec(Box::new(plan)), pieces, now);
         self.note_large(id, number, queue.bytes);
-        if let Some(database) = unheard
-            && let Some(client) = self.redis(id)
-        {
-            client.database = database;
-        }
         Performed::Done
     }
 

@@ -99,7 +99,7 @@ impl Engine {
                     let fresh = || Box::new(Watch { ring_version, ..Watch::default() });
                     let watch = client.watch.get_or_insert_with(fresh);
                     watch.link = Some((link, server));
-                    watch.open += u32::from(!asked.request.noreply);
+                    watch.open += 1;
                 }
                 let raw = call.raw;
                 self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(raw));
@@ -205,7 +205,7 @@ impl Engine {
         let (mut asked, _) = self.asked(id, call);
         asked.request.verb = Verb::Watch;
         if let Some(watch) = self.redis(id).and_then(|client| client.watch.as_mut()) {
-            watch.open += u32::from(!asked.request.noreply);
+            watch.open += 1;
         }
         let piece = Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) };
         self.gather(id, asked, Marks::ONCE, How::Anyhow(body), vec![piece], now);

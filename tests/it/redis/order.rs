@@ -313,3 +313,72 @@ fn scripts_are_loaded_in_front_of_a_pipeline_after_they_were_flushed_and_given_t
     client.send([script("y"), script("z"), request(&["LLEN", &there])].concat());
     assert_eq!([client.line(), client.line(), client.line()], [":2", ":3", ":3"]);
 }
+
+/// What pipelines do whose answers nobody wants, at a server itself and through a pool: what is answered behind them.
+#[test]
+fn requests_whose_answers_nobody_wants_are_carried_out_in_their_order() {
+    let (bare, server) = (Process::redis(), Process::redis());
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    let silent = [
+        // Between databases.
+        "SELECT 1;SET k v;MOVE k 2;SELECT 2;DEL k",
+        "SELECT 2;SET k v;SELECT 1;COPY k k2 DB 2;SELECT 2;COPY k k2;RENAME k k3",
+        // Between the connections that a pool has for one database.
+        "SELECT 2;WATCH w;MULTI;SET w mine;EXEC;SET w later",
+        "WATCH w;SET w other;MULTI;SET w mine;EXEC",
+        "DEL q;BLPOP q 0.01;RPUSH q a b;BLPOP q 1;RPUSH q c;BLMOVE q q LEFT RIGHT 1;RPUSH q d",
+        "SELECT 0;MULTI;SELECT 2;SET e mine;EXEC;APPEND e more",
+        "SELECT 2;HELLO 3;SET v 3;HELLO 2;APPEND v 2;HELLO 3;APPEND v 3;HELLO 2",
+    ];
+    let after = "CLIENT REPLY ON\r\nMULTI\r\nSELECT 2\r\nMGET k k2 k3 w e v\r\nLRANGE q 0 -1\r\nEXEC\r\nECHO end\r\n";
+    for requests in silent {
+        // What `SKIP` says in a transaction is part of that.
+        let skips = (!requests.contains("MULTI")).then_some(("", "CLIENT REPLY SKIP\r\n"));
+        for (before, before_each) in [("CLIENT REPLY OFF\r\n", "")].into_iter().chain(skips) {
+            let lines: String = requests.split(';').map(|request| format!("{before_each}{request}\r\n")).collect();
+            let told = [bare.client(), proxy.client()].map(|mut client| {
+                assert_eq!(client.ask("FLUSHALL\r\n"), "+OK");
+                client.send(format!("{before}{lines}{after}"));
+                String::from_utf8_lossy(&client.read_through(b"$3\r\nend\r\n")).into_owned()
+            });
+            assert_eq!(told[0], told[1], "{before}{lines}");
+        }
+    }
+}
+
+/// A watch guards against a change that its own client makes behind it and hears nothing of.
+#[test]
+fn a_watch_that_nobody_hears_of_comes_before_what_follows() {
+    let server = Process::redis();
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        client.send("CLIENT REPLY OFF\r\nWATCH n\r\nINCR n\r\nCLIENT REPLY ON\r\nMULTI\r\nINCR n\r\nEXEC\r\n");
+        assert_eq!([client.line(), client.line(), client.line(), client.line()], ["+OK", "+OK", "+QUEUED", "*-1"]);
+    }
+    assert_eq!(server.client().ask("GET n\r\n"), "$2");
+}
+
+/// What answers all the same, and what does not, is what a server itself has it.
+#[test]
+fn what_is_skipped_is_what_a_server_skips() {
+    let (bare, server) = (Process::redis(), Process::redis());
+    let proxy = pool(&[&server], &["timeout: 2000"]);
+    for requests in [
+        "CLIENT REPLY SKIP;RESET;PING",
+        "CLIENT REPLY OFF;RESET;PING",
+        "CLIENT REPLY SKIP;UNSUBSCRIBE;PING",
+        "CLIENT REPLY SKIP;PUNSUBSCRIBE a;PING",
+        "CLIENT REPLY OFF;SUBSCRIBE a;UNSUBSCRIBE;CLIENT REPLY ON;PING",
+        "CLIENT REPLY SKIP;GET a b;PING",
+        "CLIENT REPLY OFF;EVALSHA 0123456789012345678901234567890123456789 1 a;CLIENT REPLY ON;GET a",
+        "CLIENT REPLY SKIP;BLPOP a 0.01;PING",
+    ] {
+        let lines: String = requests.split(';').map(|request| format!("{request}\r\n")).collect();
+        let told = [bare.client(), proxy.client()].map(|mut client| {
+            client.send(format!("{lines}ECHO end\r\n"));
+            String::from_utf8_lossy(&client.read_through(b"$3\r\nend\r\n")).into_owned()
+        });
+        assert_eq!(told[0], told[1], "{requests}");
+    }
+}
