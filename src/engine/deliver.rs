@@ -310,7 +310,7 @@ impl Engine {
         let link = &self.links[id.index()];
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
-                let line = link.queue.outbox.between(ticket.start, link.front_end());
+                let line = link.queue.outbox.between(ticket.start, link.queue.front_end());
                 let value_limit = self.response_limit(link);
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }

@@ -4,9 +4,10 @@
 
 use super::chores::Chore;
 use super::ids::{LinkId, SessionId};
-use super::link::{Link, LinkState, Purpose, Queue};
+use super::link::{Link, LinkState, Purpose};
 use super::merge::Merge;
 use super::outbox::Outbox;
+use super::queue::Queue;
 use super::redis::Profile;
 use super::request::Answer;
 use super::session::{Barrier, Session};
@@ -141,7 +142,7 @@ impl Engine {
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.links[id.index()];
                 let start = link.queue.outbox.end();
-                link.append_again(ticket, request);
+                link.queue.append_again(ticket, request);
                 let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);

@@ -17,7 +17,8 @@
 
 use super::fault;
 use super::ids::{LinkId, SessionId};
-use super::link::{Link, ProbeStep, Purpose, SentBatch};
+use super::link::{Link, ProbeStep, Purpose};
+use super::queue::SentBatch;
 use super::redis::Profile;
 use super::stall::Frequent;
 use super::ticket::{Intent, Marks, Ticket};

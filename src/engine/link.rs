@@ -4,16 +4,15 @@
 //! [`Ticket`] stands for each request until its response has been read, also when nobody waits for that response any
 //! more: it is then the tombstone that eats exactly one late response.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ids::SessionId;
-use super::outbox::{Offset, Outbox};
-use super::redis::{Loaded, Name, Profile, Waiting, handshake::Handshake};
+use super::outbox::Offset;
+use super::queue::{Queue, Queues};
+use super::redis::{Name, Profile, Waiting, handshake::Handshake};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
-use crate::health::pending::{BatchRange, Invalidated};
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
@@ -112,8 +111,8 @@ impl Dedicated {
     }
 }
 
-/// What is known of a server that is in the ring, and must not be sent invalidations before it has come to the end of connections that
-/// were given up.
+/// What is known of a server that is in the ring, and must not be sent invalidations before it has come to the end of
+/// connections that were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Settling {
     /// There is nothing to wait for, or that has not been looked at.
@@ -159,96 +158,6 @@ pub(crate) struct Cursor {
     pub(crate) dropped: Option<Failure>,
     /// For Redis: how far the response has been looked at.
     pub(crate) scan: Option<Scan>,
-}
-
-/// PendingInvalidations that have been sent together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SentBatch {
-    /// Answers that have not come.
-    pub(crate) left: u32,
-    /// What is confirmed when all have.
-    pub(crate) range: BatchRange,
-    /// It was put in front of what waited on the connection.
-    pub(crate) in_front: bool,
-}
-
-/// The batches of invalidations on a connection that have not been confirmed, in their order.
-#[derive(Debug, Default)]
-pub(crate) struct SentBatches {
-    queue: VecDeque<SentBatch>,
-    /// Answers to all of them that have not come.
-    left: usize,
-}
-
-impl SentBatches {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Answers that have not come.
-    pub(crate) const fn left(&self) -> usize {
-        self.left
-    }
-
-    pub(crate) fn push(&mut self, batch: SentBatch) {
-        self.left += batch.left as usize;
-        self.queue.push_back(batch);
-    }
-
-    /// Puts others behind these.
-    pub(crate) fn append(&mut self, later: Self) {
-        later.queue.into_iter().for_each(|batch| self.push(batch));
-    }
-
-    /// An answer has come. Returns the batch that it belongs to, with what is left of it.
-    pub(crate) fn answered(&mut self) -> Option<SentBatch> {
-        let front = self.queue.front_mut()?;
-        front.left -= 1;
-        self.left -= 1;
-        let batch = *front;
-        if batch.left == 0 {
-            self.queue.pop_front();
-        }
-        Some(batch)
-    }
-
-    /// None of them counts. `false` when the first one did not anyway.
-    pub(crate) fn put_off(&mut self) -> bool {
-        let counts = self.queue.front().is_some_and(|batch| batch.range.up_to > 0);
-        self.queue.iter_mut().for_each(|batch| batch.range.up_to = 0);
-        counts
-    }
-}
-
-/// What is on its way to a server, as the statistics have it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Queues {
-    /// Requests not written, and their bytes.
-    pub(crate) waiting: u64,
-    pub(crate) waiting_bytes: u64,
-    /// Requests written and not answered, and their bytes.
-    pub(crate) asked: u64,
-    pub(crate) asked_bytes: u64,
-}
-
-/// What is asked on a connection, be it still to be opened or not, until that is answered or the connection is over.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    pub(crate) outbox: Outbox,
-    pub(crate) in_flight: VecDeque<Ticket>,
-    /// Requests of those that were queued since everything had been written.
-    pub(crate) queued: usize,
-    /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
-    pub(crate) open_line: usize,
-    /// How far the server's pending invalidations have been queued.
-    pub(crate) invalidated: Invalidated,
-    pub(crate) unconfirmed: SentBatches,
-    /// The section of what is asked that is about to be over.
-    pub(crate) fenced: Option<u32>,
-    /// For Redis: the scripts that were asked for.
-    pub(crate) scripts: Loaded,
-    /// Sessions that wait for it to drain.
-    pub(crate) backpressured: VecDeque<SessionId>,
 }
 
 /// A connection to a server.
@@ -451,35 +360,6 @@ impl Link {
         }
     }
 
-    /// What waits to be written, and what has been written and waits for its response.
-    pub(crate) fn queues(&self) -> Queues {
-        let unwritten = self.queue.outbox.waiting();
-        let waiting = if unwritten == 0 { 0 } else { self.queue.queued.min(self.queue.in_flight.len()) };
-        Queues {
-            waiting: waiting as u64,
-            waiting_bytes: unwritten as u64,
-            asked: (self.queue.in_flight.len() - waiting) as u64,
-            asked_bytes: self.queue.outbox.unanswered() as u64,
-        }
-    }
-
-    /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.
-    pub(crate) fn front_is_joined(&self) -> bool {
-        self.queue.in_flight.get(1).is_some_and(|next| next.is(Marks::JOINED))
-    }
-
-    /// Appends once more a request that was on its way. Joined ones come apart.
-    pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
-        let out = self.queue.outbox.tail();
-        if ticket.is(Marks::JOINED) {
-            out.extend_from_slice(ticket.verb.name().as_bytes());
-        }
-        out.extend_from_slice(request);
-        if !request.ends_with(b"\r\n") {
-            out.extend_from_slice(b"\r\n"); // the next one went on with its line
-        }
-    }
-
     /// A response came that took so long.
     pub(crate) fn observe_latency(&mut self, latency: Duration) {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
@@ -496,16 +376,6 @@ impl Link {
             stream.cursor = Cursor::default();
         }
         Some((ticket, self.queue.in_flight.front().map_or_else(|| self.queue.outbox.end(), |next| next.start)))
-    }
-
-    /// Where the request of the front ticket ends.
-    pub(crate) fn front_end(&self) -> Offset {
-        self.queue.in_flight.get(1).map_or_else(|| self.queue.outbox.end(), |next| next.start)
-    }
-
-    /// Whether no client waits for anything here.
-    pub(crate) fn is_free(&self) -> bool {
-        self.queue.in_flight.iter().all(|ticket| ticket.is_own())
     }
 
     /// Whether requests have been waiting for `span` without a word from the server.

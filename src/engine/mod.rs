@@ -70,6 +70,7 @@ mod output;
 mod outputs;
 mod policy;
 mod probe;
+mod queue;
 mod random;
 mod rate_limit;
 pub(crate) mod redis;
@@ -528,7 +529,7 @@ impl Engine {
             self.memory.recharge(link.charged, footprint);
             link.charged = footprint;
         }
-        let queues = link.queues();
+        let queues = link.queue.queues();
         if queues != link.reported {
             // Several connections share a server's gauges, so each tells by how much it has changed.
             let told = std::mem::replace(&mut link.reported, queues);

@@ -37,8 +37,8 @@ impl Engine {
         }
         let link = &self.links[id.index()];
         let value_limit = self.response_limit(link);
-        let is_joined = link.front_is_joined();
-        let asked = asked_keys(link.queue.outbox.between(ticket.start, link.front_end()), ticket.verb);
+        let is_joined = link.queue.front_is_joined();
+        let asked = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
         let len = match response::value_of(asked, input, ticket.verb, value_limit) {
             Some(len) => len,
             None => match response::piece(input, ticket.verb, value_limit) {
@@ -98,7 +98,7 @@ impl Engine {
     /// The response to a line of gets is over: `line` ends it for each of its requests that has not been answered.
     #[inline(never)]
     fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
-        while self.links[id.index()].front_is_joined() {
+        while self.links[id.index()].queue.front_is_joined() {
             if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
                 return Step::Broken(violation);
             }
@@ -139,8 +139,8 @@ impl Engine {
         let Self { links, sessions, config, counters, telemetry, .. } = self;
         let link = &mut links[id.index()];
         let config = &config.pools[link.pool.index()];
-        let keys = asked_keys(link.queue.outbox.between(ticket.start, link.front_end()), ticket.verb);
-        let is_joined = link.front_is_joined();
+        let keys = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
+        let is_joined = link.queue.front_is_joined();
         let client = ticket.client();
         let mut session = client.and_then(|(id, number)| {
             let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);

@@ -244,7 +244,7 @@ impl Engine {
         let own = self.session_ref(id).and_then(|session| session.redis.as_ref()).map(|client| &client.dedicated);
         let leaves = |link: &&LinkId| {
             let link = &self.links[link.index()];
-            link.leaves() && link.is_free()
+            link.leaves() && link.queue.is_free()
         };
         own.map_or(0, |own| own.iter().filter(leaves).count())
     }
@@ -257,7 +257,7 @@ impl Engine {
             let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !link.is_down();
             let is_taken = link.listens() || link.leaves() || (wanted == Use::Listen && watches == Some(*own));
-            let is_free = link.is_free() && !is_taken;
+            let is_free = link.queue.is_free() && !is_taken;
             is_open && link.server == server && link.profile == profile && is_free
         })
     }

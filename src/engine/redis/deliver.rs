@@ -101,7 +101,7 @@ impl Engine {
         /// The longest number of a database, as it is written.
         const NUMBER: usize = 16;
         let link = &self.links[id.index()];
-        let request = link.queue.outbox.between(ticket.start, link.front_end());
+        let request = link.queue.outbox.between(ticket.start, link.queue.front_end());
         let tail = &request[request.len().saturating_sub(SELECT.len() + NUMBER)..];
         let mut last = response;
         while let (_, others @ [_, ..]) = last.split_at(reply::end(last)) {

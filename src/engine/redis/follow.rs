@@ -385,7 +385,7 @@ impl Engine {
             None => {}
         }
         let link = &mut self.links[id.index()];
-        let end = link.front_end();
+        let end = link.queue.front_end();
         let request = link.queue.outbox.between(ticket.start, end).to_vec();
         link.pop();
         link.queue.outbox.release(end);

@@ -9,6 +9,7 @@
 //! block, subscribe or watch have connections of their own ([`dedicated`]).
 
 mod alone;
+mod asked_scripts;
 pub(super) mod dedicated;
 mod deliver;
 mod describe;
@@ -49,13 +50,13 @@ use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
 use crate::proto::resp::{Version, encode};
 use crate::time::Instant;
+pub(super) use asked_scripts::Loaded;
 pub use describe::Peer;
 pub(super) use follow::{Name, Waiting};
 use frugal::Unread;
 pub(super) use input::Turn;
 use inquiry::Asking;
 pub use inquiry::{Findings, Inquiry};
-pub(super) use loaded::Loaded;
 use long::Long;
 use pubsub::Subscriptions;
 pub use script::Scripts;

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha1::{Digest, Sha1};
 
+use super::asked_scripts::Doubt;
 use super::input::{Call, Performed};
 use crate::config::model::{KeylessScripts, PoolId};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::link::Link;
-use crate::engine::ticket::{Asker, Marks, Ticket};
+use crate::engine::ticket::{Marks, Ticket};
 use crate::outcome;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -180,7 +181,7 @@ impl Engine {
             return false;
         }
         let mut spans = Vec::new();
-        let end = link.front_end();
+        let end = link.queue.front_end();
         let args = request::args(link.queue.outbox.between(ticket.start, end), &mut spans);
         let name: &[u8] = match args.get(0).to_ascii_lowercase().as_slice() {
             b"evalsha" => b"EVAL",
@@ -228,7 +229,7 @@ impl Engine {
     /// The front ticket's request has been answered, to this program alone; its client waits for the answer to another.
     fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
         let link = &mut self.links[id.index()];
-        let (now, end) = (link.heard, link.front_end());
+        let (now, end) = (link.heard, link.queue.front_end());
         link.pop();
         link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
@@ -247,26 +248,6 @@ impl Link {
     fn is_followed(&self, ticket: Ticket) -> bool {
         let of_client = |other: &Ticket| other.session() == ticket.session();
         self.queue.in_flight.iter().skip(1).any(of_client)
-    }
-}
-
-/// A request for a script that was answered with `NOSCRIPT`.
-#[derive(Debug)]
-pub(super) struct Doubt {
-    of: Asker,
-    /// The same with the script in it.
-    request: Vec<u8>,
-    /// What was answered.
-    said: Vec<u8>,
-}
-
-impl Doubt {
-    pub(super) fn is_of(&self, ticket: Ticket) -> bool {
-        self.of == ticket.asker
-    }
-
-    pub(super) const fn footprint(&self) -> usize {
-        self.request.len() + self.said.len()
     }
 }
 

@@ -35,7 +35,7 @@ impl Engine {
             session.slots.get(index)
         });
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
-        fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.front_end()), replies)
+        fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.queue.front_end()), replies)
     }
 }
 

@@ -26,7 +26,7 @@ impl Engine {
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
         let link = &self.links[id.index()];
         let (pool, server, listens) = (link.pool, link.server, link.listens());
-        if !link.is_up() || !link.is_free() || (listens && !link.queue.in_flight.is_empty()) {
+        if !link.is_up() || !link.queue.is_free() || (listens && !link.queue.in_flight.is_empty()) {
             return;
         }
         let Some(client) = self.redis(owner) else { return };
@@ -130,7 +130,7 @@ impl Engine {
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
         let spares = self.pools[pool.index()].spares.iter().flatten();
-        let is_fit = |link: &Link| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.is_free();
+        let is_fit = |link: &Link| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
         match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.links[id.index()])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),

@@ -337,7 +337,7 @@ impl Engine {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.
-        let is_settled = self.links[link.index()].is_free();
+        let is_settled = self.links[link.index()].queue.is_free();
         if is_settled && self.catch_up(link, now).is_ok() { guard } else { Guard::Broken }
     }
 
