@@ -11,6 +11,7 @@
 //! - [`ring`]: from a key to a server.
 //! - [`health`]: whether a server may be used; one opinion for the whole process.
 //! - [`stats`]: what is counted, and how it is told.
+//! - [`topology`]: which pools and servers there are, one immutable picture after the other, with all of the above.
 //! - [`engine`]: the heart. Bytes and events in, bytes and events out; no I/O, no clock.
 //! - [`io`]: the shell. Sockets, threads, the clock, signals.
 //! - [`admin`]: what the operator sees over HTTP.
@@ -31,3 +32,4 @@ pub mod proto;
 pub mod ring;
 pub mod stats;
 pub mod time;
+pub mod topology;

@@ -9,9 +9,8 @@ use softmiss::config::model::PoolId;
 use softmiss::engine::ids::LinkId;
 use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
-use softmiss::health::Registry;
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 use crate::scenario::Scenario;
 
@@ -62,11 +61,8 @@ impl Rig {
     pub(crate) fn new(scenario: &Scenario) -> Result<Self> {
         let text = if scenario.is_redis() { format!("{CONFIG}  redis: true\n") } else { CONFIG.to_owned() };
         let config = config::parse("bench", &text).map_err(|report| anyhow::anyhow!(report.render(false)))?.config;
-        let config = Arc::new(config);
         let mut engine = Engine::new(Setup {
-            registry: Arc::new(Registry::new(&config, 1)),
-            counters: Arc::new([Arc::new(Counters::new(&config))]),
-            config,
+            published: Arc::new(Published::new(config, 1)),
             worker: 0,
             seed: 1,
             started_at: Duration::ZERO,

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, 
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::config::model::{Address, Pool, PoolId, ServerId};
+use crate::config::model::{Address, Pool, PoolId};
 use crate::io::Operator;
 
 /// How long a server may take, in a pool without `timeout`.
@@ -33,33 +33,33 @@ pub(super) struct Flushed {
 
 /// Flushes every server of a pool, in the order of the file.
 pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flushed> {
-    let live = operator.observed().registry.live(id);
+    let live = operator.observed().topology().registry.live(id);
     let timeout = pool.timeout.unwrap_or(TIMEOUT);
     let mut asked = JoinSet::new();
-    for ((server, of), live) in (0u16..).map(ServerId).zip(&pool.servers).zip(live) {
+    for of in &pool.servers {
+        let (server, live) = (of.id, live[of.id.index()]);
         if !live {
             operator.invalidate_all(id, server);
         }
-        let address = of.address.clone();
+        let of = of.clone();
         asked.spawn(async move {
-            let said = if live { Some(ask(&address, timeout).await) } else { None };
-            (server, said)
+            let said = if live { Some(ask(&of.address, timeout).await) } else { None };
+            (of, said)
         });
     }
     let mut answers = asked.join_all().await;
-    answers.sort_by_key(|(server, _)| pool.servers[server.index()].position);
-    let told = answers.into_iter().map(|(server, said)| {
+    answers.sort_by_key(|(of, _)| of.position);
+    let told = answers.into_iter().map(|(of, said)| {
         let (flushed, owed, said) = match said {
             None => (false, true, "out of the ring: it is flushed before it is back".to_owned()),
             Some(Ok(line)) if line == "OK" => (true, false, line),
             Some(Ok(line)) => (false, false, line), // `-F`: it would refuse the next one as well
             Some(Err(error)) => {
-                operator.invalidate_all(id, server);
+                operator.invalidate_all(id, of.id);
                 (false, true, format!("{error}: it is flushed on its next connection"))
             }
         };
-        let of = &pool.servers[server.index()];
-        Flushed { server: of.name.clone(), address: of.address.to_string(), flushed, owed, said }
+        Flushed { server: of.name, address: of.address.to_string(), flushed, owed, said }
     });
     told.collect()
 }

@@ -98,7 +98,7 @@ pub(super) fn hot_keys(sources: &Sources<'_>, now: Instant) -> HotKeys {
 /// The keys of a pool that stand out, the most asked for first; nothing where nobody watches.
 pub(super) fn standing_out(sources: &Sources<'_>, id: PoolId, now: Instant) -> Option<Vec<HotKeyView>> {
     sources.config.settings.hot_keys?;
-    let config = &sources.config.pools[id.index()];
+    let (_, config) = sources.pools().find(|(pool, _)| *pool == id)?;
     let seen = seen(sources, id, now);
     let asked = seen.by_requests.iter().take(MOST_ASKED).filter(|key| key.per_s >= LEAST_SHARE * seen.requests_per_s);
     let moved = seen.by_bytes.iter().take(MOST_BYTES).filter(|key| key.bytes_per_s >= LEAST_SHARE * seen.bytes_per_s);
@@ -136,7 +136,7 @@ fn views(pool: &Pool, keys: &[HotKey], weight: fn(&HotKey) -> f64, of_all: f64) 
 }
 
 fn server(pool: &Pool, id: ServerId) -> String {
-    pool.servers.get(id.index()).map_or_else(String::new, |server| server.name.clone())
+    pool.servers.iter().find(|server| server.id == id).map_or_else(String::new, |server| server.name.clone())
 }
 
 fn rounded(number: f64) -> f64 {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -32,9 +32,10 @@ use crate::config;
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
 use crate::io::rounds;
-use crate::io::{Observed, Operator, listener};
+use crate::io::{Operator, listener};
 use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
+use crate::topology::Topology;
 
 /// How long a reader may take to say what it wants, from when it connected or had its last answer.
 const HEAD_LIMIT: Duration = Duration::from_secs(20);
@@ -124,9 +125,24 @@ type Answer = Response<Full<Bytes>>;
 #[derive(Debug)]
 pub struct Admin {
     operator: Operator,
-    recent: Mutex<Recent>,
-    history: Mutex<History>,
+    past: Mutex<Past>,
     host: String,
+}
+
+/// What is kept of the last seconds and of the last half hour, by the order of a topology's pools and servers.
+#[derive(Debug)]
+struct Past {
+    version: u64,
+    recent: Recent,
+    history: History,
+}
+
+impl Past {
+    fn of(topology: &Topology) -> Self {
+        let pools = &topology.config.pools;
+        let history = History::new(pools.len(), pools.iter().map(|pool| pool.servers.len()).sum());
+        Self { version: topology.version, recent: Recent::default(), history }
+    }
 }
 
 impl Admin {
@@ -147,9 +163,8 @@ impl Admin {
     pub fn start(listener: std::net::TcpListener, operator: Operator) -> std::io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        let pools = &operator.observed().config.pools;
-        let history = Mutex::new(History::new(pools.len(), pools.iter().map(|pool| pool.servers.len()).sum()));
-        let admin = Arc::new(Self { operator, recent: Mutex::default(), history, host });
+        let past = Mutex::new(Past::of(&operator.observed().topology()));
+        let admin = Arc::new(Self { operator, past, host });
         rounds::spawn_rounds("admin", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let listener = listener.try_clone()?;
@@ -165,6 +180,15 @@ impl Admin {
         Ok(address)
     }
 
+    /// What is kept of a topology. Of another one nothing is: its places are other servers'.
+    fn past(&self, topology: &Topology) -> MutexGuard<'_, Past> {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if past.version != topology.version {
+            *past = Past::of(topology);
+        }
+        past
+    }
+
     async fn sample(self: Arc<Self>) {
         // Until the first sample, figures are compared with zeros.
         let mut period = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_PERIOD, SAMPLE_PERIOD);
@@ -172,11 +196,14 @@ impl Admin {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            let sources = self.operator.observed().sources();
+            let observed = self.operator.observed();
+            let topology = observed.topology();
+            let sources = observed.sources(&topology);
             let sample = Sample::take(&sources, self.moment().uptime);
             let reading = Reading::take(&sources, &sample);
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
-            self.recent.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+            let mut past = self.past(&topology);
+            past.history.push(reading);
+            past.recent.push(sample);
         }
     }
 
@@ -254,36 +281,30 @@ impl Admin {
             guard::check_reader(peer, request.headers(), &self.host)?;
         }
         let observed = self.operator.observed();
+        let topology = observed.topology();
+        let sources = observed.sources(&topology);
         let moment = self.moment();
         Ok(match *page {
             Page::Dashboard => respond(StatusCode::OK, HTML, DASHBOARD.to_owned()),
-            Page::Metrics => {
-                respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&observed.sources(), &moment))
-            }
-            Page::Servers => {
-                let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-                json(&view::overview(&observed.sources(), &recent, &observed.events, &moment))
-            }
-            Page::History => {
-                let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-                json(&history::answer(&observed.sources(), &history, &observed.events, &moment))
-            }
-            Page::HotKeys => json(&hot::hot_keys(&observed.sources(), view::instant(&moment))),
-            Page::Pools => json(&pools::summaries(&observed.sources())),
-            Page::Route => json(&route::live(&Query::parse(query, &["pool", "key"])?, observed)?),
-            Page::Config => respond(StatusCode::OK, TEXT, config::write(&observed.config)),
+            Page::Metrics => respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&sources, &moment)),
+            Page::Servers => json(&view::overview(&sources, &self.past(&topology).recent, &observed.events, &moment)),
+            Page::History => json(&history::answer(&sources, &self.past(&topology).history, &observed.events, &moment)),
+            Page::HotKeys => json(&hot::hot_keys(&sources, view::instant(&moment))),
+            Page::Pools => json(&pools::summaries(&sources)),
+            Page::Route => json(&route::live(&Query::parse(query, &["pool", "key"])?, &topology)?),
+            Page::Config => respond(StatusCode::OK, TEXT, config::write(&topology.config)),
             Page::Stats => {
-                let Observed { config, registry, counters, .. } = observed;
+                let Topology { config, registry, counters, .. } = &*topology;
                 respond(StatusCode::OK, JSON, stats::render(config, registry, counters, &moment))
             }
             Page::Health => self.alive().await.unwrap_or_else(|| respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
             Page::Readiness => self.alive().await.unwrap_or_else(|| {
-                let (is_ready, text) = ready::readiness(&observed.sources(), view::instant(&moment));
+                let (is_ready, text) = ready::readiness(&sources, view::instant(&moment));
                 let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
                 respond(status, TEXT, text)
             }),
             Page::Action(action) => {
-                let token = observed.config.settings.admin_token.as_deref();
+                let token = topology.config.settings.admin_token.as_deref();
                 guard::check(peer, request.headers(), token)?;
                 let query = Query::parse(query, action.parameters())?;
                 let (status, told) = operate::act(&self.operator, action, &query, peer.to_canonical()).await?;

@@ -51,7 +51,8 @@ pub(super) async fn act(
 }
 
 fn take_out(operator: &Operator, kind: Maintenance, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
-    let (pool, of) = query.pool(&operator.observed().config)?;
+    let topology = operator.observed().topology();
+    let (pool, of) = query.pool(&topology.config)?;
     let (server, named) = query.server(of)?;
     let said = operator.take_out(pool, server, kind, query.flag("force")?, by);
     let name = &named.name;
@@ -77,15 +78,16 @@ fn take_out(operator: &Operator, kind: Maintenance, query: &Query, by: IpAddr) -
             )
         }
     };
-    let state = operator.observed().registry.state(pool, server).name();
+    let state = topology.registry.state(pool, server).name();
     Ok((StatusCode::OK, told(&of.name, name, state, said, &message)))
 }
 
 fn restore(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
-    let (pool, of) = query.pool(&operator.observed().config)?;
+    let topology = operator.observed().topology();
+    let (pool, of) = query.pool(&topology.config)?;
     let (server, named) = query.server(of)?;
     let said = operator.let_back(pool, server, by);
-    let (name, state) = (&named.name, operator.observed().registry.state(pool, server).name());
+    let (name, state) = (&named.name, topology.registry.state(pool, server).name());
     let message = match (said, state) {
         (MaintenanceOutcome::Done, _) => {
             format!("{name} is probed now, and is back in the ring when it has answered well")
@@ -103,7 +105,8 @@ fn told(pool: &str, server: &str, state: &str, said: MaintenanceOutcome, message
 }
 
 async fn flush(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
-    let (id, pool) = query.pool(&operator.observed().config)?;
+    let topology = operator.observed().topology();
+    let (id, pool) = query.pool(&topology.config)?;
     if pool.protocol == Protocol::Redis {
         let text = format!("pool {} speaks Redis: send it FLUSHALL or FLUSHDB", pool.name);
         return Err(Refusal::bad(text));

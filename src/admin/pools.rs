@@ -75,7 +75,7 @@ pub(super) fn summaries(sources: &Sources<'_>) -> Vec<PoolSummary> {
 fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
     let sum = |value: fn(&PoolCounters) -> u64| sources.sum(|worker| value(worker.pool(id)));
     let live = sources.registry.live(id);
-    let out = pool.servers.iter().zip(&live).filter(|(_, live)| !**live).map(|(server, _)| server.name.clone());
+    let out = pool.servers.iter().filter(|server| !live[server.id.index()]).map(|server| server.name.clone());
     let up = live.iter().filter(|live| **live).count();
     let mut servers: Vec<_> = pool.servers.iter().collect();
     servers.sort_by_key(|server| server.position);
@@ -112,7 +112,7 @@ fn summary(sources: &Sources<'_>, id: PoolId, pool: &Pool) -> PoolSummary {
             server_errors: sum(|pool| pool.server_errors.value()),
             ejections: sum(|pool| pool.server_ejects.value()),
         },
-        ring: RingState { servers: live.len(), up, out: out.collect(), ready: up > 0 },
+        ring: RingState { servers: pool.servers.len(), up, out: out.collect(), ready: up > 0 },
         servers: servers.into_iter().map(|server| server.name.clone()).collect(),
     }
 }

@@ -53,13 +53,13 @@ impl Query {
 
     /// The pool that `pool` names; where there is only one it need not be named.
     pub(super) fn pool<'a>(&self, config: &'a Config) -> Result<(PoolId, &'a Pool), Refusal> {
-        let mut pools = (0u16..).map(PoolId).zip(&config.pools);
+        let mut pools = config.pools.iter().map(|pool| (pool.id, pool));
         let names = || config.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>().join(", ");
         match (self.text("pool"), config.pools.as_slice()) {
             (Some(name), _) => pools
                 .find(|(_, pool)| pool.name == name)
                 .ok_or_else(|| Refusal::missing(format!("there is no pool `{name}`; there are: {}", names()))),
-            (None, [only]) => Ok((PoolId(0), only)),
+            (None, [only]) => Ok((only.id, only)),
             (None, _) => Err(Refusal::bad(format!("say which pool: `pool=` one of {}", names()))),
         }
     }
@@ -70,7 +70,7 @@ impl Query {
         let Some(name) = self.text("server") else {
             return Err(Refusal::bad(format!("say which server: `server=` one of {}", names())));
         };
-        let mut servers = (0u16..).map(ServerId).zip(&pool.servers);
+        let mut servers = pool.servers.iter().map(|server| (server.id, server));
         let found = servers.find(|(_, server)| server.name == name || server.address.to_string() == name);
         found.ok_or_else(|| {
             Refusal::missing(format!("there is no server `{name}` in pool {}; there are: {}", pool.name, names()))

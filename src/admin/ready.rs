@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::model::{OnFailure, Pool, PoolId, ServerId};
+use crate::config::model::{OnFailure, Pool, PoolId};
 use crate::stats::prometheus::Sources;
 use crate::time::Instant;
 
@@ -38,8 +38,8 @@ pub(super) fn readiness(sources: &Sources<'_>, now: Instant) -> (bool, String) {
 
 /// A line for each server that cannot be used.
 fn troubles(sources: &Sources<'_>, (id, pool): (PoolId, &Pool), now: Instant) -> Vec<String> {
-    let line = |(index, server): (usize, &crate::config::model::Server)| {
-        let server_id = ServerId::at(index);
+    let line = |server: &crate::config::model::Server| {
+        let server_id = server.id;
         let state = sources.registry.state(id, server_id);
         let (how, since, why) = match (sources.registry.failing(id, server_id), view::reason(state)) {
             (Some(failing), _) => ("fails, in the ring,", Some(failing.since), failing.failure.to_string()),
@@ -49,5 +49,5 @@ fn troubles(sources: &Sources<'_>, (id, pool): (PoolId, &Pool), now: Instant) ->
         let lasts = since.map(|since| format!(" for {:.1} s", (now - since).as_secs_f64())).unwrap_or_default();
         Some(format!("  {} ({}): {how}{lasts}: {why}\n", server.name, server.address))
     };
-    pool.servers.iter().enumerate().filter_map(line).collect()
+    pool.servers.iter().filter_map(line).collect()
 }

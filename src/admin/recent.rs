@@ -83,8 +83,8 @@ pub(super) struct Sample {
 impl Sample {
     pub(super) fn take(sources: &Sources<'_>, at: Duration) -> Self {
         let pools = sources.pools().map(|(id, pool)| {
-            let servers = (0u16..).map(ServerId).take(pool.servers.len());
-            (Figures::of_pool(sources, id), servers.map(|server| Figures::of_server(sources, id, server)).collect())
+            let servers = pool.servers.iter().map(|server| Figures::of_server(sources, id, server.id));
+            (Figures::of_pool(sources, id), servers.collect())
         });
         Self { at, pools: pools.collect() }
     }

@@ -67,7 +67,8 @@ pub fn start(settings: StatsdSettings, observed: Observed) -> std::io::Result<()
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, that does nothing but wait and tell")]
 fn round(settings: &StatsdSettings, observed: &Observed, series: &mut Option<Series>, complained: &mut bool) {
     std::thread::sleep(settings.interval);
-    let sources = observed.sources();
+    let topology = observed.topology();
+    let sources = observed.sources(&topology);
     let told = match series {
         Some(series) => series,
         empty => match connect(settings, &sources) {
@@ -125,8 +126,8 @@ impl Series {
                 }
             }
             series.add_latency(recorder, &path, move |of| of.pool_latency(id));
-            for (server, of) in (0u16..).map(ServerId).zip(&pool.servers) {
-                series.add_server(recorder, id, server, &format!("{path}.{}", word(&of.name)));
+            for of in &pool.servers {
+                series.add_server(recorder, id, of.id, &format!("{path}.{}", word(&of.name)));
             }
         }
         series

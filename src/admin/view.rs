@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::hot::{self, HotKeyView};
 use super::recent::{Figures, Recent, Sample};
-use crate::config::model::{OnEject, Pool, PoolId, ServerId};
+use crate::config::model::{OnEject, Pool, PoolId};
 use crate::failure::Failure;
 use crate::health::maintenance::Maintenance;
 use crate::health::tracker::State;
@@ -225,13 +225,13 @@ fn pool_view(
     let fresh = now.0.since(&before.0);
     let live = sources.registry.live(id);
     let held = vec![true; live.len()];
-    let shares = Ring::new(pool, if pool.on_eject == OnEject::Hold { &held } else { &live }).shares(pool.servers.len());
+    let shares = Ring::new(pool, if pool.on_eject == OnEject::Hold { &held } else { &live }).shares(live.len());
     let degraded = Failure::ALL.iter().filter_map(|failure| {
         let count = sources.sum(|worker| &worker.pool(id).degraded[*failure as usize]);
         (count > 0).then_some((failure.name(), count))
     });
     let servers = pool.servers.iter().enumerate().map(|(index, server)| {
-        let server_id = ServerId::at(index);
+        let server_id = server.id;
         let fresh = now.1[index].since(&before.1[index]);
         let state = sources.registry.state(id, server_id);
         let since = state.out_since();
@@ -257,7 +257,7 @@ fn pool_view(
             failures_in_a_row: failures,
             last_failure: last_failure
                 .map(|(failure, at)| LastFailure { reason: failure.to_string(), ago_ms: (now - at).as_millis() }),
-            share: (shares[index] * 10_000.0).round() / 10_000.0,
+            share: (shares[server_id.index()] * 10_000.0).round() / 10_000.0,
             connections: counters(|server| server.server_connections.value()),
             requests: counters(|server| server.requests.value()),
             requests_per_s: per_second(fresh.requests, window),

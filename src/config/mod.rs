@@ -15,6 +15,7 @@ mod pool;
 mod process;
 mod raw;
 mod resolve;
+pub mod roster;
 mod secret;
 mod servers;
 mod settings;

@@ -33,6 +33,8 @@ pub struct Config {
 /// A pool: the servers behind one listener, and how keys are spread over them.
 #[derive(Debug, Clone)]
 pub struct Pool {
+    /// What it is known by: its place among the pools, until it is in a topology.
+    pub id: PoolId,
     /// The pool's name in the file.
     pub name: String,
     /// Where clients connect.
@@ -102,7 +104,9 @@ impl Pool {
         // It numbers the servers for modula, for the ring and for the statistics.
         let key = |server: &Server| (server.ring_name().len(), server.ring_name().to_owned());
         servers.sort_by_cached_key(key);
+        (0..).zip(&mut servers).for_each(|(index, server)| server.id = ServerId(index));
         Self {
+            id: PoolId(0),
             name: name.to_owned(),
             listen,
             protocol: Protocol::Memcache,
@@ -224,30 +228,31 @@ pub enum Listen {
     },
 }
 
-/// A server of a pool: its index in [`Pool::servers`].
+/// A server of a pool: its index in [`Pool::servers`] as the file has them. In a topology, where servers come and go, it keeps
+/// this for as long as it is there, and no other server is given it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u16);
 
 impl ServerId {
-    /// The server at an index in [`Pool::servers`], of which no pool has more than an id can name.
+    /// The server with this number, of which no pool has more than an id can name.
     #[must_use]
     pub fn at(index: usize) -> Self {
         Self(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
-    /// The index in [`Pool::servers`].
+    /// Its number.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A pool of the configuration: its index in [`Config::pools`].
+/// A pool: its index in [`Config::pools`] as the file has them. In a topology it keeps this, as a [`ServerId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub u16);
 
 impl PoolId {
-    /// The index in [`Config::pools`].
+    /// Its number.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -257,6 +262,8 @@ impl PoolId {
 /// One backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
+    /// What it is known by.
+    pub id: ServerId,
     /// twemproxy's name of the server: input of the ring, key of the statistics. Nothing in it is unseen.
     pub name: String,
     /// The name as written, where there is more in it than can be shown.

@@ -7,7 +7,7 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::findings::Findings;
-use super::model::{COUNT_LIMIT, Config, SETTINGS_NAME, Settings};
+use super::model::{COUNT_LIMIT, Config, Pool, PoolId, SETTINGS_NAME, Settings};
 use super::nearest::nearest;
 use super::raw::{Content, Node};
 use super::together::{self, Found};
@@ -97,7 +97,10 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
     if findings.has_errors() {
         return None;
     }
-    Some(Config { settings, pools: pools.into_iter().map(|found| found.pool).collect() })
+    Some(Config {
+        settings,
+        pools: (0..).map(PoolId).zip(pools).map(|(id, found)| Pool { id, ..found.pool }).collect(),
+    })
 }
 
 const POOL_EXAMPLE: &str = "a pool looks like this:\n\n  \

@@ -4,7 +4,7 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::findings::Findings;
-use super::model::{Address, COUNT_LIMIT, Server};
+use super::model::{Address, COUNT_LIMIT, Server, ServerId};
 use super::options::is_of_pool;
 use super::place::{self, Place};
 use super::raw::{Content, Node};
@@ -66,7 +66,7 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
         }
         names.insert(shown.clone(), item.span.clone());
         let ring_name = (shown != name).then(|| name.into());
-        found.push((Server { name: shown, ring_name, address, weight, position }, item.span.clone()));
+        found.push((Server { id: ServerId(0), name: shown, ring_name, address, weight, position }, item.span.clone()));
     }
     found
 }

@@ -20,7 +20,7 @@ use clap::Args;
 
 use crate::admin::{self, Admin};
 use crate::config::model::{
-    Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, Settings, Stall,
+    Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, ServerId, Settings, Stall,
 };
 use crate::io::terminal::say;
 use crate::io::{Operator, Proxy, log, signal};
@@ -170,6 +170,7 @@ fn config(listen: SocketAddr, nodes: &[Node]) -> Config {
         ring_name: None,
         address: Address::Tcp { host: node.address.ip().to_string(), port: node.address.port() },
         weight: 1,
+        id: ServerId(0),
         position,
     });
     let listen = Listen::Tcp { text: listen.to_string(), address: listen };

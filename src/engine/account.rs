@@ -87,7 +87,7 @@ impl Engine {
 impl Engine {
     /// Every request that was counted has ended once, or is under way: per class of the pools' and per server.
     pub(super) fn check_accounts(&self) -> Result<(), String> {
-        for (index, pool) in self.config.pools.iter().enumerate() {
+        for (index, pool) in self.topology.pools.iter().enumerate() {
             let pool_id = pool_id(index);
             let counters = self.counters.pool(pool_id);
             let ended: u64 = counters.outcomes.iter().flatten().map(Cell::value).sum();

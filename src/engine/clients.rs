@@ -12,6 +12,7 @@ const LISTEN_LIMIT: usize = 64 << 10;
 impl Engine {
     /// A client has connected.
     pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
+        self.refresh(self.now); // the pool may be a new one
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let mut session = Session::new(pool, generation, self.memory.limits().output);
@@ -36,16 +37,24 @@ impl Engine {
     /// The client sends no more; what it has sent is still answered.
     pub fn client_ended(&mut self, id: SessionId, now: Instant) {
         if let Some(session) = self.session(id) {
-            session.ended = true;
-            let (pool, waits) = (session.pool, session.barrier == Barrier::Behind && !session.slots.is_empty());
-            let waits = waits && session.crawl.is_none(); // that comes to its end
+            let pool = session.pool;
             self.counters.pool(pool).client_eof.add(1);
+            self.hear_no_more(id);
+        }
+        self.settle(now);
+    }
+
+    /// A client sends no more.
+    pub(super) fn hear_no_more(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id) {
+            session.ended = true;
+            let waits = session.barrier == Barrier::Behind && !session.slots.is_empty();
+            let waits = waits && session.crawl.is_none(); // that comes to its end
             if waits {
                 self.give_up_waiting(id);
             }
             self.touch_session(id);
         }
-        self.settle(now);
     }
 
     /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
@@ -66,6 +75,9 @@ impl Engine {
         pool.clients_gone.add(1);
         if failed {
             pool.client_err.add(1);
+        }
+        if !self.topology.pool(session.pool).is_served() {
+            self.left_with(session.pool);
         }
     }
 
@@ -136,7 +148,7 @@ impl Engine {
     /// Whether the requests of a client may wait for a silent server without end.
     #[must_use]
     pub fn client_waits_for_ever(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| self.config.pools[session.pool.index()].timeout.is_none())
+        self.session_ref(id).is_some_and(|session| self.topology.pools[session.pool.index()].timeout.is_none())
     }
 
     /// Whether requests of a client that were read have not been carried out yet.

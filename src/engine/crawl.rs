@@ -5,6 +5,7 @@
 //! lines are passed on as they come. A server is read only as long as the client reads. Nothing else of the client is in
 //! flight meanwhile, and the list may take as long as it takes: the pool's `timeout` counts between two reads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deliver::Step;
@@ -100,16 +101,17 @@ impl Engine {
 
     /// Asks the next server, or ends the list behind the last one.
     fn crawl_next(&mut self, id: SessionId, now: Instant) {
+        let topology = Arc::clone(&self.topology);
         loop {
             let Some(session) = self.session(id) else { return };
             let (pool, draws_on) = (session.pool, session.charged);
             let Some(crawl) = &mut session.crawl else { return };
-            let server = server_id(crawl.next);
-            crawl.next += 1;
+            let of = topology.pool(pool);
+            let next = (crawl.next..of.ids()).map(server_id).find(|server| of.has(*server));
             (crawl.link, crawl.held, crawl.busy, crawl.again) = (None, false, None, None);
-            let Some(live) = self.pools[pool.index()].live.get(server.index()).copied() else {
-                return self.finish_crawl(id, None, now);
-            };
+            let Some(server) = next else { return self.finish_crawl(id, None, now) };
+            crawl.next = server.index() + 1;
+            let live = self.pools[pool.index()].live[server.index()];
             let failure = match () {
                 () if !live => Failure::Ejected,
                 // It could show what somebody was told that it has forgotten.

@@ -4,11 +4,13 @@
 //! something for a server whose queue is full is not read on, and goes on when the queue has drained; or is answered by
 //! the pool's policy at its deadline. Others, and servers with room, are not concerned.
 
+use std::sync::Arc;
+
+use super::Engine;
 use super::chores::Chore;
 use super::ids::{LinkId, SessionId};
 use super::link::{IN_FLIGHT_LIMIT, Link, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use super::ticket::Ticket;
-use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::request::Words;
 use crate::time::Instant;
@@ -105,8 +107,8 @@ impl Engine {
     #[cold]
     pub(super) fn holds_back_all(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
         let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
-        let servers = (0..self.pools[pool.index()].live.len()).map(server_id);
-        self.hold_back_for(id, pool, servers, true, (started, now))
+        let topology = Arc::clone(&self.topology);
+        self.hold_back_for(id, pool, topology.pool(pool).members(), true, (started, now))
     }
 
     /// As [`Engine::hold_back_for`], of the first keys of a get.

@@ -14,7 +14,7 @@ use crate::time::Instant;
 impl Engine {
     /// What a pool tells its clients when a server failed them.
     pub(super) fn policy(&self, pool: PoolId) -> Policy {
-        Policy::of(&self.config.pools[pool.index()])
+        Policy::of(&self.topology.pools[pool.index()])
     }
 
     /// Whether a client is told that it has added something when a server failed it.

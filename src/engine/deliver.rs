@@ -13,7 +13,7 @@ use super::request::Answer;
 use super::stall::Frequent;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, Notice, Outlet};
-use crate::config::model::{Config, PoolId, Protocol, ServerId};
+use crate::config::model::{PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::request::Words;
@@ -22,6 +22,7 @@ use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{Verb, reply, stats};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
+use crate::topology::Topology;
 use std::time::Duration;
 
 /// Responses of up to this many bytes are passed on even when the memory limit is reached.
@@ -80,7 +81,7 @@ pub(super) struct Delivery<'a> {
 #[inline(never)]
 fn part_came(
     merge: &mut Merge,
-    config: &Config,
+    topology: &Topology,
     counters: &Counters,
     pool: PoolId,
     fragment: u16,
@@ -92,7 +93,7 @@ fn part_came(
             Some(failure) => {
                 let server = gather.servers.get(usize::from(fragment)).map(|part| part.server);
                 counters.count_degraded(pool, server, failure);
-                let error = gather_error(config, pool, failure);
+                let error = gather_error(topology, pool, failure);
                 gather.lost(fragment, error);
             }
             None => gather.came(fragment, response),
@@ -286,7 +287,7 @@ impl Engine {
     }
 
     pub(super) fn is_redis(&self, id: LinkId) -> bool {
-        self.config.pools[self.links[id.index()].pool.index()].protocol == Protocol::Redis
+        self.topology.pools[self.links[id.index()].pool.index()].protocol == Protocol::Redis
     }
 
     /// What can be used of the response to the front ticket.
@@ -482,7 +483,7 @@ impl Engine {
         let forgiven = forgiven.filter(|_| self.forgives(pool));
         // What is small is kept all the same: the answer in its place would not be smaller.
         let (fits, fits_twice) = if len <= SMALL { (true, true) } else { self.has_room(id, len) };
-        let Self { sessions, counters, config, .. } = &mut *self;
+        let Self { sessions, counters, topology, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(number);
         let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
@@ -501,7 +502,7 @@ impl Engine {
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match merge.as_mut() {
                 Merge::Gather(gather) if forgiven.is_none() => gather.came(fragment, response[0]),
-                merge => said = part_came(merge, config, counters, pool, fragment, (response[0], status), forgiven),
+                merge => said = part_came(merge, topology, counters, pool, fragment, (response[0], status), forgiven),
             }
             slot.outcome = slot.outcome.max(outcome);
             let after = merge.footprint();
@@ -651,8 +652,8 @@ impl Engine {
 }
 
 /// What a client is told of a part of a Redis request that a server failed, if the pool tells failures.
-fn gather_error(config: &Config, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
-    Policy::of(&config.pools[pool.index()]).tells().then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
+fn gather_error(topology: &Topology, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
+    Policy::of(&topology.pools[pool.index()]).tells().then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
 }
 
 /// What a response to a meta request line is checked against.

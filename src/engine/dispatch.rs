@@ -51,7 +51,7 @@ impl Engine {
             }
             if !asked.request.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
                 let server = server.ok_or(Failure::Ejected)?;
-                let away = self.pools[pool.index()].home.route(key, random) != Some(server);
+                let away = self.topology.pools[pool.index()].home.route(key, random) != Some(server);
                 return Ok((server, if away { self.failover_cap(pool, now) } else { None }));
             }
             self.refresh(now); // one of them has come back in this very moment
@@ -191,7 +191,7 @@ impl Engine {
 
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
     pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, profile: Profile) {
-        for _ in 0..self.config.pools[pool.index()].server_connections {
+        for _ in 0..self.topology.pools[pool.index()].server_connections {
             let id = LinkId::first(self.links.len());
             self.links.push(Link { profile, ..Link::new(pool, server, Purpose::Traffic) });
             self.pools[pool.index()].links[server.index()].push(id);

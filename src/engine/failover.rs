@@ -28,7 +28,7 @@ const NOTED_LIMIT: usize = 64;
 impl Engine {
     /// The bound on lifetimes away from home, while any server is out.
     pub(super) fn failover_cap(&self, pool: PoolId, now: Instant) -> Option<Cap> {
-        let seconds = self.config.pools[pool.index()].failover_ttl?;
+        let seconds = self.topology.pools[pool.index()].failover_ttl?;
         if self.pools[pool.index()].all_live {
             return None;
         }
@@ -38,14 +38,14 @@ impl Engine {
 
     /// Whether writes that a server misses are noted.
     pub(super) fn is_safe(&self, pool: PoolId) -> bool {
-        self.config.pools[pool.index()].rejoin == Rejoin::Safe
+        self.topology.pools[pool.index()].rejoin == Rejoin::Safe
     }
 
     /// Finds out who misses a write while servers are out.
     pub(super) fn prepare_failover(&mut self, pool: PoolId, now: Instant) {
-        let config = &self.config.pools[pool.index()];
+        let config = &self.topology.pools[pool.index()];
         let state = &mut self.pools[pool.index()];
-        state.all_live = state.live.iter().all(|live| *live);
+        state.all_live = config.members().all(|server| state.live[server.index()]);
         state.failover = Failover::None;
         if config.rejoin != Rejoin::Safe || config.on_eject == OnEject::Hold || state.all_live {
             return;
@@ -60,7 +60,7 @@ impl Engine {
     fn flush_absent(&mut self, pool: PoolId, now: Instant) -> bool {
         let state = &mut self.pools[pool.index()];
         state.failover = Failover::Flushed;
-        let out = (0..state.live.len()).filter(|server| !state.live[*server]).map(super::server_id);
+        let out = self.topology.pools[pool.index()].members().filter(|server| !state.live[server.index()]);
         let back = out.filter(|server| !self.registry.invalidate_all_if_out(pool, *server, now)).count();
         back == 0
     }
@@ -79,14 +79,14 @@ impl Engine {
         key: &[u8],
         now: Instant,
     ) -> bool {
-        let state = &self.pools[pool.index()];
+        let (state, home) = (&self.pools[pool.index()], &self.topology.pools[pool.index()].home);
         let mut owners = Vec::new();
         match &state.failover {
             Failover::None => return true,
             Failover::Noted(returns) => returns.owners(key, &mut owners),
             // What has been flushed while it was out stays empty, so nothing is to be noted with it.
             Failover::Flushed if self.version != self.registry.version() => return false,
-            Failover::Flushed => owners.extend(state.home.route(key, 0).filter(|home| state.live[home.index()])),
+            Failover::Flushed => owners.extend(home.route(key, 0).filter(|home| state.live[home.index()])),
         }
         if owners.len() > NOTED_LIMIT {
             return self.flush_absent(pool, now);

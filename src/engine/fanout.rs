@@ -4,7 +4,7 @@ use super::ids::SessionId;
 use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
 use super::request::{Asked, Slot};
 use super::ticket::{Asker, Marks, Ticket};
-use super::{Engine, server_id, turn};
+use super::{Engine, turn};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -70,8 +70,8 @@ impl Engine {
 
     /// The servers of a client's pool, in the ring or not.
     fn all_servers(&self, id: SessionId) -> Vec<ServerId> {
-        let count = self.session_ref(id).map_or(0, |session| self.pools[session.pool.index()].live.len());
-        (0..count).map(server_id).collect()
+        let pool = self.session_ref(id).map(|session| self.topology.pool(session.pool));
+        pool.map_or_else(Vec::new, |pool| pool.members().collect())
     }
 
     /// Sends one request to each of some servers and has `merge` wait for the responses.

@@ -133,7 +133,7 @@ impl Engine {
             && !self.registry.has_pending(pool, server)
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
-        let joins = self.config.pools[pool.index()].join_gets;
+        let joins = self.topology.pools[pool.index()].join_gets;
         let overtaken = if may_resend { overtaken(&tickets, &outbox) } else { vec![false; tickets.len()] };
         let mut lost = Vec::new();
         for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
@@ -196,7 +196,7 @@ impl Engine {
     /// so that a dead one is found out soon even if nobody happens to need it.
     fn hold_back(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.links[id.index()];
-        let config = &self.config.pools[link.pool.index()];
+        let config = &self.topology.pools[link.pool.index()];
         let pause = if config.auto_eject_hosts {
             (DETECTION_TIME / config.server_failure_limit.max(1)).clamp(Duration::from_millis(5), RECONNECT_PAUSE)
         } else {
@@ -213,7 +213,7 @@ impl Engine {
     /// is no worse for it.
     pub(super) fn is_special(&self, id: LinkId) -> bool {
         let link = &self.links[id.index()];
-        let database = self.config.pools[link.pool.index()].redis.db;
+        let database = self.topology.pools[link.pool.index()].redis.db;
         link.profile != Profile { database, ..Profile::default() }
     }
 
@@ -348,7 +348,7 @@ impl Engine {
         } else if let Verdict::Ejected { failures } = verdict {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
-            if self.config.pools[pool.index()].rejoin == Rejoin::Flush {
+            if self.topology.pools[pool.index()].rejoin == Rejoin::Flush {
                 self.registry.invalidate_all(pool, server, at);
             }
             self.outputs.tell(Notice::Ejected { pool, server, failure, failures });
@@ -382,9 +382,15 @@ impl Engine {
     #[cold]
     pub(super) fn apply_news(&mut self, now: Instant) {
         self.version = self.registry.version();
+        let is_new = self.published.version() != self.topology.version;
+        let changed = if is_new { self.apply_topology(now) } else { Vec::new() };
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
-            let routing = self.registry.routing(pool);
+            let is_changed = changed.contains(&pool);
+            let routing = match self.pools[index].is_over {
+                true => vec![RoutingState::Left; self.pools[index].routing.len()],
+                false => self.registry.routing(pool),
+            };
             // Also of one that was out before: the operator may have set an earlier date for its probe. And one that was
             // restored here may have been ejected by another worker since, which looks like nothing at all.
             for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
@@ -404,14 +410,15 @@ impl Engine {
                 }
             }
             waiting.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
-            if routing == self.pools[index].routing {
+            if routing == self.pools[index].routing && !is_changed {
                 continue;
             }
             let live: Vec<bool> = routing.iter().map(|routing| *routing == RoutingState::Up).collect();
-            let config = &self.config.pools[index];
+            let config = &self.topology.pools[index];
             let state = &mut self.pools[index];
-            if config.on_eject == OnEject::Rehash {
-                state.ring = state.circle.ring(config, &live);
+            if config.on_eject == OnEject::Rehash || is_changed {
+                let rehashes = config.on_eject == OnEject::Rehash;
+                state.ring = if rehashes { state.circle.ring(config, &live) } else { config.home.clone() };
                 state.ring_version = state.ring_version.wrapping_add(1);
             }
             state.live = live;
@@ -419,9 +426,21 @@ impl Engine {
             self.prepare_failover(pool, now);
             let mut left = vec![false; before.len()];
             for (server, before) in (0..before.len()).map(server_id).zip(before) {
+                if before == RoutingState::Left && self.pools[index].routing[server.index()] != RoutingState::Left {
+                    self.come_back(pool, server);
+                }
                 match (before, self.pools[index].routing[server.index()]) {
+                    (RoutingState::Left, RoutingState::Left) => {}
+                    (_, RoutingState::Left) => {
+                        self.cut_off(pool, server, Cut::Unopened, now);
+                        self.leave(pool, server, now);
+                        left[server.index()] = true;
+                    }
                     (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
-                    (RoutingState::Up | RoutingState::Draining, RoutingState::Out | RoutingState::Maintenance) => {
+                    (
+                        RoutingState::Up | RoutingState::Draining | RoutingState::Left,
+                        RoutingState::Out | RoutingState::Maintenance,
+                    ) => {
                         self.cut_off(pool, server, Cut::All, now);
                         left[server.index()] = true;
                     }

@@ -16,7 +16,7 @@ impl Engine {
     /// Every figure of a pool with its name, added up over the workers.
     fn figures(&self, pool: PoolId, mut row: impl FnMut(&str, u64)) {
         let total = |value: &dyn Fn(&PoolCounters) -> u64| {
-            self.all_counters.iter().map(|worker| value(worker.pool(pool))).fold(0, u64::wrapping_add)
+            self.topology.counters.iter().map(|worker| value(worker.pool(pool))).fold(0, u64::wrapping_add)
         };
         for metric in table::POOL {
             row(metric.name, total(&metric.value));

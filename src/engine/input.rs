@@ -325,7 +325,7 @@ impl Engine {
     /// The largest value that is taken: one that memory would never be enough for is not begun with.
     #[inline]
     pub(super) fn value_limit(&self, pool: PoolId) -> usize {
-        self.config.pools[pool.index()].value_limit.min(self.memory.limits().common)
+        self.topology.pools[pool.index()].value_limit.min(self.memory.limits().common)
     }
 
     /// Answers, by the pool's policy, a request to store a large value of which only the line is looked at: there is no

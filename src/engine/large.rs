@@ -342,8 +342,9 @@ impl Engine {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
-            if self.links[id.index()].crowded {
-                self.relieve(id, now);
+            let link = &self.links[id.index()];
+            if link.crowded | link.leaves {
+                self.after_delivery(id, now);
             }
         }
         self.settle(now);

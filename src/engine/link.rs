@@ -194,6 +194,8 @@ pub(crate) struct Link {
     pub(crate) dirty: bool,
     /// Its queue may be full, or was and has not drained.
     pub(crate) crowded: bool,
+    /// Its server has left the pool: it is closed as soon as nothing is in flight.
+    pub(crate) leaves: bool,
     /// Memory charged to the worker for it.
     pub(crate) charged: usize,
 }
@@ -218,6 +220,7 @@ impl Link {
             timed: None,
             dirty: false,
             crowded: false,
+            leaves: false,
             charged: 0,
         }
     }

@@ -87,6 +87,7 @@ mod taking;
 mod telemetry;
 mod ticket;
 mod timers;
+mod topology;
 mod turn;
 mod values;
 mod version;
@@ -98,18 +99,19 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::config::model::{Config, PoolId, Protocol, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::health::Registry;
 use crate::health::maintenance::RoutingState;
 use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
+use crate::topology::{Published, Topology};
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use failover::Failover;
 use ids::{LinkId, SessionId};
 pub use large::Room;
-use link::{Link, Probe, Purpose};
+use link::Link;
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
 use session::Session;
@@ -152,16 +154,18 @@ struct PoolState {
     ring: Ring,
     /// Changes with every ring, so that it is noticed if keys may have been another server's in between.
     ring_version: u32,
+    /// For each server, by its id, whether it is in the ring. It is the same with all that follows of servers: those that have
+    /// left have their places still.
     live: Vec<bool>,
     /// Which of those that are live may be asked anything: those that nothing is pending for.
     open: Vec<bool>,
     /// What the registry says of each server that `live` comes from.
     routing: Vec<RoutingState>,
     all_live: bool,
-    /// The ring of all servers, live or not: where keys are at home.
-    home: Ring,
-    /// Where the rings of other sets of servers come from.
+    /// Where the rings of other sets of servers come from: the topology's, with what earlier ones have needed besides.
     circle: Circle,
+    /// It is served no longer, and its last client has left.
+    is_over: bool,
     /// While servers are out: what is done about writes that they miss.
     failover: Failover,
     /// For each server, its links for requests.
@@ -198,12 +202,8 @@ struct PoolState {
 /// What an engine is made from.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The health of the servers, shared by all workers.
-    pub registry: Arc<Registry>,
-    /// The counters of every worker, in the order of the workers.
-    pub counters: Arc<[Arc<Counters>]>,
+    /// The pools and servers, their health and what is counted for them: the newest topology.
+    pub published: Arc<Published>,
     /// Which worker this is; the first one probes.
     pub worker: usize,
     /// Seed of the `random` distribution.
@@ -217,10 +217,11 @@ pub struct Setup {
 /// The state of one worker.
 #[derive(Debug)]
 pub struct Engine {
-    config: Arc<Config>,
+    published: Arc<Published>,
+    /// The topology that this worker has gone over to last, and what is needed of it for every request.
+    topology: Arc<Topology>,
     registry: Arc<Registry>,
     counters: Arc<Counters>,
-    all_counters: Arc<[Arc<Counters>]>,
     /// The number of this worker.
     worker: usize,
     probes: bool,
@@ -255,69 +256,24 @@ impl Engine {
     /// A worker with no clients and no connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, registry, counters, worker, seed, started_at, scripts } = setup;
-        let mut links = Vec::new();
-        let mut add = |link: Link| {
-            let id = LinkId::first(links.len());
-            links.push(link);
-            id
-        };
+        let Setup { published, worker, seed, started_at, scripts } = setup;
+        let topology = published.current();
+        let registry = Arc::clone(&topology.registry);
         let version = registry.version();
-        let mut pools = Vec::new();
-        for (index, pool) in config.pools.iter().enumerate() {
-            let id = pool_id(index);
-            let redis = pool.protocol == Protocol::Redis;
-            let single = pool.server_connections == 1;
-            let mut circle = Circle::new(pool);
-            let home = circle.ring(pool, &vec![true; pool.servers.len()]);
-            let mut state = PoolState {
-                redis,
-                single,
-                plain: single && !redis,
-                ring: home.clone(),
-                home,
-                circle,
-                failover: Failover::None,
-                ring_version: 0,
-                live: vec![true; pool.servers.len()],
-                open: vec![true; pool.servers.len()],
-                routing: vec![RoutingState::Up; pool.servers.len()],
-                all_live: true,
-                links: Vec::new(),
-                probes: Vec::new(),
-                probe_timers: vec![None; pool.servers.len()],
-                flush_timers: vec![None; pool.servers.len()],
-                dedicated: 0,
-                spares: vec![VecDeque::new(); pool.servers.len()],
-                errands: vec![None; pool.servers.len()],
-                versions: vec![version::Known::default(); pool.servers.len()],
-                moves: false,
-                follows: false,
-                rate_limits: vec![[stall::RateLimit::default(); stall::Frequent::COUNT]; pool.servers.len()],
-                strangers: [stall::RateLimit::default(); Language::COUNT],
-                limits: [(None, 0); stall::TOLD.len()],
-                cut_off: (None, 0),
-            };
-            let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
-            for server in (0..pool.servers.len()).map(server_id) {
-                let link = |purpose| Link { profile, ..Link::new(id, server, purpose) };
-                state.links.push((0..pool.server_connections).map(|_| add(link(Purpose::Traffic))).collect());
-                state.probes.push(add(link(Purpose::Probe(Probe::default()))));
-            }
-            pools.push(state);
-        }
-        let telemetry = account::Telemetry::new(config.settings.hot_keys, config.settings.slow_request, seed);
-        let memory = memory::Memory::new(config.settings.memory_limit, counters.len(), Arc::clone(&counters[worker]));
+        let settings = &topology.config.settings;
+        let telemetry = account::Telemetry::new(settings.hot_keys, settings.slow_request, seed);
+        let memory =
+            memory::Memory::new(settings.memory_limit, topology.counters.len(), Arc::clone(&topology.counters[worker]));
         let mut engine = Self {
-            counters: Arc::clone(&counters[worker]),
-            all_counters: counters,
+            counters: Arc::clone(&topology.counters[worker]),
             worker,
             probes: worker == 0,
-            config,
+            published,
+            topology,
             registry,
-            pools,
+            pools: Vec::new(),
             sessions: Slab::new(),
-            links,
+            links: Vec::new(),
             free_links: Vec::new(),
             timers: Timers::default(),
             chores: chores::Chores::default(),
@@ -336,6 +292,7 @@ impl Engine {
             draining: false,
             telemetry,
         };
+        engine.add_servers();
         engine.refresh(Instant::ZERO);
         engine
     }
@@ -343,7 +300,7 @@ impl Engine {
     /// Opens a connection to each server of the pools that ask for it (`preconnect`).
     pub fn preconnect(&mut self, now: Instant) {
         for pool in 0..self.pools.len() {
-            if self.config.pools[pool].preconnect {
+            if self.topology.pools[pool].preconnect {
                 for link in self.pools[pool].links.concat() {
                     self.start_connect(link, now);
                 }
@@ -542,7 +499,7 @@ impl Engine {
     }
 
     fn timeout(&self, pool: PoolId) -> Option<Duration> {
-        self.config.pools[pool.index()].timeout
+        self.topology.pools[pool.index()].timeout
     }
 
     /// The deadline of what started at `started`.

@@ -58,6 +58,9 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         *timed = None;
+        if !self.topology.pool(pool).has(server) {
+            return; // it has left
+        }
         if self.registry.claim_probe(pool, server, now) {
             self.counters.server(pool, server).probes.add(1);
             let link = self.pools[pool.index()].probes[server.index()];
@@ -186,7 +189,7 @@ impl Engine {
     /// its end: it may carry out writes of it, and invalidations must come behind them.
     pub(super) fn lingers(&self, pool: PoolId, failure: Failure, tickets: &VecDeque<Ticket>, outbox: &Outbox) -> bool {
         let changes = |ticket: &Ticket| !ticket.only_reads() && !outbox.is_unwritten(ticket.start);
-        self.config.pools[pool.index()].rejoin != Rejoin::Keep
+        self.topology.pools[pool.index()].rejoin != Rejoin::Keep
             && !matches!(failure, Failure::Closed | Failure::Reset | Failure::Full) // the server has done so itself
             && tickets.iter().any(changes)
     }
@@ -214,7 +217,7 @@ impl Engine {
             if !self.registry.probe_answered(pool, server, now) {
                 return self.end_probe(id);
             }
-            if self.config.pools[pool.index()].rejoin != Rejoin::Keep {
+            if self.topology.pools[pool.index()].rejoin != Rejoin::Keep {
                 probe.step = ProbeStep::Settle;
                 return self.arm_link(id, now + SETTLING);
             }

@@ -161,7 +161,7 @@ impl Engine {
     /// Queues a ticket for what has just been appended to its link.
     pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
         let link = &mut self.links[id.index()];
-        let joins = self.config.pools[link.pool.index()].join_gets;
+        let joins = self.topology.pools[link.pool.index()].join_gets;
         let ticket = link.push(ticket, joins, now);
         let bytes = link.queue.outbox.end().since(ticket.start) as u64;
         let (first, is_long) = (link.queue.in_flight.len() == 1, link.is_long());

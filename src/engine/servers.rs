@@ -82,8 +82,9 @@ impl Engine {
             match link.state {
                 LinkState::Up(_) => {
                     self.deliver(id, data, now, outlet);
-                    if self.links[id.index()].crowded {
-                        self.relieve(id, now);
+                    let link = &self.links[id.index()];
+                    if link.crowded | link.leaves {
+                        self.after_delivery(id, now);
                     }
                 }
                 LinkState::Handshaking(_) => self.greeted(id, data, now),
@@ -91,6 +92,18 @@ impl Engine {
             }
         }
         self.settle(now);
+    }
+
+    /// Something has come on a link that is or was full, or whose server has left.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn after_delivery(&mut self, id: LinkId, now: Instant) {
+        if self.links[id.index()].crowded {
+            self.relieve(id, now);
+        }
+        if self.links[id.index()].leaves {
+            self.close_left(id, now);
+        }
     }
 
     /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].

@@ -141,7 +141,7 @@ impl Engine {
         let command = each_key(bytes, verb, base64, spans, &mut |Named { key, .. }| {
             if keys == 0 {
                 first = key[..key.len().min(KEY_BYTES)].into();
-                hash = Some(ring::hash_key(&self.config.pools[pool.index()], key));
+                hash = Some(ring::hash_key(&self.topology.pools[pool.index()], key));
             }
             keys += 1;
         });

@@ -33,7 +33,7 @@ impl Engine {
     #[inline(always)]
     fn stall_after(&self, id: LinkId) -> Option<Duration> {
         let link = &self.links[id.index()];
-        let pool = &self.config.pools[link.pool.index()];
+        let pool = &self.topology.pools[link.pool.index()];
         let stall = pool.stall?;
         let bound = Duration::from_nanos(link.latency_peak.saturating_mul(2)).clamp(stall.least, stall.most);
         (bound < pool.timeout?).then_some(bound)
@@ -64,7 +64,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         if let Some(patience) = self.patience(pool, server, now) {
             self.registry.renew_pause(pool, server, now);
-            if self.config.pools[pool.index()].timeout.is_some_and(|timeout| patience >= timeout) {
+            if self.topology.pools[pool.index()].timeout.is_some_and(|timeout| patience >= timeout) {
                 return false;
             }
             if now - since < patience {
@@ -93,7 +93,7 @@ impl Engine {
     /// How long a silence is no surprise of a server that has stood still of late and gone on.
     fn patience(&self, pool: PoolId, server: ServerId, now: Instant) -> Option<Duration> {
         let pause = self.registry.pause(pool, server, now);
-        let stall = self.config.pools[pool.index()].stall?;
+        let stall = self.topology.pools[pool.index()].stall?;
         (pause > Duration::ZERO).then(|| (pause + pause / 4).min(stall.most))
     }
 
@@ -105,7 +105,7 @@ impl Engine {
         let (pool, server, silence) = (link.pool, link.server, now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
         if link.stream().is_some_and(|stream| stream.answered)
-            && self.config.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout)
+            && self.topology.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout)
         {
             self.registry.note_pause(pool, server, silence, now);
         }
@@ -174,19 +174,16 @@ mod tests {
     use crate::config;
     use crate::engine::Effect;
     use crate::engine::{Scripts, Setup};
-    use crate::health::Registry;
-    use crate::stats::counters::Counters;
+    use crate::topology::Published;
 
     const POOL: PoolId = PoolId(0);
     const SERVER: ServerId = ServerId(0);
 
     fn engine() -> Engine {
         let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['10.0.0.1:1:1']\n";
-        let config = Arc::new(config::parse("file", file).expect("a good file").config);
-        let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-        let registry = Arc::new(Registry::new(&config, 1));
+        let published = Arc::new(Published::new(config::parse("file", file).expect("a good file").config, 1));
         let scripts = Scripts::default();
-        Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+        Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
     }
 
     fn at(s: u64) -> Instant {

@@ -136,9 +136,9 @@ impl Engine {
             self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
         );
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.links[id.index()]));
-        let Self { links, sessions, config, counters, telemetry, .. } = self;
+        let Self { links, sessions, topology, counters, telemetry, .. } = self;
         let link = &mut links[id.index()];
-        let config = &config.pools[link.pool.index()];
+        let config = &topology.pools[link.pool.index()];
         let keys = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
         let is_joined = link.queue.front_is_joined();
         let client = ticket.client();

@@ -158,7 +158,7 @@ impl Registry {
 
     pub(super) fn add_pending(&self, entry: &Entry, add: impl FnOnce(&mut PendingInvalidations)) {
         if self.change_pending(entry, add) {
-            self.version.fetch_add(1, Ordering::Release);
+            self.shared.version.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -170,14 +170,14 @@ impl Registry {
         entry.awaits_flush.store(pending.awaits_flush(), Ordering::Release);
         let cost = pending.cost();
         let before = entry.cost.swap(cost, Ordering::Relaxed);
-        self.pending_bytes.fetch_add(cost.wrapping_sub(before), Ordering::Relaxed);
+        self.shared.pending_bytes.fetch_add(cost.wrapping_sub(before), Ordering::Relaxed);
         self.keep(cost, before);
         entry.newest_pending.swap(newest, Ordering::AcqRel) == 0 && newest != 0
     }
 
     /// Where more is held for keys than may be, the server that has to forget most of them is to be flushed in their place.
     pub(super) fn bound_pending(&self, now: Instant) {
-        while self.pending_bytes.load(Ordering::Relaxed) > self.most_pending_bytes {
+        while self.shared.pending_bytes.load(Ordering::Relaxed) > self.shared.most_pending_bytes {
             let entries = self.pools.iter().flat_map(|servers| &servers.entries);
             let Some(entry) = entries.max_by_key(|entry| entry.cost.load(Ordering::Relaxed)) else { return };
             if entry.cost.load(Ordering::Relaxed) == 0 {
@@ -189,13 +189,13 @@ impl Registry {
 
     /// The process holds so many bytes for nobody in particular, in place of so many before.
     pub fn keep(&self, bytes: usize, before: usize) {
-        self.kept.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+        self.shared.kept.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// How many bytes the process holds for nobody in particular: each worker counts its part of them.
     #[inline]
     #[must_use]
     pub fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
+        self.shared.kept.load(Ordering::Relaxed)
     }
 }

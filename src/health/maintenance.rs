@@ -4,12 +4,12 @@
 //! noted. It differs in how it begins (a drained server may answer what it was asked) and in how it ends: no probe is
 //! sent while it lasts.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use super::Registry;
 pub use super::tracker::Maintenance;
 use super::tracker::State;
+use super::{Entry, Registry};
 use crate::config::model::{PoolId, ServerId};
 use crate::time::Instant;
 
@@ -24,6 +24,8 @@ pub enum RoutingState {
     Draining,
     /// Out of it, and not probed.
     Maintenance,
+    /// The pool has it no more; what is in flight is waited for.
+    Left,
 }
 
 /// What an order of an operator did.
@@ -38,7 +40,7 @@ pub enum MaintenanceOutcome {
 }
 
 impl Registry {
-    /// What the workers need to know of the servers of a pool.
+    /// What the workers need to know of the servers of a pool, by their ids.
     #[must_use]
     pub fn routing(&self, pool: PoolId) -> Vec<RoutingState> {
         let routing = |state| match state {
@@ -47,7 +49,12 @@ impl Registry {
             State::Maintenance { kind: Maintenance::Drain, .. } => RoutingState::Draining,
             State::Maintenance { kind: Maintenance::Eject, .. } => RoutingState::Maintenance,
         };
-        self.pools[pool.index()].entries.iter().map(|entry| routing(entry.lock().state())).collect()
+        let servers = &self.pools[pool.index()];
+        let of = |(entry, is_member): (&Arc<Entry>, &bool)| match is_member {
+            true => routing(entry.lock().state()),
+            false => RoutingState::Left,
+        };
+        servers.entries.iter().zip(&servers.members).map(of).collect()
     }
 
     /// Operators take a server out; the last one of the ring only if that is what they want (`even_last`).
@@ -64,18 +71,19 @@ impl Registry {
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tracker = entry.lock();
         let was_up = tracker.is_up();
-        if was_up && !even_last && *ejected + 1 >= servers.entries.len() {
+        let is_member = entry.is_member.load(Ordering::Relaxed);
+        if was_up && !even_last && *ejected + 1 >= servers.members.iter().filter(|is_member| **is_member).count() {
             return MaintenanceOutcome::Last;
         }
         if !tracker.begin_maintenance(kind, now) {
             return MaintenanceOutcome::Already;
         }
         if was_up {
-            *ejected += 1;
+            *ejected += usize::from(is_member);
             entry.restarted.store(false, Ordering::Relaxed);
         }
         entry.failures.store(0, Ordering::Relaxed);
-        self.version.fetch_add(1, Ordering::Release);
+        self.shared.version.fetch_add(1, Ordering::Release);
         MaintenanceOutcome::Done
     }
 
@@ -84,7 +92,7 @@ impl Registry {
         if !self.entry(pool, server).lock().end_maintenance(now) {
             return MaintenanceOutcome::Already;
         }
-        self.version.fetch_add(1, Ordering::Release);
+        self.shared.version.fetch_add(1, Ordering::Release);
         MaintenanceOutcome::Done
     }
 }
@@ -106,6 +114,7 @@ mod tests {
             ring_name: None,
             address: Address::Tcp { host: "10.0.0.1".to_owned(), port: 11211 + number },
             weight: 1,
+            id: ServerId(number),
             position: usize::from(number),
         });
         let listen = Listen::Unix { path: "/tmp/a".into(), mode: None };

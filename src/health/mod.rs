@@ -14,10 +14,11 @@ pub mod tracker;
 mod verdict;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::model::{Config, PoolId, Protocol, ServerId};
+use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
+use crate::config::roster::Roster;
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
@@ -25,11 +26,21 @@ use pending::PendingInvalidations;
 use tracker::{Failing, Passed, Rules, State, Tracker};
 pub use verdict::Verdict;
 
-/// The health of every server of every pool.
+/// The health of every server of every pool, as a topology has them: by their ids. What is known of a server is shared with
+/// the registries of the topologies before and after ([`Registry::follow`]).
 #[derive(Debug)]
 pub struct Registry {
-    version: AtomicU64,
+    shared: Arc<Shared>,
     pools: Vec<Servers>,
+}
+
+/// What all registries of the process have in common.
+#[derive(Debug)]
+struct Shared {
+    version: AtomicU64,
+    /// Sets the jitter of the probes.
+    seed: u64,
+    workers: usize,
     /// Bytes that are held for keys that servers have to forget, and how many may be.
     pending_bytes: AtomicUsize,
     most_pending_bytes: usize,
@@ -43,9 +54,12 @@ const PENDING_PART: usize = 4;
 /// The servers of a pool.
 #[derive(Debug)]
 struct Servers {
-    entries: Vec<Entry>,
-    /// How many of them are out of the ring, and how many may be. The lock orders ejections.
-    ejected: Mutex<usize>,
+    /// By their ids; those of one name are the same.
+    entries: Vec<Arc<Entry>>,
+    /// Which of them the pool has.
+    members: Vec<bool>,
+    /// How many of those are out of the ring, and how many may be. The lock orders ejections.
+    ejected: Arc<Mutex<usize>>,
     most_ejected: usize,
     /// Redis: the database whose invalidations the probe sends before a server is back in the ring. Those of others are sent before they are used.
     database: Option<u32>,
@@ -56,6 +70,8 @@ const UNMET: u32 = 1 << 31;
 
 #[derive(Debug)]
 struct Entry {
+    /// Its pool has a server of this name. Changes under the lock that orders ejections.
+    is_member: AtomicBool,
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
     /// The number of the newest of `pending`, so that looking costs nothing; 0: there are none.
@@ -86,6 +102,43 @@ struct Entry {
 }
 
 impl Entry {
+    fn new(shared: &Shared, pool: usize, server: usize, roster: &Roster) -> Self {
+        let settings = &roster.pool;
+        let rules = Rules {
+            ejects: settings.auto_eject_hosts,
+            failure_limit: settings.server_failure_limit,
+            retry_timeout: settings.server_retry_timeout,
+            timeout: settings.timeout,
+            rise: settings.rise,
+            flap_limit: settings.flap_limit,
+        };
+        // All connections to a server may be opened at once, and as many as it takes to find out that it is dead.
+        let connections = settings.server_connections * shared.workers;
+        let burst = settings
+            .server_reconnect_limit
+            .max(u32::try_from(connections).unwrap_or(u32::MAX))
+            .max(settings.server_failure_limit.min(100));
+        Self {
+            is_member: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            newest_pending: AtomicU64::new(0),
+            awaits_flush: AtomicBool::new(false),
+            pending: Mutex::default(),
+            cost: AtomicUsize::new(0),
+            process: AtomicU64::new(0),
+            restarted: AtomicBool::new(false),
+            uptime: AtomicU64::new(0),
+            met: AtomicU64::new(0),
+            tracker: Mutex::new(Tracker::new(rules, shared.seed ^ ((pool as u64) << 32) ^ server as u64)),
+            connects: Mutex::new(Bucket::new(settings.server_reconnect_limit, burst)),
+            lingering: AtomicUsize::new(0),
+            ends_lingering: AtomicBool::new(false),
+            lingering_ended: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
+            pause_until: AtomicU64::new(0),
+        }
+    }
+
     /// The tracker; a panic elsewhere leaves it in a valid state, since every change is a single assignment.
     fn lock(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,65 +175,85 @@ impl Registry {
     /// A registry in which every server is up. `seed` sets the jitter of the probes.
     #[must_use]
     pub fn new(config: &Config, seed: u64) -> Self {
-        let pools = config.pools.iter().enumerate().map(|(pool_index, pool)| {
-            let rules = Rules {
-                ejects: pool.auto_eject_hosts,
-                failure_limit: pool.server_failure_limit,
-                retry_timeout: pool.server_retry_timeout,
-                timeout: pool.timeout,
-                rise: pool.rise,
-                flap_limit: pool.flap_limit,
-            };
-            // All connections to a server may be opened at once, and as many as it takes to find out that it is dead.
-            let connections = pool.server_connections * config.settings.workers;
-            let burst = pool
-                .server_reconnect_limit
-                .max(u32::try_from(connections).unwrap_or(u32::MAX))
-                .max(pool.server_failure_limit.min(100));
-            let entry = |index: usize| Entry {
-                failures: AtomicU32::new(0),
-                newest_pending: AtomicU64::new(0),
-                awaits_flush: AtomicBool::new(false),
-                pending: Mutex::default(),
-                cost: AtomicUsize::new(0),
-                process: AtomicU64::new(0),
-                restarted: AtomicBool::new(false),
-                uptime: AtomicU64::new(0),
-                met: AtomicU64::new(0),
-                tracker: Mutex::new(Tracker::new(rules, seed ^ ((pool_index as u64) << 32) ^ index as u64)),
-                connects: Mutex::new(Bucket::new(pool.server_reconnect_limit, burst)),
-                lingering: AtomicUsize::new(0),
-                ends_lingering: AtomicBool::new(false),
-                lingering_ended: AtomicU64::new(0),
-                pause: AtomicU64::new(0),
-                pause_until: AtomicU64::new(0),
-            };
-            Servers {
-                entries: (0..pool.servers.len()).map(entry).collect(),
-                ejected: Mutex::new(0),
-                most_ejected: pool.servers.len() * pool.max_ejected_percent as usize / 100,
-                database: (pool.protocol == Protocol::Redis).then_some(pool.redis.db),
-            }
-        });
-        Self {
+        let shared = Shared {
             version: AtomicU64::new(0),
-            pools: pools.collect(),
+            seed,
+            workers: config.settings.workers,
             pending_bytes: AtomicUsize::new(0),
             most_pending_bytes: config.settings.memory_limit / PENDING_PART,
             kept: AtomicUsize::new(0),
+        };
+        let rosters = Roster::follow(&[], config).unwrap_or_default();
+        Self { shared: Arc::new(shared), pools: Vec::new() }.follow(&rosters, Instant::ZERO)
+    }
+
+    /// The registry of the topology that follows this one's. What is known of a server goes with its name; one that comes
+    /// is up. What a server that left was to forget is not known from here on, so if its name comes back it is flushed
+    /// first, where its pool asks for that.
+    #[must_use]
+    pub fn follow(&self, rosters: &[Roster], now: Instant) -> Self {
+        let pools = rosters.iter().enumerate().map(|(index, roster)| self.servers(index, roster, now));
+        Self { shared: Arc::clone(&self.shared), pools: pools.collect() }
+    }
+
+    fn servers(&self, pool: usize, roster: &Roster, now: Instant) -> Servers {
+        let old = self.pools.get(pool);
+        let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(roster.places.len());
+        let mut has_name = vec![false; roster.places.len()];
+        for (index, place) in roster.places.iter().enumerate() {
+            let known = old.and_then(|old| old.entries.get(index)).or_else(|| entries.get(place.first.index()));
+            let entry = known.map_or_else(|| Arc::new(Entry::new(&self.shared, pool, index, roster)), Arc::clone);
+            entries.push(entry);
+            has_name[place.first.index()] |= place.is_member;
+        }
+        let ejected = old.map(|old| Arc::clone(&old.ejected)).unwrap_or_default();
+        let mut count = ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, (entry, is_member)) in entries.iter().zip(has_name).enumerate() {
+            if roster.places[index].first.index() != index {
+                continue; // seen by its first id
+            }
+            if !roster.is_served {
+                // For what little is still written there, that is enough.
+                self.change_pending(entry, |pending| pending.replace_keys(now));
+            }
+            let was_member = entry.is_member.swap(is_member, Ordering::Relaxed);
+            if was_member == is_member {
+                continue;
+            }
+            if !entry.lock().is_up() {
+                *count = if is_member { *count + 1 } else { count.saturating_sub(1) };
+            }
+            if was_member && roster.pool.rejoin != Rejoin::Keep {
+                self.add_pending(entry, |pending| pending.add_flush(now));
+            }
+        }
+        drop(count);
+        Servers {
+            entries,
+            members: roster.places.iter().map(|place| place.is_member).collect(),
+            ejected,
+            most_ejected: roster.pool.servers.len() * roster.pool.max_ejected_percent as usize / 100,
+            database: (roster.pool.protocol == Protocol::Redis).then_some(roster.pool.redis.db),
         }
     }
 
-    /// A number that changes whenever a server leaves or enters the ring.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    /// There is something that all workers have to look at.
+    pub fn note_news(&self) {
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Which servers of a pool may be in the ring.
+    /// A number that changes whenever a server leaves or enters the ring, or another topology is published.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.shared.version.load(Ordering::Acquire)
+    }
+
+    /// Which servers of a pool, by their ids, may be in the ring.
     #[must_use]
     pub fn live(&self, pool: PoolId) -> Vec<bool> {
-        self.pools[pool.index()].entries.iter().map(|entry| entry.lock().is_up()).collect()
+        let servers = &self.pools[pool.index()];
+        let is_live = |(entry, is_member): (&Arc<Entry>, &bool)| *is_member && entry.lock().is_up();
+        servers.entries.iter().zip(&servers.members).map(is_live).collect()
     }
 
     /// The state of one server.
@@ -254,6 +327,9 @@ impl Registry {
         let entry = self.entry(pool, server);
         let servers = &self.pools[pool.index()];
         let mut ejected = servers.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        if !servers.members[server.index()] || !entry.is_member.load(Ordering::Relaxed) {
+            return Verdict::Ignored; // it has left
+        }
         if entry.failures.fetch_and(!UNMET, Ordering::Relaxed) & UNMET != 0 {
             // What it missed, perhaps of a process before this one, is not known.
             self.add_pending(entry, |pending| pending.add_flush(at));
@@ -269,7 +345,7 @@ impl Registry {
                 *ejected += 1;
                 entry.failures.store(0, Ordering::Relaxed);
                 entry.restarted.store(false, Ordering::Relaxed);
-                self.version.fetch_add(1, Ordering::Release);
+                self.shared.version.fetch_add(1, Ordering::Release);
             }
         }
         verdict
@@ -308,8 +384,8 @@ impl Registry {
         }
         let passed = tracker.probe_passed(now);
         if matches!(passed, Passed::Restored { .. }) {
-            *ejected -= 1;
-            self.version.fetch_add(1, Ordering::Release);
+            *ejected -= usize::from(entry.is_member.load(Ordering::Relaxed));
+            self.shared.version.fetch_add(1, Ordering::Release);
         }
         passed
     }
@@ -339,7 +415,7 @@ impl Registry {
         self.entry(pool, server).lock().probe_unmade(now);
     }
 
-    /// What the workers need to know of a pool's servers besides their standing, in their order.
+    /// What the workers need to know of a pool's servers besides their routing state, by their ids.
     pub fn flags(&self, pool: PoolId) -> impl Iterator<Item = Flags> {
         self.pools[pool.index()].entries.iter().map(|entry| Flags {
             ends_lingering: entry.ends_lingering.load(Ordering::Acquire),
@@ -378,7 +454,7 @@ impl Registry {
         let entry = self.entry(pool, server);
         entry.lingering_ended.store(now.as_nanos(), Ordering::Release);
         entry.ends_lingering.store(true, Ordering::Release);
-        self.version.fetch_add(1, Ordering::Release);
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// The process that answered for a server, if it was asked.

@@ -146,8 +146,9 @@ impl Registry {
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
         let mut saved = Vec::new();
-        for (pool, servers) in config.pools.iter().zip(&self.pools) {
-            for (server, entry) in pool.servers.iter().zip(&servers.entries) {
+        for pool in &config.pools {
+            for server in &pool.servers {
+                let entry = self.entry(pool.id, server.id);
                 let out = !entry.lock().is_up();
                 let has_pending = !entry.pending().is_nothing();
                 if !has_pending && (!out || pool.rejoin == Rejoin::Keep) {
@@ -168,10 +169,9 @@ impl Registry {
     /// are until they have been probed. To be called before anybody uses the registry.
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
         for one in saved {
-            let Some(pool) = config.pools.iter().position(|pool| pool.name == one.pool) else { continue };
-            let (rules, servers) = (&config.pools[pool], &self.pools[pool]);
-            let Some(server) = rules.servers.iter().position(|server| server.name == one.server) else { continue };
-            let entry = &servers.entries[server];
+            let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
+            let Some(server) = rules.servers.iter().find(|server| server.name == one.server) else { continue };
+            let (servers, entry) = (&self.pools[rules.id.index()], self.entry(rules.id, server.id));
             entry.process.store(one.process, Ordering::Relaxed);
             let Invalidations { flush, databases, keys, .. } = one.missed;
             // A pool of the other protocol knows nothing by these names: it forgets all.
@@ -193,7 +193,7 @@ impl Registry {
             if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
                 *ejected += 1;
                 entry.lock().begin_out(now);
-                self.version.fetch_add(1, Ordering::Release);
+                self.shared.version.fetch_add(1, Ordering::Release);
             }
         }
     }

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::Notice;
 use crate::failure::Failure;
 use crate::time::Instant;
+use crate::topology::Topology;
 
 /// Events that are kept: hundreds of servers may go and come back together. About 200 bytes each.
 const KEPT: usize = 1000;
@@ -50,10 +51,10 @@ pub struct Events(Mutex<VecDeque<Event>>);
 
 impl Events {
     /// Keeps what the engine has to tell.
-    pub(crate) fn note(&self, config: &Config, notice: &Notice, at: Instant) {
+    pub(crate) fn note(&self, topology: &Topology, notice: &Notice, at: Instant) {
         let (pool, server, is_trouble, text) = sentence(notice);
-        let pool = &config.pools[pool.index()];
-        let server = server.map_or(PROXY, |server| &pool.servers[server.index()].name);
+        let pool = topology.pool(pool);
+        let server = server.map_or(PROXY, |server| &pool.server(server).name);
         self.tell(&pool.name, server, is_trouble, text, at);
     }
 

@@ -16,9 +16,9 @@ use super::files::{ADVICE, Files};
 use super::mailbox::{Handle, Message};
 use super::poller::{Poller, Token};
 use super::socket_file::{self, SocketFile};
-use crate::config::model::{Config, Listen, Pool, PoolId};
-use crate::stats::counters::Counters;
+use crate::config::model::{Listen, Pool, PoolId};
 use crate::time::Instant;
+use crate::topology::Topology;
 
 /// Pause of a listener when there is no file descriptor for a client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -102,9 +102,8 @@ pub(crate) struct Acceptor {
     /// When the operator was last told that clients wait.
     warned_at: Option<Instant>,
     files: Arc<Files>,
-    config: Arc<Config>,
+    topology: Arc<Topology>,
     workers: Arc<[Handle]>,
-    counters: Arc<[Arc<Counters>]>,
 }
 
 #[derive(Debug)]
@@ -125,17 +124,16 @@ pub(crate) enum Accepted {
 }
 
 impl Acceptor {
-    /// Accepts on all of them, each that of the pool at its place.
+    /// Accepts on all of them, each that of the pool of its number.
     pub(crate) fn new(
         bound: Vec<Bound>,
-        config: Arc<Config>,
+        topology: Arc<Topology>,
         workers: Arc<[Handle]>,
-        counters: Arc<[Arc<Counters>]>,
         files: Arc<Files>,
         poller: &Poller,
     ) -> Self {
         let listeners = bound.into_iter().map(|bound| Listener { bound, let_in: 0, paused: false }).collect();
-        let acceptor = Self { listeners, resumes: None, warned_at: None, files, config, workers, counters };
+        let acceptor = Self { listeners, resumes: None, warned_at: None, files, topology, workers };
         for place in 0..acceptor.listeners.len() {
             acceptor.listen(place, poller);
         }
@@ -145,7 +143,7 @@ impl Acceptor {
     fn listen(&self, place: usize, poller: &Poller) {
         let token = Token::Listener(u32::try_from(place).unwrap_or(u32::MAX));
         if let Err(error) = poller.watch_listener(&self.listeners[place].bound, token) {
-            error!(pool = self.config.pools[place].name, %error, "cannot accept clients");
+            error!(pool = self.topology.pools[place].name, %error, "cannot accept clients");
         }
     }
 
@@ -199,7 +197,7 @@ impl Acceptor {
             return;
         }
         self.warned_at = Some(now);
-        let (pool, files) = (&self.config.pools[place as usize].name, &self.files);
+        let (pool, files) = (&self.topology.pools[place as usize].name, &self.files);
         let (limit, for_clients) = (files.limit(), files.for_clients());
         match error {
             None => warn!(
@@ -215,11 +213,11 @@ impl Acceptor {
     }
 
     fn deal(&mut self, id: PoolId, socket: OwnedFd) -> Accepted {
-        let pool = &self.config.pools[id.index()];
+        let pool = &self.topology.pools[id.index()];
         let let_in = &mut self.listeners[id.index()].let_in;
-        let gone = || self.counters.iter().map(|worker| worker.pool(id).clients_gone.value()).sum::<u64>();
+        let gone = || self.topology.counters.iter().map(|worker| worker.pool(id).clients_gone.value()).sum::<u64>();
         if let Some(limit) = pool.client_connections.filter(|limit| *let_in - gone() >= *limit as u64) {
-            let rejected = &self.counters[0].pool(id).client_rejected;
+            let rejected = &self.topology.counters[0].pool(id).client_rejected;
             if rejected.value() == 0 {
                 warn!(pool = pool.name, limit, "client_connections reached, further clients are turned away");
             }

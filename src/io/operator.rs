@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
-use crate::config::model::{LogLevel, Pool, PoolId, Rejoin, Server, ServerId};
+use crate::config::model::{LogLevel, PoolId, Rejoin, ServerId};
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 /// The hands of the operator.
@@ -38,11 +38,12 @@ impl Operator {
         by: IpAddr,
     ) -> MaintenanceOutcome {
         let now = self.observed.clock.now();
-        let (of, named) = self.names(pool, server);
-        let said = self.observed.registry.begin_maintenance(pool, server, kind, even_last, now);
+        let topology = self.observed.topology();
+        let (of, named) = (topology.pool(pool), topology.pool(pool).server(server));
+        let said = topology.registry.begin_maintenance(pool, server, kind, even_last, now);
         if said == MaintenanceOutcome::Done {
             if of.rejoin == Rejoin::Flush {
-                self.observed.registry.invalidate_all(pool, server, now);
+                topology.registry.invalidate_all(pool, server, now);
             }
             self.wake();
             let (name, address) = (&named.name, &named.address);
@@ -64,8 +65,9 @@ impl Operator {
     /// Lets a server back, whoever put it out: it is probed now, and is back in the ring when that went well.
     #[must_use]
     pub fn let_back(&self, pool: PoolId, server: ServerId, by: IpAddr) -> MaintenanceOutcome {
-        let (of, named) = self.names(pool, server);
-        let said = self.observed.registry.end_maintenance(pool, server, self.observed.clock.now());
+        let topology = self.observed.topology();
+        let (of, named) = (topology.pool(pool), topology.pool(pool).server(server));
+        let said = topology.registry.end_maintenance(pool, server, self.observed.clock.now());
         if said == MaintenanceOutcome::Done {
             self.wake();
             let (name, address) = (&named.name, &named.address);
@@ -77,14 +79,15 @@ impl Operator {
 
     /// The operator has the servers of a pool flushed.
     pub fn flushes(&self, pool: PoolId, by: IpAddr) {
-        let name = &self.observed.config.pools[pool.index()].name;
+        let topology = self.observed.topology();
+        let name = &topology.pool(pool).name;
         warn!(pool = name, %by, "servers flushed by the operator");
         self.tell(name, "all servers", false, format!("flushed by the operator ({by})"));
     }
 
     /// A server could not be flushed now: it is before it is used again.
     pub fn invalidate_all(&self, pool: PoolId, server: ServerId) {
-        self.observed.registry.invalidate_all(pool, server, self.observed.clock.now());
+        self.observed.topology().registry.invalidate_all(pool, server, self.observed.clock.now());
     }
 
     /// Sets the level of the log. Returns what it was; `None` when this process has no log to be changed.
@@ -109,11 +112,6 @@ impl Operator {
     #[cfg(test)]
     pub(crate) fn have_worker_do(&self, worker: usize, what: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
         self.workers[worker].tell(Message::Do(super::mailbox::Task(Box::new(what))));
-    }
-
-    fn names(&self, pool: PoolId, server: ServerId) -> (&Pool, &Server) {
-        let pool = &self.observed.config.pools[pool.index()];
-        (pool, &pool.servers[server.index()])
     }
 
     fn tell(&self, pool: &str, server: &str, is_trouble: bool, text: String) {

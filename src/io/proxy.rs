@@ -25,8 +25,8 @@ use crate::config::{
 };
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Registry;
-use crate::stats::counters::Counters;
 use crate::stats::prometheus::Sources;
+use crate::topology::{Published, Topology};
 
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
@@ -57,9 +57,7 @@ pub enum StartError {
 /// What the statistics are made of.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    pub(crate) config: Arc<Config>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) counters: Arc<[Arc<Counters>]>,
+    pub(crate) published: Arc<Published>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
     pub(crate) files: Arc<Files>,
@@ -68,13 +66,18 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What statistics are taken from.
-    pub(crate) fn sources(&self) -> Sources<'_> {
+    /// The pools and servers that there are now.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        self.published.current()
+    }
+
+    /// What statistics of a topology are taken from.
+    pub(crate) fn sources<'a>(&'a self, topology: &'a Topology) -> Sources<'a> {
         Sources {
-            config: &self.config,
+            config: &topology.config,
             config_version: &self.config_version,
-            registry: &self.registry,
-            workers: &self.counters,
+            registry: &topology.registry,
+            workers: &topology.counters,
         }
     }
 }
@@ -100,7 +103,6 @@ impl Proxy {
     /// When an address cannot be bound or a thread cannot be started; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let files = Files::of_process(&config);
-        let config = Arc::new(config);
         // First, so that whoever reaches a pool can also look at it.
         let stats = match config.settings.stats {
             Port::Unsaid | Port::Off => None,
@@ -125,10 +127,10 @@ impl Proxy {
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
-        let registry = Arc::new(Registry::new(&config, seed));
-        let keeper = Keeper::start(&config, &registry);
-        let count = config.settings.workers;
-        let counters: Arc<[Arc<Counters>]> = (0..count).map(|_| Arc::new(Counters::new(&config))).collect();
+        let (count, config_version) = (config.settings.workers, config::version(&config).into());
+        let published = Arc::new(Published::new(config, seed));
+        let topology = published.current();
+        let keeper = Keeper::start(&published);
         let mailboxes = (0..count).map(Mailbox::new).collect::<Result<Vec<_>, _>>()?;
         let (mailboxes, workers): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
@@ -140,9 +142,7 @@ impl Proxy {
         let mut threads = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let setup = Setup {
-                config: Arc::clone(&config),
-                registry: Arc::clone(&registry),
-                counters: Arc::clone(&counters),
+                published: Arc::clone(&published),
                 worker: index,
                 seed: seed.wrapping_add(index as u64),
                 started_at: clock.wall(crate::time::Instant::ZERO),
@@ -150,12 +150,11 @@ impl Proxy {
             };
             // The first one accepts for all.
             let acceptor = bound.take().map(|bound| {
-                let (workers, counters) = (Arc::clone(&workers), Arc::clone(&counters));
-                Acceptor::new(bound, Arc::clone(&config), workers, counters, Arc::clone(&files), &mailbox.poller)
+                let (topology, workers) = (Arc::clone(&topology), Arc::clone(&workers));
+                Acceptor::new(bound, topology, workers, Arc::clone(&files), &mailbox.poller)
             });
             let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
             let context = WorkerContext {
-                config: Arc::clone(&config),
                 clock,
                 events: Arc::clone(&events),
                 connector: connector.clone(),
@@ -168,14 +167,13 @@ impl Proxy {
             let work = move || Worker::new(Engine::new(setup), mailbox, acceptor, context).run();
             threads.push(supervise::spawn(format!("worker-{index}"), work)?);
         }
-        for pool in &config.pools {
+        for pool in &topology.config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
         }
         if let Some(address) = stats.as_ref().and_then(|stats| stats.local_addr().ok()) {
             info!(listen = %address, "statistics are served");
         }
-        let config_version = config::version(&config).into();
-        let observed = Observed { config, registry, counters, clock, events, files, config_version };
+        let observed = Observed { published, clock, events, files, config_version };
         Ok(Self { workers, threads, addresses, socket_files, observed, stats, keeper })
     }
 
@@ -205,7 +203,7 @@ impl Proxy {
     /// What the operator changes it with. Lines that the log drops are counted among its statistics from here on.
     #[must_use]
     pub fn operator(&self, log: Option<&LogControl>) -> Operator {
-        if let (Some(log), Some(counters)) = (log, self.observed.counters.first()) {
+        if let (Some(log), Some(counters)) = (log, self.observed.topology().counters.first()) {
             log.count_in(Arc::clone(counters));
         }
         Operator { observed: self.observed(), workers: Arc::clone(&self.workers), log: log.cloned() }
@@ -214,7 +212,7 @@ impl Proxy {
     /// The health of the servers.
     #[must_use]
     pub fn shared_board(&self) -> Arc<Registry> {
-        Arc::clone(&self.observed.registry)
+        Arc::clone(&self.observed.topology().registry)
     }
 
     /// Takes no more clients, answers what has been read, and ends. Blocks until it is over.

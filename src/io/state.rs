@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::model::{Config, PoolId, Rejoin, ServerId};
+use crate::config::model::{Config, Rejoin};
 use crate::health::Registry;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
+use crate::topology::Published;
 
 /// The file in the folder, and the one that is to take its place.
 const NAME: &str = "missed";
@@ -40,8 +41,7 @@ pub(crate) struct Keeper {
 #[derive(Debug)]
 struct StateFile {
     folder: PathBuf,
-    config: Arc<Config>,
-    registry: Arc<Registry>,
+    published: Arc<Published>,
     written: Mutex<Written>,
 }
 
@@ -59,7 +59,9 @@ enum Written {
 impl Keeper {
     /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
     /// nothing is to be kept, or can be.
-    pub(crate) fn start(config: &Arc<Config>, registry: &Arc<Registry>) -> Option<Self> {
+    pub(crate) fn start(published: &Arc<Published>) -> Option<Self> {
+        let topology = published.current();
+        let (config, registry) = (&topology.config, &topology.registry);
         let folder = config.settings.state_dir.clone();
         let left = folder.as_deref().and_then(left_in);
         let whole = matches!(left, Some((Kept::Whole, _)));
@@ -72,8 +74,8 @@ impl Keeper {
         if !whole {
             doubt_all(config, registry);
         }
-        let (config, registry) = (Arc::clone(config), Arc::clone(registry));
-        let file = Arc::new(StateFile { folder: folder?, config, registry, written: Mutex::default() });
+        let published = Arc::clone(published);
+        let file = Arc::new(StateFile { folder: folder?, published, written: Mutex::default() });
         if let Err(error) = file.mark() {
             warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
             return None;
@@ -91,10 +93,9 @@ impl Keeper {
 
     /// The process ends: writes down all that is pending.
     pub(crate) fn end(&self) {
-        let StateFile { config, registry, .. } = &*self.file;
         // Whoever writes marks does so before this, or not at all.
         let mut written = self.file.written();
-        let record = saved::encode(Kept::Whole, &registry.save(config, Kept::Whole));
+        let record = saved::encode(Kept::Whole, &self.file.servers(Kept::Whole));
         *written = Written::Whole;
         if let Err(error) = replace(&self.file.folder, &record) {
             warn!(folder = %self.file.folder.display(), %error, "cannot keep what servers missed");
@@ -106,7 +107,7 @@ impl StateFile {
     /// Writes down which servers are out or have invalidations pending, unless that is what is there.
     fn mark(&self) -> io::Result<()> {
         let mut written = self.written();
-        let marks = Written::Marks(self.registry.save(&self.config, Kept::Marks));
+        let marks = Written::Marks(self.servers(Kept::Marks));
         if let Written::Marks(servers) = &marks
             && *written != Written::Whole
             && *written != marks
@@ -115,6 +116,12 @@ impl StateFile {
             *written = marks;
         }
         Ok(())
+    }
+
+    /// Every server of which there is something to be kept.
+    fn servers(&self, kept: Kept) -> Vec<Saved> {
+        let topology = self.published.current();
+        topology.registry.save(&topology.config, kept)
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -154,10 +161,8 @@ fn keep(file: &StateFile, woken: &Receiver<()>) {
 }
 
 fn doubt_all(config: &Config, registry: &Registry) {
-    for (pool, of) in (0u16..).zip(&config.pools) {
-        for (server, _) in (0u16..).zip(&of.servers).filter(|_| of.rejoin == Rejoin::Safe) {
-            registry.doubt(PoolId(pool), ServerId(server));
-        }
+    for pool in config.pools.iter().filter(|pool| pool.rejoin == Rejoin::Safe) {
+        pool.servers.iter().for_each(|server| registry.doubt(pool.id, server.id));
     }
 }
 

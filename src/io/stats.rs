@@ -71,5 +71,6 @@ fn render(observed: &Observed) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let moment =
         Moment { host: host.trim(), uptime: Duration::from_nanos(now.as_nanos()), wall: observed.clock.wall(now) };
-    json::render(&observed.config, &observed.registry, &observed.counters, &moment)
+    let topology = observed.topology();
+    json::render(&topology.config, &topology.registry, &topology.counters, &moment)
 }

@@ -4,27 +4,28 @@ use std::time::Duration;
 
 use tracing::{Level, enabled, info, warn};
 
-use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
 use crate::engine::{Notice, Slow};
 use crate::failure::Failure;
 use crate::stats::hot::escaped;
+use crate::topology::Topology;
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tells of a change of state. `suppressed` is how often the same happened since it was last told, where that may be often.
-pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(SessionId) -> Option<String>) {
+pub(super) fn notice(topology: &Topology, notice: &Notice, peer: impl FnOnce(SessionId) -> Option<String>) {
     let name = |pool: PoolId, server: ServerId| {
-        let pool = &config.pools[pool.index()];
-        let server = &pool.servers[server.index()];
+        let pool = &topology.pools[pool.index()];
+        let server = pool.server(server);
         (pool.name.as_str(), server.name.as_str(), server.address.to_string())
     };
     match notice {
         Notice::Ejected { pool: id, server, failure, failures } => {
             let (pool, server, address) = name(*id, *server);
-            let probe_in_ms = millis(config.pools[id.index()].server_retry_timeout);
+            let probe_in_ms = millis(topology.pools[id.index()].server_retry_timeout);
             warn!(pool, server, address, failures, reason = %failure, probe_in_ms, "server ejected");
         }
         Notice::Failing { pool, server, failure, failures, lasts, suppressed } => {
@@ -88,19 +89,19 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
             warn!(pool, server, address, violation, suppressed, "server broke the protocol, connection closed");
         }
         Notice::Stranger { pool, session, language, suppressed } => {
-            let pool = &config.pools[pool.index()];
+            let pool = &topology.pools[pool.index()];
             let (speaks, spoken) = (language.name(), pool.protocol.name());
             let (pool, address) = (pool.name.as_str(), peer(*session));
             info!(pool, address, speaks, spoken, suppressed, "client speaks what is not spoken here");
         }
         Notice::CutOff { pool, held, most, clients } => {
-            let pool = config.pools[pool.index()].name.as_str();
+            let pool = topology.pools[pool.index()].name.as_str();
             warn!(pool, held, limit = most, clients, "client cut off, it held too much memory");
         }
         Notice::Limit { pool, server, failure, held, most, requests } => {
             let server = server.map(|server| name(*pool, server).1);
-            let dedicated = config.pools[pool.index()].redis.dedicated_connections;
-            let pool = config.pools[pool.index()].name.as_str();
+            let dedicated = topology.pools[pool.index()].redis.dedicated_connections;
+            let pool = topology.pools[pool.index()].name.as_str();
             if *failure == Failure::NoMemory {
                 warn!(
                     pool,
@@ -126,12 +127,12 @@ pub(super) fn notice(config: &Config, notice: &Notice, peer: impl FnOnce(Session
 }
 
 /// Tells of a request that took long. The key is named only where the log may name keys.
-pub(super) fn slow(config: &Config, slow: &Slow) {
-    let pool = &config.pools[slow.pool.index()];
+pub(super) fn slow(topology: &Topology, slow: &Slow) {
+    let pool = &topology.pools[slow.pool.index()];
     let ms = |span: Duration| (span.as_secs_f64() * 10_000.0).round() / 10.0;
     info!(
         pool = pool.name,
-        server = slow.server.map(|server| pool.servers[server.index()].name.as_str()),
+        server = slow.server.map(|server| pool.server(server).name.as_str()),
         command = slow.command,
         keys = slow.keys,
         key_hash = slow.hash.map(|hash| format!("{hash:08x}")),

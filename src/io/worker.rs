@@ -27,7 +27,6 @@ use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
 use super::turn::{BULKY, LATE, SLICE, share};
-use crate::config::model::Config;
 use crate::engine::ids::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
@@ -51,7 +50,6 @@ const LACK_PERIOD: Duration = Duration::from_secs(60);
 
 /// What a worker has around it.
 pub(crate) struct WorkerContext {
-    pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
     pub(crate) connector: Connector,
@@ -93,7 +91,6 @@ pub(crate) struct Worker {
     inbox: Receiver<Message>,
     /// Only the first worker has one, until it is drained.
     acceptor: Option<Acceptor>,
-    config: Arc<Config>,
     events: Arc<Events>,
     connector: Connector,
     files: Arc<Files>,
@@ -112,7 +109,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(engine: Engine, mailbox: Mailbox, acceptor: Option<Acceptor>, context: WorkerContext) -> Self {
         let Mailbox { poller, alarm, inbox } = mailbox;
-        let WorkerContext { config, clock, events, connector, files, keeper, own, others } = context;
+        let WorkerContext { clock, events, connector, files, keeper, own, others } = context;
+        let memory_limit = engine.topology().config.settings.memory_limit;
         Self {
             engine,
             clock,
@@ -121,7 +119,7 @@ impl Worker {
             links: Links::default(),
             batching: Batching::default(),
             poller,
-            slack: Slack::new(config.settings.memory_limit, others.len() + 1),
+            slack: Slack::new(memory_limit, others.len() + 1),
             again: VecDeque::new(),
             left_over: 0,
             most_read: share(1),
@@ -133,7 +131,6 @@ impl Worker {
             alarmed_for: None,
             inbox,
             acceptor,
-            config,
             events,
             connector,
             files,
@@ -342,12 +339,11 @@ impl Worker {
                 }
             }
             Effect::Notice(notice) => self.tell_operator(&notice),
-            Effect::Slow(slow) => tell::slow(&self.config, &slow),
+            Effect::Slow(slow) => tell::slow(self.engine.topology(), &slow),
         }
     }
 
     fn connect(&mut self, link: LinkId, epoch: u32) {
-        let (pool, server) = self.engine.link_server(link);
         let is_dedicated = self.engine.link_is_dedicated(link);
         let own = self.own.clone();
         let done = move |outcome| {
@@ -358,7 +354,7 @@ impl Worker {
             done(Err(Failure::NoResources)); // what is left is for connections that all share
             None
         } else {
-            let address = self.config.pools[pool.index()].servers[server.index()].address.clone();
+            let address = self.engine.link_address(link).clone();
             Some(self.connector.connect(address, done))
         };
         self.links.connecting(link, attempt, counted);
@@ -378,8 +374,8 @@ impl Worker {
         }
         self.lack_told = Some(now);
         let (pool, server) = self.engine.link_server(link);
-        let pool = &self.config.pools[pool.index()];
-        let (server, clients) = (&pool.servers[server.index()].name, self.clients_of_all());
+        let pool = self.engine.topology().pool(pool);
+        let (server, clients) = (&pool.server(server).name, self.clients_of_all());
         warn!(
             pool = pool.name,
             server,
@@ -393,9 +389,9 @@ impl Worker {
         if let Some(keeper) = &self.keeper {
             keeper.look();
         }
-        self.events.note(&self.config, notice, self.clock.now());
-        let Self { config, clients, .. } = self;
-        tell::notice(config, notice, |session| clients.peer(session));
+        let Self { engine, clients, .. } = self;
+        self.events.note(engine.topology(), notice, self.clock.now());
+        tell::notice(engine.topology(), notice, |session| clients.peer(session));
     }
 
     /// Looks at the time if the alarm has gone off. What became readable in the same moment has been read by now, unless

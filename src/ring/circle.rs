@@ -17,7 +17,7 @@ pub struct Circle {
     groups: Arc<[u32]>,
     starts: Arc<[u32]>,
     shift: u32,
-    /// For each server, how many groups of it are there.
+    /// For each server, by its id, how many groups of it are there.
     known: Arc<[u32]>,
     /// With all servers live, every point counts.
     is_exact: bool,
@@ -27,7 +27,7 @@ pub struct Circle {
 #[derive(Debug, Clone)]
 pub(super) struct Thinned {
     circle: Circle,
-    /// For each server, how many of its groups count; 0 when it is out.
+    /// For each server, by its id, how many of its groups count; 0 when it is out.
     counted: Box<[u32]>,
 }
 
@@ -55,7 +55,7 @@ impl Circle {
         if self.known.is_empty() || !live.contains(&true) {
             return Ring::new(pool, live);
         }
-        let placement = if self.is_exact && !live.contains(&false) {
+        let placement = if self.is_exact && pool.servers.iter().all(|server| live[server.id.index()]) {
             let Self { points, starts, shift, .. } = self;
             Placement::Ketama { points: Arc::clone(points), starts: Arc::clone(starts), shift: *shift }
         } else {
@@ -91,14 +91,17 @@ impl Circle {
     fn with(&self, pool: &Pool, wanted: &[u32], is_exact: bool) -> Self {
         let kept = self.points.iter().copied().zip(self.groups.iter().copied());
         let mut all: Vec<(Slot, u32)> = kept.filter(|(slot, group)| *group < wanted[slot.server.index()]).collect();
-        for ((index, server), wanted) in (0u16..).zip(&pool.servers).zip(wanted) {
-            for group in self.known.get(usize::from(index)).copied().unwrap_or(0)..*wanted {
-                let slot = |point| (Slot { point, server: ServerId(index) }, group);
+        let mut ranks = vec![0; wanted.len()];
+        for (rank, server) in pool.servers.iter().enumerate() {
+            let id = server.id.index();
+            ranks[id] = rank;
+            for group in self.known.get(id).copied().unwrap_or(0)..wanted[id] {
+                let slot = |point| (Slot { point, server: server.id }, group);
                 all.extend(ketama::group_points(server.ring_name(), group).map(slot));
             }
         }
         // Points of equal value are in the order of the servers.
-        all.sort_by_key(|(slot, _)| (slot.point, slot.server));
+        all.sort_by_key(|(slot, _)| (slot.point, ranks[slot.server.index()]));
         let (points, groups): (Vec<Slot>, Vec<u32>) = all.into_iter().unzip();
         let (starts, shift) = table(&points);
         Self {
@@ -112,13 +115,19 @@ impl Circle {
     }
 }
 
-/// How many groups of points each server has while those are live for which `is_live` is true.
+/// One more than the highest id of a pool's servers.
+pub(super) fn ids(pool: &Pool) -> usize {
+    pool.servers.iter().map(|server| server.id.index() + 1).max().unwrap_or(0)
+}
+
+/// How many groups of points each server, by its id, has while those are live for which `is_live` is true.
 pub(super) fn counts(pool: &Pool, is_live: impl Fn(usize) -> bool) -> Vec<u32> {
-    let live = || pool.servers.iter().enumerate().filter(|(server, _)| is_live(*server));
-    let total = live().map(|(_, server)| server.weight).fold(0, u32::saturating_add);
+    let live = || pool.servers.iter().filter(|server| is_live(server.id.index()));
+    let total = live().map(|server| server.weight).fold(0, u32::saturating_add);
     let count = live().count();
-    let of = |(index, weight)| if is_live(index) { ketama::groups(weight, total, count) } else { 0 };
-    pool.servers.iter().map(|server| server.weight).enumerate().map(of).collect()
+    let mut counts = vec![0; ids(pool)];
+    live().for_each(|server| counts[server.id.index()] = ketama::groups(server.weight, total, count));
+    counts
 }
 
 impl Thinned {

@@ -74,20 +74,16 @@ pub fn hash_key(pool: &Pool, key: &[u8]) -> u32 {
 }
 
 impl Ring {
-    /// The ring of those servers of a pool for which `live` is true.
+    /// The ring of those servers of a pool for which `live`, by their ids, is true.
     #[must_use]
     pub fn new(pool: &Pool, live: &[bool]) -> Self {
-        let servers = (0u16..)
-            .map(ServerId)
-            .zip(&pool.servers)
-            .zip(live)
-            .filter(|(_, live)| **live)
-            .map(|((id, server), _)| (id, server.ring_name(), server.weight));
+        let live = pool.servers.iter().filter(|server| live[server.id.index()]);
+        let servers = live.map(|server| (server.id, server.ring_name(), server.weight));
         let ids = || servers.clone().map(|(id, _, _)| id);
         let placement = if ids().next().is_none() {
             Placement::Nowhere
-        } else if pool.servers.len() == 1 {
-            Placement::Only(ServerId(0))
+        } else if let [only] = &pool.servers[..] {
+            Placement::Only(only.id)
         } else {
             match pool.distribution {
                 Distribution::Ketama => whole(ketama::points(servers)),
@@ -169,7 +165,7 @@ impl Ring {
         Explanation { hashed, hash, point, server }
     }
 
-    /// The part of all hashes that each server takes, for `count` servers. With one server, or with `random`, the parts
+    /// The part of all hashes that each server takes, for ids below `count`. With one server, or with `random`, the parts
     /// are equal.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share is for reading")]

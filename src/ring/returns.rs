@@ -4,7 +4,7 @@
 //! servers of equal weight that are those at whose points one comes by on the way around the circle from the key's hash,
 //! up to the first that counts whoever is back: one walk, however many are out.
 
-use super::circle::Thinned;
+use super::circle::{self, Thinned};
 use super::{Circle, Ring, ketama};
 use crate::config::model::{Distribution, HashKind, Pool, ServerId};
 
@@ -33,7 +33,7 @@ impl Returns {
     /// cost: weights differ, so that servers have more or fewer points as others leave, and more than two are out.
     #[must_use]
     pub fn new(circle: &mut Circle, pool: &Pool, live: &[bool]) -> Option<Self> {
-        let out: Vec<usize> = (0..live.len()).filter(|server| !live[*server]).collect();
+        let out: Vec<usize> = pool.servers.iter().map(|server| server.id.index()).filter(|it| !live[*it]).collect();
         let with = |back: &[usize]| (0..live.len()).map(|it| live[it] || back.contains(&it)).collect::<Vec<bool>>();
         let weight = pool.servers.first().map_or(0, |server| server.weight);
         let is_even = pool.servers.iter().all(|server| server.weight == weight);
@@ -41,9 +41,9 @@ impl Returns {
             // Rounding makes it one group less for some numbers of servers.
             let total = |count: usize| weight.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             let groups = |count| ketama::groups(weight, total(count), count);
-            let possible = (live.len() - out.len() + 1..=live.len()).map(groups);
+            let possible = (pool.servers.len() - out.len() + 1..=pool.servers.len()).map(groups);
             let (fewest, most) = possible.fold((u32::MAX, 0), |(low, high), it| (low.min(it), high.max(it)));
-            let widest = circle.thinned(pool, vec![most; live.len()]);
+            let widest = circle.thinned(pool, vec![most; circle::ids(pool)]);
             let (hash, tag) = (pool.hash, pool.hash_tag);
             return Some(Self(Kind::Walk { widest, fewest, live: live.into(), hash, tag }));
         }

@@ -36,6 +36,7 @@ fn server(position: usize, line: &str) -> Server {
         ring_name: None,
         address: Address::Tcp { host: host.to_owned(), port },
         weight: weight.parse().expect("a weight"),
+        id: ServerId(0),
         position,
     }
 }
@@ -192,6 +193,42 @@ fn where_rounding_takes_points_from_equal_servers_nobody_is_forgotten() {
 }
 
 proptest! {
+    #[test]
+    fn servers_of_any_ids_have_the_keys_that_their_place_has(
+        weights in proptest::collection::vec(1u32..9, 1..9),
+        gaps in proptest::collection::vec(0u16..4, 9),
+        turn: usize,
+        kind in 0usize..2,
+        states in proptest::collection::vec(any::<u16>(), 1..4),
+        keys in proptest::collection::vec("[a-z0-9:]{1,30}", 1..40),
+    ) {
+        let pool = Pool { distribution: [Distribution::Ketama, Distribution::Modula][kind], ..weighted(&weights) };
+        let mut ids: Vec<u16> = gaps[..weights.len()].iter().scan(0, |id, gap| { *id += gap + 1; Some(*id) }).collect();
+        ids.rotate_left(turn % weights.len());
+        let mut renamed = pool.clone();
+        renamed.servers.iter_mut().zip(&ids).for_each(|(server, id)| server.id = ServerId(*id));
+        let (mut circle, mut other) = (Circle::new(&pool), Circle::new(&renamed));
+        for state in states.into_iter().chain([u16::MAX]) {
+            let live: Vec<bool> = (0..weights.len()).map(|server| state >> server & 1 == 1).collect();
+            let mut live_by_id = vec![false; 64];
+            ids.iter().zip(&live).for_each(|(id, live)| live_by_id[usize::from(*id)] = *live);
+            let (ring, of_ids) = (circle.ring(&pool, &live), other.ring(&renamed, &live_by_id));
+            let named = |id: ServerId| ServerId(ids[id.index()]);
+            for key in keys.iter().map(String::as_bytes) {
+                prop_assert_eq!(of_ids.route(key, 0), ring.route(key, 0).map(named));
+                prop_assert_eq!(Ring::new(&renamed, &live_by_id).route(key, 0), ring.route(key, 0).map(named));
+            }
+            let returns = |circle: &mut Circle, pool: &Pool, live: &[bool]| Returns::new(circle, pool, live);
+            if let (Some(a), Some(b)) = (returns(&mut circle, &pool, &live), returns(&mut other, &renamed, &live_by_id)) {
+                for key in &keys {
+                    let mut wanted: Vec<_> = owners(&a, key).into_iter().map(named).collect();
+                    wanted.sort_unstable();
+                    prop_assert_eq!(owners(&b, key), wanted);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_ring_taken_from_the_circle_is_the_ring_that_is_computed(
         weights in proptest::collection::vec(1u32..40, 1..9),

@@ -3,16 +3,28 @@
 //! Each worker has its own set, so every cell has one writer and counting is a plain load, add and store; readers sum
 //! over the workers. Nothing here has a name or a format: that is for whoever renders them.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 pub use super::cell::{Cell, Gauge};
 use super::histogram::{Histogram, Snapshot};
 use super::hot::HotKeys;
 use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::roster::Roster;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 
-/// Everything that one worker counts.
-#[derive(Debug)]
+/// Everything that one worker counts, by the ids of pools and servers. The cells are shared with the counters of the
+/// topologies before and after ([`Counters::follow`]).
+#[derive(Debug, Default)]
 pub struct Counters {
+    process: Arc<ProcessCounters>,
+    pools: Vec<PoolCounters>,
+}
+
+/// What is counted for the worker itself.
+#[derive(Debug, Default)]
+pub struct ProcessCounters {
     /// Connections of any kind that were opened, and that are open: clients, servers.
     pub total_connections: Cell,
     /// Connections that are open.
@@ -21,12 +33,21 @@ pub struct Counters {
     pub buffered_bytes: Gauge,
     /// Lines of the log that were not written. Only the first worker's set has any, and the log counts there.
     pub log_lines_dropped: Cell,
-    pools: Vec<PoolCounters>,
 }
 
-/// What is counted for a pool.
+/// What is counted for a pool and its servers.
 #[derive(Debug, Default)]
 pub struct PoolCounters {
+    pool: Arc<PoolCells>,
+    /// By their ids; those of one name are the same.
+    servers: Vec<Arc<ServerCounters>>,
+    /// Each once.
+    names: Vec<Arc<ServerCounters>>,
+}
+
+/// What is counted for a pool itself.
+#[derive(Debug, Default)]
+pub struct PoolCells {
     /// Client connections closed by the client.
     pub client_eof: Cell,
     /// Client connections closed for an error.
@@ -61,7 +82,24 @@ pub struct PoolCounters {
     pub split_latency: Histogram,
     /// Keys that are asked for most.
     pub hot_keys: HotKeys,
-    servers: Vec<ServerCounters>,
+}
+
+impl Deref for Counters {
+    type Target = ProcessCounters;
+
+    #[inline]
+    fn deref(&self) -> &ProcessCounters {
+        &self.process
+    }
+}
+
+impl Deref for PoolCounters {
+    type Target = PoolCells;
+
+    #[inline]
+    fn deref(&self) -> &PoolCells {
+        &self.pool
+    }
 }
 
 /// What is counted for a server.
@@ -123,17 +161,25 @@ impl Counters {
     /// A set of zeros for every pool and server.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let pools = config.pools.iter().map(|pool| PoolCounters {
-            servers: pool.servers.iter().map(|_| ServerCounters::default()).collect(),
-            ..PoolCounters::default()
+        Self::default().follow(&Roster::follow(&[], config).unwrap_or_default())
+    }
+
+    /// The counters of the topology that follows this one's: what was counted for a server goes with its name.
+    #[must_use]
+    pub fn follow(&self, rosters: &[Roster]) -> Self {
+        let pools = rosters.iter().enumerate().map(|(index, roster)| {
+            let (mut servers, mut names) = (Vec::with_capacity(roster.places.len()), Vec::new());
+            let old = self.pools.get(index);
+            for (index, place) in roster.places.iter().enumerate() {
+                let known = old.and_then(|old| old.servers.get(index)).or_else(|| servers.get(place.first.index()));
+                servers.push(known.map(Arc::clone).unwrap_or_default());
+                if place.first.index() == index {
+                    names.push(Arc::clone(&servers[index]));
+                }
+            }
+            PoolCounters { pool: old.map(|old| Arc::clone(&old.pool)).unwrap_or_default(), servers, names }
         });
-        Self {
-            total_connections: Cell::default(),
-            current_connections: Gauge::default(),
-            buffered_bytes: Gauge::default(),
-            log_lines_dropped: Cell::default(),
-            pools: pools.collect(),
-        }
+        Self { process: Arc::clone(&self.process), pools: pools.collect() }
     }
 
     /// The counters of a pool.
@@ -186,13 +232,13 @@ impl PoolCounters {
     /// Keys of gets whose value was there.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.servers.iter().map(|server| server.hits.value()).fold(0, u64::wrapping_add)
+        self.names.iter().map(|server| server.hits.value()).fold(0, u64::wrapping_add)
     }
 
     /// Keys of gets that their server did not have.
     #[must_use]
     pub fn misses(&self) -> u64 {
-        self.servers.iter().map(|server| server.misses.value()).fold(0, u64::wrapping_add)
+        self.names.iter().map(|server| server.misses.value()).fold(0, u64::wrapping_add)
     }
 
     /// Requests answered without a server because it failed, whatever the cause.
@@ -204,7 +250,7 @@ impl PoolCounters {
     /// Adds how long requests took, whole, to a snapshot.
     pub fn add_latency_to(&self, snapshot: &mut Snapshot) {
         self.split_latency.add_to(snapshot);
-        self.servers.iter().for_each(|server| server.latency.add_to(snapshot));
+        self.names.iter().for_each(|server| server.latency.add_to(snapshot));
     }
 
     /// A request has ended.

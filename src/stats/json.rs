@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::table;
-use crate::config::model::{Config, PoolId, ServerId};
+use crate::config::model::Config;
 use crate::failure::Failure;
 use crate::health::Registry;
 use crate::health::tracker::State;
@@ -40,10 +40,10 @@ pub fn render(config: &Config, registry: &Registry, workers: &[Arc<Counters>], m
         sum(&|worker| worker.current_connections.value()) + config.pools.len() as u64,
     );
     let _ = write!(out, ", \"buffered_bytes\":{}", sum(&|worker| worker.buffered_bytes.value()));
-    let mut order: Vec<_> = (0u16..).zip(&config.pools).collect();
-    order.sort_by_key(|(_, pool)| (pool.name.len(), &pool.name));
-    for (pool_index, pool) in order {
-        let pool_id = PoolId(pool_index);
+    let mut order: Vec<_> = config.pools.iter().collect();
+    order.sort_by_key(|pool| (pool.name.len(), &pool.name));
+    for pool in order {
+        let pool_id = pool.id;
         let _ = write!(out, ", {}: {{", quoted(&pool.name));
         for metric in table::POOL {
             let value = sum(&|worker| (metric.value)(worker.pool(pool_id)));
@@ -59,9 +59,9 @@ pub fn render(config: &Config, registry: &Registry, workers: &[Arc<Counters>], m
                 let _ = write!(out, "\"{}_{}\":{value}, ", class.name(), outcome.name());
             }
         }
-        for (server_index, server) in (0u16..).zip(&pool.servers) {
-            let server_id = ServerId(server_index);
-            let separator = if server_index > 0 { "," } else { "" };
+        for (index, server) in pool.servers.iter().enumerate() {
+            let server_id = server.id;
+            let separator = if index > 0 { "," } else { "" };
             let _ = write!(out, "{separator}{}: {{", quoted(&server.name));
             for metric in table::SERVER {
                 let value = sum(&|worker| (metric.value)(worker.server(pool_id, server_id)));

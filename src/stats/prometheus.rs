@@ -51,9 +51,9 @@ impl Sources<'_> {
         self.workers.iter().map(|worker| value(worker).figure()).fold(0, u64::wrapping_add)
     }
 
-    /// The pools with their numbers.
+    /// The pools with their ids.
     pub fn pools(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
-        (0u16..).map(PoolId).zip(&self.config.pools)
+        self.config.pools.iter().map(|pool| (pool.id, pool))
     }
 
     /// The latencies of a pool's requests.
@@ -158,9 +158,9 @@ impl Text {
         let servers: Vec<(PoolId, ServerId, String)> = sources
             .pools()
             .flat_map(|(id, pool)| {
-                (0u16..).map(ServerId).zip(&pool.servers).map(move |(server, of)| {
-                    (id, server, format!("{},{}", label("pool", &pool.name), label("server", &of.name)))
-                })
+                pool.servers
+                    .iter()
+                    .map(move |of| (id, of.id, format!("{},{}", label("pool", &pool.name), label("server", &of.name))))
             })
             .collect();
         for Metric { name, kind, help, value } in table::SERVER {

@@ -10,9 +10,8 @@ use softmiss::config::model::PoolId;
 use softmiss::engine::ids::LinkId;
 use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Scripts, Setup};
-use softmiss::health::Registry;
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -65,13 +64,12 @@ impl World {
             "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  on_failure: miss\n  auto_eject_hosts: false\n{settings}  \
              servers: ['10.0.0.1:11211:1 node']\n"
         );
-        let config = Arc::new(config::parse("file", &text).expect("a good file").config);
-        let counters: Arc<[_]> = (0..workers).map(|_| Arc::new(Counters::new(&config))).collect();
-        let registry = Arc::new(Registry::new(&config, 1));
+        let mut config = config::parse("file", &text).expect("a good file").config;
+        config.settings.workers = workers;
+        let published = Arc::new(Published::new(config, 1));
         let engines = (0..workers).map(|worker| {
-            let (config, registry, counters) = (Arc::clone(&config), Arc::clone(&registry), Arc::clone(&counters));
-            let scripts = Scripts::default();
-            Engine::new(Setup { config, registry, counters, worker, seed: 1, started_at: Duration::ZERO, scripts })
+            let (published, scripts) = (Arc::clone(&published), Scripts::default());
+            Engine::new(Setup { published, worker, seed: 1, started_at: Duration::ZERO, scripts })
         });
         let mut world = Self {
             engines: engines.collect(),

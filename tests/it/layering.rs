@@ -18,13 +18,23 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("ring", &["time", "failure", "outcome", "config"]),
     ("health", &["time", "failure", "outcome", "config"]),
     ("stats", &["time", "failure", "outcome", "config", "health"]),
-    ("engine", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats"]),
-    ("io", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "engine"]),
-    ("admin", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "io"]),
-    ("demo", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "engine", "io", "admin"]),
+    ("topology", &["time", "failure", "outcome", "config", "ring", "health", "stats"]),
+    ("engine", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology"]),
+    ("io", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "engine"]),
+    ("admin", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "io"]),
+    (
+        "demo",
+        &[
+            "time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "engine", "io",
+            "admin",
+        ],
+    ),
     (
         "cli",
-        &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "engine", "io", "admin", "demo"],
+        &[
+            "time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "engine", "io",
+            "admin", "demo",
+        ],
     ),
     // It knows a proxy by what its admin port answers.
     ("cli/top", &["time", "failure", "outcome", "config", "io", "cli"]),
@@ -51,7 +61,8 @@ const SHELL_ONLY: &[&str] = &[
 ];
 
 /// The parts that are below the shell.
-const BELOW_THE_SHELL: &[&str] = &["time.rs", "failure.rs", "outcome.rs", "proto", "ring", "health", "stats", "engine"];
+const BELOW_THE_SHELL: &[&str] =
+    &["time.rs", "failure.rs", "outcome.rs", "proto", "ring", "health", "stats", "topology", "engine"];
 
 /// The source files below a path, whose names are shown from `root`.
 fn sources(root: &Path, path: &Path, found: &mut Vec<String>) {

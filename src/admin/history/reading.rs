@@ -85,7 +85,7 @@ pub(super) struct ServerReading {
 impl Reading {
     /// Reads the states, and what the sample does not have.
     pub(in super::super) fn take(sources: &Sources<'_>, sample: &Sample) -> Self {
-        let pools = sources.pools().zip(&sample.pools).map(|((id, _), (pool, servers))| {
+        let pools = sources.pools().zip(&sample.pools).map(|((id, of), (pool, _))| {
             let sum =
                 |cell: fn(&crate::stats::counters::PoolCounters) -> &Cell| sources.sum(|worker| cell(worker.pool(id)));
             let errors = (sum(|pool| &pool.forward_error), sum(|pool| &pool.server_errors));
@@ -101,10 +101,7 @@ impl Reading {
                     errors.1,
                 ],
                 latency: pool.latency.clone(),
-                servers: (0u16..)
-                    .take(servers.len())
-                    .map(|server| ServerReading::take(sources, id, ServerId(server)))
-                    .collect(),
+                servers: of.servers.iter().map(|server| ServerReading::take(sources, id, server.id)).collect(),
             }
         });
         Self { at: sample.at, pools: pools.collect() }

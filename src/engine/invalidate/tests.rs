@@ -6,9 +6,8 @@ use super::*;
 use crate::config;
 use crate::engine::link::{LinkState, Stream};
 use crate::engine::{Scripts, Setup};
-use crate::health::Registry;
 use crate::health::pending::BatchRange;
-use crate::stats::counters::Counters;
+use crate::topology::Published;
 
 const POOL: PoolId = PoolId(0);
 const SERVER: ServerId = ServerId(0);
@@ -19,11 +18,9 @@ const OTHER: ConnectionName = ConnectionName { worker: 1, place: 0, section: 0 }
 fn engine(protocol: &str) -> Engine {
     let more = "on_failure: miss\n  server_connections: 2\n  timeout: 400";
     let file = format!("pool:\n  listen: 127.0.0.1:1\n  {protocol}\n  {more}\n  servers: ['10.0.0.1:1:1']\n");
-    let config = Arc::new(config::parse("file", &file).expect("a good file").config);
-    let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-    let registry = Arc::new(Registry::new(&config, 1));
+    let published = Arc::new(Published::new(config::parse("file", &file).expect("a good file").config, 1));
     let scripts = Scripts::default();
-    Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
 }
 
 fn links(engine: &Engine) -> Vec<LinkId> {

@@ -8,9 +8,8 @@ use crate::config::{
     model::{PoolId, ServerId},
 };
 use crate::engine::{Scripts, Setup};
-use crate::health::Registry;
 use crate::health::pending::{ConnectionName, Invalidated};
-use crate::stats::counters::Counters;
+use crate::topology::Published;
 
 /// An engine for one server, with so many megabytes.
 fn engine(megabytes: usize) -> Engine {
@@ -21,11 +20,9 @@ fn engine(megabytes: usize) -> Engine {
 fn engine_with(megabytes: usize, line: &str) -> Engine {
     let pool = format!("pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  {line}\n  servers: ['10.0.0.1:1:1']\n");
     let file = format!("softmiss:\n  memory_limit: {megabytes}mb\n{pool}");
-    let config = Arc::new(config::parse("file", &file).expect("a good file").config);
-    let counters: Arc<[_]> = [Arc::new(Counters::new(&config))].into();
-    let registry = Arc::new(Registry::new(&config, 1));
+    let published = Arc::new(Published::new(config::parse("file", &file).expect("a good file").config, 1));
     let scripts = Scripts::default();
-    Engine::new(Setup { config, registry, counters, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
+    Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts })
 }
 
 #[test]

@@ -7,14 +7,15 @@ use super::gather::How;
 use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
+use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
-use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Blocking;
 use crate::time::Instant;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a server may take to end a script, beyond the pool's timeout: Redis listens to nobody until a script has run
@@ -40,7 +41,12 @@ impl Engine {
         let pool = session.pool;
         let profile = session.profile();
         let live = &self.pools[pool.index()].live;
-        if self.lacks_any(id, (0..live.len()).map(server_id).filter(|server| live[server.index()]), profile, Use::Ask) {
+        if self.lacks_any(
+            id,
+            self.topology.pool(pool).members().filter(|server| live[server.index()]),
+            profile,
+            Use::Ask,
+        ) {
             return self.refuse_connection(id);
         }
         let started = patience(Blocking::LastMillis, call.args).start(now);
@@ -54,8 +60,7 @@ impl Engine {
     pub(super) fn kill_everywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
-        let servers = 0..self.pools[pool.index()].live.len();
-        if self.lacks_any(id, servers.map(server_id), Profile::default(), Use::Ask) {
+        if self.lacks_any(id, self.topology.pool(pool).members(), Profile::default(), Use::Ask) {
             return self.refuse_connection(id);
         }
         // A busy server takes no `SELECT`.
@@ -73,9 +78,9 @@ impl Engine {
         mut link: impl FnMut(&mut Self, ServerId) -> Result<LinkId, Failure>,
     ) -> Vec<Piece> {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
-        let count = self.pools[session.pool.index()].live.len();
-        let mut pieces = Vec::with_capacity(count);
-        for server in (0..count).map(server_id) {
+        let topology = Arc::clone(&self.topology);
+        let mut pieces = Vec::new();
+        for server in topology.pool(session.pool).members() {
             let link = link(self, server);
             let request = request.to_vec();
             let (to, link) = (link.map(|_| server), link.ok());

@@ -200,7 +200,7 @@ impl Engine {
             }
             return Ok(link);
         }
-        let limit = self.config.pools[pool.index()].redis.dedicated_connections;
+        let limit = self.topology.pools[pool.index()].redis.dedicated_connections;
         let taken = self.pools[pool.index()].dedicated;
         if taken >= limit
             && taken.saturating_sub(self.leaving(id) + self.errands(pool)) >= limit

@@ -50,7 +50,7 @@ impl Engine {
         client: &Client,
         which: impl Fn((SocketAddr, SocketAddr)) -> SocketAddr,
     ) -> String {
-        match (client.peer.and_then(|peer| peer.addresses), &self.config.pools[pool.index()].listen) {
+        match (client.peer.and_then(|peer| peer.addresses), &self.topology.pools[pool.index()].listen) {
             (Some(addresses), _) => {
                 let address = which(addresses);
                 SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
@@ -62,7 +62,7 @@ impl Engine {
 
     /// The user that a client has made itself known as.
     pub(super) fn user_of(&self, pool: PoolId, client: &Client) -> &str {
-        let user = self.config.pools[pool.index()].redis.user.as_deref().filter(|_| client.has_user);
+        let user = self.topology.pools[pool.index()].redis.user.as_deref().filter(|_| client.has_user);
         user.unwrap_or("default")
     }
 
@@ -74,7 +74,7 @@ impl Engine {
         let [channels, patterns, shards] = subscriptions;
         let queued = client.queue.as_ref().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
         let is_waiting = session.barrier == Barrier::Behind && !session.slots.is_empty();
-        let is_unix = matches!(self.config.pools[pool.index()].listen, Listen::Unix { .. });
+        let is_unix = matches!(self.topology.pools[pool.index()].listen, Listen::Unix { .. });
         let mut flags = String::new();
         for (flag, is_set) in [
             ('O', client.monitors),

@@ -70,7 +70,7 @@ impl Engine {
     /// A piece for each server of the pool.
     fn to_all(&self, id: SessionId, request: &[u8]) -> Vec<Piece> {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
-        let live = &self.pools[session.pool.index()].live;
+        let (live, pool) = (&self.pools[session.pool.index()].live, self.topology.pool(session.pool));
         let piece = |server: ServerId| Piece {
             server: if live[server.index()] { Ok(server) } else { Err(Failure::Ejected) },
             owner: Some(server),
@@ -78,29 +78,35 @@ impl Engine {
             replies: 1,
             link: None,
         };
-        (0..live.len()).map(server_id).map(piece).collect()
+        pool.members().map(piece).collect()
     }
 
     /// A step of a `SCAN`: the cursor tells the server.
     fn scan(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
-        let servers = self.pools[pool.index()].live.len() as u64;
+        let of = self.topology.pool(pool);
+        let servers = of.ids();
         let text = call.args.get(1);
         let Some(cursor) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok()) else {
             return self.refuse_request(id, b"ERR invalid cursor");
         };
-        let (server, cursor) = (cursor % servers, cursor / servers);
+        let (place, cursor) = (cursor % servers as u64, cursor / servers as u64);
+        let place = usize::try_from(place).unwrap_or_default();
+        let Some(server) = (place..servers).map(server_id).find(|server| of.has(*server)) else {
+            return self.say(id, b"*2\r\n$1\r\n0\r\n*0\r\n"); // the last ones have left
+        };
+        let cursor = if server.index() == place { cursor } else { 0 };
         let mut words: Vec<&[u8]> = call.args.iter().collect();
         let cursor = cursor.to_string();
         words[1] = cursor.as_bytes();
         let mut request = Vec::new();
         encode::command(&mut request, words.into_iter());
-        let place = server_id(usize::try_from(server).unwrap_or_default());
-        let live = self.pools[pool.index()].live[place.index()];
-        let to = if live { Ok(place) } else { Err(Failure::Ejected) };
-        let piece = Piece { server: to, owner: Some(place), request, replies: 1, link: None };
+        let live = self.pools[pool.index()].live[server.index()];
+        let to = if live { Ok(server) } else { Err(Failure::Ejected) };
+        let piece = Piece { server: to, owner: Some(server), request, replies: 1, link: None };
         let (asked, marks) = self.asked(id, call);
+        let (server, servers) = (server.index() as u64, servers as u64);
         self.gather(id, asked, marks, How::Scan { server, servers }, vec![piece], now);
     }
 
@@ -120,8 +126,8 @@ impl Engine {
             let pieces = self.to_all(id, call.raw);
             return self.gather(id, asked, marks, How::Info(own), pieces, now);
         };
-        let servers = &self.config.pools[pool.index()].servers;
-        let Some(server) = servers.iter().position(|server| server.name.as_bytes() == name).map(server_id) else {
+        let servers = &self.topology.pools[pool.index()].servers;
+        let Some(server) = servers.iter().find(|server| server.name.as_bytes() == name).map(|server| server.id) else {
             let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
             let text = format!("ERR no server of this pool has that name: it has {}", names.join(", "));
             return self.refuse_request(id, text.as_bytes());

@@ -109,7 +109,7 @@ impl Engine {
     /// A connection to a Redis server has been opened: greets the server. `false` when there is nothing to agree on.
     pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.links[id.index()];
-        let settings = &self.config.pools[link.pool.index()].redis;
+        let settings = &self.topology.pools[link.pool.index()].redis;
         let Some(handshake) = Handshake::new(settings, link.profile) else { return false };
         link.state = LinkState::Handshaking(Box::new(handshake));
         link.heard = now;

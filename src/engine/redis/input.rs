@@ -227,7 +227,7 @@ impl Engine {
                 return Performed::Done;
             }
             // The server knows whether there is such a command.
-            Err(Unfound::Command) if args.len() > 1 && self.config.pools[pool.index()].redis.routes_unknown => {
+            Err(Unfound::Command) if args.len() > 1 && self.topology.pools[pool.index()].redis.routes_unknown => {
                 plan::unknown()
             }
             Err(unfound) => {

@@ -181,7 +181,7 @@ impl Engine {
         wanted.sorted = wanted.ids.clone().unwrap_or_default();
         wanted.sorted.sort_unstable();
         let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, action });
-        let workers = self.all_counters.len();
+        let workers = self.topology.counters.len();
         if let Some(client) = self.redis(id) {
             let inquiry = Arc::clone(&inquiry);
             client.asking = Some(Box::new(Asking { inquiry, awaited: workers, found: Vec::new() }));

@@ -85,7 +85,7 @@ impl Engine {
     /// It has not: what Redis Cluster says.
     #[cold]
     pub(super) fn check_patterns(&self, pool: PoolId, key: &[u8], call: Call<'_>) -> Result<(), &'static [u8]> {
-        let config = &self.config.pools[pool.index()];
+        let config = &self.topology.pools[pool.index()];
         if self.is_of_one(pool) {
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl Engine {
     /// What a request is answered if a server fails it and its pool hides failures.
     #[inline]
     pub(super) fn fallback(&self, pool: PoolId, call: Call<'_>) -> Fallback {
-        let config = &self.config.pools[pool.index()];
+        let config = &self.topology.pools[pool.index()];
         if call.plan.class == CommandClass::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
             return Fallback::NULL;
         }
@@ -180,7 +180,7 @@ impl Engine {
 
     /// Whether a pool has one server and no other, so that what is about one server can be asked.
     pub(super) fn is_of_one(&self, pool: PoolId) -> bool {
-        self.config.pools[pool.index()].servers.len() == 1
+        self.topology.pools[pool.index()].servers.len() == 1
     }
 
     /// A server that is in the ring.

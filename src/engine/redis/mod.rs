@@ -201,9 +201,9 @@ impl Client {
 impl Engine {
     /// A client of a Redis pool has connected.
     pub(super) fn redis_connected(&mut self, pool: PoolId) -> Box<Client> {
-        let settings = &self.config.pools[pool.index()].redis;
+        let settings = &self.topology.pools[pool.index()].redis;
         let (trusted, database) = (settings.auth.is_none(), settings.db);
-        self.redis.last_client += self.all_counters.len() as u64; // each worker numbers its own, and none twice
+        self.redis.last_client += self.topology.counters.len() as u64; // each worker numbers its own, and none twice
         Box::new(Client::new(self.redis.last_client, trusted, database, self.now))
     }
 
@@ -262,7 +262,7 @@ impl Engine {
     /// Appends the error line for a failure: twemproxy's words where failures are told, and where they are hidden, and
     /// this one cannot be, what the matter is and with whom.
     pub(super) fn write_failure(&self, out: &mut Vec<u8>, pool: PoolId, server: Option<ServerId>, failure: Failure) {
-        let config = &self.config.pools[pool.index()];
+        let config = &self.topology.pools[pool.index()];
         if Policy::of(config).tells() {
             out.extend_from_slice(b"-ERR ");
             out.extend_from_slice(reply::reason(failure));
@@ -270,7 +270,7 @@ impl Engine {
             return;
         }
         let text = match server {
-            Some(server) => format!("ERR server {}: {failure}", config.servers[server.index()].name),
+            Some(server) => format!("ERR server {}: {failure}", config.server(server).name),
             None => format!("ERR {failure}"),
         };
         encode::error(out, text.as_bytes());

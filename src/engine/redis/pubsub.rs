@@ -6,6 +6,7 @@
 //! subscribed to where it belongs now, and the client is told nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::dedicated::Use;
 use super::gather::How;
@@ -185,7 +186,7 @@ impl Engine {
     /// confirmed is heard, or will be when its server is back.
     fn lacks_hearing<'a>(&self, id: SessionId, kind: Kind, names: impl Iterator<Item = &'a [u8]>) -> bool {
         let Some(session) = self.session_ref(id) else { return false };
-        if !self.lacks_connections(session.pool, self.pools[session.pool.index()].live.len()) {
+        if !self.lacks_connections(session.pool, self.topology.pool(session.pool).servers.len()) {
             return false; // whatever they are
         }
         let known = session.redis.as_ref().and_then(|client| client.subscriptions.as_ref());
@@ -318,7 +319,8 @@ impl Engine {
             client.monitors = true;
         }
         let mut pieces = Vec::new();
-        for server in (0..self.pools[pool.index()].live.len()).map(server_id) {
+        let topology = Arc::clone(&self.topology);
+        for server in topology.pool(pool).members() {
             let link = self.dedicate(id, pool, server, Use::Listen, now);
             if let Ok(link) = link {
                 self.links[link.index()].listen();

@@ -132,7 +132,7 @@ impl Engine {
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
         if found.is_ok() && list.iter().next().is_none() {
-            return match self.config.pools[pool.index()].redis.keyless_scripts {
+            return match self.topology.pools[pool.index()].redis.keyless_scripts {
                 _ if self.is_of_one(pool) => self.anywhere(id, call, now),
                 KeylessScripts::Any => self.anywhere(id, call, now),
                 KeylessScripts::Refuse => {
@@ -153,7 +153,8 @@ impl Engine {
         }
         self.redis.known_scripts.refresh(self.redis.scripts.flushes());
         if self.redis.known_scripts.insert(pool, text) {
-            let change = self.redis.scripts.remember(pool, text, self.config.settings.memory_limit / BYTES_PART);
+            let change =
+                self.redis.scripts.remember(pool, text, self.topology.config.settings.memory_limit / BYTES_PART);
             self.registry.keep(change.then, change.before);
         }
     }

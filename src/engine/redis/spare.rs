@@ -105,7 +105,7 @@ impl Engine {
     /// Whether a client cannot have connections of its own to all of these servers.
     pub(super) fn lacks_connections(&self, pool: PoolId, wanted: usize) -> bool {
         let state = &self.pools[pool.index()];
-        let left = self.config.pools[pool.index()].redis.dedicated_connections.saturating_sub(state.dedicated);
+        let left = self.topology.pools[pool.index()].redis.dedicated_connections.saturating_sub(state.dedicated);
         wanted > left && wanted > left + state.spares.iter().map(|spares| spares.len()).sum::<usize>()
     }
 
@@ -118,7 +118,7 @@ impl Engine {
         self.count_failure(pool, None, Failure::NoDedicated);
         self.counters.pool(pool).forward_error.add(1);
         self.end_request(pool, Outcome::Failed);
-        let config = &self.config.pools[pool.index()];
+        let config = &self.topology.pools[pool.index()];
         let text = format!(
             "ERR dedicated_connections ({}) of pool {} is reached: none is left for a request that blocks, monitors or \
              subscribes",

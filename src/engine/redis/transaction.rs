@@ -166,7 +166,7 @@ impl Engine {
         let Some(first) = keys.first() else {
             return Err(b"ERR a command without keys cannot be part of a transaction through this proxy".to_vec());
         };
-        let single = self.config.pools[pool.index()].redis.transactions == Transactions::Single;
+        let single = self.topology.pools[pool.index()].redis.transactions == Transactions::Single;
         let split = matches!(call.plan.class, CommandClass::Split(_));
         let together = self.same_server(pool, first, keys[1..].iter().copied());
         if !together && (!split || single) {
@@ -394,7 +394,7 @@ impl Engine {
 
     /// The database that a `SELECT` names, if the pool has it.
     fn database_of(&self, pool: PoolId, call: Call<'_>) -> Option<u32> {
-        let databases = self.config.pools[pool.index()].redis.databases;
+        let databases = self.topology.pools[pool.index()].redis.databases;
         u32::try_from(Self::number(call.args.get(1))?).ok().filter(|number| *number < databases)
     }
 

@@ -5,27 +5,20 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::config::model::PoolId;
 use crate::engine::{Scripts, Setup};
-use crate::health::Registry;
 use crate::stats::counters::Counters;
+use crate::topology::Published;
 
 fn worker() -> (Worker, Arc<Counters>) {
     let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
-    let config = Arc::new(crate::config::parse("file", file).unwrap().config);
-    let counters = Arc::new(Counters::new(&config));
+    let published = Arc::new(Published::new(crate::config::parse("file", file).unwrap().config, 1));
+    let topology = published.current();
     let (clock, (mailbox, own)) = (Clock::start(), Mailbox::new(0).unwrap());
-    let engine = Engine::new(Setup {
-        config: Arc::clone(&config),
-        registry: Arc::new(Registry::new(&config, 1)),
-        counters: [Arc::clone(&counters)].into(),
-        worker: 0,
-        seed: 1,
-        started_at: Duration::ZERO,
-        scripts: Scripts::default(),
-    });
+    let engine =
+        Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts: Scripts::default() });
     let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
-    let files = Files::of_process(&config);
-    let context = WorkerContext { config, clock, events, connector, files, keeper: None, own, others: Vec::new() };
-    (Worker::new(engine, mailbox, None, context), counters)
+    let files = Files::of_process(&topology.config);
+    let context = WorkerContext { clock, events, connector, files, keeper: None, own, others: Vec::new() };
+    (Worker::new(engine, mailbox, None, context), Arc::clone(&topology.counters[0]))
 }
 
 /// A client that has sent as much as its socket holds: so many long requests that are answered without a server. What

@@ -12,8 +12,8 @@ use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Registry;
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 pub(crate) const POOL: PoolId = PoolId(0);
 
@@ -36,12 +36,10 @@ impl Rig {
         for server in 0..servers {
             writeln!(text, "  - 127.1.{}.{}:11211:1 node-{server}", server / 200, server % 200 + 1).unwrap();
         }
-        let config = Arc::new(config::parse("rig", &text).expect("a good file").config);
-        let registry = Arc::new(Registry::new(&config, 1));
+        let published = Arc::new(Published::new(config::parse("rig", &text).expect("a good file").config, 1));
+        let registry = Arc::clone(&published.current().registry);
         let engine = Engine::new(Setup {
-            registry: Arc::clone(&registry),
-            counters: Arc::new([Arc::new(Counters::new(&config))]),
-            config,
+            published,
             worker: 0,
             seed: 1,
             started_at: Duration::ZERO,

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, Protocol, Server, Settings};
+use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, Protocol, Server, ServerId, Settings};
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
-use softmiss::health::Registry;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
 use softmiss::proto::memcache::{Verb, encode, stats};
@@ -16,8 +15,8 @@ use softmiss::proto::resp::args::Args;
 use softmiss::proto::resp::command::keys::KeyList;
 use softmiss::proto::resp::reply::{Scan, Scanned};
 use softmiss::proto::resp::{self, Version};
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 const VALUE_LIMIT: usize = 1 << 20;
 
@@ -279,13 +278,9 @@ pub(crate) fn redis_engine(data: &[u8]) {
 
 fn drive(data: &[u8], pool: Pool) {
     let settings = Settings { hot_keys: Some(2), slow_request: Some(Duration::from_millis(20)), ..Settings::default() };
-    let config = Arc::new(Config { settings, pools: vec![pool] });
-    let counters: Arc<[Arc<Counters>]> = Arc::from([Arc::new(Counters::new(&config))]);
-    let registry = Arc::new(Registry::new(&config, 1));
+    let published = Arc::new(Published::new(Config { settings, pools: vec![pool] }, 1));
     let mut engine = Engine::new(Setup {
-        config,
-        registry,
-        counters,
+        published,
         worker: 0,
         seed: 1,
         started_at: Duration::ZERO,
@@ -338,6 +333,7 @@ fn pool() -> Pool {
         ring_name: None,
         address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
         weight: 1,
+        id: ServerId(0),
         position,
     };
     let listen = Listen::Unix { path: "/nowhere".into(), mode: None };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, Settings, Stall,
+    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
 };
 
 use super::random::Random;
@@ -111,6 +111,7 @@ impl Plan {
             ring_name: None,
             address: Address::Tcp { host: "sim".to_owned(), port: 1 },
             weight: 1,
+            id: ServerId(0),
             position: index,
         });
         let listen = Listen::Unix { path: "/nowhere".into(), mode: None };

@@ -10,6 +10,7 @@ use softmiss::health::tracker::State;
 use softmiss::ring::Ring;
 use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 use super::client::{Client, Reader, Totals};
 use super::draw::Style;
@@ -65,13 +66,11 @@ impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let config = plan.config();
         let seed = plan.seed;
-        let registry = Arc::new(Registry::new(&config, seed));
-        let counters: Arc<[Arc<Counters>]> = (0..plan.workers).map(|_| Arc::new(Counters::new(&config))).collect();
+        let published = Arc::new(Published::new((*config).clone(), seed));
+        let topology = published.current();
         let engines = (0..plan.workers).map(|worker| {
             let mut engine = Engine::new(Setup {
-                config: Arc::clone(&config),
-                registry: Arc::clone(&registry),
-                counters: Arc::clone(&counters),
+                published: Arc::clone(&published),
                 worker,
                 seed,
                 started_at: std::time::Duration::from_secs(1_700_000_000),
@@ -86,8 +85,8 @@ impl World {
             random: Random::new(seed),
             now: MS,
             engines: engines.collect(),
-            registry,
-            counters,
+            registry: Arc::clone(&topology.registry),
+            counters: Arc::clone(&topology.counters),
             clients: Vec::new(),
             servers: (0..plan.servers).map(|_| SimServer::new()).collect(),
             connections: Vec::new(),

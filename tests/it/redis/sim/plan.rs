@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings, Stall,
+    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, ServerId, Settings, Stall,
 };
 
 use super::super::super::support::Random;
@@ -116,6 +116,7 @@ impl Plan {
                 ring_name: None,
                 address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
                 weight: 1,
+                id: ServerId(0),
                 position,
             };
             let listen = Listen::Unix { path: format!("/nowhere{index}").into(), mode: None };

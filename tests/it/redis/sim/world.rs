@@ -11,8 +11,8 @@ use softmiss::engine::{Effect, Engine, Notice, Scripts, Setup};
 use softmiss::health::Registry;
 use softmiss::health::tracker::State;
 use softmiss::ring::Ring;
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
+use softmiss::topology::Published;
 
 use super::super::super::support::Random;
 use super::client::Customer;
@@ -59,16 +59,10 @@ impl World {
     pub(super) fn new(plan: Plan, history: Option<History>) -> Self {
         let seed = plan.seed;
         let config = plan.config();
-        let registry = Arc::new(Registry::new(&config, seed));
-        let engine = Engine::new(Setup {
-            registry: Arc::clone(&registry),
-            counters: Arc::new([Arc::new(Counters::new(&config))]),
-            config: Arc::clone(&config),
-            worker: 0,
-            seed,
-            started_at: Duration::ZERO,
-            scripts: Scripts::default(),
-        });
+        let published = Arc::new(Published::new((*config).clone(), seed));
+        let registry = Arc::clone(&published.current().registry);
+        let engine =
+            Engine::new(Setup { published, worker: 0, seed, started_at: Duration::ZERO, scripts: Scripts::default() });
         let nodes = config.pools.iter().enumerate().flat_map(|(pool, of)| {
             (0..of.servers.len()).map(move |position| Node { pool, position, ..Node::default() })
         });

@@ -1,0 +1,181 @@
+//! Servers that come and go: how a worker goes over from one topology to the next.
+//!
+//! Whoever stays keeps its place, and with it its connections. One that comes gets a place. From one that leaves, which one
+//! that moves to another address does as well, everything goes elsewhere at once but for what is in flight on the
+//! connections that all share: that is waited for, and each of them is closed when it has come. What clients have for
+//! themselves there is lost or goes elsewhere as at an ejection. A pool that is served no longer answers what it has read
+//! of its clients and hangs up; when the last of them has left, so have all its servers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::failover::Failover;
+use super::ids::LinkId;
+use super::link::{Link, LinkState, Probe, Purpose};
+use super::{Engine, Language, PoolState, pool_id, redis, server_id, session_id, stall, version};
+use crate::config::model::{Address, PoolId, Protocol, ServerId};
+use crate::failure::Failure;
+use crate::health::maintenance::RoutingState;
+use crate::time::Instant;
+use crate::topology::{Pool, Topology};
+
+impl PoolState {
+    /// A pool of which no server has a place yet.
+    fn new(pool: &Pool) -> Self {
+        let redis = pool.protocol == Protocol::Redis;
+        let single = pool.server_connections == 1;
+        Self {
+            redis,
+            single,
+            plain: single && !redis,
+            ring: pool.home.clone(),
+            circle: pool.circle.clone(),
+            is_over: false,
+            failover: Failover::None,
+            ring_version: 0,
+            live: Vec::new(),
+            open: Vec::new(),
+            routing: Vec::new(),
+            all_live: true,
+            links: Vec::new(),
+            probes: Vec::new(),
+            probe_timers: Vec::new(),
+            flush_timers: Vec::new(),
+            dedicated: 0,
+            spares: Vec::new(),
+            errands: Vec::new(),
+            versions: Vec::new(),
+            moves: false,
+            follows: false,
+            rate_limits: Vec::new(),
+            strangers: [stall::RateLimit::default(); Language::COUNT],
+            limits: [(None, 0); stall::TOLD.len()],
+            cut_off: (None, 0),
+        }
+    }
+}
+
+impl Engine {
+    /// The pools and servers as this worker has them.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Where a link connects to. Of a link that is no more, where the next one at its place does.
+    #[must_use]
+    pub fn link_address(&self, link: LinkId) -> &Address {
+        let (pool, server) = self.link_server(link);
+        &self.topology.pool(pool).server(server).address
+    }
+
+    /// Gives each pool and server that has none a place, and its connections.
+    pub(super) fn add_servers(&mut self) {
+        let topology = Arc::clone(&self.topology);
+        for (index, pool) in topology.pools.iter().enumerate() {
+            let is_new = self.pools.len() == index;
+            if is_new {
+                self.pools.push(PoolState::new(pool));
+            }
+            let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
+            for server in (self.pools[index].live.len()..pool.ids()).map(server_id) {
+                let mut add = |purpose| {
+                    let id = LinkId::first(self.links.len());
+                    self.links.push(Link { profile, ..Link::new(pool_id(index), server, purpose) });
+                    id
+                };
+                let links = (0..pool.server_connections).map(|_| add(Purpose::Traffic)).collect();
+                let probe = add(Purpose::Probe(Probe::default()));
+                let state = &mut self.pools[index];
+                state.links.push(links);
+                state.probes.push(probe);
+                // Until it is seen what the registry says, the ring is what it was.
+                state.routing.push(if is_new { RoutingState::Up } else { RoutingState::Left });
+                state.live.push(is_new);
+                state.open.push(is_new);
+                state.probe_timers.push(None);
+                state.flush_timers.push(None);
+                state.spares.push(VecDeque::new());
+                state.errands.push(None);
+                state.versions.push(version::Known::default());
+                state.rate_limits.push([stall::RateLimit::default(); stall::Frequent::COUNT]);
+            }
+        }
+    }
+
+    /// Goes over to the newest topology. Returns the pools whose keys belong elsewhere; what follows for those who have left
+    /// or come is seen by what the registry says of them.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn apply_topology(&mut self, now: Instant) -> Vec<PoolId> {
+        let next = self.published.current();
+        let before = std::mem::replace(&mut self.topology, Arc::clone(&next));
+        self.registry = Arc::clone(&next.registry);
+        self.counters = Arc::clone(&next.counters[self.worker]);
+        self.add_servers();
+        let mut changed = Vec::new();
+        for (index, (pool, old)) in next.pools.iter().zip(&before.pools).enumerate() {
+            let shares = |pool: &Pool| pool.servers.iter().map(|server| (server.id, server.weight)).collect::<Vec<_>>();
+            if shares(pool) != shares(old) {
+                self.pools[index].circle = pool.circle.clone();
+                changed.push(pool_id(index));
+            }
+            for server in old.members().filter(|server| !pool.has(*server)) {
+                // Whoever has its name now may be probed by another connection.
+                self.fail_link(self.pools[index].probes[server.index()], Failure::NoResources, now);
+            }
+            if old.is_served() && !pool.is_served() {
+                self.drain_pool(pool_id(index));
+            }
+        }
+        changed
+    }
+
+    /// A pool is served no longer: its clients send no more, what has been read of them is answered.
+    fn drain_pool(&mut self, pool: PoolId) {
+        let clients = self.sessions.iter().filter(|(_, session)| session.pool == pool);
+        for id in clients.map(|(index, session)| session_id(index, session)).collect::<Vec<_>>() {
+            self.give_up_asking(id);
+            self.hear_no_more(id);
+        }
+        self.pools[pool.index()].is_over = self.counters.pool(pool).client_connections.value() == 0;
+    }
+
+    /// A client of a pool that is served no longer has left. The servers have when the last one has.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn left_with(&mut self, pool: PoolId) {
+        if self.counters.pool(pool).client_connections.value() == 0 {
+            self.pools[pool.index()].is_over = true;
+            self.apply_news(self.now);
+        }
+    }
+
+    /// A server has left: its shared connections are closed as soon as nothing is in flight on them.
+    pub(super) fn leave(&mut self, pool: PoolId, server: ServerId, now: Instant) {
+        self.pools[pool.index()].versions[server.index()] = version::Known::default();
+        for id in self.pools[pool.index()].links[server.index()].clone() {
+            let link = &mut self.links[id.index()];
+            link.leaves = true;
+            // What it was to forget it is to forget if it is back.
+            link.queue.unconfirmed.put_off();
+            self.close_left(id, now);
+        }
+    }
+
+    /// Closes a connection to a server that has left, if nothing is in flight on it.
+    #[cold]
+    pub(super) fn close_left(&mut self, id: LinkId, now: Instant) {
+        let link = &self.links[id.index()];
+        if link.queue.in_flight.is_empty() && matches!(link.state, LinkState::Up(_)) {
+            self.fail_link(id, Failure::Ejected, now);
+        }
+    }
+
+    /// A server that had left is back.
+    pub(super) fn come_back(&mut self, pool: PoolId, server: ServerId) {
+        for link in &self.pools[pool.index()].links[server.index()] {
+            self.links[link.index()].leaves = false;
+        }
+    }
+}

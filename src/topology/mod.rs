@@ -1,0 +1,173 @@
+//! Which pools and servers there are, and the way from a key to a server: one picture for the whole process.
+//!
+//! A [`Topology`] never changes. Another configuration makes the next one, in which servers keep their ids, their health
+//! and what was counted for them as long as they keep their names ([`Roster`]); it is [`Published`], and whoever works with
+//! the one before goes over to it when they notice. Workers notice by the registry's version, which they look at anyway;
+//! the admin port and the statistics take the newest for each answer.
+//!
+//! The way of a key is the pool's [`Ring`] of all servers, [`Pool::home`], and that of those which are in:
+//! [`Pool::circle`] makes it in steps per server, as none of its points is computed anew. A distribution whose slots are
+//! learned from the servers would be a further kind of ring.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::model::{self, Config, PoolId, Server, ServerId};
+use crate::config::roster::{Full, Roster};
+use crate::health::Registry;
+use crate::ring::{Circle, Ring};
+use crate::stats::counters::Counters;
+use crate::time::Instant;
+
+/// The pools and servers of one moment, by ids that hold over all moments.
+#[derive(Debug)]
+pub struct Topology {
+    /// Which of the process's topologies it is, from 0.
+    pub version: u64,
+    /// What is served: each pool and server carries its id.
+    pub config: Config,
+    /// Every pool by its id, those that are served no longer included.
+    pub pools: Vec<Pool>,
+    /// The health of its servers.
+    pub registry: Arc<Registry>,
+    /// What each worker counts.
+    pub counters: Arc<[Arc<Counters>]>,
+}
+
+/// A pool. It gives access to its settings, and to the servers that it has in the order of the ring.
+#[derive(Debug)]
+pub struct Pool {
+    roster: Roster,
+    /// The ring of all its servers: where keys are at home.
+    pub home: Ring,
+    /// Where the rings of some of them come from.
+    pub circle: Circle,
+}
+
+impl Pool {
+    fn new(roster: Roster) -> Self {
+        let mut circle = Circle::new(&roster.pool);
+        let home = circle.ring(&roster.pool, &vec![true; roster.places.len()]);
+        Self { roster, home, circle }
+    }
+
+    /// Whether it is served. Otherwise it ends when its last client has left.
+    #[must_use]
+    pub const fn is_served(&self) -> bool {
+        self.roster.is_served
+    }
+
+    /// One more than the highest id that a server of it has or had.
+    #[must_use]
+    pub const fn ids(&self) -> usize {
+        self.roster.places.len()
+    }
+
+    /// A server that it has or had.
+    #[must_use]
+    pub fn server(&self, id: ServerId) -> &Server {
+        &self.roster.places[id.index()].server
+    }
+
+    /// Whether a server is one of those that it has.
+    #[must_use]
+    pub fn has(&self, id: ServerId) -> bool {
+        self.roster.places.get(id.index()).is_some_and(|place| place.is_member)
+    }
+
+    /// The ids of the servers that it has, in the order of the ring.
+    pub fn members(&self) -> impl Iterator<Item = ServerId> + Clone {
+        self.roster.pool.servers.iter().map(|server| server.id)
+    }
+
+    /// The ring of those servers for which `live`, by their ids, is true.
+    #[must_use]
+    pub fn ring(&self, live: &[bool]) -> Ring {
+        self.circle.clone().ring(&self.roster.pool, live)
+    }
+}
+
+impl Deref for Pool {
+    type Target = model::Pool;
+
+    #[inline]
+    fn deref(&self) -> &model::Pool {
+        &self.roster.pool
+    }
+}
+
+impl Topology {
+    /// A pool by its id.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.index()]
+    }
+}
+
+/// The newest topology, and its version for who only wants to know whether there is another.
+#[derive(Debug)]
+pub struct Published {
+    version: AtomicU64,
+    current: Mutex<Arc<Topology>>,
+}
+
+impl Published {
+    /// The first topology: that of a configuration. `seed` sets the jitter of the probes.
+    #[must_use]
+    pub fn new(mut config: Config, seed: u64) -> Self {
+        let rosters = Roster::follow(&[], &config).unwrap_or_default();
+        config.pools = rosters.iter().map(|roster| roster.pool.clone()).collect();
+        let registry = Arc::new(Registry::new(&config, seed));
+        let counters = (0..config.settings.workers).map(|_| Arc::new(Counters::new(&config))).collect();
+        let pools = rosters.into_iter().map(Pool::new).collect();
+        let first = Topology { version: 0, config, pools, registry, counters };
+        Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(first)) }
+    }
+
+    /// The version of the newest topology; costs no lock.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The newest topology.
+    #[must_use]
+    pub fn current(&self) -> Arc<Topology> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Makes the topology of another configuration of the newest one, and has it take its place. Workers go over to it at
+    /// their next event; whoever publishes wakes those that have none.
+    ///
+    /// # Errors
+    ///
+    /// When there are no ids left; nothing has changed then.
+    pub fn publish(&self, config: &Config, now: Instant) -> Result<Arc<Topology>, Full> {
+        let mut current = self.lock();
+        let before: Vec<Roster> = current.pools.iter().map(|pool| pool.roster.clone()).collect();
+        let rosters = Roster::follow(&before, config)?;
+        let served =
+            |pool: &model::Pool| rosters.iter().find(|roster| roster.is_served && roster.pool.name == pool.name);
+        let pools = config.pools.iter().filter_map(served).map(|roster| roster.pool.clone()).collect();
+        let next = Arc::new(Topology {
+            version: current.version + 1,
+            config: Config { settings: current.config.settings.clone(), pools },
+            registry: Arc::new(current.registry.follow(&rosters, now)),
+            counters: current.counters.iter().map(|of| Arc::new(of.follow(&rosters))).collect(),
+            pools: rosters.into_iter().map(Pool::new).collect(),
+        });
+        *current = Arc::clone(&next);
+        self.version.store(next.version, Ordering::Release);
+        next.registry.note_news();
+        Ok(next)
+    }
+
+    /// A panic elsewhere leaves it valid: it is only ever replaced.
+    fn lock(&self) -> MutexGuard<'_, Arc<Topology>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
