@@ -12,8 +12,8 @@ use super::dedicated::Use;
 use super::gather::How;
 use super::input::{Call, Performed};
 use super::split::Piece;
-use super::subscriptions::Rest;
 pub(crate) use super::subscriptions::{Kind, Subscriptions};
+use super::subscriptions::{NAME_COST, Rest};
 use crate::config::model::ServerId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
@@ -160,6 +160,10 @@ impl Engine {
             self.refuse_connection(id);
             return (None, budget);
         }
+        let names = call.args.iter().skip(place).take(budget);
+        if !self.make_room_for_names(id, names.map(|name| NAME_COST + 3 * name.len()).sum()) {
+            return (None, budget);
+        }
         while place < call.args.len() && steps < budget {
             let name = call.args.get(place);
             let homes = self.homes(id, kind, name);
@@ -180,6 +184,14 @@ impl Engine {
             to.into_iter().filter_map(|(server, names)| self.subscription(id, kind, server, &names, now)).collect();
         self.confirm(id, call, body, pieces, now);
         ((place < call.args.len()).then_some(place), steps)
+    }
+
+    /// Makes room for names of a client that keeps them for as long as it likes: where there is none, who holds most goes,
+    /// before those are refused that hold little. `false` when that is the client itself.
+    fn make_room_for_names(&mut self, id: SessionId, more: usize) -> bool {
+        self.charge_session(id);
+        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        self.has_memory(held, more) || self.make_room_for_message(id, held, more)
     }
 
     /// Whether names cannot be subscribed to for want of connections. Looked at before any of them is confirmed: one that is

@@ -18,7 +18,7 @@ pub(super) fn is_of_keys(channel: &[u8]) -> bool {
 
 /// What a subscription takes besides its name: its part of a half-full node of the tree, the name's own piece of memory,
 /// and the list of its places if these are few. Measured with a hundred thousand short names.
-const NAME_COST: usize = 192;
+pub(super) const NAME_COST: usize = 192;
 
 /// Places of a name of which the memory is counted in [`NAME_COST`].
 const FEW: usize = 4;

@@ -1,9 +1,11 @@
 //! Subscriptions to very many channels.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use super::super::support::client::Client;
-use super::super::support::process::{Process, Proxy};
+use super::super::support::process::{Process, Proxy, free_port};
 use super::super::support::wait_until;
 
 /// More than are dealt with at a time, several times over.
@@ -139,4 +141,40 @@ fn many_subscriptions_outlive_their_server() {
     servers[0] = Process::redis_with(port, &[]);
     proxy.wait_for_log("server restored", Duration::from_secs(4));
     hear_some("third");
+}
+
+/// What a client is subscribed to it keeps for as long as it likes: the one that holds most goes, and nobody else is
+/// answered in a server's place.
+#[test]
+fn who_subscribes_to_more_than_there_is_memory_for_goes_alone() {
+    let servers = [Process::redis(), Process::redis()];
+    let port = free_port();
+    let text = format!(
+        "softmiss:\n  memory_limit: 16mb\npool:\n  listen: 127.0.0.1:{port}\n  timeout: 5000\n  redis: true\n  servers:\n{}",
+        servers.iter().map(|server| format!("   - {}:1\n", server.address)).collect::<String>()
+    );
+    let proxy = Proxy::with_file(&text, port).expect_log("client cut off, it held too much memory");
+    let mut neighbour = proxy.client();
+    let names: Vec<String> = (0..MANY).map(channel).collect();
+    neighbour.send(word_and_names("SUBSCRIBE", &names));
+    expect(&mut neighbour, &confirmations("subscribe", names.iter().zip(1..)), "the neighbour");
+    let mut hog = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::thread::scope(|scope| {
+        let mut reader = hog.try_clone().unwrap();
+        let reads = scope.spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        scope.spawn(move || {
+            // One request for very many, and many for one each: until the connection is closed.
+            let all: Vec<String> = (0..100_000).map(|number| format!("a{number}")).collect();
+            let _ = hog.write_all(&word_and_names("SUBSCRIBE", &all));
+            let _ = (0..100_000)
+                .try_for_each(|number| hog.write_all(&word_and_names("SUBSCRIBE", &[format!("b{number}")])));
+        });
+        let mut asker = proxy.client();
+        while !reads.is_finished() {
+            assert_eq!(asker.ask("SET k v\r\n"), "+OK");
+        }
+    });
+    proxy.wait_for_log("client cut off, it held too much memory", Duration::from_secs(2));
+    neighbour.send("PING\r\n");
+    expect(&mut neighbour, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", "the neighbour, at the end");
 }
