@@ -5,6 +5,7 @@
 //! lines are passed on as they come. A server is read only as long as the client reads. Nothing else of the client is in
 //! flight meanwhile, and the list may take as long as it takes: the pool's `timeout` counts between two reads.
 
+pub(crate) use super::listing::Crawl;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,34 +34,6 @@ const PORTION: usize = 16 << 10;
 /// How soon a server is asked again that lists for somebody else, and how long, where the pool has no `timeout`.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 const BUSY_LIMIT: Duration = Duration::from_secs(1);
-
-/// A list of all servers' keys, as far as a client has it.
-#[derive(Debug)]
-pub(crate) struct Crawl {
-    form: Form,
-    /// Of which slab classes.
-    which: Box<[u8]>,
-    /// The next server.
-    next: usize,
-    /// The one that is listed now.
-    link: Option<LinkId>,
-    /// It is not read until the client has read more.
-    held: bool,
-    /// It lists for somebody else, since then, and is to be asked again at this time.
-    busy: Option<Instant>,
-    again: Option<Instant>,
-    /// A server has listed something, or said that it has nothing.
-    answered: bool,
-    /// What the first server said that listed nothing.
-    word: Option<Box<[u8]>>,
-    failure: Option<Failure>,
-}
-
-impl Crawl {
-    pub(crate) const fn link(&self) -> Option<LinkId> {
-        self.link
-    }
-}
 
 impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.

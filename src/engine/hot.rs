@@ -7,8 +7,9 @@
 
 use super::Engine;
 use super::ids::LinkId;
-use super::keys::{Named, Replied, each_key};
+use super::keys::{each_key, payload};
 use super::merge::Merge;
+use super::named_key::{Named, Replied};
 use super::outbox::Offset;
 use super::redis::named::first_keys;
 pub(super) use super::sampler::size_of;
@@ -152,11 +153,4 @@ impl<'a> Values<'a> {
             },
         }
     }
-}
-
-/// Bytes of what follows the first line of a message, less the line end behind it.
-pub(super) fn payload(message: [&[u8]; 2]) -> usize {
-    let [first, second] = message;
-    let line = memchr::memchr(b'\n', first).or_else(|| memchr::memchr(b'\n', second).map(|at| first.len() + at));
-    line.map_or(0, |line| (first.len() + second.len()).saturating_sub(line + 1 + 2))
 }

@@ -1,5 +1,6 @@
 //! A client's bytes become requests, and requests go to servers.
 
+pub(super) use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
@@ -23,17 +24,6 @@ const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
 
 /// Time that is left to requests which could not be carried out when they were read.
 const GRACE: Duration = Duration::from_millis(40);
-
-/// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dispatched {
-    /// It is done with; its bytes are used up.
-    Done,
-    /// It has to wait for a server's queue to drain.
-    Backpressured,
-    /// So many of its bytes are used; the rest is the session's `long_get`.
-    Begun(usize),
-}
 
 /// What kind of thing a request asks for.
 const fn class_of(request: &Request<'_>) -> Class {

@@ -1,30 +1,12 @@
 //! The keys that a request names which is in an outbox, for whoever watches requests go by and not for their way.
 
-use super::hot::payload;
+use super::named_key::{Named, Replied};
 use super::redis::named;
 use super::values::asked_keys;
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::meta::decode_key;
 use crate::proto::memcache::request::Words;
 use crate::proto::resp::args::Span;
-
-/// A key of a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
-    pub(super) key: &'a [u8],
-    /// Bytes of the value that the request has for it.
-    pub(super) stored: usize,
-    pub(super) replied: Replied,
-}
-
-/// What of a response is one key's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replied {
-    All,
-    /// The next of its values.
-    Next,
-    Nothing,
-}
 
 /// Shows every key of a request to `visit`, none of an empty one; returns the name of the command. `spans` is where the
 /// arguments of a Redis request are put down.
@@ -69,4 +51,11 @@ pub(super) fn each_key(
         }
     }
     verb.name()
+}
+
+/// Bytes of what follows the first line of a message, less the line end behind it.
+pub(super) fn payload(message: [&[u8]; 2]) -> usize {
+    let [first, second] = message;
+    let line = memchr::memchr(b'\n', first).or_else(|| memchr::memchr(b'\n', second).map(|at| first.len() + at));
+    line.map_or(0, |line| (first.len() + second.len()).saturating_sub(line + 1 + 2))
 }

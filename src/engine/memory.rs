@@ -12,6 +12,7 @@
 //! - a subscriber cannot be held back, so the one with the most unread messages is cut off at once.
 
 mod cut_off;
+pub(super) mod grow;
 mod held;
 
 use std::time::Duration;
@@ -19,10 +20,11 @@ use std::time::Duration;
 use super::Engine;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
-use super::large::{LARGE, enlarge};
 use super::link::Link;
 use crate::failure::Failure;
 use crate::time::Instant;
+use grow::Hoard;
+pub(super) use grow::{grow, grow_to, growth};
 #[cfg(test)]
 pub(super) use held::Limits;
 pub(super) use held::Memory;
@@ -43,40 +45,6 @@ pub(super) const WEIGHED: usize = 256 << 10;
 
 /// Fair shares that a client may fill with a transaction before it counts as a hoarder's.
 const QUEUED_SHARES: usize = 4;
-
-/// What a hoarder has to get rid of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hoard {
-    /// When it began to hold what it has to get rid of.
-    since: Instant,
-    /// Bytes of it that are left.
-    left: usize,
-}
-
-/// Appends bytes to what is kept of a message. A large one grows by a part of what it is, not to twice of it: for a moment
-/// there is room for both the old and the new.
-#[inline]
-pub(super) fn grow(message: &mut Vec<u8>, bytes: &[u8]) {
-    grow_to(message, bytes, usize::MAX);
-}
-
-/// As [`grow`], of a message that may come to `most` bytes: hardly any room is made for more.
-#[inline]
-pub(super) fn grow_to(message: &mut Vec<u8>, bytes: &[u8], most: usize) {
-    let (len, more) = (message.len(), bytes.len());
-    if message.capacity() - len < more && len + more > LARGE {
-        enlarge(message, growth(len, more, most));
-    }
-    message.extend_from_slice(bytes);
-}
-
-/// By how much a message of `len` bytes is made larger for `more` of them: to twice of it, up to half of `most`, then to
-/// `most`, and by a part of it from there on. So it is never moved to `most` from a place that is nearly as large.
-#[inline]
-pub(super) fn growth(len: usize, more: usize, most: usize) -> usize {
-    let aim = if len < most / 2 { (2 * len).min(most / 2) } else { most };
-    more.max(aim.saturating_sub(len)).max(len / 16)
-}
 
 impl Engine {
     /// Whether somebody who holds `held` bytes may hold `more`.

@@ -1,8 +1,8 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
+pub(crate) use super::fragment::{Fragment, NO_KEY};
 use super::output::Output;
 use super::redis::gather::Gather;
-use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{reply, stats};
@@ -22,9 +22,6 @@ pub(crate) enum Merge {
     /// Redis: whatever is to be made of them.
     Gather(Gather),
 }
-
-/// The end of the list of a fragment's keys.
-pub(crate) const NO_KEY: u32 = u32::MAX;
 
 /// The values of a multi-get, or of a part of a long one.
 #[derive(Debug)]
@@ -51,15 +48,6 @@ pub(crate) struct KeySlot {
     pub(crate) len: u32,
     /// Length of the key itself, so that it need not be looked for in the request once more.
     pub(crate) key_len: u8,
-}
-
-/// The part of a multi-get that goes to one server.
-#[derive(Debug)]
-pub(crate) struct Fragment {
-    pub(crate) server: ServerId,
-    pub(crate) first: u32,
-    pub(crate) last: u32,
-    pub(crate) done: bool,
 }
 
 impl KeySlot {

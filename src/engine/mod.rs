@@ -36,6 +36,7 @@
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
 mod account;
+mod buffers;
 mod chore;
 mod chores;
 mod clients;
@@ -45,11 +46,13 @@ mod deadline;
 mod degrade;
 mod deliver;
 mod dispatch;
+mod dispatched;
 mod effect;
 mod failover;
 mod fanout;
 mod fault;
 mod figures;
+mod fragment;
 mod hot;
 pub mod ids;
 mod input;
@@ -60,11 +63,14 @@ mod keys;
 mod known_version;
 mod language;
 mod large;
+mod large_requests;
 mod link;
+mod listing;
 mod memory;
 mod merge;
 mod missed;
 mod multiget;
+mod named_key;
 mod outbox;
 mod output;
 mod outputs;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::crawl::Crawl;
 use super::ids::LinkId;
 use super::large::LARGE;
-use super::memory::{self, Hoard};
+use super::memory::grow::{Hoard, growth};
 use super::output::Output;
 use super::redis::{Client, Profile};
 use super::request::Slot;
@@ -249,7 +249,7 @@ impl Session {
         if spare >= missing.clamp(1, LARGE) {
             0
         } else if missing < LARGE && len >= LARGE {
-            memory::growth(len, LARGE, most)
+            growth(len, LARGE, most)
         } else {
             missing.max(LARGE).min(len.max(LARGE))
         }

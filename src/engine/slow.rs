@@ -6,8 +6,9 @@
 pub use super::slow_log::Slow;
 
 use super::ids::{LinkId, SessionId};
-use super::keys::{Named, each_key};
+use super::keys::each_key;
 use super::link::Link;
+use super::named_key::Named;
 use super::outbox::{Offset, Written};
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};

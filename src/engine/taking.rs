@@ -5,41 +5,14 @@
 //! each [`PORTION`] of it and of the large ones that its client waits for in front of it. What the client has asked behind
 //! it meanwhile has that time as well; other clients' requests do not.
 
-use std::collections::VecDeque;
+pub(crate) use super::large_requests::Large;
+use super::large_requests::Taken;
 
 use super::Engine;
 use super::ids::{LinkId, SessionId};
 use super::memory::WEIGHED;
 use super::session::Session;
 use crate::time::Instant;
-
-/// Bytes for which a request has another `timeout`.
-const PORTION: usize = 4 << 20;
-
-/// The large requests that a client waits for, and perhaps some that have been answered.
-#[derive(Debug, Default)]
-pub(crate) struct Large {
-    requests: VecDeque<Taken>,
-    /// How long may take what was asked behind one of them before the time of that was up: until when, and the number of
-    /// the first that has come since.
-    behind: Option<(Instant, u32)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Taken {
-    /// Its number.
-    number: u32,
-    /// Its bytes.
-    len: usize,
-    /// With those of the large ones in front of it.
-    all: usize,
-}
-
-impl Taken {
-    fn portions(&self) -> u32 {
-        u32::try_from(1 + self.all / PORTION).unwrap_or(u32::MAX)
-    }
-}
 
 impl Session {
     fn waits_for(&self, number: u32) -> bool {

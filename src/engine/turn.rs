@@ -10,7 +10,7 @@
 use super::Engine;
 use super::chores::{Chore, PORTION};
 use super::ids::SessionId;
-pub(super) use super::work::{ARGUMENT, COPIED, HASHED, KEY, NOT_LONG, PART, REQUEST, SHORT, Work};
+pub(super) use super::work::{ARGUMENT, HASHED, KEY, NOT_LONG, PART, REQUEST, SHORT, Work};
 use crate::time::Instant;
 
 impl Engine {

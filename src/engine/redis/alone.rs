@@ -3,7 +3,7 @@
 
 use super::Profile;
 use super::dedicated::{Use, patience};
-use super::gather::How;
+use super::gather::{BEFORE_WAIT, How};
 use super::input::Call;
 use super::split::Piece;
 use crate::config::model::ServerId;
@@ -24,9 +24,6 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a message is published before a `WAIT`; nobody is to listen there.
 const WAIT_CHANNEL: &[u8] = b"softmiss:wait";
-
-/// Answers that come before that of a `WAIT`.
-pub(super) const BEFORE_WAIT: u32 = 2;
 
 impl Engine {
     /// `WAIT` and `WAITAOF`: a server counts the replicas that have what the same connection wrote last, or, up to Redis 7.0,

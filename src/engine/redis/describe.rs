@@ -1,24 +1,16 @@
 //! A client in a line of text, as `CLIENT LIST` and `CLIENT INFO` tell of it: the fields of Redis 7, in its order.
 
+pub use super::peer::Peer;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::{ARGUMENT_COST, Client};
+use super::client::{ARGUMENT_COST, Client};
 use crate::config::model::{Listen, PoolId};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::engine::session::{Barrier, Session};
 use crate::proto::resp::Version;
 use crate::time::Instant;
-
-/// Where a client's connection begins and ends, as the shell knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// The address of the client and that of this end. Without one: the connection is that of a unix socket.
-    pub addresses: Option<(SocketAddr, SocketAddr)>,
-    /// The file descriptor.
-    pub descriptor: i32,
-}
 
 impl Engine {
     /// Where a client's connection is that has just been opened; `CLIENT LIST` tells it.

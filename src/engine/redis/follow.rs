@@ -10,6 +10,8 @@
 //! Of a server that is gone nothing can be heard any more: what waited on a connection to it that was still open is asked
 //! anew at once, and what had come of an answer by then is a failure.
 
+pub(super) use super::waiting::Unblocked;
+pub(crate) use super::waiting::{Name, Waiting};
 use std::time::Duration;
 
 use super::Profile;
@@ -45,40 +47,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is left of a request's time is given to another server if it is at least so much.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// What a server calls a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Name {
-    #[default]
-    Unasked,
-    Asked,
-    Told(u64),
-    /// It does not say, or does not end what waits there.
-    Withheld,
-}
-
-/// What is known of a connection on which requests wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Waiting {
-    name: Name,
-    /// What waits there was to be ended: nothing else is to be, and the connection is closed when it is free.
-    leaves: bool,
-    /// The server has been asked to end it, and has not answered that.
-    ending: bool,
-    /// Since when it has been tried to end it.
-    since: Option<Instant>,
-    /// Somebody has unblocked its client, which is so told what the server says of the end.
-    unblocked: Option<Unblocked>,
-}
-
-/// How a client is unblocked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unblocked {
-    /// As if its time were over.
-    TimedOut,
-    /// With an error.
-    Refused,
-}
-
 /// What becomes of a request to which a server says that nothing has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nothing {
@@ -92,21 +60,6 @@ pub(super) enum Nothing {
 
 /// What Redis says to a client that is unblocked with an error.
 pub(super) const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
-
-impl Waiting {
-    /// On a connection that the server calls so.
-    pub(super) fn named(name: Name) -> Self {
-        Self { name, ..Self::default() }
-    }
-
-    pub(super) const fn name(&self) -> Name {
-        self.name
-    }
-
-    pub(in crate::engine) const fn leaves(&self) -> bool {
-        self.leaves
-    }
-}
 
 /// Where a request belongs that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,58 +2,21 @@
 
 use super::Replies;
 use super::input::Call;
+pub(crate) use super::unread::Unread;
+use super::unread::{ABSENT, KEPT};
 use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::failure::Failure;
 use crate::proto::resp::Version;
 use crate::proto::resp::plan::CommandClass;
-use crate::proto::resp::request::{self, Swallow, Swallowed};
+use crate::proto::resp::request::{self, Swallow};
 use crate::proto::resp::unmade;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
 /// Arguments behind the large one, at most: where there are more, not even empty ones are made in their place.
 const MOST_BEHIND: u32 = 1000;
-
-/// Bytes that are kept of what is behind the large argument: keys, and what tells how the request is to be carried out.
-const KEPT: usize = 64 << 10;
-
-/// What stands in place of an argument that is not kept.
-const ABSENT: &[u8] = b"$0\r\n\r\n";
-
-/// A request that is read and not kept, but for its small arguments: they tell which keys it was to change.
-#[derive(Debug)]
-pub(crate) struct Unread {
-    raw: Vec<u8>,
-    /// The argument at hand is kept, and so many bytes more may be.
-    keeps: bool,
-    room: usize,
-    started: Instant,
-}
-
-impl Unread {
-    pub(super) fn footprint(&self) -> usize {
-        size_of::<Self>() + self.raw.capacity()
-    }
-
-    /// Takes a part of what is read.
-    pub(super) fn see(&mut self, part: Swallowed<'_>) {
-        match part {
-            Swallowed::Argument(len) => {
-                self.keeps = len <= self.room;
-                if self.keeps {
-                    self.room -= len;
-                    self.raw.extend_from_slice(format!("${len}\r\n").as_bytes());
-                } else {
-                    self.raw.extend_from_slice(ABSENT);
-                }
-            }
-            Swallowed::Bytes(bytes) if self.keeps => self.raw.extend_from_slice(bytes),
-            Swallowed::Bytes(_) => {}
-        }
-    }
-}
 
 impl Engine {
     /// Answers, by the pool's policy, a request of which only the `front` up to a large argument is looked at: there is no

@@ -3,15 +3,17 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::InPlace;
-use super::alone::BEFORE_WAIT;
 use super::exec::ExecPlan;
 use super::info;
 use super::subscriptions::is_of_keys;
-use crate::engine::merge::Fragment;
+use crate::engine::fragment::Fragment;
 use crate::engine::output::Output;
 use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
 use std::collections::BTreeSet;
+
+/// Answers that come before that of a `WAIT`.
+pub(super) const BEFORE_WAIT: u32 = 2;
 
 /// Bytes of answers below which values are passed on one by one; above, they are put together first.
 const PIECEMEAL: usize = 16 << 10;

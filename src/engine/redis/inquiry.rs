@@ -3,15 +3,18 @@
 //! Each worker looks at its own clients, a portion at a time, and hands over what it has found; the worker whose client
 //! asks puts it together. Until then that client's next requests wait.
 
+use super::client::Client;
+pub(crate) use super::question::Asking;
+pub(in crate::engine) use super::question::Search;
+pub(super) use super::question::{Action, Kind, Wanted};
+pub use super::question::{Findings, Inquiry};
+use crate::engine::session::Session;
 use std::sync::Arc;
 
-use super::Client;
 use super::follow::Unblocked;
-use crate::config::model::PoolId;
 use crate::engine::chores::{Chore, PORTION};
 use crate::engine::effect::Effect;
 use crate::engine::ids::SessionId;
-use crate::engine::session::Session;
 use crate::engine::{Engine, session_id, turn};
 use crate::proto::resp::encode;
 use crate::time::Instant;
@@ -23,121 +26,8 @@ const DEED_STEPS: usize = 20;
 /// Bytes that are gathered before it is looked again whether there is memory for them.
 const GROWTH: usize = 64 << 10;
 
-/// Something that a client wants to know of others, or wants done to them.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Inquiry {
-    worker: usize,
-    asker: SessionId,
-    pool: PoolId,
-    wanted: Wanted,
-    action: Action,
-}
-
-/// Which clients are meant: those of which all that is said here is true.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    /// Their numbers, in the order in which they were named.
-    pub(super) ids: Option<Vec<u64>>,
-    /// The same in order, for whoever looks them up.
-    pub(super) sorted: Vec<u64>,
-    pub(super) address: Option<Vec<u8>>,
-    pub(super) local_address: Option<Vec<u8>>,
-    pub(super) kind: Option<Kind>,
-    /// They have given the name of the pool's user, or no name at all.
-    pub(super) has_user: Option<bool>,
-    /// Not the one who asks.
-    pub(super) others_only: bool,
-}
-
-/// What is to be done about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    List,
-    /// `address_only` is the old form, which answers `OK` or an error.
-    Kill {
-        address_only: bool,
-    },
-    Unblock {
-        with_error: bool,
-    },
-}
-
-/// What a client is to Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Normal,
-    Subscriber,
-    /// Servers are; they are no clients here.
-    Server,
-}
-
-impl Kind {
-    /// The kind that Redis calls so.
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
-        Some(match name.to_ascii_lowercase().as_slice() {
-            b"normal" => Self::Normal,
-            b"pubsub" => Self::Subscriber,
-            b"master" | b"replica" | b"slave" => Self::Server,
-            _ => return None,
-        })
-    }
-}
-
-/// What a worker has found among its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Findings {
-    inquiry: Arc<Inquiry>,
-    text: Vec<u8>,
-    /// Whose lines they are, and where each ends.
-    lines: Vec<(u64, usize)>,
-    /// To how many it was done.
-    done: u64,
-    /// It is to be done to the one who asks as well, behind the answer.
-    has_asker: bool,
-    /// There was no memory for the text.
-    is_cut: bool,
-}
-
-impl Inquiry {
-    /// The number of the worker whose client asks.
-    #[must_use]
-    pub const fn worker(&self) -> usize {
-        self.worker
-    }
-}
-
-impl Findings {
-    /// Nothing: the worker that was to look has ended.
-    #[must_use]
-    pub const fn none(inquiry: Arc<Inquiry>) -> Self {
-        Self { inquiry, text: Vec::new(), lines: Vec::new(), done: 0, has_asker: false, is_cut: false }
-    }
-
-    /// The number of the worker that waits for them.
-    #[must_use]
-    pub fn worker(&self) -> usize {
-        self.inquiry.worker
-    }
-
-    fn footprint(&self) -> usize {
-        self.text.capacity() + self.lines.capacity() * size_of::<(u64, usize)>()
-    }
-}
-
-/// A worker that looks through its clients.
-#[derive(Debug)]
-pub(in crate::engine) struct Search {
-    findings: Findings,
-    /// The place of the next client.
-    next: usize,
-    charged: usize,
-}
-
 impl Search {
-    fn new(inquiry: Arc<Inquiry>) -> Box<Self> {
-        Box::new(Self { findings: Findings::none(inquiry), next: 0, charged: 0 })
-    }
-
+    /// Whether a client is one of those that are meant.
     fn wants(&self, session: &Session, client: &Client, engine: &Engine) -> bool {
         let Inquiry { pool, wanted, .. } = &*self.findings.inquiry;
         let is_kind = |kind| match kind {
@@ -153,23 +43,6 @@ impl Search {
             && wanted.has_user.is_none_or(|has_user| client.has_user == has_user)
             && wanted.address.as_ref().is_none_or(|one| is_at(one, engine.address_of(session.pool, client)))
             && wanted.local_address.as_ref().is_none_or(|one| is_at(one, engine.local_address_of(session.pool, client)))
-    }
-}
-
-/// A client's own inquiry, until all workers have said what they found.
-#[derive(Debug)]
-pub(crate) struct Asking {
-    inquiry: Arc<Inquiry>,
-    /// Workers that have not.
-    awaited: usize,
-    found: Vec<Findings>,
-}
-
-impl Asking {
-    /// Memory that it holds.
-    pub(super) fn footprint(&self) -> usize {
-        let ids = self.inquiry.wanted.ids.as_ref().map_or(0, Vec::capacity) + self.inquiry.wanted.sorted.capacity();
-        self.found.iter().map(Findings::footprint).sum::<usize>() + ids * size_of::<u64>()
     }
 }
 

@@ -5,58 +5,21 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
+pub(crate) use super::portions::Long;
+use super::portions::{SPANS, Sorted, end_of, hand_over};
 use std::cell::Cell;
 
 use super::Client;
 use super::gather::How;
 use super::input::{Call, Performed, Turn};
-use super::split::Share;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory, turn};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;
-use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::request::{self, Progress};
 use crate::time::Instant;
-
-/// Arguments that are looked for, and bytes that are copied, between two looks at what the turn has cost.
-const SPANS: usize = 512;
-const COPIED_AT_ONCE: usize = 64 << 10;
-
-/// A long request at the front of a client's input, as far as it is ready.
-#[derive(Debug, Default)]
-pub(crate) struct Long {
-    /// Where its arguments lie, and the byte behind the last that was found.
-    spans: Vec<Span>,
-    found: usize,
-    /// There is memory for another copy of it, or it is refused for want of that.
-    weighed: bool,
-    refused: bool,
-    /// Bytes that are charged to its client for that copy.
-    pub(super) reserved: usize,
-    sorted: Option<Sorted>,
-}
-
-/// Which servers the keys of a request belong to, and what each of them gets.
-#[derive(Debug)]
-struct Sorted {
-    /// The ring that the servers are looked up in.
-    ring_version: u32,
-    shares: Vec<Share>,
-    /// As [`Engine::share_out`](super::split) has them.
-    order: Vec<u16>,
-    chain: Vec<u32>,
-    table: Vec<u32>,
-    /// Bytes of the keys of each share, and of what belongs to them.
-    sizes: Vec<usize>,
-    /// The next key that is looked up.
-    next: usize,
-    /// What the servers get, the last piece as far as it is written; and the last key in that.
-    pieces: Vec<Vec<u8>>,
-    written: Option<u32>,
-}
 
 impl Client {
     /// Its next request does not come to be carried out.
@@ -64,83 +27,6 @@ impl Client {
         if self.long.take().is_some() {
             self.progress = Progress::default();
         }
-    }
-}
-
-/// Where an argument ends, its line end included.
-fn end_of(args: Args<'_>, place: usize) -> usize {
-    args.spans().get(place).map_or(0, |span| span.start as usize + span.len as usize + 2)
-}
-
-impl Sorted {
-    fn new(ring_version: u32, keys: usize) -> Self {
-        Self {
-            ring_version,
-            shares: Vec::new(),
-            order: vec![0; keys],
-            chain: vec![0; keys],
-            table: Vec::new(),
-            sizes: Vec::new(),
-            next: 0,
-            pieces: Vec::new(),
-            written: None,
-        }
-    }
-
-    /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
-    fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut turn::Work) -> bool {
-        if self.shares.len() <= 1 {
-            return self.copy_on(call.raw, work);
-        }
-        let args = call.args;
-        while !work.is_over() {
-            let key = match self.written {
-                Some(key) => self.chain[key as usize],
-                None => {
-                    let Some(share) = self.shares.get(self.pieces.len()) else { return true };
-                    let size = self.sizes.get(self.pieces.len()).copied().unwrap_or(0);
-                    let mut piece = Vec::with_capacity(2 * encode::HEAD + args.get(0).len() + size);
-                    encode::array(&mut piece, share.words + 1);
-                    args.push(0, &mut piece);
-                    self.pieces.push(piece);
-                    share.first
-                }
-            };
-            let share = self.pieces.len() - 1;
-            let piece = &mut self.pieces[share];
-            let (place, before) = (1 + key as usize * stride, piece.len());
-            (place..place + stride).for_each(|place| args.push(place, piece));
-            work.cost += turn::ARGUMENT * stride + (piece.len() - before) / turn::COPIED;
-            self.written = (key != self.shares[share].last).then_some(key);
-        }
-        false
-    }
-
-    /// As [`Sorted::write_on`], of a request that goes to one server as it is.
-    fn copy_on(&mut self, raw: &[u8], work: &mut turn::Work) -> bool {
-        if self.pieces.is_empty() {
-            self.pieces.push(Vec::with_capacity(raw.len()));
-        }
-        let Some(piece) = self.pieces.last_mut() else { return true };
-        while piece.len() < raw.len() {
-            if work.is_over() {
-                return false;
-            }
-            let rest = &raw[piece.len()..];
-            let next = &rest[..rest.len().min(COPIED_AT_ONCE)];
-            piece.extend_from_slice(next);
-            work.cost += next.len() / turn::COPIED;
-        }
-        true
-    }
-}
-
-/// Appends what has been made ready to what goes to a server.
-fn hand_over(out: &mut Vec<u8>, piece: Vec<u8>) {
-    if out.is_empty() {
-        *out = piece;
-    } else {
-        memory::grow(out, &piece);
     }
 }
 

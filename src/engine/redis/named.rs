@@ -3,7 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "requests that are split are named, the others are alike")]
 
 use super::input::find;
-use crate::engine::keys::{Named, Replied};
+use crate::engine::named_key::{Named, Replied};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::plan::{self, CommandClass, Plan, Split};

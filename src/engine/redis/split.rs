@@ -3,8 +3,10 @@
 use super::InPlace;
 use super::gather::{Gather, How, Part};
 use super::input::{self, Call};
+use super::piece::FEW_SHARES;
+pub(in crate::engine) use super::piece::{Piece, Share};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::ids::SessionId;
 use crate::engine::merge::{Fragment, Merge, NO_KEY};
 use crate::engine::request::{Asked, Slot};
 use crate::engine::ticket::{Asker, Marks, Ticket};
@@ -13,62 +15,8 @@ use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{Flags, errors};
-use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::time::Instant;
-
-/// What goes to one server.
-#[derive(Debug)]
-pub(in crate::engine) struct Piece {
-    pub(super) server: Result<ServerId, Failure>,
-    /// The server that it is for, be it there or not.
-    pub(super) owner: Option<ServerId>,
-    pub(super) request: Vec<u8>,
-    /// Replies that it will be answered with.
-    pub(super) replies: u32,
-    /// A connection to use in place of the shared one.
-    pub(super) link: Option<LinkId>,
-}
-
-/// What belongs to one server of a request's keys.
-#[derive(Debug)]
-pub(in crate::engine) struct Share {
-    pub(super) server: Option<ServerId>,
-    pub(super) number: u16,
-    /// Arguments of it.
-    pub(super) words: usize,
-    /// Its first key and its last.
-    pub(super) first: u32,
-    pub(super) last: u32,
-}
-
-/// So many shares are looked through for the one of a server; where there are more, they are found by a table.
-const FEW_SHARES: usize = 16;
-
-impl Share {
-    pub(super) fn piece(&self, request: Vec<u8>) -> Piece {
-        let server = self.server.ok_or(Failure::Ejected);
-        Piece { server, owner: self.server, request, replies: 1, link: None }
-    }
-
-    /// Appends the share as a request of its own; `chain` is for each key the next one of the same share.
-    pub(super) fn write(&self, out: &mut Vec<u8>, args: Args<'_>, stride: usize, chain: &[u32]) {
-        encode::array(out, self.words + 1);
-        args.push(0, out);
-        let mut key = self.first as usize;
-        loop {
-            let place = 1 + key * stride;
-            args.push(place, out);
-            if stride == 2 {
-                args.push(place + 1, out);
-            }
-            if key == self.last as usize {
-                return;
-            }
-            key = chain[key] as usize;
-        }
-    }
-}
 
 impl Split {
     /// Arguments that belong together.

@@ -13,6 +13,8 @@ use super::gather::How;
 use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use super::local::{NO_INTEGER, OUT_OF_RANGE};
+pub(crate) use super::queue::Queue;
+use super::queue::{QUEUE_LIMIT, Queued, REQUEST_COST};
 use super::split::Piece;
 use super::watch::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
@@ -22,49 +24,12 @@ use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
+use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::command::{Command, Flags};
 use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::plan::{self, CommandClass, Everywhere, Local, Transaction};
 use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
-
-/// Bytes that a client may queue.
-const QUEUE_LIMIT: usize = 64 << 20;
-
-/// What a queued request takes besides its bytes, in the queue and when it is carried out: it is copied to its server's
-/// stream, and what is made of its answer is noted.
-const REQUEST_COST: usize = 320;
-
-/// What a client has queued since `MULTI`.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    requests: Vec<Queued>,
-    bytes: usize,
-    /// A request was refused: `EXEC` will carry out none.
-    pub(super) spoiled: bool,
-}
-
-#[derive(Debug)]
-struct Queued {
-    raw: Vec<u8>,
-    command: &'static Command,
-}
-
-impl Queue {
-    pub(crate) fn footprint(&self) -> usize {
-        2 * self.bytes + self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// Drops the requests; they are not to be carried out.
-    fn clear(&mut self) {
-        (self.requests, self.bytes, self.spoiled) = (Vec::new(), 0, true);
-    }
-}
 
 /// The piece of a server, with what begins a transaction; a new one if it has none yet.
 fn piece_of(pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>) -> u16 {

@@ -12,7 +12,8 @@ use super::gather::How;
 use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use super::split::Piece;
-use crate::config::model::ServerId;
+pub(super) use super::watched::Guard;
+pub(crate) use super::watched::Watch;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
@@ -23,39 +24,6 @@ use crate::proto::resp::reply;
 use crate::proto::resp::{Version, encode};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
-
-/// A watch that a client keeps, or believes to keep.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// The connection that the server knows the client by. `None` when it is broken.
-    link: Option<(LinkId, ServerId)>,
-    /// Requests about it whose good answers have not come. While there are any, it is not in force.
-    open: u32,
-    /// The client was told of a failure.
-    refused: bool,
-    /// The client was answered in a server's place meanwhile: what it takes for the state of a key may not be one.
-    doubted: bool,
-    /// The ring of the pool at the first of them.
-    ring_version: u32,
-}
-
-/// What a watch is worth to the transaction behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
-    /// The server knows, and will say, whether a key was changed.
-    Holds(LinkId, ServerId),
-    /// Nobody knows.
-    Broken,
-    /// Nobody knows, and the client was told so.
-    Refused,
-}
-
-impl Watch {
-    /// The connection that it is kept on.
-    pub(crate) fn link(&self) -> Option<LinkId> {
-        self.link.map(|(link, _)| link)
-    }
-}
 
 impl Engine {
     pub(super) fn watch(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {

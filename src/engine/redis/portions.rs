@@ -1,0 +1,123 @@
+//! A request for very many keys that is made ready in portions.
+
+use super::input::Call;
+use super::split::Share;
+use crate::engine::memory::grow::grow;
+use crate::engine::work::{self, Work};
+use crate::proto::resp::args::{Args, Span};
+use crate::proto::resp::encode;
+
+/// Arguments that are looked for, and bytes that are copied, between two looks at what the turn has cost.
+pub(super) const SPANS: usize = 512;
+
+pub(super) const COPIED_AT_ONCE: usize = 64 << 10;
+
+/// A long request at the front of a client's input, as far as it is ready.
+#[derive(Debug, Default)]
+pub(crate) struct Long {
+    /// Where its arguments lie, and the byte behind the last that was found.
+    pub(super) spans: Vec<Span>,
+    pub(super) found: usize,
+    /// There is memory for another copy of it, or it is refused for want of that.
+    pub(super) weighed: bool,
+    pub(super) refused: bool,
+    /// Bytes that are charged to its client for that copy.
+    pub(super) reserved: usize,
+    pub(super) sorted: Option<Sorted>,
+}
+
+/// Which servers the keys of a request belong to, and what each of them gets.
+#[derive(Debug)]
+pub(super) struct Sorted {
+    /// The ring that the servers are looked up in.
+    pub(super) ring_version: u32,
+    pub(super) shares: Vec<Share>,
+    /// As [`Engine::share_out`](super::split) has them.
+    pub(super) order: Vec<u16>,
+    pub(super) chain: Vec<u32>,
+    pub(super) table: Vec<u32>,
+    /// Bytes of the keys of each share, and of what belongs to them.
+    pub(super) sizes: Vec<usize>,
+    /// The next key that is looked up.
+    pub(super) next: usize,
+    /// What the servers get, the last piece as far as it is written; and the last key in that.
+    pub(super) pieces: Vec<Vec<u8>>,
+    pub(super) written: Option<u32>,
+}
+
+/// Where an argument ends, its line end included.
+pub(super) fn end_of(args: Args<'_>, place: usize) -> usize {
+    args.spans().get(place).map_or(0, |span| span.start as usize + span.len as usize + 2)
+}
+
+impl Sorted {
+    pub(super) fn new(ring_version: u32, keys: usize) -> Self {
+        Self {
+            ring_version,
+            shares: Vec::new(),
+            order: vec![0; keys],
+            chain: vec![0; keys],
+            table: Vec::new(),
+            sizes: Vec::new(),
+            next: 0,
+            pieces: Vec::new(),
+            written: None,
+        }
+    }
+
+    /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
+    pub(super) fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut Work) -> bool {
+        if self.shares.len() <= 1 {
+            return self.copy_on(call.raw, work);
+        }
+        let args = call.args;
+        while !work.is_over() {
+            let key = match self.written {
+                Some(key) => self.chain[key as usize],
+                None => {
+                    let Some(share) = self.shares.get(self.pieces.len()) else { return true };
+                    let size = self.sizes.get(self.pieces.len()).copied().unwrap_or(0);
+                    let mut piece = Vec::with_capacity(2 * encode::HEAD + args.get(0).len() + size);
+                    encode::array(&mut piece, share.words + 1);
+                    args.push(0, &mut piece);
+                    self.pieces.push(piece);
+                    share.first
+                }
+            };
+            let share = self.pieces.len() - 1;
+            let piece = &mut self.pieces[share];
+            let (place, before) = (1 + key as usize * stride, piece.len());
+            (place..place + stride).for_each(|place| args.push(place, piece));
+            work.cost += work::ARGUMENT * stride + (piece.len() - before) / work::COPIED;
+            self.written = (key != self.shares[share].last).then_some(key);
+        }
+        false
+    }
+
+    /// As [`Sorted::write_on`], of a request that goes to one server as it is.
+    pub(super) fn copy_on(&mut self, raw: &[u8], work: &mut Work) -> bool {
+        if self.pieces.is_empty() {
+            self.pieces.push(Vec::with_capacity(raw.len()));
+        }
+        let Some(piece) = self.pieces.last_mut() else { return true };
+        while piece.len() < raw.len() {
+            if work.is_over() {
+                return false;
+            }
+            let rest = &raw[piece.len()..];
+            let next = &rest[..rest.len().min(COPIED_AT_ONCE)];
+            piece.extend_from_slice(next);
+            work.cost += next.len() / work::COPIED;
+        }
+        true
+    }
+}
+
+/// Appends what has been made ready to what goes to a server.
+pub(super) fn hand_over(out: &mut Vec<u8>, piece: Vec<u8>) {
+    if out.is_empty() {
+        *out = piece;
+    } else {
+        grow(out, &piece);
+    }
+}
