@@ -104,10 +104,12 @@ impl Engine {
             if requests != ended + waiting as u64 {
                 return Err(format!("pool {index}: {requests} requests, {ended} ended and {waiting} under way"));
             }
-            for server in (0..pool.servers.len()).map(server_id) {
+            for server in (0..pool.ids()).map(server_id).filter(|server| pool.first_of_name(*server) == *server) {
                 let counters = self.counters.server(pool_id, server);
                 let ended: u64 = counters.outcomes.iter().map(Cell::value).sum();
-                let links = self.links.iter().filter(|link| (link.pool, link.server) == (pool_id, server));
+                let is_its =
+                    |link: &&super::link::Link| link.pool == pool_id && pool.first_of_name(link.server) == server;
+                let links = self.links.iter().filter(is_its);
                 let in_flight: usize = links.map(|link| link.queue.in_flight.len()).sum();
                 let requests = counters.requests.value();
                 if requests != ended + in_flight as u64 {

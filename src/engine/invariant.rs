@@ -67,6 +67,9 @@ impl Engine {
             if !link.queue.in_flight.is_empty() && link.timed.is_none() && !may_wait {
                 return say("requests are in flight without a timer");
             }
+            if !self.is_in_place(link) {
+                return say("leads to a server that has left, and nothing is in flight");
+            }
             if link.is_up() && !link.queue.outbox.unwritten().is_empty() && !link.dirty {
                 // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
                 continue;

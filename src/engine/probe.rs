@@ -20,6 +20,7 @@ use super::ticket::{Intent, Marks, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
+use crate::health::maintenance::RoutingState;
 use crate::health::tracker::Passed;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::{Verb, encode};
@@ -58,7 +59,7 @@ impl Engine {
             return; // set before an earlier one, which has set the next
         }
         *timed = None;
-        if !self.topology.pool(pool).has(server) {
+        if self.pools[pool.index()].routing[server.index()] == RoutingState::Left {
             return; // it has left
         }
         if self.registry.claim_probe(pool, server, now) {

@@ -154,6 +154,7 @@ impl Engine {
     /// A server has left: its shared connections are closed as soon as nothing is in flight on them.
     pub(super) fn leave(&mut self, pool: PoolId, server: ServerId, now: Instant) {
         self.pools[pool.index()].versions[server.index()] = version::Known::default();
+        self.fail_link(self.pools[pool.index()].probes[server.index()], Failure::NoResources, now);
         for id in self.pools[pool.index()].links[server.index()].clone() {
             let link = &mut self.links[id.index()];
             link.leaves = true;
@@ -176,6 +177,18 @@ impl Engine {
     pub(super) fn come_back(&mut self, pool: PoolId, server: ServerId) {
         for link in &self.pools[pool.index()].links[server.index()] {
             self.links[link.index()].leaves = false;
+        }
+    }
+
+    /// Whether a link leads to a server that is there, or has something in flight to one that is not. For the checks.
+    pub(super) fn is_in_place(&self, link: &Link) -> bool {
+        let has_left = self.pools[link.pool.index()].routing[link.server.index()] == RoutingState::Left;
+        match link.purpose {
+            _ if !has_left || matches!(link.state, LinkState::Down { .. }) => true,
+            Purpose::Traffic => link.is_up() && link.leaves && !link.queue.in_flight.is_empty(),
+            Purpose::Free => true,
+            Purpose::Probe(_) | Purpose::Spare(_) => false,
+            Purpose::Dedicated(_) => !link.queue.in_flight.is_empty(),
         }
     }
 }

@@ -76,6 +76,12 @@ impl Pool {
         self.roster.places.get(id.index()).is_some_and(|place| place.is_member)
     }
 
+    /// The first id that a server of the same name got: health and counters are kept by it.
+    #[must_use]
+    pub fn first_of_name(&self, id: ServerId) -> ServerId {
+        self.roster.places[id.index()].first
+    }
+
     /// The ids of the servers that it has, in the order of the ring.
     pub fn members(&self) -> impl Iterator<Item = ServerId> + Clone {
         self.roster.pool.servers.iter().map(|server| server.id)

@@ -14,13 +14,17 @@
 //!   each step, with those that are under way.
 //! - gauges of connections name the connections that are there.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use softmiss::config::model::{OnFailure, PoolId, ServerId};
 use softmiss::engine::Engine;
 use softmiss::failure::Failure;
 use softmiss::outcome::Outcome;
-use softmiss::stats::counters::PoolCounters;
+use softmiss::stats::counters::{Counters, PoolCounters};
 
 use super::plan::Plan;
+use super::servers::Connection;
 use super::world::World;
 
 /// Sums over workers and servers.
@@ -41,7 +45,20 @@ pub(super) struct Sums {
 
 impl World {
     pub(super) fn pool_sum(&self, cell: impl Fn(&PoolCounters) -> u64) -> u64 {
-        self.counters.iter().map(|worker| cell(worker.pool(PoolId(0)))).fold(0, u64::wrapping_add)
+        let pools = || (0u16..).map(PoolId).take(self.topology.pools.len());
+        let of = |worker: &Arc<Counters>| pools().map(|pool| cell(worker.pool(pool))).fold(0, u64::wrapping_add);
+        self.topology.counters.iter().map(of).fold(0, u64::wrapping_add)
+    }
+
+    /// Every name that a server of a pool has or had, with one of its ids: what is counted for all of them is the same.
+    fn names(&self) -> Vec<(PoolId, ServerId, String)> {
+        let mut names = BTreeMap::new();
+        for (pool, of) in (0u16..).map(PoolId).zip(&self.topology.pools) {
+            for id in (0..of.ids()).map(ServerId::at) {
+                names.insert((pool, of.server(id).name.clone()), id);
+            }
+        }
+        names.into_iter().map(|((pool, name), id)| (pool, id, name)).collect()
     }
 
     pub(super) fn sums(&self) -> Sums {
@@ -56,9 +73,9 @@ impl World {
             forward_error: self.pool_sum(|pool| pool.forward_error.value()),
             ..Sums::default()
         };
-        for worker in self.counters.iter() {
-            for index in 0..self.servers.len() {
-                let server = worker.server(PoolId(0), ServerId(index as u16));
+        for worker in self.topology.counters.iter() {
+            for (pool, id, _) in self.names() {
+                let server = worker.server(pool, id);
                 sums.responses += server.responses();
                 sums.late += server.outcomes[Outcome::Late as usize].value();
                 sums.joined += server.joined.value();
@@ -70,13 +87,13 @@ impl World {
 
     /// With everything answered, the gauges of the servers' queues are back at zero.
     pub(super) fn check_queues(&self) -> Result<(), String> {
-        for index in 0..self.servers.len() {
-            for worker in self.counters.iter() {
-                let server = worker.server(PoolId(0), ServerId(index as u16));
+        for (pool, id, name) in self.names() {
+            for worker in self.topology.counters.iter() {
+                let server = worker.server(pool, id);
                 let queues = [&server.in_queue, &server.in_queue_bytes, &server.out_queue, &server.out_queue_bytes];
                 let queues = queues.map(softmiss::stats::counters::Gauge::value);
                 if queues != [0; 4] {
-                    return Err(format!("server {index}: the gauges of its queues stand at {queues:?}"));
+                    return Err(format!("server {name} of {pool:?}: the gauges of its queues stand at {queues:?}"));
                 }
             }
         }
@@ -101,22 +118,25 @@ impl World {
                 return fail("requests = answered here + degraded + answered by servers");
             }
         }
-        for (index, server) in self.servers.iter().enumerate() {
-            let id = ServerId(index as u16);
+        for (pool, id, index) in self.names() {
             let (mut requests, mut responses, mut connections) = (0u64, 0u64, 0u64);
-            for worker in self.counters.iter() {
-                let counters = worker.server(PoolId(0), id);
+            for worker in self.topology.counters.iter() {
+                let counters = worker.server(pool, id);
                 requests += counters.requests.value();
                 responses += counters.responses();
                 connections = connections.wrapping_add(counters.server_connections.value());
             }
-            if server.untouched && requests != responses {
+            if self.servers.iter().all(|server| server.name != index || server.untouched) && requests != responses {
                 return fail(&format!("server {index}: {requests} requests and {responses} responses"));
             }
             if responses > requests {
                 return fail(&format!("server {index}: {requests} requests, yet {responses} responses"));
             }
-            let open = self.connections.iter().filter(|one| one.server == index).count() as u64;
+            let is_its = |one: &&Connection| {
+                let (worker, link, _) = one.id;
+                self.engines[worker].link_server(link).0 == pool && self.servers[one.server].name == index
+            };
+            let open = self.connections.iter().filter(is_its).count() as u64;
             if open != connections {
                 return fail(&format!("server {index} has {open} connections, and {connections} are counted"));
             }

@@ -1,6 +1,5 @@
 //! The end of a run: faults stop, and everything must become well again, in time.
 
-use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
 use softmiss::health::tracker::State;
 
@@ -37,8 +36,8 @@ impl World {
         self.settle_step()?; // what they do about it is done before time passes
         let back = self.now + RETRY_TIMEOUT + RETURN;
         self.rest_until(back)?;
-        for index in 0..self.servers.len() {
-            let state = self.registry.state(PoolId(0), ServerId(index as u16));
+        for (index, server) in self.servers.iter().enumerate().filter(|(_, server)| server.left_at.is_none()) {
+            let state = self.topology.registry.state(server.known.0, server.known.1);
             if !matches!(state, State::Up { .. }) {
                 return Err(format!("server {index} has been well for 3 s and is {state:?}"));
             }

@@ -110,6 +110,8 @@ pub(super) struct Client {
     pub(super) ending: bool,
     /// The engine knows that.
     pub(super) ended: bool,
+    /// Its pool is served no longer: what the engine has been given is answered, and no more.
+    pub(super) dismissed: bool,
     pub(super) own: Vec<Option<WriteId>>,
     /// The unique value that it last read of each key.
     pub(super) uniques: Vec<u64>,
@@ -135,6 +137,7 @@ impl Client {
             gorged: 0,
             ending: false,
             ended: false,
+            dismissed: false,
             own: vec![None; KEYS],
             uniques: vec![0; KEYS],
         }

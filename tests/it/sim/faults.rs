@@ -2,7 +2,6 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "of all things, only some are faults")]
 
-use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
 use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
@@ -87,17 +86,18 @@ impl World {
         server.started = self.now;
         let zombies = std::mem::take(&mut server.zombies).into_iter().filter_map(|zombie| zombie.lingers);
         let lingering: Vec<_> = zombies.chain(std::mem::take(&mut server.unheard)).collect();
-        for worker in lingering {
-            self.engines[worker].link_ended(PoolId(0), ServerId(index as u16));
+        for (worker, pool, id) in lingering {
+            self.engines[worker].link_ended(pool, id);
         }
         self.reset(index, false);
     }
 
     /// The operator takes a server out.
     fn begin_maintenance(&mut self, index: usize, kind: Maintenance) {
-        let even_last = self.random.one_in(4);
-        if self.registry.begin_maintenance(PoolId(0), ServerId(index as u16), kind, even_last, self.instant())
-            == MaintenanceOutcome::Done
+        let (even_last, (pool, id)) = (self.random.one_in(4), self.servers[index].known);
+        if self.servers[index].left_at.is_none()
+            && self.topology.registry.begin_maintenance(pool, id, kind, even_last, self.instant())
+                == MaintenanceOutcome::Done
         {
             self.has_news = true;
         }
@@ -105,8 +105,9 @@ impl World {
 
     /// The operator lets a server back, whoever had taken it out.
     pub(super) fn let_back(&mut self, index: usize) {
-        self.has_news |= self.registry.end_maintenance(PoolId(0), ServerId(index as u16), self.instant())
-            == MaintenanceOutcome::Done;
+        let (pool, id) = self.servers[index].known;
+        self.has_news |= self.servers[index].left_at.is_none()
+            && self.topology.registry.end_maintenance(pool, id, self.instant()) == MaintenanceOutcome::Done;
     }
 
     /// Workers hear of what the operator did; some do something before, and find out.
@@ -169,13 +170,13 @@ impl World {
                 self.end_client(index);
                 return Ok(());
             }
-            if !client.ended || !is_finished {
+            if !(client.ended || client.dismissed) || !is_finished {
                 continue;
             }
             if !client.incoming.is_empty() && !self.calm {
                 continue; // it has been told something that it has not looked at
             }
-            if client.waits() {
+            if if client.dismissed { client.oldest().is_some() } else { client.waits() } {
                 return Err(format!("client {index} was dismissed and waits for {:?}", client.pending.front()));
             }
             let client = self.clients.swap_remove(index);
@@ -223,8 +224,8 @@ impl World {
                 self.tally.add(Thing::Zombie);
                 rest = &rest[executed.len..];
             }
-            if let Some(worker) = zombie.lingers {
-                self.engines[worker].link_ended(PoolId(0), ServerId(index as u16));
+            if let Some((worker, pool, id)) = zombie.lingers {
+                self.engines[worker].link_ended(pool, id);
             }
         }
         self.servers[index].trouble = Some(self.now);

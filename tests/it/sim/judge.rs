@@ -6,7 +6,8 @@
 //! 1. **Truth.** A read may be told only what was the state of the key (value, flags, unique value, byte by byte) on a
 //!    server that the key may have been routed to, *at some time between the sending of the read and its answer*. A key
 //!    may have been routed to its home, the server that it has with all servers in the ring; to others only if the home
-//!    was out of the ring at some time since the read was sent. So what was overwritten or deleted before the read
+//!    was out of the ring at some time since the read was sent, or the pool's servers have changed since then; never to
+//!    one that had left the pool before. So what was overwritten or deleted before the read
 //!    was sent is never told again: the write was acknowledged, hence carried out, before the read was sent.
 //! 2. **Acknowledged means done.** `STORED`, `HD`, `EXISTS`, `DELETED`, `TOUCHED` and numbers are told only if a server
 //!    did that very thing between the sending and the answer. With `on_failure: error` the negative words as well.
@@ -79,10 +80,17 @@ impl Judge<'_> {
         self.homes[key.index()]
     }
 
+    /// The client's pool is served no longer.
+    fn is_dismissed(&self) -> bool {
+        self.ledger.dismissed.contains(&self.client)
+    }
+
     /// Where a key may have been routed since `tick`.
-    fn candidates(&self, key: Key, tick: u64) -> &[SimServer] {
-        let home = self.home(key);
-        if self.servers[home].was_out(tick) { self.servers } else { &self.servers[home..=home] }
+    fn candidates(&self, key: Key, tick: u64) -> impl Iterator<Item = &SimServer> {
+        let (home, is_dismissed) = (self.home(key), self.is_dismissed());
+        let has_one = !is_dismissed && !self.servers[home].was_out(tick);
+        let known = if has_one { &self.servers[home..=home] } else { self.servers };
+        known.iter().filter(move |server| is_dismissed || !server.had_left(tick))
     }
 
     /// Whether rule 4 applies to a request for a key.
@@ -90,6 +98,7 @@ impl Judge<'_> {
         let home = &self.servers[self.home(key)];
         let exact = self.slow.is_none_or(|at| at < sent.time)
             && !self.thrifty
+            && !self.is_dismissed()
             && self.now - sent.time < PATIENCE
             && home.is_well()
             && home.trouble.is_none_or(|at| at + HOLD < sent.time)
@@ -105,13 +114,13 @@ impl Judge<'_> {
     }
 
     fn poisoned(&self, key: Key, tick: u64) -> bool {
-        self.candidates(key, tick).iter().any(|server| server.is_poisoned(tick))
+        self.candidates(key, tick).any(|server| server.is_poisoned(tick))
     }
 
     /// Whether the key was in a state that `fits`, from `tick` on. It is given the tick at which the state came, too.
     fn was(&self, key: Key, tick: u64, fits: impl Fn(u64, &State) -> bool) -> bool {
         let known = |server: &SimServer| server.store.since(key, tick).any(|(at, state)| fits(at, state));
-        self.candidates(key, tick).iter().any(known)
+        self.candidates(key, tick).any(known)
     }
 
     /// A client was told `seen` of a key. `own` is the last write of that key that it sent before.

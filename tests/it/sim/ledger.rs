@@ -1,5 +1,6 @@
 //! Who wrote what: every value carries the number of its writing, and the ledger knows the rest.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use super::store::{Deed, Key, Outcome};
@@ -38,6 +39,8 @@ const CHANGES: [&str; 5] = ["delete", "touch", "incr", "md", "ma"];
 /// All writings of a run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    /// Clients, by their names, of a pool that is served no longer: to them its servers are what they were, whoever comes and goes.
+    pub(super) dismissed: BTreeSet<usize>,
     writes: Vec<Write>,
     /// For each of [`CHANGES`] and each key: how often it was asked, how often executed.
     changes: Vec<[(u64, u64); CHANGES.len()]>,

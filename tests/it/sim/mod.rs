@@ -8,7 +8,8 @@
 //! - Faulty runs must give each request exactly one answer, in order, its own, by its deadline, and with
 //!   `on_failure: miss` no error that a server caused. What an answer may say is the matter of [`judge`]. Memory stays
 //!   bounded and counters add up ([`balance`]). When the faults stop, every server is back in the ring within
-//!   `server_retry_timeout` + 1 s and all is as good as new ([`calm`]).
+//!   `server_retry_timeout` + 1 s and all is as good as new ([`calm`]). In some of them servers come, go, and move
+//!   ([`topology`]).
 //!
 //! A failing seed is in the message: `SOFTMISS_SIM_SEED=n` runs that one alone, `SOFTMISS_SIM_SEEDS=n` runs more seeds;
 //! `SOFTMISS_SIM_VERBOSE=1` prints how often everything was drawn. By hand, on all cores:
@@ -31,6 +32,7 @@ mod reading;
 mod servers;
 mod store;
 mod tally;
+mod topology;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +105,11 @@ fn two_workers_share_one_opinion_of_the_servers() {
 }
 
 #[test]
+fn servers_that_come_go_and_move_cost_misses_and_nothing_else() {
+    simulate(|seed| if seed % 4 == 3 { Plan::shifting(seed).with_workers(2) } else { Plan::shifting(seed) }, 120);
+}
+
+#[test]
 fn a_run_repeats_itself() {
     assert_eq!(run(Plan::faulty(11)).fingerprint, run(Plan::faulty(11)).fingerprint);
 }
@@ -119,7 +126,7 @@ fn a_hundred_million_requests() {
         let mut tally = Tally::default();
         while answered.load(Ordering::Relaxed) < wanted {
             let seed = seed.fetch_add(1, Ordering::Relaxed);
-            let plan = Plan::faulty(seed);
+            let plan = if seed % 3 == 0 { Plan::shifting(seed) } else { Plan::faulty(seed) };
             let world = run(if seed % 4 == 0 { plan.with_workers(2) } else { plan });
             answered.fetch_add(world.answered(), Ordering::Relaxed);
             tally.merge(&world.tally);

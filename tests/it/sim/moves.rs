@@ -255,7 +255,7 @@ impl World {
     pub(super) fn connect_at(&mut self, index: usize) {
         let (id, since) = self.connecting[index];
         let (worker, link, epoch) = id;
-        let server = self.engines[worker].link_server(link).1.index();
+        let server = self.server_of(worker, link);
         if self.servers[server].unreachable {
             return;
         }
@@ -289,6 +289,12 @@ pub(super) fn check_route(
     let (Some(key), Some(id)) = (key, written) else { return Ok(()) };
     let home = homes[key.index()];
     let sent = ledger.write(id).sent.map_or(0, |sent| sent.tick);
+    if ledger.dismissed.contains(&ledger.write(id).client) {
+        return Ok(());
+    }
+    if servers[server].had_left(sent) {
+        return Err(format!("{:?} was carried out by server {server}, which had left", ledger.write(id)));
+    }
     if home == server || servers[home].was_out(sent) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
+    Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
 };
 
 use super::random::Random;
@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) step_us: u64,
     /// One step in so many breaks or mends something; 0 for none.
     pub(super) fault_every: u64,
+    /// One step in so many changes which servers there are; 0 for none.
+    pub(super) shift_every: u64,
     /// Requests that a client sends at once.
     pub(super) burst: usize,
     /// One movement in so many carries a few bytes only.
@@ -67,6 +69,13 @@ impl Plan {
         Self { workers, ..self }
     }
 
+    /// Servers come and go, and move.
+    pub(super) fn shifting(seed: u64) -> Self {
+        let plan = Self::faulty(seed);
+        let (every, faults) = ([20, 60, 200][(seed % 3) as usize], [plan.fault_every, 0][(seed % 2) as usize]);
+        Self { shift_every: every, fault_every: faults, ..plan }
+    }
+
     pub(super) fn faulty(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfeed);
         let big = random.one_in(8);
@@ -82,6 +91,7 @@ impl Plan {
             server_connections: 1 + random.index(2),
             step_us: random.pick(&[20, 500, 5_000]),
             fault_every: random.pick(&[25, 100, 100, 400, 1500, 0]),
+            shift_every: 0,
             burst: random.pick(&[1, 4, 16, 32]),
             pieces: random.pick(&[3, 20, 200]),
             plain: random.one_in(3),
@@ -109,11 +119,16 @@ impl Plan {
         let servers = (0..self.servers).map(|index| Server {
             name: format!("s{index}"),
             ring_name: None,
-            address: Address::Tcp { host: "sim".to_owned(), port: 1 },
+            address: super::topology::address(index),
             weight: 1,
             id: ServerId(0),
             position: index,
         });
+        self.config_of(servers.collect())
+    }
+
+    /// The configuration with these servers.
+    pub(super) fn config_of(&self, servers: Vec<Server>) -> Arc<Config> {
         let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
         let pool = Pool {
             hash: HashKind::Md5,
@@ -136,7 +151,7 @@ impl Plan {
             }),
             join_gets: self.joins,
             value_limit: self.value_limit,
-            ..Pool::new("pool", listen, servers.collect())
+            ..Pool::new("pool", listen, servers)
         };
         // Far more is looked at than usual, so that faults meet it.
         let slow_request = Some(Duration::from_millis(20));

@@ -1,5 +1,6 @@
 //! The servers of the simulation, and their connections.
 
+use softmiss::config::model::{PoolId, ServerId};
 use softmiss::engine::ids::LinkId;
 
 use super::store::Store;
@@ -90,16 +91,26 @@ pub(super) enum Lie {
     OutOfMemory,
 }
 
+/// A worker that waits for the end of a connection, and whose it was.
+pub(super) type Waiter = (usize, PoolId, ServerId);
+
 /// What a server has received on a connection that is gone.
 #[derive(Debug)]
 pub(super) struct Zombie {
     pub(super) bytes: Vec<u8>,
-    /// The worker that waits for the server to come to its end.
-    pub(super) lingers: Option<usize>,
+    /// Who waits for the server to come to its end.
+    pub(super) lingers: Option<Waiter>,
 }
 
 #[derive(Debug)]
 pub(super) struct SimServer {
+    /// What the file calls it, and its share there.
+    pub(super) name: String,
+    pub(super) weight: u32,
+    /// What it is known by in the newest topology, or was when it was in one last.
+    pub(super) known: (PoolId, ServerId),
+    /// The tick at which it left the pool; `None` while it is there.
+    pub(super) left_at: Option<u64>,
     pub(super) store: Store,
     pub(super) listens: bool,
     /// When its process was started.
@@ -131,15 +142,19 @@ pub(super) struct SimServer {
     pub(super) poisoned_until: Option<u64>,
     /// What it has received on connections that are gone, and may carry out still.
     pub(super) zombies: Vec<Zombie>,
-    /// The workers that wait for the ends of connections that it will never come to.
-    pub(super) unheard: Vec<usize>,
+    /// Those that wait for the ends of connections that it will never come to.
+    pub(super) unheard: Vec<Waiter>,
     /// Ticks at which it was flushed.
     pub(super) flushed: Vec<u64>,
 }
 
 impl SimServer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(name: String, known: (PoolId, ServerId)) -> Self {
         Self {
+            name,
+            weight: 1,
+            known,
+            left_at: None,
             store: Store::default(),
             listens: true,
             started: 0,
@@ -162,11 +177,6 @@ impl SimServer {
         }
     }
 
-    /// Connections whose end somebody waits for.
-    pub(super) fn lingering(&self) -> usize {
-        self.unheard.len() + self.zombies.iter().filter(|zombie| zombie.lingers.is_some()).count()
-    }
-
     /// Whether nothing is wrong with it at this moment.
     pub(super) fn is_well(&self) -> bool {
         self.listens
@@ -181,6 +191,11 @@ impl SimServer {
     /// Whether it was out of the ring at some time from `tick` on.
     pub(super) fn was_out(&self, tick: u64) -> bool {
         self.is_out || self.out_at.is_some_and(|out| out >= tick)
+    }
+
+    /// Whether nothing that was asked since `tick` may reach it.
+    pub(super) fn had_left(&self, tick: u64) -> bool {
+        self.left_at.is_some_and(|left| left < tick)
     }
 
     pub(super) fn mend(&mut self) {

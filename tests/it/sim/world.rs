@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use softmiss::config::model::{OnFailure, PoolId, Rejoin, ServerId};
 use softmiss::engine::{Effect, Engine, Notice, Setup};
-use softmiss::health::Registry;
 use softmiss::health::tracker::State;
-use softmiss::ring::Ring;
-use softmiss::stats::counters::Counters;
 use softmiss::time::Instant;
-use softmiss::topology::Published;
+use softmiss::topology::{Published, Topology};
 
 use super::client::{Client, Reader, Totals};
 use super::draw::Style;
@@ -19,7 +16,7 @@ use super::ledger::Ledger;
 use super::plan::Plan;
 use super::random::Random;
 use super::servers::{Connection, ConnectionId, SimServer, Zombie};
-use super::store::{Key, Store};
+use super::store::Store;
 use super::tally::{Tally, Thing};
 
 pub(super) const MS: u64 = 1_000_000;
@@ -30,8 +27,11 @@ pub(super) struct World {
     /// Nanoseconds.
     pub(super) now: u64,
     pub(super) engines: Vec<Engine>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) counters: Arc<[Arc<Counters>]>,
+    pub(super) published: Arc<Published>,
+    /// The newest that was published.
+    pub(super) topology: Arc<Topology>,
+    /// The pool that is served.
+    pub(super) pool: PoolId,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<SimServer>,
     pub(super) connections: Vec<Connection>,
@@ -79,20 +79,23 @@ impl World {
             engine.preconnect(Instant::ZERO);
             engine
         });
-        let ring = Ring::new(&config.pools[0], &vec![true; plan.servers]);
-        let home = |key: Key| ring.route(key.to_string().as_bytes(), 0).map_or(0, |server| server.index());
+        let servers = (0..plan.servers).map(|index| {
+            // They stand in the order of their names, which is that of their numbers.
+            SimServer::new(format!("s{index}"), (PoolId(0), ServerId::at(index)))
+        });
         let mut world = Self {
             random: Random::new(seed),
             now: MS,
             engines: engines.collect(),
-            registry: Arc::clone(&topology.registry),
-            counters: Arc::clone(&topology.counters),
+            published,
+            topology,
+            pool: PoolId(0),
             clients: Vec::new(),
-            servers: (0..plan.servers).map(|_| SimServer::new()).collect(),
+            servers: servers.collect(),
             connections: Vec::new(),
             connecting: Vec::new(),
             ledger: Ledger::new(plan.rejoin == Rejoin::Safe || plan.on_failure != OnFailure::Error),
-            homes: Key::all().map(home).collect(),
+            homes: Vec::new(),
             reference: Store::default(),
             names: 0,
             answered: 0,
@@ -109,6 +112,7 @@ impl World {
             steps: 0,
             plan,
         };
+        world.find_homes();
         for _ in 0..world.plan.clients {
             world.join();
         }
@@ -168,6 +172,9 @@ impl World {
             55..75 => self.serve()?,
             75..95 => self.hear(),
             _ => self.connect(),
+        }
+        if self.plan.shift_every > 0 && self.random.one_in(self.plan.shift_every) {
+            self.shift();
         }
         if self.plan.fault_every > 0 && self.random.one_in(self.plan.fault_every) {
             self.fault();
@@ -242,8 +249,8 @@ impl World {
             match effect {
                 Effect::Connect { link, epoch } => self.connecting.push(((worker, link, epoch), self.now)),
                 Effect::Disconnect { link, lingers, .. } => {
-                    let (pool, id) = self.engines[worker].link_server(link);
-                    let server = &mut self.servers[id.index()];
+                    let index = self.server_of(worker, link);
+                    let server = &mut self.servers[index];
                     let zombies = server.zombies.len();
                     (server.trouble, server.untouched) = (Some(self.now), false);
                     while let Some(index) =
@@ -252,26 +259,29 @@ impl World {
                         self.bury(index);
                     }
                     self.connecting.retain(|((of, known, _), _)| *of != worker || *known != link);
-                    if lingers.is_some() {
+                    if let Some((pool, id)) = lingers {
                         self.tally.add(Thing::Lingering);
-                        let server = &mut self.servers[id.index()];
+                        let server = &mut self.servers[index];
                         match server.zombies.get_mut(zombies) {
-                            Some(zombie) => zombie.lingers = Some(worker),
+                            Some(zombie) => zombie.lingers = Some((worker, pool, id)),
                             // The network has lost its end: the server will never hear of it.
-                            None if self.random.one_in(4) => server.unheard.push(worker),
+                            None if self.random.one_in(4) => server.unheard.push((worker, pool, id)),
                             None => self.engines[worker].link_ended(pool, id),
                         }
                     }
                 }
                 Effect::EndLingering { pool, server: id } => {
-                    let server = &mut self.servers[id.index()];
-                    server.unheard.retain(|of| *of != worker);
-                    for zombie in server.zombies.iter_mut().filter(|zombie| zombie.lingers == Some(worker)) {
-                        zombie.lingers = None;
+                    let (waiter, mut ended) = ((worker, pool, id), 0);
+                    for server in &mut self.servers {
+                        let before = server.unheard.len();
+                        server.unheard.retain(|of| *of != waiter);
+                        ended += before - server.unheard.len();
+                        for zombie in server.zombies.iter_mut().filter(|zombie| zombie.lingers == Some(waiter)) {
+                            zombie.lingers = None;
+                            ended += 1;
+                        }
                     }
-                    while self.registry.lingering(pool, id) > server.lingering() {
-                        self.engines[worker].link_ended(pool, id);
-                    }
+                    (0..ended).for_each(|_| self.engines[worker].link_ended(pool, id));
                 }
                 Effect::News => {
                     let now = self.instant();
@@ -328,20 +338,20 @@ impl World {
             }
         }
         // When the process stood still, what it had not written yet looks like silence of the server.
-        for (index, server) in self.servers.iter_mut().enumerate().filter(|_| self.plan.jumps) {
-            let id = ServerId(index as u16);
-            let stalls = self.counters.iter().map(|worker| worker.server(PoolId(0), id).stalls.value()).sum();
+        for server in self.servers.iter_mut().filter(|_| self.plan.jumps) {
+            let (pool, id) = server.known;
+            let stalls = self.topology.counters.iter().map(|worker| worker.server(pool, id).stalls.value()).sum();
             if server.stalls != stalls {
                 (server.stalls, server.trouble) = (stalls, Some(self.now));
             }
         }
-        let version = self.registry.version();
+        let version = self.topology.registry.version();
         let changed = version != self.board_version;
         self.board_version = version;
-        for (index, server) in self.servers.iter_mut().enumerate() {
+        for server in &mut self.servers {
             let was_out = server.is_out;
             if changed {
-                let state = self.registry.state(PoolId(0), ServerId(index as u16));
+                let state = self.topology.registry.state(server.known.0, server.known.1);
                 server.is_out = !matches!(state, State::Up { .. });
             }
             if was_out || server.is_out {
@@ -352,7 +362,7 @@ impl World {
 
     pub(super) fn join(&mut self) {
         let worker = self.random.index(self.plan.workers);
-        let id = self.engines[worker].client_connected(PoolId(0));
+        let id = self.engines[worker].client_connected(self.pool);
         let reader = match self.random.below(8) {
             0 if self.plan.slow_readers => Reader::Stuck,
             1..4 if self.plan.slow_readers => Reader::Slow,
