@@ -106,7 +106,7 @@ fn two_workers_share_one_opinion_of_the_servers() {
 
 #[test]
 fn servers_that_come_go_and_move_cost_misses_and_nothing_else() {
-    simulate(|seed| if seed % 4 == 3 { Plan::shifting(seed).with_workers(2) } else { Plan::shifting(seed) }, 120);
+    simulate(|seed| if seed % 4 == 3 { Plan::shifting(seed).with_workers(2) } else { Plan::shifting(seed) }, 40);
 }
 
 #[test]
