@@ -192,3 +192,66 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{self, model::Config};
+    use crate::engine::{Effect, Scripts, Setup};
+    use crate::topology::Published;
+
+    fn config(servers: &[u16]) -> Config {
+        let lines: String = servers.iter().map(|port| format!("  - 10.0.0.1:{port}:1\n")).collect();
+        let file = format!("pool:\n  listen: 127.0.0.1:1\n  redis: true\n  timeout: 400\n  servers:\n{lines}");
+        config::parse("file", &file).expect("a good file").config
+    }
+
+    /// Carries out what is due up to a moment. The addresses that are connected to, and how many connections are closed.
+    fn turn(engine: &mut Engine, now: Instant) -> (Vec<String>, usize) {
+        let (mut opened, mut closed) = (Vec::new(), 0);
+        engine.handle_timeout(now);
+        while engine.next_timeout().is_some_and(|next| next <= now) || engine.has_effects() {
+            engine.handle_timeout(now);
+            while let Some(effect) = engine.poll_effect() {
+                if let Effect::Connect { link, epoch } = effect {
+                    opened.push(engine.link_address(link).to_string());
+                    engine.link_connected(link, epoch, now);
+                } else if let Effect::Disconnect { .. } = effect {
+                    closed += 1;
+                }
+            }
+        }
+        engine.check_invariants().expect("all is in order");
+        (opened, closed)
+    }
+
+    #[test]
+    fn subscriptions_go_to_who_is_left_when_their_server_leaves() {
+        let published = Arc::new(Published::new(config(&[1, 2]), 1));
+        let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+        let setup = Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts };
+        let mut engine = Engine::new(setup);
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let client = engine.client_connected(PoolId(0));
+        engine.client_data(client, b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n", at(1));
+        let (opened, _) = turn(&mut engine, at(2));
+        let port = match opened.first().map(String::as_str) {
+            Some("10.0.0.1:1") => 2,
+            Some("10.0.0.1:2") => 1,
+            other => panic!("{other:?}"),
+        };
+        published.publish(&config(&[port]), at(3)).expect("there are ids");
+        assert_eq!(turn(&mut engine, at(4)), (Vec::new(), 1), "its connection is closed");
+        assert_eq!(turn(&mut engine, at(300)), (vec![format!("10.0.0.1:{port}")], 0));
+        // Nobody is left to serve: the client is let go of, and then the servers.
+        published.publish(&Config { pools: Vec::new(), ..config(&[port]) }, at(301)).expect("there are ids");
+        turn(&mut engine, at(302));
+        let told = engine.client_output(client).len();
+        engine.client_wrote(client, told, at(302));
+        assert!(engine.client_status(client).finished);
+        engine.client_gone(client, false);
+        assert_eq!(turn(&mut engine, at(303)), (Vec::new(), 1));
+    }
+}
