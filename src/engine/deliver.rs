@@ -130,7 +130,9 @@ impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.hear(id, data.len(), now);
-        let outcome = self.consume_partial(id, data, outlet).and_then(|used| {
+        let is_partial = self.links[id.index()].stream().is_some_and(|stream| !stream.partial.is_empty());
+        let used = if is_partial { self.consume_partial(id, data, outlet) } else { Ok(0) };
+        let outcome = used.and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
             let used = self.consume(id, rest, outlet)?;
@@ -502,6 +504,7 @@ impl Engine {
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             match merge.as_mut() {
                 Merge::Gather(gather) if forgiven.is_none() => gather.came(fragment, response[0]),
+                Merge::Values(_) if forgiven.is_none() && matches!(status, Status::Done | Status::Absent) => {} // they are in their places
                 merge => said = part_came(merge, topology, counters, pool, fragment, (response[0], status), forgiven),
             }
             slot.outcome = slot.outcome.max(outcome);
@@ -519,25 +522,25 @@ impl Engine {
             return Some(Handed { started, is_part: true, is_last: done, is_due: false });
         }
         let Answer::Of { request, server, echo } = &mut slot.answer else { return None };
-        let (request, server) = (*request, *server);
+        let (verb, may_be_hidden) = (request.verb, request.may_be_hidden());
         let mut degraded = Vec::new();
         let mut parts = response;
         // What is passed on at once may stay in the buffer that it came in; the rest is copied.
         let overflows = !(if front { fits } else { fits_twice });
         let is_replaced = forgiven.is_some() || overflows;
         if is_replaced {
-            let echo = std::mem::take(echo);
+            let (request, server, echo) = (*request, *server, std::mem::take(echo));
             let failure = forgiven.unwrap_or(Failure::NoMemory);
             outcome = self.write_degraded(&mut degraded, pool, &request, &echo, Some(server), failure);
             self.doubt_watch(id);
             parts = [&degraded, b""];
         }
         let session = self.sessions.get_mut(id.index())?;
-        if request.verb.is_read() && status == Status::Done {
+        if verb.is_read() && status == Status::Done {
             session.observe_response(len);
         }
         let slot = session.slot_mut(number)?;
-        let hidden = request.hides(parts[0]);
+        let hidden = may_be_hidden && slot.request().is_some_and(|request| request.hides(parts[0]));
         slot.outcome = outcome;
         if front {
             let alone = session.slots.len() == 1 && session.output.len() == 0;

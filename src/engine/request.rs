@@ -36,6 +36,12 @@ impl Request {
         !self.noreply || self.in_place.is_some()
     }
 
+    /// Whether there may be answers that its client does not hear.
+    #[inline]
+    pub(crate) const fn may_be_hidden(&self) -> bool {
+        self.noreply || self.quiet
+    }
+
     /// Whether its client does not hear this answer.
     #[inline]
     pub(crate) fn hides(&self, answer: &[u8]) -> bool {
