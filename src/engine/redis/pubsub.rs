@@ -187,11 +187,16 @@ impl Engine {
     }
 
     /// Makes room for names of a client that keeps them for as long as it likes: where there is none, who holds most goes,
-    /// before those are refused that hold little. `false` when that is the client itself.
+    /// before those are refused that hold little. `false` when that is the client itself. A client whose names take no more
+    /// than its fair share stays, whatever else it holds.
     fn make_room_for_names(&mut self, id: SessionId, more: usize) -> bool {
         self.charge_session(id);
         let held = self.session_ref(id).map_or(0, |session| session.charged);
-        self.has_memory(held, more) || self.make_room_for_message(id, held, more)
+        let subscriptions = self.redis(id).and_then(|client| client.subscriptions.as_ref());
+        let names = subscriptions.map_or(0, |subscriptions| subscriptions.footprint());
+        names + more <= self.memory.limits().fair
+            || self.has_memory(held, more)
+            || self.make_room_for_message(id, held, more)
     }
 
     /// Whether names cannot be subscribed to for want of connections. Looked at before any of them is confirmed: one that is
