@@ -163,7 +163,7 @@ pub(crate) struct Cursor {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Which of the links that this place has been used for: that of its [`LinkId`].
+    /// Which of the links that this place has been used for: that of its [`LinkId`](super::ids::LinkId).
     pub(crate) generation: u32,
     pub(crate) pool: PoolId,
     pub(crate) server: ServerId,
@@ -372,7 +372,7 @@ impl Link {
     }
 
     /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset
-    /// that comes with it, until that is told to [`Outbox::release`] it.
+    /// that comes with it, until that is told to [`Outbox::release`](super::outbox::Outbox::release) it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
         let ticket = self.queue.in_flight.pop_front()?;
         if let LinkState::Up(stream) = &mut self.state {

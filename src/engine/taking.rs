@@ -2,7 +2,7 @@
 //!
 //! The bytes of a large value may take longer than `timeout` by themselves, on a slow network or a busy machine, and what
 //! the server's kernel takes for it, tens of megabytes, says nothing of the server. So a request has another `timeout` for
-//! each [`PORTION`] of it and of the large ones that its client waits for in front of it. What the client has asked behind
+//! each [`PORTION`](super::large_requests::PORTION) of it and of the large ones that its client waits for in front of it. What the client has asked behind
 //! it meanwhile has that time as well; other clients' requests do not.
 
 pub(crate) use super::large_requests::Large;

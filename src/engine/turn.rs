@@ -1,7 +1,7 @@
 //! What a client may cost in one turn: when what it asks takes longer, the rest waits until everybody else is served.
 //!
 //! Requests that wait for servers are limited by the client's window. Those that are answered at once, or not at all, are
-//! limited here: their cost is counted while they are carried out, and behind the one that reaches [`LIMIT`] the client is
+//! limited here: their cost is counted while they are carried out, and behind the one that reaches [`LIMIT`](super::work::LIMIT) the client is
 //! paused. What it has sent stays where it is, and goes on as a [chore](super::chores).
 //!
 //! Others may have to wait for one of its turns when they ask, and for one more when their answer comes. So who has come to
