@@ -101,6 +101,16 @@ pub(crate) enum How {
     Exec(Box<ExecPlan>),
 }
 
+/// What an `INFO` takes of its client's window: thousands of lines are read and put together for one.
+const INFO_KEYS: usize = 128;
+
+impl How {
+    /// What the request takes of its client's window.
+    pub(super) const fn keys(&self) -> usize {
+        if matches!(self, Self::Info(_)) { INFO_KEYS } else { 1 }
+    }
+}
+
 impl Gather {
     pub(crate) fn new(how: How, in_place: InPlace, servers: usize) -> Self {
         let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));

@@ -124,6 +124,34 @@ fn redis_requests_that_want_no_answer() {
     rig.engine.check_invariants().unwrap();
 }
 
+/// An answer that is put together from thousands of lines takes as long as many small ones: few are asked for at once.
+#[test]
+fn few_listings_of_all_servers_are_in_flight() {
+    let mut rig = Rig::new(1, &["redis: true", "timeout: 400"]);
+    let client = rig.client();
+    let listing = b"$15\r\n# Server\r\na:1\r\n\r\n";
+    let request = b"*1\r\n$4\r\nINFO\r\n";
+    rig.send(client, &request.repeat(200), 64 << 10);
+    let (mut asked, mut most) = (0, 0);
+    loop {
+        let mut sent = rig.turn();
+        while rig.is_busy() {
+            rig.tick();
+            sent += rig.turn();
+        }
+        if sent == 0 {
+            break;
+        }
+        let asks = sent / request.len();
+        (asked, most) = (asked + asks, most.max(asks));
+        rig.say(&listing.repeat(asks), 64 << 10);
+    }
+    assert_eq!((asked, most <= 8), (200, true), "{most} at once");
+    let answers = rig.read(client);
+    assert_eq!(memchr::memmem::find_iter(&answers, b"# Server").count(), 200);
+    rig.engine.check_invariants().unwrap();
+}
+
 #[test]
 fn answers_of_portions_come_in_order() {
     let mut rig = redis();
