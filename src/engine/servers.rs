@@ -24,6 +24,13 @@ impl Engine {
         self.links[link.index()].dedicated().is_some()
     }
 
+    /// Whether an answer of its server is waited for.
+    #[must_use]
+    pub fn link_is_asked(&self, link: LinkId) -> bool {
+        let at = &self.links[link.index()];
+        at.generation == link.generation && !at.queue.in_flight.is_empty()
+    }
+
     /// Whether an attempt or a connection is still wanted.
     #[must_use]
     pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {

@@ -153,6 +153,11 @@ impl Links {
         Some((open.id, waits))
     }
 
+    /// The link of a connection, if it is still there.
+    pub(crate) fn at(&mut self, seat: Seat) -> Option<LinkId> {
+        Some(self.open(seat)?.id)
+    }
+
     /// A connection that had its turn has another. Its link, if it is still there.
     pub(crate) fn again(&mut self, seat: Seat) -> Option<LinkId> {
         let open = self.open(seat)?;

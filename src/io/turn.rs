@@ -24,8 +24,8 @@ pub(crate) const BULKY: usize = 16 << 10;
 /// Bytes read in one turn behind which bulky connections wait for the next, and bytes read of one of them at most.
 pub(crate) const SLICE: usize = 128 << 10;
 
-/// An alarm that is looked at so late finds a worker that was away, or that has too much to do: before it is said that
-/// servers are silent, everybody is read.
+/// Something due that is looked at so late finds a worker that was away, or that has too much to do: before it is said
+/// that servers are silent, those are read that were asked something and wait to be read.
 pub(crate) const LATE: Duration = Duration::from_millis(10);
 
 /// Bytes that are read of each of so many connections.

@@ -86,8 +86,8 @@ pub(crate) struct Worker {
     is_alarmed: bool,
     /// That has been put off for a turn.
     was_put_off: bool,
-    /// When the alarm was to go off that has.
-    alarmed_for: Option<Instant>,
+    /// It is late. Of so many connections that waited then, servers have still to be heard before.
+    unheard: Option<usize>,
     inbox: Receiver<Message>,
     /// Only the first worker has one, until it is drained.
     acceptor: Option<Acceptor>,
@@ -128,7 +128,7 @@ impl Worker {
             alarm,
             is_alarmed: false,
             was_put_off: false,
-            alarmed_for: None,
+            unheard: None,
             inbox,
             acceptor,
             events,
@@ -163,7 +163,7 @@ impl Worker {
             (self.left_over, self.read) = (self.again.len(), 0);
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
             if !self.again.is_empty() {
-                self.go_on(SLICE, SLICE);
+                self.go_on();
             }
             // What others have asked meanwhile goes out along with what is to be written.
             for _ in 0..LOOKS {
@@ -231,24 +231,49 @@ impl Worker {
             Token::Listener(place) => self.accept(place),
             Token::Inbox => self.read_messages(),
             Token::Alarm => {
-                self.alarmed_for = self.alarm.gone_off();
+                self.alarm.gone_off();
                 self.is_alarmed = true;
             }
         }
     }
 
-    /// Goes on with those that wait to be read, each once and about so far, until so many bytes have been read in this
-    /// turn.
+    /// Goes on with those that wait to be read, each once, until so many bytes have been read in this turn that others come
+    /// first.
     #[cold]
-    fn go_on(&mut self, of_each: usize, most: usize) {
-        self.most_read = of_each;
+    fn go_on(&mut self) {
+        self.most_read = SLICE;
         for _ in 0..self.again.len() {
             let Some(token) = self.again.pop_front() else { return };
             self.resume(token);
-            if self.read >= most {
+            if self.read >= SLICE {
                 return;
             }
         }
+    }
+
+    /// Hears the servers among those that wait to be read, a little of each: what they were asked they may have answered
+    /// already. Not all of many in one turn. Whether none is left.
+    #[cold]
+    fn hear_servers(&mut self) -> bool {
+        self.most_read = BULKY;
+        let (most, mut left) = (self.read + SLICE, self.unheard.unwrap_or(usize::MAX).min(self.again.len()));
+        while left > 0 && self.read < most {
+            left -= 1;
+            let Some(token) = self.again.pop_front() else { break };
+            if self.is_asked(token) {
+                self.resume(token);
+            } else {
+                self.again.push_back(token);
+            }
+        }
+        self.unheard = Some(left);
+        left == 0
+    }
+
+    /// Whether this is a server's connection on which an answer is waited for.
+    fn is_asked(&mut self, token: Token) -> bool {
+        let Token::Link(seat) = token else { return false };
+        self.links.at(seat).is_some_and(|link| self.engine.link_is_asked(link))
     }
 
     /// Goes on with a connection that was left for others to have their turn.
@@ -400,7 +425,6 @@ impl Worker {
     #[inline]
     fn heed_alarm(&mut self, there_may_be_more: bool) {
         if self.is_alarmed && (self.was_put_off || !there_may_be_more) {
-            (self.is_alarmed, self.was_put_off) = (false, false);
             self.look_at_the_time();
         } else {
             self.was_put_off = self.is_alarmed;
@@ -410,10 +434,14 @@ impl Worker {
     #[cold]
     fn look_at_the_time(&mut self) {
         let mut now = self.clock.now();
-        if self.alarmed_for.take().is_some_and(|at| now > at + LATE) {
-            self.go_on(BULKY, usize::MAX);
+        let is_late = || self.engine.next_timeout().is_some_and(|at| now > at + LATE);
+        if self.unheard.is_some() || is_late() {
+            if !self.hear_servers() {
+                return; // those who have come meanwhile are read first
+            }
             now = self.clock.now();
         }
+        (self.is_alarmed, self.was_put_off, self.unheard) = (false, false, None);
         self.engine.handle_timeout(now);
         self.let_go(now);
         if let Some(acceptor) = &mut self.acceptor {

@@ -9,7 +9,10 @@ use crate::stats::counters::Counters;
 use crate::topology::Published;
 
 fn worker() -> (Worker, Arc<Counters>) {
-    let file = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
+    worker_of("pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n")
+}
+
+fn worker_of(file: &str) -> (Worker, Arc<Counters>) {
     let published = Arc::new(Published::new(crate::config::parse("file", file).unwrap().config, 1));
     let topology = published.current();
     let (clock, (mailbox, own)) = (Clock::start(), Mailbox::new(0).unwrap());
@@ -107,14 +110,9 @@ fn those_with_much_to_say_are_read_behind_the_others_and_not_all_in_one_turn() {
     assert_eq!((worker.read, worker.again.len()), (4, TALKERS), "only one was read");
     std::io::Read::read_exact(&mut quiet, &mut [0; 4]).unwrap();
     let first = worker.again.front().copied();
-    worker.go_on(SLICE, SLICE);
+    worker.go_on();
     assert!(worker.read >= SLICE.min(BULKY) && worker.read <= 2 * SLICE, "{} bytes", worker.read);
     assert!(!worker.again.is_empty() && worker.again.front().copied() != first, "others come first");
-    // A worker that was away hears everybody before it looks who was silent.
-    let unread = worker.again.len();
-    (worker.read, worker.alarmed_for) = (0, Some(Instant::ZERO));
-    worker.look_at_the_time();
-    assert!(worker.read > (unread - 1) * BULKY, "{} bytes of {unread}", worker.read);
     drop(ends);
 }
 
@@ -129,11 +127,75 @@ fn who_had_much_to_say_waits_once_more() {
         worker.read = 0;
         worker.take_announced(&mut poller::Events::default(), false).unwrap();
         assert_eq!(worker.read, if at_once { text.len() } else { 0 });
-        worker.go_on(SLICE, SLICE);
+        worker.go_on();
         assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
     };
     reads(b"set k 0 0 1000000\r\n", true);
     reads(&[b'x'; BULKY], true);
     reads(b"xxxx", false);
     reads(b"xxxx", true);
+}
+
+#[test]
+fn a_worker_that_was_away_hears_servers_before_it_finds_them_silent() {
+    const LINKS: usize = 40;
+    let file = format!(
+        "pool:\n  listen: 127.0.0.1:1\n  timeout: 100\n  server_connections: {LINKS}\n  preconnect: true\n  \
+         servers: ['127.0.0.1:1:1']\n"
+    );
+    let (mut worker, counters) = worker_of(&file);
+    worker.engine.preconnect(worker.clock.now());
+    let mut links = Vec::new();
+    while let Some(effect) = worker.engine.poll_effect() {
+        let Effect::Connect { link, epoch } = effect else { continue };
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let counted = worker.files.count(false);
+        worker.links.connecting(link, None, counted);
+        worker.connected(link, epoch, Ok(near.into()));
+        links.push((link, far));
+    }
+    assert_eq!(links.len(), LINKS);
+    let clients: [_; LINKS] = std::array::from_fn(|_| {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.write_all(b"get k\r\n").unwrap();
+        worker.welcome(PoolId(0), near.into());
+        worker.write_out();
+        far
+    });
+    let (hog, _hog, _) = talkative();
+    worker.welcome(PoolId(0), hog);
+    worker.write_out();
+    let value = vec![b'v'; BULKY - 100];
+    let answer = [format!("VALUE k 0 {}\r\n", value.len()).as_bytes(), &value, b"\r\nEND\r\n"].concat();
+    let mut asked = 0;
+    for (link, far) in &mut links {
+        if worker.engine.link_is_asked(*link) {
+            far.write_all(&answer).unwrap();
+            asked += 1;
+        }
+        worker.again.extend(worker.links.end_turn(*link).map(Token::Link));
+    }
+    assert_eq!(asked, LINKS, "each has been asked");
+    let due = worker.engine.next_timeout().unwrap();
+    while worker.clock.now() <= due + LATE {}
+    let before = worker.again.len();
+    worker.is_alarmed = true;
+    let mut turns = 0;
+    while worker.is_alarmed {
+        worker.read = 0;
+        worker.heed_alarm(false);
+        assert!(worker.read <= 2 * SLICE, "{} bytes in one turn", worker.read);
+        turns += 1;
+        assert!(turns <= before);
+    }
+    worker.write_out();
+    assert!(turns > 1 && matches!(worker.again.make_contiguous(), [Token::Client(_)]), "the hog waits");
+    assert_eq!(counters.pool(PoolId(0)).all_degraded(), 0, "all have answered in time, as far as can be known");
+    for mut client in clients {
+        let mut got = vec![0; answer.len()];
+        std::io::Read::read_exact(&mut client, &mut got).unwrap();
+        assert!(got == answer);
+    }
 }
