@@ -483,8 +483,9 @@ impl Engine {
             _ => None,
         };
         let forgiven = forgiven.filter(|_| self.forgives(pool));
-        // What is small is kept all the same: the answer in its place would not be smaller.
-        let (fits, fits_twice) = if len <= SMALL { (true, true) } else { self.has_room(id, len) };
+        // What is small is kept all the same: the answer in its place would not be smaller. What nobody hears is not kept.
+        let takes_room = len > SMALL && !self.is_unheard(id, number);
+        let (fits, fits_twice) = if takes_room { self.has_room(id, len) } else { (true, true) };
         let Self { sessions, counters, topology, .. } = &mut *self;
         let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
         let front = session.is_front(number);
@@ -572,6 +573,13 @@ impl Engine {
             }
         }
         Some(Handed { started, is_part: false, is_last: true, is_due: false })
+    }
+
+    /// Whether the one response that a request waits for is not passed on, whatever it is.
+    #[cold]
+    fn is_unheard(&self, id: SessionId, number: u32) -> bool {
+        let slot = self.session_ref(id).and_then(|session| session.slot(number));
+        slot.is_some_and(|slot| matches!(&slot.answer, Answer::Of { request, .. } if request.noreply))
     }
 
     /// Gives a client the only response that it waits for: there is nothing to share a write with, so straight to its

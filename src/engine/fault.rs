@@ -224,8 +224,10 @@ impl Engine {
         let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
         self.resumable.extend(backpressured);
+        self.end_crowd(id);
         if is_traffic {
-            self.end_connection_names(id, fenced); // nothing is under way there any more, nor what was to find out when that would be over
+            // Nothing is under way there any more, nor what was to find out when that would be over.
+            self.end_connection_names(id, fenced);
         }
         self.count_lost(pool, server, tickets.len());
         for (ticket, request) in requests(&tickets, &outbox) {
@@ -259,10 +261,10 @@ impl Engine {
         match ticket.asker {
             Asker::Proxy(_) => false,
             Asker::Unheard(_) => true,
-            Asker::Client { id, number } => self.session_ref(id).is_some_and(|session| {
-                let index = number.wrapping_sub(session.base) as usize;
-                session.slots.get(index).is_some_and(|slot| slot.waiting() > 0)
-            }),
+            Asker::Client { id, number } => {
+                let slot = self.session_ref(id).and_then(|session| session.slot(number));
+                slot.is_some_and(|slot| slot.waiting() > 0)
+            }
         }
     }
 

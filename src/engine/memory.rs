@@ -190,10 +190,22 @@ impl Engine {
     /// where this one holds much itself. `false` when the client itself has to go.
     #[cold]
     pub(super) fn make_room_for_message(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
+        self.make_room_above(owner, held, more, held)
+    }
+
+    /// As [`Engine::make_room_for_message`], for what the client asks for itself: nobody goes for it who holds less than
+    /// the client then would.
+    #[cold]
+    pub(super) fn make_room_for_wish(&mut self, owner: SessionId, held: usize, more: usize) -> bool {
+        self.make_room_above(owner, held, more, held + more)
+    }
+
+    /// Has those go who hold more than `least`.
+    fn make_room_above(&mut self, owner: SessionId, held: usize, more: usize, least: usize) -> bool {
         while !self.has_memory(held, more) {
             let holds_little = held <= self.memory.limits().fair;
             let largest = self.largest(|session| holds_little || session.listens);
-            let Some((victim, _)) = largest.filter(|(_, charged)| *charged > held) else {
+            let Some((victim, _)) = largest.filter(|(_, charged)| *charged > least) else {
                 self.cut_off_client(owner);
                 return false;
             };

@@ -261,6 +261,7 @@ impl Engine {
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);
         self.outputs.push(Effect::Disconnect { link: id, reset: false, lingers: None });
+        self.charge_link(id);
         self.schedule_probe(pool, server);
     }
 

@@ -189,7 +189,12 @@ impl Session {
         self.base.wrapping_add(self.slots.len() as u32)
     }
 
-    /// The slot of a request, if it still waits.
+    /// The slot of a request, if it is still there.
+    pub(crate) fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(number.wrapping_sub(self.base) as usize)
+    }
+
+    /// As [`Session::slot`].
     pub(crate) fn slot_mut(&mut self, number: u32) -> Option<&mut Slot> {
         self.slots.get_mut(number.wrapping_sub(self.base) as usize)
     }

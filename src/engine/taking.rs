@@ -16,7 +16,7 @@ use crate::time::Instant;
 
 impl Session {
     fn waits_for(&self, number: u32) -> bool {
-        (number.wrapping_sub(self.base) as usize) < self.slots.len()
+        self.slot(number).is_some()
     }
 
     fn note_large(&mut self, number: u32, len: usize) {
@@ -76,7 +76,7 @@ impl Engine {
             let (id, number) = ticket.client()?;
             let session = self.session_ref(id)?;
             let taken = session.large_one(number)?;
-            let slot = session.slots.get(number.wrapping_sub(session.base) as usize)?;
+            let slot = session.slot(number)?;
             Some(slot.started() + timeout * taken.portions())
         });
         large.max()

@@ -177,3 +177,31 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let told = written(&mut engine, link);
     assert!(told.find("old").unwrap() < told.find("PING").unwrap(), "{told}");
 }
+
+/// Who was held back from a queue goes on when it is given up, and nobody is held back from it any more.
+#[test]
+fn a_queue_that_is_given_up_is_full_no_more() {
+    let mut engine = engine("redis: true");
+    let link = links(&engine)[0];
+    engine.start_connect(link, NOW);
+    let client = engine.client_connected(POOL);
+    engine.stall(client, link);
+    assert_eq!(engine.crowded, 1);
+    engine.abandon(link, Failure::Stalled, NOW);
+    assert_eq!((engine.crowded, &engine.resumable[..]), (0, &[client][..]));
+}
+
+/// What a probe has asked is charged to nobody when it is over.
+#[test]
+fn a_probe_that_is_over_holds_nothing() {
+    let mut engine = engine("redis: true");
+    let probe = engine.pools[0].probes[0];
+    open(&mut engine, probe);
+    engine.links[probe.index()].pop();
+    engine.links[probe.index()].step_to(ProbeStep::Invalidate);
+    engine.charge_link(probe);
+    assert!(engine.links[probe.index()].charged > 0);
+    engine.settle_probe(probe, NOW);
+    assert!(engine.links[probe.index()].is_down());
+    assert_eq!(engine.links[probe.index()].charged, 0);
+}

@@ -7,7 +7,7 @@ use crate::config::{
     self,
     model::{PoolId, ServerId},
 };
-use crate::engine::{Scripts, Setup};
+use crate::engine::{Effect, Scripts, Setup};
 use crate::health::pending::{ConnectionName, Invalidated};
 use crate::topology::Published;
 
@@ -124,4 +124,61 @@ fn clients_that_hold_little_each_are_cut_off_some_at_a_time() {
     }
     assert!(events > 1 && cut_off(&engine) > 0);
     assert!(cut_off(&engine) < 1000, "only as many as need be: {}", cut_off(&engine));
+}
+
+/// Clients that hold so many bytes each that they have not read.
+fn hoarders(engine: &mut Engine, count: usize, bytes: usize) -> Vec<SessionId> {
+    let clients: Vec<_> = (0..count).map(|_| engine.client_connected(PoolId(0))).collect();
+    for client in &clients {
+        engine.session(*client).expect("a client").output.append(&vec![0; bytes]);
+        engine.charge_session(*client);
+    }
+    clients
+}
+
+#[test]
+fn nobody_goes_for_the_subscriptions_of_who_would_hold_more() {
+    let mut engine = engine_with(16, "redis: true");
+    let now = Instant::from_nanos(1_000_000_000);
+    let others = hoarders(&mut engine, 50, 290 << 10);
+    let subscriber = engine.client_connected(PoolId(0));
+    let name = "n".repeat(200 << 10);
+    let request = format!("*2\r\n$9\r\nSUBSCRIBE\r\n${}\r\n{name}\r\n", name.len());
+    assert!(!engine.has_memory(0, 3 * name.len()) && engine.memory.held() < engine.memory.limits().all);
+    engine.client_data(subscriber, request.as_bytes(), now);
+    let gone = others.iter().filter(|id| engine.session_ref(**id).expect("a client").closing).count();
+    assert_eq!(gone, 0, "each of them holds less");
+    assert!(engine.session_ref(subscriber).expect("a client").closing);
+    // One that holds more than that goes first.
+    others[..6].iter().for_each(|id| engine.client_gone(*id, false));
+    let large = hoarders(&mut engine, 1, 2 << 20)[0];
+    let subscriber = engine.client_connected(PoolId(0));
+    engine.client_data(subscriber, request.as_bytes(), now);
+    assert!(engine.session_ref(large).expect("a client").closing);
+    assert!(!engine.session_ref(subscriber).expect("a client").closing);
+}
+
+#[test]
+fn an_answer_that_nobody_hears_needs_no_memory() {
+    let mut engine = engine_with(16, "redis: true");
+    let now = Instant::from_nanos(1_000_000_000);
+    let client = engine.client_connected(PoolId(0));
+    engine.client_data(client, b"CLIENT REPLY OFF\r\nGET k\r\n", now);
+    let connects = std::iter::from_fn(|| engine.poll_effect());
+    let connect = connects
+        .filter_map(|effect| if let Effect::Connect { link, epoch } = effect { Some((link, epoch)) } else { None });
+    let (link, epoch) = connect.last().expect("a connection");
+    engine.link_connected(link, epoch, now);
+    let written = engine.link_output(link, epoch).len();
+    engine.link_wrote(link, epoch, written, now);
+    let overdue = hoarders(&mut engine, 1, 17 << 20)[0];
+    let later = now + READERS_PATIENCE;
+    let value = "v".repeat(8 << 10);
+    let answer = format!("${}\r\n{value}\r\n", value.len());
+    engine.memory.recharge(0, 4 << 20); // and others more
+    engine.link_data(link, epoch, answer.as_bytes(), later, &mut ());
+    assert!(!engine.session_ref(overdue).expect("a client").closing, "nobody goes for it");
+    assert_eq!(engine.counters.pool(PoolId(0)).degraded[Failure::NoMemory as usize].value(), 0);
+    assert_eq!(engine.client_output(client), b"");
+    assert!(engine.session_ref(client).expect("a client").slots.is_empty());
 }

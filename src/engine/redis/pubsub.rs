@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// Makes room for names of a client that keeps them for as long as it likes: where there is none, who holds most goes,
-    /// before those are refused that hold little. `false` when that is the client itself. A client whose names take no more
+    /// before those are refused that hold little. `false` when that would be the client itself. A client whose names take no more
     /// than its fair share stays, whatever else it holds.
     fn make_room_for_names(&mut self, id: SessionId, more: usize) -> bool {
         self.charge_session(id);
@@ -196,7 +196,7 @@ impl Engine {
         let names = subscriptions.map_or(0, |subscriptions| subscriptions.footprint());
         names + more <= self.memory.limits().fair
             || self.has_memory(held, more)
-            || self.make_room_for_message(id, held, more)
+            || self.make_room_for_wish(id, held, more)
     }
 
     /// Whether names cannot be subscribed to for want of connections. Looked at before any of them is confirmed: one that is

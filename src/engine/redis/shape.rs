@@ -30,10 +30,7 @@ impl Engine {
     fn other_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
         let Some((client, number)) = ticket.client() else { return true };
         let link = &self.links[id.index()];
-        let slot = self.session_ref(client).and_then(|session| {
-            let index = number.wrapping_sub(session.base) as usize;
-            session.slots.get(index)
-        });
+        let slot = self.session_ref(client).and_then(|session| session.slot(number));
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
         fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.queue.front_end()), replies)
     }
