@@ -156,36 +156,43 @@ impl World {
         self.join();
     }
 
-    /// Clients that have said their last and been told everything leave, and others come.
+    /// Clients that have said their last and been told everything leave, and others come. All of them at once: in the calm,
+    /// hours may pass before the next step.
     pub(super) fn see_off(&mut self) -> Result<(), String> {
-        for index in 0..self.clients.len() {
-            let client = &self.clients[index];
-            let is_finished = self.engines[client.worker].client_status(client.id).finished;
-            if is_finished && client.waits() && self.pool_sum(|pool| pool.clients_cut_off.value()) > self.cut_off {
-                if self.plan.memory_limit.is_none() {
-                    return Err(format!("client {index} was cut off, and there is memory"));
-                }
-                self.cut_off += 1;
-                self.tally.add(Thing::CutOff);
-                self.end_client(index);
-                return Ok(());
-            }
-            if !(client.ended || client.dismissed) || !is_finished {
-                continue;
-            }
-            if !client.incoming.is_empty() && !self.calm {
-                continue; // it has been told something that it has not looked at
-            }
-            if if client.dismissed { client.oldest().is_some() } else { client.waits() } {
-                return Err(format!("client {index} was dismissed and waits for {:?}", client.pending.front()));
-            }
-            let client = self.clients.swap_remove(index);
-            self.answered += client.answered;
-            self.engines[client.worker].client_gone(client.id, false);
-            self.join();
-            return Ok(()); // the places have changed: the others in the next step
+        let mut index = 0;
+        while index < self.clients.len() {
+            // Who leaves gives its place to the last.
+            index += usize::from(!self.see_off_one(index)?);
         }
         Ok(())
+    }
+
+    /// Whether a client has left.
+    fn see_off_one(&mut self, index: usize) -> Result<bool, String> {
+        let client = &self.clients[index];
+        let is_finished = self.engines[client.worker].client_status(client.id).finished;
+        if is_finished && client.waits() && self.pool_sum(|pool| pool.clients_cut_off.value()) > self.cut_off {
+            if self.plan.memory_limit.is_none() {
+                return Err(format!("client {index} was cut off, and there is memory"));
+            }
+            self.cut_off += 1;
+            self.tally.add(Thing::CutOff);
+            self.end_client(index);
+            return Ok(true);
+        }
+        // One that has been told something that it has not looked at stays for that.
+        let has_looked = client.incoming.is_empty() || self.calm;
+        if !(client.ended || client.dismissed) || !is_finished || !has_looked {
+            return Ok(false);
+        }
+        if if client.dismissed { client.oldest().is_some() } else { client.waits() } {
+            return Err(format!("client {index} was dismissed and waits for {:?}", client.pending.front()));
+        }
+        let client = self.clients.swap_remove(index);
+        self.answered += client.answered;
+        self.engines[client.worker].client_gone(client.id, false);
+        self.join();
+        Ok(true)
     }
 
     /// Servers that flap, and commands that outlive their connections.

@@ -86,7 +86,7 @@ fn simulate(plan: impl Fn(u64) -> Plan, default_seeds: u64) {
     if number("SOFTMISS_SIM_VERBOSE").is_some() {
         println!("{}", tally.table());
     }
-    assert!(requests > 500, "only {requests} requests were answered");
+    assert!(requests > 500 || number("SOFTMISS_SIM_SEED").is_some(), "only {requests} requests were answered");
 }
 
 #[test]
@@ -107,6 +107,12 @@ fn two_workers_share_one_opinion_of_the_servers() {
 #[test]
 fn servers_that_come_go_and_move_cost_misses_and_nothing_else() {
     simulate(|seed| if seed % 4 == 3 { Plan::shifting(seed).with_workers(2) } else { Plan::shifting(seed) }, 40);
+}
+
+/// Clients that read nothing before the end, of pools that are replaced under them.
+#[test]
+fn many_clients_leave_a_pool_in_the_same_step() {
+    run(Plan::shifting(1_000_038));
 }
 
 #[test]

@@ -348,15 +348,29 @@ impl World {
         let version = self.topology.registry.version();
         let changed = version != self.board_version;
         self.board_version = version;
+        self.note_who_is_out();
+        if changed {
+            self.see_who_is_out();
+            self.note_who_is_out();
+        }
+    }
+
+    fn note_who_is_out(&mut self) {
+        let tick = self.ledger.tick;
+        self.servers.iter_mut().filter(|server| server.is_out).for_each(|server| server.out_at = Some(tick));
+    }
+
+    /// Where weights differ, a server that is out changes how many points of the ring the others have: then a key may be
+    /// anybody's, and all count as out.
+    fn see_who_is_out(&mut self) {
         for server in &mut self.servers {
-            let was_out = server.is_out;
-            if changed {
-                let state = self.topology.registry.state(server.known.0, server.known.1);
-                server.is_out = !matches!(state, State::Up { .. });
-            }
-            if was_out || server.is_out {
-                server.out_at = Some(self.ledger.tick);
-            }
+            let state = self.topology.registry.state(server.known.0, server.known.1);
+            server.is_out = !matches!(state, State::Up { .. });
+        }
+        let members = || self.servers.iter().filter(|server| server.left_at.is_none());
+        let differ = members().zip(members().skip(1)).any(|(one, next)| one.weight != next.weight);
+        if differ && members().any(|server| server.is_out) {
+            self.servers.iter_mut().for_each(|server| server.is_out = true);
         }
     }
 
