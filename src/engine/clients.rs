@@ -23,7 +23,12 @@ impl Engine {
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.pool(pool).client_connections.add(1);
-        SessionId { index, generation }
+        let id = SessionId { index, generation };
+        if !self.topology.pool(pool).is_served() {
+            self.hear_no_more(id); // it was on its way when the pool ended
+        }
+        self.settle(self.now);
+        id
     }
 
     /// Bytes were read from a client.
@@ -48,12 +53,28 @@ impl Engine {
     pub(super) fn hear_no_more(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
             session.ended = true;
-            let waits = session.barrier == Barrier::Behind && !session.slots.is_empty();
-            let waits = waits && session.crawl.is_none(); // that comes to its end
-            if waits {
-                self.give_up_waiting(id);
-            }
+            self.stop_waiting(id);
             self.touch_session(id);
+        }
+    }
+
+    /// What a client has asked last is alone in flight, for as long as it likes.
+    #[cold]
+    pub(super) fn wait_alone(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id) {
+            session.barrier = Barrier::Behind;
+            self.stop_waiting(id);
+        }
+    }
+
+    /// One that sends no more does not wait for what may never happen, whatever of it has come first.
+    fn stop_waiting(&mut self, id: SessionId) {
+        let waits = |session: &Session| {
+            let waits = session.ended && session.barrier == Barrier::Behind && !session.slots.is_empty();
+            waits && session.crawl.is_none() // that comes to its end
+        };
+        if self.session_ref(id).is_some_and(waits) {
+            self.give_up_waiting(id);
         }
     }
 

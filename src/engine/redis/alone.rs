@@ -9,7 +9,6 @@ use super::split::Piece;
 use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
 use crate::failure::Failure;
 use crate::proto::resp::encode;
@@ -100,8 +99,8 @@ impl Engine {
         let (mut asked, marks) = self.asked(id, call);
         asked.request.started = started;
         self.gather(id, asked, marks | more | Marks::ONCE, how, pieces, now);
-        if let Some(session) = self.session(id).filter(|session| !session.slots.is_empty()) {
-            session.barrier = Barrier::Behind;
+        if self.session(id).is_some_and(|session| !session.slots.is_empty()) {
+            self.wait_alone(id);
         }
     }
 }

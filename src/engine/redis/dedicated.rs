@@ -11,7 +11,6 @@ use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::link::{Dedicated, Link, LinkState, Purpose};
-use crate::engine::session::Barrier;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
@@ -134,9 +133,7 @@ impl Engine {
                 self.enqueue(id, asked, marks | Marks::ONCE | Marks::WAITS, link, now, |out| {
                     out.extend_from_slice(raw);
                 });
-                if let Some(session) = self.session(id) {
-                    session.barrier = Barrier::Behind;
-                }
+                self.wait_alone(id);
             }
             Err(Failure::NoDedicated) => self.refuse_connection(id),
             Err(failure) => {
