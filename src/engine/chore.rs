@@ -25,6 +25,8 @@ pub(super) enum Chore {
     Follow(PoolId, usize),
     /// A client has sent more than is carried out in one turn.
     GoOn(SessionId),
+    /// A pool is served no longer: its clients, from this place on, are let go.
+    Dismiss(PoolId, usize),
     /// Clients that were held back may go on.
     Relieve(LinkId),
     /// Nobody needs this any more.

@@ -40,6 +40,7 @@ impl Engine {
                 Chore::Subscribe(id) => self.subscribe_on(id, budget, now),
                 Chore::Resubscribe(id) => self.resubscribe_on(id, budget, now),
                 Chore::Inquire(search) => self.search_on(search, budget, now),
+                Chore::Dismiss(pool, from) => self.dismiss_on(pool, from, budget, now),
                 Chore::GoOn(id) => self.next_turn(id, now),
                 Chore::Relieve(id) => {
                     if self.link_is(id) {

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::chores::Chore;
 use super::failover::Failover;
 use super::ids::LinkId;
 use super::link::{Link, LinkState, Probe, Purpose};
@@ -18,6 +19,9 @@ use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
 use crate::time::Instant;
 use crate::topology::{Pool, Topology};
+
+/// What it costs to let go of a client, next to looking at it.
+const DISMISSAL: usize = 20;
 
 impl PoolState {
     /// A pool of which no server has a place yet.
@@ -30,7 +34,7 @@ impl PoolState {
             plain: single && !redis,
             ring: pool.home.clone(),
             circle: pool.circle.clone(),
-            is_over: false,
+            is_over: !pool.is_served(), // has come and gone unnoticed
             failover: Failover::None,
             ring_version: 0,
             live: Vec::new(),
@@ -125,20 +129,38 @@ impl Engine {
                 self.fail_link(self.pools[index].probes[server.index()], Failure::NoResources, now);
             }
             if old.is_served() && !pool.is_served() {
-                self.drain_pool(pool_id(index));
+                self.dismiss_clients(pool_id(index), now);
             }
         }
         changed
     }
 
-    /// A pool is served no longer: its clients send no more, what has been read of them is answered.
-    fn drain_pool(&mut self, pool: PoolId) {
-        let clients = self.sessions.iter().filter(|(_, session)| session.pool == pool);
-        for id in clients.map(|(index, session)| session_id(index, session)).collect::<Vec<_>>() {
-            self.give_up_asking(id);
-            self.hear_no_more(id);
+    /// A pool is served no longer: what has been read of its clients is answered, and no more is.
+    fn dismiss_clients(&mut self, pool: PoolId, now: Instant) {
+        if self.counters.pool(pool).client_connections.value() == 0 {
+            self.pools[pool.index()].is_over = true;
+        } else {
+            self.put_off(Chore::Dismiss(pool, 0), now);
         }
-        self.pools[pool.index()].is_over = self.counters.pool(pool).client_connections.value() == 0;
+    }
+
+    /// Hears no more of a pool's clients, from one place on. Says how many steps that took.
+    #[cold]
+    pub(super) fn dismiss_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
+        let (mut place, mut steps) = (from, 0);
+        while steps < budget && place < self.sessions.capacity() {
+            steps += 1;
+            if let Some(session) = self.sessions.get(place).filter(|session| session.pool == pool && !session.ended) {
+                let id = session_id(place, session);
+                steps += DISMISSAL;
+                self.hear_no_more(id);
+            }
+            place += 1;
+        }
+        if place < self.sessions.capacity() {
+            self.put_off(Chore::Dismiss(pool, place), now);
+        }
+        steps
     }
 
     /// A client of a pool that is served no longer has left. The servers have when the last one has.
@@ -194,64 +216,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::{self, model::Config};
-    use crate::engine::{Effect, Scripts, Setup};
-    use crate::topology::Published;
-
-    fn config(servers: &[u16]) -> Config {
-        let lines: String = servers.iter().map(|port| format!("  - 10.0.0.1:{port}:1\n")).collect();
-        let file = format!("pool:\n  listen: 127.0.0.1:1\n  redis: true\n  timeout: 400\n  servers:\n{lines}");
-        config::parse("file", &file).expect("a good file").config
-    }
-
-    /// Carries out what is due up to a moment. The addresses that are connected to, and how many connections are closed.
-    fn turn(engine: &mut Engine, now: Instant) -> (Vec<String>, usize) {
-        let (mut opened, mut closed) = (Vec::new(), 0);
-        engine.handle_timeout(now);
-        while engine.next_timeout().is_some_and(|next| next <= now) || engine.has_effects() {
-            engine.handle_timeout(now);
-            while let Some(effect) = engine.poll_effect() {
-                if let Effect::Connect { link, epoch } = effect {
-                    opened.push(engine.link_address(link).to_string());
-                    engine.link_connected(link, epoch, now);
-                } else if let Effect::Disconnect { .. } = effect {
-                    closed += 1;
-                }
-            }
-        }
-        engine.check_invariants().expect("all is in order");
-        (opened, closed)
-    }
-
-    #[test]
-    fn subscriptions_go_to_who_is_left_when_their_server_leaves() {
-        let published = Arc::new(Published::new(config(&[1, 2]), 1));
-        let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
-        let setup = Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts };
-        let mut engine = Engine::new(setup);
-        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-        let client = engine.client_connected(PoolId(0));
-        engine.client_data(client, b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n", at(1));
-        let (opened, _) = turn(&mut engine, at(2));
-        let port = match opened.first().map(String::as_str) {
-            Some("10.0.0.1:1") => 2,
-            Some("10.0.0.1:2") => 1,
-            other => panic!("{other:?}"),
-        };
-        published.publish(&config(&[port]), at(3)).expect("there are ids");
-        assert_eq!(turn(&mut engine, at(4)), (Vec::new(), 1), "its connection is closed");
-        assert_eq!(turn(&mut engine, at(300)), (vec![format!("10.0.0.1:{port}")], 0));
-        // Nobody is left to serve: the client is let go of, and then the servers.
-        published.publish(&Config { pools: Vec::new(), ..config(&[port]) }, at(301)).expect("there are ids");
-        turn(&mut engine, at(302));
-        let told = engine.client_output(client).len();
-        engine.client_wrote(client, told, at(302));
-        assert!(engine.client_status(client).finished);
-        engine.client_gone(client, false);
-        assert_eq!(turn(&mut engine, at(303)), (Vec::new(), 1));
-    }
-}
+mod tests;
