@@ -36,7 +36,7 @@ def connect(port):
     return stream
 
 
-def wait_for(*ports):
+def wait_for(process, *ports):
     for port in ports:
         until = time.monotonic() + 10
         while True:
@@ -44,16 +44,33 @@ def wait_for(*ports):
                 connect(port).close()
                 break
             except OSError:
+                if process.poll() is not None:
+                    raise EndedError(process.args[0])
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)
+    # Somebody else may listen there.
+    time.sleep(0.02)
+    if process.poll() is not None:
+        raise EndedError(process.args[0])
+
+
+# How often a stage is set up anew.
+TRIES = 5
+
+
+class EndedError(Exception):
+    """A server has ended at once: another program has taken its port since that was found to be free."""
 
 
 class Stage:
     """A proxy with so many megabytes for a memcached and a Redis server, for as long as a `with` lasts."""
 
     def __init__(self, program, megabytes, folder):
-        self.megabytes = megabytes
+        self.program, self.megabytes, self.folder, self.processes = program, megabytes, folder, []
+
+    def find_places(self):
+        program, megabytes, folder = self.program, self.megabytes, self.folder
         self.m, self.r, self.memcached, self.redis = (free_port() for _ in range(4))
         file = os.path.join(folder, f"{self.m}.yml")
         with open(file, "w", encoding="ascii") as out:
@@ -71,17 +88,23 @@ class Stage:
             (["redis-server", *save, *pubsub], self.redis),
             ([program, "-c", file, "-s", str(free_port())], self.m, self.r),
         ]
-        self.processes = []
 
     def __enter__(self):
-        try:
-            for command, *ports in self.commands:
-                self.processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-                wait_for(*ports)
-        except BaseException:
-            self.end()
-            raise
-        return self
+        for tries in range(TRIES):
+            self.find_places()
+            try:
+                for command, *ports in self.commands:
+                    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    self.processes.append(process)
+                    wait_for(process, *ports)
+                return self
+            except EndedError:
+                self.end()
+                if tries + 1 == TRIES:
+                    raise
+            except BaseException:
+                self.end()
+                raise
 
     def __exit__(self, *_):
         self.end()
@@ -98,6 +121,7 @@ class Stage:
         for process in self.processes:
             process.kill()
             process.wait()
+        self.processes = []
 
 
 def latency(stage, requests):
