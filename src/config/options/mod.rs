@@ -32,8 +32,6 @@ pub struct About {
     pub is_secret: bool,
     /// twemproxy does not have it.
     pub is_new: bool,
-    /// When a changed value could be taken up.
-    pub change: Change,
     /// A value to show, where it is not the default.
     pub example: &'static str,
     /// In the example it is commented out: few files need it.
@@ -79,15 +77,6 @@ pub enum Only {
     Memcached(&'static str),
 }
 
-/// When a changed value of an option could be taken up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// While the process runs: what decides asks for the value each time, or has only to be told of another one.
-    Running,
-    /// At the next start: sockets, threads, or what clients and servers speak are made from it.
-    Start,
-}
-
 /// An option of something that is read into a `D` and then is an `M`.
 #[derive(Debug)]
 pub(super) struct Opt<D: 'static, M: 'static = D> {
@@ -122,7 +111,6 @@ const fn twemproxys<D, M>(name: &'static str, form: Form<D, M>) -> Opt<D, M> {
         only: Only::Any,
         is_secret: false,
         is_new: false,
-        change: Change::Running,
         example: "",
         is_rare: false,
         what: "",
@@ -160,7 +148,6 @@ setters! {
     redis() => only = Only::Redis;
     memcached(why: &'static str) => only = Only::Memcached(why);
     secret() => is_secret = true;
-    at_start() => change = Change::Start;
     example(value: &'static str) => example = value;
     rare() => is_rare = true;
     what(words: &'static str) => what = words;
@@ -168,15 +155,6 @@ setters! {
 
 /// What stands in the place of secrets.
 const SECRET: &str = "\"***\"";
-
-/// The order in which keys are listed to who has written another one: twemproxy's, as far as it goes. What is not in here
-/// comes last.
-const LISTED: &str = "listen servers hash hash_tag distribution timeout backlog client_connections redis redis_auth redis_user \
-                      redis_db redis_databases transactions keyless_scripts unknown_commands dedicated_connections \
-                      preconnect tcpkeepalive reuseport auto_eject_hosts server_connections server_retry_timeout \
-                      server_failure_limit fall rise max_ejected_percent flap_limit server_reconnect_limit \
-                      stall_detection stall_min stall_max on_failure absorb_add on_failure_scripts on_eject failover_ttl \
-                      rejoin join_gets value_limit";
 
 impl Only {
     /// Whether pools of this protocol have it.
@@ -217,11 +195,9 @@ fn below<M>(options: &[Opt<M>], model: &M) -> Vec<String> {
     options.iter().flat_map(|option| option.lines(model)).map(|line| format!("  {line}")).collect()
 }
 
-/// The names of some options, in the order in which they are listed.
+/// The names of some options, in the order of the pages.
 pub(super) fn names<D, M>(options: &[Opt<D, M>]) -> Vec<&'static str> {
-    let mut names: Vec<_> = options.iter().flat_map(|one| [Some(one.about.name), one.about.alias]).flatten().collect();
-    names.sort_by_cached_key(|name| LISTED.split_whitespace().position(|listed| listed == *name).unwrap_or(usize::MAX));
-    names
+    options.iter().flat_map(|one| [Some(one.about.name), one.about.alias]).flatten().collect()
 }
 
 /// Whether a pool has a key of this name.

@@ -48,13 +48,12 @@ const DAY: &str = "up to a day";
 
 /// Every option of a pool.
 pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
-    twemproxys("listen", pool!(listen)).required().at_start().example("127.0.0.1:11211").what(
+    twemproxys("listen", pool!(listen)).required().example("127.0.0.1:11211").what(
         "where clients connect: host:port, [::1]:port, or a unix socket with optional mode\n\
          bits: /run/softmiss/cache.sock 0660",
     ),
     twemproxys("redis", pool!(protocol))
         .default("false")
-        .at_start()
         .example("true")
         .what("clients and servers speak Redis (RESP2 and RESP3)"),
     twemproxys("hash", pool!(hash))
@@ -147,11 +146,10 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .default("true")
         .memcached("Redis answers many requests with one write anyway")
         .what("gets of several clients that wait for one server go out in one line"),
-    twemproxys("preconnect", pool!(preconnect)).default("false").at_start().what("open them at start"),
+    twemproxys("preconnect", pool!(preconnect)).default("false").what("open them at start"),
     twemproxys("backlog", pool!(backlog))
         .default("512")
         .numbers(0, 65_535)
-        .at_start()
         .what("length of the listen queue"),
     twemproxys("client_connections", pool!(client_connections))
         .numbers(0, COUNT)
@@ -161,7 +159,6 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
     twemproxys("tcpkeepalive", pool!(tcpkeepalive)).default("false").what("SO_KEEPALIVE on client connections"),
     twemproxys("reuseport", pool!(reuseport))
         .default("false")
-        .at_start()
         .what("SO_REUSEPORT on the listener, so that two processes can share the port"),
     new("value_limit", pool!(value_limit))
         .default("64mb")

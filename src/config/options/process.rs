@@ -9,7 +9,6 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
     new("workers", field!(one: Settings => one.workers, value::workers; one.workers))
         .default("1")
         .limits("1 to 64, `auto`")
-        .at_start()
         .what("event-loop threads: 1 to 64, or auto (one for each core). One is enough for most hosts"),
     new("memory_limit", field!(one: Settings => one.memory_limit, one.memory_limit))
         .default("512mb")
@@ -18,13 +17,11 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
     new("stats", field!(one: Settings => one.stats, one.stats))
         .default_told("`127.0.0.1:22222`")
         .limits("`none`")
-        .at_start()
         .example("127.0.0.1:22222")
         .what("twemproxy's JSON statistics; none switches them off (the flags -a and -s win)"),
     new("admin", field!(one: Settings => one.admin, one.admin))
         .default_told("`127.0.0.1:22223`")
         .limits("`none`")
-        .at_start()
         .example("127.0.0.1:22223")
         .what("dashboard, Prometheus, JSON over HTTP; none switches it off (the flag --admin wins)"),
     new("admin_token", field!(one: Settings => one.admin_token, value::token; one.admin_token.clone()))
@@ -39,7 +36,6 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
     new("statsd", Form::Lines { write: |one: &Settings| one.statsd.as_ref().map(|statsd| below(STATSD, statsd)) })
         .default("none")
         .limits("`address`, `prefix` (`softmiss`), `interval` (`10s`, 100ms to 10m)")
-        .at_start()
         .example("{address: 127.0.0.1:8125, prefix: softmiss, interval: 10s}")
         .rare()
         .what("counters and gauges over UDP; off by default"),
@@ -53,7 +49,6 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
         .what("log requests that take longer, and those that run out of time; none switches it off"),
     new("state_dir", field!(one: Settings => one.state_dir, one.state_dir))
         .limits("a whole path, `none`")
-        .at_start()
         .example("/var/lib/softmiss")
         .rare()
         .what(
@@ -81,7 +76,7 @@ pub(in crate::config) static LOG: &[Opt<LogSettings>] = &[
     new("level", field!(one: LogSettings => one.level, one.level))
         .default("info")
         .what("error, warn, info, debug, trace"),
-    new("format", field!(one: LogSettings => one.format, one.format)).default("text").at_start().what("text or json"),
+    new("format", field!(one: LogSettings => one.format, one.format)).default("text").what("text or json"),
 ];
 
 /// The host and the port of a statsd server.
