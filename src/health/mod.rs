@@ -6,8 +6,10 @@
 
 pub mod backoff;
 pub mod bucket;
+mod connections;
 mod invalidations;
 pub mod maintenance;
+mod pauses;
 pub mod pending;
 pub mod saved;
 pub mod tracker;
@@ -159,9 +161,6 @@ impl Entry {
     }
 }
 
-/// How long it is remembered that a server stands still now and then: one that saves its data does so every minute.
-const PAUSES_KEPT: Duration = Duration::from_secs(90);
-
 /// Facts of a server that change the version of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags {
@@ -260,34 +259,6 @@ impl Registry {
     #[must_use]
     pub fn state(&self, pool: PoolId, server: ServerId) -> State {
         self.entry(pool, server).lock().state()
-    }
-
-    /// A server has stood still for so long, and then gone on.
-    pub fn note_pause(&self, pool: PoolId, server: ServerId, pause: Duration, now: Instant) {
-        let (entry, known) = (self.entry(pool, server), self.pause(pool, server, now));
-        if pause * 4 >= known * 3 {
-            let pause = pause.max(known);
-            entry.pause.store(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.renew_pause(pool, server, now);
-        }
-    }
-
-    /// A server stands still as it has before.
-    pub fn renew_pause(&self, pool: PoolId, server: ServerId, now: Instant) {
-        self.entry(pool, server).pause_until.store((now + PAUSES_KEPT).as_nanos(), Ordering::Relaxed);
-    }
-
-    /// A server that stood still did not go on in time: it hangs, and is taken for silent as soon as any other.
-    pub fn forget_pause(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).pause_until.store(0, Ordering::Relaxed);
-    }
-
-    /// For how long a server has stood still of late and gone on; 0 if it has not.
-    #[must_use]
-    pub fn pause(&self, pool: PoolId, server: ServerId, now: Instant) -> Duration {
-        let entry = self.entry(pool, server);
-        let is_kept = now.as_nanos() < entry.pause_until.load(Ordering::Relaxed);
-        Duration::from_nanos(if is_kept { entry.pause.load(Ordering::Relaxed) } else { 0 })
     }
 
     /// When a server was last ejected.
@@ -390,21 +361,6 @@ impl Registry {
         passed
     }
 
-    /// Whether a connection that is to replace a lost one may be opened now.
-    ///
-    /// # Errors
-    ///
-    /// Not yet; says when.
-    pub fn may_reconnect(&self, pool: PoolId, server: ServerId, now: Instant) -> Result<(), Instant> {
-        self.entry(pool, server).connects.lock().unwrap_or_else(PoisonError::into_inner).take(now)
-    }
-
-    /// A worker opens a connection to a server that is set to something else than those that it has. All of them may be
-    /// opened anew at once.
-    pub fn connects_more(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).connects.lock().unwrap_or_else(PoisonError::into_inner).widen();
-    }
-
     /// The probe failed.
     pub fn probe_failed(&self, pool: PoolId, server: ServerId, now: Instant) {
         self.entry(pool, server).lock().probe_failed(now);
@@ -421,40 +377,6 @@ impl Registry {
             ends_lingering: entry.ends_lingering.load(Ordering::Acquire),
             has_pending: entry.newest_pending.load(Ordering::Acquire) != 0,
         })
-    }
-
-    /// A connection to a server was given up, and its end is waited for.
-    pub fn lingers(&self, pool: PoolId, server: ServerId) {
-        self.entry(pool, server).lingering.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Such a connection is over.
-    pub fn ended(&self, pool: PoolId, server: ServerId) {
-        let entry = self.entry(pool, server);
-        if entry.lingering.fetch_sub(1, Ordering::AcqRel) == 1 {
-            entry.ends_lingering.store(false, Ordering::Release);
-        }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn lingering(&self, pool: PoolId, server: ServerId) -> usize {
-        self.entry(pool, server).lingering.load(Ordering::Acquire)
-    }
-
-    /// When they were last reset because the server did not come to their end, if they ever were.
-    #[must_use]
-    pub fn lingering_ended(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
-        let at = self.entry(pool, server).lingering_ended.load(Ordering::Acquire);
-        (at > 0).then(|| Instant::from_nanos(at))
-    }
-
-    /// Their end is waited for no longer: each worker is to reset its own.
-    pub fn end_lingering(&self, pool: PoolId, server: ServerId, now: Instant) {
-        let entry = self.entry(pool, server);
-        entry.lingering_ended.store(now.as_nanos(), Ordering::Release);
-        entry.ends_lingering.store(true, Ordering::Release);
-        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// The process that answered for a server, if it was asked.
