@@ -24,6 +24,22 @@ fn worker_of(file: &str) -> (Worker, Arc<Counters>) {
     (Worker::new(engine, mailbox, None, context), Arc::clone(&topology.counters[0]))
 }
 
+/// Connections to the servers that a worker connects to at first, and their other ends.
+fn servers(worker: &mut Worker) -> Vec<(LinkId, UnixStream)> {
+    worker.engine.preconnect(worker.clock.now());
+    let mut links = Vec::new();
+    while let Some(effect) = worker.engine.poll_effect() {
+        let Effect::Connect { link, epoch } = effect else { continue };
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let counted = worker.files.count(false);
+        worker.links.connecting(link, None, counted);
+        worker.connected(link, epoch, Ok(near.into()));
+        links.push((link, far));
+    }
+    links
+}
+
 /// A client that has sent as much as its socket holds: so many long requests that are answered without a server. What
 /// is read in a turn costs the engine less than it gives one.
 fn talkative() -> (OwnedFd, UnixStream, usize) {
@@ -123,10 +139,12 @@ fn who_had_much_to_say_waits_once_more() {
     near.set_nonblocking(true).unwrap();
     worker.welcome(PoolId(0), near.into());
     let mut reads = |text: &[u8], at_once: bool| {
-        far.write_all(text).unwrap();
         worker.read = 0;
-        worker.take_announced(&mut poller::Events::default(), false).unwrap();
-        assert_eq!(worker.read, if at_once { text.len() } else { 0 });
+        for part in text.chunks(if at_once { text.len() } else { 2 }) {
+            far.write_all(part).unwrap();
+            worker.take_announced(&mut poller::Events::default(), false).unwrap();
+        }
+        assert_eq!((worker.read, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
         worker.go_on();
         assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
     };
@@ -137,6 +155,31 @@ fn who_had_much_to_say_waits_once_more() {
 }
 
 #[test]
+fn a_server_with_much_to_say_waits_once_more() {
+    let (mut worker, _) = worker_of("pool:\n  listen: 127.0.0.1:1\n  preconnect: true\n  servers: ['127.0.0.1:1:1']\n");
+    let mut links = servers(&mut worker);
+    let (near, mut client) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    client.write_all(b"get k\r\n").unwrap();
+    worker.welcome(PoolId(0), near.into());
+    worker.write_out();
+    let mut reads = |text: &[u8], at_once: bool| {
+        worker.read = 0;
+        for part in text.chunks(if at_once { text.len() } else { 2 }) {
+            links[0].1.write_all(part).unwrap();
+            worker.take_announced(&mut poller::Events::default(), false).unwrap();
+        }
+        assert_eq!((worker.read, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
+        worker.go_on();
+        assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
+    };
+    reads(b"VALUE k 0 1000000\r\n", true);
+    reads(&[b'v'; BULKY], true);
+    reads(b"vvvv", false);
+    reads(b"vvvv", true);
+}
+
+#[test]
 fn a_worker_that_was_away_hears_servers_before_it_finds_them_silent() {
     const LINKS: usize = 40;
     let file = format!(
@@ -144,17 +187,7 @@ fn a_worker_that_was_away_hears_servers_before_it_finds_them_silent() {
          servers: ['127.0.0.1:1:1']\n"
     );
     let (mut worker, counters) = worker_of(&file);
-    worker.engine.preconnect(worker.clock.now());
-    let mut links = Vec::new();
-    while let Some(effect) = worker.engine.poll_effect() {
-        let Effect::Connect { link, epoch } = effect else { continue };
-        let (near, far) = UnixStream::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        let counted = worker.files.count(false);
-        worker.links.connecting(link, None, counted);
-        worker.connected(link, epoch, Ok(near.into()));
-        links.push((link, far));
-    }
+    let mut links = servers(&mut worker);
     assert_eq!(links.len(), LINKS);
     let clients: [_; LINKS] = std::array::from_fn(|_| {
         let (near, mut far) = UnixStream::pair().unwrap();
