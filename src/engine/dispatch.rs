@@ -72,11 +72,13 @@ impl Engine {
         if (self.memory.held() > self.memory.limits().all || self.memory.refuses) && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
-        if !self.pools[pool.index()].open[server.index()] {
-            return self.link_behind_invalidations(pool, id, server, now);
+        let is_open = self.pools[pool.index()].open[server.index()];
+        if !is_open && !self.pools[pool.index()].live[server.index()] {
+            return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
         }
-        let id = self.link_of(pool, id, server, now);
-        self.ready_link(id, now)
+        let link = self.link_of(pool, id, server, now);
+        let link = self.ready_link(link, now)?;
+        if is_open { Ok(link) } else { self.put_behind_invalidations(link, now) }
     }
 
     /// A link that is to be used, opened if need be.

@@ -16,11 +16,11 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::fault;
-use super::ids::{LinkId, SessionId};
+use super::ids::LinkId;
 use super::link::{Link, ProbeStep, Purpose};
 use super::queue::SentBatch;
+use super::rate_limit::Frequent;
 use super::redis::Profile;
-use super::stall::Frequent;
 use super::ticket::{Intent, Marks, Ticket};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
@@ -408,22 +408,12 @@ impl Engine {
         }
     }
 
-    /// The link for a request to a server that invalidations are pending for: one on which they have been sent, so that the
-    /// request comes behind them. On another one the server could show what somebody was told to be gone.
+    /// The link for a request to a server that invalidations may be pending for, when they have been sent on it, so that the
+    /// request comes behind them. Otherwise the server could show what somebody was told to be gone.
     #[cold]
     #[inline(never)]
-    pub(super) fn link_behind_invalidations(
-        &mut self,
-        pool: PoolId,
-        id: SessionId,
-        server: ServerId,
-        now: Instant,
-    ) -> Result<LinkId, Failure> {
-        if !self.pools[pool.index()].live[server.index()] {
-            return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
-        }
-        let link = self.link_of(pool, id, server, now);
-        let link = self.ready_link(link, now)?;
+    pub(super) fn put_behind_invalidations(&mut self, link: LinkId, now: Instant) -> Result<LinkId, Failure> {
+        let (pool, server) = self.link_server(link);
         if !self.registry.has_pending(pool, server) {
             self.pools[pool.index()].open[server.index()] = true;
             return Ok(link);
