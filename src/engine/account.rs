@@ -6,8 +6,7 @@
 
 use super::ids::SessionId;
 use super::request::Slot;
-pub(super) use super::telemetry::Telemetry;
-use super::{Engine, pool_id, server_id, stall};
+use super::{Engine, pool_id, rate_limit, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -68,7 +67,7 @@ impl Engine {
     /// an error.
     pub(super) fn count_failure(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) {
         self.counters.count_degraded(pool, server, failure);
-        if stall::TOLD.contains(&failure) {
+        if rate_limit::TOLD.contains(&failure) {
             self.telemetry.limit_hit.set(Some((pool, server, failure)));
         }
     }

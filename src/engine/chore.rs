@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::ids::{LinkId, SessionId};
-use super::redis::inquiry::Search;
-use super::redis::pubsub::Subscriptions;
+use super::redis::question::Search;
+use super::redis::subscriptions::Subscriptions;
 use crate::config::model::PoolId;
 
 /// Steps that are worked off at a time. A step is what one name costs at one server: about a microsecond.

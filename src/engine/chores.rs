@@ -4,12 +4,12 @@
 //! A timer that is due at once works some of it off; the loop comes by all connections before the timer is looked at
 //! again.
 
-pub(super) use super::chore::{Chore, Chores, PORTION};
+use super::chore::{Chore, PORTION};
 use std::time::Duration;
 
 use super::Engine;
 use super::deadline::Timer;
-use super::redis::pubsub::Subscriptions;
+use super::redis::subscriptions::Subscriptions;
 
 use crate::time::Instant;
 

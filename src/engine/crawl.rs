@@ -5,14 +5,14 @@
 //! lines are passed on as they come. A server is read only as long as the client reads. Nothing else of the client is in
 //! flight meanwhile, and the list may take as long as it takes: the pool's `timeout` counts between two reads.
 
-pub(crate) use super::listing::Crawl;
+use super::listing::Crawl;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::buffers::Room;
 use super::deliver::Step;
+use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
-use super::input;
-use super::large::Room;
 use super::redis::Profile;
 use super::request::{Answer, Slot};
 use super::session::Barrier;
@@ -38,21 +38,21 @@ const BUSY_LIMIT: Duration = Duration::from_secs(1);
 impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.
     #[cold]
-    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> input::Dispatched {
+    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> Dispatched {
         let class = self.telemetry.at_hand;
-        let Some(session) = self.session(id) else { return input::Dispatched::Done };
+        let Some(session) = self.session(id) else { return Dispatched::Done };
         if !session.slots.is_empty() {
             session.barrier = Barrier::Before;
-            return input::Dispatched::Backpressured;
+            return Dispatched::Backpressured;
         }
         session.barrier = Barrier::None;
         let pool = session.pool;
         if self.pools[pool.index()].dedicated >= CRAWLS_LIMIT {
             self.answer(id, BUSY);
-            return input::Dispatched::Done;
+            return Dispatched::Done;
         }
         self.telemetry.at_hand = None; // it ends with its slot
-        let Some(session) = self.session(id) else { return input::Dispatched::Done };
+        let Some(session) = self.session(id) else { return Dispatched::Done };
         session.barrier = Barrier::Behind;
         session.keys_in_flight += 1;
         session.slots.push_back(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
@@ -69,7 +69,7 @@ impl Engine {
             failure: None,
         }));
         self.crawl_next(id, now);
-        input::Dispatched::Done
+        Dispatched::Done
     }
 
     /// Asks the next server, or ends the list behind the last one.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::chores::Chore;
+use super::chore::Chore;
 use super::ids::{LinkId, SessionId};
 use super::link::{IN_FLIGHT_LIMIT, Link, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use super::ticket::Ticket;

@@ -3,14 +3,14 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "responses to all other verbs are read alike")]
 
 use super::account::outcome_of;
+use super::buffers::{BEHIND, HUGE, LARGE};
 use super::ids::{LinkId, SessionId};
-use super::large;
 use super::memory;
 use super::merge::Merge;
 use super::outbox::Offset;
 use super::policy::Policy;
+use super::rate_limit::Frequent;
 use super::request::Answer;
-use super::stall::Frequent;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Engine, Notice, Outlet};
 use crate::config::model::{PoolId, Protocol, ServerId};
@@ -138,7 +138,7 @@ impl Engine {
             let used = self.consume(id, rest, outlet)?;
             if let Some(stream) = self.links[id.index()].stream_mut() {
                 memory::grow(&mut stream.partial, &rest[used..]);
-                stream.huge &= data.len() < large::BEHIND || (!stream.partial.is_empty() && stream.need >= large::HUGE);
+                stream.huge &= data.len() < BEHIND || (!stream.partial.is_empty() && stream.need >= HUGE);
             }
             Ok(())
         });
@@ -199,7 +199,7 @@ impl Engine {
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
             let len = stream.partial.len();
             let wanted = stream.need.saturating_sub(len).max(STEP).min(data.len() - used);
-            let most = if len > large::LARGE { self.reply_room(&self.links[id.index()]) } else { usize::MAX };
+            let most = if len > LARGE { self.reply_room(&self.links[id.index()]) } else { usize::MAX };
             let Some(stream) = self.links[id.index()].stream_mut() else { return Ok(used) };
             memory::grow_to(&mut stream.partial, &data[used..used + wanted], most);
             used += wanted;
@@ -207,7 +207,7 @@ impl Engine {
                 return Ok(used);
             }
             let buffer = std::mem::take(&mut stream.partial);
-            if buffer.len() > large::LARGE {
+            if buffer.len() > LARGE {
                 let mut buffer = buffer;
                 let behind = buffer.split_off(self.response_end(id, &buffer));
                 let rest = self.consume_large(id, buffer, behind, outlet)?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ids::LinkId;
-use super::redis::handshake::Term;
-use super::redis::inquiry::{Findings, Inquiry};
-use super::slow::Slow;
+use super::redis::handshaking::Term;
+use super::redis::question::{Findings, Inquiry};
+use super::slow_log::Slow;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 

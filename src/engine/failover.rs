@@ -7,7 +7,7 @@
 
 use super::Engine;
 use super::ids::{LinkId, SessionId};
-pub(super) use super::missed::Failover;
+use super::missed::Failover;
 use super::outbox::Offset;
 use super::request::Asked;
 use super::ticket::{Marks, Ticket};

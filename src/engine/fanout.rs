@@ -1,10 +1,11 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
+use super::fragment::{Fragment, NO_KEY};
 use super::ids::SessionId;
-use super::merge::{Fragment, Listing, Merge, NO_KEY, Word};
+use super::merge::{Listing, Merge, Word};
 use super::request::{Asked, Slot};
 use super::ticket::{Asker, Marks, Ticket};
-use super::{Engine, turn};
+use super::{Engine, work};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -103,7 +104,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(links.len() as u64);
-        self.work.cost += whom.len() * turn::PART;
+        self.work.cost += whom.len() * work::PART;
         let fragments =
             links.iter().map(|(_, server)| Fragment { server: *server, first: NO_KEY, last: NO_KEY, done: false });
         match &mut merge {

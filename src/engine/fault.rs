@@ -2,7 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
-use super::chores::Chore;
+use super::chore::Chore;
 use super::ids::{LinkId, SessionId};
 use super::link::{Link, LinkState, Purpose};
 use super::merge::Merge;

@@ -12,7 +12,7 @@ use super::merge::Merge;
 use super::named_key::{Named, Replied};
 use super::outbox::Offset;
 use super::redis::named::first_keys;
-pub(super) use super::sampler::size_of;
+use super::sampler::size_of;
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, reply};
@@ -117,7 +117,7 @@ impl<'a> Values<'a> {
             (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Marks::SPLIT) => match merge {
                 Some(Merge::Values(values)) => {
                     let first = values.fragments.get(usize::from(ticket.fragment)).map(|fragment| fragment.first);
-                    Self::Blocks(values, first.unwrap_or(super::merge::NO_KEY))
+                    Self::Blocks(values, first.unwrap_or(super::fragment::NO_KEY))
                 }
                 _ => Self::One(0),
             },

@@ -1,6 +1,6 @@
 //! A client's bytes become requests, and requests go to servers.
 
-pub(super) use super::dispatched::Dispatched;
+use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
@@ -9,7 +9,7 @@ use super::redis::Turn;
 use super::request::{Asked, Slot};
 use super::session::{Barrier, LongGet, Session};
 use super::ticket::Marks;
-use super::{Engine, Timer, turn};
+use super::{Engine, Timer, work};
 use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
@@ -179,13 +179,13 @@ impl Engine {
                 match self.redis_turn(id, &input[at..], value_limit, started, now) {
                     Turn::Used(used) => {
                         at += used;
-                        self.work.cost += turn::REQUEST;
+                        self.work.cost += work::REQUEST;
                         asked = true;
                         carried_out = true;
                         continue;
                     }
                     // An array is looked at once for each of its words.
-                    Turn::Incomplete => self.work.cost += turn::KEY,
+                    Turn::Incomplete => self.work.cost += work::KEY,
                     Turn::Alone => {
                         if let Some(session) = self.session(id) {
                             session.barrier = Barrier::Before;
@@ -209,7 +209,7 @@ impl Engine {
                     break;
                 }
                 at += len;
-                self.work.cost += turn::REQUEST;
+                self.work.cost += work::REQUEST;
                 self.count_request(pool);
                 carried_out = true;
                 continue;
@@ -283,7 +283,7 @@ impl Engine {
                     }
                 }
             }
-            self.work.cost += turn::REQUEST;
+            self.work.cost += work::REQUEST;
         }
         if asked {
             self.arm_session(id);

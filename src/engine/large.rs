@@ -6,11 +6,9 @@
 //! socket does not take of it at once stays in that buffer, which becomes part of the client's output. Written out, it
 //! goes to the [`BufferPool`] for the next one: fresh pages cost as much as a copy.
 
-pub use super::buffers::Room;
-use super::buffers::Space;
-pub(super) use super::buffers::{BEHIND, BufferPool, HUGE, LARGE};
+use super::buffers::{BEHIND, BufferPool, HUGE, LARGE, Room, Space};
+use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
-use super::input::Dispatched;
 use super::memory;
 use super::request::Asked;
 use super::ticket::Marks;

@@ -1,6 +1,6 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
-pub(crate) use super::fragment::{Fragment, NO_KEY};
+use super::fragment::{Fragment, NO_KEY};
 use super::output::Output;
 use super::redis::gather::Gather;
 use crate::failure::Failure;

@@ -112,17 +112,17 @@ use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 use crate::topology::{Published, Topology};
+pub use buffers::Room;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
-use failover::Failover;
 use ids::{LinkId, SessionId};
-pub use large::Room;
+pub use language::Language;
 use link::Link;
+use missed::Failover;
 use random::next_random;
-pub use redis::{Findings, Inquiry, Peer, Scripts, handshake::Term};
+pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
 use session::Session;
-pub use slow::Slow;
-pub use stranger::Language;
+pub use slow_log::Slow;
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,18 +189,18 @@ struct PoolState {
     /// For each server, the connection on which it was last told to end what waits there, while it was out of the ring.
     errands: Vec<Option<LinkId>>,
     /// For each server, what it calls its version.
-    versions: Vec<version::Known>,
+    versions: Vec<known_version::Known>,
     /// It is to be looked at whether subscriptions are where they belong.
     moves: bool,
     /// It is to be looked again at who waits where they should not.
     follows: bool,
-    /// For each server, when the operator was last told of what may happen often: of each [`stall::Frequent`].
-    rate_limits: Vec<[stall::RateLimit; stall::Frequent::COUNT]>,
+    /// For each server, when the operator was last told of what may happen often: of each [`rate_limit::Frequent`].
+    rate_limits: Vec<[rate_limit::RateLimit; rate_limit::Frequent::COUNT]>,
     /// When the operator was last told of a client that speaks something else: of each [`Language`].
-    strangers: [stall::RateLimit; Language::COUNT],
+    strangers: [rate_limit::RateLimit; Language::COUNT],
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
-    limits: [(Option<Instant>, u64); stall::TOLD.len()],
+    limits: [(Option<Instant>, u64); rate_limit::TOLD.len()],
     /// The same of clients that were cut off because they held too much memory.
     cut_off: (Option<Instant>, u64),
 }
@@ -237,8 +237,8 @@ pub struct Engine {
     /// Places in `links` of closed connections that belonged to one client, each as the id of the next link there.
     free_links: Vec<LinkId>,
     timers: Timers,
-    chores: chores::Chores,
-    work: turn::Work,
+    chores: chore::Chores,
+    work: work::Work,
     outputs: outputs::Outputs,
     /// Links whose queue may be full.
     crowded: usize,
@@ -249,13 +249,13 @@ pub struct Engine {
     generation: u32,
     random: u64,
     started_at: Duration,
-    memcache: multiget::Kept,
+    memcache: kept::Kept,
     redis: redis::State,
     memory: memory::Memory,
     /// The time of the event at hand.
     now: Instant,
     draining: bool,
-    telemetry: account::Telemetry,
+    telemetry: telemetry::Telemetry,
 }
 
 impl Engine {
@@ -267,7 +267,7 @@ impl Engine {
         let registry = Arc::clone(&topology.registry);
         let version = registry.version();
         let settings = &topology.config.settings;
-        let telemetry = account::Telemetry::new(settings.hot_keys, settings.slow_request, seed);
+        let telemetry = telemetry::Telemetry::new(settings.hot_keys, settings.slow_request, seed);
         let memory =
             memory::Memory::new(settings.memory_limit, topology.counters.len(), Arc::clone(&topology.counters[worker]));
         let mut engine = Self {
@@ -282,8 +282,8 @@ impl Engine {
             links: Vec::new(),
             free_links: Vec::new(),
             timers: Timers::default(),
-            chores: chores::Chores::default(),
-            work: turn::Work::default(),
+            chores: chore::Chores::default(),
+            work: work::Work::default(),
             outputs: outputs::Outputs::default(),
             crowded: 0,
             resumable: Vec::new(),
@@ -291,7 +291,7 @@ impl Engine {
             generation: 0,
             random: seed | 1,
             started_at,
-            memcache: multiget::Kept::default(),
+            memcache: kept::Kept::default(),
             redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,

@@ -1,12 +1,12 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
+use super::fragment::{Fragment, NO_KEY};
 use super::ids::SessionId;
-pub(super) use super::kept::Kept;
 use super::kept::Part;
-use super::merge::{Fragment, Merge, NO_KEY, Values};
+use super::merge::{Merge, Values};
 use super::request::{Asked, Slot};
 use super::ticket::{Asker, Marks, Ticket};
-use super::{Engine, next_random, turn};
+use super::{Engine, next_random, work};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -86,7 +86,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(parts.len() as u64);
-        self.work.cost += count * turn::KEY + parts.len() * turn::PART;
+        self.work.cost += count * work::KEY + parts.len() * work::PART;
         let class = if unfinished { None } else { self.telemetry.at_hand.take() };
         let Some(session) = self.session(id) else { return };
         session.keys_in_flight += count;

@@ -1,8 +1,8 @@
 //! A request on its way to one server: it gets a place in the server's stream and in its client's.
 
 use super::Engine;
+use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
-use super::input::Dispatched;
 use super::link::QUEUE_LIMIT;
 use super::request::{Asked, Slot};
 use super::ticket::{Asker, Marks, Ticket};

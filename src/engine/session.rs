@@ -5,14 +5,14 @@
 
 use std::collections::VecDeque;
 
-use super::crawl::Crawl;
+use super::buffers::LARGE;
 use super::ids::LinkId;
-use super::large::LARGE;
+use super::large_requests::Large;
+use super::listing::Crawl;
 use super::memory::grow::{Hoard, growth};
 use super::output::Output;
 use super::redis::{Client, Profile};
 use super::request::Slot;
-use super::taking::Large;
 use crate::config::model::{PoolId, ServerId};
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::Verb;

@@ -3,7 +3,7 @@
 //! A request that is fast enough costs a comparison. One that is not is counted, and told with what is still known of it: its
 //! bytes are in the outbox until its response has been used, and the outbox knows when they were written.
 
-pub use super::slow_log::Slow;
+use super::slow_log::Slow;
 
 use super::ids::{LinkId, SessionId};
 use super::keys::each_key;

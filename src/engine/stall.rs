@@ -13,7 +13,7 @@
 //!
 //! [`Stall`]: crate::config::model::Stall
 
-pub(super) use super::rate_limit::{Frequent, RateLimit, TELL_PERIOD, TOLD};
+use super::rate_limit::{Frequent, TELL_PERIOD, TOLD};
 use std::time::Duration;
 
 use super::ids::LinkId;

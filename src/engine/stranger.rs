@@ -1,6 +1,6 @@
 //! Clients that speak what is not spoken here: named now and then, since whoever looks for why a client fails looks here.
 
-pub use super::language::Language;
+use super::language::Language;
 use std::time::Duration;
 
 use super::ids::SessionId;

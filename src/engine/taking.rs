@@ -5,7 +5,6 @@
 //! each [`PORTION`](super::large_requests::PORTION) of it and of the large ones that its client waits for in front of it. What the client has asked behind
 //! it meanwhile has that time as well; other clients' requests do not.
 
-pub(crate) use super::large_requests::Large;
 use super::large_requests::Taken;
 
 use super::Engine;

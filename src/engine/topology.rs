@@ -9,11 +9,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::chores::Chore;
-use super::failover::Failover;
+use super::chore::Chore;
 use super::ids::LinkId;
 use super::link::{Link, LinkState, Probe, Purpose};
-use super::{Engine, Language, PoolState, pool_id, redis, server_id, session_id, stall, version};
+use super::missed::Failover;
+use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id, session_id};
 use crate::config::model::{Address, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -52,8 +52,8 @@ impl PoolState {
             moves: false,
             follows: false,
             rate_limits: Vec::new(),
-            strangers: [stall::RateLimit::default(); Language::COUNT],
-            limits: [(None, 0); stall::TOLD.len()],
+            strangers: [rate_limit::RateLimit::default(); Language::COUNT],
+            limits: [(None, 0); rate_limit::TOLD.len()],
             cut_off: (None, 0),
         }
     }
@@ -101,8 +101,8 @@ impl Engine {
                 state.flush_timers.push(None);
                 state.spares.push(VecDeque::new());
                 state.errands.push(None);
-                state.versions.push(version::Known::default());
-                state.rate_limits.push([stall::RateLimit::default(); stall::Frequent::COUNT]);
+                state.versions.push(known_version::Known::default());
+                state.rate_limits.push([rate_limit::RateLimit::default(); rate_limit::Frequent::COUNT]);
             }
         }
     }
@@ -175,7 +175,7 @@ impl Engine {
 
     /// A server has left: its shared connections are closed as soon as nothing is in flight on them.
     pub(super) fn leave(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        self.pools[pool.index()].versions[server.index()] = version::Known::default();
+        self.pools[pool.index()].versions[server.index()] = known_version::Known::default();
         self.fail_link(self.pools[pool.index()].probes[server.index()], Failure::NoResources, now);
         for id in self.pools[pool.index()].links[server.index()].clone() {
             let link = &mut self.links[id.index()];

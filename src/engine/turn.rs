@@ -8,9 +8,9 @@
 //! the end of a turn has [shorter](SHORT) ones for a while. Who asks for less than that at a time never notices.
 
 use super::Engine;
-use super::chores::{Chore, PORTION};
+use super::chore::{Chore, PORTION};
 use super::ids::SessionId;
-pub(super) use super::work::{ARGUMENT, HASHED, KEY, NOT_LONG, PART, REQUEST, SHORT, Work};
+use super::work::{NOT_LONG, SHORT, Work};
 use crate::time::Instant;
 
 impl Engine {

@@ -1,11 +1,12 @@
 //! The responses to gets: values one by one, each for the request that asked for it.
 
 use super::Engine;
+use super::buffers::LARGE;
 use super::deliver::{Delivery, SMALL, Step};
+use super::fragment::NO_KEY;
 use super::ids::LinkId;
-use super::large::LARGE;
 use super::link::{Cursor, Link, LinkState};
-use super::merge::{KeySlot, Merge, NO_KEY, Values};
+use super::merge::{KeySlot, Merge, Values};
 use super::policy::Policy;
 use super::session::Session;
 use super::ticket::{Marks, Ticket};

@@ -4,7 +4,6 @@
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
 use super::ids::SessionId;
-pub(super) use super::known_version::Known;
 use super::merge::{Lowest, Merge};
 use super::request::Asked;
 use super::ticket::Marks;

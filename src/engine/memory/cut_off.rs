@@ -4,7 +4,7 @@ use super::TICK;
 use crate::config::model::PoolId;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, Notice, deliver, session_id, stall};
+use crate::engine::{Engine, Notice, deliver, rate_limit, session_id};
 use crate::time::Instant;
 
 /// Clients that are cut off at most in one event when memory is above its margin, and places that are looked at for each
@@ -77,7 +77,7 @@ impl Engine {
     fn tell_cut_off(&mut self, pool: PoolId, held: usize) {
         let all = self.counters.pool(pool).clients_cut_off.value();
         let told = &mut self.pools[pool.index()].cut_off;
-        if told.0.is_some_and(|at| self.now - at < stall::TELL_PERIOD) {
+        if told.0.is_some_and(|at| self.now - at < rate_limit::TELL_PERIOD) {
             return;
         }
         let clients = all - told.1;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::engine::buffers::BufferPool;
 use crate::engine::ids::SessionId;
-use crate::engine::large::BufferPool;
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 

@@ -2,10 +2,10 @@
 //! server that does nothing else.
 
 use super::Profile;
+use super::call::Call;
 use super::dedicated::{Use, patience};
 use super::gather::{BEFORE_WAIT, How};
-use super::input::Call;
-use super::split::Piece;
+use super::piece::Piece;
 use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};

@@ -6,7 +6,7 @@
 //! own waiting time is added to its deadline.
 
 use super::Profile;
-use super::input::{self, Call};
+use super::call::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
@@ -97,18 +97,12 @@ impl Patience {
 
 impl Engine {
     /// Carries out a request that may wait; nothing else of the client is in flight.
-    pub(super) fn blocking(
-        &mut self,
-        id: SessionId,
-        call: Call<'_>,
-        blocking: Blocking,
-        now: Instant,
-    ) -> input::Performed {
+    pub(super) fn blocking(&mut self, id: SessionId, call: Call<'_>, blocking: Blocking, now: Instant) -> Performed {
         let patience = patience(blocking, call.args);
         if patience == Patience::Absent {
             return self.keyed(id, call, now);
         }
-        let Some(session) = self.session_ref(id) else { return input::Performed::Done };
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
@@ -118,7 +112,7 @@ impl Engine {
             Some(key) => {
                 if !self.same_server(pool, key, keys) {
                     self.refuse_request(id, CROSS_SLOT);
-                    return input::Performed::Done;
+                    return Performed::Done;
                 }
                 self.pools[pool.index()].ring.route(key, 0)
             }
@@ -145,7 +139,7 @@ impl Engine {
                 }
             }
         }
-        input::Performed::Done
+        Performed::Done
     }
 
     /// A connection to a server that is the client's own: one that it has and does not use, or another. The one that

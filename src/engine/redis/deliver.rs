@@ -2,9 +2,9 @@
 
 use super::follow::{Nothing, UNBLOCKED};
 use crate::engine::Engine;
+use crate::engine::buffers::LARGE;
 use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::ids::LinkId;
-use crate::engine::large::LARGE;
 use crate::engine::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};

@@ -1,6 +1,6 @@
 //! A client in a line of text, as `CLIENT LIST` and `CLIENT INFO` tell of it: the fields of Redis 7, in its order.
 
-pub use super::peer::Peer;
+use super::peer::Peer;
 use std::io::Write as _;
 use std::net::SocketAddr;
 

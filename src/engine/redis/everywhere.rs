@@ -1,9 +1,9 @@
 //! Requests that go to every server of a pool.
 
+use super::call::Call;
 use super::gather::How;
 use super::info;
-use super::input::Call;
-use super::split::Piece;
+use super::piece::Piece;
 use crate::config::model::ServerId;
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, next_random, server_id};

@@ -10,16 +10,15 @@
 //! Of a server that is gone nothing can be heard any more: what waited on a connection to it that was still open is asked
 //! anew at once, and what had come of an answer by then is a failure.
 
-pub(super) use super::waiting::Unblocked;
-pub(crate) use super::waiting::{Name, Waiting};
+use super::waiting::{Name, Unblocked, Waiting};
 use std::time::Duration;
 
 use super::Profile;
+use super::call::find;
 use super::dedicated::{Use, block_place};
-use super::input::find;
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::chores::Chore;
+use crate::engine::chore::Chore;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::link::{Dedicated, Link, Purpose};

@@ -1,9 +1,8 @@
 //! Requests with a large argument for which there has been no memory for too long.
 
 use super::Replies;
-use super::input::Call;
-pub(crate) use super::unread::Unread;
-use super::unread::{ABSENT, KEPT};
+use super::call::Call;
+use super::unread::{ABSENT, KEPT, Unread};
 use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;

@@ -4,12 +4,11 @@
 //! sent to it that would end up in another database. Until then the connection counts as being opened, so all that is
 //! true of a server that does not accept connections is true of one that does not agree.
 
-pub(crate) use super::handshaking::Handshake;
-pub use super::handshaking::Term;
+use super::handshaking::{Handshake, Term};
 use crate::engine::deliver::is_turned_away;
 use crate::engine::ids::LinkId;
 use crate::engine::link::LinkState;
-use crate::engine::stall::Frequent;
+use crate::engine::rate_limit::Frequent;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;

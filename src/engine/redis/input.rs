@@ -1,7 +1,6 @@
 //! A Redis client's bytes become requests, and each goes its command's way.
 
-pub(super) use super::call::{Call, Performed, Unfound, find};
-pub(in crate::engine) use super::call::{Recent, Turn};
+use super::call::{Call, Performed, Turn, Unfound};
 use super::{Client, Replies};
 use crate::engine::ids::SessionId;
 use crate::engine::session::Barrier;

@@ -4,18 +4,15 @@
 //! asks puts it together. Until then that client's next requests wait.
 
 use super::client::Client;
-pub(crate) use super::question::Asking;
-pub(in crate::engine) use super::question::Search;
-pub(super) use super::question::{Action, Kind, Wanted};
-pub use super::question::{Findings, Inquiry};
+use super::question::{Action, Asking, Findings, Inquiry, Kind, Search, Wanted};
 use crate::engine::session::Session;
 use std::sync::Arc;
 
-use super::follow::Unblocked;
-use crate::engine::chores::{Chore, PORTION};
+use super::waiting::Unblocked;
+use crate::engine::chore::{Chore, PORTION};
 use crate::engine::effect::Effect;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, session_id, turn};
+use crate::engine::{Engine, session_id, work};
 use crate::proto::resp::encode;
 use crate::time::Instant;
 
@@ -62,7 +59,7 @@ impl Engine {
         if workers > 1 {
             self.outputs.push(Effect::Inquire(Arc::clone(&inquiry)));
         }
-        self.work.cost += turn::REQUEST * self.search_on(Search::new(inquiry), PORTION, now);
+        self.work.cost += work::REQUEST * self.search_on(Search::new(inquiry), PORTION, now);
         self.charge_session(id);
     }
 

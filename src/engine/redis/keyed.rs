@@ -1,6 +1,6 @@
 //! Requests for one server: the one that all their keys belong to, or any.
 
-use super::input::{Call, Performed};
+use super::call::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;

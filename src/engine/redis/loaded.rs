@@ -5,7 +5,7 @@
 //! that is started anew loses its connections.
 
 use super::asked_scripts::{Loaded, Text, mark};
-use super::input::{Call, Performed};
+use super::call::{Call, Performed};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::request::Asked;

@@ -3,7 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::Replies;
-use super::input::{Call, Unfound, find};
+use super::call::{Call, Unfound, find};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::proto::bytes::is_same_secret;

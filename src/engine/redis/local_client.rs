@@ -3,7 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::Replies;
-use super::inquiry::{Action, Kind, Wanted};
+use super::question::{Action, Kind, Wanted};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::proto::resp::args::Args;

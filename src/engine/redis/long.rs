@@ -5,16 +5,15 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
-pub(crate) use super::portions::Long;
-use super::portions::{SPANS, Sorted, end_of, hand_over};
+use super::portions::{Long, SPANS, Sorted, end_of, hand_over};
 use std::cell::Cell;
 
 use super::Client;
+use super::call::{Call, Performed, Turn};
 use super::gather::How;
-use super::input::{Call, Performed, Turn};
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, memory, turn};
+use crate::engine::{Engine, memory, work};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::plan::Split;
@@ -52,7 +51,7 @@ impl Engine {
         while long.found < raw.len() && !self.work.is_over() {
             let before = long.spans.len();
             long.found = request::find_spans(raw, long.found, SPANS, &mut long.spans);
-            self.work.cost += (long.spans.len() - before) * turn::ARGUMENT;
+            self.work.cost += (long.spans.len() - before) * work::ARGUMENT;
         }
         if long.found < raw.len() {
             self.keep_long(id, raw, long);
@@ -149,7 +148,7 @@ impl Engine {
             }
             let place = 1 + *next * stride;
             let key = args.get(place);
-            self.work.cost += turn::KEY / 2 + key.len() / turn::HASHED;
+            self.work.cost += work::KEY / 2 + key.len() / work::HASHED;
             let server = self.pools[pool.index()].ring.route(key, 0);
             let number = u32::try_from(*next).unwrap_or(u32::MAX);
             let share = self.share_of(pool, server, shares, table, number);

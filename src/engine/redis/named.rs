@@ -2,7 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "requests that are split are named, the others are alike")]
 
-use super::input::find;
+use super::call::find;
 use crate::engine::named_key::{Named, Replied};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};

@@ -1,7 +1,7 @@
 //! A request for very many keys that is made ready in portions.
 
-use super::input::Call;
-use super::split::Share;
+use super::call::Call;
+use super::piece::Share;
 use crate::engine::memory::grow::grow;
 use crate::engine::work::{self, Work};
 use crate::proto::resp::args::{Args, Span};

@@ -8,21 +8,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::call::{Call, Performed};
 use super::dedicated::Use;
 use super::gather::How;
-use super::input::{Call, Performed};
-use super::split::Piece;
-pub(crate) use super::subscriptions::{Kind, Subscriptions};
-use super::subscriptions::{NAME_COST, Rest};
+use super::piece::Piece;
+use super::subscriptions::{Kind, NAME_COST, Rest, Subscriptions};
 use crate::config::model::ServerId;
-use crate::engine::chores::{Chore, PORTION};
+use crate::engine::buffers::LARGE;
+use crate::engine::chore::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::large::LARGE;
 use crate::engine::link::LinkState;
 use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
-use crate::engine::{Engine, server_id, turn};
+use crate::engine::{Engine, server_id, work};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::encode;
@@ -82,7 +81,7 @@ impl Engine {
         } else {
             self.drop_subscriptions(id, call, kind, 1, PORTION, now)
         };
-        self.work.cost += steps * turn::REQUEST;
+        self.work.cost += steps * work::REQUEST;
         if let Some(next) = next {
             self.put_off_rest(id, call, kind, adds, next, now);
         }

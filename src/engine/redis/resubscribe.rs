@@ -8,7 +8,7 @@ use super::pubsub;
 use super::subscriptions::{Kind, Walk};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
-use crate::engine::chores::Chore;
+use crate::engine::chore::Chore;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::ticket::{Intent, Ticket};

@@ -6,12 +6,9 @@
 //! itself, unless its client has sent more behind it, which must not be overtaken. A script can say `NOSCRIPT` as well,
 //! of another one or of its own accord, when it has done its work: so the server is asked first whether it has it.
 
-use super::texts::BYTES_LIMIT;
-pub(in crate::engine) use super::texts::Noted;
-pub use super::texts::Scripts;
-
 use super::asked_scripts::Doubt;
-use super::input::{Call, Performed};
+use super::call::{Call, Performed};
+use super::texts::BYTES_LIMIT;
 use crate::config::model::KeylessScripts;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};

@@ -1,16 +1,16 @@
 //! Requests for several servers: taken apart by their keys, and sent to each server as a request of its own.
 
 use super::InPlace;
+use super::call::{Call, Performed};
 use super::gather::{Gather, How, Part};
-use super::input::{self, Call};
-use super::piece::FEW_SHARES;
-pub(in crate::engine) use super::piece::{Piece, Share};
+use super::piece::{FEW_SHARES, Piece, Share};
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::fragment::{Fragment, NO_KEY};
 use crate::engine::ids::SessionId;
-use crate::engine::merge::{Fragment, Merge, NO_KEY};
+use crate::engine::merge::Merge;
 use crate::engine::request::{Asked, Slot};
 use crate::engine::ticket::{Asker, Marks, Ticket};
-use crate::engine::{Engine, memory, turn};
+use crate::engine::{Engine, memory, work};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
@@ -29,13 +29,13 @@ impl Split {
 }
 
 impl Engine {
-    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> input::Performed {
-        let Some(session) = self.session_ref(id) else { return input::Performed::Done };
+    pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> Performed {
+        let Some(session) = self.session_ref(id) else { return Performed::Done };
         let pool = session.pool;
         let (args, stride) = (call.args, split.stride());
         if !(args.len() - 1).is_multiple_of(stride) {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
-            return input::Performed::Done;
+            return Performed::Done;
         }
         if args.len() == 1 + stride {
             return self.send_keyed(id, call, args.get(1), now);
@@ -48,7 +48,7 @@ impl Engine {
         let (mut shares, mut order) = (std::mem::take(&mut self.redis.shares), std::mem::take(&mut self.redis.order));
         let mut chain = std::mem::take(&mut self.redis.chain);
         self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
-        self.work.cost += order.len() * turn::KEY;
+        self.work.cost += order.len() * work::KEY;
         let outcome = if shares.len() <= 1 {
             self.send_keyed(id, call, args.get(1), now)
         } else {
@@ -56,7 +56,7 @@ impl Engine {
             let servers = shares.iter().filter_map(|share| share.server);
             if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
                 (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
-                return input::Performed::Backpressured;
+                return Performed::Backpressured;
             }
             let mut pieces = std::mem::take(&mut self.redis.share_pieces);
             pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
@@ -71,7 +71,7 @@ impl Engine {
             });
             pieces.clear();
             self.redis.share_pieces = pieces;
-            input::Performed::Done
+            Performed::Done
         };
         (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
         outcome
@@ -254,7 +254,7 @@ impl Engine {
             }
         }
         self.counters.pool(pool).fragments.add(ways.len() as u64);
-        self.work.cost += pieces.len() * turn::PART;
+        self.work.cost += pieces.len() * work::PART;
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         if ways.is_empty() || asked.request.noreply {
             self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));

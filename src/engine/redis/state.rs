@@ -1,8 +1,8 @@
 //! What a worker keeps for all its Redis pools.
 
-use super::input::Recent;
-use super::script::{Noted, Scripts};
-use super::split::{Piece, Share};
+use super::call::Recent;
+use super::piece::{Piece, Share};
+use super::texts::{Noted, Scripts};
 use crate::engine::ids::LinkId;
 use crate::proto::resp::args::Span;
 

@@ -8,15 +8,14 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
+use super::call::{Call, Performed};
 use super::exec::{ExecPlan, Kind, Planned};
 use super::gather::How;
-use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use super::local::{NO_INTEGER, OUT_OF_RANGE};
-pub(crate) use super::queue::Queue;
-use super::queue::{QUEUE_LIMIT, Queued, REQUEST_COST};
-use super::split::Piece;
-use super::watch::Guard;
+use super::piece::Piece;
+use super::queue::{QUEUE_LIMIT, Queue, Queued, REQUEST_COST};
+use super::watched::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;

@@ -7,13 +7,12 @@
 //! broken watch does not take place; it is answered as if a key had been changed, or, when the client was told that its
 //! `WATCH` failed, with an error.
 
+use super::call::{Call, Performed};
 use super::dedicated::Use;
 use super::gather::How;
-use super::input::{Call, Performed};
 use super::keyed::CROSS_SLOT;
-use super::split::Piece;
-pub(super) use super::watched::Guard;
-pub(crate) use super::watched::Watch;
+use super::piece::Piece;
+use super::watched::{Guard, Watch};
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
