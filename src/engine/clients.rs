@@ -97,8 +97,8 @@ impl Engine {
         if failed {
             pool.client_err.add(1);
         }
-        if !self.topology.pool(session.pool).is_served() {
-            self.left_with(session.pool);
+        if self.is_over(session.pool) {
+            self.left_with();
         }
     }
 

@@ -389,7 +389,7 @@ impl Engine {
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
             let is_changed = changed.contains(&pool);
-            let routing = match self.pools[index].is_over {
+            let routing = match self.is_over(pool) {
                 true => vec![RoutingState::Left; self.pools[index].routing.len()],
                 false => self.registry.routing(pool),
             };

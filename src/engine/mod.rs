@@ -170,8 +170,6 @@ struct PoolState {
     all_live: bool,
     /// Where the rings of other sets of servers come from: the topology's, with what earlier ones have needed besides.
     circle: Circle,
-    /// It is served no longer, and its last client has left.
-    is_over: bool,
     /// While servers are out: what is done about writes that they miss.
     failover: Failover,
     /// For each server, its links for requests.

@@ -34,7 +34,6 @@ impl PoolState {
             plain: single && !redis,
             ring: pool.home.clone(),
             circle: pool.circle.clone(),
-            is_over: !pool.is_served(), // has come and gone unnoticed
             failover: Failover::None,
             ring_version: 0,
             live: Vec::new(),
@@ -129,19 +128,10 @@ impl Engine {
                 self.fail_link(self.pools[index].probes[server.index()], Failure::NoResources, now);
             }
             if old.is_served() && !pool.is_served() {
-                self.dismiss_clients(pool_id(index), now);
+                self.put_off(Chore::Dismiss(pool_id(index), 0), now);
             }
         }
         changed
-    }
-
-    /// A pool is served no longer: what has been read of its clients is answered, and no more is.
-    fn dismiss_clients(&mut self, pool: PoolId, now: Instant) {
-        if self.counters.pool(pool).client_connections.value() == 0 {
-            self.pools[pool.index()].is_over = true;
-        } else {
-            self.put_off(Chore::Dismiss(pool, 0), now);
-        }
     }
 
     /// Hears no more of a pool's clients, from one place on. Says how many steps that took.
@@ -163,14 +153,17 @@ impl Engine {
         steps
     }
 
-    /// A client of a pool that is served no longer has left. The servers have when the last one has.
+    /// Whether a pool is served no longer, and has no clients left.
+    pub(super) fn is_over(&self, pool: PoolId) -> bool {
+        !self.topology.pool(pool).is_served() && self.counters.pool(pool).client_connections.value() == 0
+    }
+
+    /// The last client of a pool has left that is served no longer: so have its servers.
     #[cold]
     #[inline(never)]
-    pub(super) fn left_with(&mut self, pool: PoolId) {
-        if self.counters.pool(pool).client_connections.value() == 0 {
-            self.pools[pool.index()].is_over = true;
-            self.apply_news(self.now);
-        }
+    pub(super) fn left_with(&mut self) {
+        self.apply_news(self.now);
+        self.settle(self.now);
     }
 
     /// A server has left: its shared connections are closed as soon as nothing is in flight on them.
