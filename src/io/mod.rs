@@ -4,6 +4,7 @@
 //! and moves bytes between sockets ([`stream`]) and the engine, those of [`client`]s and of [`server`]s. [`listener`] accepts,
 //! [`connect`] opens connections on a thread of its own, [`proxy`] puts the parts together, [`signal`] tells them when to stop.
 
+mod again;
 mod alarm;
 mod client;
 pub mod clock;

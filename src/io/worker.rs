@@ -26,7 +26,7 @@ use super::poller::{self, Announced, Poller, Token};
 use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
-use super::turn::{BULKY, LATE, SLICE, share};
+use super::turn::{LATE, share};
 use crate::engine::ids::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
@@ -87,7 +87,7 @@ pub(crate) struct Worker {
     /// That has been put off for a turn.
     was_put_off: bool,
     /// It is late. Of so many connections that waited then, servers have still to be heard before.
-    unheard: Option<usize>,
+    pub(crate) unheard: Option<usize>,
     inbox: Receiver<Message>,
     /// Only the first worker has one, until it is drained.
     acceptor: Option<Acceptor>,
@@ -234,63 +234,6 @@ impl Worker {
                 self.alarm.gone_off();
                 self.is_alarmed = true;
             }
-        }
-    }
-
-    /// Goes on with those that wait to be read, each once, until so many bytes have been read in this turn that others come
-    /// first.
-    #[cold]
-    fn go_on(&mut self) {
-        self.most_read = SLICE;
-        for _ in 0..self.again.len() {
-            let Some(token) = self.again.pop_front() else { return };
-            self.resume(token);
-            if self.read >= SLICE {
-                return;
-            }
-        }
-    }
-
-    /// Hears the servers among those that wait to be read, a little of each: what they were asked they may have answered
-    /// already. Not all of many in one turn. Whether none is left.
-    #[cold]
-    fn hear_servers(&mut self) -> bool {
-        self.most_read = BULKY;
-        let (most, mut left) = (self.read + SLICE, self.unheard.unwrap_or(usize::MAX).min(self.again.len()));
-        while left > 0 && self.read < most {
-            left -= 1;
-            let Some(token) = self.again.pop_front() else { break };
-            if self.is_asked(token) {
-                self.resume(token);
-            } else {
-                self.again.push_back(token);
-            }
-        }
-        self.unheard = Some(left);
-        left == 0
-    }
-
-    /// Whether this is a server's connection on which an answer is waited for.
-    fn is_asked(&mut self, token: Token) -> bool {
-        let Token::Link(seat) = token else { return false };
-        self.links.at(seat).is_some_and(|link| self.engine.link_is_asked(link))
-    }
-
-    /// Goes on with a connection that was left for others to have their turn.
-    #[cold]
-    fn resume(&mut self, token: Token) {
-        match token {
-            Token::Client(seat) => {
-                if let Some(id) = self.clients.again(seat) {
-                    self.serve_client(id);
-                }
-            }
-            Token::Link(seat) => {
-                if let Some(link) = self.links.again(seat) {
-                    self.read_link(link, self.clock.now());
-                }
-            }
-            Token::Listener(_) | Token::Inbox | Token::Alarm => {}
         }
     }
 

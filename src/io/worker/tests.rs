@@ -2,6 +2,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use super::super::turn::{BULKY, SLICE};
 use super::*;
 use crate::config::model::PoolId;
 use crate::engine::{Scripts, Setup};
