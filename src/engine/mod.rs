@@ -53,6 +53,7 @@ mod fanout;
 mod fault;
 mod figures;
 mod fragment;
+mod hand_over;
 mod hot;
 pub mod ids;
 mod input;
@@ -71,6 +72,7 @@ mod merge;
 mod missed;
 mod multiget;
 mod named_key;
+mod news;
 mod outbox;
 mod output;
 mod outputs;
@@ -85,6 +87,7 @@ mod sampler;
 mod send;
 mod servers;
 mod session;
+mod setup;
 mod slow;
 mod slow_log;
 mod stall;
@@ -122,6 +125,7 @@ use missed::Failover;
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
 use session::Session;
+pub use setup::Setup;
 pub use slow_log::Slow;
 
 /// What the shell may do with a client connection.
@@ -203,21 +207,6 @@ struct PoolState {
     cut_off: (Option<Instant>, u64),
 }
 
-/// What an engine is made from.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// The pools and servers, their health and what is counted for them: the newest topology.
-    pub published: Arc<Published>,
-    /// Which worker this is; the first one probes.
-    pub worker: usize,
-    /// Seed of the `random` distribution.
-    pub seed: u64,
-    /// The wall-clock time at [`Instant::ZERO`], since the Unix epoch.
-    pub started_at: Duration,
-    /// The scripts that have passed through, known to all workers.
-    pub scripts: Scripts,
-}
-
 /// The state of one worker.
 #[derive(Debug)]
 pub struct Engine {
@@ -257,61 +246,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A worker with no clients and no connections.
-    #[must_use]
-    pub fn new(setup: Setup) -> Self {
-        let Setup { published, worker, seed, started_at, scripts } = setup;
-        let topology = published.current();
-        let registry = Arc::clone(&topology.registry);
-        let version = registry.version();
-        let settings = &topology.config.settings;
-        let telemetry = telemetry::Telemetry::new(settings.hot_keys, settings.slow_request, seed);
-        let memory =
-            memory::Memory::new(settings.memory_limit, topology.counters.len(), Arc::clone(&topology.counters[worker]));
-        let mut engine = Self {
-            counters: Arc::clone(&topology.counters[worker]),
-            worker,
-            probes: worker == 0,
-            published,
-            topology,
-            registry,
-            pools: Vec::new(),
-            sessions: Slab::new(),
-            links: Vec::new(),
-            free_links: Vec::new(),
-            timers: Timers::default(),
-            chores: chore::Chores::default(),
-            work: work::Work::default(),
-            outputs: outputs::Outputs::default(),
-            crowded: 0,
-            resumable: Vec::new(),
-            version: version.wrapping_sub(1),
-            generation: 0,
-            random: seed | 1,
-            started_at,
-            memcache: kept::Kept::default(),
-            redis: redis::State::new(scripts, worker),
-            memory,
-            now: Instant::ZERO,
-            draining: false,
-            telemetry,
-        };
-        engine.add_servers();
-        engine.refresh(Instant::ZERO);
-        engine
-    }
-
-    /// Opens a connection to each server of the pools that ask for it (`preconnect`).
-    pub fn preconnect(&mut self, now: Instant) {
-        for pool in 0..self.pools.len() {
-            if self.topology.pools[pool].preconnect {
-                for link in self.pools[pool].links.concat() {
-                    self.start_connect(link, now);
-                }
-            }
-        }
-    }
-
     // --- Time, news, the end ------------------------------------------------------------------------------------
 
     /// Something that the shell has to do.

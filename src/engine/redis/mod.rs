@@ -15,6 +15,7 @@ mod client;
 mod dedicated;
 mod deliver;
 mod describe;
+mod end_wait;
 mod everywhere;
 mod exec;
 mod follow;

@@ -1,0 +1,415 @@
+//! Responses go to the clients that wait for them: each into its slot, and from the front of a client's slots into its output.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
+
+use super::account::outcome_of;
+use super::deliver::{Delivery, SMALL, Step};
+use super::ids::{LinkId, SessionId};
+use super::merge::Merge;
+use super::outbox::Offset;
+use super::policy::Policy;
+use super::request::Answer;
+use super::ticket::Asker;
+use super::{Engine, Outlet};
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+use crate::proto::memcache::response::{Status, Violation};
+use crate::proto::memcache::version::Version;
+use crate::proto::memcache::{Verb, reply};
+use crate::stats::counters::Counters;
+use crate::time::Instant;
+use crate::topology::Topology;
+use std::time::Duration;
+
+/// Multi-gets whose buffers are kept for the next ones.
+const SPARE_VALUES: usize = 64;
+
+/// What became of a response that somebody waited for.
+struct Handed {
+    /// When its request was read.
+    started: Instant,
+    /// It is one of several that its request waits for, and the last of them.
+    is_part: bool,
+    is_last: bool,
+    /// Its client has nothing else to get, and has not been given it yet.
+    is_due: bool,
+}
+
+/// A response, as far as it is counted.
+struct Counted {
+    status: Status,
+    /// Keys of a get that were there, and that were not.
+    found: (u64, u64),
+    latency: Duration,
+    is_part: bool,
+    is_last: bool,
+}
+
+/// A part of a response has come that is no part of a gathered one, or that a failure takes the place of. Returns the version
+/// that a server has said.
+#[cold]
+#[inline(never)]
+fn part_came(
+    merge: &mut Merge,
+    topology: &Topology,
+    counters: &Counters,
+    pool: PoolId,
+    fragment: u16,
+    (response, status): (&[u8], Status),
+    forgiven: Option<Failure>,
+) -> Option<(ServerId, Option<Version>)> {
+    match (merge, status) {
+        (Merge::Gather(gather), _) => match forgiven {
+            Some(failure) => {
+                let server = gather.servers.get(usize::from(fragment)).map(|part| part.server);
+                counters.count_degraded(pool, server, failure);
+                let error = gather_error(topology, pool, failure);
+                gather.lost(fragment, error);
+            }
+            None => gather.came(fragment, response),
+        },
+        (merge, _) if let Some(failure) = forgiven => {
+            let server = merge.fragments().get(usize::from(fragment)).map(|part| part.server);
+            counters.count_degraded(pool, server, failure);
+            merge.failed(failure, false);
+        }
+        (Merge::Listing(listing), Status::Done) => {
+            listing.summed.add(response);
+            listing.answered = true;
+        }
+        (Merge::Version(lowest), Status::Done) => {
+            let version = Version::find(response);
+            lowest.version = Version::lower(version.clone(), lowest.version.take());
+            return lowest.servers.get(usize::from(fragment)).map(|part| (part.server, version));
+        }
+        (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
+        _ => {}
+    }
+    None
+}
+
+impl Engine {
+    /// Gives a whole response, in two pieces that belong together, to whoever waits for it, and takes the ticket.
+    pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let found = link.front_found(status, response[0]);
+        let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        // The request is in the outbox until it is released, for those who want to look at it.
+        let len = response[0].len() + response[1].len();
+        if self.telemetry.hot.meets(end.since(ticket.start) + len) {
+            self.sample(id, ticket, end, response);
+        }
+        self.leave_link(id, ticket);
+        let mut outcome = outcome_of(ticket.class, status, found.1);
+        let mut due = None;
+        match ticket.asker {
+            Asker::Unheard(_) => {
+                to.succeeded = true;
+                outcome = Outcome::Unheard;
+            }
+            Asker::Proxy(intent) => {
+                self.release(id, end);
+                self.own_response(id, (ticket.verb, intent), response[0], status);
+                self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
+                return Step::Used(len);
+            }
+            Asker::Client { id: client, number } => {
+                match self.hand_over(pool, client, (number, ticket.fragment), response, status, outcome) {
+                    Some(Handed { started, is_part, is_last, is_due }) => {
+                        due = is_due.then_some(client);
+                        let link = &mut self.links[id.index()];
+                        let latency = link.heard - started;
+                        link.observe_latency(latency);
+                        to.succeeded = true;
+                        if is_last && self.telemetry.slow.is_slow(started, link.heard) {
+                            self.slow_answer(id, ticket, end, started);
+                        }
+                        self.count_answer(pool, server, Counted { status, found, latency, is_part, is_last });
+                    }
+                    None => outcome = Outcome::Late,
+                }
+            }
+        }
+        if matches!(status, Status::Unwilling(_)) && ticket.verb == Verb::Command {
+            self.invalidate_refused(id, ticket, end, status);
+        }
+        self.counters.server(pool, server).outcomes[outcome as usize].add(1);
+        self.release(id, end);
+        if let Some(client) = due {
+            // Last of all: the client may have the CPU at once, and what comes after that finds cold caches.
+            self.hand_out(client, response, to.outlet);
+        }
+        Step::Used(len)
+    }
+
+    /// The response to the front ticket is larger than is taken: whoever waits for it is answered by the pool's policy.
+    /// The server has answered all the same, so nothing is held against it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
+        let link = &mut self.links[id.index()];
+        let (pool, server) = (link.pool, link.server);
+        let failure = link.dropped().unwrap_or(Failure::TooLarge);
+        let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
+        link.queue.scripts.drop_doubt(ticket);
+        self.leave_link(id, ticket);
+        to.succeeded = true;
+        let outcome = match ticket.asker {
+            Asker::Proxy(intent) => {
+                self.own_response(id, (ticket.verb, intent), b"", Status::Error);
+                Outcome::Own
+            }
+            Asker::Unheard(_) => Outcome::Unheard,
+            Asker::Client { .. } if !self.is_awaited(ticket) => Outcome::Late,
+            Asker::Client { id: client, number } => {
+                self.fail_part(client, server, number, ticket.fragment, failure);
+                Outcome::Error
+            }
+        };
+        self.counters.server(pool, server).outcomes[outcome as usize].add(1);
+        self.release(id, end);
+        Step::Used(0)
+    }
+
+    /// A link's requests up to `end` have been answered, and are not looked at any more.
+    #[inline]
+    pub(super) fn release(&mut self, id: LinkId, end: Offset) {
+        let outbox = &mut self.links[id.index()].queue.outbox;
+        outbox.release(end);
+        if outbox.has_spent() {
+            self.restock_spent(id);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn restock_spent(&mut self, id: LinkId) {
+        let spent = self.links[id.index()].queue.outbox.take_spent();
+        self.keep_buffer(spent);
+    }
+
+    /// Counts a response that somebody waited for.
+    fn count_answer(&self, pool: PoolId, server: ServerId, answer: Counted) {
+        let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
+        let (of_pool, of_server) = (self.counters.pool(pool), self.counters.server(pool, server));
+        if answer.is_part {
+            of_server.part_latency.record(nanos);
+            if answer.is_last {
+                of_pool.split_latency.record(nanos);
+            }
+        } else {
+            of_server.latency.record(nanos);
+        }
+        let (hits, misses) = answer.found;
+        of_server.hits.add(hits);
+        of_server.misses.add(misses);
+        if matches!(answer.status, Status::Error | Status::OutOfMemory | Status::Unwilling(_)) {
+            of_server.errors.add(1);
+            if answer.status == Status::Error || !self.forgives(pool) {
+                of_pool.server_errors.add(1);
+            }
+        }
+    }
+
+    /// Puts a response into its slot. `None` when nobody waits for it any more.
+    fn hand_over(
+        &mut self,
+        pool: PoolId,
+        id: SessionId,
+        (number, fragment): (u32, u16),
+        response: [&[u8]; 2],
+        status: Status,
+        mut outcome: Outcome,
+    ) -> Option<Handed> {
+        let len = response[0].len() + response[1].len();
+        let forgiven = match status {
+            Status::OutOfMemory => Some(Failure::ServerMemory),
+            Status::Unwilling(failure) => Some(failure),
+            _ => None,
+        };
+        let forgiven = forgiven.filter(|_| self.forgives(pool));
+        // What is small is kept all the same: the answer in its place would not be smaller. What nobody hears is not kept.
+        let takes_room = len > SMALL && !self.is_unheard(id, number);
+        let (fits, fits_twice) = if takes_room { self.has_room(id, len) } else { (true, true) };
+        let Self { sessions, counters, topology, .. } = &mut *self;
+        let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
+        let front = session.is_front(number);
+        let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
+        let started = slot.started();
+        if let Answer::Merged { waiting, merge, .. } = &mut slot.answer {
+            if forgiven.is_some() {
+                outcome = Outcome::Degraded; // a pool that tells failures forgives none
+            }
+            let before = merge.footprint();
+            if !merge.finish(fragment) {
+                return None;
+            }
+            *waiting -= 1;
+            let done = *waiting == 0;
+            let mut said = None;
+            let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
+            match merge.as_mut() {
+                Merge::Gather(gather) if forgiven.is_none() => gather.came(fragment, response[0]),
+                Merge::Values(_) if forgiven.is_none() && matches!(status, Status::Done | Status::Absent) => {} // they are in their places
+                merge => said = part_came(merge, topology, counters, pool, fragment, (response[0], status), forgiven),
+            }
+            slot.outcome = slot.outcome.max(outcome);
+            let after = merge.footprint();
+            session.held += after - before;
+            if forgiven.is_some() {
+                self.doubt_watch(id);
+            }
+            if let Some((server, version)) = said {
+                self.learn_version(pool, server, version);
+            }
+            if done {
+                self.advance(id);
+            }
+            return Some(Handed { started, is_part: true, is_last: done, is_due: false });
+        }
+        let Answer::Of { request, server, echo } = &mut slot.answer else { return None };
+        let (verb, may_be_hidden) = (request.verb, request.may_be_hidden());
+        let mut degraded = Vec::new();
+        let mut parts = response;
+        // What is passed on at once may stay in the buffer that it came in; the rest is copied.
+        let overflows = !(if front { fits } else { fits_twice });
+        let is_replaced = forgiven.is_some() || overflows;
+        if is_replaced {
+            let (request, server, echo) = (*request, *server, std::mem::take(echo));
+            let failure = forgiven.unwrap_or(Failure::NoMemory);
+            outcome = self.write_degraded(&mut degraded, pool, &request, &echo, Some(server), failure);
+            self.doubt_watch(id);
+            parts = [&degraded, b""];
+        }
+        let session = self.sessions.get_mut(id.index())?;
+        if verb.is_read() && status == Status::Done {
+            session.observe_response(len);
+        }
+        let slot = session.slot_mut(number)?;
+        let hidden = may_be_hidden && slot.request().is_some_and(|request| request.hides(parts[0]));
+        slot.outcome = outcome;
+        if front {
+            let alone = session.slots.len() == 1 && session.output.len() == 0;
+            if let Some(slot) = session.slots.pop_front() {
+                slot.count(self.counters.pool(pool));
+                session.base = session.base.wrapping_add(1);
+                session.keys_in_flight -= slot.keys as usize;
+            }
+            if !hidden {
+                if alone && !is_replaced {
+                    return Some(Handed { started, is_part: false, is_last: true, is_due: true });
+                }
+                session.output.append(parts[0]);
+                session.output.append(parts[1]);
+            }
+            if len > SMALL {
+                self.charge_session(id);
+            }
+            self.advance(id);
+        } else {
+            let body = if hidden { Vec::new() } else { parts.concat() };
+            let held = slot.settle(body, outcome);
+            session.held += held;
+            if session.hoard.is_some() || session.charged + held > self.memory.limits().fair {
+                self.recharge_session(id);
+            } else {
+                session.charged += held;
+                self.memory.recharge(0, held);
+            }
+        }
+        Some(Handed { started, is_part: false, is_last: true, is_due: false })
+    }
+
+    /// Whether the one response that a request waits for is not passed on, whatever it is.
+    #[cold]
+    fn is_unheard(&self, id: SessionId, number: u32) -> bool {
+        let slot = self.session_ref(id).and_then(|session| session.slot(number));
+        slot.is_some_and(|slot| matches!(&slot.answer, Answer::Of { request, .. } if request.noreply))
+    }
+
+    /// Gives a client the only response that it waits for: there is nothing to share a write with, so straight to its
+    /// connection, with no copy in between.
+    fn hand_out(&mut self, id: SessionId, response: [&[u8]; 2], outlet: &mut dyn Outlet) {
+        let written = outlet.offer(id, response);
+        let (head, tail) = (written.min(response[0].len()), written.saturating_sub(response[0].len()));
+        let rest = [&response[0][head..], &response[1][tail..]];
+        let draining = self.draining;
+        let Some(session) = self.session(id) else { return };
+        if rest[0].is_empty() && rest[1].is_empty() && session.is_content() && !draining {
+            return;
+        }
+        session.output.append(rest[0]);
+        session.output.append(rest[1]);
+        if response[0].len() + response[1].len() > SMALL {
+            self.charge_session(id);
+        }
+        self.advance(id);
+    }
+
+    /// Moves the finished responses at the front of a session to its output.
+    pub(super) fn advance(&mut self, id: SessionId) {
+        let Self { sessions, memcache, counters, .. } = self;
+        let Some(session) = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation) else {
+            return;
+        };
+        while let Some(front) = session.slots.front()
+            && front.waiting() == 0
+        {
+            let Some(mut slot) = session.slots.pop_front() else { break };
+            if matches!(slot.merge(), Some(Merge::Values(_))) {
+                slot.note(std::mem::replace(&mut session.part_outcome, Outcome::Hit));
+                if slot.class.is_none() {
+                    session.part_outcome = slot.outcome; // more parts follow
+                }
+            }
+            slot.count(counters.pool(session.pool));
+            session.base = session.base.wrapping_add(1);
+            session.keys_in_flight -= slot.keys as usize;
+            session.held -= slot.held();
+            let is_heard;
+            let mut merge = match slot.answer {
+                Answer::Ready(body) => {
+                    session.output.push(body);
+                    continue;
+                }
+                Answer::Merged { request, merge, .. } => {
+                    is_heard = !request.noreply;
+                    merge
+                }
+                Answer::Of { .. } | Answer::Crawled => continue,
+            };
+            if let Merge::Values(values) = merge.as_mut() {
+                let earlier = session.part_error.take();
+                values.error = values.error.take().or(earlier);
+                if values.unfinished {
+                    session.part_error = values.error.take();
+                }
+            }
+            if is_heard {
+                merge.write(&mut session.output);
+            }
+            if let Merge::Gather(gather) = merge.as_ref()
+                && let Some(database) = gather.selected()
+                && let Some(client) = &mut session.redis
+            {
+                client.database = database;
+            }
+            if memcache.spare_values.len() < SPARE_VALUES
+                && matches!(merge.as_ref(), Merge::Values(values) if values.is_worth_keeping())
+            {
+                memcache.spare_values.push(merge);
+            }
+        }
+        if session.paused.is_some() && session.has_room_again() {
+            self.resumable.push(id);
+        }
+        self.touch_session(id);
+    }
+}
+
+/// What a client is told of a part of a Redis request that a server failed, if the pool tells failures.
+fn gather_error(topology: &Topology, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
+    Policy::of(&topology.pools[pool.index()]).tells().then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
+}

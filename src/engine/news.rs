@@ -1,0 +1,173 @@
+//! News of servers: what one worker finds out goes to the registry, and what the registry says decides who is asked.
+
+use super::chore::Chore;
+use super::link::Link;
+use super::ticket::Marks;
+use super::{Effect, Engine, Notice, pool_id, server_id};
+use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
+use crate::failure::Failure;
+use crate::health::Verdict;
+use crate::health::maintenance::RoutingState;
+use crate::time::Instant;
+
+/// Which of a server's connections are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    All,
+    /// Those on which nothing was sent yet: the server is drained, and what it was asked it may answer.
+    Unopened,
+}
+
+impl Engine {
+    /// Tells the registry of a failure at `at`, and the operator if it was the last straw, or one of many in a row.
+    pub(super) fn report(&mut self, pool: PoolId, server: ServerId, failure: Failure, at: Instant) {
+        if self.registry.is_doubted(pool, server) {
+            self.condemn(pool, server, at);
+        }
+        let verdict = self.registry.failed(pool, server, self.worker, failure, at);
+        if let Verdict::Failing { failures, lasts, suppressed } = verdict {
+            let notice = Notice::Failing { pool, server, failure, failures, lasts, suppressed };
+            self.outputs.tell(notice);
+        } else if let Verdict::Ejected { failures } = verdict {
+            self.counters.pool(pool).server_ejects.add(1);
+            self.counters.server(pool, server).ejections.add(1);
+            if self.topology.pools[pool.index()].rejoin == Rejoin::Flush {
+                self.registry.invalidate_all(pool, server, at);
+            }
+            self.outputs.tell(Notice::Ejected { pool, server, failure, failures });
+            self.outputs.push(Effect::News);
+        }
+    }
+
+    /// A server could not be reached at first, so it is to be flushed before anything of it is believed, what it may
+    /// still answer on connections that are open included.
+    #[cold]
+    fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
+        for link in self.pools[pool.index()].links[server.index()].clone() {
+            if let Some(stream) = self.links[link.index()].stream_mut() {
+                stream.condemned = true;
+                self.arm_link(link, at);
+            }
+        }
+    }
+
+    /// The process ends: what is in flight is lost, and invalidations that were not confirmed stay pending.
+    pub fn close(&mut self, now: Instant) {
+        for pool in 0..self.pools.len() {
+            for link in self.pools[pool].links.concat().into_iter().chain(self.pools[pool].probes.clone()) {
+                self.fail_link(link, Failure::Ejected, now);
+                self.abandon(link, Failure::Ejected, now);
+            }
+        }
+    }
+
+    /// Brings the rings up to date with the registry; nobody waits any longer for a server that is out.
+    #[cold]
+    pub(super) fn apply_news(&mut self, now: Instant) {
+        self.version = self.registry.version();
+        let is_new = self.published.version() != self.topology.version;
+        let changed = if is_new { self.apply_topology(now) } else { Vec::new() };
+        for index in 0..self.pools.len() {
+            let pool = pool_id(index);
+            let is_changed = changed.contains(&pool);
+            let routing = match self.is_over(pool) {
+                true => vec![RoutingState::Left; self.pools[index].routing.len()],
+                false => self.registry.routing(pool),
+            };
+            // Also of one that was out before: the operator may have set an earlier date for its probe. And one that was
+            // restored here may have been ejected by another worker since, which looks like nothing at all.
+            for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
+                self.schedule_probe(pool, server_id(place));
+            }
+            let mut waiting = Vec::new();
+            let Self { registry, pools, outputs, .. } = &mut *self;
+            for (place, ((open, routing), flags)) in
+                pools[index].open.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
+            {
+                if flags.ends_lingering {
+                    outputs.push(Effect::EndLingering { pool, server: server_id(place) });
+                }
+                *open = *routing == RoutingState::Up && !flags.has_pending;
+                if *routing == RoutingState::Up && flags.has_pending {
+                    waiting.push(server_id(place));
+                }
+            }
+            waiting.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
+            if routing == self.pools[index].routing && !is_changed {
+                continue;
+            }
+            let live: Vec<bool> = routing.iter().map(|routing| *routing == RoutingState::Up).collect();
+            let config = &self.topology.pools[index];
+            let state = &mut self.pools[index];
+            if config.on_eject == OnEject::Rehash || is_changed {
+                let rehashes = config.on_eject == OnEject::Rehash;
+                state.ring = if rehashes { state.circle.ring(config, &live) } else { config.home.clone() };
+                state.ring_version = state.ring_version.wrapping_add(1);
+            }
+            state.live = live;
+            let before = std::mem::replace(&mut state.routing, routing);
+            self.prepare_failover(pool, now);
+            let mut left = vec![false; before.len()];
+            for (server, before) in (0..before.len()).map(server_id).zip(before) {
+                if before == RoutingState::Left && self.pools[index].routing[server.index()] != RoutingState::Left {
+                    self.come_back(pool, server);
+                }
+                match (before, self.pools[index].routing[server.index()]) {
+                    (RoutingState::Left, RoutingState::Left) => {}
+                    (_, RoutingState::Left) => {
+                        self.cut_off(pool, server, Cut::Unopened, now);
+                        self.leave(pool, server, now);
+                        left[server.index()] = true;
+                    }
+                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
+                    (
+                        RoutingState::Up | RoutingState::Draining | RoutingState::Left,
+                        RoutingState::Out | RoutingState::Maintenance,
+                    ) => {
+                        self.cut_off(pool, server, Cut::All, now);
+                        left[server.index()] = true;
+                    }
+                    // What its probe did not have to send.
+                    (_, RoutingState::Up) if self.probes && self.registry.has_pending(pool, server) => {
+                        self.remind(pool, server, now)
+                    }
+                    _ => {}
+                }
+            }
+            if self.pools[index].redis {
+                for server in (0..left.len()).map(server_id) {
+                    if !self.pools[index].live[server.index()] {
+                        self.close_spares(pool, server);
+                    }
+                }
+            }
+            for link in self.dedicated_to(pool, |server| left[server.index()]) {
+                if !self.link_is(link) {
+                    continue; // its client has been cut off meanwhile
+                }
+                let Link { server, ref queue, .. } = self.links[link.index()];
+                let stays = queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
+                let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
+                if stays || (is_held && self.can_end(link)) {
+                    continue;
+                }
+                self.fail_link(link, Failure::Ejected, now);
+            }
+            if self.pools[index].redis && !std::mem::replace(&mut self.pools[index].moves, true) {
+                self.put_off(Chore::Move(pool), now);
+            }
+        }
+    }
+
+    /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
+    fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
+        for link in self.pools[pool.index()].links[server.index()].clone() {
+            if cut == Cut::Unopened && self.links[link.index()].is_up() {
+                continue;
+            }
+            self.fail_link(link, Failure::Ejected, now);
+            self.abandon(link, Failure::Ejected, now);
+            self.links[link.index()].suspect = false; // the probes are its test
+        }
+    }
+}

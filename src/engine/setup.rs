@@ -1,0 +1,83 @@
+//! What an engine is made from, and how.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::deadline::Timers;
+use super::{Engine, Scripts, chore, kept, memory, outputs, redis, telemetry, work};
+use crate::time::Instant;
+use crate::topology::Published;
+
+/// What an engine is made from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The pools and servers, their health and what is counted for them: the newest topology.
+    pub published: Arc<Published>,
+    /// Which worker this is; the first one probes.
+    pub worker: usize,
+    /// Seed of the `random` distribution.
+    pub seed: u64,
+    /// The wall-clock time at [`Instant::ZERO`], since the Unix epoch.
+    pub started_at: Duration,
+    /// The scripts that have passed through, known to all workers.
+    pub scripts: Scripts,
+}
+
+impl Engine {
+    /// A worker with no clients and no connections.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let Setup { published, worker, seed, started_at, scripts } = setup;
+        let topology = published.current();
+        let registry = Arc::clone(&topology.registry);
+        let version = registry.version();
+        let settings = &topology.config.settings;
+        let telemetry = telemetry::Telemetry::new(settings.hot_keys, settings.slow_request, seed);
+        let memory =
+            memory::Memory::new(settings.memory_limit, topology.counters.len(), Arc::clone(&topology.counters[worker]));
+        let mut engine = Self {
+            counters: Arc::clone(&topology.counters[worker]),
+            worker,
+            probes: worker == 0,
+            published,
+            topology,
+            registry,
+            pools: Vec::new(),
+            sessions: Slab::new(),
+            links: Vec::new(),
+            free_links: Vec::new(),
+            timers: Timers::default(),
+            chores: chore::Chores::default(),
+            work: work::Work::default(),
+            outputs: outputs::Outputs::default(),
+            crowded: 0,
+            resumable: Vec::new(),
+            version: version.wrapping_sub(1),
+            generation: 0,
+            random: seed | 1,
+            started_at,
+            memcache: kept::Kept::default(),
+            redis: redis::State::new(scripts, worker),
+            memory,
+            now: Instant::ZERO,
+            draining: false,
+            telemetry,
+        };
+        engine.add_servers();
+        engine.refresh(Instant::ZERO);
+        engine
+    }
+
+    /// Opens a connection to each server of the pools that ask for it (`preconnect`).
+    pub fn preconnect(&mut self, now: Instant) {
+        for pool in 0..self.pools.len() {
+            if self.topology.pools[pool].preconnect {
+                for link in self.pools[pool].links.concat() {
+                    self.start_connect(link, now);
+                }
+            }
+        }
+    }
+}
