@@ -192,7 +192,27 @@ impl Registry {
     #[must_use]
     pub fn follow(&self, rosters: &[Roster], now: Instant) -> Self {
         let pools = rosters.iter().enumerate().map(|(index, roster)| self.servers(index, roster, now));
-        Self { shared: Arc::clone(&self.shared), pools: pools.collect() }
+        let next = Self { shared: Arc::clone(&self.shared), pools: pools.collect() };
+        for index in self.pools.len()..rosters.len() {
+            next.inherit(index, rosters, now);
+        }
+        next
+    }
+
+    /// A pool that was there before under its name: what its servers had not been told to forget then, they have not yet.
+    fn inherit(&self, index: usize, rosters: &[Roster], now: Instant) {
+        let (earlier, roster) = (&rosters[..index], &rosters[index]);
+        let Some(before) = earlier.iter().rposition(|earlier| earlier.pool.name == roster.pool.name) else { return };
+        if roster.pool.rejoin == Rejoin::Keep {
+            return;
+        }
+        for (place, entry) in roster.places.iter().zip(&self.pools[index].entries) {
+            let known = earlier[before].places.iter().find(|known| known.server.name == place.server.name);
+            let known = known.map(|known| &self.pools[before].entries[known.first.index()]);
+            if known.is_some_and(|known| !known.lock().is_up() || !known.pending().is_nothing()) {
+                self.add_pending(entry, |pending| pending.add_flush(now));
+            }
+        }
     }
 
     fn servers(&self, pool: usize, roster: &Roster, now: Instant) -> Servers {

@@ -59,6 +59,22 @@ fn a_pool_that_comes_back_is_another() {
 }
 
 #[test]
+fn what_servers_had_missed_they_have_missed_still_when_their_pool_comes_back() {
+    let published = Published::new(config(&[("p", &[A, B, C])]), 1);
+    let first = published.current();
+    let key = StaleKey { database: None, key: b"k"[..].into(), base64: false };
+    first.registry.invalidate_key(P, ServerId(0), key, None, NOW);
+    first.registry.failed(P, ServerId(1), 0, Failure::Refused, NOW);
+    for (index, pool) in [PoolId(1), PoolId(2)].into_iter().enumerate() {
+        published.publish(&Config { pools: Vec::new(), ..config(&[("p", &[A])]) }, NOW).unwrap();
+        let next = published.publish(&config(&[("p", &[C, B, A])]), NOW).unwrap();
+        let awaits = |server| next.registry.awaits_flush(pool, ServerId(server), None);
+        assert_eq!([0, 1, 2].map(awaits), [true, true, false], "{index}");
+        assert_eq!(ids(&next, pool), named(&[("a", 0), ("b", 1), ("c", 2)]), "{index}");
+    }
+}
+
+#[test]
 fn health_counters_and_what_is_pending_go_with_the_name() {
     let published = Published::new(config(&[("p", &[A, B, C])]), 1);
     let (first, b) = (published.current(), ServerId(1));
