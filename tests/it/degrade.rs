@@ -60,7 +60,7 @@ fn in_miss_mode_every_command_says_not_there() {
             assert_eq!(client.ask(request), *answer, "{request:?}");
         }
     }
-    // What is quiet or noreply stays silent, and the order is kept.
+    // Quiet misses and noreply are silent, what was not done is told all the same, and the order is kept.
     client.send("mg a v q\r\nset a 0 0 1 noreply\r\nx\r\nms a 1 q\r\nx\r\nmd a q\r\ndelete a noreply\r\nmn\r\n");
     assert_eq!([client.line(), client.line(), client.line()], ["NS", "NF", "MN"]);
 }
