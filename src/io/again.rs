@@ -1,7 +1,7 @@
 //! Connections that were left with something to read: each is read again when it is its turn.
 
 use super::poller::Token;
-use super::turn::{BULKY, SLICE};
+use super::turn::{BULKY, ENOUGH, SLICE};
 use super::worker::Worker;
 
 impl Worker {
@@ -13,7 +13,7 @@ impl Worker {
         for _ in 0..self.again.len() {
             let Some(token) = self.again.pop_front() else { return };
             self.resume(token);
-            if self.read >= SLICE {
+            if self.read >= ENOUGH {
                 return;
             }
         }

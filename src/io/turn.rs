@@ -21,8 +21,12 @@ const LEAST: usize = 64 << 10;
 /// send that many clients share.
 pub(crate) const BULKY: usize = 16 << 10;
 
-/// Bytes read in one turn behind which bulky connections wait for the next, and bytes read of one of them at most.
+/// Bytes read of a bulky connection in one turn at most: as much as lets a value of ordinary size come in one call.
 pub(crate) const SLICE: usize = 128 << 10;
+
+/// Bytes read in one turn behind which bulky connections wait for the next. Each has its turn, so it costs a look at what
+/// has come meanwhile, and not a call more.
+pub(crate) const ENOUGH: usize = 32 << 10;
 
 /// Something due that is looked at so late finds a worker that was away, or that has too much to do: before it is said
 /// that servers are silent, those are read that were asked something and wait to be read.
