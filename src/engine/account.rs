@@ -91,7 +91,7 @@ impl Engine {
             let counters = self.counters.pool(pool_id);
             let ended: u64 = counters.outcomes.iter().flatten().map(Cell::value).sum();
             let waiting: usize = self
-                .sessions
+                .clients
                 .iter()
                 .filter(|(_, session)| session.pool == pool_id)
                 .map(|(_, session)| {

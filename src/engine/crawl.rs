@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Room;
+use super::clients::session::Barrier;
 use super::deliver::Step;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::{Answer, Slot};
-use super::session::Barrier;
 use super::{Effect, Engine, server_id};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -104,8 +104,8 @@ impl Engine {
     }
 
     fn ask_to_crawl(&mut self, id: SessionId, link: LinkId) {
-        let Self { sessions, links, .. } = self;
-        let session = sessions.get(id.index()).filter(|session| session.generation == id.generation);
+        let Self { clients, links, .. } = self;
+        let session = clients.get(id);
         if let Some(crawl) = session.and_then(|session| session.crawl.as_ref()) {
             crawl.form.encode(links[link.index()].queue.outbox.tail(), &crawl.which);
             self.touch_link(link); // once it is connected, it is written anyway

@@ -161,7 +161,7 @@ impl Engine {
             }
             self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
             if let Some(session) = self.links[id.index()].queue.backpressured.pop_front() {
-                self.resumable.push(session);
+                self.clients.resume_soon(session);
                 self.settle(now);
             }
         }

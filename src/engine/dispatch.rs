@@ -1,10 +1,10 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
+use super::clients::session::Route;
 use super::ids::{LinkId, SessionId};
 use super::link::{IN_FLIGHT_LIMIT, Link, LinkState, Purpose, QUEUE_HARD_LIMIT};
 use super::redis::Profile;
 use super::request::Asked;
-use super::session::Route;
 use super::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
@@ -128,8 +128,7 @@ impl Engine {
 
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
-        let Some(profile) = self.sessions.get(id.index()).map(|session| session.redis.as_ref().map(|it| it.profile()))
-        else {
+        let Some(profile) = self.clients.get(id).map(|session| session.redis.as_ref().map(|it| it.profile())) else {
             return self.pools[pool.index()].links[server.index()][0];
         };
         let first = match self.fit_link(pool, server, profile) {
@@ -160,7 +159,7 @@ impl Engine {
         first: LinkId,
         now: Instant,
     ) -> LinkId {
-        let Some(session) = self.sessions.get_mut(id.index()) else { return first };
+        let Some(session) = self.clients.get_mut(id) else { return first };
         let is_fit = |link: &LinkId| profile.is_none_or(|profile| self.links[link.index()].profile == profile);
         // What it has in flight may be of the database that it has left, answered long ago by its deadline.
         let known = session.routes.iter().position(|route| route.server == server && is_fit(&route.link));

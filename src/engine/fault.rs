@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
+use super::clients::session::{Barrier, Session};
 use super::ids::{LinkId, SessionId};
 use super::link::{Link, LinkState, Purpose};
 use super::merge::Merge;
@@ -9,7 +10,6 @@ use super::outbox::Outbox;
 use super::queue::Queue;
 use super::redis::Profile;
 use super::request::Answer;
-use super::session::{Barrier, Session};
 use super::slow::Described;
 use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
@@ -92,7 +92,7 @@ impl Engine {
         self.count_closed(pool, server, failure, was_up);
         self.doubt_version(pool, server);
         self.end_crowd(id);
-        self.resumable.extend(backpressured);
+        self.clients.resume_all_soon(backpressured);
         if let Some(owner) = owner {
             let is_special = failure == Failure::Denied && self.is_special(id);
             if !matches!(failure, Failure::Ejected | Failure::NoResources) && !is_special && (!was_up || reset) {
@@ -212,7 +212,7 @@ impl Engine {
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
         let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
-        self.resumable.extend(backpressured);
+        self.clients.resume_all_soon(backpressured);
         self.end_crowd(id);
         if is_traffic {
             // Nothing is under way there any more, nor what was to find out when that would be over.

@@ -233,8 +233,8 @@ impl Engine {
         // What is small is kept all the same: the answer in its place would not be smaller. What nobody hears is not kept.
         let takes_room = len > SMALL && !self.is_unheard(id, number);
         let (fits, fits_twice) = if takes_room { self.has_room(id, len) } else { (true, true) };
-        let Self { sessions, counters, topology, .. } = &mut *self;
-        let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)?;
+        let Self { clients, counters, topology, .. } = &mut *self;
+        let session = clients.get_mut(id)?;
         let front = session.is_front(number);
         let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
         let started = slot.started();
@@ -283,7 +283,7 @@ impl Engine {
             self.doubt_watch(id);
             parts = [&degraded, b""];
         }
-        let session = self.sessions.get_mut(id.index())?;
+        let session = self.clients.get_mut(id)?;
         if verb.is_read() && status == Status::Done {
             session.observe_response(len);
         }
@@ -350,8 +350,8 @@ impl Engine {
 
     /// Moves the finished responses at the front of a session to its output.
     pub(super) fn advance(&mut self, id: SessionId) {
-        let Self { sessions, memcache, counters, .. } = self;
-        let Some(session) = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation) else {
+        let Self { clients, memcache, counters, .. } = self;
+        let Some(session) = clients.get_mut(id) else {
             return;
         };
         while let Some(front) = session.slots.front()
@@ -403,7 +403,7 @@ impl Engine {
             }
         }
         if session.paused.is_some() && session.has_room_again() {
-            self.resumable.push(id);
+            self.clients.resume_soon(id);
         }
         self.touch_session(id);
     }

@@ -46,7 +46,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn sample(&mut self, id: LinkId, ticket: Ticket, end: Offset, response: [&[u8]; 2]) {
-        let Self { telemetry, links, sessions, counters, redis, .. } = self;
+        let Self { telemetry, links, clients, counters, redis, .. } = self;
         let (hot, spans) = (&mut telemetry.hot, &mut redis.spans);
         let met = hot.draw();
         if met == 0 || ticket.is_own() {
@@ -57,7 +57,7 @@ impl Engine {
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));
         let slot = ticket.client().and_then(|(id, number)| {
-            let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+            let session = clients.get_mut(id);
             session?.slot_mut(number)
         });
         let merge = slot.and_then(|slot| slot.merge());

@@ -1,13 +1,13 @@
 //! A client's bytes become requests, and requests go to servers.
 
+use super::clients::output::Output;
+use super::clients::session::{Barrier, LongGet, Session};
 use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
-use super::output::Output;
 use super::redis::Turn;
 use super::request::{Asked, Slot};
-use super::session::{Barrier, LongGet, Session};
 use super::ticket::Marks;
 use super::{Engine, Timer, work};
 use crate::config::model::PoolId;

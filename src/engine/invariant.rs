@@ -1,9 +1,9 @@
 //! What must hold between any two calls. Simulations and fuzzing check it after every step.
 
 use super::Engine;
+use super::clients::session::Barrier;
 use super::fault::{down_is_empty, front_is_waiting};
 use super::request::Slot;
-use super::session::Barrier;
 
 impl Engine {
     /// Checks everything that must hold between two calls.
@@ -19,7 +19,8 @@ impl Engine {
             }
         }
         let mut memory = self.memory.buffers.bytes();
-        for (index, session) in &self.sessions {
+        for (id, session) in self.clients.iter() {
+            let index = id.index();
             memory += session.charged;
             let say = |what: &str| Err(format!("session {index}: {what}"));
             if !front_is_waiting(session) {
@@ -36,7 +37,7 @@ impl Engine {
             let mut latest = crate::time::Instant::ZERO;
             for (offset, slot) in (0u32..).zip(&session.slots) {
                 let number = session.base.wrapping_add(offset);
-                let tickets = awaited.get(&(super::session_id(index, session), number));
+                let tickets = awaited.get(&(id, number));
                 if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }

@@ -56,8 +56,7 @@ impl Outlet for Keeping<'_> {
 impl Engine {
     /// Where a client's next bytes are best read to.
     pub fn client_room(&mut self, id: SessionId) -> Room<'_> {
-        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
-        else {
+        let Some(session) = self.clients.get_mut(id) else {
             return Room::Anywhere(usize::MAX);
         };
         if session.paused.is_some() || session.partial.is_empty() {

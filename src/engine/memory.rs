@@ -137,7 +137,7 @@ impl Engine {
             return;
         }
         session.hoard = Some(Hoard { since: now, left: session.charged });
-        if self.memory.hoarders.len() > 2 * self.sessions.len() {
+        if self.memory.hoarders.len() > 2 * self.clients.len() {
             self.forget_former();
         }
         self.memory.hoarders.push(id);
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     /// The largest of some hoarders, and what it holds.
-    fn largest(&self, is_meant: impl Fn(&super::session::Session) -> bool) -> Option<(SessionId, usize)> {
+    fn largest(&self, is_meant: impl Fn(&super::clients::session::Session) -> bool) -> Option<(SessionId, usize)> {
         let hoarders = self.memory.hoarders.iter();
         hoarders
             .filter_map(|id| Some((*id, self.session_ref(*id)?)))
@@ -305,7 +305,7 @@ impl Engine {
         if let Some(session) = self.session(id) {
             session.starved = false;
             if session.paused.is_some() {
-                self.resumable.push(id);
+                self.clients.resume_soon(id);
             }
         }
         self.touch_session(id);

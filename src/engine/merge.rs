@@ -1,7 +1,7 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
+use super::clients::output::Output;
 use super::fragment::{Fragment, NO_KEY};
-use super::output::Output;
 use super::redis::gather::Gather;
 use crate::failure::Failure;
 use crate::proto::memcache::version::Version;

@@ -39,6 +39,7 @@ mod account;
 mod buffers;
 mod chore;
 mod chores;
+mod client_io;
 mod clients;
 mod crawl;
 mod crowd;
@@ -64,7 +65,6 @@ mod keys;
 mod known_version;
 mod language;
 mod large;
-mod large_requests;
 mod link;
 mod listing;
 mod memory;
@@ -74,7 +74,6 @@ mod multiget;
 mod named_key;
 mod news;
 mod outbox;
-mod output;
 mod outputs;
 mod policy;
 mod probe;
@@ -86,7 +85,6 @@ mod request;
 mod sampler;
 mod send;
 mod servers;
-mod session;
 mod setup;
 mod slow;
 mod slow_log;
@@ -106,8 +104,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
-
 use crate::config::model::{PoolId, ServerId};
 use crate::health::Registry;
 use crate::health::maintenance::RoutingState;
@@ -116,6 +112,7 @@ use crate::stats::counters::Counters;
 use crate::time::Instant;
 use crate::topology::{Published, Topology};
 pub use buffers::Room;
+use clients::session::Session;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use ids::{LinkId, SessionId};
@@ -124,7 +121,6 @@ use link::Link;
 use missed::Failover;
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
-use session::Session;
 pub use setup::Setup;
 pub use slow_log::Slow;
 
@@ -219,7 +215,7 @@ pub struct Engine {
     worker: usize,
     probes: bool,
     pools: Vec<PoolState>,
-    sessions: Slab<Session>,
+    clients: clients::Clients,
     links: Vec<Link>,
     /// Places in `links` of closed connections that belonged to one client, each as the id of the next link there.
     free_links: Vec<LinkId>,
@@ -229,11 +225,8 @@ pub struct Engine {
     outputs: outputs::Outputs,
     /// Links whose queue may be full.
     crowded: usize,
-    /// Sessions whose input may be parsed on.
-    resumable: Vec<SessionId>,
     /// The registry's version that `pools` reflects.
     version: u64,
-    generation: u32,
     random: u64,
     started_at: Duration,
     memcache: kept::Kept,
@@ -298,7 +291,7 @@ impl Engine {
     /// Reads no more; what has been read is answered, then each client is finished.
     pub fn drain(&mut self) {
         self.draining = true;
-        let ids: Vec<_> = self.sessions.iter().map(|(index, session)| session_id(index, session)).collect();
+        let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.give_up_asking(id);
             self.touch_session(id);
@@ -308,7 +301,7 @@ impl Engine {
     /// Clients connected.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.sessions.len()
+        self.clients.len()
     }
 
     /// Bytes held in buffers.
@@ -324,7 +317,7 @@ impl Engine {
     fn settle(&mut self, now: Instant) {
         self.now = now;
         let is_settled = self.version == self.registry.version()
-            && self.resumable.is_empty()
+            && !self.clients.has_resumable()
             && self.memory.held() <= self.memory.limits().common
             && self.telemetry.limit_hit.get_mut().is_none();
         if !is_settled {
@@ -336,7 +329,7 @@ impl Engine {
     fn settle_all(&mut self, now: Instant) {
         loop {
             self.refresh(now);
-            let Some(id) = self.resumable.pop() else { break };
+            let Some(id) = self.clients.next_resumable() else { break };
             self.resume(id, now);
         }
         self.charge_kept();
@@ -355,12 +348,12 @@ impl Engine {
 
     #[inline]
     fn session(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
+        self.clients.get_mut(id)
     }
 
     #[inline]
     fn session_ref(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(id.index()).filter(|session| session.generation == id.generation)
+        self.clients.get(id)
     }
 
     /// Has the shell look at a client.
@@ -400,8 +393,7 @@ impl Engine {
 
     #[inline(never)]
     fn recharge_session(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(id.index()).filter(|session| session.generation == id.generation)
-        else {
+        let Some(session) = self.clients.get_mut(id) else {
             return;
         };
         session.relax();
@@ -444,10 +436,6 @@ impl Engine {
     fn deadline(&self, pool: PoolId, started: Instant) -> Instant {
         self.timeout(pool).map_or(Instant::NEVER, |timeout| started + timeout)
     }
-}
-
-fn session_id(index: usize, session: &Session) -> SessionId {
-    SessionId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: session.generation }
 }
 
 fn pool_id(index: usize) -> PoolId {

@@ -145,7 +145,7 @@ impl Engine {
         if asked.request.noreply {
             self.end_request(self.links[link_id.index()].pool, outcome::Outcome::Unheard);
         }
-        let Some(session) = self.sessions.get_mut(id.index()) else { return };
+        let Some(session) = self.clients.get_mut(id) else { return };
         let link = &mut self.links[link_id.index()];
         let start = link.queue.outbox.end();
         let asker = Asker::client(id, session.next_number(), asked.request.has_slot());

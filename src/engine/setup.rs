@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
-
+use super::clients::Clients;
 use super::deadline::Timers;
 use super::{Engine, Scripts, chore, kept, memory, outputs, redis, telemetry, work};
 use crate::time::Instant;
@@ -45,7 +44,7 @@ impl Engine {
             topology,
             registry,
             pools: Vec::new(),
-            sessions: Slab::new(),
+            clients: Clients::default(),
             links: Vec::new(),
             free_links: Vec::new(),
             timers: Timers::default(),
@@ -53,9 +52,7 @@ impl Engine {
             work: work::Work::default(),
             outputs: outputs::Outputs::default(),
             crowded: 0,
-            resumable: Vec::new(),
             version: version.wrapping_sub(1),
-            generation: 0,
             random: seed | 1,
             started_at,
             memcache: kept::Kept::default(),

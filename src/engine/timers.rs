@@ -1,12 +1,12 @@
 //! What happens when a timer fires: requests have run out of time, servers have gone silent, connections may be opened.
 
 use super::Engine;
+use super::clients::session::Barrier;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
 use super::link::{LinkState, Purpose};
 use super::merge::Merge;
 use super::request::{Answer, Request};
-use super::session::Barrier;
 use super::ticket::Marks;
 use crate::config::model::PoolId;
 use crate::failure::Failure;
@@ -21,17 +21,16 @@ impl Engine {
             session.rest(); // the next response can wait for a buffer
         }
         let pool = session.pool;
+        let timeout = self.timeout(pool);
         let mut is_set = false;
         while let Some(session) = self.session(id)
             && let Some(slot) = session.slots.front()
         {
-            let (started, number, is_large) = (slot.started(), session.base, session.large.is_some());
-            if self.deadline(pool, started) > now {
-                break;
-            }
-            if is_large && let Some(later) = self.time_of_large(id, now) {
+            let (started, number) = (slot.started(), session.base);
+            let Some(timeout) = timeout.filter(|timeout| started + *timeout <= now) else { break };
+            if let Some(later) = session.time_of_large(timeout, now) {
                 // What is asked meanwhile sets no timer of its own, and is not to wait longer than its time.
-                self.timers.set(later.min(self.deadline(pool, now)), Timer::Session(id));
+                self.timers.set(later.min(now + timeout), Timer::Session(id));
                 is_set = true;
                 break;
             }
@@ -48,7 +47,7 @@ impl Engine {
             if self.deadline(pool, since) > now {
                 self.time_session(id, since);
             } else {
-                self.resumable.push(id); // it is carried out or fails, and sets a timer if it needs one
+                self.clients.resume_soon(id); // it is carried out or fails, and sets a timer if it needs one
             }
         }
     }

@@ -13,7 +13,7 @@ use super::chore::Chore;
 use super::ids::LinkId;
 use super::link::{Link, LinkState, Probe, Purpose};
 use super::missed::Failover;
-use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id, session_id};
+use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id};
 use crate::config::model::{Address, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -138,16 +138,16 @@ impl Engine {
     #[cold]
     pub(super) fn dismiss_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
         let (mut place, mut steps) = (from, 0);
-        while steps < budget && place < self.sessions.capacity() {
+        while steps < budget && place < self.clients.places() {
             steps += 1;
-            if let Some(session) = self.sessions.get(place).filter(|session| session.pool == pool && !session.ended) {
-                let id = session_id(place, session);
+            if let Some((id, _)) = self.clients.at(place).filter(|(_, session)| session.pool == pool && !session.ended)
+            {
                 steps += DISMISSAL;
                 self.hear_no_more(id);
             }
             place += 1;
         }
-        if place < self.sessions.capacity() {
+        if place < self.clients.places() {
             self.put_off(Chore::Dismiss(pool, place), now);
         }
         steps

@@ -2,13 +2,13 @@
 
 use super::Engine;
 use super::buffers::LARGE;
+use super::clients::session::Session;
 use super::deliver::{Delivery, SMALL, Step};
 use super::fragment::NO_KEY;
 use super::ids::LinkId;
 use super::link::{Cursor, Link, LinkState};
 use super::merge::{KeySlot, Merge, Values};
 use super::policy::Policy;
-use super::session::Session;
 use super::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::outcome::Class;
@@ -137,14 +137,14 @@ impl Engine {
             self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
         );
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.links[id.index()]));
-        let Self { links, sessions, topology, counters, telemetry, .. } = self;
+        let Self { links, clients, topology, counters, telemetry, .. } = self;
         let link = &mut links[id.index()];
         let config = &topology.pools[link.pool.index()];
         let keys = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
         let is_joined = link.queue.front_is_joined();
         let client = ticket.client();
         let mut session = client.and_then(|(id, number)| {
-            let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+            let session = clients.get_mut(id);
             session.map(|session| (session, number))
         });
         let mut values = match &mut session {

@@ -188,7 +188,7 @@ fn a_queue_that_is_given_up_is_full_no_more() {
     engine.stall(client, link);
     assert_eq!(engine.crowded, 1);
     engine.abandon(link, Failure::Stalled, NOW);
-    assert_eq!((engine.crowded, &engine.resumable[..]), (0, &[client][..]));
+    assert_eq!((engine.crowded, engine.clients.resumable()), (0, &[client][..]));
 }
 
 /// What a probe has asked is charged to nobody when it is over.

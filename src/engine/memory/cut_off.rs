@@ -4,7 +4,7 @@ use super::TICK;
 use crate::config::model::PoolId;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, Notice, deliver, rate_limit, session_id};
+use crate::engine::{Engine, Notice, deliver, rate_limit};
 use crate::time::Instant;
 
 /// Clients that are cut off at most in one event when memory is above its margin, and places that are looked at for each
@@ -36,11 +36,11 @@ impl Engine {
     /// Who holds most of some clients, others each time: to look at all of them for each that is cut off takes too long
     /// where they are many.
     fn largest_of_some(&mut self) -> Option<(SessionId, usize)> {
-        let (from, places) = (self.memory.looked_at, self.sessions.capacity());
+        let (from, places) = (self.memory.looked_at, self.clients.places());
         self.memory.looked_at = if from + LOOKS < places { from + LOOKS } else { 0 };
-        let some = (from..places.min(from + LOOKS)).filter_map(|index| Some((index, self.sessions.get(index)?)));
+        let some = (from..places.min(from + LOOKS)).filter_map(|place| self.clients.at(place));
         let open = some.filter(|(_, session)| !session.closing);
-        open.map(|(index, session)| (session_id(index, session), session.charged)).max_by_key(|(_, charged)| *charged)
+        open.map(|(id, session)| (id, session.charged)).max_by_key(|(_, charged)| *charged)
     }
 
     /// Ends a client's connection for what it holds.

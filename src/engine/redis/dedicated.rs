@@ -389,8 +389,8 @@ impl Engine {
     /// Each client's own connections are its own, and all of them are counted. For the checks.
     pub(in crate::engine) fn check_dedicated(&self) -> Result<(), String> {
         let mut owned = vec![0; self.pools.len()];
-        for (index, session) in &self.sessions {
-            let id = crate::engine::session_id(index, session);
+        for (id, session) in self.clients.iter() {
+            let index = id.index();
             let crawls = session.crawl.as_ref().and_then(|crawl| crawl.link());
             owned[session.pool.index()] += usize::from(crawls.is_some());
             if crawls.is_some_and(|link| self.own_link(id, link).is_none()) {

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use super::client::{ARGUMENT_COST, Client};
 use crate::config::model::{Listen, PoolId};
 use crate::engine::Engine;
+use crate::engine::clients::session::{Barrier, Session};
 use crate::engine::ids::SessionId;
-use crate::engine::session::{Barrier, Session};
 use crate::proto::resp::Version;
 use crate::time::Instant;
 

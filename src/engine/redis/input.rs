@@ -2,8 +2,8 @@
 
 use super::call::{Call, Performed, Turn, Unfound};
 use super::{Client, Replies};
+use crate::engine::clients::session::Barrier;
 use crate::engine::ids::SessionId;
-use crate::engine::session::Barrier;
 use crate::engine::{Engine, memory};
 use crate::outcome;
 use crate::proto::http;
@@ -28,9 +28,9 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> Turn {
-        let Self { sessions, redis, .. } = self;
+        let Self { clients, redis, .. } = self;
         let spans = &mut redis.spans;
-        let session = sessions.get_mut(id.index()).filter(|session| session.generation == id.generation);
+        let session = clients.get_mut(id);
         let Some(session) = session else { return Turn::Used(input.len()) };
         if session.slots.is_empty() {
             session.barrier = Barrier::None;

@@ -5,14 +5,14 @@
 
 use super::client::Client;
 use super::question::{Action, Asking, Findings, Inquiry, Kind, Search, Wanted};
-use crate::engine::session::Session;
+use crate::engine::clients::session::Session;
 use std::sync::Arc;
 
 use super::waiting::Unblocked;
 use crate::engine::chore::{Chore, PORTION};
 use crate::engine::effect::Effect;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, session_id, work};
+use crate::engine::{Engine, work};
 use crate::proto::resp::encode;
 use crate::time::Instant;
 
@@ -81,11 +81,11 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn search_on(&mut self, mut search: Box<Search>, budget: usize, now: Instant) -> usize {
         let mut steps = 0;
-        while steps < budget && search.next < self.sessions.capacity() && !search.findings.is_cut {
+        while steps < budget && search.next < self.clients.places() && !search.findings.is_cut {
             steps += 1 + self.look_at(search.next, &mut search, now);
             search.next += 1;
         }
-        let is_over = search.next >= self.sessions.capacity() || search.findings.is_cut;
+        let is_over = search.next >= self.clients.places() || search.findings.is_cut;
         self.memory.recharge(search.charged, 0);
         if is_over {
             self.tell_findings(search.findings, now);
@@ -99,11 +99,11 @@ impl Engine {
 
     /// Does to the client at a place what is to be done, if it is meant. Says how many steps that took.
     fn look_at(&mut self, place: usize, search: &mut Search, now: Instant) -> usize {
-        let Some(session) = self.sessions.get(place) else { return 0 };
+        let Some((id, session)) = self.clients.at(place) else { return 0 };
         let Some(client) = session.redis.as_deref().filter(|client| search.wants(session, client, self)) else {
             return 0;
         };
-        let (id, number) = (session_id(place, session), client.number);
+        let number = client.number;
         let inquiry = Arc::clone(&search.findings.inquiry);
         let is_asker = inquiry.asker == id && inquiry.worker == self.worker;
         if is_asker && inquiry.wanted.others_only {
@@ -162,7 +162,7 @@ impl Engine {
             && let Some(asking) = client.asking.take()
         {
             self.answer_inquiry(id, *asking);
-            self.resumable.push(id); // what came behind it may go on
+            self.clients.resume_soon(id); // what came behind it may go on
         }
         self.charge_session(id);
         self.touch_session(id);
@@ -175,7 +175,7 @@ impl Engine {
         let asking = self.redis(id).and_then(|client| client.asking.take());
         if asking.is_some() {
             self.refuse_request(id, b"ERR this proxy is shutting down");
-            self.resumable.push(id);
+            self.clients.resume_soon(id);
             self.charge_session(id);
         }
     }

@@ -3,11 +3,11 @@
 use super::call::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::clients::session::Session;
 use crate::engine::ids::SessionId;
 use crate::engine::memory;
 use crate::engine::policy::Policy;
 use crate::engine::request::{Asked, Request};
-use crate::engine::session::Session;
 use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;

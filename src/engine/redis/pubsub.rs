@@ -16,10 +16,10 @@ use super::subscriptions::{Kind, NAME_COST, Rest, Subscriptions};
 use crate::config::model::ServerId;
 use crate::engine::buffers::LARGE;
 use crate::engine::chore::{Chore, PORTION};
+use crate::engine::clients::session::Barrier;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::link::LinkState;
-use crate::engine::session::Barrier;
 use crate::engine::ticket::Marks;
 use crate::engine::{Engine, server_id, work};
 use crate::failure::Failure;
@@ -123,7 +123,7 @@ impl Engine {
                 subscriptions.rest = Some(rest);
                 self.put_off(Chore::Subscribe(id), now);
             }
-            _ => self.resumable.push(id), // what came behind it may go on
+            _ => self.clients.resume_soon(id), // what came behind it may go on
         }
         self.charge_session(id);
         self.touch_session(id);

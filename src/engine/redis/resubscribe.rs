@@ -9,6 +9,7 @@ use super::subscriptions::{Kind, Walk};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::chore::Chore;
+use crate::engine::clients::session::Session;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::ticket::{Intent, Ticket};
@@ -40,11 +41,11 @@ impl Engine {
     /// The ring has changed: so may the servers that channels belong to. Says how many clients that concerns.
     pub(in crate::engine) fn move_subscriptions(&mut self, pool: PoolId, now: Instant) -> usize {
         self.pools[pool.index()].moves = false;
-        let is_subscriber = |session: &crate::engine::Session| {
+        let is_subscriber = |session: &Session| {
             session.pool == pool && session.redis.as_ref().is_some_and(|client| client.is_subscribed())
         };
-        let subscribers = self.sessions.iter().filter(|(_, session)| is_subscriber(session));
-        let ids: Vec<_> = subscribers.map(|(index, session)| crate::engine::session_id(index, session)).collect();
+        let subscribers = self.clients.iter().filter(|(_, session)| is_subscriber(session));
+        let ids: Vec<_> = subscribers.map(|(id, _)| id).collect();
         let count = ids.len();
         ids.into_iter().for_each(|id| self.resubscribe(id, now));
         count

@@ -5,15 +5,15 @@
 
 use std::collections::VecDeque;
 
-use super::buffers::LARGE;
-use super::ids::LinkId;
 use super::large_requests::Large;
-use super::listing::Crawl;
-use super::memory::grow::{Hoard, growth};
 use super::output::Output;
-use super::redis::{Client, Profile};
-use super::request::Slot;
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::buffers::LARGE;
+use crate::engine::ids::LinkId;
+use crate::engine::listing::Crawl;
+use crate::engine::memory::grow::{Hoard, growth};
+use crate::engine::redis::{Client, Profile};
+use crate::engine::request::Slot;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::request::Skip;
@@ -77,7 +77,7 @@ pub(crate) enum Barrier {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(crate) struct Session {
     pub(crate) pool: PoolId,
-    pub(crate) generation: u32,
+    pub(super) generation: u32,
     pub(crate) base: u32,
     pub(crate) slots: VecDeque<Slot>,
     /// Keys in flight.
@@ -120,7 +120,7 @@ pub(crate) struct Session {
     /// Until when its turns are short ones.
     pub(crate) short_turns_until: Instant,
     /// Its large requests, which have more time than others.
-    pub(crate) large: Option<Box<Large>>,
+    pub(super) large: Option<Box<Large>>,
     /// The client sends no more.
     pub(crate) ended: bool,
     /// The connection is to be closed once the output is written.
@@ -142,7 +142,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(pool: PoolId, generation: u32, output_limit: usize) -> Self {
+    pub(super) fn new(pool: PoolId, generation: u32, output_limit: usize, redis: Option<Box<Client>>) -> Self {
         Self {
             pool,
             generation,
@@ -160,7 +160,7 @@ impl Session {
             long_get: None,
             part_error: None,
             part_outcome: Outcome::Hit,
-            redis: None,
+            redis,
             crawl: None,
             barrier: Barrier::None,
             backpressured: false,

@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections of clients.
 
+use super::clients::session::{Barrier, Session};
 use super::ids::SessionId;
-use super::session::{Barrier, Session};
 use super::{ClientStatus, Engine};
 use crate::config::model::PoolId;
 use crate::time::Instant;
@@ -13,17 +13,11 @@ impl Engine {
     /// A client has connected.
     pub fn client_connected(&mut self, pool: PoolId) -> SessionId {
         self.refresh(self.now); // the pool may be a new one
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let mut session = Session::new(pool, generation, self.memory.limits().output);
-        if self.pools[pool.index()].redis {
-            session.redis = Some(self.redis_connected(pool));
-        }
-        let index = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
+        let redis = self.pools[pool.index()].redis.then(|| self.redis_connected(pool));
+        let id = self.clients.insert(pool, self.memory.limits().output, redis);
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.pool(pool).client_connections.add(1);
-        let id = SessionId { index, generation };
         if !self.topology.pool(pool).is_served() {
             self.hear_no_more(id); // it was on its way when the pool ended
         }
@@ -80,11 +74,8 @@ impl Engine {
 
     /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
     pub fn client_gone(&mut self, id: SessionId, failed: bool) {
-        if self.session(id).is_none() {
-            return;
-        }
         self.release_dedicated(id);
-        let mut session = self.sessions.remove(id.index());
+        let Some(mut session) = self.clients.remove(id) else { return };
         if let Some(subscriptions) = session.redis.as_mut().and_then(|client| client.subscriptions.take()) {
             self.let_go(subscriptions);
         }
@@ -143,7 +134,7 @@ impl Engine {
                 long.started = now;
             }
         }
-        self.resumable.push(id);
+        self.clients.resume_soon(id);
         self.settle(now);
     }
 
