@@ -4,8 +4,9 @@
 //! passes its class on to the slot that waits for it, and ends when that slot leaves its session. So at rest the outcomes
 //! add up to the requests, and [`Engine::check_invariants`] adds those under way.
 
-use super::ids::SessionId;
+use super::ids::{LinkId, SessionId};
 use super::request::Slot;
+use super::servers::connection::Connection;
 use super::{Engine, pool_id, rate_limit, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -106,10 +107,11 @@ impl Engine {
             for server in (0..pool.ids()).map(server_id).filter(|server| pool.first_of_name(*server) == *server) {
                 let counters = self.counters.server(pool_id, server);
                 let ended: u64 = counters.outcomes.iter().map(Cell::value).sum();
-                let is_its =
-                    |link: &&super::link::Link| link.pool == pool_id && pool.first_of_name(link.server) == server;
-                let links = self.links.iter().filter(is_its);
-                let in_flight: usize = links.map(|link| link.queue.in_flight.len()).sum();
+                let is_its = |(_, link): &(LinkId, &Connection)| {
+                    link.pool == pool_id && pool.first_of_name(link.server) == server
+                };
+                let links = self.servers.iter().filter(is_its);
+                let in_flight: usize = links.map(|(_, link)| link.queue.in_flight.len()).sum();
                 let requests = counters.requests.value();
                 if requests != ended + in_flight as u64 {
                     let server = server.index();

@@ -92,7 +92,7 @@ impl Engine {
                 () if !self.has_memory(draws_on, PORTION) => Failure::NoMemory,
                 () => {
                     let link = self.open_dedicated(id, (pool, server), Profile::default(), now);
-                    self.links[link.index()].listen();
+                    self.servers[link].listen();
                     if let Some(crawl) = self.session(id).and_then(|session| session.crawl.as_mut()) {
                         crawl.link = Some(link);
                     }
@@ -104,10 +104,10 @@ impl Engine {
     }
 
     fn ask_to_crawl(&mut self, id: SessionId, link: LinkId) {
-        let Self { clients, links, .. } = self;
+        let Self { clients, servers, .. } = self;
         let session = clients.get(id);
         if let Some(crawl) = session.and_then(|session| session.crawl.as_ref()) {
-            crawl.form.encode(links[link.index()].queue.outbox.tail(), &crawl.which);
+            crawl.form.encode(servers[link].queue.outbox.tail(), &crawl.which);
             self.touch_link(link); // once it is connected, it is written anyway
             self.charge_link(link);
         }
@@ -155,7 +155,7 @@ impl Engine {
     #[cold]
     pub(super) fn take_crawled(&mut self, id: LinkId, input: &[u8]) -> Step {
         let now = self.now;
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let Some(owner) = link.owner() else { return Step::Used(input.len()) };
         let Some(session) = self.session(owner) else { return Step::Used(input.len()) };
@@ -227,7 +227,7 @@ impl Engine {
     /// Where the next bytes of a list are read to: nowhere while the client does not read. `None` where none is told.
     #[cold]
     pub(super) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
-        let owner = self.links[id.index()].owner()?;
+        let owner = self.servers[id].owner()?;
         let is_scarce = self.memory.held() > self.memory.limits().common;
         let session = self.session(owner)?;
         let waits = session.is_choked() || (is_scarce && session.pending_output() > 0);
@@ -244,14 +244,14 @@ impl Engine {
         let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.held && is_read) else { return };
         crawl.held = false;
         let Some(link) = crawl.link else { return };
-        self.links[link.index()].heard = now; // its silence was not its own
+        self.servers[link].heard = now; // its silence was not its own
         self.outputs.push(Effect::Read { link });
     }
 
     /// The timer of a client's own connection has fired: if keys are listed there, the server may have gone silent.
     #[cold]
     pub(super) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (heard, pool) = (link.heard, link.pool);
         let Some(owner) = link.owner() else { return };
         if !link.is_up() {
@@ -263,7 +263,7 @@ impl Engine {
         let (held, again) = (crawl.held, crawl.again);
         if again.is_some_and(|at| at <= now) {
             crawl.again = None;
-            self.links[id.index()].heard = now;
+            self.servers[id].heard = now;
             self.ask_to_crawl(owner, id);
         } else if let Some(at) = again {
             return self.arm_link(id, at);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::Engine;
 use super::chore::Chore;
 use super::ids::{LinkId, SessionId};
-use super::link::{IN_FLIGHT_LIMIT, Link, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
-use super::ticket::Ticket;
+use super::servers::connection::{Connection, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
+use super::servers::ticket::Ticket;
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::request::Words;
 use crate::time::Instant;
@@ -18,7 +18,7 @@ use crate::time::Instant;
 /// Clients that go on in one event when a queue has drained; the others do in the next ones.
 const RELIEVED: usize = 200;
 
-impl Link {
+impl Connection {
     /// Whether its queue may be full: what is worth a closer look.
     #[inline]
     pub(super) fn is_long(&self) -> bool {
@@ -52,24 +52,19 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn note_crowd(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
-        if !std::mem::replace(&mut link.crowded, true) {
-            self.crowded += 1;
-        }
+        self.servers.note_crowd(id);
     }
 
     /// A queue is short again, or gone.
     pub(super) fn end_crowd(&mut self, id: LinkId) {
-        if std::mem::take(&mut self.links[id.index()].crowded) {
-            self.crowded -= 1;
-        }
+        self.servers.end_crowd(id);
     }
 
     /// Has a client wait until a link's queue has drained.
     #[cold]
     pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
         self.note_crowd(link);
-        self.links[link.index()].queue.backpressured.push_back(id);
+        self.servers[link].queue.backpressured.push_back(id);
         if let Some(session) = self.session(id) {
             session.backpressured = true;
         }
@@ -94,7 +89,7 @@ impl Engine {
                 continue;
             }
             let link = self.link_of(pool, id, server, now);
-            let of = &self.links[link.index()];
+            let of = &self.servers[link];
             if of.is_long() && !of.suspect && !of.is_down() && (!small || of.is_full()) {
                 self.stall(id, link);
                 return true;
@@ -141,7 +136,7 @@ impl Engine {
     #[cold]
     pub(super) fn is_taking(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
         let Some(timeout) = self.timeout(pool) else { return false };
-        let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.links[link.index()]);
+        let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.servers[*link]);
         links.any(|link| {
             link.is_traffic() && link.stream().is_some_and(|stream| stream.blocked) && now - link.heard < timeout / 2
         })
@@ -152,7 +147,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn relieve(&mut self, id: LinkId, now: Instant) {
         for _ in 0..RELIEVED {
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             if !link.has_room() {
                 return;
             }
@@ -160,7 +155,7 @@ impl Engine {
                 return self.end_crowd(id);
             }
             self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
-            if let Some(session) = self.links[id.index()].queue.backpressured.pop_front() {
+            if let Some(session) = self.servers[id].queue.backpressured.pop_front() {
                 self.clients.resume_soon(session);
                 self.settle(now);
             }

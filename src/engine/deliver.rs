@@ -6,7 +6,7 @@ use super::buffers::{BEHIND, HUGE, LARGE};
 use super::ids::LinkId;
 use super::memory;
 use super::rate_limit::Frequent;
-use super::ticket::{Marks, Ticket};
+use super::servers::ticket::{Marks, Ticket};
 use super::{Engine, Notice, Outlet};
 use crate::config::model::Protocol;
 use crate::failure::Failure;
@@ -53,13 +53,13 @@ impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.hear(id, data.len(), now);
-        let is_partial = self.links[id.index()].stream().is_some_and(|stream| !stream.partial.is_empty());
+        let is_partial = self.servers[id].stream().is_some_and(|stream| !stream.partial.is_empty());
         let used = if is_partial { self.consume_partial(id, data, outlet) } else { Ok(0) };
         let outcome = used.and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
             let used = self.consume(id, rest, outlet)?;
-            if let Some(stream) = self.links[id.index()].stream_mut() {
+            if let Some(stream) = self.servers[id].stream_mut() {
                 memory::grow(&mut stream.partial, &rest[used..]);
                 stream.huge &= data.len() < BEHIND || (!stream.partial.is_empty() && stream.need >= HUGE);
             }
@@ -71,7 +71,7 @@ impl Engine {
     /// So many bytes came from a server.
     #[inline]
     pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let since = std::mem::replace(&mut link.heard, now);
         let (pool, server) = (link.pool, link.server);
         if std::mem::take(&mut link.suspect) {
@@ -86,7 +86,7 @@ impl Engine {
         match outcome {
             Ok(()) => {
                 self.charge_link(id);
-                if let Some(owner) = self.links[id.index()].owner() {
+                if let Some(owner) = self.servers[id].owner() {
                     self.give_back_if_free(id, owner, now);
                 }
             }
@@ -100,7 +100,7 @@ impl Engine {
         if violation == Violation::Full {
             return self.fail_link(id, Failure::Full, now);
         }
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let notice = |suppressed| Notice::Violation { pool, server, violation, suppressed };
         self.notify_rate_limited(Frequent::Violation, (pool, server), now, notice);
@@ -113,7 +113,7 @@ impl Engine {
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
-            let Some(stream) = self.links[id.index()].stream().filter(|stream| !stream.partial.is_empty()) else {
+            let Some(stream) = self.servers[id].stream().filter(|stream| !stream.partial.is_empty()) else {
                 return Ok(used);
             };
             if used == data.len() {
@@ -122,8 +122,8 @@ impl Engine {
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
             let len = stream.partial.len();
             let wanted = stream.need.saturating_sub(len).max(STEP).min(data.len() - used);
-            let most = if len > LARGE { self.reply_room(&self.links[id.index()]) } else { usize::MAX };
-            let Some(stream) = self.links[id.index()].stream_mut() else { return Ok(used) };
+            let most = if len > LARGE { self.reply_room(&self.servers[id]) } else { usize::MAX };
+            let Some(stream) = self.servers[id].stream_mut() else { return Ok(used) };
             memory::grow_to(&mut stream.partial, &data[used..used + wanted], most);
             used += wanted;
             if stream.partial.len() < stream.need {
@@ -152,7 +152,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn drop_unwanted(&mut self, id: LinkId, len: usize) -> usize {
-        let Some(stream) = self.links[id.index()].stream_mut() else { return 0 };
+        let Some(stream) = self.servers[id].stream_mut() else { return 0 };
         let dropped = stream.unwanted.min(len);
         stream.unwanted -= dropped;
         dropped
@@ -160,7 +160,7 @@ impl Engine {
 
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
-        let Some(stream) = self.links[id.index()].stream() else { return Ok(input.len()) }; // given up meanwhile
+        let Some(stream) = self.servers[id].stream() else { return Ok(input.len()) }; // given up meanwhile
         if !stream.answered && is_turned_away(input) {
             return Err(Violation::Full);
         }
@@ -169,7 +169,7 @@ impl Engine {
         let mut outcome = Ok(());
         while at < input.len() {
             let rest = &input[at..];
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             let front = link.queue.in_flight.front().copied();
             let step = match front {
                 _ if link.listens() => self.take_message(id, rest, &mut to),
@@ -181,7 +181,7 @@ impl Engine {
             match step {
                 Step::Used(used) => at += used,
                 Step::Need(need) => {
-                    if let Some(stream) = self.links[id.index()].stream_mut() {
+                    if let Some(stream) = self.servers[id].stream_mut() {
                         stream.need = need;
                     }
                     break;
@@ -193,7 +193,7 @@ impl Engine {
             }
         }
         if to.succeeded {
-            let link = &mut self.links[id.index()];
+            let link = &mut self.servers[id];
             let (pool, server, heard) = (link.pool, link.server, link.heard);
             if let Some(stream) = link.stream_mut() {
                 stream.answered = true;
@@ -203,7 +203,7 @@ impl Engine {
             }
         }
         if at > input.len() {
-            if let Some(stream) = self.links[id.index()].stream_mut() {
+            if let Some(stream) = self.servers[id].stream_mut() {
                 stream.unwanted = at - input.len();
             }
             at = input.len();
@@ -212,7 +212,7 @@ impl Engine {
     }
 
     pub(super) fn is_redis(&self, id: LinkId) -> bool {
-        self.topology.pools[self.links[id.index()].pool.index()].protocol == Protocol::Redis
+        self.topology.pools[self.servers[id].pool.index()].protocol == Protocol::Redis
     }
 
     /// What can be used of the response to the front ticket.
@@ -233,7 +233,7 @@ impl Engine {
     /// The whole response to anything else.
     #[inline(never)]
     fn take_response(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
                 let line = link.queue.outbox.between(ticket.start, link.queue.front_end());
@@ -242,7 +242,7 @@ impl Engine {
             }
             Verb::Stats if link.dropped().is_some() => stats::rest_of_listing(input),
             Verb::Stats if ticket.is(Marks::LISTING) => {
-                let Some(stream) = self.links[id.index()].stream_mut() else { return Step::Used(input.len()) };
+                let Some(stream) = self.servers[id].stream_mut() else { return Step::Used(input.len()) };
                 stats::listing(input, &mut stream.cursor.line_at)
             }
             verb => response::classic(input, verb),
@@ -252,7 +252,7 @@ impl Engine {
             Response::Broken(violation) => Step::Broken(violation),
             Response::TooLarge { len, whole } => {
                 match ticket.verb {
-                    Verb::Stats => self.links[id.index()].drop_some(Failure::TooLarge),
+                    Verb::Stats => self.servers[id].drop_some(Failure::TooLarge),
                     _ => self.drop_response(id, len),
                 }
                 if whole { self.refuse_response(id, to).using(len) } else { Step::Used(len) }

@@ -2,10 +2,10 @@
 
 use super::clients::session::Route;
 use super::ids::{LinkId, SessionId};
-use super::link::{IN_FLIGHT_LIMIT, Link, LinkState, Purpose, QUEUE_HARD_LIMIT};
 use super::redis::Profile;
 use super::request::Asked;
-use super::ticket::{Marks, Ticket};
+use super::servers::connection::{Connection, ConnectionState, IN_FLIGHT_LIMIT, Purpose, QUEUE_HARD_LIMIT};
+use super::servers::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -84,7 +84,7 @@ impl Engine {
     /// A link that is to be used, opened if need be.
     #[inline(always)]
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let long = link.queue.outbox.waiting() > QUEUE_HARD_LIMIT || link.queue.in_flight.len() >= IN_FLIGHT_LIMIT;
         if link.is_up() && !link.suspect && !long {
             return Ok(id);
@@ -102,9 +102,9 @@ impl Engine {
     /// What can be done with a link that is not simply to be used.
     #[cold]
     fn unready_link(&mut self, id: LinkId, long: bool, now: Instant) -> Result<LinkId, Failure> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if link.suspect {
-            if matches!(link.state, LinkState::Down { not_before, .. } if not_before <= now) {
+            if matches!(link.state, ConnectionState::Down { not_before, .. } if not_before <= now) {
                 self.start_connect(id, now); // it must have a test
             }
             return Err(Failure::Stalled);
@@ -113,11 +113,11 @@ impl Engine {
             return Err(Failure::QueueFull);
         }
         match link.state {
-            LinkState::Up(_) => {}
+            ConnectionState::Up(_) => {}
             // Nothing is written yet, which is when it would be counted.
-            LinkState::Connecting | LinkState::Handshaking(_) => self.charge_link(id),
-            LinkState::Down { not_before, failure } if now < not_before => return Err(failure),
-            LinkState::Down { failure, .. } => {
+            ConnectionState::Connecting | ConnectionState::Handshaking(_) => self.charge_link(id),
+            ConnectionState::Down { not_before, failure } if now < not_before => return Err(failure),
+            ConnectionState::Down { failure, .. } => {
                 if !self.start_connect(id, now) {
                     return Err(failure);
                 }
@@ -146,7 +146,7 @@ impl Engine {
     #[inline]
     fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
         let links = &self.pools[pool.index()].links[server.index()];
-        links.iter().copied().find(|link| profile.is_none_or(|profile| self.links[link.index()].profile == profile))
+        links.iter().copied().find(|link| profile.is_none_or(|profile| self.servers[*link].profile == profile))
     }
 
     /// The link set as needed that a client uses for a server while it has something in flight there, else the least busy.
@@ -160,7 +160,7 @@ impl Engine {
         now: Instant,
     ) -> LinkId {
         let Some(session) = self.clients.get_mut(id) else { return first };
-        let is_fit = |link: &LinkId| profile.is_none_or(|profile| self.links[link.index()].profile == profile);
+        let is_fit = |link: &LinkId| profile.is_none_or(|profile| self.servers[*link].profile == profile);
         // What it has in flight may be of the database that it has left, answered long ago by its deadline.
         let known = session.routes.iter().position(|route| route.server == server && is_fit(&route.link));
         if let Some(known) = known
@@ -169,15 +169,15 @@ impl Engine {
             return session.routes[known].link;
         }
         let cost = |id: LinkId| {
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             match link.state {
                 _ if link.suspect => usize::MAX - 1,
-                LinkState::Up(_) if link.is_long() => link.queue.in_flight.len().max(IN_FLIGHT_LIMIT),
-                LinkState::Up(_) => link.queue.in_flight.len(),
-                LinkState::Connecting | LinkState::Handshaking(_) => link.queue.in_flight.len() + 1,
+                ConnectionState::Up(_) if link.is_long() => link.queue.in_flight.len().max(IN_FLIGHT_LIMIT),
+                ConnectionState::Up(_) => link.queue.in_flight.len(),
+                ConnectionState::Connecting | ConnectionState::Handshaking(_) => link.queue.in_flight.len() + 1,
                 // A further connection is worth it when the others are busy.
-                LinkState::Down { not_before, .. } if not_before <= now => 2,
-                LinkState::Down { .. } => usize::MAX,
+                ConnectionState::Down { not_before, .. } if not_before <= now => 2,
+                ConnectionState::Down { .. } => usize::MAX,
             }
         };
         let links = self.pools[pool.index()].links[server.index()].iter().copied();
@@ -193,8 +193,7 @@ impl Engine {
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
     pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, profile: Profile) {
         for _ in 0..self.topology.pools[pool.index()].server_connections {
-            let id = LinkId::first(self.links.len());
-            self.links.push(Link { profile, ..Link::new(pool, server, Purpose::Traffic) });
+            let id = self.servers.add(Connection { profile, ..Connection::new(pool, server, Purpose::Traffic) });
             self.pools[pool.index()].links[server.index()].push(id);
         }
     }
@@ -202,7 +201,7 @@ impl Engine {
     /// What a ticket's session has in flight on a link, where a server has several.
     #[inline]
     fn route_mut(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Route> {
-        if self.pools[self.links[link.index()].pool.index()].single {
+        if self.pools[self.servers[link].pool.index()].single {
             return None;
         }
         self.session(ticket.session()?)?.routes.iter_mut().find(|route| route.link == link)

@@ -8,9 +8,9 @@
 use super::Engine;
 use super::ids::{LinkId, SessionId};
 use super::missed::Failover;
-use super::outbox::Offset;
 use super::request::Asked;
-use super::ticket::{Marks, Ticket};
+use super::servers::outbox::Offset;
+use super::servers::ticket::{Marks, Ticket};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::pending::{OlderWrites, StaleKey};
@@ -102,7 +102,7 @@ impl Engine {
             }
             let link = state.links[owner.index()][0];
             self.invalidate_key((pool, owner), key(), None, now);
-            if self.links[link.index()].is_up() {
+            if self.servers[link].is_up() {
                 self.invalidate_open(link, now);
             } else {
                 self.start_connect(link, now);
@@ -201,7 +201,7 @@ impl Engine {
     /// Has a server forget a key. If its writes take a link on which something is in flight, the invalidation is sent behind
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
-        let of = &self.links[link.index()];
+        let of = &self.servers[link];
         let (pool, server, is_used) = (of.pool, of.server, !of.is_down() && !of.queue.in_flight.is_empty());
         let is_foreign = key.database.is_some() && key.database != self.link_database(link);
         let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
@@ -216,15 +216,15 @@ impl Engine {
     fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
-        if self.links[link.index()].queue.invalidated.number < self.registry.newest_pending(pool, server) {
+        if self.servers[link].queue.invalidated.number < self.registry.newest_pending(pool, server) {
             let links = self.pools[pool.index()].links[server.index()].iter().copied();
-            let database = self.links[link.index()].profile.database;
+            let database = self.servers[link].profile.database;
             let is_open = |link: &LinkId| {
-                let link = &self.links[link.index()];
+                let link = &self.servers[*link];
                 link.is_up() && !link.suspect && link.profile.database == database
             };
             // The one with the shortest queue: it is there first.
-            let unwritten = |link: &LinkId| self.links[link.index()].queue.outbox.waiting();
+            let unwritten = |link: &LinkId| self.servers[*link].queue.outbox.waiting();
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
                 self.invalidate_open(link, now);
             }
@@ -239,8 +239,8 @@ impl Engine {
     pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
         let (pool, server) = self.link_server(id);
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
-        if passes && self.links[id.index()].is_traffic() && self.invalidates_missed(pool, server) {
-            let link = &self.links[id.index()];
+        if passes && self.servers[id].is_traffic() && self.invalidates_missed(pool, server) {
+            let link = &self.servers[id];
             let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile.database);
             let now = link.heard;
             self.invalidate_requests(id, database, &request, now);
@@ -260,7 +260,7 @@ impl Engine {
         }
         if self.pools[pool.index()].redis {
             if ticket.verb == Verb::Command {
-                self.invalidate_requests(id, self.links[id.index()].profile.database, request, now);
+                self.invalidate_requests(id, self.servers[id].profile.database, request, now);
             }
             return;
         }

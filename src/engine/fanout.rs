@@ -4,7 +4,7 @@ use super::fragment::{Fragment, NO_KEY};
 use super::ids::SessionId;
 use super::merge::{Listing, Merge, Word};
 use super::request::{Asked, Slot};
-use super::ticket::{Asker, Marks, Ticket};
+use super::servers::ticket::{Asker, Marks, Ticket};
 use super::{Engine, work};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
@@ -129,7 +129,7 @@ impl Engine {
         }
         let asker = Asker::client(id, number, asked.request.has_slot());
         for (fragment, (link, _)) in (0u16..).zip(links) {
-            let outbox = &mut self.links[link.index()].queue.outbox;
+            let outbox = &mut self.servers[link].queue.outbox;
             let start = outbox.end();
             write(outbox.tail());
             let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.request.verb, Class::Other) };

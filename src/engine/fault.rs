@@ -4,14 +4,14 @@
 
 use super::clients::session::{Barrier, Session};
 use super::ids::{LinkId, SessionId};
-use super::link::{Link, LinkState, Purpose};
 use super::merge::Merge;
-use super::outbox::Outbox;
-use super::queue::Queue;
 use super::redis::Profile;
 use super::request::Answer;
+use super::servers::connection::{Connection, ConnectionState, Purpose};
+use super::servers::outbox::Outbox;
+use super::servers::queue::Queue;
+use super::servers::ticket::{Asker, Marks, Ticket};
 use super::slow::Described;
-use super::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -29,8 +29,8 @@ const DETECTION_TIME: Duration = Duration::from_millis(80);
 impl Engine {
     /// Opens a link's connection, unless too many were opened to its server of late. Returns whether there will be one.
     pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) -> bool {
-        let link = &mut self.links[id.index()];
-        let LinkState::Down { failure, .. } = link.state else { return true };
+        let link = &mut self.servers[id];
+        let ConnectionState::Down { failure, .. } = link.state else { return true };
         let is_first = link.epoch == 0;
         if is_first && link.is_traffic() && link.profile != Profile::default() {
             self.registry.connects_more(link.pool, link.server);
@@ -39,13 +39,13 @@ impl Engine {
             && !is_first
             && let Err(not_before) = self.registry.may_reconnect(link.pool, link.server, now)
         {
-            link.state = LinkState::Down { not_before, failure };
+            link.state = ConnectionState::Down { not_before, failure };
             self.counters.server(link.pool, link.server).reconnects_limited.add(1);
             self.arm_link(id, not_before);
             return false;
         }
         link.epoch = link.epoch.wrapping_add(1);
-        link.state = LinkState::Connecting;
+        link.state = ConnectionState::Connecting;
         link.heard = now;
         let epoch = link.epoch;
         self.outputs.push(Effect::Connect { link: id, epoch });
@@ -62,7 +62,7 @@ impl Engine {
     /// made twice, and nobody reads what they wrote later.
     #[cold]
     pub(super) fn fail_link(&mut self, id: LinkId, failure: Failure, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.is_down() {
             return;
         }
@@ -74,7 +74,7 @@ impl Engine {
         let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
         let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
-        let (_, queue) = self.links[id.index()].end(failure, now);
+        let (_, queue) = self.servers[id].end(failure, now);
         let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = queue;
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
@@ -85,7 +85,7 @@ impl Engine {
         if failure == Failure::TimedOut {
             self.registry.forget_pause(pool, server); // it did not go on
         }
-        if self.links[id.index()].is_traffic() {
+        if self.servers[id].is_traffic() {
             self.end_connection_names(id, fenced);
         }
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers });
@@ -102,11 +102,11 @@ impl Engine {
             self.dedicated_failed(id, owner, &tickets, waiting, failure, now);
             return;
         }
-        if matches!(self.links[id.index()].purpose, Purpose::Spare(_)) {
+        if matches!(self.servers[id].purpose, Purpose::Spare(_)) {
             self.count_lost(pool, server, tickets.len());
             return self.spare_failed(id); // no client waits for anything there
         }
-        if self.links[id.index()].is_probe() {
+        if self.servers[id].is_probe() {
             self.count_lost(pool, server, tickets.len());
             self.charge_link(id);
             if failure == Failure::NoResources {
@@ -129,7 +129,7 @@ impl Engine {
             let unsent = outbox.is_unwritten(ticket.start);
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
-                let link = &mut self.links[id.index()];
+                let link = &mut self.servers[id];
                 let start = link.queue.outbox.end();
                 link.queue.append_again(ticket, request);
                 let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
@@ -140,8 +140,8 @@ impl Engine {
                 lost.push((ticket, request));
             }
         }
-        let resent = !self.links[id.index()].queue.in_flight.is_empty();
-        if self.links[id.index()].is_long() {
+        let resent = !self.servers[id].queue.in_flight.is_empty();
+        if self.servers[id].is_long() {
             self.note_crowd(id);
         }
         // A connection that ends while nothing waits on it says nothing against the server (idle timeouts, firewalls).
@@ -173,8 +173,10 @@ impl Engine {
             self.remind(pool, server, now);
         }
         if was_up && live && (suspect || has_to_invalidate) {
-            match self.links[id.index()].state {
-                LinkState::Down { not_before, .. } if not_before > now && !suspect => self.arm_link(id, not_before),
+            match self.servers[id].state {
+                ConnectionState::Down { not_before, .. } if not_before > now && !suspect => {
+                    self.arm_link(id, not_before)
+                }
                 _ => drop(self.start_connect(id, now)),
             }
         }
@@ -184,15 +186,15 @@ impl Engine {
     /// Has a link wait before its next connect. While the server is not ejected it is tried again without being asked,
     /// so that a dead one is found out soon even if nobody happens to need it.
     fn hold_back(&mut self, id: LinkId, failure: Failure, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let config = &self.topology.pools[link.pool.index()];
         let pause = if config.auto_eject_hosts {
             (DETECTION_TIME / config.server_failure_limit.max(1)).clamp(Duration::from_millis(5), RECONNECT_PAUSE)
         } else {
             RECONNECT_PAUSE
         };
-        link.state = LinkState::Down { not_before: now + pause, failure };
-        let link = &self.links[id.index()];
+        link.state = ConnectionState::Down { not_before: now + pause, failure };
+        let link = &self.servers[id];
         if config.auto_eject_hosts || link.suspect || self.has_to_invalidate(id) {
             self.arm_link(id, now + pause);
         }
@@ -201,14 +203,14 @@ impl Engine {
     /// Whether a link is set to something that a client has chosen, and the pool does not need: a server that refuses that
     /// is no worse for it.
     pub(super) fn is_special(&self, id: LinkId) -> bool {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let database = self.topology.pools[link.pool.index()].redis.db;
         link.profile != Profile { database, ..Profile::default() }
     }
 
     /// Fails whatever a link holds that is not connected.
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
         let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
@@ -361,7 +363,7 @@ pub(super) fn front_is_waiting(session: &Session) -> bool {
 }
 
 /// Whether a link that is down holds nothing.
-pub(super) fn down_is_empty(link: &Link) -> bool {
+pub(super) fn down_is_empty(link: &Connection) -> bool {
     !link.is_down() || link.queue.in_flight.is_empty()
 }
 

@@ -6,10 +6,10 @@ use super::account::outcome_of;
 use super::deliver::{Delivery, SMALL, Step};
 use super::ids::{LinkId, SessionId};
 use super::merge::Merge;
-use super::outbox::Offset;
 use super::policy::Policy;
 use super::request::Answer;
-use super::ticket::Asker;
+use super::servers::outbox::Offset;
+use super::servers::ticket::Asker;
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -92,7 +92,7 @@ fn part_came(
 impl Engine {
     /// Gives a whole response, in two pieces that belong together, to whoever waits for it, and takes the ticket.
     pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let found = link.front_found(status, response[0]);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
@@ -119,7 +119,7 @@ impl Engine {
                 match self.hand_over(pool, client, (number, ticket.fragment), response, status, outcome) {
                     Some(Handed { started, is_part, is_last, is_due }) => {
                         due = is_due.then_some(client);
-                        let link = &mut self.links[id.index()];
+                        let link = &mut self.servers[id];
                         let latency = link.heard - started;
                         link.observe_latency(latency);
                         to.succeeded = true;
@@ -149,7 +149,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let failure = link.dropped().unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
@@ -176,7 +176,7 @@ impl Engine {
     /// A link's requests up to `end` have been answered, and are not looked at any more.
     #[inline]
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
-        let outbox = &mut self.links[id.index()].queue.outbox;
+        let outbox = &mut self.servers[id].queue.outbox;
         outbox.release(end);
         if outbox.has_spent() {
             self.restock_spent(id);
@@ -186,7 +186,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn restock_spent(&mut self, id: LinkId) {
-        let spent = self.links[id.index()].queue.outbox.take_spent();
+        let spent = self.servers[id].queue.outbox.take_spent();
         self.keep_buffer(spent);
     }
 

@@ -10,10 +10,10 @@ use super::ids::LinkId;
 use super::keys::{each_key, payload};
 use super::merge::Merge;
 use super::named_key::{Named, Replied};
-use super::outbox::Offset;
 use super::redis::named::first_keys;
 use super::sampler::size_of;
-use super::ticket::{Marks, Ticket};
+use super::servers::outbox::Offset;
+use super::servers::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::{Verb, reply};
 use crate::proto::resp::reply as resp;
@@ -46,13 +46,13 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn sample(&mut self, id: LinkId, ticket: Ticket, end: Offset, response: [&[u8]; 2]) {
-        let Self { telemetry, links, clients, counters, redis, .. } = self;
+        let Self { telemetry, servers, clients, counters, redis, .. } = self;
         let (hot, spans) = (&mut telemetry.hot, &mut redis.spans);
         let met = hot.draw();
         if met == 0 || ticket.is_own() {
             return;
         }
-        let link = &links[id.index()];
+        let link = &servers[id];
         let request = link.queue.outbox.between(ticket.start, end);
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));

@@ -8,7 +8,7 @@ use super::memory;
 use super::multiget::GAT_KEYS_LIMIT;
 use super::redis::Turn;
 use super::request::{Asked, Slot};
-use super::ticket::Marks;
+use super::servers::ticket::Marks;
 use super::{Engine, Timer, work};
 use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
@@ -419,7 +419,7 @@ impl Engine {
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
-                if self.crowded > 0 && self.holds_back_all(id, started, now) =>
+                if self.servers.crowded() > 0 && self.holds_back_all(id, started, now) =>
             {
                 return Dispatched::Backpressured;
             }
@@ -458,7 +458,9 @@ impl Engine {
             }
             count => {
                 let room = self.session(id).map_or(0, |session| session.room());
-                if self.crowded > 0 && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now) {
+                if self.servers.crowded() > 0
+                    && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now)
+                {
                     return Dispatched::Backpressured;
                 }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {

@@ -17,11 +17,12 @@
 
 use super::fault;
 use super::ids::LinkId;
-use super::link::{Link, ProbeStep, Purpose};
-use super::queue::SentBatch;
 use super::rate_limit::Frequent;
 use super::redis::Profile;
-use super::ticket::{Intent, Marks, Ticket};
+use super::servers::Servers;
+use super::servers::connection::{ProbeStep, Purpose};
+use super::servers::queue::SentBatch;
+use super::servers::ticket::{Intent, Marks, Ticket};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -56,7 +57,7 @@ impl Engine {
             self.send_invalidations(id, MOST, now); // which waits until the server is settled
             return;
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let waiting = std::mem::take(&mut link.queue.in_flight);
         let outbox = std::mem::take(&mut link.queue.outbox);
         let later = std::mem::take(&mut link.queue.unconfirmed);
@@ -65,10 +66,10 @@ impl Engine {
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = !waiting.is_empty() && (batch.is_behind_own || batch.fence);
         if self.registry.awaits_flush(pool, server, self.link_database(id)) {
-            self.links[id.index()].queue.invalidated = Invalidated::default(); // it counted on beginning with that
+            self.servers[id].queue.invalidated = Invalidated::default(); // it counted on beginning with that
         }
         self.send_batch(id, MOST, !waiting.is_empty(), now);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         link.queue.unconfirmed.append(later);
         let is_behind = link.queue.invalidated.number >= self.registry.newest_pending(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
@@ -76,7 +77,7 @@ impl Engine {
         let mut lost = 0;
         for (old, request) in fault::requests(&waiting, &outbox) {
             if is_behind || old.is_own() {
-                let link = &mut self.links[id.index()];
+                let link = &mut self.servers[id];
                 let start = link.queue.outbox.end();
                 link.queue.outbox.tail().extend_from_slice(request);
                 link.queue.in_flight.push_back(Ticket { start, ..old });
@@ -89,7 +90,7 @@ impl Engine {
         }
         self.count_lost(pool, server, lost);
         if again {
-            self.links[id.index()].queue.invalidated = before;
+            self.servers[id].queue.invalidated = before;
             self.send_invalidations(id, MOST, now);
         }
         self.charge_link(id);
@@ -106,7 +107,7 @@ impl Engine {
     /// As [`Engine::send_invalidations`], also in front of what waits on the connection.
     fn send_batch(&mut self, id: LinkId, most: usize, in_front: bool, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if !link.is_probe() && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
@@ -134,7 +135,7 @@ impl Engine {
             let (verb, marks) = if *base64 { (Verb::MetaDelete, Marks::BASE64) } else { (Verb::Delete, Marks::NONE) };
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         link.queue.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         if let Purpose::Probe(probe) = &mut link.purpose {
@@ -148,14 +149,14 @@ impl Engine {
         if fence && !in_front && link.is_traffic() && link.queue.fenced.is_none() {
             self.fence(id, now);
         }
-        !self.links[id.index()].queue.unconfirmed.is_empty()
+        !self.servers[id].queue.unconfirmed.is_empty()
     }
 
     /// What was asked on a connection so far may concern databases whose invalidations it cannot send: asks a question
     /// behind it, whose answer says that all of it is over.
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         link.queue.fenced = Some(link.section);
         link.section += 1;
         self.ask(id, Verb::Query, Marks::NONE, now, |out| resp::encode::words(out, &[b"PING"]));
@@ -165,7 +166,7 @@ impl Engine {
     #[cold]
     pub(super) fn passed_fence(&mut self, id: LinkId, now: Instant) {
         let name = self.connection_name(id);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
         if let Some(section) = link.queue.fenced.take() {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
@@ -176,7 +177,7 @@ impl Engine {
     /// A connection has ended, and all that was asked on it.
     pub(super) fn end_connection_names(&mut self, id: LinkId, fenced: Option<u32>) {
         let name = self.connection_name(id);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
         link.section += 1;
         for section in fenced.into_iter().chain([name.section]) {
@@ -187,16 +188,12 @@ impl Engine {
     /// How the registry calls a connection.
     pub(super) fn connection_name(&self, id: LinkId) -> ConnectionName {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        ConnectionName {
-            worker: number(self.worker),
-            place: number(id.index()),
-            section: self.links[id.index()].section,
-        }
+        ConnectionName { worker: number(self.worker), place: number(id.index()), section: self.servers[id].section }
     }
 
     /// The database whose invalidations a connection sends; `None` for memcached.
     pub(super) fn link_database(&self, id: LinkId) -> Option<u32> {
-        self.is_redis(id).then(|| self.links[id.index()].profile.database)
+        self.is_redis(id).then(|| self.servers[id].profile.database)
     }
 
     /// Whether a connection has to send something that is pending though nobody has asked anything there.
@@ -252,7 +249,7 @@ impl Engine {
         let newest = self.registry.newest_pending(pool, server);
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             if link.is_up() && link.queue.invalidated.number < newest {
                 self.arm_link(id, now + REMINDER);
             }
@@ -261,15 +258,15 @@ impl Engine {
 
     /// A connection that sends the invalidations of a database: one that is open, if there is.
     fn link_in_database(&mut self, pool: PoolId, server: ServerId, database: u32) -> LinkId {
-        let fit = |links: &[Link], known: &[LinkId], open: bool| {
+        let fit = |servers: &Servers, known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
-                let link = &links[id.index()];
+                let link = &servers[**id];
                 link.profile.database == database && (!open || (link.is_up() && !link.suspect))
             };
             known.iter().find(is_fit).copied()
         };
         let known = &self.pools[pool.index()].links[server.index()];
-        if let Some(link) = fit(&self.links, known, true).or_else(|| fit(&self.links, known, false)) {
+        if let Some(link) = fit(&self.servers, known, true).or_else(|| fit(&self.servers, known, false)) {
             return link;
         }
         self.add_links(pool, server, Profile { database, ..Profile::default() });
@@ -280,7 +277,7 @@ impl Engine {
     /// Sends on an open connection what has become pending, if the connection can be used.
     #[cold]
     pub(super) fn invalidate_open(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let usable = link.is_up() && link.is_traffic() && !link.suspect;
         if usable
             && link.queue.unconfirmed.left() < BATCH
@@ -304,7 +301,7 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let outbox = &mut self.links[id.index()].queue.outbox;
+        let outbox = &mut self.servers[id].queue.outbox;
         let start = outbox.end();
         write(outbox.tail());
         let ticket = Ticket { marks, ..Ticket::own(intent, start, verb) };
@@ -332,13 +329,13 @@ impl Engine {
             _ => {}
         }
         let name = self.connection_name(id);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let Some(SentBatch { left, range, in_front }) = link.queue.unconfirmed.answered() else { return };
         let up_to = range.up_to;
         if left == 0 {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
         }
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let is_probe = link.is_probe();
         if up_to == 0 && is_probe {
             return self.fail_link(id, Failure::Unready, now);
@@ -356,7 +353,7 @@ impl Engine {
     /// behind the batch is answered by the pool's policy, whatever the server may say.
     #[cold]
     fn put_off_invalidations(&mut self, id: LinkId, failure: Failure, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.dedicated().is_some() {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
@@ -387,11 +384,11 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
             let restarted = self.registry.meet(pool, server, process, Duration::from_secs(uptime), now);
-            if let Purpose::Probe(probe) = &mut self.links[id.index()].purpose {
+            if let Purpose::Probe(probe) = &mut self.servers[id].purpose {
                 probe.restarted = restarted;
             }
         }
-        if let Purpose::Probe(probe) = &mut self.links[id.index()].purpose
+        if let Purpose::Probe(probe) = &mut self.servers[id].purpose
             && probe.step == ProbeStep::Identify
         {
             probe.step = ProbeStep::Invalidate;
@@ -430,7 +427,7 @@ impl Engine {
     pub(super) fn catch_up(&mut self, id: LinkId, now: Instant) -> Result<(), Failure> {
         let (pool, server) = self.link_server(id);
         let newest = self.registry.newest_pending(pool, server);
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if link.queue.invalidated.number >= newest {
             return Ok(());
         }
@@ -440,7 +437,7 @@ impl Engine {
         if link.queue.unconfirmed.left() < MOST && (is_behind_own || !begins) {
             self.send_invalidations(id, MOST, now);
         }
-        if begins || self.links[id.index()].queue.invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
+        if begins || self.servers[id].queue.invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.

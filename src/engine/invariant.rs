@@ -13,7 +13,7 @@ impl Engine {
     /// Says which rule is broken, and where.
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut awaited = std::collections::BTreeMap::new();
-        for link in &self.links {
+        for (_, link) in self.servers.iter() {
             for client in link.queue.in_flight.iter().filter_map(|ticket| ticket.client()) {
                 *awaited.entry(client).or_insert(0u32) += 1;
             }
@@ -58,9 +58,9 @@ impl Engine {
             }
         }
         memory += self.memory.part_of_unassigned();
-        for (index, link) in self.links.iter().enumerate() {
+        for (id, link) in self.servers.iter() {
             memory += link.charged;
-            let say = |what: &str| Err(format!("link {index}: {what}"));
+            let say = |what: &str| Err(format!("link {}: {what}", id.index()));
             if !down_is_empty(link) {
                 return say("is down and holds requests");
             }

@@ -2,7 +2,7 @@
 
 use super::ids::LinkId;
 use super::merge::Merge;
-use super::outbox::Offset;
+use super::servers::outbox::Offset;
 use crate::config::model::ServerId;
 
 /// What is kept from one multi-get to the next, for its room.

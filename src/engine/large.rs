@@ -11,7 +11,7 @@ use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::memory;
 use super::request::Asked;
-use super::ticket::Marks;
+use super::servers::ticket::Marks;
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};
 use crate::proto::memcache::request::{self, Parsed, Request};
@@ -166,7 +166,7 @@ impl Engine {
 
     /// Where a server's next bytes are best read to.
     pub fn link_room(&mut self, id: LinkId, epoch: u32) -> Room<'_> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if link.epoch != epoch || link.generation != id.generation || !link.is_up() {
             return Room::Anywhere(usize::MAX);
         }
@@ -175,7 +175,7 @@ impl Engine {
         {
             return room;
         }
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let Some(stream) = link.stream() else { return Room::Anywhere(usize::MAX) };
         if stream.partial.is_empty() {
             return Room::Anywhere(if stream.huge { BEHIND } else { usize::MAX });
@@ -192,12 +192,12 @@ impl Engine {
         }
         let space = self.space(stream.partial.capacity());
         self.with_buffers(|buffers, engine| {
-            if let Some(stream) = engine.links[id.index()].stream_mut() {
+            if let Some(stream) = engine.servers[id].stream_mut() {
                 buffers.make_room(&mut stream.partial, missing, space);
             }
         });
         self.charge_link(id);
-        match self.links[id.index()].stream_mut() {
+        match self.servers[id].stream_mut() {
             Some(stream) => Room::Here(&mut stream.partial),
             None => Room::Anywhere(usize::MAX),
         }
@@ -207,13 +207,13 @@ impl Engine {
     #[inline(never)]
     pub fn link_filled(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
-        if self.link_is_current(id, epoch) && self.links[id.index()].is_up() {
+        if self.link_is_current(id, epoch) && self.servers[id].is_up() {
             self.hear(id, count, now);
-            if self.links[id.index()].stream().is_some_and(|stream| stream.partial.len() >= stream.need) {
+            if self.servers[id].stream().is_some_and(|stream| stream.partial.len() >= stream.need) {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             if link.crowded | link.leaves {
                 self.after_delivery(id, now);
             }
@@ -223,7 +223,7 @@ impl Engine {
 
     /// Passes on the large response that has become whole, and what was read along with its end.
     fn deliver_large(&mut self, id: LinkId, outlet: &mut dyn Outlet) -> Result<(), Violation> {
-        let Some(stream) = self.links[id.index()].stream_mut() else { return Ok(()) };
+        let Some(stream) = self.servers[id].stream_mut() else { return Ok(()) };
         stream.huge = stream.need >= HUGE;
         let mut buffer = std::mem::take(&mut stream.partial);
         let need = stream.need;
@@ -273,7 +273,7 @@ impl Engine {
 
     /// Where the response at the front of a server's bytes ends, if that is known and something follows.
     pub(super) fn response_end(&self, id: LinkId, input: &[u8]) -> usize {
-        let mut scan = self.links[id.index()].scan();
+        let mut scan = self.servers[id].scan();
         match scan.as_mut().map(|scan| scan.advance(input)) {
             Some(Scanned::Complete { len }) => len,
             _ => input.len(),
@@ -282,7 +282,7 @@ impl Engine {
 
     /// Keeps the beginning of a response, unless its connection is over.
     pub(super) fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
-        if let Some(stream) = self.links[id.index()].stream_mut() {
+        if let Some(stream) = self.servers[id].stream_mut() {
             stream.partial = partial;
         }
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::Engine;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
-use super::link::Link;
+use super::servers::connection::Connection;
 use crate::failure::Failure;
 use crate::time::Instant;
 use grow::Hoard;
@@ -103,7 +103,7 @@ impl Engine {
 
     /// How large a response on a link may become: half of all memory at most, as what it outgrows while it comes is given
     /// back by the allocator only seconds later.
-    pub(super) fn reply_room(&self, link: &Link) -> usize {
+    pub(super) fn reply_room(&self, link: &Connection) -> usize {
         // What a link holds is most of all the beginning of this very response.
         let others = self.memory.held() - link.charged;
         let limits = self.memory.limits();
@@ -112,7 +112,7 @@ impl Engine {
 
     /// The largest value that is taken of a link.
     #[inline]
-    pub(super) fn response_limit(&self, link: &Link) -> usize {
+    pub(super) fn response_limit(&self, link: &Connection) -> usize {
         let limit = self.topology.pools[link.pool.index()].value_limit;
         if self.memory.held() + limit <= self.memory.limits().common { limit } else { limit.min(self.reply_room(link)) }
     }
@@ -120,7 +120,7 @@ impl Engine {
     /// A value of so many bytes is larger than is taken of a link.
     #[cold]
     pub(super) fn drop_response(&mut self, id: LinkId, len: usize) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let limit = self.topology.pools[link.pool.index()].value_limit;
         let failure = if len > limit { Failure::TooLarge } else { Failure::NoMemory };
         link.drop_some(failure);

@@ -28,7 +28,7 @@
 //! # Invariants
 //!
 //! Each request gets exactly one answer, in the order of its client's requests, made of responses to itself only:
-//! - a response is matched to a request by its place in the server's stream ([`ticket::Ticket`]) and, where it names a
+//! - a response is matched to a request by its place in the server's stream ([`servers::ticket::Ticket`]) and, where it names a
 //!   key or a token, by that as well; on a mismatch the connection is closed and not a byte of it is passed on;
 //! - a ticket stays in flight until its response has been read, also when its request was answered long ago;
 //! - a slot is answered once: by the last of its servers' responses, by their failure, or by its deadline.
@@ -65,7 +65,6 @@ mod keys;
 mod known_version;
 mod language;
 mod large;
-mod link;
 mod listing;
 mod memory;
 mod merge;
@@ -73,17 +72,16 @@ mod missed;
 mod multiget;
 mod named_key;
 mod news;
-mod outbox;
 mod outputs;
 mod policy;
 mod probe;
-mod queue;
 mod random;
 mod rate_limit;
 pub(crate) mod redis;
 mod request;
 mod sampler;
 mod send;
+mod server_io;
 mod servers;
 mod setup;
 mod slow;
@@ -92,7 +90,6 @@ mod stall;
 mod stranger;
 mod taking;
 mod telemetry;
-mod ticket;
 mod timers;
 mod topology;
 mod turn;
@@ -117,10 +114,10 @@ use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use ids::{LinkId, SessionId};
 pub use language::Language;
-use link::Link;
 use missed::Failover;
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
+use servers::Servers;
 pub use setup::Setup;
 pub use slow_log::Slow;
 
@@ -216,15 +213,11 @@ pub struct Engine {
     probes: bool,
     pools: Vec<PoolState>,
     clients: clients::Clients,
-    links: Vec<Link>,
-    /// Places in `links` of closed connections that belonged to one client, each as the id of the next link there.
-    free_links: Vec<LinkId>,
+    servers: Servers,
     timers: Timers,
     chores: chore::Chores,
     work: work::Work,
     outputs: outputs::Outputs,
-    /// Links whose queue may be full.
-    crowded: usize,
     /// The registry's version that `pools` reflects.
     version: u64,
     random: u64,
@@ -370,12 +363,12 @@ impl Engine {
     /// the place may belong to another by now.
     #[inline]
     fn link_is(&self, id: LinkId) -> bool {
-        self.links.get(id.index()).is_some_and(|link| link.generation == id.generation)
+        self.servers.has(id)
     }
 
     /// Has the shell write to a server.
     fn touch_link(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if !link.dirty && link.is_up() {
             link.dirty = true;
             self.outputs.wake_link(id);
@@ -410,7 +403,7 @@ impl Engine {
     /// Brings the memory account of a link up to date.
     #[inline(always)]
     fn charge_link(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let footprint = link.footprint();
         if footprint != link.charged {
             self.memory.recharge(link.charged, footprint);

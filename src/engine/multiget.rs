@@ -5,7 +5,7 @@ use super::ids::SessionId;
 use super::kept::Part;
 use super::merge::{Merge, Values};
 use super::request::{Asked, Slot};
-use super::ticket::{Asker, Marks, Ticket};
+use super::servers::ticket::{Asker, Marks, Ticket};
 use super::{Engine, next_random, work};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -54,14 +54,14 @@ impl Engine {
             };
             let joined = server.and_then(|server| {
                 let link = self.link_to(pool, id, server, now)?;
-                if late && self.links[link.index()].is_silent(now, self.timeout(pool).unwrap_or_default()) {
+                if late && self.servers[link].is_silent(now, self.timeout(pool).unwrap_or_default()) {
                     return Err(Failure::TimedOut);
                 }
                 Ok((server, link))
             });
             match joined {
                 Ok((server, link)) => {
-                    let outbox = &mut self.links[link.index()].queue.outbox;
+                    let outbox = &mut self.servers[link].queue.outbox;
                     parts.push(Part { server, link, start: outbox.end(), keys: 1 });
                     encode::get_start(outbox.tail(), asked.request.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
@@ -96,7 +96,7 @@ impl Engine {
             self.advance(id); // no key could be sent anywhere
         }
         for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
-            encode::line_end(self.links[link.index()].queue.outbox.tail());
+            encode::line_end(self.servers[link].queue.outbox.tail());
             let ticket = Ticket::of(Asker::Client { id, number }, start, asked.request.verb, Class::Get);
             self.push_ticket(link, Ticket { fragment, keys, marks: Marks::SPLIT, ..ticket }, now);
         }
@@ -114,7 +114,7 @@ impl Engine {
         parts: &mut [Part],
         values: &mut Values,
     ) -> Option<(&'w [u8], Result<ServerId, Failure>)> {
-        let Self { pools, links, random, .. } = self;
+        let Self { pools, servers, random, .. } = self;
         let ring = &pools[pool.index()].ring;
         while *index < count {
             let word = words.next()?;
@@ -126,7 +126,7 @@ impl Engine {
             };
             part.keys += 1; // a client has at most a window of keys in flight
             values.link(place, *index, key.len());
-            encode::get_key_with_blank(links[part.link.index()].queue.outbox.tail(), word);
+            encode::get_key_with_blank(servers[part.link].queue.outbox.tail(), word);
             *index += 1;
         }
         None
@@ -146,7 +146,7 @@ impl Engine {
             session.long_get = Some(long);
             return None;
         }
-        if self.crowded > 0 {
+        if self.servers.crowded() > 0 {
             let (words, started) = (Words::new(line.trim_ascii_end()), self.restarted(session_pool, long.started, now));
             if self.holds_back_get(id, words, wanted, started, now) {
                 if let Some(session) = self.session(id) {

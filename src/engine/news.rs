@@ -1,8 +1,8 @@
 //! News of servers: what one worker finds out goes to the registry, and what the registry says decides who is asked.
 
 use super::chore::Chore;
-use super::link::Link;
-use super::ticket::Marks;
+use super::servers::connection::Connection;
+use super::servers::ticket::Marks;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ impl Engine {
     #[cold]
     fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
         for link in self.pools[pool.index()].links[server.index()].clone() {
-            if let Some(stream) = self.links[link.index()].stream_mut() {
+            if let Some(stream) = self.servers[link].stream_mut() {
                 stream.condemned = true;
                 self.arm_link(link, at);
             }
@@ -145,7 +145,7 @@ impl Engine {
                 if !self.link_is(link) {
                     continue; // its client has been cut off meanwhile
                 }
-                let Link { server, ref queue, .. } = self.links[link.index()];
+                let Connection { server, ref queue, .. } = self.servers[link];
                 let stays = queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
                 let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {
@@ -162,12 +162,12 @@ impl Engine {
     /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
         for link in self.pools[pool.index()].links[server.index()].clone() {
-            if cut == Cut::Unopened && self.links[link.index()].is_up() {
+            if cut == Cut::Unopened && self.servers[link].is_up() {
                 continue;
             }
             self.fail_link(link, Failure::Ejected, now);
             self.abandon(link, Failure::Ejected, now);
-            self.links[link.index()].suspect = false; // the probes are its test
+            self.servers[link].suspect = false; // the probes are its test
         }
     }
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 use super::deadline::Timer;
 use super::ids::LinkId;
 use super::invalidate::BATCH;
-use super::link::{Probe, ProbeStep, Purpose, Settling};
-use super::outbox::Outbox;
-use super::ticket::{Intent, Marks, Ticket};
+use super::servers::connection::{Probe, ProbeStep, Purpose, Settling};
+use super::servers::outbox::Outbox;
+use super::servers::ticket::{Intent, Marks, Ticket};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -75,7 +75,7 @@ impl Engine {
     /// The response to a request of the proxy's own.
     #[cold]
     pub(super) fn own_response(&mut self, id: LinkId, (verb, intent): (Verb, Intent), response: &[u8], status: Status) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let now = link.heard;
         match intent {
             Intent::Plain => {}
@@ -88,7 +88,7 @@ impl Engine {
             }
             Verb::Stats => self.identified(id, response, now),
             Verb::Version if link.stream().is_some_and(|stream| stream.settling == Settling::Asked) => {
-                if let Some(stream) = self.links[id.index()].stream_mut() {
+                if let Some(stream) = self.servers[id].stream_mut() {
                     stream.settling = Settling::Heard(now);
                 }
                 self.arm_link(id, now + LOOK);
@@ -107,7 +107,7 @@ impl Engine {
 
     /// The timer of a link has fired on which nothing is in flight. If it is a probe's, its server may have settled.
     pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, answered) = (link.pool, link.server, link.heard);
         let Purpose::Probe(Probe { step, .. }) = link.purpose else { return };
         let since = match step {
@@ -124,15 +124,15 @@ impl Engine {
             if now < answered + LINGER_LIMIT {
                 return self.arm_link(id, now + LOOK);
             }
-            self.links[id.index()].step_to(ProbeStep::Reset(now));
+            self.servers[id].step_to(ProbeStep::Reset(now));
             self.wait_no_longer(pool, server, left, now);
             return self.arm_link(id, now + SETTLING);
         }
         if self.is_safe(pool) {
-            self.links[id.index()].step_to(ProbeStep::Identify);
+            self.servers[id].step_to(ProbeStep::Identify);
             return self.ask(id, Verb::Stats, Marks::LISTING, now, |out| encode::stats(out, b""));
         }
-        self.links[id.index()].step_to(ProbeStep::Invalidate);
+        self.servers[id].step_to(ProbeStep::Invalidate);
         if !self.send_invalidations(id, BATCH, now) {
             self.probe_invalidated(id, now);
         }
@@ -158,7 +158,7 @@ impl Engine {
     pub(super) fn may_invalidate(&mut self, id: LinkId, now: Instant) -> bool {
         let (pool, server) = self.link_server(id);
         let is_settled = self.is_settled(pool, server, now);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let is_traffic = link.is_traffic();
         let Some(stream) = link.stream_mut() else { return is_settled };
         if is_settled {
@@ -208,7 +208,7 @@ impl Engine {
 
     /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if !link.is_up() || !link.queue.unconfirmed.is_empty() || !link.queue.in_flight.is_empty() {
             return; // a flush may be confirmed before or behind the question
         }
@@ -229,7 +229,7 @@ impl Engine {
         if passed == Passed::HasPending {
             if !self.send_invalidations(id, BATCH, now) {
                 if self.registry.lingering(pool, server) > 0 {
-                    self.links[id.index()].step_to(ProbeStep::Settle); // one was given up since
+                    self.servers[id].step_to(ProbeStep::Settle); // one was given up since
                 }
                 self.arm_link(id, now + LOOK); // another worker has to give up a connection to it first
             }
@@ -255,7 +255,7 @@ impl Engine {
 
     /// A probe's connection is of no further use.
     fn end_probe(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         drop(link.end(Failure::Closed, Instant::ZERO));
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);

@@ -3,9 +3,9 @@
 use super::Engine;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
-use super::link::QUEUE_LIMIT;
 use super::request::{Asked, Slot};
-use super::ticket::{Asker, Marks, Ticket};
+use super::servers::connection::QUEUE_LIMIT;
+use super::servers::ticket::{Asker, Marks, Ticket};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{self, Class};
@@ -61,7 +61,7 @@ impl Engine {
             Ok(link) => link,
             Err(failure) => return Err(self.unplaced(id, asked, marks, (key, server), failure, expired, now)),
         };
-        if self.links[link.index()].queue.outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
+        if self.servers[link].queue.outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
             if !expired {
                 self.stall(id, link);
                 return Err(Dispatched::Backpressured);
@@ -143,10 +143,10 @@ impl Engine {
     ) {
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         if asked.request.noreply {
-            self.end_request(self.links[link_id.index()].pool, outcome::Outcome::Unheard);
+            self.end_request(self.servers[link_id].pool, outcome::Outcome::Unheard);
         }
         let Some(session) = self.clients.get_mut(id) else { return };
-        let link = &mut self.links[link_id.index()];
+        let link = &mut self.servers[link_id];
         let start = link.queue.outbox.end();
         let asker = Asker::client(id, session.next_number(), asked.request.has_slot());
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
@@ -160,7 +160,7 @@ impl Engine {
 
     /// Queues a ticket for what has just been appended to its link.
     pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let joins = self.topology.pools[link.pool.index()].join_gets;
         let ticket = link.push(ticket, joins, now);
         let bytes = link.queue.outbox.end().since(ticket.start) as u64;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::deadline::Timers;
+use super::servers::Servers;
 use super::{Engine, Scripts, chore, kept, memory, outputs, redis, telemetry, work};
 use crate::time::Instant;
 use crate::topology::Published;
@@ -45,13 +46,11 @@ impl Engine {
             registry,
             pools: Vec::new(),
             clients: Clients::default(),
-            links: Vec::new(),
-            free_links: Vec::new(),
+            servers: Servers::default(),
             timers: Timers::default(),
             chores: chore::Chores::default(),
             work: work::Work::default(),
             outputs: outputs::Outputs::default(),
-            crowded: 0,
             version: version.wrapping_sub(1),
             random: seed | 1,
             started_at,

@@ -7,10 +7,10 @@ use super::slow_log::Slow;
 
 use super::ids::{LinkId, SessionId};
 use super::keys::each_key;
-use super::link::Link;
 use super::named_key::Named;
-use super::outbox::{Offset, Written};
-use super::ticket::{Asker, Marks, Ticket};
+use super::servers::connection::Connection;
+use super::servers::outbox::{Offset, Written};
+use super::servers::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -54,7 +54,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn slow_answer(&mut self, id: LinkId, ticket: Ticket, end: Offset, started: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, now) = (link.pool, link.heard);
         if let Some(suppressed) = self.admit_slow(pool, now) {
             self.tell_slow(id, ticket, end, Fate { started, failure: None, suppressed, now });
@@ -72,12 +72,12 @@ impl Engine {
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
         let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
-            let place = self.links[link.index()].queue.in_flight.iter().position(is_it);
+            let place = self.servers[*link].queue.in_flight.iter().position(is_it);
             place.map(|place| (*link, place))
         });
         match place {
             Some((link, place)) => {
-                let known = &self.links[link.index()];
+                let known = &self.servers[link];
                 let end =
                     known.queue.in_flight.get(place + 1).map_or_else(|| known.queue.outbox.end(), |next| next.start);
                 self.tell_slow(link, known.queue.in_flight[place], end, fate);
@@ -113,7 +113,7 @@ impl Engine {
     /// Tells of a request in an outbox.
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
-        let Link { pool, server, queue, .. } = &self.links[id.index()];
+        let Connection { pool, server, queue, .. } = &self.servers[id];
         let request = Described::of(ticket, queue.outbox.between(ticket.start, end));
         let mut slow = self.describe(*pool, request, fate, &mut spans);
         slow.server = Some(*server);

@@ -17,7 +17,7 @@ use super::rate_limit::{Frequent, TELL_PERIOD, TOLD};
 use std::time::Duration;
 
 use super::ids::LinkId;
-use super::ticket::Marks;
+use super::servers::ticket::Marks;
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -32,7 +32,7 @@ impl Engine {
     /// The silence after which a link is suspect, if that comes before the deadline.
     #[inline(always)]
     fn stall_after(&self, id: LinkId) -> Option<Duration> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let pool = &self.topology.pools[link.pool.index()];
         let stall = pool.stall?;
         let bound = Duration::from_nanos(link.latency_peak.saturating_mul(2)).clamp(stall.least, stall.most);
@@ -42,7 +42,7 @@ impl Engine {
     /// When a link is to be looked at that has been silent since `since`.
     #[inline(always)]
     pub(super) fn first_look(&self, id: LinkId, since: Instant) -> Instant {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         match self.stall_after(id) {
             Some(bound) if !link.suspect => since + bound,
             _ => self.deadline(link.pool, since),
@@ -52,7 +52,7 @@ impl Engine {
     /// Looks whether a link that something waits for has gone silent. Returns whether its timer is set to look again.
     pub(super) fn look(&mut self, id: LinkId, now: Instant) -> bool {
         let Some(bound) = self.stall_after(id) else { return false };
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let since = link.heard;
         if link.suspect {
             return false;
@@ -72,7 +72,7 @@ impl Engine {
                 return true;
             }
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.suspected_since != Some(since) {
             link.suspected_since = Some(since);
             self.arm_link(id, now + SECOND_LOOK);
@@ -101,7 +101,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn spoke_again(&mut self, id: LinkId, since: Instant, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, silence) = (link.pool, link.server, now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
         if link.stream().is_some_and(|stream| stream.answered)
@@ -159,7 +159,7 @@ impl Engine {
 
     /// A link that is suspect has a new connection.
     pub(super) fn test_suspect(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if link.suspect && link.is_up() {
             self.ask_version(id, now);
         }

@@ -28,7 +28,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn busy_until(&self, id: LinkId) -> Option<Instant> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let timeout = self.timeout(link.pool)?;
         let large = link.queue.in_flight.iter().filter_map(|ticket| {
             let (id, number) = ticket.client()?;

@@ -4,10 +4,10 @@ use super::Engine;
 use super::clients::session::Barrier;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
-use super::link::{LinkState, Purpose};
 use super::merge::Merge;
 use super::request::{Answer, Request};
-use super::ticket::Marks;
+use super::servers::connection::{ConnectionState, Purpose};
+use super::servers::ticket::Marks;
 use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -75,7 +75,7 @@ impl Engine {
         for (fragment, server) in late {
             self.undelivered(pool, server, verb, database, due, now);
             self.counters.server(pool, server).server_timedout.add(1);
-            if self.crowded == 0 || !self.is_taking(pool, server, now) {
+            if self.servers.crowded() == 0 || !self.is_taking(pool, server, now) {
                 self.report(pool, server, Failure::TimedOut, deadline);
             }
             self.fail_part(id, server, number, fragment, Failure::TimedOut);
@@ -91,7 +91,7 @@ impl Engine {
         if !self.link_is(id) {
             return; // another's, by now
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.timed.is_some_and(|at| at > now) {
             return; // set before an earlier one, which has set the next
         }
@@ -104,7 +104,7 @@ impl Engine {
         }
         let (pool, server) = (link.pool, link.server);
         self.invalidate_open(id, now);
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let silent_since = link.heard; // it has its time from now on to answer what is sent
         if !link.is_opening() && link.dedicated().is_some() {
             self.crawl_timer(id, now);
@@ -117,9 +117,9 @@ impl Engine {
         if waits && self.look(id, now) {
             return;
         }
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         match link.state {
-            LinkState::Down { not_before, .. } => {
+            ConnectionState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
                 let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
                 if live && wanted && !self.draining {
@@ -130,7 +130,7 @@ impl Engine {
                     }
                 }
             }
-            LinkState::Connecting | LinkState::Handshaking(_) => {
+            ConnectionState::Connecting | ConnectionState::Handshaking(_) => {
                 let at = self.deadline(pool, silent_since);
                 if at <= now {
                     self.fail_link(id, Failure::TimedOut, now);
@@ -138,15 +138,15 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
-            LinkState::Up(_) if !waits => self.settle_probe(id, now),
-            LinkState::Up(_) => {
+            ConnectionState::Up(_) if !waits => self.settle_probe(id, now),
+            ConnectionState::Up(_) => {
                 let mut first = self.deadline(pool, silent_since);
                 if first <= now {
                     first = first.max(self.busy_until(id).unwrap_or(first));
                 }
                 let Some(timeout) = self.timeout(pool) else { return };
                 let last = first + timeout;
-                let is_probe = self.links[id.index()].is_probe();
+                let is_probe = self.servers[id].is_probe();
                 if last <= now || (is_probe && first <= now) {
                     self.fail_link(id, Failure::TimedOut, now);
                 } else if first <= now {
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.timed.is_none_or(|timed| at < timed) {
             link.timed = Some(at);
             self.timers.set(at, Timer::Link(id));

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::chore::Chore;
 use super::ids::LinkId;
-use super::link::{Link, LinkState, Probe, Purpose};
 use super::missed::Failover;
+use super::servers::connection::{Connection, ConnectionState, Probe, Purpose};
 use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id};
 use crate::config::model::{Address, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
@@ -83,9 +83,7 @@ impl Engine {
             let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
             for server in (self.pools[index].live.len()..pool.ids()).map(server_id) {
                 let mut add = |purpose| {
-                    let id = LinkId::first(self.links.len());
-                    self.links.push(Link { profile, ..Link::new(pool_id(index), server, purpose) });
-                    id
+                    self.servers.add(Connection { profile, ..Connection::new(pool_id(index), server, purpose) })
                 };
                 let links = (0..pool.server_connections).map(|_| add(Purpose::Traffic)).collect();
                 let probe = add(Purpose::Probe(Probe::default()));
@@ -171,7 +169,7 @@ impl Engine {
         self.pools[pool.index()].versions[server.index()] = known_version::Known::default();
         self.fail_link(self.pools[pool.index()].probes[server.index()], Failure::NoResources, now);
         for id in self.pools[pool.index()].links[server.index()].clone() {
-            let link = &mut self.links[id.index()];
+            let link = &mut self.servers[id];
             link.leaves = true;
             // What it was to forget it is to forget if it is back.
             link.queue.unconfirmed.put_off();
@@ -182,8 +180,8 @@ impl Engine {
     /// Closes a connection to a server that has left, if nothing is in flight on it.
     #[cold]
     pub(super) fn close_left(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
-        if link.queue.in_flight.is_empty() && matches!(link.state, LinkState::Up(_)) {
+        let link = &self.servers[id];
+        if link.queue.in_flight.is_empty() && matches!(link.state, ConnectionState::Up(_)) {
             self.fail_link(id, Failure::Ejected, now);
         }
     }
@@ -191,15 +189,15 @@ impl Engine {
     /// A server that had left is back.
     pub(super) fn come_back(&mut self, pool: PoolId, server: ServerId) {
         for link in &self.pools[pool.index()].links[server.index()] {
-            self.links[link.index()].leaves = false;
+            self.servers[*link].leaves = false;
         }
     }
 
     /// Whether a link leads to a server that is there, or has something in flight to one that is not. For the checks.
-    pub(super) fn is_in_place(&self, link: &Link) -> bool {
+    pub(super) fn is_in_place(&self, link: &Connection) -> bool {
         let has_left = self.pools[link.pool.index()].routing[link.server.index()] == RoutingState::Left;
         match link.purpose {
-            _ if !has_left || matches!(link.state, LinkState::Down { .. }) => true,
+            _ if !has_left || matches!(link.state, ConnectionState::Down { .. }) => true,
             Purpose::Traffic => link.is_up() && link.leaves && !link.queue.in_flight.is_empty(),
             Purpose::Free => true,
             Purpose::Probe(_) | Purpose::Spare(_) => false,

@@ -6,10 +6,10 @@ use super::clients::session::Session;
 use super::deliver::{Delivery, SMALL, Step};
 use super::fragment::NO_KEY;
 use super::ids::LinkId;
-use super::link::{Cursor, Link, LinkState};
 use super::merge::{KeySlot, Merge, Values};
 use super::policy::Policy;
-use super::ticket::{Marks, Ticket};
+use super::servers::connection::{Connection, ConnectionState, Cursor};
+use super::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::outcome::Class;
 use crate::proto::memcache::request::Words;
@@ -36,7 +36,7 @@ impl Engine {
         if ticket.is(Marks::SPLIT) {
             return self.take_part(id, ticket, input, to);
         }
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let value_limit = self.response_limit(link);
         let is_joined = link.queue.front_is_joined();
         let asked = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
@@ -99,25 +99,25 @@ impl Engine {
     /// The response to a line of gets is over: `line` ends it for each of its requests that has not been answered.
     #[inline(never)]
     fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
-        while self.links[id.index()].queue.front_is_joined() {
+        while self.servers[id].queue.front_is_joined() {
             if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
                 return Step::Broken(violation);
             }
         }
-        if status == Status::Absent && self.links[id.index()].dropped().is_some() && !self.front_is_split(id) {
+        if status == Status::Absent && self.servers[id].dropped().is_some() && !self.front_is_split(id) {
             return self.refuse_response(id, to).using(line.len());
         }
         self.finish(id, [line, b""], status, to)
     }
 
     fn front_is_split(&self, id: LinkId) -> bool {
-        self.links[id.index()].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
+        self.servers[id].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
     #[inline(never)]
     fn skip_to(&mut self, id: LinkId, key: &[u8], to: &mut Delivery<'_>) -> Step {
-        let Some(skipped) = self.links[id.index()].joined_request(key) else {
+        let Some(skipped) = self.servers[id].joined_request(key) else {
             return Step::Broken(Violation::WrongKey);
         };
         for _ in 0..skipped {
@@ -136,9 +136,9 @@ impl Engine {
             self.memory.limits().last.saturating_sub(self.memory.held()) / 2,
             self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
         );
-        let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.links[id.index()]));
-        let Self { links, clients, topology, counters, telemetry, .. } = self;
-        let link = &mut links[id.index()];
+        let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.servers[id]));
+        let Self { servers, clients, topology, counters, telemetry, .. } = self;
+        let link = &mut servers[id];
         let config = &topology.pools[link.pool.index()];
         let keys = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
         let is_joined = link.queue.front_is_joined();
@@ -152,7 +152,7 @@ impl Engine {
             Some((session, number)) => waiting_values(session, *number),
             None => None,
         };
-        let LinkState::Up(stream) = &mut link.state else { return (input.len(), Following::Unknown) };
+        let ConnectionState::Up(stream) = &mut link.state else { return (input.len(), Following::Unknown) };
         let mut cursor = stream.cursor;
         if !cursor.started {
             cursor.started = true;
@@ -232,7 +232,7 @@ impl Engine {
     }
 }
 
-impl Link {
+impl Connection {
     /// How many keys of the front request were there and how many were not, now that its response is over.
     #[inline]
     pub(super) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
@@ -320,7 +320,7 @@ fn waiting_values(session: &mut Session, number: u32) -> Option<&mut Values> {
     }
 }
 
-/// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Link::push`] joins it to another, each
+/// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Connection::push`] joins it to another, each
 /// behind a blank.
 #[inline(always)]
 pub(super) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {

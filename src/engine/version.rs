@@ -6,7 +6,7 @@
 use super::ids::SessionId;
 use super::merge::{Lowest, Merge};
 use super::request::Asked;
-use super::ticket::Marks;
+use super::servers::ticket::Marks;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::version::Version;

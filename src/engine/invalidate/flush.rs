@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::REMINDER;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::ticket::Ticket;
+use crate::engine::servers::ticket::Ticket;
 use crate::engine::{Effect, Engine, Timer};
 use crate::health::pending::OlderWrites;
 use crate::proto::memcache::request::Words;
@@ -95,7 +95,7 @@ impl Engine {
         let mut older = Vec::new();
         for place in 0..self.pools[pool.index()].links[server.index()].len() {
             let id = self.pools[pool.index()].links[server.index()][place];
-            let link = &self.links[id.index()];
+            let link = &self.servers[id];
             let changes = |ticket: &Ticket| !ticket.is_own() && !ticket.only_reads();
             if !link.is_down() && link.queue.in_flight.iter().any(changes) {
                 let is_foreign = database.is_some() && database != self.link_database(id);

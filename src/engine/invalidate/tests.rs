@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config;
-use crate::engine::link::{LinkState, Stream};
+use crate::engine::servers::connection::{ConnectionState, Stream};
 use crate::engine::{Scripts, Setup};
 use crate::health::pending::BatchRange;
 use crate::topology::Published;
@@ -45,29 +45,29 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
     engine.send_invalidations(link, 9, NOW);
-    assert!(engine.links[link.index()].queue.fenced.is_some());
+    assert!(engine.servers[link].queue.fenced.is_some());
     engine.abandon(link, Failure::Stalled, NOW);
-    assert!(engine.links[link.index()].queue.fenced.is_none());
+    assert!(engine.servers[link].queue.fenced.is_none());
     confirm_all(&engine, Some(3));
     assert!(!engine.registry.has_pending(POOL, SERVER));
 }
 
 fn open(engine: &mut Engine, link: LinkId) {
     engine.start_connect(link, NOW);
-    let epoch = engine.links[link.index()].epoch;
+    let epoch = engine.servers[link].epoch;
     engine.link_connected(link, epoch, NOW);
-    assert!(engine.links[link.index()].is_up());
+    assert!(engine.servers[link].is_up());
 }
 
 /// What waits to be written on a connection.
 fn written(engine: &mut Engine, link: LinkId) -> String {
-    let epoch = engine.links[link.index()].epoch;
+    let epoch = engine.servers[link].epoch;
     String::from_utf8_lossy(engine.link_output(link, epoch)).into_owned()
 }
 
 /// A server answers on a connection.
 fn answer(engine: &mut Engine, link: LinkId, bytes: &[u8], now: Instant) {
-    let epoch = engine.links[link.index()].epoch;
+    let epoch = engine.servers[link].epoch;
     engine.link_data(link, epoch, bytes, now, &mut ());
 }
 
@@ -112,8 +112,7 @@ fn a_flush_that_was_not_delivered_is_sent_behind_what_was_asked_before() {
         let client = engine.client_connected(POOL);
         let set = if database.is_some() { "SET k old\r\n" } else { "set k 0 0 3\r\nold\r\n" };
         engine.client_data(client, set.as_bytes(), NOW);
-        let used =
-            links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
+        let used = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         confirm_all(&engine, database);
         assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was confirmed in front of it");
@@ -130,7 +129,7 @@ fn a_probe_sends_none_before_the_end_of_what_was_given_up() {
     let mut engine = engine("redis: true");
     let probe = engine.pools[0].probes[0];
     engine.start_connect(probe, NOW);
-    engine.links[probe.index()].state = LinkState::Up(Stream::default());
+    engine.servers[probe].state = ConnectionState::Up(Stream::default());
     let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
     engine.invalidate_key((POOL, SERVER), key, None, NOW);
     engine.registry.lingers(POOL, SERVER);
@@ -147,11 +146,10 @@ fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
         let client = engine.client_connected(POOL);
         let set = |engine: &mut Engine, value| engine.client_data(client, format!("SET {value} 1\r\n").as_bytes(), NOW);
         set(&mut engine, "old");
-        let link =
-            links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
+        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         set(&mut engine, "new");
-        let epoch = engine.links[link.index()].epoch;
+        let epoch = engine.servers[link].epoch;
         engine.link_connected(link, epoch, NOW);
         let told = written(&mut engine, link);
         let last = told.rfind(flush).unwrap();
@@ -168,11 +166,11 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let mut engine = engine("redis: true");
     let client = engine.client_connected(POOL);
     engine.client_data(client, b"MULTI\r\nSELECT 3\r\nSET k old\r\nEXEC\r\n", NOW);
-    let link = links(&engine).into_iter().find(|link| !engine.links[link.index()].queue.in_flight.is_empty()).unwrap();
+    let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
     let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
-    let epoch = engine.links[link.index()].epoch;
+    let epoch = engine.servers[link].epoch;
     engine.link_connected(link, epoch, NOW);
     let told = written(&mut engine, link);
     assert!(told.find("old").unwrap() < told.find("PING").unwrap(), "{told}");
@@ -186,9 +184,9 @@ fn a_queue_that_is_given_up_is_full_no_more() {
     engine.start_connect(link, NOW);
     let client = engine.client_connected(POOL);
     engine.stall(client, link);
-    assert_eq!(engine.crowded, 1);
+    assert_eq!(engine.servers.crowded(), 1);
     engine.abandon(link, Failure::Stalled, NOW);
-    assert_eq!((engine.crowded, engine.clients.resumable()), (0, &[client][..]));
+    assert_eq!((engine.servers.crowded(), engine.clients.resumable()), (0, &[client][..]));
 }
 
 /// What a probe has asked is charged to nobody when it is over.
@@ -197,11 +195,11 @@ fn a_probe_that_is_over_holds_nothing() {
     let mut engine = engine("redis: true");
     let probe = engine.pools[0].probes[0];
     open(&mut engine, probe);
-    engine.links[probe.index()].pop();
-    engine.links[probe.index()].step_to(ProbeStep::Invalidate);
+    engine.servers[probe].pop();
+    engine.servers[probe].step_to(ProbeStep::Invalidate);
     engine.charge_link(probe);
-    assert!(engine.links[probe.index()].charged > 0);
+    assert!(engine.servers[probe].charged > 0);
     engine.settle_probe(probe, NOW);
-    assert!(engine.links[probe.index()].is_down());
-    assert_eq!(engine.links[probe.index()].charged, 0);
+    assert!(engine.servers[probe].is_down());
+    assert_eq!(engine.servers[probe].charged, 0);
 }

@@ -9,7 +9,7 @@ use super::piece::Piece;
 use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::ticket::Marks;
+use crate::engine::servers::ticket::Marks;
 use crate::failure::Failure;
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Blocking;

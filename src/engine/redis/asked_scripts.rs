@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::engine::ticket::{Asker, Ticket};
+use crate::engine::servers::ticket::{Asker, Ticket};
 
 /// What each of them takes.
 const TEXT_COST: usize = 48;

@@ -10,8 +10,8 @@ use super::call::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::{Dedicated, Link, LinkState, Purpose};
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::connection::{Connection, Purpose};
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -214,17 +214,8 @@ impl Engine {
         profile: Profile,
         now: Instant,
     ) -> LinkId {
-        let link = self.free_links.pop().unwrap_or_else(|| {
-            let place = LinkId::first(self.links.len());
-            self.links.push(Link::new(pool, server, Purpose::Free));
-            place
-        });
+        let link = self.servers.add_dedicated(id, (pool, server), profile, now);
         self.pools[pool.index()].dedicated += 1;
-        let place = &mut self.links[link.index()];
-        (place.pool, place.server, place.profile) = (pool, server, profile);
-        place.purpose = Purpose::Dedicated(Dedicated::of(id));
-        place.state = LinkState::Down { not_before: now, failure: Failure::Closed };
-        place.generation = link.generation;
         self.start_connect(link, now);
         link
     }
@@ -234,7 +225,7 @@ impl Engine {
     fn leaving(&self, id: SessionId) -> usize {
         let own = self.session_ref(id).and_then(|session| session.redis.as_ref()).map(|client| &client.dedicated);
         let leaves = |link: &&LinkId| {
-            let link = &self.links[link.index()];
+            let link = &self.servers[**link];
             link.leaves() && link.queue.is_free()
         };
         own.map_or(0, |own| own.iter().filter(leaves).count())
@@ -302,8 +293,8 @@ impl Engine {
     }
 
     /// A link that a client has kept the id of, if it still is that client's own.
-    pub(in crate::engine) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Link> {
-        self.links.get(id.index()).filter(|_| self.link_is(id)).filter(|link| link.owner() == Some(owner))
+    pub(in crate::engine) fn own_link(&self, owner: SessionId, id: LinkId) -> Option<&Connection> {
+        self.servers.get(id).filter(|link| link.owner() == Some(owner))
     }
 
     /// Closes one of them.
@@ -317,7 +308,7 @@ impl Engine {
 
     /// Closes what was a client's own and is nobody's any more.
     pub(super) fn close_own(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.is_down() {
             return self.recycle(id);
         }
@@ -338,22 +329,12 @@ impl Engine {
 
     /// Makes the place of a client's own connection free for another. The id is over.
     pub(super) fn recycle(&mut self, id: LinkId) {
-        let link = &mut self.links[id.index()];
-        let (pool, next) = (link.pool, id.next());
-        debug_assert!(!matches!(link.purpose, Purpose::Free), "freed twice");
+        let link = &self.servers[id];
+        let pool = link.pool;
         self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.queue.in_flight.len() as u64);
-        // Nothing of it is left but what tells its connections apart, and what it has been charged with.
-        *link = Link {
-            generation: next.generation,
-            epoch: link.epoch,
-            reported: link.reported,
-            charged: link.charged,
-            ..Link::new(pool, link.server, Purpose::Free)
-        };
         self.pools[pool.index()].dedicated -= 1;
-        self.end_crowd(id);
-        self.charge_link(id);
-        self.free_links.push(next);
+        let next = self.servers.release(id);
+        self.charge_link(next);
     }
 
     /// A client's own connection has failed; `lost` is what was in flight on it, and `waiting` is what of that can be asked
@@ -367,7 +348,7 @@ impl Engine {
         failure: Failure,
         now: Instant,
     ) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, listens) = (link.pool, link.server, link.listens());
         let database = link.profile.database;
         self.disown(owner, id);
@@ -423,9 +404,8 @@ impl Engine {
         if self.pools[pool.index()].dedicated == 0 {
             return Vec::new();
         }
-        let is_own = |link: &Link| link.dedicated().is_some() && link.pool == pool && are(link.server);
-        let places = (0u32..).zip(&self.links).filter(|(_, link)| is_own(link));
-        places.map(|(place, link)| LinkId { place, generation: link.generation }).collect()
+        let is_own = |link: &Connection| link.dedicated().is_some() && link.pool == pool && are(link.server);
+        self.servers.iter().filter(|(_, link)| is_own(link)).map(|(id, _)| id).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::engine::buffers::LARGE;
 use crate::engine::deliver::{Delivery, STEP, Step};
 use crate::engine::ids::LinkId;
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::reply::{self, Scan, Scanned, Trouble};
@@ -51,7 +51,7 @@ impl Engine {
         input: &[u8],
         to: &mut Delivery<'_>,
     ) -> Step {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if link.scan().is_none() && input.first() == Some(&b'>') {
             return self.take_push(id, input);
         }
@@ -89,7 +89,7 @@ impl Engine {
         let step = self.finish(id, [response, b""], status, to);
         if strays {
             // What comes behind it would concern another database.
-            self.fail_link(id, Failure::Denied, self.links[id.index()].heard);
+            self.fail_link(id, Failure::Denied, self.servers[id].heard);
         }
         step
     }
@@ -100,7 +100,7 @@ impl Engine {
         const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
         /// The longest number of a database, as it is written.
         const NUMBER: usize = 16;
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let request = link.queue.outbox.between(ticket.start, link.queue.front_end());
         let tail = &request[request.len().saturating_sub(SELECT.len() + NUMBER)..];
         let mut last = response;
@@ -115,11 +115,11 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn large_reply(&mut self, id: LinkId, input: &[u8], need: usize, to: &mut Delivery<'_>) -> Step {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         if link.dropped().is_none() && need.max(input.len() + STEP) <= self.reply_room(link) {
             return Step::Need(need);
         }
-        let Some(stream) = self.links[id.index()].stream_mut() else { return Step::Used(input.len()) };
+        let Some(stream) = self.servers[id].stream_mut() else { return Step::Used(input.len()) };
         stream.cursor.dropped = Some(Failure::NoMemory);
         let Some(scan) = &mut stream.cursor.scan else { return Step::Need(need) };
         let dropped = scan.discard(input);
@@ -134,7 +134,7 @@ impl Engine {
     pub(in crate::engine) fn take_push(&mut self, id: LinkId, input: &[u8]) -> Step {
         match Scan::new(1).advance(input) {
             Scanned::Complete { len } => {
-                if let Some(owner) = self.links[id.index()].owner() {
+                if let Some(owner) = self.servers[id].owner() {
                     return self.pushed(id, owner, &input[..len]).of(len, input);
                 }
                 Step::Used(len)

@@ -9,8 +9,8 @@ use super::follow::waiting_request;
 use super::waiting::{Name, Unblocked};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::{Dedicated, Purpose};
-use crate::engine::ticket::{Asker, Intent, Marks, Ticket};
+use crate::engine::servers::connection::{Dedicated, Purpose};
+use crate::engine::servers::ticket::{Asker, Intent, Marks, Ticket};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -26,7 +26,7 @@ impl Engine {
     /// Something is about to wait on a connection: sees to it that the server can be told to end it. It is asked once what
     /// it calls the connection.
     pub(super) fn learn_name(&mut self, id: LinkId, now: Instant) {
-        let Some(own) = self.links[id.index()].dedicated_mut() else { return };
+        let Some(own) = self.servers[id].dedicated_mut() else { return };
         if own.waiting.name == Name::Unasked {
             own.waiting.name = Name::Asked;
             let name = (Intent::Name, Verb::Query, Marks::NONE);
@@ -38,11 +38,11 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn heard_name(&mut self, id: LinkId, response: &[u8]) {
         let name = number(response).map_or(Name::Withheld, Name::Told);
-        match &mut self.links[id.index()].purpose {
+        match &mut self.servers[id].purpose {
             Purpose::Dedicated(own) => {
                 own.waiting.name = name;
                 if own.waiting.unblocked.is_some() {
-                    self.end_waiting(id, self.links[id.index()].heard);
+                    self.end_waiting(id, self.servers[id].heard);
                 }
             }
             Purpose::Spare(known) => *known = name,
@@ -54,7 +54,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn heard_of_waiting(&mut self, of: LinkId, response: &[u8]) {
         if self.link_is(of)
-            && let Some(own) = self.links[of.index()].dedicated_mut()
+            && let Some(own) = self.servers[of].dedicated_mut()
         {
             own.waiting.ending = false;
             if number(response).is_none() {
@@ -67,7 +67,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn unheard_of_waiting(&mut self, of: LinkId) {
         if self.link_is(of)
-            && let Some(own) = self.links[of.index()].dedicated_mut()
+            && let Some(own) = self.servers[of].dedicated_mut()
         {
             own.waiting.ending = false;
         }
@@ -75,7 +75,7 @@ impl Engine {
 
     /// Has the server end what waits on a connection to it, and looks later whether it has.
     pub(super) fn end_waiting(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let Some(own) = link.dedicated_mut() else { return };
         let live = self.pools[pool.index()].live[server.index()];
@@ -103,7 +103,7 @@ impl Engine {
 
     /// Asks a server to end what waits on a connection that it calls by this number.
     pub(super) fn order_end(&mut self, id: LinkId, number: u64, way: LinkId, reason: &[u8], now: Instant) {
-        if let Some(own) = self.links[id.index()].dedicated_mut() {
+        if let Some(own) = self.servers[id].dedicated_mut() {
             (own.waiting.leaves, own.waiting.ending) = (true, true);
         }
         let number = number.to_string();
@@ -121,7 +121,7 @@ impl Engine {
         let own = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in own {
             let waits = self.own_link(id, link).is_some_and(|own| waiting_request(own).is_some());
-            let Some(Dedicated { waiting, .. }) = self.links[link.index()].dedicated_mut() else { continue };
+            let Some(Dedicated { waiting, .. }) = self.servers[link].dedicated_mut() else { continue };
             if !waits || waiting.unblocked.is_some() || matches!(waiting.name, Name::Unasked | Name::Withheld) {
                 continue;
             }
@@ -137,7 +137,7 @@ impl Engine {
         let (pool, server) = to;
         let links = &self.pools[pool.index()].links[server.index()];
         let is_open = |id: &LinkId| {
-            let link = &self.links[id.index()];
+            let link = &self.servers[*id];
             link.is_up() && !link.suspect
         };
         if let Some(open) = links.iter().copied().find(is_open) {
@@ -166,7 +166,7 @@ impl Engine {
 
     /// Whether a connection to a server that is out of the ring is still the one on which it is told to end what waits there.
     pub(super) fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
-        let Some(link) = self.links.get(id.index()).filter(|_| self.link_is(id)) else { return false };
+        let Some(link) = self.servers.get(id) else { return false };
         let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
         (link.pool, link.server) == (pool, server)
             && !link.is_down()

@@ -22,8 +22,8 @@ use crate::engine::chore::Chore;
 use crate::engine::clients::session::Session;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::{Dedicated, Link};
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::connection::{Connection, Dedicated};
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
 use crate::outcome::Outcome;
@@ -78,19 +78,17 @@ impl Engine {
     /// Looks at the clients' own connections from a place on, whether something waits there whose key has left; says how
     /// many were looked at.
     pub(in crate::engine) fn follow_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
-        let end = self.links.len().min(from.saturating_add(budget));
-        for place in from..end {
-            let id = LinkId { generation: self.links[place].generation, ..LinkId::first(place) };
-            if self.links[place].pool != pool {
-                continue;
-            }
+        let end = self.servers.len().min(from.saturating_add(budget));
+        let is_its = |(id, link): (LinkId, &Connection)| (link.pool == pool).then_some(id);
+        let its: Vec<_> = self.servers.iter_from(from).take(end.saturating_sub(from)).filter_map(is_its).collect();
+        for id in its {
             match self.whereabouts(id) {
                 Whereabouts::Away => self.end_waiting(id, now),
                 Whereabouts::NotYet => self.follow_later(pool, now),
                 Whereabouts::Home => {}
             }
         }
-        if end < self.links.len() {
+        if end < self.servers.len() {
             self.put_off(Chore::Follow(pool, end), now);
         }
         end.saturating_sub(from)
@@ -114,7 +112,7 @@ impl Engine {
     /// Whether a server may be told to end what waits on a connection to it, so that it need not be cut off; perhaps when it
     /// has said what it calls the connection.
     pub(in crate::engine) fn can_end(&self, id: LinkId) -> bool {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let name = link.dedicated().map_or(Name::Unasked, |own| own.waiting.name);
         let is_asked = name == Name::Asked && link.is_up();
         waiting_request(link).is_some() && (is_asked || matches!(name, Name::Told(_)))
@@ -122,7 +120,7 @@ impl Engine {
 
     /// Whether what waits on a connection, if anything does, belongs to another server.
     fn whereabouts(&self, id: LinkId) -> Whereabouts {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
         let routing = self.pools[link.pool.index()].routing[link.server.index()];
         if is_unblocked(link) || routing == RoutingState::Maintenance {
@@ -160,7 +158,7 @@ impl Engine {
     /// key belongs, unless its time is over or its client was unblocked.
     #[cold]
     pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> Nothing {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, now) = (link.pool, link.server, link.heard);
         let Some(&Dedicated { waiting: Waiting { leaves, unblocked, .. }, .. }) = link.dedicated() else {
             return Nothing::Told;
@@ -171,7 +169,7 @@ impl Engine {
             None if !leaves || !self.has_time(ticket, now) => return Nothing::Told,
             None => {}
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let end = link.queue.front_end();
         let request = link.queue.outbox.between(ticket.start, end).to_vec();
         link.pop();
@@ -193,7 +191,7 @@ impl Engine {
     /// What waited on a connection that was given up because its server has left the ring, and can be asked elsewhere.
     #[inline(never)]
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let request = waiting_request(link).filter(|_| !is_unblocked(link))?.to_vec();
         let (ticket, server) = (link.queue.in_flight.back().copied()?, link.server);
         let home = self.home_of_waiting(link.pool, &request);
@@ -221,7 +219,7 @@ impl Engine {
             Err(failure) => return self.fail_part(id, server, number, ticket.fragment, failure),
         };
         self.learn_name(link, now);
-        let outbox = &mut self.links[link.index()].queue.outbox;
+        let outbox = &mut self.servers[link].queue.outbox;
         let start = outbox.end();
         write_rest(outbox.tail(), request, started, now);
         self.push_ticket(link, Ticket { start, ..ticket }, now);
@@ -289,12 +287,12 @@ impl Engine {
 }
 
 /// Whether somebody has unblocked the client whose own connection it is.
-fn is_unblocked(link: &Link) -> bool {
+fn is_unblocked(link: &Connection) -> bool {
     link.dedicated().is_some_and(|own| own.waiting.unblocked.is_some())
 }
 
 /// The request that waits on a connection of a client's own, if one does.
-pub(super) fn waiting_request(link: &Link) -> Option<&[u8]> {
+pub(super) fn waiting_request(link: &Connection) -> Option<&[u8]> {
     let ticket = link.queue.in_flight.back()?;
     (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens())
         .then(|| link.queue.outbox.from(ticket.start))

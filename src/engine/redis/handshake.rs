@@ -7,8 +7,8 @@
 use super::handshaking::{Handshake, Term};
 use crate::engine::deliver::is_turned_away;
 use crate::engine::ids::LinkId;
-use crate::engine::link::LinkState;
 use crate::engine::rate_limit::Frequent;
+use crate::engine::servers::connection::ConnectionState;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -16,10 +16,10 @@ use crate::time::Instant;
 impl Engine {
     /// A connection to a Redis server has been opened: greets the server. `false` when there is nothing to agree on.
     pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let settings = &self.topology.pools[link.pool.index()].redis;
         let Some(handshake) = Handshake::new(settings, link.profile) else { return false };
-        link.state = LinkState::Handshaking(Box::new(handshake));
+        link.state = ConnectionState::Handshaking(Box::new(handshake));
         link.heard = now;
         if !link.dirty {
             link.dirty = true;
@@ -31,9 +31,9 @@ impl Engine {
     /// A server has said something before its connection is of use.
     #[cold]
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
-        let LinkState::Handshaking(handshake) = &mut link.state else { return };
+        let ConnectionState::Handshaking(handshake) = &mut link.state else { return };
         match handshake.hear(data) {
             Ok(false) => {}
             Ok(true) => self.link_opened(id, now),
@@ -63,7 +63,7 @@ impl Engine {
     /// A server does not let a connection select a database. One that does not have it holds nothing there that it is to
     /// forget.
     fn database_refused(&self, id: LinkId, text: &[u8]) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
         if text.to_ascii_lowercase().windows(8).any(|words| words == b"db index") {
             self.registry.void_database(pool, server, database);

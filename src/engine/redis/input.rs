@@ -258,7 +258,7 @@ impl Engine {
         match call.plan.class {
             CommandClass::Keyed => return self.keyed(id, call, now),
             CommandClass::Split(split) => return self.split(id, call, split, now),
-            CommandClass::Everywhere(_) if self.crowded > 0 && self.holds_back_all(id, call.started, now) => {
+            CommandClass::Everywhere(_) if self.servers.crowded() > 0 && self.holds_back_all(id, call.started, now) => {
                 return Performed::Backpressured;
             }
             CommandClass::Everywhere(everywhere) => self.everywhere(id, call, everywhere, now),

@@ -8,7 +8,7 @@ use crate::engine::ids::SessionId;
 use crate::engine::memory;
 use crate::engine::policy::Policy;
 use crate::engine::request::{Asked, Request};
-use crate::engine::ticket::Marks;
+use crate::engine::servers::ticket::Marks;
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::proto::resp::Version;

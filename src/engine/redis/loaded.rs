@@ -9,7 +9,7 @@ use super::call::{Call, Performed};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::request::Asked;
-use crate::engine::ticket::Marks;
+use crate::engine::servers::ticket::Marks;
 use crate::proto::resp::encode;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
@@ -38,9 +38,9 @@ impl Engine {
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {
         let Some(mark) = mark(name) else { return };
         let version = self.redis.scripts.version();
-        let pool = self.links[id.index()].pool;
+        let pool = self.servers[id].pool;
         let flushes = self.redis.scripts.flushes();
-        let Loaded { texts: known, flushes: seen, .. } = &mut self.links[id.index()].queue.scripts;
+        let Loaded { texts: known, flushes: seen, .. } = &mut self.servers[id].queue.scripts;
         if *seen != flushes {
             *seen = flushes;
             known.clear();

@@ -187,7 +187,7 @@ impl Engine {
         } else {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = sorted.shares.iter().filter_map(|share| share.server);
-            if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
+            if self.servers.crowded() > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
                 Performed::Backpressured
             } else {
                 let how = match split {

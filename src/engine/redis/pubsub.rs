@@ -19,8 +19,8 @@ use crate::engine::chore::{Chore, PORTION};
 use crate::engine::clients::session::Barrier;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::LinkState;
-use crate::engine::ticket::Marks;
+use crate::engine::servers::connection::ConnectionState;
+use crate::engine::servers::ticket::Marks;
 use crate::engine::{Engine, server_id, work};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -253,7 +253,7 @@ impl Engine {
             return Ok(link);
         }
         let link = self.dedicate(id, pool, server, Use::Listen, now)?;
-        self.links[link.index()].listen();
+        self.servers[link].listen();
         if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
             subscriptions.set_link(server, link);
         }
@@ -339,7 +339,7 @@ impl Engine {
         for server in topology.pool(pool).members() {
             let link = self.dedicate(id, pool, server, Use::Listen, now);
             if let Ok(link) = link {
-                self.links[link.index()].listen();
+                self.servers[link].listen();
             }
             let request = call.raw.to_vec();
             let server = link.map(|_| server);
@@ -356,13 +356,13 @@ impl Engine {
         if !self.is_redis(id) {
             return self.take_crawled(id, input);
         }
-        let link = &mut self.links[id.index()];
-        let LinkState::Up(stream) = &mut link.state else { return Step::Used(input.len()) };
+        let link = &mut self.servers[id];
+        let ConnectionState::Up(stream) = &mut link.state else { return Step::Used(input.len()) };
         let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(1));
         let len = match scan.advance(input) {
             Scanned::Complete { len } => len,
             Scanned::Incomplete { need } => {
-                let link = &self.links[id.index()];
+                let link = &self.servers[id];
                 if need > LARGE
                     && need > self.reply_room(link)
                     && let Some(owner) = link.owner()
@@ -429,7 +429,7 @@ impl Engine {
     /// not read is cut off.
     pub(super) fn pushed(&mut self, link: LinkId, owner: SessionId, message: &[u8]) -> After {
         self.tell_message(owner, message);
-        if self.links[link.index()].is_up() { After::GoesOn } else { After::IsOver }
+        if self.servers[link].is_up() { After::GoesOn } else { After::IsOver }
     }
 
     fn tell_message(&mut self, owner: SessionId, message: &[u8]) {

@@ -12,7 +12,7 @@ use crate::engine::chore::Chore;
 use crate::engine::clients::session::Session;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::ticket::{Intent, Ticket};
+use crate::engine::servers::ticket::{Intent, Ticket};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -121,7 +121,7 @@ impl Engine {
 
     /// Queues a request of the proxy's own that is answered more than once.
     fn ask_many(&mut self, id: LinkId, replies: u32, now: Instant, request: &[u8]) {
-        let outbox = &mut self.links[id.index()].queue.outbox;
+        let outbox = &mut self.servers[id].queue.outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
         let ticket = Ticket { replies, ..Ticket::own(Intent::Plain, start, Verb::Subscribe) };

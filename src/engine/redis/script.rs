@@ -13,8 +13,8 @@ use crate::config::model::KeylessScripts;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::Link;
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::connection::Connection;
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::outcome;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -79,7 +79,7 @@ impl Engine {
     #[cold]
     pub(super) fn load_script(&mut self, id: LinkId, ticket: Ticket, said: &[u8]) -> bool {
         let is_awaited = self.is_awaited(ticket);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         if ticket.is_own() || ticket.replies != 1 {
             return false;
         }
@@ -103,7 +103,7 @@ impl Engine {
         let mut question = Vec::new();
         encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
         let doubt = Doubt { of: ticket.asker, request, said: said.to_vec() };
-        self.links[id.index()].queue.scripts.doubt(doubt);
+        self.servers[id].queue.scripts.doubt(doubt);
         self.ask_instead(id, ticket, &question);
         true
     }
@@ -120,7 +120,7 @@ impl Engine {
     ) -> Option<Step> {
         // Who was told meanwhile that it has failed may have sent it once more.
         let is_awaited = self.is_awaited(ticket);
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let doubt = link.queue.scripts.settle(ticket)?;
         if reply == b"*1\r\n:0\r\n" && is_awaited && !link.is_followed(ticket) {
             self.ask_instead(id, ticket, &doubt.request);
@@ -131,14 +131,14 @@ impl Engine {
 
     /// The front ticket's request has been answered, to this program alone; its client waits for the answer to another.
     fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let (now, end) = (link.heard, link.queue.front_end());
         link.pop();
         link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(link.pool, link.server).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
-        let outbox = &mut self.links[id.index()].queue.outbox;
+        let outbox = &mut self.servers[id].queue.outbox;
         let start = outbox.end();
         outbox.tail().extend_from_slice(request);
         // Never on another connection, where it is not known what was asked.
@@ -146,7 +146,7 @@ impl Engine {
     }
 }
 
-impl Link {
+impl Connection {
     /// Whether the client of the front ticket has sent more behind it.
     fn is_followed(&self, ticket: Ticket) -> bool {
         let of_client = |other: &Ticket| other.session() == ticket.session();

@@ -8,7 +8,7 @@ use super::gather::How;
 use crate::engine::Engine;
 use crate::engine::ids::LinkId;
 use crate::engine::merge::Merge;
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Reply};
 
@@ -19,7 +19,7 @@ impl Engine {
         // What is asked most: of keys that were split, a value for each.
         if ticket.is(Marks::SPLIT)
             && let Some(values) = reply::plain_count(replies)
-            && reply::plain_count(self.links[id.index()].queue.outbox.from(ticket.start)) == Some(values + 1)
+            && reply::plain_count(self.servers[id].queue.outbox.from(ticket.start)) == Some(values + 1)
         {
             return true;
         }
@@ -29,7 +29,7 @@ impl Engine {
     #[inline(never)]
     fn other_fits(&self, id: LinkId, ticket: Ticket, replies: &[u8]) -> bool {
         let Some((client, number)) = ticket.client() else { return true };
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let slot = self.session_ref(client).and_then(|session| session.slot(number));
         let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
         fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.queue.front_end()), replies)

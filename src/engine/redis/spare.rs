@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::link::{Dedicated, Link, Purpose};
 use crate::engine::redis::{Name, Profile, Waiting};
+use crate::engine::servers::connection::{Connection, Dedicated, Purpose};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::time::Instant;
@@ -24,7 +24,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let (pool, server, listens) = (link.pool, link.server, link.listens());
         if !link.is_up() || !link.queue.is_free() || (listens && !link.queue.in_flight.is_empty()) {
             return;
@@ -43,10 +43,10 @@ impl Engine {
             return;
         }
         client.dedicated.retain(|own| *own != id);
-        if !self.pools[pool.index()].live[server.index()] || self.links[id.index()].leaves() {
+        if !self.pools[pool.index()].live[server.index()] || self.servers[id].leaves() {
             return self.close_own(id);
         }
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let name = link.dedicated().map_or_else(Name::default, |own| own.waiting.name());
         link.purpose = Purpose::Spare(name);
         self.pools[pool.index()].spares[server.index()].push_back(id);
@@ -60,11 +60,11 @@ impl Engine {
         (pool, server): (PoolId, ServerId),
         profile: Profile,
     ) -> Option<LinkId> {
-        let Self { pools, links, .. } = self;
+        let Self { pools, servers, .. } = self;
         let spares = &mut pools[pool.index()].spares[server.index()];
-        let place = spares.iter().rposition(|id| links[id.index()].profile == profile)?;
+        let place = spares.iter().rposition(|id| servers[*id].profile == profile)?;
         let id = spares.remove(place)?;
-        let link = &mut self.links[id.index()];
+        let link = &mut self.servers[id];
         let name = if let Purpose::Spare(name) = link.purpose { name } else { Name::default() };
         link.purpose = Purpose::Dedicated(Dedicated { waiting: Waiting::named(name), ..Dedicated::of(owner) });
         Some(id)
@@ -85,7 +85,7 @@ impl Engine {
 
     /// The connection of one is gone.
     pub(in crate::engine) fn spare_failed(&mut self, id: LinkId) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         self.pools[link.pool.index()].spares[link.server.index()].retain(|spare| *spare != id);
         self.recycle(id);
     }
@@ -93,7 +93,7 @@ impl Engine {
     /// The timer of one has fired.
     #[cold]
     pub(in crate::engine) fn spare_timer(&mut self, id: LinkId, now: Instant) {
-        let link = &self.links[id.index()];
+        let link = &self.servers[id];
         let until = link.heard + KEPT;
         if now < until {
             return self.arm_link(id, until);
@@ -130,8 +130,9 @@ impl Engine {
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
         let spares = self.pools[pool.index()].spares.iter().flatten();
-        let is_fit = |link: &Link| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
-        match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.links[id.index()])) {
+        let is_fit =
+            |link: &Connection| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
+        match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.servers[**id])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),
         }

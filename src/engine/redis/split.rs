@@ -9,7 +9,7 @@ use crate::engine::fragment::{Fragment, NO_KEY};
 use crate::engine::ids::SessionId;
 use crate::engine::merge::Merge;
 use crate::engine::request::{Asked, Slot};
-use crate::engine::ticket::{Asker, Marks, Ticket};
+use crate::engine::servers::ticket::{Asker, Marks, Ticket};
 use crate::engine::{Engine, memory, work};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
@@ -54,7 +54,7 @@ impl Engine {
         } else {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = shares.iter().filter_map(|share| share.server);
-            if self.crowded > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
+            if self.servers.crowded() > 0 && self.hold_back_for(id, pool, servers, reads, (call.started, now)) {
                 (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
                 return Performed::Backpressured;
             }
@@ -277,7 +277,7 @@ impl Engine {
         }
         let (asker, marks) = (Asker::client(id, number, asked.request.has_slot()), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {
-            let outbox = &mut self.links[link.index()].queue.outbox;
+            let outbox = &mut self.servers[link].queue.outbox;
             let start = outbox.end();
             let piece = usize::from(fragment);
             write(outbox.tail(), piece);

@@ -20,7 +20,7 @@ use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
 use crate::engine::clients::session::Barrier;
 use crate::engine::ids::SessionId;
-use crate::engine::ticket::Marks;
+use crate::engine::servers::ticket::Marks;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::Flags;
@@ -225,7 +225,10 @@ impl Engine {
             commands.push(self.plan_command(id, pool, part, &mut pieces, now));
         }
         let servers = pieces.iter().filter_map(|piece| piece.server.ok());
-        if self.crowded > 0 && guard.is_none() && self.hold_back_for(id, pool, servers, false, (call.started, now)) {
+        if self.servers.crowded() > 0
+            && guard.is_none()
+            && self.hold_back_for(id, pool, servers, false, (call.started, now))
+        {
             if let Some(client) = self.redis(id) {
                 client.queue = Some(queue);
             }
@@ -296,12 +299,12 @@ impl Engine {
     /// be gone. Where that is forgotten first, its watch is broken if it was watched.
     fn guard_behind_invalidations(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
-        let pool = self.links[link.index()].pool;
+        let pool = self.servers[link].pool;
         if self.pools[pool.index()].open[server.index()] || !self.registry.has_pending(pool, server) {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.
-        let is_settled = self.links[link.index()].queue.is_free();
+        let is_settled = self.servers[link].queue.is_free();
         if is_settled && self.catch_up(link, now).is_ok() { guard } else { Guard::Broken }
     }
 

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::clients::session::Barrier;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::ticket::{Marks, Ticket};
+use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::resp::reply;
 use crate::proto::resp::{Version, encode};
@@ -152,9 +152,9 @@ impl Engine {
         let Some((link, server)) = kept.filter(|(link, _)| self.own_link(id, *link).is_some()) else {
             return self.say(id, &body);
         };
-        let before = std::mem::replace(&mut self.links[link.index()].profile, profile);
+        let before = std::mem::replace(&mut self.servers[link].profile, profile);
         if before.database != profile.database {
-            self.links[link.index()].queue.invalidated = Default::default(); // nothing has been sent to this one
+            self.servers[link].queue.invalidated = Default::default(); // nothing has been sent to this one
         }
         let (mut request, mut replies) = (Vec::new(), 0);
         if before.version != profile.version {

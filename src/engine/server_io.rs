@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections to servers.
 
 use super::ids::LinkId;
-use super::link::{LinkState, Probe, Purpose, Stream};
+use super::servers::connection::{ConnectionState, Probe, Purpose, Stream};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -14,35 +14,34 @@ impl Engine {
     /// The pool and the server that a link connects to. Of a link that is no more, those of the next one at its place.
     #[must_use]
     pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
-        let link = &self.links[link.index()];
+        let link = &self.servers[link];
         (link.pool, link.server)
     }
 
     /// Whether a link is for one client alone.
     #[must_use]
     pub fn link_is_dedicated(&self, link: LinkId) -> bool {
-        self.links[link.index()].dedicated().is_some()
+        self.servers[link].dedicated().is_some()
     }
 
     /// Whether an answer of its server is waited for.
     #[must_use]
     pub fn link_is_asked(&self, link: LinkId) -> bool {
-        let at = &self.links[link.index()];
-        at.generation == link.generation && !at.queue.in_flight.is_empty()
+        self.servers.get(link).is_some_and(|link| !link.queue.in_flight.is_empty())
     }
 
     /// Whether an attempt or a connection is still wanted.
     #[must_use]
     pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
-        let at = &self.links[link.index()];
-        at.epoch == epoch && at.generation == link.generation
+        self.servers.get(link).is_some_and(|link| link.epoch == epoch)
     }
 
     /// The connection is open.
     pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
         self.refresh(now);
-        let is_current = self.link_is_current(id, epoch);
-        if is_current && matches!(self.links[id.index()].state, LinkState::Connecting) && !self.greet(id, now) {
+        let link = self.servers.current(id, epoch);
+        let is_connecting = link.is_some_and(|link| matches!(link.state, ConnectionState::Connecting));
+        if is_connecting && !self.greet(id, now) {
             self.link_opened(id, now);
         }
         self.settle(now);
@@ -50,14 +49,14 @@ impl Engine {
 
     /// A connection is open, and of use.
     pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
-        let link = &mut self.links[id.index()];
-        link.state = LinkState::Up(Stream::default());
+        let link = &mut self.servers[id];
+        link.state = ConnectionState::Up(Stream::default());
         link.heard = now;
         let (pool, server) = (link.pool, link.server);
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.server(pool, server).server_connections.add(1);
-        match &mut self.links[id.index()].purpose {
+        match &mut self.servers[id].purpose {
             Purpose::Probe(probe) => {
                 *probe = Probe::default();
                 self.ask_version(id, now);
@@ -84,18 +83,17 @@ impl Engine {
     /// Bytes were read from a server. `outlet` leads straight to the clients.
     pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
-        let link = &self.links[id.index()];
-        if link.epoch == epoch && link.generation == id.generation {
+        if let Some(link) = self.servers.current(id, epoch) {
             match link.state {
-                LinkState::Up(_) => {
+                ConnectionState::Up(_) => {
                     self.deliver(id, data, now, outlet);
-                    let link = &self.links[id.index()];
+                    let link = &self.servers[id];
                     if link.crowded | link.leaves {
                         self.after_delivery(id, now);
                     }
                 }
-                LinkState::Handshaking(_) => self.greeted(id, data, now),
-                LinkState::Connecting | LinkState::Down { .. } => {}
+                ConnectionState::Handshaking(_) => self.greeted(id, data, now),
+                ConnectionState::Connecting | ConnectionState::Down { .. } => {}
             }
         }
         self.settle(now);
@@ -105,10 +103,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn after_delivery(&mut self, id: LinkId, now: Instant) {
-        if self.links[id.index()].crowded {
+        if self.servers[id].crowded {
             self.relieve(id, now);
         }
-        if self.links[id.index()].leaves {
+        if self.servers[id].leaves {
             self.close_left(id, now);
         }
     }
@@ -117,14 +115,11 @@ impl Engine {
     #[must_use]
     #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
-        let link = &mut self.links[id.index()];
-        if link.epoch != epoch || link.generation != id.generation {
-            return &[];
-        }
+        let Some(link) = self.servers.current(id, epoch) else { return &[] };
         let unwritten = match &link.state {
-            LinkState::Up(_) => link.queue.outbox.unwritten(),
-            LinkState::Handshaking(handshake) => handshake.unwritten(),
-            LinkState::Connecting | LinkState::Down { .. } => return &[],
+            ConnectionState::Up(_) => link.queue.outbox.unwritten(),
+            ConnectionState::Handshaking(handshake) => handshake.unwritten(),
+            ConnectionState::Connecting | ConnectionState::Down { .. } => return &[],
         };
         link.dirty = false;
         unwritten
@@ -133,14 +128,11 @@ impl Engine {
     /// `count` bytes of [`Engine::link_output`] were written.
     #[inline(always)]
     pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
-        let link = &mut self.links[id.index()];
-        if link.epoch != epoch || link.generation != id.generation {
-            return;
-        }
+        let Some(link) = self.servers.current(id, epoch) else { return };
         let stream = match &mut link.state {
-            LinkState::Up(stream) => stream,
-            LinkState::Handshaking(handshake) => return handshake.wrote(count),
-            LinkState::Connecting | LinkState::Down { .. } => return,
+            ConnectionState::Up(stream) => stream,
+            ConnectionState::Handshaking(handshake) => return handshake.wrote(count),
+            ConnectionState::Connecting | ConnectionState::Down { .. } => return,
         };
         link.queue.outbox.wrote(count);
         link.queue.outbox.note_write(now);

@@ -2,8 +2,8 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-use super::ids::{LinkId, SessionId};
 use super::outbox::Offset;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::outcome::Class;
 use crate::proto::verb::Verb;
 

@@ -1,4 +1,4 @@
-//! One connection to one server, kept over reconnects.
+//! One connection to one server. It may be opened again at the same place, the *link*, when it is over.
 //!
 //! Requests of all clients go through it in one stream and are answered in the order in which they went out. A
 //! [`Ticket`] stands for each request until its response has been read, also when nobody waits for that response any
@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use super::ids::SessionId;
 use super::outbox::Offset;
 use super::queue::{Queue, Queues};
-use super::redis::handshaking::Handshake;
-use super::redis::{Name, Profile, Waiting};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::ids::SessionId;
+use crate::engine::redis::handshaking::Handshake;
+use crate::engine::redis::{Name, Profile, Waiting};
 use crate::failure::Failure;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
@@ -33,7 +33,7 @@ const JOINED_LIMIT: usize = 7_000;
 
 /// Whether there is a connection, and what there is only while it lasts.
 #[derive(Debug)]
-pub(crate) enum LinkState {
+pub(crate) enum ConnectionState {
     /// None; not to be opened before this time.
     Down {
         /// Earliest time of the next connect.
@@ -161,17 +161,17 @@ pub(crate) struct Cursor {
     pub(crate) scan: Option<Scan>,
 }
 
-/// A connection to a server.
+/// A connection to a server, be it open or not: what holds of its place over reconnects, and its state.
 #[derive(Debug)]
-pub(crate) struct Link {
-    /// Which of the links that this place has been used for: that of its [`LinkId`](super::ids::LinkId).
+pub(crate) struct Connection {
+    /// Which of the links that this place has been used for: that of its [`LinkId`](crate::engine::ids::LinkId).
     pub(crate) generation: u32,
     pub(crate) pool: PoolId,
     pub(crate) server: ServerId,
     pub(crate) purpose: Purpose,
     /// For Redis: what the connection has been set to before its first request.
     pub(crate) profile: Profile,
-    pub(crate) state: LinkState,
+    pub(crate) state: ConnectionState,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(crate) epoch: u32,
     pub(crate) queue: Queue,
@@ -201,7 +201,7 @@ pub(crate) struct Link {
     pub(crate) charged: usize,
 }
 
-impl Link {
+impl Connection {
     pub(crate) fn new(pool: PoolId, server: ServerId, purpose: Purpose) -> Self {
         Self {
             generation: 0,
@@ -209,7 +209,7 @@ impl Link {
             server,
             purpose,
             profile: Profile::default(),
-            state: LinkState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
+            state: ConnectionState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
             queue: Queue::default(),
             reported: Queues::default(),
@@ -309,40 +309,40 @@ impl Link {
     /// Whether its connection is of use.
     #[inline]
     pub(crate) const fn is_up(&self) -> bool {
-        matches!(self.state, LinkState::Up(_))
+        matches!(self.state, ConnectionState::Up(_))
     }
 
     /// Whether it has no connection, and none is being opened.
     #[inline]
     pub(crate) const fn is_down(&self) -> bool {
-        matches!(self.state, LinkState::Down { .. })
+        matches!(self.state, ConnectionState::Down { .. })
     }
 
     /// Whether it is connected, and what has to be agreed on is not.
     pub(crate) const fn is_greeting(&self) -> bool {
-        matches!(self.state, LinkState::Handshaking(_))
+        matches!(self.state, ConnectionState::Handshaking(_))
     }
 
     /// Whether its connection is on the way to being of use.
     pub(crate) const fn is_opening(&self) -> bool {
-        matches!(self.state, LinkState::Connecting | LinkState::Handshaking(_))
+        matches!(self.state, ConnectionState::Connecting | ConnectionState::Handshaking(_))
     }
 
     /// What there is while its connection is of use.
     #[inline]
     pub(crate) const fn stream(&self) -> Option<&Stream> {
-        if let LinkState::Up(stream) = &self.state { Some(stream) } else { None }
+        if let ConnectionState::Up(stream) = &self.state { Some(stream) } else { None }
     }
 
     #[inline]
     pub(crate) const fn stream_mut(&mut self) -> Option<&mut Stream> {
-        if let LinkState::Up(stream) = &mut self.state { Some(stream) } else { None }
+        if let ConnectionState::Up(stream) = &mut self.state { Some(stream) } else { None }
     }
 
     /// Its connection is over, or the attempt to open it. Returns what there was, and what was asked there.
-    pub(crate) fn end(&mut self, failure: Failure, not_before: Instant) -> (LinkState, Queue) {
+    pub(crate) fn end(&mut self, failure: Failure, not_before: Instant) -> (ConnectionState, Queue) {
         self.epoch = self.epoch.wrapping_add(1);
-        let state = std::mem::replace(&mut self.state, LinkState::Down { not_before, failure });
+        let state = std::mem::replace(&mut self.state, ConnectionState::Down { not_before, failure });
         (state, std::mem::take(&mut self.queue))
     }
 
@@ -359,7 +359,7 @@ impl Link {
 
     /// Something of the response to the front ticket is dropped, for this reason.
     pub(crate) const fn drop_some(&mut self, failure: Failure) {
-        if let LinkState::Up(stream) = &mut self.state {
+        if let ConnectionState::Up(stream) = &mut self.state {
             stream.cursor.dropped = Some(failure);
         }
     }
@@ -376,7 +376,7 @@ impl Link {
     /// that comes with it, until that is told to [`Outbox::release`](super::outbox::Outbox::release) it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
         let ticket = self.queue.in_flight.pop_front()?;
-        if let LinkState::Up(stream) = &mut self.state {
+        if let ConnectionState::Up(stream) = &mut self.state {
             stream.cursor = Cursor::default();
         }
         Some((ticket, self.queue.in_flight.front().map_or_else(|| self.queue.outbox.end(), |next| next.start)))

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::ids::SessionId;
 use super::outbox::{Offset, Outbox};
-use super::redis::Loaded;
 use super::ticket::{Marks, Ticket};
+use crate::engine::ids::SessionId;
+use crate::engine::redis::Loaded;
 use crate::health::pending::{BatchRange, Invalidated};
 
 /// PendingInvalidations that have been sent together.

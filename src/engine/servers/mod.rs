@@ -1,0 +1,143 @@
+//! The connections to servers, each at a place of its own, and what is asked on them.
+//!
+//! A *link* is a place: it outlives its connections, of which there is one at a time. The places of links that belong to
+//! one client are used again, and the generation in a [`LinkId`] tells a link from those before it.
+
+pub(crate) mod connection;
+pub(crate) mod outbox;
+pub(crate) mod queue;
+pub(crate) mod ticket;
+
+use std::ops::{Index, IndexMut};
+
+use super::ids::{LinkId, SessionId};
+use super::redis::Profile;
+use crate::config::model::{PoolId, ServerId};
+use crate::failure::Failure;
+use crate::time::Instant;
+use connection::{Connection, ConnectionState, Dedicated, Purpose};
+
+/// The connections of one worker to all servers.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    connections: Vec<Connection>,
+    /// Places whose link is over, each as the id of the next link there.
+    free: Vec<LinkId>,
+    /// Connections whose queue may be full.
+    crowded: usize,
+}
+
+impl Servers {
+    /// Gives a connection a place of its own.
+    pub(crate) fn add(&mut self, connection: Connection) -> LinkId {
+        let id = LinkId::first(self.connections.len());
+        self.connections.push(connection);
+        id
+    }
+
+    /// Makes a link of a client's own, at a place that is free, if there is one.
+    pub(crate) fn add_dedicated(
+        &mut self,
+        owner: SessionId,
+        (pool, server): (PoolId, ServerId),
+        profile: Profile,
+        now: Instant,
+    ) -> LinkId {
+        let id = self.free.pop().unwrap_or_else(|| self.add(Connection::new(pool, server, Purpose::Free)));
+        let connection = &mut self[id];
+        (connection.pool, connection.server, connection.profile) = (pool, server, profile);
+        connection.purpose = Purpose::Dedicated(Dedicated::of(owner));
+        connection.state = ConnectionState::Down { not_before: now, failure: Failure::Closed };
+        id
+    }
+
+    /// A link is over: its place is free for another. Returns the id of the next one there.
+    pub(crate) fn release(&mut self, id: LinkId) -> LinkId {
+        self.end_crowd(id);
+        let (next, connection) = (id.next(), &mut self[id]);
+        debug_assert!(!matches!(connection.purpose, Purpose::Free), "freed twice");
+        // Nothing of it is left but what tells its connections apart, and what it has been charged with.
+        *connection = Connection {
+            generation: next.generation,
+            epoch: connection.epoch,
+            reported: connection.reported,
+            charged: connection.charged,
+            ..Connection::new(connection.pool, connection.server, Purpose::Free)
+        };
+        self.free.push(next);
+        next
+    }
+
+    /// The connection of a link, unless that is over and its place another's. Ids that are kept from one call to the next
+    /// are looked up like this.
+    #[inline]
+    pub(crate) fn get(&self, id: LinkId) -> Option<&Connection> {
+        self.connections.get(id.index()).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// What the shell reports of a connection is of one in particular: that, unless it is over.
+    #[inline(always)]
+    pub(crate) fn current(&mut self, id: LinkId, epoch: u32) -> Option<&mut Connection> {
+        let connection = &mut self.connections[id.index()];
+        (connection.epoch == epoch && connection.generation == id.generation).then_some(connection)
+    }
+
+    /// Whether a link is not over.
+    #[inline]
+    pub(crate) fn has(&self, id: LinkId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// All of them, from one place on.
+    pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = (LinkId, &Connection)> {
+        let places = self.connections.iter().zip(0u32..).skip(place);
+        places.map(|(connection, place)| (LinkId { place, generation: connection.generation }, connection))
+    }
+
+    /// All of them, with those whose place is free.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Connection)> {
+        self.iter_from(0)
+    }
+
+    /// How many places there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// How many have a queue that may be full.
+    #[inline]
+    pub(crate) const fn crowded(&self) -> usize {
+        self.crowded
+    }
+
+    /// The queue of a connection may be full.
+    pub(crate) fn note_crowd(&mut self, id: LinkId) {
+        if !std::mem::replace(&mut self[id].crowded, true) {
+            self.crowded += 1;
+        }
+    }
+
+    /// The queue of a connection is short again, or gone.
+    pub(crate) fn end_crowd(&mut self, id: LinkId) {
+        if std::mem::take(&mut self[id].crowded) {
+            self.crowded -= 1;
+        }
+    }
+}
+
+/// The connection at a link's place.
+impl Index<LinkId> for Servers {
+    type Output = Connection;
+
+    #[inline(always)]
+    fn index(&self, id: LinkId) -> &Connection {
+        &self.connections[id.index()]
+    }
+}
+
+impl IndexMut<LinkId> for Servers {
+    #[inline(always)]
+    fn index_mut(&mut self, id: LinkId) -> &mut Connection {
+        &mut self.connections[id.index()]
+    }
+}
