@@ -96,7 +96,7 @@ impl Engine {
                 .iter()
                 .filter(|(_, session)| session.pool == pool_id)
                 .map(|(_, session)| {
-                    let slots = session.slots.iter().filter(|slot| slot.class.is_some()).count();
+                    let slots = session.requests.iter().filter(|(_, slot)| slot.class.is_some()).count();
                     slots + usize::from(session.long_get.is_some())
                 })
                 .sum();

@@ -1,6 +1,6 @@
 //! The contract with the shell: what happens on the connections of clients.
 
-use super::clients::session::{Barrier, Session};
+use super::clients::session::Session;
 use super::ids::SessionId;
 use super::{ClientStatus, Engine};
 use crate::config::model::PoolId;
@@ -56,7 +56,7 @@ impl Engine {
     #[cold]
     pub(super) fn wait_alone(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            session.barrier = Barrier::Behind;
+            session.requests.stay_alone();
             self.stop_waiting(id);
         }
     }
@@ -64,7 +64,7 @@ impl Engine {
     /// One that sends no more does not wait for what may never happen, whatever of it has come first.
     fn stop_waiting(&mut self, id: SessionId) {
         let waits = |session: &Session| {
-            let waits = session.ended && session.barrier == Barrier::Behind && !session.slots.is_empty();
+            let waits = session.ended && session.requests.is_alone();
             waits && session.crawl.is_none() // that comes to its end
         };
         if self.session_ref(id).is_some_and(waits) {
@@ -146,7 +146,7 @@ impl Engine {
         };
         let over = session.ended || session.closing || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
-        let listens = session.barrier == Barrier::Behind && session.partial.len() < LISTEN_LIMIT;
+        let listens = session.requests.was_alone() && session.partial.len() < LISTEN_LIMIT;
         let reads = (session.paused.is_none() || listens) && !over && !session.starved;
         let has_begun = !session.partial.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
@@ -172,7 +172,9 @@ impl Engine {
     /// A number that changes when requests of a client are carried out or answered.
     #[must_use]
     pub fn client_progress(&self, id: SessionId) -> usize {
-        let number = |session: &Session| session.base as usize + session.next_number() as usize + session.partial.len();
+        let number = |session: &Session| {
+            session.requests.first_number() as usize + session.next_number() as usize + session.partial.len()
+        };
         self.session_ref(id).map_or(0, number)
     }
 

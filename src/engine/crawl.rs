@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Room;
-use super::clients::session::Barrier;
 use super::deliver::Step;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
@@ -41,11 +40,11 @@ impl Engine {
     pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> Dispatched {
         let class = self.telemetry.at_hand;
         let Some(session) = self.session(id) else { return Dispatched::Done };
-        if !session.slots.is_empty() {
-            session.barrier = Barrier::Before;
+        if !session.requests.is_empty() {
+            session.requests.bar_next();
             return Dispatched::Backpressured;
         }
-        session.barrier = Barrier::None;
+        session.requests.lift_bar();
         let pool = session.pool;
         if self.pools[pool.index()].dedicated >= CRAWLS_LIMIT {
             self.answer(id, BUSY);
@@ -53,9 +52,8 @@ impl Engine {
         }
         self.telemetry.at_hand = None; // it ends with its slot
         let Some(session) = self.session(id) else { return Dispatched::Done };
-        session.barrier = Barrier::Behind;
-        session.keys_in_flight += 1;
-        session.slots.push_back(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
+        session.requests.stay_alone();
+        session.requests.push(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
         session.crawl = Some(Box::new(Crawl {
             form,
             which: which.into(),
@@ -119,7 +117,7 @@ impl Engine {
         let outcome = self.failed_outcome(pool);
         self.count_degraded(id, Some(server), failure);
         let Some(session) = self.session(id) else { return };
-        if let Some(slot) = session.slots.front_mut() {
+        if let Some(slot) = session.requests.front_mut() {
             slot.outcome = slot.outcome.max(outcome);
         }
         if let Some(crawl) = &mut session.crawl {
@@ -140,12 +138,12 @@ impl Engine {
             (None, _) => crawl.form.end(),
         };
         let Some(session) = self.session(id) else { return };
-        session.barrier = Barrier::None;
+        session.requests.lift_bar();
         if session.paused.is_some() {
             session.paused = Some(now); // the time of what follows begins when this is over
         }
-        if let Some(slot) = session.slots.front_mut() {
-            session.held += slot.settle(body.to_vec(), slot.outcome);
+        if let Some(outcome) = session.requests.front().map(|slot| slot.outcome) {
+            session.requests.settle(session.requests.first_number(), body.to_vec(), outcome);
         }
         self.advance(id);
         self.charge_session(id);

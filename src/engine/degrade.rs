@@ -105,13 +105,11 @@ impl Engine {
         }
         self.work.cost += body.len();
         let Some(session) = self.session(id) else { return };
-        if session.slots.is_empty() {
+        if session.requests.is_empty() {
             session.output.append(body);
             self.touch_session(id);
             return;
         }
-        session.held += body.len();
-        session.keys_in_flight += 1; // however little it holds: all of them leave together
-        session.slots.push_back(Slot::ready(body.to_vec()));
+        session.requests.push(Slot::ready(body.to_vec()));
     }
 }

@@ -1,6 +1,6 @@
 //! Which connection a request goes through: the key's server, and one of that server's links.
 
-use super::clients::session::Route;
+use super::clients::routes::Routes;
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::Asked;
@@ -160,13 +160,9 @@ impl Engine {
         now: Instant,
     ) -> LinkId {
         let Some(session) = self.clients.get_mut(id) else { return first };
-        let is_fit = |link: &LinkId| profile.is_none_or(|profile| self.servers[*link].profile == profile);
-        // What it has in flight may be of the database that it has left, answered long ago by its deadline.
-        let known = session.routes.iter().position(|route| route.server == server && is_fit(&route.link));
-        if let Some(known) = known
-            && session.routes[known].in_flight > 0
-        {
-            return session.routes[known].link;
+        let is_fit = |link: LinkId| profile.is_none_or(|profile| self.servers[link].profile == profile);
+        if let Some(used) = session.routes.in_use(server, is_fit) {
+            return used;
         }
         let cost = |id: LinkId| {
             let link = &self.servers[id];
@@ -181,12 +177,8 @@ impl Engine {
             }
         };
         let links = self.pools[pool.index()].links[server.index()].iter().copied();
-        let link = links.filter(is_fit).min_by_key(|link| cost(*link)).unwrap_or(first);
-        let route = Route { server, link, in_flight: 0 };
-        match known {
-            Some(known) => session.routes[known] = route,
-            None => session.routes.push(route),
-        }
+        let link = links.filter(|link| is_fit(*link)).min_by_key(|link| cost(*link)).unwrap_or(first);
+        session.routes.choose(server, link, is_fit);
         link
     }
 
@@ -198,28 +190,28 @@ impl Engine {
         }
     }
 
-    /// What a ticket's session has in flight on a link, where a server has several.
+    /// What a ticket's client has in flight where, if servers have several links.
     #[inline]
-    fn route_mut(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Route> {
+    fn routes_of(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Routes> {
         if self.pools[self.servers[link].pool.index()].single {
             return None;
         }
-        self.session(ticket.session()?)?.routes.iter_mut().find(|route| route.link == link)
+        Some(&mut self.session(ticket.session()?)?.routes)
     }
 
     /// A ticket goes out on a link.
     #[inline]
     pub(super) fn enter_link(&mut self, link: LinkId, ticket: Ticket) {
-        if let Some(route) = self.route_mut(link, ticket) {
-            route.in_flight += 1;
+        if let Some(routes) = self.routes_of(link, ticket) {
+            routes.enter(link);
         }
     }
 
     /// A ticket has left its link.
     #[inline]
     pub(super) fn leave_link(&mut self, link: LinkId, ticket: Ticket) {
-        if let Some(route) = self.route_mut(link, ticket) {
-            route.in_flight = route.in_flight.saturating_sub(1);
+        if let Some(routes) = self.routes_of(link, ticket) {
+            routes.leave(link);
         }
     }
 }

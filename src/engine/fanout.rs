@@ -123,9 +123,8 @@ impl Engine {
         } else {
             let class = self.telemetry.at_hand.take();
             let Some(session) = self.session(id) else { return };
-            session.keys_in_flight += 1;
             let merge = Box::new(merge);
-            session.slots.push_back(Slot::merged(asked.request, (1, links.len()), (class, outcome), merge));
+            session.requests.push(Slot::merged(asked.request, (1, links.len()), (class, outcome), merge));
         }
         let asker = Asker::client(id, number, asked.request.has_slot());
         for (fragment, (link, _)) in (0u16..).zip(links) {

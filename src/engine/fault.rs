@@ -2,7 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
-use super::clients::session::{Barrier, Session};
+use super::clients::session::Session;
 use super::ids::{LinkId, SessionId};
 use super::merge::Merge;
 use super::redis::Profile;
@@ -286,11 +286,11 @@ impl Engine {
     /// Fails one server's part of a request.
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
-        let (pool, is_behind) = (session.pool, session.barrier == Barrier::Behind);
+        let (pool, is_alone) = (session.pool, session.requests.is_alone());
         let errors = self.policy(pool).tells();
         let outcome = self.failed_outcome(pool);
         let told = self.told(pool, None, failure);
-        let waits = is_behind && self.ends_waiting(id, failure);
+        let waits = is_alone && self.ends_waiting(id, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         match &mut slot.answer {
             Answer::Ready(_) | Answer::Crawled => return,
@@ -315,15 +315,13 @@ impl Engine {
                 let (request, echo) = (*request, std::mem::take(echo));
                 let mut body = Vec::new();
                 let outcome = self.write_degraded(&mut body, pool, &request, &echo, Some(server), failure);
-                if let Some(session) = self.session(id)
-                    && let Some(slot) = session.slot_mut(number)
-                {
-                    session.held += slot.settle(body, outcome);
+                if let Some(session) = self.session(id) {
+                    session.requests.settle(number, body, outcome);
                 }
             }
         }
         self.doubt_watch(id);
-        if self.session_ref(id).is_some_and(|session| session.slots.front().is_some_and(|slot| slot.waiting() == 0)) {
+        if self.session_ref(id).is_some_and(|session| session.requests.is_front_answered()) {
             self.advance(id);
             self.charge_session(id);
         }
@@ -359,7 +357,7 @@ fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
 
 /// A session's oldest request, for the checks.
 pub(super) fn front_is_waiting(session: &Session) -> bool {
-    session.slots.front().is_none_or(|slot| slot.waiting() > 0)
+    !session.requests.is_front_answered()
 }
 
 /// Whether a link that is down holds nothing.

@@ -235,7 +235,7 @@ impl Engine {
         let (fits, fits_twice) = if takes_room { self.has_room(id, len) } else { (true, true) };
         let Self { clients, counters, topology, .. } = &mut *self;
         let session = clients.get_mut(id)?;
-        let front = session.is_front(number);
+        let front = number == session.requests.first_number();
         let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
         let started = slot.started();
         if let Answer::Merged { waiting, merge, .. } = &mut slot.answer {
@@ -257,7 +257,7 @@ impl Engine {
             }
             slot.outcome = slot.outcome.max(outcome);
             let after = merge.footprint();
-            session.held += after - before;
+            session.requests.hold(after - before);
             if forgiven.is_some() {
                 self.doubt_watch(id);
             }
@@ -285,17 +285,15 @@ impl Engine {
         }
         let session = self.clients.get_mut(id)?;
         if verb.is_read() && status == Status::Done {
-            session.observe_response(len);
+            session.requests.observe_response(len);
         }
         let slot = session.slot_mut(number)?;
         let hidden = may_be_hidden && slot.request().is_some_and(|request| request.hides(parts[0]));
         slot.outcome = outcome;
         if front {
-            let alone = session.slots.len() == 1 && session.output.len() == 0;
-            if let Some(slot) = session.slots.pop_front() {
+            let alone = session.requests.is_one() && session.output.len() == 0;
+            if let Some(slot) = session.requests.pop() {
                 slot.count(self.counters.pool(pool));
-                session.base = session.base.wrapping_add(1);
-                session.keys_in_flight -= slot.keys as usize;
             }
             if !hidden {
                 if alone && !is_replaced {
@@ -310,8 +308,7 @@ impl Engine {
             self.advance(id);
         } else {
             let body = if hidden { Vec::new() } else { parts.concat() };
-            let held = slot.settle(body, outcome);
-            session.held += held;
+            let held = session.requests.settle(number, body, outcome);
             if session.hoard.is_some() || session.charged + held > self.memory.limits().fair {
                 self.recharge_session(id);
             } else {
@@ -354,22 +351,10 @@ impl Engine {
         let Some(session) = clients.get_mut(id) else {
             return;
         };
-        while let Some(front) = session.slots.front()
-            && front.waiting() == 0
-        {
-            let Some(mut slot) = session.slots.pop_front() else { break };
-            if matches!(slot.merge(), Some(Merge::Values(_))) {
-                slot.note(std::mem::replace(&mut session.part_outcome, Outcome::Hit));
-                if slot.class.is_none() {
-                    session.part_outcome = slot.outcome; // more parts follow
-                }
-            }
+        while let Some(slot) = session.requests.pop_answered() {
             slot.count(counters.pool(session.pool));
-            session.base = session.base.wrapping_add(1);
-            session.keys_in_flight -= slot.keys as usize;
-            session.held -= slot.held();
             let is_heard;
-            let mut merge = match slot.answer {
+            let merge = match slot.answer {
                 Answer::Ready(body) => {
                     session.output.push(body);
                     continue;
@@ -380,13 +365,6 @@ impl Engine {
                 }
                 Answer::Of { .. } | Answer::Crawled => continue,
             };
-            if let Merge::Values(values) = merge.as_mut() {
-                let earlier = session.part_error.take();
-                values.error = values.error.take().or(earlier);
-                if values.unfinished {
-                    session.part_error = values.error.take();
-                }
-            }
             if is_heard {
                 merge.write(&mut session.output);
             }

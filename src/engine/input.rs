@@ -1,7 +1,7 @@
 //! A client's bytes become requests, and requests go to servers.
 
 use super::clients::output::Output;
-use super::clients::session::{Barrier, LongGet, Session};
+use super::clients::session::{LongGet, Session};
 use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memory;
@@ -101,7 +101,7 @@ impl Engine {
         if session.paused.is_none() || session.had_turn || (!session.has_room_again() && !session.backpressured) {
             return;
         }
-        if session.barrier == Barrier::Behind {
+        if session.requests.was_alone() {
             session.paused = Some(now); // the time that a request may wait is not the next one's
         }
         self.parse_partial(id, now);
@@ -188,7 +188,7 @@ impl Engine {
                     Turn::Incomplete => self.work.cost += work::KEY,
                     Turn::Alone => {
                         if let Some(session) = self.session(id) {
-                            session.barrier = Barrier::Before;
+                            session.requests.bar_next();
                             pause(session);
                         }
                     }
@@ -379,10 +379,10 @@ impl Engine {
     /// Sets the client's timer, if it has a request in flight and no timer yet.
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
-        if session.timed && session.barrier != Barrier::Behind {
+        if session.timed && !session.requests.is_alone() {
             return;
         }
-        let since = session.slots.front().filter(|slot| slot.waiting() > 0).map(Slot::started);
+        let since = session.requests.front().filter(|slot| slot.waiting() > 0).map(Slot::started);
         if let Some(since) = since {
             self.time_session(id, since);
         }
@@ -391,7 +391,7 @@ impl Engine {
     /// Sets the client's timer to the deadline of what started at `since`, unless it is set already.
     pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.barrier == Barrier::Behind && !session.slots.is_empty() {
+        if session.requests.is_alone() {
             // Far off, perhaps; what comes after it may have to be looked at sooner, so this one is not the client's only.
             let pool = session.pool;
             let at = self.deadline(pool, since);

@@ -1,9 +1,7 @@
 //! What must hold between any two calls. Simulations and fuzzing check it after every step.
 
 use super::Engine;
-use super::clients::session::Barrier;
 use super::fault::{down_is_empty, front_is_waiting};
-use super::request::Slot;
 
 impl Engine {
     /// Checks everything that must hold between two calls.
@@ -26,17 +24,16 @@ impl Engine {
             if !front_is_waiting(session) {
                 return say("the oldest request is answered and still there");
             }
-            let keys: usize = session.slots.iter().map(|slot| slot.keys as usize).sum();
-            if keys != session.keys_in_flight {
+            let keys: usize = session.requests.iter().map(|(_, slot)| slot.keys as usize).sum();
+            if keys != session.requests.keys() {
                 return say("keys in flight do not add up");
             }
-            let held: usize = session.slots.iter().map(Slot::held).sum();
-            if held != session.held {
-                return say(&format!("holds {held} bytes and says {}", session.held));
+            let held: usize = session.requests.iter().map(|(_, slot)| slot.held()).sum();
+            if held != session.requests.held() {
+                return say(&format!("holds {held} bytes and says {}", session.requests.held()));
             }
             let mut latest = crate::time::Instant::ZERO;
-            for (offset, slot) in (0u32..).zip(&session.slots) {
-                let number = session.base.wrapping_add(offset);
+            for (number, slot) in session.requests.iter() {
                 let tickets = awaited.get(&(id, number));
                 if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
@@ -53,7 +50,7 @@ impl Engine {
                     latest = slot.started();
                 }
             }
-            if !session.slots.is_empty() && !session.timed && session.barrier != Barrier::Behind {
+            if !session.requests.is_empty() && !session.timed && !session.requests.is_alone() {
                 return say("requests wait without a timer");
             }
         }

@@ -89,9 +89,7 @@ impl Engine {
         self.work.cost += count * work::KEY + parts.len() * work::PART;
         let class = if unfinished { None } else { self.telemetry.at_hand.take() };
         let Some(session) = self.session(id) else { return };
-        session.keys_in_flight += count;
-        session.held += values.footprint();
-        session.slots.push_back(Slot::merged(asked.request, (count, parts.len()), (class, outcome), values));
+        session.requests.push(Slot::merged(asked.request, (count, parts.len()), (class, outcome), values));
         if parts.is_empty() {
             self.advance(id); // no key could be sent anywhere
         }

@@ -1,7 +1,6 @@
 //! What happens when a timer fires: requests have run out of time, servers have gone silent, connections may be opened.
 
 use super::Engine;
-use super::clients::session::Barrier;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
 use super::merge::Merge;
@@ -17,16 +16,16 @@ impl Engine {
     pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         session.timed = false;
-        if session.slots.is_empty() {
+        if session.requests.is_empty() {
             session.rest(); // the next response can wait for a buffer
         }
         let pool = session.pool;
         let timeout = self.timeout(pool);
         let mut is_set = false;
         while let Some(session) = self.session(id)
-            && let Some(slot) = session.slots.front()
+            && let Some(slot) = session.requests.front()
         {
-            let (started, number) = (slot.started(), session.base);
+            let (started, number) = (slot.started(), session.requests.first_number());
             let Some(timeout) = timeout.filter(|timeout| started + *timeout <= now) else { break };
             if let Some(later) = session.time_of_large(timeout, now) {
                 // What is asked meanwhile sets no timer of its own, and is not to wait longer than its time.
@@ -81,7 +80,7 @@ impl Engine {
             self.fail_part(id, server, number, fragment, Failure::TimedOut);
         }
         // What still waits on a connection of the client's own is not wanted any more.
-        if self.session_ref(id).is_some_and(|session| session.barrier != Barrier::None) {
+        if self.session_ref(id).is_some_and(|session| session.requests.has_bar()) {
             self.release_waiting(id);
         }
     }

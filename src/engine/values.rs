@@ -220,8 +220,8 @@ impl Engine {
             slot.note(Policy::of(config).outcome());
         }
         if let Some((session, _)) = session.filter(|_| kept > 0) {
-            session.held += kept;
-            session.observe_response(largest);
+            session.requests.hold(kept);
+            session.requests.observe_response(largest);
         }
         if largest > SMALL
             && let Some((id, _)) = client

@@ -62,7 +62,7 @@ impl Session {
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn time_of_large(&mut self, timeout: Duration, now: Instant) -> Option<Instant> {
-        let (oldest, next) = (self.base, self.next_number());
+        let (oldest, next) = (self.requests.first_number(), self.next_number());
         let own = self.due_as_large(oldest, timeout);
         let large = self.large.as_mut()?;
         if let Some(until) = own {

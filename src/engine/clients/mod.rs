@@ -5,6 +5,8 @@
 
 pub(super) mod large_requests;
 pub(super) mod output;
+mod requests;
+pub(super) mod routes;
 pub(super) mod session;
 
 use slab::Slab;

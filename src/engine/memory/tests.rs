@@ -180,5 +180,5 @@ fn an_answer_that_nobody_hears_needs_no_memory() {
     assert!(!engine.session_ref(overdue).expect("a client").closing, "nobody goes for it");
     assert_eq!(engine.counters.pool(PoolId(0)).degraded[Failure::NoMemory as usize].value(), 0);
     assert_eq!(engine.client_output(client), b"");
-    assert!(engine.session_ref(client).expect("a client").slots.is_empty());
+    assert!(engine.session_ref(client).expect("a client").requests.is_empty());
 }

@@ -99,7 +99,7 @@ impl Engine {
         let (mut asked, marks) = self.asked(id, call);
         asked.request.started = started;
         self.gather(id, asked, marks | more | Marks::ONCE, how, pieces, now);
-        if self.session(id).is_some_and(|session| !session.slots.is_empty()) {
+        if self.session(id).is_some_and(|session| !session.requests.is_empty()) {
             self.wait_alone(id);
         }
     }

@@ -262,9 +262,7 @@ impl Engine {
         self.release_dedicated(id);
         let counters = Arc::clone(&self.counters);
         let Some(session) = self.session(id) else { return };
-        session.base = session.next_number();
         session.abandon(counters.pool(session.pool));
-        (session.keys_in_flight, session.held) = (0, 0);
         session.paused = None;
         session.partial = Vec::new();
         session.closing = true;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::client::{ARGUMENT_COST, Client};
 use crate::config::model::{Listen, PoolId};
 use crate::engine::Engine;
-use crate::engine::clients::session::{Barrier, Session};
+use crate::engine::clients::session::Session;
 use crate::engine::ids::SessionId;
 use crate::proto::resp::Version;
 use crate::time::Instant;
@@ -65,7 +65,7 @@ impl Engine {
         let subscriptions = client.subscriptions.as_ref().map_or([0; 3], |subscriptions| subscriptions.counts());
         let [channels, patterns, shards] = subscriptions;
         let queued = client.queue.as_ref().map_or(-1, |queue| i64::try_from(queue.len()).unwrap_or(i64::MAX));
-        let is_waiting = session.barrier == Barrier::Behind && !session.slots.is_empty();
+        let is_waiting = session.requests.is_alone();
         let is_unix = matches!(self.topology.pools[pool.index()].listen, Listen::Unix { .. });
         let mut flags = String::new();
         for (flag, is_set) in [

@@ -236,9 +236,7 @@ impl Engine {
         let pool = session.pool;
         let mut body = Vec::new();
         encode::error(&mut body, text);
-        if let Some(slot) = session.slot_mut(number) {
-            session.held += slot.settle(body, Outcome::Refused);
-        }
+        session.requests.settle(number, body, Outcome::Refused);
         self.counters.pool(pool).refused_requests.add(1);
         self.advance(id);
         self.charge_session(id);
@@ -275,9 +273,7 @@ impl Engine {
     pub(in crate::engine) fn hang_up_waiting(&mut self, id: SessionId, server: Option<ServerId>, failure: Failure) {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
-        if let Some(slot) = session.slots.front_mut() {
-            slot.settle(Vec::new(), Outcome::Failed);
-        }
+        session.requests.settle(session.requests.first_number(), Vec::new(), Outcome::Failed);
         self.end_request(pool, Outcome::Failed);
         self.count_failure(pool, server, failure);
         self.counters.pool(pool).forward_error.add(1);

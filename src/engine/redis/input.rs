@@ -2,7 +2,6 @@
 
 use super::call::{Call, Performed, Turn, Unfound};
 use super::{Client, Replies};
-use crate::engine::clients::session::Barrier;
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory};
 use crate::outcome;
@@ -32,8 +31,8 @@ impl Engine {
         let spans = &mut redis.spans;
         let session = clients.get_mut(id);
         let Some(session) = session else { return Turn::Used(input.len()) };
-        if session.slots.is_empty() {
-            session.barrier = Barrier::None;
+        if session.requests.is_empty() {
+            session.requests.lift_bar();
         }
         let Some(client) = session.redis.as_deref_mut() else { return Turn::Used(input.len()) };
         if client.is_occupied() {
@@ -169,7 +168,7 @@ impl Engine {
         let found = self.redis.recent.find(args);
         let Some(session) = self.session(id) else { return Performed::Done };
         let pool = session.pool;
-        let idle = session.slots.is_empty();
+        let idle = session.requests.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
         client.last = now;
         if let Ok((command, _)) = found {

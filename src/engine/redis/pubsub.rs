@@ -16,7 +16,6 @@ use super::subscriptions::{Kind, NAME_COST, Rest, Subscriptions};
 use crate::config::model::ServerId;
 use crate::engine::buffers::LARGE;
 use crate::engine::chore::{Chore, PORTION};
-use crate::engine::clients::session::Barrier;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::connection::ConnectionState;
@@ -270,7 +269,7 @@ impl Engine {
         asked.request.noreply = false; // it is told as a message is, whatever replies are wanted
         self.gather(id, asked, Marks::ONCE, How::Fixed(body), pieces, now);
         if let Some(session) = self.session(id) {
-            session.barrier = Barrier::Before; // what is published next must be heard
+            session.requests.bar_next(); // what is published next must be heard
         }
     }
 

@@ -269,11 +269,9 @@ impl Engine {
         let waits = self.telemetry.at_hand.take();
         if let Some(session) = self.session(id) {
             let keys = gather.how.keys();
-            session.keys_in_flight += keys;
-            session.held += gather.footprint();
             let merge = Box::new(Merge::Gather(gather));
             let outcome = outcome.unwrap_or(Outcome::Hit);
-            session.slots.push_back(Slot::merged(asked.request, (keys, ways.len()), (waits, outcome), merge));
+            session.requests.push(Slot::merged(asked.request, (keys, ways.len()), (waits, outcome), merge));
         }
         let (asker, marks) = (Asker::client(id, number, asked.request.has_slot()), marks | Marks::PART);
         for (link, fragment) in ways.drain(..) {

@@ -18,7 +18,6 @@ use super::queue::{QUEUE_LIMIT, Queue, Queued, REQUEST_COST};
 use super::watched::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
-use crate::engine::clients::session::Barrier;
 use crate::engine::ids::SessionId;
 use crate::engine::servers::ticket::Marks;
 use crate::failure::Failure;
@@ -187,7 +186,7 @@ impl Engine {
     pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
         let Some(session) = self.session(id) else { return Performed::Done };
         let pool = session.pool;
-        let idle = session.slots.is_empty();
+        let idle = session.requests.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
         if client.watch.is_some() && !idle {
             return Performed::Alone; // what was asked before it may change what is watched
@@ -251,7 +250,7 @@ impl Engine {
             let place = piece_of(&mut pieces, Ok(watched));
             pieces[usize::from(place)].link = Some(link);
             if let Some(session) = self.session(id) {
-                session.barrier = Barrier::Before;
+                session.requests.bar_next();
                 session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
@@ -270,7 +269,7 @@ impl Engine {
         if !selects.is_empty()
             && let Some(session) = self.session(id)
         {
-            session.barrier = Barrier::Before; // what follows goes to the database that is selected then
+            session.requests.bar_next(); // what follows goes to the database that is selected then
         }
         let (asked, _) = self.asked(id, call);
         let plan = ExecPlan { commands, guarded: guard.is_some(), selects };

@@ -14,7 +14,6 @@ use super::keyed::CROSS_SLOT;
 use super::piece::Piece;
 use super::watched::{Guard, Watch};
 use crate::engine::Engine;
-use crate::engine::clients::session::Barrier;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::ticket::{Marks, Ticket};
@@ -71,7 +70,7 @@ impl Engine {
                 let raw = call.raw;
                 self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(raw));
                 if let Some(session) = self.session(id) {
-                    session.barrier = Barrier::Before; // what follows goes another way, and must not overtake it
+                    session.requests.bar_next(); // what follows goes another way, and must not overtake it
                 }
             }
             Err(failure) => {
@@ -177,7 +176,7 @@ impl Engine {
         let piece = Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) };
         self.gather(id, asked, Marks::ONCE, How::Anyhow(body), vec![piece], now);
         if let Some(session) = self.session(id) {
-            session.barrier = Barrier::Before;
+            session.requests.bar_next();
         }
     }
 

@@ -1,0 +1,319 @@
+//! A client's requests in flight, in their order.
+//!
+//! Requests are numbered. The slot at place `i` is that of request `base + i`; responses come in any order, and leave from
+//! the front only. A response whose number lies before `base` is late and has no slot to go to.
+
+use std::collections::VecDeque;
+
+use crate::engine::merge::Merge;
+use crate::engine::request::{Answer, Slot};
+use crate::outcome::Outcome;
+use crate::stats::counters::PoolCounters;
+
+/// Most keys that a client may have in flight.
+const WINDOW_LIMIT: usize = 1024;
+
+/// Fewest keys that a client may have in flight, however large its values are.
+const WINDOW_FLOOR: usize = 16;
+
+/// Bytes of responses that one client's requests in flight may be expected to bring.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Room for requests in flight that is kept while there are none: between two of them, and when there have been none for
+/// a while.
+const KEPT_SLOTS: usize = 32;
+const IDLE_SLOTS: usize = 8;
+
+/// What a response is taken to be before any was seen. A client starts with few requests in flight, and gets its full
+/// window once its responses prove small; so a greedy reader of large values cannot fill the memory before the size of
+/// its values is known.
+const FIRST_ESTIMATE: usize = 8 << 10;
+
+/// Whether requests may be in flight together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Barrier {
+    /// They may.
+    None,
+    /// What stands next in the input has to be alone.
+    Before,
+    /// What is in flight is alone, for as long as it likes: the time of what follows starts when it is over.
+    Behind,
+}
+
+/// The requests of one client that have not been answered, and those that wait behind them for their turn.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    base: u32,
+    barrier: Barrier,
+    /// How the parts of a long multi-get that have left have ended.
+    part_outcome: Outcome,
+    /// An error that one of them met; the last part tells it.
+    part_error: Option<Vec<u8>>,
+    slots: VecDeque<Slot>,
+    /// Keys in flight.
+    keys: usize,
+    /// Bytes of responses that wait behind an earlier one.
+    held: usize,
+    /// Bytes that a response for one key is likely to have.
+    estimate: usize,
+}
+
+impl Requests {
+    pub(super) fn new() -> Self {
+        Self {
+            base: 0,
+            barrier: Barrier::None,
+            part_outcome: Outcome::Hit,
+            part_error: None,
+            slots: VecDeque::new(),
+            keys: 0,
+            held: 0,
+            estimate: FIRST_ESTIMATE,
+        }
+    }
+
+    // --- Which there are ---------------------------------------------------------------------------------------
+
+    /// Whether there are none.
+    #[inline]
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether there is one and no more.
+    #[inline]
+    pub(in crate::engine) fn is_one(&self) -> bool {
+        self.slots.len() == 1
+    }
+
+    /// The number of the oldest one, or of the next where there are none.
+    #[inline]
+    pub(in crate::engine) fn first_number(&self) -> u32 {
+        self.base
+    }
+
+    /// The number that the next request gets.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "request numbers count modulo 2^32")]
+    pub(in crate::engine) fn next_number(&self) -> u32 {
+        self.base.wrapping_add(self.slots.len() as u32)
+    }
+
+    /// The slot of a request, if it is still there.
+    #[inline]
+    pub(in crate::engine) fn get(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(number.wrapping_sub(self.base) as usize)
+    }
+
+    /// As [`Requests::get`].
+    #[inline]
+    pub(in crate::engine) fn get_mut(&mut self, number: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(number.wrapping_sub(self.base) as usize)
+    }
+
+    /// The slot of the oldest.
+    #[inline]
+    pub(in crate::engine) fn front(&self) -> Option<&Slot> {
+        self.slots.front()
+    }
+
+    /// As [`Requests::front`].
+    pub(in crate::engine) fn front_mut(&mut self) -> Option<&mut Slot> {
+        self.slots.front_mut()
+    }
+
+    /// All of them, each with its number.
+    pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        (0u32..).zip(&self.slots).map(|(offset, slot)| (self.base.wrapping_add(offset), slot))
+    }
+
+    // --- What becomes of them -----------------------------------------------------------------------------------
+
+    /// A request has been carried out, or sent, and is answered behind those before it.
+    #[inline]
+    pub(in crate::engine) fn push(&mut self, slot: Slot) {
+        self.keys += slot.keys as usize;
+        self.held += slot.held();
+        self.slots.push_back(slot);
+    }
+
+    /// A request has been answered, and has ended like this. Says how many bytes are held for it; nothing where its slot is
+    /// gone.
+    pub(in crate::engine) fn settle(&mut self, number: u32, body: Vec<u8>, outcome: Outcome) -> usize {
+        let Some(slot) = self.get_mut(number) else { return 0 };
+        let before = slot.held();
+        let held = slot.settle(body, outcome);
+        self.held = self.held - before + held;
+        held
+    }
+
+    /// What has come for a request takes so many bytes more than before.
+    #[inline]
+    pub(in crate::engine) fn hold(&mut self, more: usize) {
+        self.held += more;
+    }
+
+    /// The oldest leaves.
+    #[inline]
+    pub(in crate::engine) fn pop(&mut self) -> Option<Slot> {
+        let slot = self.slots.pop_front()?;
+        self.base = self.base.wrapping_add(1);
+        self.keys -= slot.keys as usize;
+        self.held -= slot.held();
+        Some(slot)
+    }
+
+    /// The oldest leaves if it is answered.
+    #[inline]
+    pub(in crate::engine) fn pop_answered(&mut self) -> Option<Slot> {
+        let mut slot = if self.is_front_answered() { self.pop()? } else { return None };
+        if matches!(slot.merge(), Some(Merge::Values(_))) {
+            self.join_parts(&mut slot);
+        }
+        Some(slot)
+    }
+
+    /// A multi-get leaves, or a part of a long one: what is known of the parts before it becomes its own, or what is known
+    /// of it that of those behind it.
+    fn join_parts(&mut self, slot: &mut Slot) {
+        slot.note(std::mem::replace(&mut self.part_outcome, Outcome::Hit));
+        if slot.class.is_none() {
+            self.part_outcome = slot.outcome; // more parts follow
+        }
+        if let Answer::Merged { merge, .. } = &mut slot.answer
+            && let Merge::Values(values) = merge.as_mut()
+        {
+            let earlier = self.part_error.take();
+            values.error = values.error.take().or(earlier);
+            if values.unfinished {
+                self.part_error = values.error.take();
+            }
+        }
+    }
+
+    /// Whether the oldest is answered, and may leave.
+    #[inline]
+    pub(in crate::engine) fn is_front_answered(&self) -> bool {
+        self.slots.front().is_some_and(|slot| slot.waiting() == 0)
+    }
+
+    /// Nobody waits for them any more.
+    pub(super) fn abandon(&mut self, counters: &PoolCounters) {
+        self.base = self.next_number();
+        for mut slot in self.slots.drain(..) {
+            if slot.waiting() > 0 {
+                slot.outcome = Outcome::Abandoned;
+            }
+            slot.count(counters);
+        }
+        (self.keys, self.held) = (0, 0);
+    }
+
+    // --- How many there may be ----------------------------------------------------------------------------------
+
+    /// Keys in flight.
+    pub(in crate::engine) fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Bytes of responses that wait behind an earlier one.
+    #[inline]
+    pub(in crate::engine) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// A response for one key had `len` bytes.
+    #[inline]
+    pub(in crate::engine) fn observe_response(&mut self, len: usize) {
+        self.estimate = len.max(self.estimate - self.estimate / 8);
+    }
+
+    fn window(&self) -> usize {
+        (WINDOW_BYTES / self.estimate.max(1)).clamp(WINDOW_FLOOR, WINDOW_LIMIT)
+    }
+
+    fn is_barred(&self) -> bool {
+        self.barrier != Barrier::None && !self.slots.is_empty()
+    }
+
+    /// Whether one more key may be in flight.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        // The window is a division, and most clients have fewer in flight than the smallest.
+        !self.is_barred() && (self.keys < WINDOW_FLOOR || self.keys < self.window())
+    }
+
+    /// How many more keys may be in flight.
+    pub(super) fn room(&self) -> usize {
+        if self.is_barred() { 0 } else { self.window().saturating_sub(self.keys) }
+    }
+
+    /// Whether so much room is enough to parse on. Half a window at a time: to parse on after every single response would
+    /// move the rest of the input each time.
+    pub(super) fn is_room_again(&self, room: usize) -> bool {
+        room * 2 >= self.window()
+    }
+
+    // --- Which may be together -----------------------------------------------------------------------------------
+
+    /// What stands next in the input waits until all before it are answered.
+    pub(in crate::engine) fn bar_next(&mut self) {
+        self.barrier = Barrier::Before;
+    }
+
+    /// What is in flight is alone, for as long as it likes.
+    pub(in crate::engine) fn stay_alone(&mut self) {
+        self.barrier = Barrier::Behind;
+    }
+
+    /// Requests may be in flight together.
+    #[inline]
+    pub(in crate::engine) fn lift_bar(&mut self) {
+        self.barrier = Barrier::None;
+    }
+
+    /// Whether what stands next has to wait until all before it are answered.
+    pub(in crate::engine) fn has_bar(&self) -> bool {
+        self.barrier != Barrier::None
+    }
+
+    /// Whether what was in flight last was alone, for as long as it liked.
+    #[inline]
+    pub(in crate::engine) fn was_alone(&self) -> bool {
+        self.barrier == Barrier::Behind
+    }
+
+    /// Whether what is in flight is alone, for as long as it likes.
+    #[inline]
+    pub(in crate::engine) fn is_alone(&self) -> bool {
+        self.was_alone() && !self.slots.is_empty()
+    }
+
+    // --- Memory ---------------------------------------------------------------------------------------------------
+
+    /// Gives back room that is not needed where there have been none for a while.
+    pub(super) fn rest(&mut self) {
+        if self.slots.capacity() > IDLE_SLOTS {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// Gives back room that is not needed at the moment.
+    #[inline]
+    pub(super) fn relax(&mut self) {
+        if self.slots.is_empty() && self.slots.capacity() > KEPT_SLOTS {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// Whether the room that they take is what each client has by itself.
+    #[inline]
+    pub(super) fn is_small(&self) -> bool {
+        self.slots.capacity() <= KEPT_SLOTS
+    }
+
+    /// Memory that they take. What each client has by itself is not counted: nobody can make it more.
+    pub(super) fn footprint(&self) -> usize {
+        self.held + self.slots.capacity().saturating_sub(KEPT_SLOTS) * size_of::<Slot>()
+    }
+}
