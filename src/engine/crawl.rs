@@ -242,7 +242,7 @@ impl Engine {
         let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.held && is_read) else { return };
         crawl.held = false;
         let Some(link) = crawl.link else { return };
-        self.servers[link].heard = now; // its silence was not its own
+        self.servers[link].silence.begin(now); // its silence was not its own
         self.outputs.push(Effect::Read { link });
     }
 
@@ -250,7 +250,7 @@ impl Engine {
     #[cold]
     pub(super) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let (heard, pool) = (link.heard, link.pool);
+        let (heard, pool) = (link.silence.since(), link.pool);
         let Some(owner) = link.owner() else { return };
         if !link.is_up() {
             return;
@@ -261,7 +261,7 @@ impl Engine {
         let (held, again) = (crawl.held, crawl.again);
         if again.is_some_and(|at| at <= now) {
             crawl.again = None;
-            self.servers[id].heard = now;
+            self.servers[id].silence.begin(now);
             self.ask_to_crawl(owner, id);
         } else if let Some(at) = again {
             return self.arm_link(id, at);

@@ -90,7 +90,7 @@ impl Engine {
             }
             let link = self.link_of(pool, id, server, now);
             let of = &self.servers[link];
-            if of.is_long() && !of.suspect && !of.is_down() && (!small || of.is_full()) {
+            if of.is_long() && !of.silence.is_suspect() && !of.is_down() && (!small || of.is_full()) {
                 self.stall(id, link);
                 return true;
             }
@@ -138,7 +138,9 @@ impl Engine {
         let Some(timeout) = self.timeout(pool) else { return false };
         let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.servers[*link]);
         links.any(|link| {
-            link.is_traffic() && link.stream().is_some_and(|stream| stream.blocked) && now - link.heard < timeout / 2
+            link.is_traffic()
+                && link.stream().is_some_and(|stream| stream.blocked)
+                && now - link.silence.since() < timeout / 2
         })
     }
 

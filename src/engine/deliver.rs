@@ -72,9 +72,9 @@ impl Engine {
     #[inline]
     pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
         let link = &mut self.servers[id];
-        let since = std::mem::replace(&mut link.heard, now);
+        let suspected = link.silence.end(now);
         let (pool, server) = (link.pool, link.server);
-        if std::mem::take(&mut link.suspect) {
+        if let Some(since) = suspected {
             self.spoke_again(id, since, now);
         }
         self.counters.server(pool, server).response_bytes.add(count as u64);
@@ -194,7 +194,7 @@ impl Engine {
         }
         if to.succeeded {
             let link = &mut self.servers[id];
-            let (pool, server, heard) = (link.pool, link.server, link.heard);
+            let (pool, server, heard) = (link.pool, link.server, link.silence.since());
             if let Some(stream) = link.stream_mut() {
                 stream.answered = true;
             }

@@ -4,7 +4,7 @@ use super::clients::routes::Routes;
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::Asked;
-use super::servers::connection::{Connection, ConnectionState, IN_FLIGHT_LIMIT, Purpose, QUEUE_HARD_LIMIT};
+use super::servers::connection::{ConnectionState, IN_FLIGHT_LIMIT, Purpose, QUEUE_HARD_LIMIT};
 use super::servers::ticket::{Marks, Ticket};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
@@ -86,7 +86,7 @@ impl Engine {
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.servers[id];
         let long = link.queue.outbox.waiting() > QUEUE_HARD_LIMIT || link.queue.in_flight.len() >= IN_FLIGHT_LIMIT;
-        if link.is_up() && !link.suspect && !long {
+        if link.is_up() && !link.silence.is_suspect() && !long {
             return Ok(id);
         }
         self.unready_link(id, long, now)
@@ -103,8 +103,8 @@ impl Engine {
     #[cold]
     fn unready_link(&mut self, id: LinkId, long: bool, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.servers[id];
-        if link.suspect {
-            if matches!(link.state, ConnectionState::Down { not_before, .. } if not_before <= now) {
+        if link.silence.is_suspect() {
+            if matches!(*link.state(), ConnectionState::Down { not_before, .. } if not_before <= now) {
                 self.start_connect(id, now); // it must have a test
             }
             return Err(Failure::Stalled);
@@ -112,7 +112,7 @@ impl Engine {
         if long && link.is_full() {
             return Err(Failure::QueueFull);
         }
-        match link.state {
+        match *link.state() {
             ConnectionState::Up(_) => {}
             // Nothing is written yet, which is when it would be counted.
             ConnectionState::Connecting | ConnectionState::Handshaking(_) => self.charge_link(id),
@@ -166,8 +166,8 @@ impl Engine {
         }
         let cost = |id: LinkId| {
             let link = &self.servers[id];
-            match link.state {
-                _ if link.suspect => usize::MAX - 1,
+            match *link.state() {
+                _ if link.silence.is_suspect() => usize::MAX - 1,
                 ConnectionState::Up(_) if link.is_long() => link.queue.in_flight.len().max(IN_FLIGHT_LIMIT),
                 ConnectionState::Up(_) => link.queue.in_flight.len(),
                 ConnectionState::Connecting | ConnectionState::Handshaking(_) => link.queue.in_flight.len() + 1,
@@ -185,7 +185,7 @@ impl Engine {
     /// Adds connections that are set to something else than those that there are, for the clients that need them.
     pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, profile: Profile) {
         for _ in 0..self.topology.pools[pool.index()].server_connections {
-            let id = self.servers.add(Connection { profile, ..Connection::new(pool, server, Purpose::Traffic) });
+            let id = self.servers.add((pool, server), Purpose::Traffic, profile);
             self.pools[pool.index()].links[server.index()].push(id);
         }
     }

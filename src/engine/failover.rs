@@ -221,7 +221,7 @@ impl Engine {
             let database = self.servers[link].profile.database;
             let is_open = |link: &LinkId| {
                 let link = &self.servers[*link];
-                link.is_up() && !link.suspect && link.profile.database == database
+                link.is_up() && !link.silence.is_suspect() && link.profile.database == database
             };
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.servers[*link].queue.outbox.waiting();
@@ -242,7 +242,7 @@ impl Engine {
         if passes && self.servers[id].is_traffic() && self.invalidates_missed(pool, server) {
             let link = &self.servers[id];
             let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile.database);
-            let now = link.heard;
+            let now = link.silence.since();
             self.invalidate_requests(id, database, &request, now);
             if self.registry.has_pending(pool, server) {
                 self.invalidate_soon(id, now);

@@ -30,8 +30,8 @@ impl Engine {
     /// Opens a link's connection, unless too many were opened to its server of late. Returns whether there will be one.
     pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.servers[id];
-        let ConnectionState::Down { failure, .. } = link.state else { return true };
-        let is_first = link.epoch == 0;
+        let ConnectionState::Down { failure, .. } = *link.state() else { return true };
+        let is_first = link.is_new();
         if is_first && link.is_traffic() && link.profile != Profile::default() {
             self.registry.connects_more(link.pool, link.server);
         }
@@ -39,15 +39,12 @@ impl Engine {
             && !is_first
             && let Err(not_before) = self.registry.may_reconnect(link.pool, link.server, now)
         {
-            link.state = ConnectionState::Down { not_before, failure };
+            link.hold_back(not_before, failure);
             self.counters.server(link.pool, link.server).reconnects_limited.add(1);
             self.arm_link(id, not_before);
             return false;
         }
-        link.epoch = link.epoch.wrapping_add(1);
-        link.state = ConnectionState::Connecting;
-        link.heard = now;
-        let epoch = link.epoch;
+        let epoch = link.connect(now);
         self.outputs.push(Effect::Connect { link: id, epoch });
         let look = self.first_look(id, now);
         self.arm_link(id, look);
@@ -67,15 +64,16 @@ impl Engine {
             return;
         }
         let (pool, server, owner, database) = (link.pool, link.server, link.owner(), link.profile.database);
-        link.suspect &= failure == Failure::TimedOut;
-        let suspect = link.suspect;
+        if failure != Failure::TimedOut {
+            link.silence.excuse();
+        }
+        let suspect = link.silence.is_suspect();
         let stream = link.stream();
         let (was_up, answered) = (stream.is_some(), stream.is_some_and(|stream| stream.answered));
         let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
         let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
-        let (_, queue) = self.servers[id].end(failure, now);
-        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = queue;
+        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = self.servers[id].end(failure, now);
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         let lingers = lingers.then_some((pool, server));
@@ -173,7 +171,7 @@ impl Engine {
             self.remind(pool, server, now);
         }
         if was_up && live && (suspect || has_to_invalidate) {
-            match self.servers[id].state {
+            match *self.servers[id].state() {
                 ConnectionState::Down { not_before, .. } if not_before > now && !suspect => {
                     self.arm_link(id, not_before)
                 }
@@ -193,9 +191,9 @@ impl Engine {
         } else {
             RECONNECT_PAUSE
         };
-        link.state = ConnectionState::Down { not_before: now + pause, failure };
+        link.hold_back(now + pause, failure);
         let link = &self.servers[id];
-        if config.auto_eject_hosts || link.suspect || self.has_to_invalidate(id) {
+        if config.auto_eject_hosts || link.silence.is_suspect() || self.has_to_invalidate(id) {
             self.arm_link(id, now + pause);
         }
     }

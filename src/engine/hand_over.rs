@@ -120,10 +120,10 @@ impl Engine {
                     Some(Handed { started, is_part, is_last, is_due }) => {
                         due = is_due.then_some(client);
                         let link = &mut self.servers[id];
-                        let latency = link.heard - started;
-                        link.observe_latency(latency);
+                        let latency = link.silence.since() - started;
+                        link.silence.observe_latency(latency);
                         to.succeeded = true;
-                        if is_last && self.telemetry.slow.is_slow(started, link.heard) {
+                        if is_last && self.telemetry.slow.is_slow(started, link.silence.since()) {
                             self.slow_answer(id, ticket, end, started);
                         }
                         self.count_answer(pool, server, Counted { status, found, latency, is_part, is_last });

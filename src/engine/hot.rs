@@ -62,7 +62,7 @@ impl Engine {
         });
         let merge = slot.and_then(|slot| slot.merge());
         let mut values = Values::of(ticket, merge, response);
-        counters.pool(link.pool).hot_keys.note(link.heard, |noted| {
+        counters.pool(link.pool).hot_keys.note(link.silence.since(), |noted| {
             if request.len() > LONG {
                 // Some of its keys stand for the others that are near them, from a place on that is drawn.
                 let every = 1 + (request.len() >> KEPT_BITS);

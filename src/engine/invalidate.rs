@@ -157,8 +157,7 @@ impl Engine {
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
-        link.queue.fenced = Some(link.section);
-        link.section += 1;
+        link.queue.fenced = Some(link.begin_section());
         self.ask(id, Verb::Query, Marks::NONE, now, |out| resp::encode::words(out, &[b"PING"]));
     }
 
@@ -179,7 +178,7 @@ impl Engine {
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
-        link.section += 1;
+        link.begin_section();
         for section in fenced.into_iter().chain([name.section]) {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
         }
@@ -188,7 +187,7 @@ impl Engine {
     /// How the registry calls a connection.
     pub(super) fn connection_name(&self, id: LinkId) -> ConnectionName {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        ConnectionName { worker: number(self.worker), place: number(id.index()), section: self.servers[id].section }
+        ConnectionName { worker: number(self.worker), place: number(id.index()), section: self.servers[id].section() }
     }
 
     /// The database whose invalidations a connection sends; `None` for memcached.
@@ -261,7 +260,7 @@ impl Engine {
         let fit = |servers: &Servers, known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
                 let link = &servers[**id];
-                link.profile.database == database && (!open || (link.is_up() && !link.suspect))
+                link.profile.database == database && (!open || (link.is_up() && !link.silence.is_suspect()))
             };
             known.iter().find(is_fit).copied()
         };
@@ -278,7 +277,7 @@ impl Engine {
     #[cold]
     pub(super) fn invalidate_open(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let usable = link.is_up() && link.is_traffic() && !link.suspect;
+        let usable = link.is_up() && link.is_traffic() && !link.silence.is_suspect();
         if usable
             && link.queue.unconfirmed.left() < BATCH
             && !link.is_full()

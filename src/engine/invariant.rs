@@ -56,19 +56,19 @@ impl Engine {
         }
         memory += self.memory.part_of_unassigned();
         for (id, link) in self.servers.iter() {
-            memory += link.charged;
+            memory += link.charged();
             let say = |what: &str| Err(format!("link {}: {what}", id.index()));
             if !down_is_empty(link) {
                 return say("is down and holds requests");
             }
             let may_wait = link.dedicated().is_some() && link.is_up();
-            if !link.queue.in_flight.is_empty() && link.timed.is_none() && !may_wait {
+            if !link.queue.in_flight.is_empty() && !link.is_armed() && !may_wait {
                 return say("requests are in flight without a timer");
             }
             if !self.is_in_place(link) {
                 return say("leads to a server that has left, and nothing is in flight");
             }
-            if link.is_up() && !link.queue.outbox.unwritten().is_empty() && !link.dirty {
+            if link.is_up() && !link.queue.outbox.unwritten().is_empty() && !link.is_woken() {
                 // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
                 continue;
             }

@@ -166,10 +166,9 @@ impl Engine {
 
     /// Where a server's next bytes are best read to.
     pub fn link_room(&mut self, id: LinkId, epoch: u32) -> Room<'_> {
-        let link = &self.servers[id];
-        if link.epoch != epoch || link.generation != id.generation || !link.is_up() {
+        let Some(link) = self.servers.current(id, epoch).filter(|link| link.is_up()) else {
             return Room::Anywhere(usize::MAX);
-        }
+        };
         if link.listens()
             && let Some(room) = self.crawl_room(id)
         {
@@ -214,7 +213,7 @@ impl Engine {
                 self.judge(id, outcome, now);
             }
             let link = &self.servers[id];
-            if link.crowded | link.leaves {
+            if link.is_crowded() | link.is_retired() {
                 self.after_delivery(id, now);
             }
         }

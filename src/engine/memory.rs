@@ -105,7 +105,7 @@ impl Engine {
     /// back by the allocator only seconds later.
     pub(super) fn reply_room(&self, link: &Connection) -> usize {
         // What a link holds is most of all the beginning of this very response.
-        let others = self.memory.held() - link.charged;
+        let others = self.memory.held() - link.charged();
         let limits = self.memory.limits();
         limits.common.saturating_sub(others).min(limits.all / 2).max(limits.fair)
     }

@@ -369,8 +369,7 @@ impl Engine {
     /// Has the shell write to a server.
     fn touch_link(&mut self, id: LinkId) {
         let link = &mut self.servers[id];
-        if !link.dirty && link.is_up() {
-            link.dirty = true;
+        if link.is_up() && link.wake() {
             self.outputs.wake_link(id);
         }
     }
@@ -404,15 +403,12 @@ impl Engine {
     #[inline(always)]
     fn charge_link(&mut self, id: LinkId) {
         let link = &mut self.servers[id];
-        let footprint = link.footprint();
-        if footprint != link.charged {
-            self.memory.recharge(link.charged, footprint);
-            link.charged = footprint;
+        let (before, after) = link.charge();
+        if before != after {
+            self.memory.recharge(before, after);
         }
-        let queues = link.queue.queues();
-        if queues != link.reported {
+        if let Some((queues, told)) = link.report() {
             // Several connections share a server's gauges, so each tells by how much it has changed.
-            let told = std::mem::replace(&mut link.reported, queues);
             let server = self.counters.server(link.pool, link.server);
             server.in_queue.add(queues.waiting.wrapping_sub(told.waiting));
             server.in_queue_bytes.add(queues.waiting_bytes.wrapping_sub(told.waiting_bytes));

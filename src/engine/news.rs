@@ -167,7 +167,7 @@ impl Engine {
             }
             self.fail_link(link, Failure::Ejected, now);
             self.abandon(link, Failure::Ejected, now);
-            self.servers[link].suspect = false; // the probes are its test
+            self.servers[link].silence.excuse(); // the probes are its test
         }
     }
 }

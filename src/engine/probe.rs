@@ -76,7 +76,7 @@ impl Engine {
     #[cold]
     pub(super) fn own_response(&mut self, id: LinkId, (verb, intent): (Verb, Intent), response: &[u8], status: Status) {
         let link = &self.servers[id];
-        let now = link.heard;
+        let now = link.silence.since();
         match intent {
             Intent::Plain => {}
             Intent::Name => return self.heard_name(id, response),
@@ -108,7 +108,7 @@ impl Engine {
     /// The timer of a link has fired on which nothing is in flight. If it is a probe's, its server may have settled.
     pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let (pool, server, answered) = (link.pool, link.server, link.heard);
+        let (pool, server, answered) = (link.pool, link.server, link.silence.since());
         let Purpose::Probe(Probe { step, .. }) = link.purpose else { return };
         let since = match step {
             ProbeStep::Settle => answered,
@@ -256,7 +256,7 @@ impl Engine {
     /// A probe's connection is of no further use.
     fn end_probe(&mut self, id: LinkId) {
         let link = &mut self.servers[id];
-        drop(link.end(Failure::Closed, Instant::ZERO));
+        link.end(Failure::Closed, Instant::ZERO);
         let (pool, server) = (link.pool, link.server);
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);

@@ -164,7 +164,7 @@ impl Engine {
         let ticket = link.push(ticket, joins, now);
         let bytes = link.queue.outbox.end().since(ticket.start) as u64;
         let (first, is_long) = (link.queue.in_flight.len() == 1, link.is_long());
-        let (pool, heard) = (link.pool, link.heard);
+        let (pool, heard) = (link.pool, link.silence.since());
         let is_dedicated = link.dedicated().is_some();
         let server = self.counters.server(pool, link.server);
         server.requests.add(1);

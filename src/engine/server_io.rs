@@ -1,14 +1,11 @@
 //! The contract with the shell: what happens on the connections to servers.
 
 use super::ids::LinkId;
-use super::servers::connection::{ConnectionState, Probe, Purpose, Stream};
+use super::servers::connection::{Connection, ConnectionState, Probe, Purpose};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
-
-/// Bytes which a server that is sent more than it takes at a time has to take to be thought alive.
-const SIGN_OF_LIFE: usize = 16 << 10;
 
 impl Engine {
     /// The pool and the server that a link connects to. Of a link that is no more, those of the next one at its place.
@@ -33,14 +30,14 @@ impl Engine {
     /// Whether an attempt or a connection is still wanted.
     #[must_use]
     pub fn link_is_current(&self, link: LinkId, epoch: u32) -> bool {
-        self.servers.get(link).is_some_and(|link| link.epoch == epoch)
+        self.servers.get(link).is_some_and(|link| link.epoch() == epoch)
     }
 
     /// The connection is open.
     pub fn link_connected(&mut self, id: LinkId, epoch: u32, now: Instant) {
         self.refresh(now);
         let link = self.servers.current(id, epoch);
-        let is_connecting = link.is_some_and(|link| matches!(link.state, ConnectionState::Connecting));
+        let is_connecting = link.is_some_and(|link| matches!(link.state(), ConnectionState::Connecting));
         if is_connecting && !self.greet(id, now) {
             self.link_opened(id, now);
         }
@@ -50,8 +47,7 @@ impl Engine {
     /// A connection is open, and of use.
     pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
-        link.state = ConnectionState::Up(Stream::default());
-        link.heard = now;
+        link.open(now);
         let (pool, server) = (link.pool, link.server);
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
@@ -84,11 +80,11 @@ impl Engine {
     pub fn link_data(&mut self, id: LinkId, epoch: u32, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.refresh(now);
         if let Some(link) = self.servers.current(id, epoch) {
-            match link.state {
+            match link.state() {
                 ConnectionState::Up(_) => {
                     self.deliver(id, data, now, outlet);
                     let link = &self.servers[id];
-                    if link.crowded | link.leaves {
+                    if link.is_crowded() | link.is_retired() {
                         self.after_delivery(id, now);
                     }
                 }
@@ -103,10 +99,10 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn after_delivery(&mut self, id: LinkId, now: Instant) {
-        if self.servers[id].crowded {
+        if self.servers[id].is_crowded() {
             self.relieve(id, now);
         }
-        if self.servers[id].leaves {
+        if self.servers[id].is_retired() {
             self.close_left(id, now);
         }
     }
@@ -115,39 +111,17 @@ impl Engine {
     #[must_use]
     #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {
-        let Some(link) = self.servers.current(id, epoch) else { return &[] };
-        let unwritten = match &link.state {
-            ConnectionState::Up(_) => link.queue.outbox.unwritten(),
-            ConnectionState::Handshaking(handshake) => handshake.unwritten(),
-            ConnectionState::Connecting | ConnectionState::Down { .. } => return &[],
-        };
-        link.dirty = false;
-        unwritten
+        self.servers.current(id, epoch).map_or(&[], Connection::output)
     }
 
     /// `count` bytes of [`Engine::link_output`] were written.
     #[inline(always)]
     pub fn link_wrote(&mut self, id: LinkId, epoch: u32, count: usize, now: Instant) {
         let Some(link) = self.servers.current(id, epoch) else { return };
-        let stream = match &mut link.state {
-            ConnectionState::Up(stream) => stream,
-            ConnectionState::Handshaking(handshake) => return handshake.wrote(count),
-            ConnectionState::Connecting | ConnectionState::Down { .. } => return,
-        };
-        link.queue.outbox.wrote(count);
-        link.queue.outbox.note_write(now);
-        if link.queue.outbox.unwritten().is_empty() {
-            link.queue.queued = 0;
-            if std::mem::take(&mut stream.blocked) {
-                link.heard = now; // its time to answer starts with the end of what was too much at a time
-            }
-        } else {
-            stream.blocked = true;
-            if count >= SIGN_OF_LIFE {
-                link.heard = now;
-            }
+        if !link.wrote(count, now) {
+            return;
         }
-        if link.crowded {
+        if link.is_crowded() {
             self.relieve(id, now);
         }
         self.charge_link(id);

@@ -55,7 +55,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn slow_answer(&mut self, id: LinkId, ticket: Ticket, end: Offset, started: Instant) {
         let link = &self.servers[id];
-        let (pool, now) = (link.pool, link.heard);
+        let (pool, now) = (link.pool, link.silence.since());
         if let Some(suppressed) = self.admit_slow(pool, now) {
             self.tell_slow(id, ticket, end, Fate { started, failure: None, suppressed, now });
         }

@@ -35,7 +35,7 @@ impl Engine {
         let link = &self.servers[id];
         let pool = &self.topology.pools[link.pool.index()];
         let stall = pool.stall?;
-        let bound = Duration::from_nanos(link.latency_peak.saturating_mul(2)).clamp(stall.least, stall.most);
+        let bound = link.silence.bound(stall);
         (bound < pool.timeout?).then_some(bound)
     }
 
@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn first_look(&self, id: LinkId, since: Instant) -> Instant {
         let link = &self.servers[id];
         match self.stall_after(id) {
-            Some(bound) if !link.suspect => since + bound,
+            Some(bound) if !link.silence.is_suspect() => since + bound,
             _ => self.deadline(link.pool, since),
         }
     }
@@ -53,8 +53,8 @@ impl Engine {
     pub(super) fn look(&mut self, id: LinkId, now: Instant) -> bool {
         let Some(bound) = self.stall_after(id) else { return false };
         let link = &mut self.servers[id];
-        let since = link.heard;
-        if link.suspect {
+        let since = link.silence.since();
+        if link.silence.is_suspect() {
             return false;
         }
         if now - since < bound {
@@ -72,13 +72,10 @@ impl Engine {
                 return true;
             }
         }
-        let link = &mut self.servers[id];
-        if link.suspected_since != Some(since) {
-            link.suspected_since = Some(since);
+        if !self.servers[id].silence.suspect() {
             self.arm_link(id, now + SECOND_LOOK);
             return true;
         }
-        link.suspect = true;
         self.counters.server(pool, server).stalls.add(1);
         let silent = now - since;
         self.notify_rate_limited(Frequent::Silence, (pool, server), now, |suppressed| Notice::Silent {
@@ -160,7 +157,7 @@ impl Engine {
     /// A link that is suspect has a new connection.
     pub(super) fn test_suspect(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        if link.suspect && link.is_up() {
+        if link.silence.is_suspect() && link.is_up() {
             self.ask_version(id, now);
         }
     }

@@ -91,10 +91,9 @@ impl Engine {
             return; // another's, by now
         }
         let link = &mut self.servers[id];
-        if link.timed.is_some_and(|at| at > now) {
-            return; // set before an earlier one, which has set the next
+        if !link.is_due(now) {
+            return;
         }
-        link.timed = None;
         if matches!(link.purpose, Purpose::Spare(_)) {
             return self.spare_timer(id, now);
         }
@@ -104,7 +103,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         self.invalidate_open(id, now);
         let link = &self.servers[id];
-        let silent_since = link.heard; // it has its time from now on to answer what is sent
+        let silent_since = link.silence.since(); // it has its time from now on to answer what is sent
         if !link.is_opening() && link.dedicated().is_some() {
             self.crawl_timer(id, now);
             return; // what else is asked there takes as long as it takes, and nobody else needs it
@@ -117,10 +116,11 @@ impl Engine {
             return;
         }
         let link = &self.servers[id];
-        match link.state {
+        match *link.state() {
             ConnectionState::Down { not_before, .. } => {
                 let live = self.pools[pool.index()].live[server.index()];
-                let wanted = link.suspect || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
+                let wanted =
+                    link.silence.is_suspect() || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
                 if live && wanted && !self.draining {
                     if now >= not_before {
                         self.start_connect(id, now);
@@ -162,9 +162,7 @@ impl Engine {
     }
 
     pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
-        let link = &mut self.servers[id];
-        if link.timed.is_none_or(|timed| at < timed) {
-            link.timed = Some(at);
+        if self.servers[id].arm(at) {
             self.timers.set(at, Timer::Link(id));
         }
     }

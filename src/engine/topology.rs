@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::chore::Chore;
 use super::ids::LinkId;
 use super::missed::Failover;
-use super::servers::connection::{Connection, ConnectionState, Probe, Purpose};
+use super::servers::connection::{Connection, Probe, Purpose};
 use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id};
 use crate::config::model::{Address, PoolId, Protocol, ServerId};
 use crate::failure::Failure;
@@ -82,9 +82,7 @@ impl Engine {
             }
             let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
             for server in (self.pools[index].live.len()..pool.ids()).map(server_id) {
-                let mut add = |purpose| {
-                    self.servers.add(Connection { profile, ..Connection::new(pool_id(index), server, purpose) })
-                };
+                let mut add = |purpose| self.servers.add((pool_id(index), server), purpose, profile);
                 let links = (0..pool.server_connections).map(|_| add(Purpose::Traffic)).collect();
                 let probe = add(Purpose::Probe(Probe::default()));
                 let state = &mut self.pools[index];
@@ -170,9 +168,7 @@ impl Engine {
         self.fail_link(self.pools[pool.index()].probes[server.index()], Failure::NoResources, now);
         for id in self.pools[pool.index()].links[server.index()].clone() {
             let link = &mut self.servers[id];
-            link.leaves = true;
-            // What it was to forget it is to forget if it is back.
-            link.queue.unconfirmed.put_off();
+            link.retire();
             self.close_left(id, now);
         }
     }
@@ -181,7 +177,7 @@ impl Engine {
     #[cold]
     pub(super) fn close_left(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        if link.queue.in_flight.is_empty() && matches!(link.state, ConnectionState::Up(_)) {
+        if link.queue.in_flight.is_empty() && link.is_up() {
             self.fail_link(id, Failure::Ejected, now);
         }
     }
@@ -189,7 +185,7 @@ impl Engine {
     /// A server that had left is back.
     pub(super) fn come_back(&mut self, pool: PoolId, server: ServerId) {
         for link in &self.pools[pool.index()].links[server.index()] {
-            self.servers[*link].leaves = false;
+            self.servers[*link].reinstate();
         }
     }
 
@@ -197,8 +193,8 @@ impl Engine {
     pub(super) fn is_in_place(&self, link: &Connection) -> bool {
         let has_left = self.pools[link.pool.index()].routing[link.server.index()] == RoutingState::Left;
         match link.purpose {
-            _ if !has_left || matches!(link.state, ConnectionState::Down { .. }) => true,
-            Purpose::Traffic => link.is_up() && link.leaves && !link.queue.in_flight.is_empty(),
+            _ if !has_left || link.is_down() => true,
+            Purpose::Traffic => link.is_up() && link.is_retired() && !link.queue.in_flight.is_empty(),
             Purpose::Free => true,
             Purpose::Probe(_) | Purpose::Spare(_) => false,
             Purpose::Dedicated(_) => !link.queue.in_flight.is_empty(),

@@ -8,7 +8,7 @@ use super::fragment::NO_KEY;
 use super::ids::LinkId;
 use super::merge::{KeySlot, Merge, Values};
 use super::policy::Policy;
-use super::servers::connection::{Connection, ConnectionState, Cursor};
+use super::servers::connection::{Connection, Cursor};
 use super::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::outcome::Class;
@@ -139,9 +139,11 @@ impl Engine {
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.servers[id]));
         let Self { servers, clients, topology, counters, telemetry, .. } = self;
         let link = &mut servers[id];
-        let config = &topology.pools[link.pool.index()];
-        let keys = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
-        let is_joined = link.queue.front_is_joined();
+        let (pool, server) = (link.pool, link.server);
+        let config = &topology.pools[pool.index()];
+        let Some((stream, queue)) = link.stream_and_queue() else { return (input.len(), Following::Unknown) };
+        let keys = asked_keys(queue.outbox.between(ticket.start, queue.front_end()), ticket.verb);
+        let is_joined = queue.front_is_joined();
         let client = ticket.client();
         let mut session = client.and_then(|(id, number)| {
             let session = clients.get_mut(id);
@@ -152,7 +154,6 @@ impl Engine {
             Some((session, number)) => waiting_values(session, *number),
             None => None,
         };
-        let ConnectionState::Up(stream) = &mut link.state else { return (input.len(), Following::Unknown) };
         let mut cursor = stream.cursor;
         if !cursor.started {
             cursor.started = true;
@@ -194,8 +195,8 @@ impl Engine {
                 let no_room =
                     (len > SMALL && len > if len > fair { free.1 } else { free.0 }).then_some(Failure::NoMemory);
                 if let Some(failure) = too_large.or(no_room) {
-                    counters.count_degraded(link.pool, Some(link.server), failure);
-                    telemetry.limit_hit.set(Some((link.pool, Some(link.server), failure)));
+                    counters.count_degraded(pool, Some(server), failure);
+                    telemetry.limit_hit.set(Some((pool, Some(server), failure)));
                     dropped = true;
                     if Policy::of(config).tells() {
                         values.error.get_or_insert_with(|| memcache::error(failure).to_vec());

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config;
-use crate::engine::servers::connection::{ConnectionState, Stream};
 use crate::engine::{Scripts, Setup};
 use crate::health::pending::BatchRange;
 use crate::topology::Published;
@@ -54,20 +53,20 @@ fn what_is_given_up_before_it_was_sent_is_over() {
 
 fn open(engine: &mut Engine, link: LinkId) {
     engine.start_connect(link, NOW);
-    let epoch = engine.servers[link].epoch;
+    let epoch = engine.servers[link].epoch();
     engine.link_connected(link, epoch, NOW);
     assert!(engine.servers[link].is_up());
 }
 
 /// What waits to be written on a connection.
 fn written(engine: &mut Engine, link: LinkId) -> String {
-    let epoch = engine.servers[link].epoch;
+    let epoch = engine.servers[link].epoch();
     String::from_utf8_lossy(engine.link_output(link, epoch)).into_owned()
 }
 
 /// A server answers on a connection.
 fn answer(engine: &mut Engine, link: LinkId, bytes: &[u8], now: Instant) {
-    let epoch = engine.servers[link].epoch;
+    let epoch = engine.servers[link].epoch();
     engine.link_data(link, epoch, bytes, now, &mut ());
 }
 
@@ -129,7 +128,7 @@ fn a_probe_sends_none_before_the_end_of_what_was_given_up() {
     let mut engine = engine("redis: true");
     let probe = engine.pools[0].probes[0];
     engine.start_connect(probe, NOW);
-    engine.servers[probe].state = ConnectionState::Up(Stream::default());
+    engine.servers[probe].open(NOW);
     let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
     engine.invalidate_key((POOL, SERVER), key, None, NOW);
     engine.registry.lingers(POOL, SERVER);
@@ -149,7 +148,7 @@ fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
         let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         set(&mut engine, "new");
-        let epoch = engine.servers[link].epoch;
+        let epoch = engine.servers[link].epoch();
         engine.link_connected(link, epoch, NOW);
         let told = written(&mut engine, link);
         let last = told.rfind(flush).unwrap();
@@ -170,7 +169,7 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
-    let epoch = engine.servers[link].epoch;
+    let epoch = engine.servers[link].epoch();
     engine.link_connected(link, epoch, NOW);
     let told = written(&mut engine, link);
     assert!(told.find("old").unwrap() < told.find("PING").unwrap(), "{told}");
@@ -198,8 +197,8 @@ fn a_probe_that_is_over_holds_nothing() {
     engine.servers[probe].pop();
     engine.servers[probe].step_to(ProbeStep::Invalidate);
     engine.charge_link(probe);
-    assert!(engine.servers[probe].charged > 0);
+    assert!(engine.servers[probe].charged() > 0);
     engine.settle_probe(probe, NOW);
     assert!(engine.servers[probe].is_down());
-    assert_eq!(engine.servers[probe].charged, 0);
+    assert_eq!(engine.servers[probe].charged(), 0);
 }

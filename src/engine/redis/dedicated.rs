@@ -306,12 +306,11 @@ impl Engine {
 
     /// Closes what was a client's own and is nobody's any more.
     pub(super) fn close_own(&mut self, id: LinkId) {
-        let link = &mut self.servers[id];
+        let link = &self.servers[id];
         if link.is_down() {
             return self.recycle(id);
         }
         let (pool, server, was_up) = (link.pool, link.server, link.is_up());
-        link.epoch = link.epoch.wrapping_add(1);
         let reset = !matches!(link.purpose, Purpose::Spare(_));
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers: None });
         self.count_closed(pool, server, Failure::Ejected, was_up);

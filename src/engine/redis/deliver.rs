@@ -89,7 +89,7 @@ impl Engine {
         let step = self.finish(id, [response, b""], status, to);
         if strays {
             // What comes behind it would concern another database.
-            self.fail_link(id, Failure::Denied, self.servers[id].heard);
+            self.fail_link(id, Failure::Denied, self.servers[id].silence.since());
         }
         step
     }

@@ -42,7 +42,7 @@ impl Engine {
             Purpose::Dedicated(own) => {
                 own.waiting.name = name;
                 if own.waiting.unblocked.is_some() {
-                    self.end_waiting(id, self.servers[id].heard);
+                    self.end_waiting(id, self.servers[id].silence.since());
                 }
             }
             Purpose::Spare(known) => *known = name,
@@ -138,7 +138,7 @@ impl Engine {
         let links = &self.pools[pool.index()].links[server.index()];
         let is_open = |id: &LinkId| {
             let link = &self.servers[*id];
-            link.is_up() && !link.suspect
+            link.is_up() && !link.silence.is_suspect()
         };
         if let Some(open) = links.iter().copied().find(is_open) {
             return Some(open);

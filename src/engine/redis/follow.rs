@@ -159,7 +159,7 @@ impl Engine {
     #[cold]
     pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> Nothing {
         let link = &self.servers[id];
-        let (pool, server, now) = (link.pool, link.server, link.heard);
+        let (pool, server, now) = (link.pool, link.server, link.silence.since());
         let Some(&Dedicated { waiting: Waiting { leaves, unblocked, .. }, .. }) = link.dedicated() else {
             return Nothing::Told;
         };

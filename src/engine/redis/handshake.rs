@@ -8,7 +8,6 @@ use super::handshaking::{Handshake, Term};
 use crate::engine::deliver::is_turned_away;
 use crate::engine::ids::LinkId;
 use crate::engine::rate_limit::Frequent;
-use crate::engine::servers::connection::ConnectionState;
 use crate::engine::{Engine, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -19,10 +18,8 @@ impl Engine {
         let link = &mut self.servers[id];
         let settings = &self.topology.pools[link.pool.index()].redis;
         let Some(handshake) = Handshake::new(settings, link.profile) else { return false };
-        link.state = ConnectionState::Handshaking(Box::new(handshake));
-        link.heard = now;
-        if !link.dirty {
-            link.dirty = true;
+        link.greet(handshake, now);
+        if link.wake() {
             self.outputs.wake_link(id);
         }
         true
@@ -33,7 +30,7 @@ impl Engine {
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
         let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
-        let ConnectionState::Handshaking(handshake) = &mut link.state else { return };
+        let Some(handshake) = link.handshake() else { return };
         match handshake.hear(data) {
             Ok(false) => {}
             Ok(true) => self.link_opened(id, now),

@@ -18,7 +18,6 @@ use crate::engine::buffers::LARGE;
 use crate::engine::chore::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::servers::connection::ConnectionState;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::{Engine, server_id, work};
 use crate::failure::Failure;
@@ -356,7 +355,7 @@ impl Engine {
             return self.take_crawled(id, input);
         }
         let link = &mut self.servers[id];
-        let ConnectionState::Up(stream) = &mut link.state else { return Step::Used(input.len()) };
+        let Some((stream, queue)) = link.stream_and_queue() else { return Step::Used(input.len()) };
         let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(1));
         let len = match scan.advance(input) {
             Scanned::Complete { len } => len,
@@ -392,7 +391,7 @@ impl Engine {
             }
             return Step::Used(len);
         }
-        let Some(&ticket) = link.queue.in_flight.front() else {
+        let Some(&ticket) = queue.in_flight.front() else {
             // What a server that is monitored says of its requests.
             if let Some(owner) = link.owner()
                 && message.first() == Some(&b'+')

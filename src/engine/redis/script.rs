@@ -132,7 +132,7 @@ impl Engine {
     /// The front ticket's request has been answered, to this program alone; its client waits for the answer to another.
     fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
         let link = &mut self.servers[id];
-        let (now, end) = (link.heard, link.queue.front_end());
+        let (now, end) = (link.silence.since(), link.queue.front_end());
         link.pop();
         link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.

@@ -94,7 +94,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn spare_timer(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let until = link.heard + KEPT;
+        let until = link.silence.since() + KEPT;
         if now < until {
             return self.arm_link(id, until);
         }

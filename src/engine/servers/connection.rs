@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::outbox::Offset;
 use super::queue::{Queue, Queues};
+use super::silence::Silence;
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::ids::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::redis::handshaking::Handshake;
 use crate::engine::redis::{Name, Profile, Waiting};
 use crate::failure::Failure;
@@ -30,6 +31,9 @@ pub(crate) const IN_FLIGHT_LIMIT: usize = 256 << 10;
 /// Longest line of gets that were joined. memcached reads 16 KiB at a time, and looks at a line that is longer than what it
 /// has read once more from its start.
 const JOINED_LIMIT: usize = 7_000;
+
+/// Bytes which a server that is sent more than it takes at a time has to take to be thought alive.
+const SIGN_OF_LIFE: usize = 16 << 10;
 
 /// Whether there is a connection, and what there is only while it lasts.
 #[derive(Debug)]
@@ -164,66 +168,69 @@ pub(crate) struct Cursor {
 /// A connection to a server, be it open or not: what holds of its place over reconnects, and its state.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Which of the links that this place has been used for: that of its [`LinkId`](crate::engine::ids::LinkId).
-    pub(crate) generation: u32,
+    /// Which of the links that this place has been used for: that of its [`LinkId`].
+    pub(super) generation: u32,
     pub(crate) pool: PoolId,
     pub(crate) server: ServerId,
     pub(crate) purpose: Purpose,
     /// For Redis: what the connection has been set to before its first request.
     pub(crate) profile: Profile,
-    pub(crate) state: ConnectionState,
+    pub(super) state: ConnectionState,
     /// Changes with every connection, so that news of an old one can be told apart.
-    pub(crate) epoch: u32,
+    pub(super) epoch: u32,
     pub(crate) queue: Queue,
+    pub(crate) silence: Silence,
     /// What the statistics say of it.
-    pub(crate) reported: Queues,
-    /// When the server was last heard, or took more of what is too much at a time, or the oldest request in flight was
-    /// queued, whichever is later.
-    pub(crate) heard: Instant,
-    /// What its responses take at most, of late, in nanoseconds: a peak that fades.
-    pub(crate) latency_peak: u64,
-    /// It has been silent for too long: nothing more is asked of it until it says something.
-    pub(crate) suspect: bool,
-    /// The silence that began then has been looked at once.
-    pub(crate) suspected_since: Option<Instant>,
+    reported: Queues,
     /// Tells what is asked on it at this place of the worker from what was asked earlier
     /// ([`ConnectionName`](crate::health::pending::ConnectionName)).
-    pub(crate) section: u32,
+    section: u32,
     /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
-    pub(crate) timed: Option<Instant>,
+    timed: Option<Instant>,
     /// The shell has been told that there is something to write.
-    pub(crate) dirty: bool,
+    dirty: bool,
     /// Its queue may be full, or was and has not drained.
-    pub(crate) crowded: bool,
+    pub(super) crowded: bool,
     /// Its server has left the pool: it is closed as soon as nothing is in flight.
-    pub(crate) leaves: bool,
+    retired: bool,
     /// Memory charged to the worker for it.
-    pub(crate) charged: usize,
+    charged: usize,
 }
 
 impl Connection {
-    pub(crate) fn new(pool: PoolId, server: ServerId, purpose: Purpose) -> Self {
+    pub(super) fn new((pool, server): (PoolId, ServerId), purpose: Purpose, profile: Profile) -> Self {
         Self {
             generation: 0,
             pool,
             server,
             purpose,
-            profile: Profile::default(),
+            profile,
             state: ConnectionState::Down { not_before: Instant::ZERO, failure: Failure::Closed },
             epoch: 0,
             queue: Queue::default(),
+            silence: Silence::default(),
             reported: Queues::default(),
-            heard: Instant::ZERO,
-            latency_peak: 0,
-            suspect: false,
-            suspected_since: None,
             section: 0,
             timed: None,
             dirty: false,
             crowded: false,
-            leaves: false,
+            retired: false,
             charged: 0,
         }
+    }
+
+    /// Leaves nothing of it for the next link at its place but what tells connections apart, and what it has been charged
+    /// with.
+    pub(super) fn make_free(&mut self, next: LinkId) {
+        debug_assert!(!matches!(self.purpose, Purpose::Free), "freed twice");
+        let is_over = self.is_down();
+        *self = Self {
+            generation: next.generation,
+            epoch: self.epoch.wrapping_add(u32::from(!is_over)),
+            reported: self.reported,
+            charged: self.charged,
+            ..Self::new((self.pool, self.server), Purpose::Free, Profile::default())
+        };
     }
 
     #[inline]
@@ -285,7 +292,7 @@ impl Connection {
     #[inline(always)]
     pub(crate) fn push(&mut self, mut ticket: Ticket, joins: bool, now: Instant) -> Ticket {
         if self.queue.in_flight.is_empty() {
-            self.heard = self.heard.max(now);
+            self.silence.begin(self.silence.since().max(now));
         }
         let len = self.queue.outbox.end().since(ticket.start);
         let open = std::mem::take(&mut self.queue.open_line);
@@ -304,6 +311,11 @@ impl Connection {
         self.queue.in_flight.push_back(ticket);
         self.queue.queued += 1;
         ticket
+    }
+
+    #[inline(always)]
+    pub(crate) const fn state(&self) -> &ConnectionState {
+        &self.state
     }
 
     /// Whether its connection is of use.
@@ -328,6 +340,15 @@ impl Connection {
         matches!(self.state, ConnectionState::Connecting | ConnectionState::Handshaking(_))
     }
 
+    pub(crate) const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether there has not been a connection yet, nor an attempt to open one.
+    pub(crate) const fn is_new(&self) -> bool {
+        self.epoch == 0
+    }
+
     /// What there is while its connection is of use.
     #[inline]
     pub(crate) const fn stream(&self) -> Option<&Stream> {
@@ -339,12 +360,182 @@ impl Connection {
         if let ConnectionState::Up(stream) = &mut self.state { Some(stream) } else { None }
     }
 
-    /// Its connection is over, or the attempt to open it. Returns what there was, and what was asked there.
-    pub(crate) fn end(&mut self, failure: Failure, not_before: Instant) -> (ConnectionState, Queue) {
-        self.epoch = self.epoch.wrapping_add(1);
-        let state = std::mem::replace(&mut self.state, ConnectionState::Down { not_before, failure });
-        (state, std::mem::take(&mut self.queue))
+    /// The same, with what is asked.
+    #[inline(always)]
+    pub(crate) const fn stream_and_queue(&mut self) -> Option<(&mut Stream, &Queue)> {
+        if let ConnectionState::Up(stream) = &mut self.state { Some((stream, &self.queue)) } else { None }
     }
+
+    /// What is being agreed on with the server.
+    pub(crate) const fn handshake(&mut self) -> Option<&mut Handshake> {
+        if let ConnectionState::Handshaking(handshake) = &mut self.state { Some(handshake) } else { None }
+    }
+
+    // --- From one state to the next -----------------------------------------------------------------------------
+
+    /// It is down, and not to be opened before this time.
+    pub(crate) fn hold_back(&mut self, not_before: Instant, failure: Failure) {
+        self.state = ConnectionState::Down { not_before, failure };
+    }
+
+    /// An attempt to open it begins. Returns the epoch of the connection.
+    pub(crate) fn connect(&mut self, now: Instant) -> u32 {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.state = ConnectionState::Connecting;
+        self.silence.begin(now);
+        self.epoch
+    }
+
+    /// It is open, and something is to be agreed on.
+    pub(crate) fn greet(&mut self, handshake: Handshake, now: Instant) {
+        self.state = ConnectionState::Handshaking(Box::new(handshake));
+        self.silence.begin(now);
+    }
+
+    /// It is open, and of use.
+    pub(crate) fn open(&mut self, now: Instant) {
+        self.state = ConnectionState::Up(Stream::default());
+        self.silence.begin(now);
+    }
+
+    /// Its connection is over, or the attempt to open it. Returns what was asked there.
+    pub(crate) fn end(&mut self, failure: Failure, not_before: Instant) -> Queue {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.hold_back(not_before, failure);
+        std::mem::take(&mut self.queue)
+    }
+
+    // --- What the shell writes ----------------------------------------------------------------------------------
+
+    /// There is something to write. Returns whether the shell does not know that yet.
+    #[inline(always)]
+    pub(crate) const fn wake(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Whether the shell has been told that there is something to write, and has not asked for it.
+    pub(crate) const fn is_woken(&self) -> bool {
+        self.dirty
+    }
+
+    /// What is to be written.
+    #[inline(always)]
+    pub(crate) fn output(&mut self) -> &[u8] {
+        let unwritten = match &self.state {
+            ConnectionState::Up(_) => self.queue.outbox.unwritten(),
+            ConnectionState::Handshaking(handshake) => handshake.unwritten(),
+            ConnectionState::Connecting | ConnectionState::Down { .. } => return &[],
+        };
+        self.dirty = false;
+        unwritten
+    }
+
+    /// So many bytes were written. Returns whether they were of requests.
+    #[inline(always)]
+    pub(crate) fn wrote(&mut self, count: usize, now: Instant) -> bool {
+        let stream = match &mut self.state {
+            ConnectionState::Up(stream) => stream,
+            ConnectionState::Handshaking(handshake) => {
+                handshake.wrote(count);
+                return false;
+            }
+            ConnectionState::Connecting | ConnectionState::Down { .. } => return false,
+        };
+        self.queue.outbox.wrote(count);
+        self.queue.outbox.note_write(now);
+        if self.queue.outbox.unwritten().is_empty() {
+            self.queue.queued = 0;
+            if std::mem::take(&mut stream.blocked) {
+                self.silence.begin(now); // its time to answer starts with the end of what was too much at a time
+            }
+        } else {
+            stream.blocked = true;
+            if count >= SIGN_OF_LIFE {
+                self.silence.begin(now);
+            }
+        }
+        true
+    }
+
+    // --- What is kept of it elsewhere ---------------------------------------------------------------------------
+
+    /// Whether its queue may be full, or was and has not drained.
+    #[inline(always)]
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// Its server has left the pool: it is of use for what is in flight, and for no more.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+        // What the server was to forget it is to forget if it is back.
+        self.queue.unconfirmed.put_off();
+    }
+
+    /// Its server is back.
+    pub(crate) const fn reinstate(&mut self) {
+        self.retired = false;
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Its timer is to fire at this time. Returns whether it does not fire earlier anyway.
+    #[inline(always)]
+    pub(crate) fn arm(&mut self, at: Instant) -> bool {
+        let is_earlier = self.timed.is_none_or(|timed| at < timed);
+        if is_earlier {
+            self.timed = Some(at);
+        }
+        is_earlier
+    }
+
+    /// A timer has fired. Returns whether it counts: it does not if it was set before an earlier one, which has set the
+    /// next.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.timed.is_none_or(|at| at <= now);
+        if is_due {
+            self.timed = None;
+        }
+        is_due
+    }
+
+    pub(crate) const fn is_armed(&self) -> bool {
+        self.timed.is_some()
+    }
+
+    /// Charges it with the memory that it holds. Returns what it was charged with before, and now.
+    #[inline(always)]
+    pub(crate) fn charge(&mut self) -> (usize, usize) {
+        let footprint = self.footprint();
+        (std::mem::replace(&mut self.charged, footprint), footprint)
+    }
+
+    /// Memory charged to the worker for it.
+    pub(crate) const fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// What waits and has been asked, and what was reported of it last, if that is something else.
+    #[inline(always)]
+    pub(crate) fn report(&mut self) -> Option<(Queues, Queues)> {
+        let queues = self.queue.queues();
+        (queues != self.reported).then(|| (queues, std::mem::replace(&mut self.reported, queues)))
+    }
+
+    /// Tells what is asked on it from now on from what was asked so far. Returns what that is called.
+    pub(crate) const fn begin_section(&mut self) -> u32 {
+        self.section += 1;
+        self.section - 1
+    }
+
+    pub(crate) const fn section(&self) -> u32 {
+        self.section
+    }
+
+    // --- What is asked, and answered ----------------------------------------------------------------------------
 
     /// How far the response to the front ticket has been looked at. `None` while there is no connection.
     pub(crate) fn scan(&self) -> Option<Scan> {
@@ -364,14 +555,6 @@ impl Connection {
         }
     }
 
-    /// A response came that took so long.
-    pub(crate) fn observe_latency(&mut self, latency: Duration) {
-        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        // Halved in some 180 fast responses: a pause is remembered for a while, not for good.
-        self.latency_peak =
-            if latency > self.latency_peak { latency } else { self.latency_peak - (self.latency_peak - latency) / 256 };
-    }
-
     /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset
     /// that comes with it, until that is told to [`Outbox::release`](super::outbox::Outbox::release) it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
@@ -384,7 +567,7 @@ impl Connection {
 
     /// Whether requests have been waiting for `span` without a word from the server.
     pub(crate) fn is_silent(&self, now: Instant, span: Duration) -> bool {
-        !self.queue.in_flight.is_empty() && now - self.heard >= span
+        !self.queue.in_flight.is_empty() && now - self.silence.since() >= span
     }
 
     /// Memory that it holds in buffers.

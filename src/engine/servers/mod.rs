@@ -6,6 +6,7 @@
 pub(crate) mod connection;
 pub(crate) mod outbox;
 pub(crate) mod queue;
+mod silence;
 pub(crate) mod ticket;
 
 use std::ops::{Index, IndexMut};
@@ -15,7 +16,7 @@ use super::redis::Profile;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
-use connection::{Connection, ConnectionState, Dedicated, Purpose};
+use connection::{Connection, Dedicated, Purpose};
 
 /// The connections of one worker to all servers.
 #[derive(Debug, Default)]
@@ -28,10 +29,10 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Gives a connection a place of its own.
-    pub(crate) fn add(&mut self, connection: Connection) -> LinkId {
+    /// Makes a link, at a place of its own.
+    pub(crate) fn add(&mut self, server: (PoolId, ServerId), purpose: Purpose, profile: Profile) -> LinkId {
         let id = LinkId::first(self.connections.len());
-        self.connections.push(connection);
+        self.connections.push(Connection::new(server, purpose, profile));
         id
     }
 
@@ -39,31 +40,24 @@ impl Servers {
     pub(crate) fn add_dedicated(
         &mut self,
         owner: SessionId,
-        (pool, server): (PoolId, ServerId),
+        server: (PoolId, ServerId),
         profile: Profile,
         now: Instant,
     ) -> LinkId {
-        let id = self.free.pop().unwrap_or_else(|| self.add(Connection::new(pool, server, Purpose::Free)));
+        let id = self.free.pop().unwrap_or_else(|| self.add(server, Purpose::Free, profile));
         let connection = &mut self[id];
-        (connection.pool, connection.server, connection.profile) = (pool, server, profile);
+        (connection.pool, connection.server) = server;
+        connection.profile = profile;
         connection.purpose = Purpose::Dedicated(Dedicated::of(owner));
-        connection.state = ConnectionState::Down { not_before: now, failure: Failure::Closed };
+        connection.hold_back(now, Failure::Closed);
         id
     }
 
     /// A link is over: its place is free for another. Returns the id of the next one there.
     pub(crate) fn release(&mut self, id: LinkId) -> LinkId {
         self.end_crowd(id);
-        let (next, connection) = (id.next(), &mut self[id]);
-        debug_assert!(!matches!(connection.purpose, Purpose::Free), "freed twice");
-        // Nothing of it is left but what tells its connections apart, and what it has been charged with.
-        *connection = Connection {
-            generation: next.generation,
-            epoch: connection.epoch,
-            reported: connection.reported,
-            charged: connection.charged,
-            ..Connection::new(connection.pool, connection.server, Purpose::Free)
-        };
+        let next = id.next();
+        self[id].make_free(next);
         self.free.push(next);
         next
     }
