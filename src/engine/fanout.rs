@@ -1,14 +1,10 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
-use super::fragment::{Fragment, NO_KEY};
+use super::Engine;
 use super::ids::SessionId;
 use super::merge::{Listing, Merge, Word};
-use super::request::{Asked, Slot};
-use super::servers::ticket::{Asker, Marks, Ticket};
-use super::{Engine, work};
-use crate::config::model::ServerId;
-use crate::failure::Failure;
-use crate::outcome::{Class, Outcome};
+use super::request::Asked;
+use super::servers::ticket::Marks;
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::{Kind, Own, Summed};
 use crate::proto::memcache::{Verb, encode, reply};
@@ -25,8 +21,8 @@ impl Engine {
     ) {
         let asked = Asked::of_key(Verb::FlushAll, b"", noreply, started);
         let due = delay.and_then(|delay| self.flush_due(delay.into(), now));
-        let merge = Merge::Word(Word { word: reply::OK, strict: false, due, error: None, servers: Vec::new() });
-        self.fan_out(id, asked, Marks::NONE, (merge, &self.all_servers(id)), now, |out| encode::flush_all(out, delay));
+        let merge = Merge::Word(Word { word: reply::OK, strict: false, due });
+        self.ask_all(id, asked, Marks::NONE, merge, now, |out| encode::flush_all(out, delay));
     }
 
     pub(super) fn verbosity(&mut self, id: SessionId, level: u64, noreply: bool, started: Instant, now: Instant) {
@@ -43,8 +39,26 @@ impl Engine {
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
     ) {
-        let merge = Merge::Word(Word { word, strict: true, due: None, error: None, servers: Vec::new() });
-        self.fan_out(id, asked, Marks::NONE, (merge, &self.all_servers(id)), now, write);
+        let merge = Merge::Word(Word { word, strict: true, due: None });
+        self.ask_all(id, asked, Marks::NONE, merge, now, write);
+    }
+
+    /// Asks every server the same, and has `merge` wait for the answers.
+    fn ask_all(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: Marks,
+        merge: Merge,
+        now: Instant,
+        write: impl Fn(&mut Vec<u8>),
+    ) {
+        let Some(session) = self.session_ref(id) else { return };
+        let whom = self.to_all(session.pool);
+        self.scatter(id, asked, marks, (merge, &whom), now, &mut |out, _| {
+            write(out);
+            1
+        });
     }
 
     pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
@@ -61,90 +75,11 @@ impl Engine {
         };
         let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool));
         let summed = Summed::new(kind, Own { pid: std::process::id(), version });
-        let listing = Merge::Listing(Listing { summed, error: None, answered: false, servers: Vec::new() });
-        self.fan_out(id, asked, Marks::LISTING, (listing, &self.all_servers(id)), now, |out| match of {
+        let listing = Merge::Listing(Listing { summed, answered: false });
+        self.ask_all(id, asked, Marks::LISTING, listing, now, |out| match of {
             StatsOf::Cachedump { class, limit } => encode::cachedump(out, class, limit),
             StatsOf::Servers(sub) | StatsOf::Order(sub) => encode::stats(out, sub),
             StatsOf::General | StatsOf::Proxy => encode::stats(out, b""),
         });
-    }
-
-    /// The servers of a client's pool, in the ring or not.
-    fn all_servers(&self, id: SessionId) -> Vec<ServerId> {
-        let pool = self.session_ref(id).map(|session| self.topology.pool(session.pool));
-        pool.map_or_else(Vec::new, |pool| pool.members().collect())
-    }
-
-    /// Sends one request to each of some servers and has `merge` wait for the responses.
-    pub(super) fn fan_out(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: Marks,
-        (mut merge, whom): (Merge, &[ServerId]),
-        now: Instant,
-        write: impl Fn(&mut Vec<u8>),
-    ) {
-        let Some(session) = self.session_ref(id) else { return };
-        let (pool, number) = (session.pool, session.next_number());
-        let due = merge.due();
-        let mut links = Vec::new();
-        let mut outcome = Outcome::Done;
-        for &server in whom {
-            let live = self.pools[pool.index()].live[server.index()];
-            let link = if live { self.link_to(pool, id, server, now) } else { Err(Failure::Ejected) };
-            match link {
-                Ok(link) => links.push((link, server)),
-                Err(failure) => {
-                    self.undelivered(pool, server, asked.request.verb, 0, due, now);
-                    self.count_degraded(id, Some(server), failure);
-                    outcome = self.failed_outcome(pool);
-                    merge.failed(failure, self.policy(pool).tells());
-                }
-            }
-        }
-        self.counters.pool(pool).fragments.add(links.len() as u64);
-        self.work.cost += whom.len() * work::PART;
-        let fragments =
-            links.iter().map(|(_, server)| Fragment { server: *server, first: NO_KEY, last: NO_KEY, done: false });
-        match &mut merge {
-            Merge::Values(_) | Merge::Gather(_) => {}
-            Merge::Word(word) => word.servers = fragments.collect(),
-            Merge::Listing(listing) => listing.servers = fragments.collect(),
-            Merge::Version(lowest) => lowest.servers = fragments.collect(),
-        }
-        if links.is_empty() {
-            self.end_request(pool, outcome);
-            if !asked.request.noreply {
-                self.answer_merged(id, asked.request.verb, merge);
-            }
-        } else if asked.request.noreply {
-            self.end_request(pool, Outcome::Unheard);
-        } else {
-            let class = self.telemetry.at_hand.take();
-            let Some(session) = self.session(id) else { return };
-            let merge = Box::new(merge);
-            session.requests.push(Slot::merged(asked.request, (1, links.len()), (class, outcome), merge));
-        }
-        let asker = Asker::client(id, number, asked.request.has_slot());
-        for (fragment, (link, _)) in (0u16..).zip(links) {
-            let outbox = &mut self.servers[link].queue.outbox;
-            let start = outbox.end();
-            write(outbox.tail());
-            let ticket = Ticket { fragment, marks, ..Ticket::of(asker, start, asked.request.verb, Class::Other) };
-            self.push_ticket(link, ticket, now);
-        }
-    }
-
-    /// Answers a request that could be sent nowhere.
-    fn answer_merged(&mut self, id: SessionId, verb: Verb, merge: Merge) {
-        let mut body = Vec::new();
-        match merge {
-            Merge::Word(word) => body.extend_from_slice(word.error.as_deref().unwrap_or(word.word)),
-            Merge::Listing(listing) => body.extend_from_slice(listing.error.as_deref().unwrap_or(reply::END)),
-            Merge::Version(lowest) => lowest.write(&mut body),
-            Merge::Values(_) | Merge::Gather(_) => reply::miss(&mut body, verb, b""),
-        }
-        self.answer(id, &body);
     }
 }

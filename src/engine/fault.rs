@@ -4,7 +4,6 @@
 
 use super::clients::session::Session;
 use super::ids::{LinkId, SessionId};
-use super::merge::Merge;
 use super::redis::Profile;
 use super::request::Answer;
 use super::servers::connection::{Connection, ConnectionState, Purpose};
@@ -285,23 +284,17 @@ impl Engine {
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
         let (pool, is_alone) = (session.pool, session.requests.is_alone());
-        let errors = self.policy(pool).tells();
-        let outcome = self.failed_outcome(pool);
-        let told = self.told(pool, None, failure);
+        let policy = self.policy(pool);
         let waits = is_alone && self.ends_waiting(id, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };
         match &mut slot.answer {
             Answer::Ready(_) | Answer::Crawled => return,
-            Answer::Merged { waiting, merge, .. } => {
-                if *waiting == 0 || !merge.finish(fragment) {
+            Answer::Merged { scattered, .. } => {
+                if scattered.settle(fragment).is_none() {
                     return;
                 }
-                *waiting -= 1;
-                slot.outcome = slot.outcome.max(outcome);
-                match merge.as_mut() {
-                    Merge::Gather(gather) => gather.lost(fragment, told),
-                    merge => merge.failed(failure, errors),
-                }
+                scattered.failed(fragment, failure, policy.tells());
+                slot.note(policy.outcome());
                 self.count_degraded(id, Some(server), failure);
             }
             Answer::Of { .. } if waits => {
@@ -361,11 +354,4 @@ pub(super) fn front_is_waiting(session: &Session) -> bool {
 /// Whether a link that is down holds nothing.
 pub(super) fn down_is_empty(link: &Connection) -> bool {
     !link.is_down() || link.queue.in_flight.is_empty()
-}
-
-impl Merge {
-    /// Fragments that have not been answered.
-    pub(super) fn open_fragments(&self) -> usize {
-        self.fragments().iter().filter(|fragment| !fragment.done).count()
-    }
 }

@@ -14,12 +14,9 @@ use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
+use crate::proto::memcache::Verb;
 use crate::proto::memcache::response::{Status, Violation};
-use crate::proto::memcache::version::Version;
-use crate::proto::memcache::{Verb, reply};
-use crate::stats::counters::Counters;
 use crate::time::Instant;
-use crate::topology::Topology;
 use std::time::Duration;
 
 /// Multi-gets whose buffers are kept for the next ones.
@@ -44,49 +41,6 @@ struct Counted {
     latency: Duration,
     is_part: bool,
     is_last: bool,
-}
-
-/// A part of a response has come that is no part of a gathered one, or that a failure takes the place of. Returns the version
-/// that a server has said.
-#[cold]
-#[inline(never)]
-fn part_came(
-    merge: &mut Merge,
-    topology: &Topology,
-    counters: &Counters,
-    pool: PoolId,
-    fragment: u16,
-    (response, status): (&[u8], Status),
-    forgiven: Option<Failure>,
-) -> Option<(ServerId, Option<Version>)> {
-    match (merge, status) {
-        (Merge::Gather(gather), _) => match forgiven {
-            Some(failure) => {
-                let server = gather.servers.get(usize::from(fragment)).map(|part| part.server);
-                counters.count_degraded(pool, server, failure);
-                let error = gather_error(topology, pool, failure);
-                gather.lost(fragment, error);
-            }
-            None => gather.came(fragment, response),
-        },
-        (merge, _) if let Some(failure) = forgiven => {
-            let server = merge.fragments().get(usize::from(fragment)).map(|part| part.server);
-            counters.count_degraded(pool, server, failure);
-            merge.failed(failure, false);
-        }
-        (Merge::Listing(listing), Status::Done) => {
-            listing.summed.add(response);
-            listing.answered = true;
-        }
-        (Merge::Version(lowest), Status::Done) => {
-            let version = Version::find(response);
-            lowest.version = Version::lower(version.clone(), lowest.version.take());
-            return lowest.servers.get(usize::from(fragment)).map(|part| (part.server, version));
-        }
-        (merge, Status::Error | Status::OutOfMemory) => merge.error(response),
-        _ => {}
-    }
-    None
 }
 
 impl Engine {
@@ -238,30 +192,31 @@ impl Engine {
         let front = number == session.requests.first_number();
         let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
         let started = slot.started();
-        if let Answer::Merged { waiting, merge, .. } = &mut slot.answer {
+        if let Answer::Merged { scattered, .. } = &mut slot.answer {
             if forgiven.is_some() {
                 outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
-            let before = merge.footprint();
-            if !merge.finish(fragment) {
-                return None;
-            }
-            *waiting -= 1;
-            let done = *waiting == 0;
-            let mut said = None;
+            let before = scattered.merge.footprint();
+            let server = scattered.settle(fragment)?;
+            let done = scattered.waiting() == 0;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
-            match merge.as_mut() {
-                Merge::Gather(gather) if forgiven.is_none() => gather.came(fragment, response[0]),
-                Merge::Values(_) if forgiven.is_none() && matches!(status, Status::Done | Status::Absent) => {} // they are in their places
-                merge => said = part_came(merge, topology, counters, pool, fragment, (response[0], status), forgiven),
+            let mut said = None;
+            match forgiven {
+                None => said = scattered.came(fragment, response[0], status),
+                Some(failure) => {
+                    let tells = Policy::of(&topology.pools[pool.index()]).tells();
+                    counters.count_degraded(pool, Some(server), failure);
+                    // memcached's listings are what the others say.
+                    scattered.failed(fragment, failure, tells && matches!(scattered.merge, Merge::Gather(_)));
+                }
             }
-            slot.outcome = slot.outcome.max(outcome);
-            let after = merge.footprint();
+            let after = scattered.merge.footprint();
+            slot.note(outcome);
             session.requests.hold(after - before);
             if forgiven.is_some() {
                 self.doubt_watch(id);
             }
-            if let Some((server, version)) = said {
+            if let Some(version) = said {
                 self.learn_version(pool, server, version);
             }
             if done {
@@ -354,30 +309,30 @@ impl Engine {
         while let Some(slot) = session.requests.pop_answered() {
             slot.count(counters.pool(session.pool));
             let is_heard;
-            let merge = match slot.answer {
+            let scattered = match slot.answer {
                 Answer::Ready(body) => {
                     session.output.push(body);
                     continue;
                 }
-                Answer::Merged { request, merge, .. } => {
+                Answer::Merged { request, scattered } => {
                     is_heard = !request.noreply;
-                    merge
+                    scattered
                 }
                 Answer::Of { .. } | Answer::Crawled => continue,
             };
             if is_heard {
-                merge.write(&mut session.output);
+                scattered.write(&mut session.output);
             }
-            if let Merge::Gather(gather) = merge.as_ref()
+            if let Merge::Gather(gather) = &scattered.merge
                 && let Some(database) = gather.selected()
                 && let Some(client) = &mut session.redis
             {
                 client.database = database;
             }
             if memcache.spare_values.len() < SPARE_VALUES
-                && matches!(merge.as_ref(), Merge::Values(values) if values.is_worth_keeping())
+                && matches!(&scattered.merge, Merge::Values(values) if values.is_worth_keeping())
             {
-                memcache.spare_values.push(merge);
+                memcache.spare_values.push(scattered);
             }
         }
         if session.paused.is_some() && session.has_room_again() {
@@ -385,9 +340,4 @@ impl Engine {
         }
         self.touch_session(id);
     }
-}
-
-/// What a client is told of a part of a Redis request that a server failed, if the pool tells failures.
-fn gather_error(topology: &Topology, pool: PoolId, failure: Failure) -> Option<Vec<u8>> {
-    Policy::of(&topology.pools[pool.index()]).tells().then(|| [b"-ERR ", reply::reason(failure), b"\r\n"].concat())
 }

@@ -116,8 +116,8 @@ impl<'a> Values<'a> {
         match (ticket.verb, merge) {
             (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Marks::SPLIT) => match merge {
                 Some(Merge::Values(values)) => {
-                    let first = values.fragments.get(usize::from(ticket.fragment)).map(|fragment| fragment.first);
-                    Self::Blocks(values, first.unwrap_or(super::fragment::NO_KEY))
+                    let first = values.chains.get(usize::from(ticket.fragment)).map(|chain| chain.first);
+                    Self::Blocks(values, first.unwrap_or(super::merge::NO_KEY))
                 }
                 _ => Self::One(0),
             },

@@ -38,10 +38,10 @@ impl Engine {
                 if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }
-                if let Some(merge) = slot.merge()
-                    && merge.open_fragments() != slot.waiting() as usize
+                if let Some(scattered) = slot.scattered()
+                    && scattered.awaited().count() != scattered.waiting() as usize
                 {
-                    return say(&format!("request {number} has lost count of its fragments"));
+                    return say(&format!("request {number} has lost count of its parts"));
                 }
                 if slot.waiting() > 0 {
                     if slot.started() < latest {

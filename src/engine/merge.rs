@@ -1,12 +1,13 @@
 //! Several responses as one: multi-gets, and requests that go to every server.
 
 use super::clients::output::Output;
-use super::fragment::{Fragment, NO_KEY};
 use super::redis::gather::Gather;
-use crate::failure::Failure;
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{reply, stats};
 use crate::time::Instant;
+
+/// The end of the list of a part's keys.
+pub(crate) const NO_KEY: u32 = u32::MAX;
 
 /// What the responses of several servers become.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub(crate) enum Merge {
     Word(Word),
     /// `stats` listings, added up.
     Listing(Listing),
-    /// `version`.
-    Version(Lowest),
+    /// `version`: the lowest so far.
+    Version(Option<Version>),
     /// Redis: whatever is to be made of them.
     Gather(Gather),
 }
@@ -28,19 +29,30 @@ pub(crate) enum Merge {
 pub(crate) struct Values {
     /// One for each key of the request, in its order.
     pub(crate) keys: Vec<KeySlot>,
-    pub(crate) fragments: Vec<Fragment>,
+    /// Those of each part.
+    pub(crate) chains: Vec<Chain>,
     /// The `VALUE` blocks, in the order in which they came.
     pub(crate) blocks: Vec<u8>,
-    /// What to end with in place of `END`.
-    pub(crate) error: Option<Vec<u8>>,
     /// More of the same request follows: no `END` yet.
     pub(crate) unfinished: bool,
+}
+
+/// The keys of a part of a multi-get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain {
+    pub(crate) first: u32,
+    last: u32,
+}
+
+impl Chain {
+    /// No keys yet.
+    pub(crate) const EMPTY: Self = Self { first: NO_KEY, last: NO_KEY };
 }
 
 /// A key of a multi-get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeySlot {
-    /// The next key of the same fragment, or [`NO_KEY`].
+    /// The next key of the same part, or [`NO_KEY`].
     pub(crate) next: u32,
     /// Where its block lies in [`Values::blocks`].
     pub(crate) offset: u32,
@@ -66,16 +78,15 @@ const KEPT_KEYS: usize = 128;
 
 impl Values {
     /// No values at all.
-    pub(crate) const EMPTY: Self =
-        Self { keys: Vec::new(), fragments: Vec::new(), blocks: Vec::new(), error: None, unfinished: false };
+    pub(crate) const EMPTY: Self = Self { keys: Vec::new(), chains: Vec::new(), blocks: Vec::new(), unfinished: false };
 
-    /// Has no values yet, of so many keys, which belong to no fragment yet.
+    /// Has no values yet, of so many keys, which belong to no part yet.
     pub(crate) fn reset(&mut self, count: usize, unfinished: bool) {
         self.keys.clear();
         self.keys.resize(count, KeySlot::MISSING);
-        self.fragments.clear();
+        self.chains.clear();
         self.blocks.clear();
-        (self.error, self.unfinished) = (None, unfinished);
+        self.unfinished = unfinished;
     }
 
     /// Whether its buffers are worth keeping for another request.
@@ -83,22 +94,22 @@ impl Values {
         self.blocks.capacity() <= KEPT_BLOCKS && self.keys.capacity() <= KEPT_KEYS
     }
 
-    /// Puts the key number `index`, of so many bytes, behind the others of its fragment.
+    /// Puts the key number `index`, of so many bytes, behind the others of its part.
     #[inline]
-    pub(crate) fn link(&mut self, fragment: usize, index: usize, key_len: usize) {
+    pub(crate) fn link(&mut self, part: usize, index: usize, key_len: usize) {
         if let Some(slot) = self.keys.get_mut(index) {
             slot.key_len = u8::try_from(key_len).unwrap_or(0); // no key is longer
         }
-        let fragment = &mut self.fragments[fragment];
+        let chain = &mut self.chains[part];
         let index = u32::try_from(index).unwrap_or(NO_KEY); // a part of a request has fewer keys
-        match self.keys.get_mut(fragment.last as usize) {
+        match self.keys.get_mut(chain.last as usize) {
             Some(last) => last.next = index,
-            None => fragment.first = index,
+            None => chain.first = index,
         }
-        fragment.last = index;
+        chain.last = index;
     }
 
-    /// The key that stands `count` behind another one of the same fragment.
+    /// The key that stands `count` behind another one of the same part.
     #[inline]
     pub(crate) fn key_behind(&self, key: u32, count: usize) -> u32 {
         (0..count).fold(key, |key, _| self.keys.get(key as usize).map_or(NO_KEY, |slot| slot.next))
@@ -129,7 +140,7 @@ impl Values {
     }
 
     /// Appends what the client gets.
-    fn write(&self, out: &mut Output) {
+    fn write(&self, error: Option<&[u8]>, out: &mut Output) {
         let block = |key: &KeySlot| &self.blocks[key.offset as usize..(key.offset + key.len) as usize];
         if self.blocks.len() <= KEPT_BLOCKS {
             out.append_with(self.blocks.len(), |out| {
@@ -139,7 +150,7 @@ impl Values {
             self.keys.iter().for_each(|key| out.append(block(key)));
         }
         if !self.unfinished {
-            out.append(self.error.as_deref().unwrap_or(reply::END));
+            out.append(error.unwrap_or(reply::END));
         }
     }
 }
@@ -153,107 +164,35 @@ pub(crate) struct Word {
     pub(crate) strict: bool,
     /// When a flush is to take effect, if that is later.
     pub(crate) due: Option<Instant>,
-    /// The first error line that a server answered.
-    pub(crate) error: Option<Vec<u8>>,
-    pub(crate) servers: Vec<Fragment>,
 }
 
 /// The listings of every server.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) summed: stats::Summed,
-    /// The first error line that a server answered.
-    pub(crate) error: Option<Vec<u8>>,
     pub(crate) answered: bool,
-    pub(crate) servers: Vec<Fragment>,
-}
-
-/// The lowest version of some servers.
-#[derive(Debug)]
-pub(crate) struct Lowest {
-    /// The lowest so far.
-    pub(crate) version: Option<Version>,
-    pub(crate) servers: Vec<Fragment>,
-}
-
-impl Lowest {
-    /// Appends the answer to `version`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        match &self.version {
-            Some(version) => {
-                [&b"VERSION "[..], version.word(), b"\r\n"].iter().for_each(|part| out.extend_from_slice(part))
-            }
-            None => out.extend_from_slice(reply::VERSION),
-        }
-    }
 }
 
 impl Merge {
-    /// The servers that take part, and whether each has answered.
-    pub(crate) fn fragments(&self) -> &[Fragment] {
+    /// Whether every server has to have done it, and a failure of one is told.
+    pub(crate) const fn is_strict(&self) -> bool {
+        matches!(self, Self::Word(word) if word.strict)
+    }
+
+    /// Appends what the client gets; `error` is the first error line that there is for it.
+    pub(crate) fn write(&self, error: Option<&[u8]>, out: &mut Output) {
+        let mut text = Vec::new();
         match self {
-            Self::Values(values) => &values.fragments,
-            Self::Word(word) => &word.servers,
-            Self::Listing(listing) => &listing.servers,
-            Self::Version(lowest) => &lowest.servers,
-            Self::Gather(gather) => &gather.servers,
+            Self::Values(values) => return values.write(error, out),
+            Self::Gather(gather) => return gather.write(out), // each of its parts has its own error
+            Self::Word(word) => return out.append(error.unwrap_or(word.word)),
+            // The others' is told.
+            Self::Version(Some(version)) => text = [b"VERSION ", version.word(), b"\r\n"].concat(),
+            Self::Version(None) => text.extend_from_slice(reply::VERSION),
+            Self::Listing(Listing { answered: false, .. }) if let Some(error) = error => return out.append(error),
+            Self::Listing(listing) => listing.summed.write(&mut text),
         }
-    }
-
-    /// Marks a fragment as answered; `false` when it was already.
-    pub(crate) fn finish(&mut self, fragment: u16) -> bool {
-        let fragments = match self {
-            Self::Values(values) => &mut values.fragments,
-            Self::Word(word) => &mut word.servers,
-            Self::Listing(listing) => &mut listing.servers,
-            Self::Version(lowest) => &mut lowest.servers,
-            Self::Gather(gather) => &mut gather.servers,
-        };
-        fragments.get_mut(usize::from(fragment)).is_some_and(|fragment| !std::mem::replace(&mut fragment.done, true))
-    }
-
-    /// A server answered with an error line.
-    pub(crate) fn error(&mut self, line: &[u8]) {
-        let error = match self {
-            Self::Values(values) => &mut values.error,
-            Self::Word(word) => &mut word.error,
-            Self::Listing(listing) => &mut listing.error,
-            Self::Gather(_) => return,  // each of its parts has its own
-            Self::Version(_) => return, // the others' is told
-        };
-        if error.is_none() {
-            *error = Some(line.to_vec());
-        }
-    }
-
-    /// A server failed. It is told if the pool tells failures as `errors`, and where nobody is to think that it has done
-    /// what it was told.
-    pub(crate) fn failed(&mut self, failure: Failure, errors: bool) {
-        if errors || matches!(self, Self::Word(word) if word.strict) {
-            self.error(reply::error(failure));
-        }
-    }
-
-    /// Appends what the client gets.
-    pub(crate) fn write(&self, out: &mut Output) {
-        match self {
-            Self::Values(values) => values.write(out),
-            Self::Gather(gather) => gather.write(out),
-            Self::Word(word) => out.append(word.error.as_deref().unwrap_or(word.word)),
-            Self::Version(lowest) => {
-                let mut text = Vec::new();
-                lowest.write(&mut text);
-                out.push(text);
-            }
-            Self::Listing(listing) => match &listing.error {
-                Some(error) if !listing.answered => out.append(error),
-                _ => {
-                    let mut text = Vec::new();
-                    listing.summed.write(&mut text);
-                    out.push(text);
-                }
-            },
-        }
+        out.push(text);
     }
 
     /// When what it waits for is to take effect, if that is later.
@@ -270,6 +209,20 @@ impl Merge {
             Self::Gather(gather) => gather.database,
             Self::Values(_) | Self::Listing(_) | Self::Word(_) | Self::Version(_) => 0,
         }
+    }
+
+    /// What a request that waits for it takes of its client's window.
+    pub(crate) const fn window(&self) -> usize {
+        match self {
+            Self::Gather(gather) => gather.how.keys(),
+            Self::Values(values) => values.keys.len(),
+            Self::Listing(_) | Self::Word(_) | Self::Version(_) => 1,
+        }
+    }
+
+    /// Whether more of the same request follows.
+    pub(crate) const fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Values(values) if values.unfinished)
     }
 
     /// Memory that it holds.

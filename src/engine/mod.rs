@@ -53,7 +53,6 @@ mod failover;
 mod fanout;
 mod fault;
 mod figures;
-mod fragment;
 mod hand_over;
 mod hot;
 pub mod ids;
@@ -80,6 +79,8 @@ mod rate_limit;
 pub(crate) mod redis;
 mod request;
 mod sampler;
+mod scatter;
+mod scattered;
 mod send;
 mod server_io;
 mod servers;
@@ -95,6 +96,7 @@ mod topology;
 mod turn;
 mod values;
 mod version;
+mod ways;
 mod work;
 
 use std::collections::VecDeque;
@@ -222,6 +224,8 @@ pub struct Engine {
     version: u64,
     random: u64,
     started_at: Duration,
+    /// The parts of the request at hand, for their room.
+    ways: Vec<ways::Way>,
     memcache: kept::Kept,
     redis: redis::State,
     memory: memory::Memory,

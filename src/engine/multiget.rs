@@ -1,11 +1,11 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::fragment::{Fragment, NO_KEY};
 use super::ids::SessionId;
-use super::kept::Part;
-use super::merge::{Merge, Values};
-use super::request::{Asked, Slot};
-use super::servers::ticket::{Asker, Marks, Ticket};
+use super::merge::{Chain, Merge, Values};
+use super::request::Asked;
+use super::scattered::Scattered;
+use super::servers::ticket::Marks;
+use super::ways::Way;
 use super::{Engine, next_random, work};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -36,20 +36,22 @@ impl Engine {
         now: Instant,
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, number) = (session.pool, session.next_number());
+        let pool = session.pool;
         let expired = self.deadline(pool, asked.request.started) <= now;
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
-        let mut values = self.memcache.spare_values.pop().unwrap_or_else(|| Box::new(Merge::Values(Values::EMPTY)));
-        let Merge::Values(merged) = values.as_mut() else { return };
-        merged.reset(count, unfinished);
-        let mut parts = std::mem::take(&mut self.memcache.parts);
+        let spare = self.memcache.spare_values.pop();
+        let mut scattered = spare.unwrap_or_else(|| Box::new(Scattered::new(Merge::Values(Values::EMPTY), 0)));
+        scattered.reset();
+        let Merge::Values(values) = &mut scattered.merge else { return };
+        values.reset(count, unfinished);
+        let mut ways = std::mem::take(&mut self.ways);
         let mut lost = expired.then_some((None, Failure::TimedOut));
         let (mut index, mut words) = (0, ManyWords::new(words.rest()));
         while !expired && index < count {
             // As far as the keys belong to servers that take part already.
-            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &mut parts, merged) else {
+            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &mut ways, values) else {
                 break;
             };
             let joined = server.and_then(|server| {
@@ -62,11 +64,12 @@ impl Engine {
             match joined {
                 Ok((server, link)) => {
                     let outbox = &mut self.servers[link].queue.outbox;
-                    parts.push(Part { server, link, start: outbox.end(), keys: 1 });
+                    let part = u16::try_from(ways.len()).unwrap_or(u16::MAX); // a pool has no more servers
+                    ways.push(Way { part, server, link, start: outbox.end(), replies: 1, keys: 1 });
                     encode::get_start(outbox.tail(), asked.request.verb, exptime, cap);
                     encode::get_key_with_blank(outbox.tail(), word);
-                    merged.fragments.push(Fragment { server, first: NO_KEY, last: NO_KEY, done: false });
-                    merged.link(parts.len() - 1, index, key_of(word).len());
+                    values.chains.push(Chain::EMPTY);
+                    values.link(ways.len() - 1, index, key_of(word).len());
                 }
                 Err(failure) => {
                     lost = Some((server.ok(), failure));
@@ -81,24 +84,13 @@ impl Engine {
         if let Some((server, failure)) = lost {
             self.count_degraded(id, server, failure);
             outcome = self.failed_outcome(pool);
-            if self.policy(pool).tells() && merged.error.is_none() {
-                merged.error = Some(reply::error(failure).to_vec());
+            if self.policy(pool).tells() {
+                scattered.error = Some(reply::error(failure).to_vec());
             }
         }
-        self.counters.pool(pool).fragments.add(parts.len() as u64);
-        self.work.cost += count * work::KEY + parts.len() * work::PART;
-        let class = if unfinished { None } else { self.telemetry.at_hand.take() };
-        let Some(session) = self.session(id) else { return };
-        session.requests.push(Slot::merged(asked.request, (count, parts.len()), (class, outcome), values));
-        if parts.is_empty() {
-            self.advance(id); // no key could be sent anywhere
-        }
-        for (fragment, Part { link, start, keys, .. }) in (0u16..).zip(parts.drain(..)) {
-            encode::line_end(self.servers[link].queue.outbox.tail());
-            let ticket = Ticket::of(Asker::Client { id, number }, start, asked.request.verb, Class::Get);
-            self.push_ticket(link, Ticket { fragment, keys, marks: Marks::SPLIT, ..ticket }, now);
-        }
-        self.memcache.parts = parts;
+        self.work.cost += count * work::KEY + ways.len() * work::PART;
+        ways.iter().for_each(|way| encode::line_end(self.servers[way.link].queue.outbox.tail()));
+        self.send_parts(id, asked.request, Marks::SPLIT, (count, outcome), scattered, ways, now);
     }
 
     /// Appends keys to the requests of the servers that they belong to, from the key number `index` on, up to the first
@@ -109,7 +101,7 @@ impl Engine {
         words: &mut ManyWords<'w>,
         count: usize,
         index: &mut usize,
-        parts: &mut [Part],
+        ways: &mut [Way],
         values: &mut Values,
     ) -> Option<(&'w [u8], Result<ServerId, Failure>)> {
         let Self { pools, servers, random, .. } = self;
@@ -119,12 +111,12 @@ impl Engine {
             let key = key_of(word);
             let drawn = if ring.is_random() { next_random(random) } else { 0 };
             let Some(server) = ring.route(key, drawn) else { return Some((word, Err(Failure::Ejected))) };
-            let Some((place, part)) = parts.iter_mut().enumerate().find(|(_, part)| part.server == server) else {
+            let Some((place, way)) = ways.iter_mut().enumerate().find(|(_, way)| way.server == server) else {
                 return Some((word, Ok(server)));
             };
-            part.keys += 1; // a client has at most a window of keys in flight
+            way.keys += 1; // a client has at most a window of keys in flight
             values.link(place, *index, key.len());
-            encode::get_key_with_blank(servers[part.link].queue.outbox.tail(), word);
+            encode::get_key_with_blank(servers[way.link].queue.outbox.tail(), word);
             *index += 1;
         }
         None

@@ -2,6 +2,7 @@
 
 use super::merge::Merge;
 use super::redis::InPlace;
+use super::scattered::Scattered;
 use crate::config::model::ServerId;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::{Verb, reply};
@@ -100,8 +101,8 @@ pub(crate) enum Answer {
         /// For a meta command: the flags that any answer repeats.
         echo: Vec<u8>,
     },
-    /// It is put together from so many responses that are still to come, and others.
-    Merged { request: Request, waiting: u32, merge: Box<Merge> },
+    /// It is put together from the responses of several servers.
+    Merged { request: Request, scattered: Box<Scattered> },
     /// The list of all servers' keys that is passed on to the client is the answer, and this its end.
     Crawled,
 }
@@ -119,15 +120,15 @@ impl Slot {
         Self { keys: 1, class, outcome: Outcome::Hit, answer }
     }
 
-    /// Of a request for so many keys that waits for so many responses, and has ended like this as far as is known.
+    /// Of a request for so many keys that goes to several servers, and has ended like this as far as is known.
     pub(super) fn merged(
         request: Request,
-        (keys, waiting): (usize, usize),
+        keys: usize,
         (class, outcome): (Option<Class>, Outcome),
-        merge: Box<Merge>,
+        scattered: Box<Scattered>,
     ) -> Self {
-        let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-        Self { keys: count(keys), class, outcome, answer: Answer::Merged { request, waiting: count(waiting), merge } }
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+        Self { keys, class, outcome, answer: Answer::Merged { request, scattered } }
     }
 
     /// What is known of the request, while it waits for servers.
@@ -141,11 +142,11 @@ impl Slot {
 
     /// Responses that are still to come.
     #[inline]
-    pub(crate) const fn waiting(&self) -> u32 {
-        match self.answer {
+    pub(crate) fn waiting(&self) -> u32 {
+        match &self.answer {
             Answer::Ready(_) => 0,
             Answer::Of { .. } | Answer::Crawled => 1,
-            Answer::Merged { waiting, .. } => waiting,
+            Answer::Merged { scattered, .. } => scattered.waiting(),
         }
     }
 
@@ -155,17 +156,23 @@ impl Slot {
         self.request().map_or(Instant::NEVER, |request| request.started)
     }
 
+    /// Its parts, if it has several.
+    #[inline]
+    pub(crate) fn scattered(&self) -> Option<&Scattered> {
+        if let Answer::Merged { scattered, .. } = &self.answer { Some(scattered) } else { None }
+    }
+
     /// What its responses are put together in.
     #[inline]
     pub(crate) fn merge(&self) -> Option<&Merge> {
-        if let Answer::Merged { merge, .. } = &self.answer { Some(merge) } else { None }
+        self.scattered().map(|scattered| &scattered.merge)
     }
 
-    /// As [`Slot::merge`], while responses are still to come.
+    /// As [`Slot::scattered`], while responses are still to come.
     #[inline]
-    pub(crate) fn open_merge(&mut self) -> Option<&mut Merge> {
+    pub(crate) fn open_parts(&mut self) -> Option<&mut Scattered> {
         match &mut self.answer {
-            Answer::Merged { waiting, merge, .. } if *waiting > 0 => Some(merge),
+            Answer::Merged { scattered, .. } if scattered.waiting() > 0 => Some(scattered),
             Answer::Merged { .. } | Answer::Ready(_) | Answer::Of { .. } | Answer::Crawled => None,
         }
     }
@@ -191,7 +198,7 @@ impl Slot {
     pub(crate) fn held(&self) -> usize {
         match &self.answer {
             Answer::Ready(body) => body.len(),
-            Answer::Merged { merge, .. } => merge.footprint(),
+            Answer::Merged { scattered, .. } => scattered.merge.footprint(),
             Answer::Of { .. } | Answer::Crawled => 0,
         }
     }

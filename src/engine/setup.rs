@@ -54,6 +54,7 @@ impl Engine {
             version: version.wrapping_sub(1),
             random: seed | 1,
             started_at,
+            ways: Vec::new(),
             memcache: kept::Kept::default(),
             redis: redis::State::new(scripts, worker),
             memory,

@@ -60,14 +60,7 @@ impl Engine {
         let (Request { verb, started, .. }, late): (_, Vec<_>) = match &slot.answer {
             Answer::Ready(_) | Answer::Crawled => return,
             Answer::Of { request, server, .. } => (*request, vec![(0, *server)]),
-            Answer::Merged { request, merge, .. } => (
-                *request,
-                (0u16..)
-                    .zip(merge.fragments())
-                    .filter(|(_, fragment)| !fragment.done)
-                    .map(|(index, fragment)| (index, fragment.server))
-                    .collect(),
-            ),
+            Answer::Merged { request, scattered } => (*request, scattered.awaited().collect()),
         };
         self.slow_expired(id, number, &late, now);
         let deadline = self.deadline(pool, started);

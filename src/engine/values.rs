@@ -4,10 +4,10 @@ use super::Engine;
 use super::buffers::LARGE;
 use super::clients::session::Session;
 use super::deliver::{Delivery, SMALL, Step};
-use super::fragment::NO_KEY;
 use super::ids::LinkId;
-use super::merge::{KeySlot, Merge, Values};
+use super::merge::{KeySlot, Merge, NO_KEY, Values};
 use super::policy::Policy;
+use super::scattered::Scattered;
 use super::servers::connection::{Connection, Cursor};
 use super::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
@@ -157,13 +157,13 @@ impl Engine {
         let mut cursor = stream.cursor;
         if !cursor.started {
             cursor.started = true;
-            cursor.key = values.as_ref().map_or(NO_KEY, |values| {
-                values.fragments.get(usize::from(ticket.fragment)).map_or(NO_KEY, |fragment| fragment.first)
+            cursor.key = values.as_ref().map_or(NO_KEY, |(values, _)| {
+                values.chains.get(usize::from(ticket.fragment)).map_or(NO_KEY, |chain| chain.first)
             });
         }
         let mut words = Words::new(&keys[cursor.line_at..]);
         let (mut at, mut largest, mut dropped) = (0, 0, false);
-        if let Some(values) = values.as_deref_mut() {
+        if let Some((values, _)) = &mut values {
             // Nearly always the keys that are asked for are there, and their values small.
             while let Some(len) = values.place_next(&mut cursor, &mut words, at, input, ticket.verb, limit) {
                 at += len;
@@ -189,7 +189,7 @@ impl Engine {
             let Some(passed) = ahead.position(|asked| asked == key) else { break Following::Piece(piece) };
             words = ahead;
             cursor.found += 1;
-            if let Some(values) = values.as_deref_mut() {
+            if let Some((values, error)) = &mut values {
                 let key = values.key_behind(cursor.key, passed);
                 cursor.key = values.key_behind(key, 1);
                 let no_room =
@@ -199,7 +199,7 @@ impl Engine {
                     telemetry.limit_hit.set(Some((pool, Some(server), failure)));
                     dropped = true;
                     if Policy::of(config).tells() {
-                        values.error.get_or_insert_with(|| memcache::error(failure).to_vec());
+                        error.get_or_insert_with(|| memcache::error(failure).to_vec());
                     }
                 } else if values.fits(at + len) {
                     values.place(key, at, len);
@@ -212,7 +212,7 @@ impl Engine {
                 break Following::Unknown; // it is charged before the next one is looked at
             }
         };
-        if let Some(values) = values.filter(|_| kept > 0) {
+        if let Some((values, _)) = values.filter(|_| kept > 0) {
             values.keep(&input[..kept], largest);
         }
         cursor.line_at = keys.len() - words.rest().len();
@@ -313,10 +313,10 @@ impl Step {
     }
 }
 
-/// The values that a fragment's ticket belongs to, if somebody still waits for them.
-fn waiting_values(session: &mut Session, number: u32) -> Option<&mut Values> {
-    match session.slot_mut(number)?.open_merge() {
-        Some(Merge::Values(values)) => Some(values),
+/// The values that a part's ticket belongs to, and the error that is told with them, if somebody still waits for them.
+fn waiting_values(session: &mut Session, number: u32) -> Option<(&mut Values, &mut Option<Vec<u8>>)> {
+    match session.slot_mut(number)?.open_parts()? {
+        Scattered { merge: Merge::Values(values), error, .. } => Some((values, error)),
         _ => None,
     }
 }

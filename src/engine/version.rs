@@ -4,9 +4,10 @@
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
 use super::ids::SessionId;
-use super::merge::{Lowest, Merge};
+use super::merge::Merge;
 use super::request::Asked;
 use super::servers::ticket::Marks;
+use super::ways::To;
 use super::{Engine, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::version::Version;
@@ -21,10 +22,12 @@ impl Engine {
         let state = &self.pools[pool.index()];
         let is_unknown =
             |server: &usize| state.open[*server] && state.live[*server] && !state.versions[*server].is_fresh;
-        let whom: Vec<ServerId> = (0..state.versions.len()).filter(is_unknown).map(server_id).collect();
-        let merge = Merge::Version(Lowest { version: self.lowest_version(pool), servers: Vec::new() });
-        let asked = Asked::new(Verb::Version, started);
-        self.fan_out(id, asked, Marks::NONE, (merge, &whom), now, encode::version);
+        let whom: Vec<To> = (0..state.versions.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
+        let merge = Merge::Version(self.lowest_version(pool));
+        self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, &mut |out, _| {
+            encode::version(out);
+            1
+        });
     }
 
     /// The lowest version that servers of a pool said last, whether they are there or not.

@@ -180,13 +180,11 @@ impl Requests {
         if slot.class.is_none() {
             self.part_outcome = slot.outcome; // more parts follow
         }
-        if let Answer::Merged { merge, .. } = &mut slot.answer
-            && let Merge::Values(values) = merge.as_mut()
-        {
+        if let Answer::Merged { scattered, .. } = &mut slot.answer {
             let earlier = self.part_error.take();
-            values.error = values.error.take().or(earlier);
-            if values.unfinished {
-                self.part_error = values.error.take();
+            scattered.error = scattered.error.take().or(earlier);
+            if scattered.merge.is_unfinished() {
+                self.part_error = scattered.error.take();
             }
         }
     }

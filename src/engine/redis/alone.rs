@@ -10,6 +10,7 @@ use crate::config::model::ServerId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::ticket::Marks;
+use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Blocking;
@@ -79,8 +80,8 @@ impl Engine {
         for server in topology.pool(session.pool).members() {
             let link = link(self, server);
             let request = request.to_vec();
-            let (to, link) = (link.map(|_| server), link.ok());
-            pieces.push(Piece { server: to, owner: Some(server), request, replies, link });
+            let to = link.map_or_else(|failure| To::Nowhere(Some(server), failure), |link| To::Link(server, link));
+            pieces.push(Piece { to, request, replies });
         }
         pieces
     }

@@ -4,10 +4,8 @@ use super::call::Call;
 use super::gather::How;
 use super::info;
 use super::piece::Piece;
-use crate::config::model::ServerId;
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, next_random, server_id};
-use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Everywhere;
 use crate::proto::resp::{encode, request};
@@ -58,7 +56,7 @@ impl Engine {
             "script|flush" => self.forget_scripts(id, call),
             _ => {}
         }
-        let pieces = self.to_all(id, call.raw);
+        let pieces = self.pieces_to_all(id, call.raw);
         let (mut asked, marks) = self.asked(id, call);
         if everywhere == Everywhere::Flush {
             // A server that it does not reach has to be flushed: it must not come back with what it was told to forget.
@@ -68,17 +66,9 @@ impl Engine {
     }
 
     /// A piece for each server of the pool.
-    fn to_all(&self, id: SessionId, request: &[u8]) -> Vec<Piece> {
-        let Some(session) = self.session_ref(id) else { return Vec::new() };
-        let (live, pool) = (&self.pools[session.pool.index()].live, self.topology.pool(session.pool));
-        let piece = |server: ServerId| Piece {
-            server: if live[server.index()] { Ok(server) } else { Err(Failure::Ejected) },
-            owner: Some(server),
-            request: request.to_vec(),
-            replies: 1,
-            link: None,
-        };
-        pool.members().map(piece).collect()
+    fn pieces_to_all(&self, id: SessionId, request: &[u8]) -> Vec<Piece> {
+        let whom = self.session_ref(id).map(|session| self.to_all(session.pool));
+        whom.into_iter().flatten().map(|to| Piece { to, request: request.to_vec(), replies: 1 }).collect()
     }
 
     /// A step of a `SCAN`: the cursor tells the server.
@@ -102,9 +92,7 @@ impl Engine {
         words[1] = cursor.as_bytes();
         let mut request = Vec::new();
         encode::command(&mut request, words.into_iter());
-        let live = self.pools[pool.index()].live[server.index()];
-        let to = if live { Ok(server) } else { Err(Failure::Ejected) };
-        let piece = Piece { server: to, owner: Some(server), request, replies: 1, link: None };
+        let piece = Piece { to: self.to(pool, server), request, replies: 1 };
         let (asked, marks) = self.asked(id, call);
         let (server, servers) = (server.index() as u64, servers as u64);
         self.gather(id, asked, marks, How::Scan { server, servers }, vec![piece], now);
@@ -123,7 +111,7 @@ impl Engine {
                 info::verbatim(&mut body, &own, self.version(id));
                 return self.say(id, &body);
             }
-            let pieces = self.to_all(id, call.raw);
+            let pieces = self.pieces_to_all(id, call.raw);
             return self.gather(id, asked, marks, How::Info(own), pieces, now);
         };
         let servers = &self.topology.pools[pool.index()].servers;
@@ -135,14 +123,7 @@ impl Engine {
         let mut request = Vec::new();
         let words: Vec<&[u8]> = call.args.iter().take(1).chain(call.args.iter().skip(2)).collect();
         encode::command(&mut request, words.into_iter());
-        let live = self.pools[pool.index()].live[server.index()];
-        let piece = Piece {
-            server: if live { Ok(server) } else { Err(Failure::Ejected) },
-            owner: Some(server),
-            request,
-            replies: 1,
-            link: None,
-        };
+        let piece = Piece { to: self.to(pool, server), request, replies: 1 };
         self.gather(id, asked, marks, How::First, vec![piece], now);
     }
 

@@ -7,7 +7,8 @@ use super::exec::ExecPlan;
 use super::info;
 use super::subscriptions::is_of_keys;
 use crate::engine::clients::output::Output;
-use crate::engine::fragment::Fragment;
+use crate::failure::Failure;
+use crate::proto::memcache::reply::reason;
 use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
 use std::collections::BTreeSet;
@@ -27,9 +28,7 @@ pub(crate) struct Gather {
     pub(crate) how: How,
     /// What is answered when there is nothing to put together.
     pub(crate) in_place: InPlace,
-    /// The servers that were asked.
-    pub(crate) servers: Vec<Fragment>,
-    /// For each of them, its answer. Behind them, what never was on its way.
+    /// For each part of the request, its answer.
     pub(crate) parts: Vec<Part>,
     /// Bytes of the answers.
     pub(crate) bytes: usize,
@@ -106,21 +105,21 @@ const INFO_KEYS: usize = 128;
 
 impl How {
     /// What the request takes of its client's window.
-    pub(super) const fn keys(&self) -> usize {
+    pub(crate) const fn keys(&self) -> usize {
         if matches!(self, Self::Info(_)) { INFO_KEYS } else { 1 }
     }
 }
 
 impl Gather {
-    pub(crate) fn new(how: How, in_place: InPlace, servers: usize) -> Self {
-        let (servers, parts) = (Vec::with_capacity(servers), Vec::with_capacity(servers));
+    pub(crate) fn new(how: How, in_place: InPlace, database: u32, parts: usize) -> Self {
         let plan = match &how {
             How::Pick(order) => size_of_val(order.as_slice()),
             How::Fixed(body) | How::Pairs(body) => body.len(),
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
-        Self { how, in_place, servers, parts, bytes: 0, failed: false, database: 0, plan }
+        let parts = std::iter::repeat_with(|| Part::Awaited).take(parts).collect();
+        Self { how, in_place, parts, bytes: 0, failed: false, database, plan }
     }
 
     /// Memory that it holds.
@@ -139,11 +138,11 @@ impl Gather {
         }
     }
 
-    /// A server failed; `error` is what to tell of it, if it is to be told.
-    pub(crate) fn lost(&mut self, fragment: u16, error: Option<Vec<u8>>) {
+    /// A server failed, which is told if the pool tells failures.
+    pub(crate) fn failed(&mut self, fragment: u16, failure: Failure, tells: bool) {
         self.failed = true;
         if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
-            *part = Part::Lost(error);
+            *part = Part::Lost(tells.then(|| [b"-ERR ", reason(failure), b"\r\n"].concat()));
         }
     }
 

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use super::Client;
 use super::call::{Call, Performed, Turn};
 use super::gather::How;
+use super::piece::Share;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory, work};
@@ -195,12 +196,14 @@ impl Engine {
                     Split::Pairs => How::Word,
                     Split::Count => How::Sum,
                 };
-                let pieces: Vec<_> = sorted.shares.iter().map(|share| share.piece(Vec::new())).collect();
-                self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| match take(piece) {
-                    ready if ready.is_empty() => {
-                        sorted.shares[piece].write(out, call.args, split.stride(), &sorted.chain);
+                self.gather_with(id, asked, marks, how, sorted.shares.iter().map(Share::to), now, &mut |out, piece| {
+                    match take(piece) {
+                        ready if ready.is_empty() => {
+                            sorted.shares[piece].write(out, call.args, split.stride(), &sorted.chain);
+                        }
+                        ready => hand_over(out, ready),
                     }
-                    ready => hand_over(out, ready),
+                    1
                 });
                 Performed::Done
             }

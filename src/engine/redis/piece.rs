@@ -1,7 +1,7 @@
 //! The parts of a request that several servers get.
 
 use crate::config::model::ServerId;
-use crate::engine::ids::LinkId;
+use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::encode;
@@ -9,14 +9,10 @@ use crate::proto::resp::encode;
 /// What goes to one server.
 #[derive(Debug)]
 pub(in crate::engine) struct Piece {
-    pub(super) server: Result<ServerId, Failure>,
-    /// The server that it is for, be it there or not.
-    pub(super) owner: Option<ServerId>,
+    pub(super) to: To,
     pub(super) request: Vec<u8>,
     /// Replies that it will be answered with.
     pub(super) replies: u32,
-    /// A connection to use in place of the shared one.
-    pub(super) link: Option<LinkId>,
 }
 
 /// What belongs to one server of a request's keys.
@@ -35,9 +31,9 @@ pub(in crate::engine) struct Share {
 pub(super) const FEW_SHARES: usize = 16;
 
 impl Share {
-    pub(super) fn piece(&self, request: Vec<u8>) -> Piece {
-        let server = self.server.ok_or(Failure::Ejected);
-        Piece { server, owner: self.server, request, replies: 1, link: None }
+    /// Where it is to go.
+    pub(super) fn to(&self) -> To {
+        self.server.map_or(To::Nowhere(None, Failure::Ejected), To::Server)
     }
 
     /// Appends the share as a request of its own; `chain` is for each key the next one of the same share.

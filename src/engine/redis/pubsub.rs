@@ -19,6 +19,7 @@ use crate::engine::chore::{Chore, PORTION};
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::ticket::Marks;
+use crate::engine::ways::To;
 use crate::engine::{Engine, server_id, work};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
@@ -239,7 +240,7 @@ impl Engine {
         let subscriptions = self.redis(id)?.subscriptions.as_mut()?;
         names.iter().for_each(|name| subscriptions.note(kind, name, server, link));
         let (request, replies) = request(kind.subscribe(), names);
-        Some(Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) })
+        Some(Piece { to: To::Link(server, link), request, replies })
     }
 
     /// The connection on which a client hears a server.
@@ -315,7 +316,7 @@ impl Engine {
             let link = self.redis(id).and_then(|client| client.subscriptions.as_ref()?.link(server));
             if let Some(link) = link.filter(|link| self.own_link(id, *link).is_some()) {
                 let (request, replies) = request(kind.unsubscribe(), &names);
-                pieces.push(Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) });
+                pieces.push(Piece { to: To::Link(server, link), request, replies });
             }
         }
         self.confirm(id, call, body, pieces, now);
@@ -339,9 +340,8 @@ impl Engine {
             if let Ok(link) = link {
                 self.servers[link].listen();
             }
-            let request = call.raw.to_vec();
-            let server = link.map(|_| server);
-            pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: link.ok() });
+            let to = link.map_or_else(|failure| To::Nowhere(None, failure), |link| To::Link(server, link));
+            pieces.push(Piece { to, request: call.raw.to_vec(), replies: 1 });
         }
         let (mut asked, _) = self.asked(id, call);
         asked.request.verb = Verb::Subscribe;

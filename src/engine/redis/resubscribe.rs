@@ -13,6 +13,7 @@ use crate::engine::clients::session::Session;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::ticket::{Intent, Ticket};
+use crate::engine::ways::To;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -85,7 +86,7 @@ impl Engine {
         }
         for ((kind, server), names) in add {
             if let Some(piece) = self.subscription(id, kind, server, &names, now)
-                && let Some(link) = piece.link
+                && let To::Link(_, link) = piece.to
             {
                 self.ask_many(link, piece.replies, now, &piece.request);
             }

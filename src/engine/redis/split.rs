@@ -2,17 +2,16 @@
 
 use super::InPlace;
 use super::call::{Call, Performed};
-use super::gather::{Gather, How, Part};
+use super::gather::{Gather, How};
 use super::piece::{FEW_SHARES, Piece, Share};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::fragment::{Fragment, NO_KEY};
 use crate::engine::ids::SessionId;
 use crate::engine::merge::Merge;
-use crate::engine::request::{Asked, Slot};
-use crate::engine::servers::ticket::{Asker, Marks, Ticket};
+use crate::engine::request::Asked;
+use crate::engine::servers::ticket::Marks;
+use crate::engine::ways::To;
 use crate::engine::{Engine, memory, work};
 use crate::failure::Failure;
-use crate::outcome::{Class, Outcome};
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{Flags, errors};
 use crate::proto::resp::plan::Split;
@@ -58,19 +57,16 @@ impl Engine {
                 (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
                 return Performed::Backpressured;
             }
-            let mut pieces = std::mem::take(&mut self.redis.share_pieces);
-            pieces.extend(shares.iter().map(|share| share.piece(Vec::new())));
             let how = match split {
                 Split::Values => How::Pick(order.clone()),
                 Split::Pairs => How::Word,
                 Split::Count => How::Sum,
             };
             let (asked, marks) = self.asked(id, call);
-            self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
+            self.gather_with(id, asked, marks, how, shares.iter().map(Share::to), now, &mut |out, piece| {
                 shares[piece].write(out, args, stride, &chain);
+                1
             });
-            pieces.clear();
-            self.redis.share_pieces = pieces;
             Performed::Done
         };
         (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
@@ -161,7 +157,7 @@ impl Engine {
         let piece = |share: &Share| {
             let mut request = Vec::new();
             share.write(&mut request, args, stride, &chain);
-            share.piece(request)
+            Piece { to: share.to(), request, replies: 1 }
         };
         (shares.iter().map(piece).collect(), order)
     }
@@ -176,39 +172,14 @@ impl Engine {
         pieces: Vec<Piece>,
         now: Instant,
     ) {
-        self.gather_with(id, asked, marks, how, &pieces, now, |out, piece| {
+        self.gather_with(id, asked, marks, how, pieces.iter().map(|piece| piece.to), now, &mut |out, piece| {
             out.extend_from_slice(&pieces[piece].request);
+            pieces[piece].replies
         });
     }
 
-    /// A piece of a request cannot be sent: its server has to forget what it misses. `write` appends the piece's request.
-    #[cold]
-    #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place")]
-    fn fail_piece(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: Marks,
-        piece: &Piece,
-        failure: Failure,
-        now: Instant,
-        write: &dyn Fn(&mut Vec<u8>),
-    ) -> Part {
-        self.count_degraded(id, piece.owner, failure);
-        self.doubt_watch(id);
-        let Some(session) = self.session_ref(id) else { return Part::Lost(None) };
-        let (pool, database) = (session.pool, session.profile().database);
-        if let Some(server) = piece.owner {
-            self.undelivered(pool, server, asked.request.verb, database, None, now);
-            let mut request = Vec::new();
-            write(&mut request);
-            self.invalidate_unsent(id, server, Asked { raw: &request, ..asked }, marks, now);
-        }
-        Part::Lost(self.told(pool, piece.owner, failure))
-    }
-
-    /// As [`Engine::gather`]; `write` appends the request of the piece of a number.
+    /// As [`Engine::gather`], of pieces that are to go there; `write` appends the request of the piece of a number, and says
+    /// how many replies answer it.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
     pub(super) fn gather_with(
         &mut self,
@@ -216,83 +187,24 @@ impl Engine {
         asked: Asked<'_>,
         marks: Marks,
         how: How,
-        pieces: &[Piece],
+        pieces: impl Iterator<Item = To>,
         now: Instant,
-        write: impl Fn(&mut Vec<u8>, usize),
+        write: &mut dyn FnMut(&mut Vec<u8>, usize) -> u32,
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, number, database) = (session.pool, session.next_number(), session.profile().database);
+        let (pool, database) = (session.pool, session.profile().database);
         let Some(in_place) = asked.request.in_place else { return };
         let expired = self.deadline(pool, asked.request.started) <= now;
-        let mut gather = Gather::new(how, in_place, pieces.len());
-        gather.database = database;
-        let mut ways = std::mem::take(&mut self.redis.ways);
-        let mut outcome = None;
-        // Parts have the order of the pieces; those that wait for a server are told by their fragment's number.
-        for (fragment, piece) in (0u16..).zip(pieces) {
-            let link = match piece.server {
-                _ if expired && piece.link.is_none() => Err(Failure::TimedOut),
-                Ok(server) => piece.link.map_or_else(|| self.link_to(pool, id, server, now), Ok),
-                Err(failure) => Err(failure),
-            };
-            let server = piece.server.unwrap_or(ServerId(0));
-            let done = link.is_err();
-            gather.servers.push(Fragment { server, first: NO_KEY, last: NO_KEY, done });
-            match link {
-                Ok(link) => {
-                    gather.parts.push(Part::Awaited);
-                    ways.push((link, fragment));
-                }
-                Err(failure) => {
-                    outcome = Some(self.failed_outcome(pool));
-                    let part = self.fail_piece(id, asked, marks, piece, failure, now, &|out| {
-                        write(out, usize::from(fragment));
-                    });
-                    gather.parts.push(part);
-                    gather.failed = true;
-                }
-            }
-        }
-        self.counters.pool(pool).fragments.add(ways.len() as u64);
-        self.work.cost += pieces.len() * work::PART;
-        let class = self.telemetry.at_hand.unwrap_or(Class::Other);
-        if ways.is_empty() || asked.request.noreply {
-            self.end_request(pool, outcome.unwrap_or(if ways.is_empty() { Outcome::Local } else { Outcome::Unheard }));
-        }
-        if ways.is_empty() {
-            let mut body = Vec::new();
-            if !asked.request.noreply {
-                gather.put(&mut body);
-            }
-            return self.answer(id, &body);
-        }
-        let waits = self.telemetry.at_hand.take();
-        if let Some(session) = self.session(id) {
-            let keys = gather.how.keys();
-            let merge = Box::new(Merge::Gather(gather));
-            let outcome = outcome.unwrap_or(Outcome::Hit);
-            session.requests.push(Slot::merged(asked.request, (keys, ways.len()), (waits, outcome), merge));
-        }
-        let (asker, marks) = (Asker::client(id, number, asked.request.has_slot()), marks | Marks::PART);
-        for (link, fragment) in ways.drain(..) {
-            let outbox = &mut self.servers[link].queue.outbox;
-            let start = outbox.end();
-            let piece = usize::from(fragment);
-            write(outbox.tail(), piece);
-            let replies = pieces[piece].replies;
-            let ticket = Ticket { fragment, replies, marks, ..Ticket::of(asker, start, asked.request.verb, class) };
-            self.push_ticket(link, ticket, now);
-        }
-        self.redis.ways = ways;
-    }
-
-    /// The error line for a part that a server failed, if the pool tells errors.
-    pub(in crate::engine) fn told(&self, pool: PoolId, server: Option<ServerId>, failure: Failure) -> Option<Vec<u8>> {
-        (self.policy(pool).tells()).then(|| {
-            let mut line = Vec::new();
-            self.write_failure(&mut line, pool, server, failure);
-            line
-        })
+        let mut whom = std::mem::take(&mut self.redis.whom);
+        whom.extend(pieces.map(|to| match to {
+            To::Server(server) if expired => To::Nowhere(Some(server), Failure::TimedOut),
+            To::Nowhere(server, _) if expired => To::Nowhere(server, Failure::TimedOut),
+            To::Server(_) | To::Link(..) | To::Nowhere(..) => to,
+        }));
+        let merge = Merge::Gather(Gather::new(how, in_place, database, whom.len()));
+        self.scatter(id, asked, marks | Marks::PART, (merge, &whom), now, write);
+        whom.clear();
+        self.redis.whom = whom;
     }
 
     /// The answer of an `InPlace` without a request of its own.

@@ -1,9 +1,9 @@
 //! What a worker keeps for all its Redis pools.
 
 use super::call::Recent;
-use super::piece::{Piece, Share};
+use super::piece::Share;
 use super::texts::{Noted, Scripts};
-use crate::engine::ids::LinkId;
+use crate::engine::ways::To;
 use crate::proto::resp::args::Span;
 
 /// What is common to the Redis pools of a worker, and what is kept from one request to the next for its room.
@@ -18,13 +18,12 @@ pub(in crate::engine) struct State {
     pub(super) recent: Recent,
     /// Where the arguments of the request at hand lie.
     pub(in crate::engine) spans: Vec<Span>,
-    /// Of the request at hand, if it is split: its shares and their pieces, the share of each key, the next key of that
-    /// share, links and fragments.
+    /// Of the request at hand, if it has parts: where they are to go. If it is split: its shares, the share of each key, the
+    /// next key of that share.
+    pub(super) whom: Vec<To>,
     pub(super) shares: Vec<Share>,
-    pub(super) share_pieces: Vec<Piece>,
     pub(super) order: Vec<u16>,
     pub(super) chain: Vec<u32>,
-    pub(super) ways: Vec<(LinkId, u16)>,
 }
 
 impl State {
@@ -36,11 +35,10 @@ impl State {
             last_client: worker as u64,
             recent: Recent::default(),
             spans: Vec::new(),
+            whom: Vec::new(),
             shares: Vec::new(),
-            share_pieces: Vec::new(),
             order: Vec::new(),
             chain: Vec::new(),
-            ways: Vec::new(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::engine::servers::ticket::Marks;
+use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::Flags;
@@ -30,12 +31,12 @@ use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
 
 /// The piece of a server, with what begins a transaction; a new one if it has none yet.
-fn piece_of(pieces: &mut Vec<Piece>, server: Result<ServerId, Failure>) -> u16 {
-    let known = pieces.iter().position(|piece| piece.server == server);
+fn piece_of(pieces: &mut Vec<Piece>, to: To) -> u16 {
+    let known = pieces.iter().position(|piece| piece.to == to);
     let place = known.unwrap_or_else(|| {
         let mut request = Vec::new();
         encode::words(&mut request, &[b"MULTI"]);
-        pieces.push(Piece { server, owner: server.ok(), request, replies: 1, link: None });
+        pieces.push(Piece { to, request, replies: 1 });
         pieces.len() - 1
     });
     u16::try_from(place).unwrap_or(u16::MAX)
@@ -223,7 +224,7 @@ impl Engine {
             }
             commands.push(self.plan_command(id, pool, part, &mut pieces, now));
         }
-        let servers = pieces.iter().filter_map(|piece| piece.server.ok());
+        let servers = pieces.iter().filter_map(|piece| piece.to.server());
         if self.servers.crowded() > 0
             && guard.is_none()
             && self.hold_back_for(id, pool, servers, false, (call.started, now))
@@ -236,7 +237,7 @@ impl Engine {
         }
         let selects = self.selects(pool, &queue);
         if let Some(Guard::Holds(link, watched)) = guard {
-            if pieces.iter().any(|piece| piece.server != Ok(watched)) {
+            if pieces.iter().any(|piece| piece.to != To::Server(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
                 self.end_watch(id, now);
                 return Performed::Done;
@@ -247,16 +248,18 @@ impl Engine {
                 return Performed::Done;
             }
             // The server is asked also if it has nothing to carry out: it alone knows whether a key was changed.
-            let place = piece_of(&mut pieces, Ok(watched));
-            pieces[usize::from(place)].link = Some(link);
+            let place = piece_of(&mut pieces, To::Server(watched));
+            pieces[usize::from(place)].to = To::Link(watched, link);
             if let Some(session) = self.session(id) {
                 session.requests.bar_next();
                 session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
         for piece in &mut pieces {
-            if piece.server.is_ok_and(|server| self.has_pending_selected(id, pool, server, &selects)) {
-                (piece.server, piece.link) = (Err(Failure::Stalled), None);
+            if let Some(server) = piece.to.server()
+                && self.has_pending_selected(id, pool, server, &selects)
+            {
+                piece.to = To::Nowhere(Some(server), Failure::Stalled);
             }
             encode::words(&mut piece.request, &[b"EXEC"]);
             piece.replies += 1;
@@ -336,7 +339,7 @@ impl Engine {
                 let (parts, order) = self.pieces(pool, call, split);
                 let mut places = Vec::with_capacity(parts.len());
                 for part in parts {
-                    let place = piece_of(pieces, part.server);
+                    let place = piece_of(pieces, part.to);
                     pieces[usize::from(place)].request.extend_from_slice(&part.request);
                     pieces[usize::from(place)].replies += 1;
                     places.push(place);
@@ -348,8 +351,8 @@ impl Engine {
             _ => {
                 let keys = self.keys_of(call);
                 let key = keys.first().copied().unwrap_or_default();
-                let server = self.pools[pool.index()].ring.route(key, 0).ok_or(Failure::Ejected);
-                let place = piece_of(pieces, server);
+                let server = self.pools[pool.index()].ring.route(key, 0);
+                let place = piece_of(pieces, server.map_or(To::Nowhere(None, Failure::Ejected), To::Server));
                 let piece = &mut pieces[usize::from(place)];
                 piece.request.extend_from_slice(call.raw);
                 piece.replies += 1;

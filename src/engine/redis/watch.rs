@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::ticket::{Marks, Ticket};
+use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::reply;
 use crate::proto::resp::{Version, encode};
@@ -173,7 +174,7 @@ impl Engine {
         if let Some(watch) = self.redis(id).and_then(|client| client.watch.as_mut()) {
             watch.open += 1;
         }
-        let piece = Piece { server: Ok(server), owner: Some(server), request, replies, link: Some(link) };
+        let piece = Piece { to: To::Link(server, link), request, replies };
         self.gather(id, asked, Marks::ONCE, How::Anyhow(body), vec![piece], now);
         if let Some(session) = self.session(id) {
             session.requests.bar_next();
