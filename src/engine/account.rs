@@ -97,7 +97,7 @@ impl Engine {
                 .filter(|(_, session)| session.pool == pool_id)
                 .map(|(_, session)| {
                     let slots = session.requests.iter().filter(|(_, slot)| slot.class.is_some()).count();
-                    slots + usize::from(session.long_get.is_some())
+                    slots + usize::from(session.input.has_long_get())
                 })
                 .sum();
             let requests = counters.requests.value();

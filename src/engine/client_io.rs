@@ -102,7 +102,7 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let (is_paused, is_hoarder) = (session.paused.is_some(), session.hoard.is_some());
+        let (is_paused, is_hoarder) = (session.input.is_paused(), session.hoard.is_some());
         let crawls = session.crawl.is_some();
         let choked = is_paused && session.is_choked();
         let written_out = session.output.wrote(count);
@@ -129,10 +129,7 @@ impl Engine {
     fn wrote_to_paused(&mut self, id: SessionId, choked: bool, now: Instant) {
         let Some(session) = self.session(id) else { return };
         if choked {
-            session.paused = Some(now);
-            if let Some(long) = &mut session.long_get {
-                long.started = now;
-            }
+            session.input.restart(now);
         }
         self.clients.resume_soon(id);
         self.settle(now);
@@ -146,12 +143,12 @@ impl Engine {
         };
         let over = session.ended || session.closing || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
-        let listens = session.requests.was_alone() && session.partial.len() < LISTEN_LIMIT;
-        let reads = (session.paused.is_none() || listens) && !over && !session.starved;
-        let has_begun = !session.partial.is_empty();
+        let listens = session.requests.was_alone() && session.input.len() < LISTEN_LIMIT;
+        let reads = (!session.input.is_paused() || listens) && !over && !session.starved;
+        let has_begun = !session.input.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
         // What it holds has changed only if something came for it, or it waits for something.
-        if (std::mem::take(&mut session.dirty) || session.paused.is_some()) && !session.is_charged() {
+        if (std::mem::take(&mut session.dirty) || session.input.is_paused()) && !session.is_charged() {
             self.recharge_session(id);
         }
         ClientStatus { reads: status.reads && (!has_begun || self.may_grow(id)), ..status }
@@ -166,14 +163,14 @@ impl Engine {
     /// Whether requests of a client that were read have not been carried out yet.
     #[must_use]
     pub fn client_has_more(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| session.paused.is_some())
+        self.session_ref(id).is_some_and(|session| session.input.is_paused())
     }
 
     /// A number that changes when requests of a client are carried out or answered.
     #[must_use]
     pub fn client_progress(&self, id: SessionId) -> usize {
         let number = |session: &Session| {
-            session.requests.first_number() as usize + session.next_number() as usize + session.partial.len()
+            session.requests.first_number() as usize + session.next_number() as usize + session.input.len()
         };
         self.session_ref(id).map_or(0, number)
     }

@@ -139,9 +139,7 @@ impl Engine {
         };
         let Some(session) = self.session(id) else { return };
         session.requests.lift_bar();
-        if session.paused.is_some() {
-            session.paused = Some(now); // the time of what follows begins when this is over
-        }
+        session.input.restart(now); // the time of what follows begins when this is over
         if let Some(outcome) = session.requests.front().map(|slot| slot.outcome) {
             session.requests.settle(session.requests.first_number(), body.to_vec(), outcome);
         }

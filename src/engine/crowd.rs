@@ -66,7 +66,7 @@ impl Engine {
         self.note_crowd(link);
         self.servers[link].queue.backpressured.push_back(id);
         if let Some(session) = self.session(id) {
-            session.backpressured = true;
+            session.input.hold_back();
         }
     }
 

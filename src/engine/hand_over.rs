@@ -335,7 +335,7 @@ impl Engine {
                 memcache.spare_values.push(scattered);
             }
         }
-        if session.paused.is_some() && session.has_room_again() {
+        if session.input.is_paused() && session.has_room_again() {
             self.clients.resume_soon(id);
         }
         self.touch_session(id);

@@ -1,7 +1,8 @@
 //! A client's bytes become requests, and requests go to servers.
 
+use super::clients::input::LongGet;
 use super::clients::output::Output;
-use super::clients::session::{LongGet, Session};
+use super::clients::session::Session;
 use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memory;
@@ -14,8 +15,7 @@ use crate::config::model::PoolId;
 use crate::outcome::{self, Class};
 use crate::proto::memcache::meta::{Flags, Meta, decode_key};
 use crate::proto::memcache::request::{self, Get, Parsed, Refusal, Request, Skip, Words};
-use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT, Verb, encode, reply};
-use crate::proto::resp::request as resp;
+use crate::proto::memcache::{Verb, encode, reply};
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -42,13 +42,6 @@ const fn class_of(request: &Request<'_>) -> Class {
     }
 }
 
-/// Whether a line that was `before` bytes long, and was not finished, is what it was: it has come to no length from which
-/// on it is taken for something else.
-fn is_as_before(session: &Session, before: usize) -> bool {
-    let limits: &[usize] = if session.redis.is_some() { &[resp::LINE_LIMIT] } else { &[LINE_LIMIT, KEYS_LINE_LIMIT] };
-    limits.iter().all(|limit| (before > *limit) == (session.partial.len() > *limit))
-}
-
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
     pub(super) fn feed(&mut self, id: SessionId, data: &[u8], now: Instant) {
@@ -56,34 +49,21 @@ impl Engine {
         while let Some(session) = self.session(id)
             && !rest.is_empty()
         {
-            if session.partial.is_empty() && session.paused.is_none() {
+            if session.input.is_clear() {
                 // The usual case: everything is parsed where it was read, nothing is copied.
                 let used = self.parse(id, rest, now);
                 let unused = &rest[used..];
                 if !unused.is_empty()
                     && let Some(session) = self.session(id)
                 {
-                    session.partial.extend_from_slice(unused);
+                    session.input.keep(unused);
                 }
                 break;
             }
             // The rest of a request of which the beginning is kept, and no more: what follows is parsed where it lies.
-            let missing = match session.paused {
-                Some(_) => rest.len(),
-                // An unfinished line needs a byte more, and its end most of all.
-                None if session.need <= session.partial.len() + 1 => {
-                    memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)
-                }
-                None => session.need - session.partial.len(),
-            };
-            let (now_wanted, later) = rest.split_at(missing.min(rest.len()));
-            let before = session.partial.len();
-            memory::grow_to(&mut session.partial, now_wanted, most);
+            let (now_wanted, later) = rest.split_at(session.input.share(rest));
             rest = later;
-            if session.in_line && !now_wanted.ends_with(b"\n") && is_as_before(session, before) {
-                session.need = session.partial.len() + 1; // the line is not looked through again
-            }
-            let is_whole = session.paused.is_none() && session.partial.len() >= session.need;
+            let is_whole = session.input.append(now_wanted, most, session.line_limits());
             self.charge_session(id);
             if is_whole {
                 self.parse_partial(id, now);
@@ -98,11 +78,11 @@ impl Engine {
     /// Goes on with the input of a client that had to wait.
     pub(super) fn resume(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.paused.is_none() || session.had_turn || (!session.has_room_again() && !session.backpressured) {
+        if !session.may_go_on() {
             return;
         }
         if session.requests.was_alone() {
-            session.paused = Some(now); // the time that a request may wait is not the next one's
+            session.input.restart(now); // the time that a request may wait is not the next one's
         }
         self.parse_partial(id, now);
         self.charge_session(id);
@@ -111,11 +91,10 @@ impl Engine {
 
     pub(super) fn parse_partial(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let mut buffer = std::mem::take(&mut session.partial);
+        let buffer = session.input.take();
         let used = self.parse(id, &buffer, now);
         if let Some(session) = self.session(id) {
-            buffer.drain(..used);
-            session.partial = buffer;
+            session.input.put_back(buffer, used);
             if used > 0 {
                 session.hungry = None;
                 if session.hoard.is_some() {
@@ -131,35 +110,33 @@ impl Engine {
         let mut asked = false;
         let mut carried_out = false;
         let Some(session) = self.session(id) else { return input.len() };
-        let is_short_until = session.short_turns_until;
+        let is_short_until = session.input.short_turns_until();
         let pool = session.pool;
-        let paused = session.paused.take();
+        let paused = session.input.resume();
         let started = paused.map_or(now, |since| self.restarted(pool, since, now));
-        let pause = |session: &mut Session| session.paused = Some(paused.unwrap_or(now));
+        let pause = |session: &mut Session| session.input.pause(paused.unwrap_or(now));
         self.work.begin(id, now, is_short_until);
         while let Some(session) = self.session(id) {
-            session.need = 0;
+            session.input.begin_message();
             if std::mem::take(&mut carried_out) {
-                session.backpressured = false;
+                session.input.let_go();
             }
             if session.closing {
                 at = input.len(); // behind a `quit` nothing is read
                 break;
             }
-            if !session.skip.is_none() {
-                at += session.skip.apply(&input[at..]);
-            }
+            at += session.input.skip(&input[at..]);
             if at == input.len() {
                 break;
             }
-            if !session.skip.is_none() {
+            if session.input.is_skipping() {
                 continue;
             }
             if !session.has_room() {
                 pause(session);
                 break;
             }
-            let (frugal, is_long) = (session.frugal, session.long_get.is_some());
+            let (frugal, is_long) = (session.frugal, session.input.has_long_get());
             if self.work.is_over() {
                 self.end_turn(id, paused.unwrap_or(now), now);
                 break;
@@ -217,8 +194,8 @@ impl Engine {
             match request::parse(rest, value_limit) {
                 Parsed::Incomplete { need } => {
                     if let Some(session) = self.session(id) {
-                        session.need = need;
-                        session.in_line = need == rest.len() + 1 && memchr::memchr(b'\n', rest).is_none();
+                        let in_line = need == rest.len() + 1 && memchr::memchr(b'\n', rest).is_none();
+                        session.input.await_more(need, in_line);
                     }
                     break;
                 }
@@ -246,8 +223,8 @@ impl Engine {
                             self.telemetry.at_hand = None; // its last part ends it
                             self.count_request(pool);
                             at += len - left;
-                            if let Some(long) = self.session(id).and_then(|session| session.long_get.as_mut()) {
-                                long.started = paused.unwrap_or(now); // each of its parts is restarted by itself
+                            if let Some(session) = self.session(id) {
+                                session.input.restart_long_get(paused.unwrap_or(now)); // each part is restarted by itself
                             }
                         }
                         Dispatched::Backpressured => {
@@ -262,7 +239,7 @@ impl Engine {
                 {
                     at += len;
                     if let Some(session) = self.session(id) {
-                        session.skip = skip;
+                        session.input.skip_on(skip);
                     }
                 }
                 Parsed::Refused { len, refusal, silent, skip } => {
@@ -296,7 +273,7 @@ impl Engine {
     #[inline(never)]
     fn wait_for_room(&mut self, id: SessionId, since: Instant, started: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.paused = Some(since);
+        session.input.pause(since);
         self.put_off_request();
         // Once only: when it has fired, the request is carried out or failed, and never waits again.
         self.time_session(id, started);
@@ -367,7 +344,7 @@ impl Engine {
 
     fn refuse(&mut self, id: SessionId, line: &[u8], silent: bool, skip: Skip) {
         if let Some(session) = self.session(id) {
-            session.skip = skip;
+            session.input.skip_on(skip);
             let pool = session.pool;
             self.counters.pool(pool).refused_requests.add(1);
         }
@@ -469,7 +446,7 @@ impl Engine {
                     let (verb, exptime) = (get.verb, get.exptime);
                     let long = LongGet { verb, exptime, started, rest, keys: count };
                     if let Some(session) = self.session(id) {
-                        session.long_get = Some(Box::new(long));
+                        session.input.put_long_get(Box::new(long));
                     }
                     return Dispatched::Begun(rest);
                 }

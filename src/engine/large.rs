@@ -59,22 +59,19 @@ impl Engine {
         let Some(session) = self.clients.get_mut(id) else {
             return Room::Anywhere(usize::MAX);
         };
-        if session.paused.is_some() || session.partial.is_empty() {
-            return Room::Anywhere(if session.huge { BEHIND } else { usize::MAX });
-        }
-        let missing = session.need.saturating_sub(session.partial.len());
+        let Some(missing) = session.input.missing() else { return Room::Anywhere(session.input.best_read()) };
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
-        let space = self.space(self.session_ref(id).map_or(0, |session| session.partial.capacity()));
+        let space = self.space(self.session_ref(id).map_or(0, |session| session.input.capacity()));
         self.with_buffers(|buffers, engine| {
             if let Some(session) = engine.session(id) {
-                buffers.make_room(&mut session.partial, missing, space);
+                buffers.make_room(session.input.buffer(), missing, space);
             }
         });
         self.charge_session(id);
         match self.session(id) {
-            Some(session) => Room::Here(&mut session.partial),
+            Some(session) => Room::Here(session.input.buffer()),
             None => Room::Anywhere(usize::MAX),
         }
     }
@@ -84,13 +81,13 @@ impl Engine {
     pub fn client_filled(&mut self, id: SessionId, now: Instant) {
         self.refresh(now);
         if let Some(session) = self.session(id)
-            && session.partial.len() >= session.need
+            && session.input.is_whole()
         {
-            session.huge = session.need >= HUGE;
+            session.input.was_filled();
             self.hand_on(id, now);
             self.parse_partial(id, now);
-            if let Some(session) = self.session(id).filter(|session| session.partial.is_empty()) {
-                let buffer = std::mem::take(&mut session.partial);
+            if let Some(session) = self.session(id).filter(|session| session.input.is_empty()) {
+                let buffer = session.input.take();
                 self.keep_buffer(buffer);
             }
             self.charge_session(id);
@@ -104,12 +101,12 @@ impl Engine {
     /// way to its server. Otherwise it is left to be carried out like any other request.
     fn hand_on(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let is_next = session.paused.is_none() && session.has_room() && session.skip.is_none() && !session.closing;
+        let is_next = session.input.is_one_message() && session.has_room() && !session.closing;
         let pool = session.pool;
-        if !is_next || session.long_get.is_some() || session.redis.is_some() || session.partial.len() != session.need {
+        if !is_next || session.redis.is_some() {
             return;
         }
-        let mut buffer = std::mem::take(&mut session.partial);
+        let mut buffer = session.input.take();
         let value_limit = self.value_limit(pool);
         // The key is needed while the buffer changes hands.
         let key: Box<[u8]> = match request::parse(&buffer, value_limit) {
@@ -145,7 +142,7 @@ impl Engine {
         self.count_request(pool);
         self.end_request(pool, outcome::Outcome::Local);
         if let Some(session) = self.session(id) {
-            session.need = 0;
+            session.input.begin_message();
         }
         self.keep_buffer(buffer);
         self.arm_session(id);
@@ -153,14 +150,14 @@ impl Engine {
 
     fn put_back(&mut self, id: SessionId, buffer: Vec<u8>) {
         if let Some(session) = self.session(id) {
-            session.partial = buffer;
+            session.input.put_back(buffer, 0);
         }
     }
 
     /// So many bytes came from a client that is known for large values, and were read elsewhere.
     pub(super) fn client_read(&mut self, id: SessionId, count: usize) {
         if let Some(session) = self.session(id) {
-            session.huge &= count < BEHIND || session.need >= HUGE;
+            session.input.was_read(count);
         }
     }
 

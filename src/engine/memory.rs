@@ -181,7 +181,7 @@ impl Engine {
     fn overdue(&self, now: Instant) -> Option<(SessionId, usize)> {
         self.largest(|session| {
             let patience =
-                if session.partial.capacity() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
+                if session.input.capacity() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
             session.hoard.is_some_and(|hoard| now - hoard.since >= patience)
         })
     }
@@ -240,7 +240,7 @@ impl Engine {
     #[inline]
     pub(super) fn may_grow(&mut self, id: SessionId) -> bool {
         let input = self.memory.limits().input;
-        let growth = self.session_ref(id).map_or(0, |session| session.next_growth(input));
+        let growth = self.session_ref(id).map_or(0, |session| session.input.next_growth(input));
         if self.memory.held() + growth > self.memory.limits().input {
             self.starve(id, growth, self.now);
         }
@@ -255,9 +255,9 @@ impl Engine {
             self.memory.favoured == Some(id) && self.memory.held() + growth <= self.memory.limits().most_input;
         let (fair, full) = (self.memory.limits().fair, self.memory.held() > self.memory.limits().last);
         let Some(session) = self.session(id) else { return };
-        let sent = session.partial.len();
+        let sent = session.input.len();
         let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
-        if session.starved || session.partial.is_empty() || !is_large || is_favoured {
+        if session.starved || session.input.is_empty() || !is_large || is_favoured {
             return;
         }
         session.starved = true;
@@ -278,8 +278,8 @@ impl Engine {
             let Some(session) = self.session(id).filter(|session| session.starved && !session.closing) else {
                 continue;
             };
-            let (pool, growth) = (session.pool, session.next_growth(input));
-            let is_small = session.partial.len() <= super::deliver::SMALL;
+            let (pool, growth) = (session.pool, session.input.next_growth(input));
+            let is_small = session.input.len() <= super::deliver::SMALL;
             let is_late =
                 now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));
             let is_favoured =
@@ -304,7 +304,7 @@ impl Engine {
     fn let_read(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
             session.starved = false;
-            if session.paused.is_some() {
+            if session.input.is_paused() {
                 self.clients.resume_soon(id);
             }
         }
@@ -315,15 +315,15 @@ impl Engine {
     /// is not known to be one.
     fn refuse_large(&mut self, id: SessionId, now: Instant) -> bool {
         let Some(session) = self.session(id) else { return false };
-        if session.paused.is_some() {
+        if session.input.is_paused() {
             return true; // it is whole, and is refused when it is looked at again
         }
-        let before = session.partial.len();
+        let before = session.input.len();
         session.frugal = true;
         self.parse_partial(id, now);
         let Some(session) = self.session(id) else { return true };
         session.frugal = false;
-        let is_refused = session.partial.len() < before;
+        let is_refused = session.input.len() < before;
         self.charge_session(id);
         is_refused
     }
@@ -356,7 +356,7 @@ impl Engine {
     /// A client's next request waits until there is memory for it.
     fn wait_for_memory(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.backpressured = true;
+        session.input.hold_back();
         let since = *session.hungry.get_or_insert(now);
         if !std::mem::replace(&mut session.starved, true) {
             self.memory.starved.push_back((id, since));

@@ -128,26 +128,26 @@ impl Engine {
     pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
         let session_pool = session.pool;
-        let mut long = session.long_get.take()?;
+        let mut long = session.input.take_long_get()?;
         let line = &input[..long.rest];
         let fitting = if long.exptime.is_some() { fitting_keys(line) } else { usize::MAX };
         let wanted = long.keys.min(session.room()).min(fitting);
         if wanted < long.keys && !session.has_room_again() {
-            session.long_get = Some(long);
+            session.input.put_long_get(long);
             return None;
         }
         if self.servers.crowded() > 0 {
             let (words, started) = (Words::new(line.trim_ascii_end()), self.restarted(session_pool, long.started, now));
             if self.holds_back_get(id, words, wanted, started, now) {
                 if let Some(session) = self.session(id) {
-                    session.long_get = Some(long);
+                    session.input.put_long_get(long);
                 }
                 self.time_session(id, started);
                 return None;
             }
         }
         if let Some(session) = self.session(id) {
-            session.backpressured = false;
+            session.input.let_go();
         }
         let mut rest = Words::new(line.trim_ascii_end());
         let words = rest.clone();
@@ -170,7 +170,7 @@ impl Engine {
         let used = long.rest - rest.rest().len() - ending;
         long.rest -= used;
         if let Some(session) = self.session(id) {
-            session.long_get = Some(long);
+            session.input.put_long_get(long);
         }
         Some(used)
     }

@@ -40,8 +40,7 @@ impl Engine {
             None => self.arm_session(id),
         }
         if let Some(session) = self.session(id)
-            && session.backpressured
-            && let Some(since) = session.paused
+            && let Some(since) = session.input.held_back_since()
         {
             if self.deadline(pool, since) > now {
                 self.time_session(id, since);

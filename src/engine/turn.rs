@@ -19,16 +19,14 @@ impl Engine {
     #[inline(never)]
     pub(super) fn end_turn(&mut self, id: SessionId, since: Instant, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.paused = Some(since);
-        session.had_turn = true;
-        session.short_turns_until = now + NOT_LONG;
+        session.input.end_turn(since, now + NOT_LONG);
         self.put_off(Chore::GoOn(id), now);
     }
 
     /// A client has its next turn; says how many steps that took. A short one is a whole portion of them.
     pub(super) fn next_turn(&mut self, id: SessionId, now: Instant) -> usize {
         let Some(session) = self.session(id) else { return 0 };
-        session.had_turn = false;
+        session.input.begin_turn();
         self.work = Work::default();
         self.resume(id, now);
         self.work.cost * PORTION / SHORT

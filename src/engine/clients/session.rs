@@ -1,33 +1,20 @@
 //! One client: what it sent and was not parsed yet, its requests in flight, and its responses in order.
 
+use super::input::Input;
 use super::large_requests::Large;
 use super::output::Output;
 use super::requests::Requests;
 use super::routes::Routes;
 use crate::config::model::PoolId;
-use crate::engine::buffers::LARGE;
 use crate::engine::listing::Crawl;
-use crate::engine::memory::grow::{Hoard, growth};
+use crate::engine::memory::grow::Hoard;
 use crate::engine::redis::{Client, Profile};
 use crate::engine::request::Slot;
 use crate::outcome::{Class, Outcome};
-use crate::proto::memcache::Verb;
-use crate::proto::memcache::request::Skip;
+use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT};
+use crate::proto::resp::request as resp;
 use crate::stats::counters::PoolCounters;
 use crate::time::Instant;
-
-/// A multi-get of which not all keys have been sent yet, its line being at the front of the input.
-#[derive(Debug)]
-pub(crate) struct LongGet {
-    pub(crate) verb: Verb,
-    pub(crate) exptime: Option<i32>,
-    /// When the line was read.
-    pub(crate) started: Instant,
-    /// Bytes of the line that are left, its end included.
-    pub(crate) rest: usize,
-    /// Keys that are left.
-    pub(crate) keys: usize,
-}
 
 /// A client.
 #[derive(Debug)]
@@ -38,32 +25,15 @@ pub(crate) struct Session {
     pub(crate) requests: Requests,
     pub(crate) routes: Routes,
     pub(crate) output: Output,
-    /// Input that could not be used yet.
-    pub(crate) partial: Vec<u8>,
-    /// Length of `partial` below which parsing it is useless.
-    pub(crate) need: usize,
-    /// All of `partial` is a line that is not finished.
-    pub(crate) in_line: bool,
-    /// The last large request was very large.
-    pub(crate) huge: bool,
-    pub(crate) skip: Skip,
-    pub(crate) long_get: Option<Box<LongGet>>,
+    pub(crate) input: Input,
     /// Redis: what the client has set up.
     pub(crate) redis: Option<Box<Client>>,
     /// The list of all servers' keys that is passed on to it.
     pub(crate) crawl: Option<Box<Crawl>>,
-    /// The next request waits for a server's queue to drain.
-    pub(crate) backpressured: bool,
     /// A timer is set.
     pub(crate) timed: bool,
     /// The shell has been told that there is something to do.
     pub(crate) dirty: bool,
-    /// Since when there is input that parsing stopped short of. It was read then; its requests' time counts from then.
-    pub(crate) paused: Option<Instant>,
-    /// What is left of its input waits for its next turn.
-    pub(crate) had_turn: bool,
-    /// Until when its turns are short ones.
-    pub(crate) short_turns_until: Instant,
     /// Its large requests, which have more time than others.
     pub(super) large: Option<Box<Large>>,
     /// The client sends no more.
@@ -94,20 +64,11 @@ impl Session {
             requests: Requests::new(),
             routes: Routes::default(),
             output: Output::default(),
-            partial: Vec::new(),
-            need: 0,
-            in_line: false,
-            huge: false,
-            skip: Skip::NONE,
-            long_get: None,
+            input: Input::new(),
             redis,
             crawl: None,
-            backpressured: false,
             timed: false,
             dirty: false,
-            paused: None,
-            had_turn: false,
-            short_turns_until: Instant::ZERO,
             large: None,
             ended: false,
             closing: false,
@@ -166,17 +127,15 @@ impl Session {
         self.requests.is_room_again(self.room())
     }
 
-    /// Room that is about to be made for what it sends, where messages double up to `most` bytes.
-    pub(crate) fn next_growth(&self, most: usize) -> usize {
-        let (len, spare) = (self.partial.len(), self.partial.capacity() - self.partial.len());
-        let missing = self.need.saturating_sub(len);
-        if spare >= missing.clamp(1, LARGE) {
-            0
-        } else if missing < LARGE && len >= LARGE {
-            growth(len, LARGE, most)
-        } else {
-            missing.max(LARGE).min(len.max(LARGE))
-        }
+    /// Whether what parsing has stopped short of may be carried out, or looked at once more.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let is_ready = self.input.is_paused() && !self.input.waits_for_turn();
+        is_ready && (self.has_room_again() || self.input.is_held_back())
+    }
+
+    /// The lengths from which on a line that is not finished is taken for something else.
+    pub(crate) fn line_limits(&self) -> &'static [usize] {
+        if self.redis.is_some() { &[resp::LINE_LIMIT] } else { &[LINE_LIMIT, KEYS_LINE_LIMIT] }
     }
 
     /// What its server connections have to be set to.
@@ -187,9 +146,10 @@ impl Session {
     /// The client has left, and what it asked with it.
     pub(crate) fn abandon(&mut self, counters: &PoolCounters) {
         self.requests.abandon(counters);
-        if self.long_get.take().is_some() {
+        if self.input.has_long_get() {
             counters.ended(Class::Get, Outcome::Abandoned);
         }
+        self.input.abandon();
     }
 
     pub(crate) fn pending_output(&self) -> usize {
@@ -207,16 +167,14 @@ impl Session {
     #[inline]
     pub(crate) fn relax(&mut self) {
         self.requests.relax();
-        if self.partial.is_empty() && self.partial.capacity() > 0 {
-            self.partial = Vec::new();
-        }
+        self.input.relax();
     }
 
     /// Whether it holds what it is charged with, and nothing that it could give back, as can be seen at a glance. It is
     /// asked several times for each request.
     #[inline]
     pub(crate) fn is_charged(&self) -> bool {
-        self.partial.capacity() == 0
+        self.input.capacity() == 0
             && self.requests.is_small()
             && self.redis.as_ref().is_none_or(|client| client.holds_nothing())
             && self.output.small_footprint() == Some(self.charged.wrapping_sub(self.requests.held()))
@@ -225,12 +183,12 @@ impl Session {
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
         let redis = self.redis.as_ref().map_or(0, |client| client.footprint());
-        self.output.footprint() + self.partial.capacity() + self.requests.footprint() + redis
+        self.output.footprint() + self.input.capacity() + self.requests.footprint() + redis
     }
 
     /// Whether the shell has nothing to do for it until the client sends something or a server answers.
     pub(crate) fn is_content(&self) -> bool {
-        self.paused.is_none() && !self.ended && !self.closing
+        !self.input.is_paused() && !self.ended && !self.closing
     }
 
     /// Whether everything that was asked has been answered and written.
@@ -238,8 +196,8 @@ impl Session {
         let is_occupied = self.redis.as_ref().is_some_and(|client| client.is_occupied());
         self.requests.is_empty()
             && self.pending_output() == 0
-            && self.paused.is_none()
-            && self.long_get.is_none()
+            && !self.input.is_paused()
+            && !self.input.has_long_get()
             && !is_occupied
     }
 }

@@ -60,7 +60,6 @@ impl Engine {
         self.give_up_waiting(id);
         let Some(session) = self.session(id) else { return };
         session.output = Default::default();
-        session.long_get = None;
         session.hoard = None;
         let subscriptions = session.redis.as_deref_mut().and_then(|client| client.subscriptions.take());
         if let Some(client) = session.redis.as_deref_mut() {

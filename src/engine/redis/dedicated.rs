@@ -263,8 +263,6 @@ impl Engine {
         let counters = Arc::clone(&self.counters);
         let Some(session) = self.session(id) else { return };
         session.abandon(counters.pool(session.pool));
-        session.paused = None;
-        session.partial = Vec::new();
         session.closing = true;
         if let Some(client) = session.redis.as_deref_mut() {
             client.drop_long();

@@ -51,8 +51,7 @@ impl Engine {
             }
             return match swallowed {
                 Ok(0) => {
-                    session.need = input.len() + 1;
-                    session.in_line = false;
+                    session.input.await_more(input.len() + 1, false);
                     Turn::Incomplete
                 }
                 Ok(used) => Turn::Used(used),
@@ -76,9 +75,8 @@ impl Engine {
                     self.look_for_stranger(id, input, now);
                 }
                 if let Some(session) = self.session(id) {
-                    session.need = need;
                     // An inline request. Of an array, what has been read is not looked at again anyway.
-                    session.in_line = need == input.len() + 1 && input[0] != b'*';
+                    session.input.await_more(need, need == input.len() + 1 && input[0] != b'*');
                 }
                 Turn::Incomplete
             }
