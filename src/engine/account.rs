@@ -6,7 +6,7 @@
 
 use super::ids::{LinkId, SessionId};
 use super::request::Slot;
-use super::servers::connection::Connection;
+use super::servers::Connection;
 use super::{Engine, pool_id, rate_limit, server_id};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;

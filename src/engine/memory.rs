@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::Engine;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
-use super::servers::connection::Connection;
+use super::servers::Connection;
 use crate::failure::Failure;
 use crate::time::Instant;
 use grow::Hoard;

@@ -1,7 +1,7 @@
 //! News of servers: what one worker finds out goes to the registry, and what the registry says decides who is asked.
 
 use super::chore::Chore;
-use super::servers::connection::Connection;
+use super::servers::Connection;
 use super::servers::ticket::Marks;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};

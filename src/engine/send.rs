@@ -4,7 +4,7 @@ use super::Engine;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::request::{Asked, Slot};
-use super::servers::connection::QUEUE_LIMIT;
+use super::servers::QUEUE_LIMIT;
 use super::servers::ticket::{Asker, Marks, Ticket};
 use crate::config::model::ServerId;
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections to servers.
 
 use super::ids::LinkId;
-use super::servers::connection::{Connection, ConnectionState, Probe, Purpose};
+use super::servers::{Connection, ConnectionState, Probe, Purpose};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;

@@ -8,7 +8,7 @@ use super::slow_log::Slow;
 use super::ids::{LinkId, SessionId};
 use super::keys::each_key;
 use super::named_key::Named;
-use super::servers::connection::Connection;
+use super::servers::Connection;
 use super::servers::outbox::{Offset, Written};
 use super::servers::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::chore::Chore;
 use super::ids::LinkId;
 use super::missed::Failover;
-use super::servers::connection::{Connection, Probe, Purpose};
+use super::servers::{Connection, Probe, Purpose};
 use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id};
 use crate::config::model::{Address, PoolId, Protocol, ServerId};
 use crate::failure::Failure;

@@ -13,7 +13,7 @@ use crate::config::model::KeylessScripts;
 use crate::engine::Engine;
 use crate::engine::deliver::{Delivery, Step};
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::servers::connection::Connection;
+use crate::engine::servers::Connection;
 use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::outcome;
 use crate::proto::memcache::response::Status;

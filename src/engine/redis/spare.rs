@@ -10,7 +10,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::redis::{Name, Profile, Waiting};
-use crate::engine::servers::connection::{Connection, Dedicated, Purpose};
+use crate::engine::servers::{Connection, Dedicated, Purpose};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::time::Instant;

@@ -7,13 +7,15 @@
 use std::time::Duration;
 
 use super::outbox::Offset;
+use super::purpose::{Dedicated, ProbeStep, Purpose};
 use super::queue::{Queue, Queues};
 use super::silence::Silence;
+use super::stream::{Cursor, Stream};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::redis::Profile;
 use crate::engine::redis::handshaking::Handshake;
-use crate::engine::redis::{Name, Profile, Waiting};
 use crate::failure::Failure;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
@@ -51,118 +53,6 @@ pub(crate) enum ConnectionState {
     Handshaking(Box<Handshake>),
     /// Open, and of use.
     Up(Stream),
-}
-
-/// What a server sends on a connection, as far as it has come, and what has been seen of the server there.
-#[derive(Debug, Default)]
-pub(crate) struct Stream {
-    pub(crate) cursor: Cursor,
-    /// The server has answered something.
-    pub(crate) answered: bool,
-    /// Response bytes that are not a whole response yet.
-    pub(crate) partial: Vec<u8>,
-    /// Length of `partial` below which looking at it is useless.
-    pub(crate) need: usize,
-    /// The last large response was very large.
-    pub(crate) huge: bool,
-    /// Bytes of a response that are dropped as they come: it is larger than is taken.
-    pub(crate) unwanted: usize,
-    /// The last write found no room for all that was to be written.
-    pub(crate) blocked: bool,
-    /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
-    pub(crate) condemned: bool,
-    pub(crate) settling: Settling,
-}
-
-/// What a link is for.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    /// Requests of clients.
-    Traffic,
-    /// Finding out whether an ejected server is well again.
-    Probe(Probe),
-    /// Requests of one client that wait for as long as they like, or go on for ever.
-    Dedicated(Dedicated),
-    /// It was a client's own, and is kept for whoever needs one next. The server has this name for it.
-    Spare(Name),
-    /// Nothing: the next one that is opened for a client has its place.
-    Free,
-}
-
-/// How far the probe of a server has come on its connection.
-#[derive(Debug, Default)]
-pub(crate) struct Probe {
-    pub(crate) step: ProbeStep,
-    /// Keys that were invalidated, and whether a flush was sent.
-    pub(crate) keys_invalidated: u32,
-    pub(crate) flushed: bool,
-    /// Whether the server turned out to have been started anew; `None` where that is not known.
-    pub(crate) restarted: Option<bool>,
-}
-
-/// A client's own connection.
-#[derive(Debug)]
-pub(crate) struct Dedicated {
-    pub(crate) owner: SessionId,
-    /// The client hears messages on it.
-    pub(crate) listens: bool,
-    /// What is known of it so that what waits there can be ended.
-    pub(crate) waiting: Waiting,
-}
-
-impl Dedicated {
-    pub(crate) fn of(owner: SessionId) -> Self {
-        Self { owner, listens: false, waiting: Waiting::default() }
-    }
-}
-
-/// What is known of a server that is in the ring, and must not be sent invalidations before it has come to the end of
-/// connections that were given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Settling {
-    /// There is nothing to wait for, or that has not been looked at.
-    #[default]
-    None,
-    /// It is asked whether it is there.
-    Asked,
-    /// It has said so, at this time, and has older connections to come to the end of.
-    Heard(Instant),
-    /// It has not come to that end, so they were reset at this time.
-    Reset(Instant),
-}
-
-/// How far the probe of a server has come. The steps between the first and the last are for `rejoin: flush` and `safe`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum ProbeStep {
-    /// It is asked whether it is there.
-    #[default]
-    Ask,
-    /// It is there, and given time to come to the end of what it was asked on older connections.
-    Settle,
-    /// It has not come to that end, so they were reset at this time.
-    Reset(Instant),
-    /// It is asked who it is.
-    Identify,
-    /// It is sent its pending invalidations.
-    Invalidate,
-}
-
-/// How far the response to the front ticket has been used, for a multi-get.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cursor {
-    /// Of a multi-get, the offset in the request line behind the last key that was looked at; of a listing, that in the
-    /// response of the first line that has not come whole.
-    pub(crate) line_at: usize,
-    /// Index, in the merge, of the next key of this fragment.
-    pub(crate) key: u32,
-    /// A piece of the response has been used.
-    pub(crate) started: bool,
-    /// Values that came.
-    pub(crate) found: u32,
-    /// Something of the response was larger than is taken, for this reason, and has been dropped.
-    pub(crate) dropped: Option<Failure>,
-    /// For Redis: how far the response has been looked at.
-    pub(crate) scan: Option<Scan>,
 }
 
 /// A connection to a server, be it open or not: what holds of its place over reconnects, and its state.

@@ -3,10 +3,12 @@
 //! A *link* is a place: it outlives its connections, of which there is one at a time. The places of links that belong to
 //! one client are used again, and the generation in a [`LinkId`] tells a link from those before it.
 
-pub(crate) mod connection;
+mod connection;
 pub(crate) mod outbox;
+mod purpose;
 pub(crate) mod queue;
 mod silence;
+mod stream;
 pub(crate) mod ticket;
 
 use std::ops::{Index, IndexMut};
@@ -16,7 +18,9 @@ use super::redis::Profile;
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::time::Instant;
-use connection::{Connection, Dedicated, Purpose};
+pub(crate) use connection::{Connection, ConnectionState, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
+pub(crate) use purpose::{Dedicated, Probe, ProbeStep, Purpose};
+pub(crate) use stream::{Cursor, Settling};
 
 /// The connections of one worker to all servers.
 #[derive(Debug, Default)]
