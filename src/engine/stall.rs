@@ -128,7 +128,7 @@ impl Engine {
     #[cold]
     pub(super) fn tell_limits(&mut self, now: Instant) {
         let Some((pool, server, failure)) = self.telemetry.limit_hit.take() else { return };
-        let which = TOLD.iter().position(|limit| *limit == failure).unwrap_or_default();
+        let Some(which) = TOLD.iter().position(|limit| *limit == failure) else { return };
         let told = &mut self.pools[pool.index()].limits[which];
         if told.0.is_some_and(|at| now - at < TELL_PERIOD) {
             return;

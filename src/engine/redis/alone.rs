@@ -55,8 +55,7 @@ impl Engine {
 
     /// `SCRIPT KILL` and `FUNCTION KILL`: also to servers that are out of the ring, perhaps because of what is to be ended.
     pub(super) fn kill_everywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let pool = call.pool;
         if self.lacks_any(id, self.topology.pool(pool).members(), Profile::default(), Use::Ask) {
             return self.refuse_connection(id);
         }

@@ -1,5 +1,6 @@
 //! A Redis request that is being carried out.
 
+use crate::config::model::PoolId;
 use crate::engine::dispatched::Dispatched;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{self, Command, errors};
@@ -37,6 +38,8 @@ pub(super) enum Performed {
 /// A request on its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
+    /// The pool of its client.
+    pub(super) pool: PoolId,
     /// Its bytes as they came.
     pub(super) raw: &'a [u8],
     pub(super) args: Args<'a>,

@@ -102,8 +102,7 @@ impl Engine {
         if patience == Patience::Absent {
             return self.keyed(id, call, now);
         }
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
         let places: Vec<usize> = if found.is_ok() { list.iter().collect() } else { Vec::new() };
@@ -155,7 +154,7 @@ impl Engine {
         if !self.pools[pool.index()].live[server.index()] {
             return Err(Failure::Ejected);
         }
-        let profile = self.session_ref(id).map(|session| session.profile()).unwrap_or_default();
+        let Some(profile) = self.session_ref(id).map(|session| session.profile()) else { return Err(Failure::Closed) };
         if wanted == Use::Ask && self.registry.awaits_flush(pool, server, Some(profile.database)) {
             return Err(Failure::Stalled); // it could show what somebody was told that it has forgotten
         }
@@ -223,7 +222,7 @@ impl Engine {
     /// How many of a client's own connections are about to be closed.
     #[cold]
     fn leaving(&self, id: SessionId) -> usize {
-        let own = self.session_ref(id).and_then(|session| session.redis.as_ref()).map(|client| &client.dedicated);
+        let own = self.client(id).map(|client| &client.dedicated);
         let leaves = |link: &&LinkId| {
             let link = &self.servers[**link];
             link.leaves() && link.queue.is_free()
@@ -233,7 +232,7 @@ impl Engine {
 
     /// A connection to a server that a client has and does not use at the moment.
     pub(super) fn usable_own(&self, id: SessionId, server: ServerId, profile: Profile, wanted: Use) -> Option<LinkId> {
-        let client = self.session_ref(id)?.redis.as_deref()?;
+        let client = self.client(id)?;
         let watches = client.watch.as_ref().and_then(|watch| watch.link());
         client.dedicated.iter().copied().find(|own| {
             let Some(link) = self.own_link(id, *own) else { return false };

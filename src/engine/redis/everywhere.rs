@@ -53,10 +53,10 @@ impl Engine {
         };
         match call.command.name {
             "script|load" => self.remember_script(id, call.args.get(2)),
-            "script|flush" => self.forget_scripts(id, call),
+            "script|flush" => self.forget_scripts(call),
             _ => {}
         }
-        let pieces = self.pieces_to_all(id, call.raw);
+        let pieces = self.pieces_to_all(call);
         let (mut asked, marks) = self.asked(id, call);
         if everywhere == Everywhere::Flush {
             // A server that it does not reach has to be flushed: it must not come back with what it was told to forget.
@@ -66,15 +66,14 @@ impl Engine {
     }
 
     /// A piece for each server of the pool.
-    fn pieces_to_all(&self, id: SessionId, request: &[u8]) -> Vec<Piece> {
-        let whom = self.session_ref(id).map(|session| self.to_all(session.pool));
-        whom.into_iter().flatten().map(|to| Piece { to, request: request.to_vec(), replies: 1 }).collect()
+    fn pieces_to_all(&self, call: Call<'_>) -> Vec<Piece> {
+        let whom = self.to_all(call.pool).into_iter();
+        whom.map(|to| Piece { to, request: call.raw.to_vec(), replies: 1 }).collect()
     }
 
     /// A step of a `SCAN`: the cursor tells the server.
     fn scan(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let pool = call.pool;
         let of = self.topology.pool(pool);
         let servers = of.ids();
         let text = call.args.get(1);
@@ -100,8 +99,7 @@ impl Engine {
 
     /// `INFO`: of all servers together, or of the one that is named: `INFO @cache-a memory`.
     fn info(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let pool = call.pool;
         let (asked, marks) = self.asked(id, call);
         let Some(name) = call.args.get(1).strip_prefix(b"@") else {
             let sections = || call.args.iter().skip(1);
@@ -111,7 +109,7 @@ impl Engine {
                 info::verbatim(&mut body, &own, self.version(id));
                 return self.say(id, &body);
             }
-            let pieces = self.pieces_to_all(id, call.raw);
+            let pieces = self.pieces_to_all(call);
             return self.gather(id, asked, marks, How::Info(own), pieces, now);
         };
         let servers = &self.topology.pools[pool.index()].servers;

@@ -87,7 +87,7 @@ impl Engine {
             client.command = Some(command.name);
             client.count_reply();
         }
-        let call = Call { raw: &unread.raw, args, command, plan, started: unread.started };
+        let call = Call { pool, raw: &unread.raw, args, command, plan, started: unread.started };
         self.begin_request(plan.asks);
         self.count_request(pool);
         if self.lacks_keys(pool, call.raw) {

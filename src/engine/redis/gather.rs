@@ -218,10 +218,9 @@ impl Gather {
             How::Anyhow(body) => out.extend_from_slice(body),
             How::Scan { server, servers } => self.scan(out, *server, *servers),
             // What one server has to say is enough of an answer where they all know the same.
-            How::First if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
-            How::Kill if self.good().next().is_some() => out.extend_from_slice(self.good().next().unwrap_or_default()),
+            How::First | How::Kill if let Some(first) = self.good().next() => out.extend_from_slice(first),
             How::Kill => self.not_killed(out),
-            How::Any(from) if self.any(*from).is_some() => out.extend_from_slice(self.any(*from).unwrap_or_default()),
+            How::Any(from) if let Some(any) = self.any(*from) => out.extend_from_slice(any),
             How::Any(_) if self.error().is_none() && self.good().next().is_some() => encode::null(out, self.version()),
             How::Info(own) if self.good().next().is_some() => info::merge(out, self.good(), own, self.version()),
             how => match self.error() {
@@ -237,12 +236,10 @@ impl Gather {
         match how {
             How::Sum => encode::integer(out, self.numbers().fold(0, i64::saturating_add)),
             How::Word if !lost => out.extend_from_slice(self.good().next().unwrap_or(b"+OK\r\n")),
-            How::Most if self.numbers().next().is_some() => encode::integer(out, self.numbers().max().unwrap_or(0)),
+            How::Most if let Some(most) = self.numbers().max() => encode::integer(out, most),
             How::Least if self.good().next().is_some() => self.least(out),
             How::Wait if self.good().next().is_some() && !lost => self.least(out),
-            How::Loaded if self.good().next().is_some() => {
-                out.extend_from_slice(self.good().next().unwrap_or_default());
-            }
+            How::Loaded if let Some(first) = self.good().next() => out.extend_from_slice(first),
             How::Join if self.good().next().is_some() => self.join(out),
             How::Union if self.good().next().is_some() => self.union(out),
             How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
@@ -289,8 +286,8 @@ impl Gather {
     }
 
     fn least(&self, out: &mut Vec<u8>) {
-        if self.numbers().next().is_some() {
-            return encode::integer(out, self.numbers().min().unwrap_or(0));
+        if let Some(least) = self.numbers().min() {
+            return encode::integer(out, least);
         }
         let mut least: Vec<i64> = Vec::new();
         for (index, items) in self.good().filter_map(reply::items).enumerate() {

@@ -201,7 +201,7 @@ impl Engine {
             }
             return Performed::Done;
         }
-        let call = Call { raw, args, command, plan, started };
+        let call = Call { pool, raw, args, command, plan, started };
         if !trusted
             && !matches!(plan.class, CommandClass::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
         {

@@ -3,7 +3,6 @@
 use super::call::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::clients::session::Session;
 use crate::engine::ids::SessionId;
 use crate::engine::memory;
 use crate::engine::policy::Policy;
@@ -28,14 +27,12 @@ pub(super) const CROSS_SLOT: &[u8] =
 impl Engine {
     /// What is answered in a server's place, and how the request is to be treated on its way.
     pub(super) fn asked<'a>(&self, id: SessionId, call: Call<'a>) -> (Asked<'a>, Marks) {
-        let (pool, version, replies) = match self.session_ref(id) {
-            Some(Session { pool, redis: Some(client), .. }) => (*pool, client.version, client.replies),
-            other => (other.map_or(PoolId(0), |session| session.pool), Version::Resp2, Replies::On),
-        };
+        let client = self.client(id).map(|client| (client.version, client.replies));
+        let (version, replies) = client.unwrap_or((Version::Resp2, Replies::On));
         let reads = call.command.flags.has(Flags::READONLY);
         let request = Request {
             noreply: replies != Replies::On,
-            in_place: Some(InPlace { version, fallback: self.fallback(pool, call) }),
+            in_place: Some(InPlace { version, fallback: self.fallback(call) }),
             ..Request::new(if reads { Verb::Query } else { Verb::Command }, call.started)
         };
         let asked = Asked { request, key: b"", raw: call.raw, echo: b"" };
@@ -48,8 +45,7 @@ impl Engine {
 
     /// Sends a request to the server of its keys.
     pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         let only = usize::from(call.plan.key);
         if only > 0 && only < call.args.len() {
             return self.send_keyed(id, call, call.args.get(only), now);
@@ -69,7 +65,7 @@ impl Engine {
             return Performed::Done;
         }
         if keys::has_patterns(call.command)
-            && let Err(text) = self.check_patterns(pool, key, call)
+            && let Err(text) = self.check_patterns(key, call)
         {
             self.refuse_request(id, text);
             return Performed::Done;
@@ -84,7 +80,8 @@ impl Engine {
     ///
     /// It has not: what Redis Cluster says.
     #[cold]
-    pub(super) fn check_patterns(&self, pool: PoolId, key: &[u8], call: Call<'_>) -> Result<(), &'static [u8]> {
+    pub(super) fn check_patterns(&self, key: &[u8], call: Call<'_>) -> Result<(), &'static [u8]> {
+        let pool = call.pool;
         let config = &self.topology.pools[pool.index()];
         if self.is_of_one(pool) {
             return Ok(());
@@ -102,8 +99,8 @@ impl Engine {
 
     /// What a request is answered if a server fails it and its pool hides failures.
     #[inline]
-    pub(super) fn fallback(&self, pool: PoolId, call: Call<'_>) -> Fallback {
-        let config = &self.topology.pools[pool.index()];
+    pub(super) fn fallback(&self, call: Call<'_>) -> Fallback {
+        let config = &self.topology.pools[call.pool.index()];
         if call.plan.class == CommandClass::Script && config.redis.null_scripts && call.args.get(2) == b"1" {
             return Fallback::NULL;
         }
@@ -152,8 +149,7 @@ impl Engine {
     /// Sends a request to any server that is well.
     pub(super) fn anywhere(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
         let (asked, marks) = self.asked(id, call);
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         match self.any_server(pool) {
             Some(server) if call.plan.class == CommandClass::Script => match self.link_to(pool, id, server, now) {
                 Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),

@@ -201,8 +201,7 @@ impl Engine {
     }
 
     fn select(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let databases = self.topology.pools[session.pool.index()].redis.databases;
+        let databases = self.topology.pools[call.pool.index()].redis.databases;
         match Self::number(call.args.get(1)) {
             None => self.refuse_request(id, NO_INTEGER),
             Some(number) => match u32::try_from(number).ok().filter(|number| *number < databases) {

@@ -105,7 +105,7 @@ impl Engine {
         now: Instant,
     ) -> Option<Performed> {
         let mut long = self.redis(id)?.long.take()?;
-        let pool = self.session_ref(id)?.pool;
+        let pool = call.pool;
         let (ring_version, stride) = (self.pools[pool.index()].ring_version, split.stride());
         let keys = call.args.len().saturating_sub(1) / stride;
         let sorted = long.sorted.take().filter(|sorted| sorted.ring_version == ring_version);
@@ -174,7 +174,7 @@ impl Engine {
         sorted: &mut Sorted,
         now: Instant,
     ) -> Performed {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Performed::Done };
+        let pool = call.pool;
         let (mut asked, marks) = self.asked(id, call);
         let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.drain(..).map(Cell::new).collect();
         let take = |piece: usize| ready.get(piece).map(Cell::take).unwrap_or_default();

@@ -82,8 +82,13 @@ impl Engine {
         self.session(id)?.redis.as_deref_mut()
     }
 
+    #[inline]
+    fn client(&self, id: SessionId) -> Option<&Client> {
+        self.session_ref(id)?.redis.as_deref()
+    }
+
     fn version(&self, id: SessionId) -> Version {
-        self.session_ref(id).and_then(|session| session.redis.as_ref()).map_or(Version::Resp2, |client| client.version)
+        self.client(id).map_or(Version::Resp2, |client| client.version)
     }
 
     /// Answers the request at hand, unless the client wants no answer.

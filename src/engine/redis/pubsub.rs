@@ -107,10 +107,12 @@ impl Engine {
 
     /// Goes on with a long request; says how many steps that took.
     pub(in crate::engine) fn subscribe_on(&mut self, id: SessionId, budget: usize, now: Instant) -> usize {
-        let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return 0 };
+        let Some(session) = self.session(id) else { return 0 };
+        let (pool, client) = (session.pool, session.redis.as_mut());
+        let Some(subscriptions) = client.and_then(|client| client.subscriptions.as_mut()) else { return 0 };
         let Some(mut rest) = subscriptions.rest.take() else { return 0 };
         let Rest { command, plan, kind, adds, next, .. } = *rest;
-        let call = Call { raw: &rest.raw, args: rest.args(), command, plan, started: now };
+        let call = Call { pool, raw: &rest.raw, args: rest.args(), command, plan, started: now };
         let (next, steps) = if adds {
             self.add_subscriptions(id, call, kind, next, budget, now)
         } else {
@@ -325,8 +327,7 @@ impl Engine {
 
     /// `MONITOR`: all servers that are there, until the client leaves. One that fails is not heard any more.
     pub(super) fn monitor(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let pool = call.pool;
         if self.lacks_connections(pool, self.pools[pool.index()].live.iter().filter(|live| **live).count()) {
             return self.refuse_connection(id);
         }

@@ -26,8 +26,7 @@ const BYTES_PART: usize = 16;
 
 impl Engine {
     pub(super) fn script(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         if call.command.name.starts_with("eval") && !call.command.name.starts_with("evalsha") {
             self.remember_script(id, call.args.get(1));
         }
@@ -62,14 +61,14 @@ impl Engine {
     }
 
     /// `SCRIPT FLUSH`: what the servers forget is not to be sent to them again.
-    pub(super) fn forget_scripts(&self, id: SessionId, call: Call<'_>) {
+    pub(super) fn forget_scripts(&self, call: Call<'_>) {
         let is_understood = match call.args.len() {
             2 => true,
             3 => [&b"async"[..], b"sync"].iter().any(|word| call.args.get(2).eq_ignore_ascii_case(word)),
             _ => false,
         };
-        if is_understood && let Some(pool) = self.session_ref(id).map(|session| session.pool) {
-            let change = self.redis.scripts.forget(pool);
+        if is_understood {
+            let change = self.redis.scripts.forget(call.pool);
             self.registry.keep(change.then, change.before);
         }
     }

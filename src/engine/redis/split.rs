@@ -29,8 +29,7 @@ impl Split {
 
 impl Engine {
     pub(super) fn split(&mut self, id: SessionId, call: Call<'_>, split: Split, now: Instant) -> Performed {
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         let (args, stride) = (call.args, split.stride());
         if !(args.len() - 1).is_multiple_of(stride) {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
@@ -150,10 +149,10 @@ impl Engine {
     }
 
     /// Takes a request apart: the pieces, and for each of its keys which piece it is in.
-    pub(super) fn pieces(&self, pool: PoolId, call: Call<'_>, split: Split) -> (Vec<Piece>, Vec<u16>) {
+    pub(super) fn pieces(&self, call: Call<'_>, split: Split) -> (Vec<Piece>, Vec<u16>) {
         let (args, stride) = (call.args, split.stride());
         let (mut shares, mut order, mut chain) = (Vec::new(), Vec::new(), Vec::new());
-        self.share_out(pool, args, stride, &mut shares, &mut order, &mut chain);
+        self.share_out(call.pool, args, stride, &mut shares, &mut order, &mut chain);
         let piece = |share: &Share| {
             let mut request = Vec::new();
             share.write(&mut request, args, stride, &chain);
@@ -207,10 +206,8 @@ impl Engine {
         self.redis.whom = whom;
     }
 
-    /// The answer of an `InPlace` without a request of its own.
+    /// What is answered in a server's place.
     pub(super) fn in_place(&self, id: SessionId, call: Call<'_>) -> InPlace {
-        let version = self.version(id);
-        let pool = self.session_ref(id).map_or(PoolId(0), |session| session.pool);
-        InPlace { version, fallback: self.fallback(pool, call) }
+        InPlace { version: self.version(id), fallback: self.fallback(call) }
     }
 }

@@ -75,9 +75,7 @@ impl Engine {
 
     /// A request inside a transaction.
     pub(super) fn queue(&mut self, id: SessionId, call: Call<'_>) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
-        if let Err(text) = self.queueable(pool, id, call) {
+        if let Err(text) = self.queueable(id, call) {
             return self.refuse_request(id, &text);
         }
         let held = self.session_ref(id).map_or(0, |session| session.charged);
@@ -102,8 +100,8 @@ impl Engine {
     }
 
     /// Whether a request can be part of a transaction.
-    fn queueable(&self, pool: PoolId, id: SessionId, call: Call<'_>) -> Result<(), Vec<u8>> {
-        let args = call.args;
+    fn queueable(&self, id: SessionId, call: Call<'_>) -> Result<(), Vec<u8>> {
+        let (pool, args) = (call.pool, call.args);
         match call.plan.class {
             _ if call.command.flags.has(Flags::NO_MULTI) => {
                 return Err(b"ERR Command not allowed inside a transaction".to_vec());
@@ -136,9 +134,9 @@ impl Engine {
         if !together && (!split || single) {
             return Err(CROSS_SLOT.to_vec());
         }
-        let queued = self.session_ref(id).and_then(|session| session.redis.as_ref()?.queue.as_ref());
+        let queued = self.client(id).and_then(|client| client.queue.as_ref());
         if keys::has_patterns(call.command) {
-            self.check_patterns(pool, first, call)?;
+            self.check_patterns(first, call)?;
         }
         if single && let Some(earlier) = queued.and_then(|queue| queue.requests.first()) {
             let mut spans = Vec::new();
@@ -185,8 +183,8 @@ impl Engine {
     }
 
     pub(super) fn exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        let pool = call.pool;
         let Some(session) = self.session(id) else { return Performed::Done };
-        let pool = session.pool;
         let idle = session.requests.is_empty();
         let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
         if client.watch.is_some() && !idle {
@@ -218,11 +216,11 @@ impl Engine {
         let mut spans = Vec::new();
         for Queued { raw, command } in &queue.requests {
             let args = request::args(raw, &mut spans);
-            let part = Call { raw, args, command, plan: plan::of(command), started: call.started };
+            let part = Call { raw, args, command, plan: plan::of(command), ..call };
             if command.name == "script|flush" {
-                self.forget_scripts(id, part);
+                self.forget_scripts(part);
             }
-            commands.push(self.plan_command(id, pool, part, &mut pieces, now));
+            commands.push(self.plan_command(id, part, &mut pieces, now));
         }
         let servers = pieces.iter().filter_map(|piece| piece.to.server());
         if self.servers.crowded() > 0
@@ -235,7 +233,7 @@ impl Engine {
             self.charge_session(id);
             return Performed::Backpressured;
         }
-        let selects = self.selects(pool, &queue);
+        let selects = self.selects(call, &queue);
         if let Some(Guard::Holds(link, watched)) = guard {
             if pieces.iter().any(|piece| piece.to != To::Server(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
@@ -311,21 +309,14 @@ impl Engine {
     }
 
     /// Appends one command of a transaction to the pieces of the servers that it concerns.
-    fn plan_command(
-        &self,
-        id: SessionId,
-        pool: PoolId,
-        call: Call<'_>,
-        pieces: &mut Vec<Piece>,
-        now: Instant,
-    ) -> Planned {
+    fn plan_command(&self, id: SessionId, call: Call<'_>, pieces: &mut Vec<Piece>, now: Instant) -> Planned {
         let mut in_place = self.in_place(id, call);
         if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush)) {
             in_place.fallback = Fallback::NONE; // no key has to be forgotten for it
         }
         let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
         match call.plan.class {
-            CommandClass::Local(Local::Select) if self.database_of(pool, call).is_none() => {
+            CommandClass::Local(Local::Select) if self.database_of(call).is_none() => {
                 let mut body = Vec::new();
                 let is_number = Self::number(call.args.get(1)).is_some();
                 encode::error(&mut body, if is_number { OUT_OF_RANGE } else { NO_INTEGER });
@@ -336,7 +327,7 @@ impl Engine {
             }
             CommandClass::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
             CommandClass::Split(split) => {
-                let (parts, order) = self.pieces(pool, call, split);
+                let (parts, order) = self.pieces(call, split);
                 let mut places = Vec::with_capacity(parts.len());
                 for part in parts {
                     let place = piece_of(pieces, part.to);
@@ -351,7 +342,7 @@ impl Engine {
             _ => {
                 let keys = self.keys_of(call);
                 let key = keys.first().copied().unwrap_or_default();
-                let server = self.pools[pool.index()].ring.route(key, 0);
+                let server = self.pools[call.pool.index()].ring.route(key, 0);
                 let place = piece_of(pieces, server.map_or(To::Nowhere(None, Failure::Ejected), To::Server));
                 let piece = &mut pieces[usize::from(place)];
                 piece.request.extend_from_slice(call.raw);
@@ -362,21 +353,21 @@ impl Engine {
     }
 
     /// The database that a `SELECT` names, if the pool has it.
-    fn database_of(&self, pool: PoolId, call: Call<'_>) -> Option<u32> {
-        let databases = self.topology.pools[pool.index()].redis.databases;
+    fn database_of(&self, call: Call<'_>) -> Option<u32> {
+        let databases = self.topology.pools[call.pool.index()].redis.databases;
         u32::try_from(Self::number(call.args.get(1))?).ok().filter(|number| *number < databases)
     }
 
     /// The databases that a transaction selects, each with the place of the answer among those of its server.
-    fn selects(&self, pool: PoolId, queue: &Queue) -> Vec<(usize, u32)> {
+    fn selects(&self, exec: Call<'_>, queue: &Queue) -> Vec<(usize, u32)> {
         let (mut selects, mut place, mut spans) = (Vec::new(), 0, Vec::new());
         if !queue.requests.iter().any(|queued| queued.command.name == "select") {
             return selects;
         }
         for Queued { raw, command } in &queue.requests {
             let args = request::args(raw, &mut spans);
-            let call = Call { raw, args, command, plan: plan::of(command), started: Instant::ZERO };
-            match (call.plan.class, self.database_of(pool, call)) {
+            let call = Call { raw, args, command, plan: plan::of(command), ..exec };
+            match (call.plan.class, self.database_of(call)) {
                 (CommandClass::Local(Local::Select), Some(database)) => selects.push((place, database)),
                 (CommandClass::Local(local), _) if local != Local::Role => continue,
                 (CommandClass::Transaction(_), _) => continue, // the server is not asked

@@ -26,10 +26,9 @@ use crate::time::Instant;
 
 impl Engine {
     pub(super) fn watch(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = call.pool;
         let keys = (1..call.args.len()).map(|place| call.args.get(place));
-        let Some(client) = session.redis.as_deref() else { return Performed::Done };
+        let Some(client) = self.client(id) else { return Performed::Done };
         if client.queue.is_some() {
             // Redis lets the transaction go on.
             self.say_error(id, b"ERR WATCH inside MULTI is not allowed");
@@ -146,7 +145,7 @@ impl Engine {
     /// Answers a client that has selected another database or version of the protocol. The connection that watches for it
     /// goes along: the transaction will be carried out there.
     pub(super) fn say_and_follow(&mut self, id: SessionId, call: Call<'_>, body: Vec<u8>, now: Instant) {
-        let Some(client) = self.session_ref(id).and_then(|session| session.redis.as_deref()) else { return };
+        let Some(client) = self.client(id) else { return };
         let profile = client.profile();
         let kept = client.watch.as_ref().and_then(|watch| watch.link);
         let Some((link, server)) = kept.filter(|(link, _)| self.own_link(id, *link).is_some()) else {
