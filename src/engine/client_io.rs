@@ -46,7 +46,7 @@ impl Engine {
     /// A client sends no more.
     pub(super) fn hear_no_more(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            session.ended = true;
+            session.input.end();
             self.stop_waiting(id);
             self.touch_session(id);
         }
@@ -64,7 +64,7 @@ impl Engine {
     /// One that sends no more does not wait for what may never happen, whatever of it has come first.
     fn stop_waiting(&mut self, id: SessionId) {
         let waits = |session: &Session| {
-            let waits = session.ended && session.requests.is_alone();
+            let waits = session.input.has_ended() && session.requests.is_alone();
             waits && session.crawl.is_none() // that comes to its end
         };
         if self.session_ref(id).is_some_and(waits) {
@@ -80,7 +80,7 @@ impl Engine {
             self.let_go(subscriptions);
         }
         session.abandon(self.counters.pool(session.pool));
-        self.memory.recharge(session.charged, 0);
+        self.memory.recharge(session.holding.charged(), 0);
         self.counters.current_connections.sub(1);
         let pool = self.counters.pool(session.pool);
         pool.client_connections.sub(1);
@@ -102,7 +102,7 @@ impl Engine {
     /// `count` bytes of [`Engine::client_output`] were written.
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let (is_paused, is_hoarder) = (session.input.is_paused(), session.hoard.is_some());
+        let (is_paused, is_hoarder) = (session.input.is_paused(), session.holding.is_hoarder());
         let crawls = session.crawl.is_some();
         let choked = is_paused && session.is_choked();
         let written_out = session.output.wrote(count);
@@ -141,14 +141,14 @@ impl Engine {
         let Some(session) = self.session(id) else {
             return ClientStatus { reads: false, finished: true };
         };
-        let over = session.ended || session.closing || draining;
+        let over = session.is_over() || draining;
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.requests.was_alone() && session.input.len() < LISTEN_LIMIT;
-        let reads = (!session.input.is_paused() || listens) && !over && !session.starved;
+        let reads = (!session.input.is_paused() || listens) && !over && !session.holding.is_starved();
         let has_begun = !session.input.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
         // What it holds has changed only if something came for it, or it waits for something.
-        if (std::mem::take(&mut session.dirty) || session.input.is_paused()) && !session.is_charged() {
+        if (session.unmark() || session.input.is_paused()) && !session.is_charged() {
             self.recharge_session(id);
         }
         ClientStatus { reads: status.reads && (!has_begun || self.may_grow(id)), ..status }
@@ -178,7 +178,7 @@ impl Engine {
     /// Whether something has come for the client since [`Engine::client_status`] was asked.
     #[must_use]
     pub fn client_is_marked(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_none_or(|session| session.dirty)
+        self.session_ref(id).is_none_or(Session::is_marked)
     }
 
     /// A client that has something to write or is to be looked at again.

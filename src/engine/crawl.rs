@@ -75,7 +75,7 @@ impl Engine {
         let topology = Arc::clone(&self.topology);
         loop {
             let Some(session) = self.session(id) else { return };
-            let (pool, draws_on) = (session.pool, session.charged);
+            let (pool, draws_on) = (session.pool, session.holding.charged());
             let Some(crawl) = &mut session.crawl else { return };
             let of = topology.pool(pool);
             let next = (crawl.next..of.ids()).map(server_id).find(|server| of.has(*server));

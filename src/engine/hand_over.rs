@@ -264,10 +264,10 @@ impl Engine {
         } else {
             let body = if hidden { Vec::new() } else { parts.concat() };
             let held = session.requests.settle(number, body, outcome);
-            if session.hoard.is_some() || session.charged + held > self.memory.limits().fair {
+            if session.holding.is_hoarder() || session.holding.charged() + held > self.memory.limits().fair {
                 self.recharge_session(id);
             } else {
-                session.charged += held;
+                session.holding.add(held);
                 self.memory.recharge(0, held);
             }
         }

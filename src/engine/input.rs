@@ -96,8 +96,8 @@ impl Engine {
         if let Some(session) = self.session(id) {
             session.input.put_back(buffer, used);
             if used > 0 {
-                session.hungry = None;
-                if session.hoard.is_some() {
+                session.holding.begin_next();
+                if session.holding.is_hoarder() {
                     self.turn_over(id, used);
                 }
             }
@@ -121,7 +121,7 @@ impl Engine {
             if std::mem::take(&mut carried_out) {
                 session.input.let_go();
             }
-            if session.closing {
+            if session.is_closing() {
                 at = input.len(); // behind a `quit` nothing is read
                 break;
             }
@@ -136,7 +136,7 @@ impl Engine {
                 pause(session);
                 break;
             }
-            let (frugal, is_long) = (session.frugal, session.input.has_long_get());
+            let (frugal, is_long) = (session.input.refuses_large(), session.input.has_long_get());
             if self.work.is_over() {
                 self.end_turn(id, paused.unwrap_or(now), now);
                 break;
@@ -254,7 +254,7 @@ impl Engine {
                     self.look_for_stranger(id, rest, now);
                     self.refuse(id, Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
-                        session.closing = true;
+                        session.close();
                         let pool = session.pool;
                         self.counters.pool(pool).client_err.add(1);
                     }
@@ -356,7 +356,7 @@ impl Engine {
     /// Sets the client's timer, if it has a request in flight and no timer yet.
     pub(super) fn arm_session(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else { return };
-        if session.timed && !session.requests.is_alone() {
+        if session.requests.is_timed() && !session.requests.is_alone() {
             return;
         }
         let since = session.requests.front().filter(|slot| slot.waiting() > 0).map(Slot::started);
@@ -368,12 +368,7 @@ impl Engine {
     /// Sets the client's timer to the deadline of what started at `since`, unless it is set already.
     pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.requests.is_alone() {
-            // Far off, perhaps; what comes after it may have to be looked at sooner, so this one is not the client's only.
-            let pool = session.pool;
-            let at = self.deadline(pool, since);
-            self.timers.set(at, Timer::Session(id));
-        } else if !std::mem::replace(&mut session.timed, true) {
+        if session.requests.set_timer() {
             let pool = session.pool;
             let at = self.deadline(pool, since);
             self.timers.set(at, Timer::Session(id));
@@ -408,7 +403,7 @@ impl Engine {
             Request::Verbosity { level, noreply } => self.verbosity(id, level, noreply, started, now),
             Request::Quit => {
                 if let Some(session) = self.session(id) {
-                    session.closing = true;
+                    session.close();
                 }
                 self.touch_session(id);
             }

@@ -19,7 +19,7 @@ impl Engine {
         let mut memory = self.memory.buffers.bytes();
         for (id, session) in self.clients.iter() {
             let index = id.index();
-            memory += session.charged;
+            memory += session.holding.charged();
             let say = |what: &str| Err(format!("session {index}: {what}"));
             if !front_is_waiting(session) {
                 return say("the oldest request is answered and still there");
@@ -50,7 +50,7 @@ impl Engine {
                     latest = slot.started();
                 }
             }
-            if !session.requests.is_empty() && !session.timed && !session.requests.is_alone() {
+            if !session.requests.is_empty() && !session.requests.is_timed() && !session.requests.is_alone() {
                 return say("requests wait without a timer");
             }
         }

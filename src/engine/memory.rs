@@ -23,7 +23,6 @@ use super::ids::{LinkId, SessionId};
 use super::servers::Connection;
 use crate::failure::Failure;
 use crate::time::Instant;
-use grow::Hoard;
 pub(super) use grow::{grow, grow_to, growth};
 #[cfg(test)]
 pub(super) use held::Limits;
@@ -57,7 +56,7 @@ impl Engine {
     /// still kept as well.
     #[inline(never)]
     pub(super) fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         (self.make_memory(held, len), self.memory.held() + 2 * len <= self.memory.limits().share(held + len))
     }
 
@@ -65,7 +64,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn is_short(&self, id: SessionId) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         self.memory.refuses || self.memory.held() > self.memory.limits().share(held)
     }
 
@@ -132,11 +131,9 @@ impl Engine {
     pub(super) fn note_hoard(&mut self, id: SessionId) {
         let (now, fair) = (self.now, self.memory.limits().fair);
         let Some(session) = self.session(id) else { return };
-        if session.charged <= fair {
-            session.hoard = None;
+        if !session.holding.judge(fair, now) {
             return;
         }
-        session.hoard = Some(Hoard { since: now, left: session.charged });
         if self.memory.hoarders.len() > 2 * self.clients.len() {
             self.forget_former();
         }
@@ -149,13 +146,7 @@ impl Engine {
     pub(super) fn turn_over(&mut self, id: SessionId, count: usize) {
         let now = self.now;
         let Some(session) = self.session(id) else { return };
-        let charged = session.charged;
-        if let Some(hoard) = &mut session.hoard {
-            hoard.left = hoard.left.saturating_sub(count);
-            if hoard.left == 0 {
-                *hoard = Hoard { since: now, left: charged };
-            }
-        }
+        session.holding.turn_over(count, now);
     }
 
     /// Drops from the list who is a hoarder no more.
@@ -163,7 +154,7 @@ impl Engine {
         let mut hoarders = std::mem::take(&mut self.memory.hoarders);
         hoarders.sort_unstable();
         hoarders.dedup();
-        hoarders.retain(|id| self.session_ref(*id).is_some_and(|session| session.hoard.is_some() && !session.closing));
+        hoarders.retain(|id| self.session_ref(*id).is_some_and(|session| session.is_hoarder()));
         self.memory.hoarders = hoarders;
     }
 
@@ -172,17 +163,20 @@ impl Engine {
         let hoarders = self.memory.hoarders.iter();
         hoarders
             .filter_map(|id| Some((*id, self.session_ref(*id)?)))
-            .filter(|(_, session)| session.hoard.is_some() && !session.closing && is_meant(session))
-            .map(|(id, session)| (id, session.charged))
+            .filter(|(_, session)| session.is_hoarder() && is_meant(session))
+            .map(|(id, session)| (id, session.holding.charged()))
             .max_by_key(|(_, charged)| *charged)
     }
 
     /// The largest hoarder that has had its time.
     fn overdue(&self, now: Instant) -> Option<(SessionId, usize)> {
         self.largest(|session| {
-            let patience =
-                if session.input.capacity() * 3 > session.charged { SENDERS_PATIENCE } else { READERS_PATIENCE };
-            session.hoard.is_some_and(|hoard| now - hoard.since >= patience)
+            let patience = if session.input.capacity() * 3 > session.holding.charged() {
+                SENDERS_PATIENCE
+            } else {
+                READERS_PATIENCE
+            };
+            session.holding.has_hoarded(patience, now)
         })
     }
 
@@ -204,7 +198,8 @@ impl Engine {
     fn make_room_above(&mut self, owner: SessionId, held: usize, more: usize, least: usize) -> bool {
         while !self.has_memory(held, more) {
             let holds_little = held <= self.memory.limits().fair;
-            let largest = self.largest(|session| holds_little || session.listens);
+            let largest =
+                self.largest(|session| holds_little || session.redis.as_ref().is_some_and(|client| client.listens));
             let Some((victim, _)) = largest.filter(|(_, charged)| *charged > least) else {
                 self.cut_off_client(owner);
                 return false;
@@ -244,7 +239,7 @@ impl Engine {
         if self.memory.held() + growth > self.memory.limits().input {
             self.starve(id, growth, self.now);
         }
-        self.session_ref(id).is_some_and(|session| !session.starved)
+        self.session_ref(id).is_some_and(|session| !session.holding.is_starved())
     }
 
     /// Has a client that sends much wait for memory before more of it is read, unless it is its turn.
@@ -257,11 +252,10 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let sent = session.input.len();
         let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
-        if session.starved || session.input.is_empty() || !is_large || is_favoured {
+        if session.holding.is_starved() || session.input.is_empty() || !is_large || is_favoured {
             return;
         }
-        session.starved = true;
-        let since = *session.hungry.get_or_insert(now);
+        let since = session.holding.starve(now);
         self.memory.starved.push_back((id, since));
         if !std::mem::replace(&mut self.memory.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
@@ -275,7 +269,9 @@ impl Engine {
         let mut starved = std::mem::take(&mut self.memory.starved);
         for _ in 0..starved.len() {
             let Some((id, since)) = starved.pop_front() else { break };
-            let Some(session) = self.session(id).filter(|session| session.starved && !session.closing) else {
+            let Some(session) =
+                self.session(id).filter(|session| session.holding.is_starved() && !session.is_closing())
+            else {
                 continue;
             };
             let (pool, growth) = (session.pool, session.input.next_growth(input));
@@ -303,7 +299,7 @@ impl Engine {
 
     fn let_read(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            session.starved = false;
+            session.holding.feed();
             if session.input.is_paused() {
                 self.clients.resume_soon(id);
             }
@@ -319,10 +315,10 @@ impl Engine {
             return true; // it is whole, and is refused when it is looked at again
         }
         let before = session.input.len();
-        session.frugal = true;
+        session.input.refuse_large(true);
         self.parse_partial(id, now);
         let Some(session) = self.session(id) else { return true };
-        session.frugal = false;
+        session.input.refuse_large(false);
         let is_refused = session.input.len() < before;
         self.charge_session(id);
         is_refused
@@ -334,7 +330,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn weigh(&mut self, id: SessionId, len: usize, started: Instant, now: Instant) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.charged.saturating_sub(len));
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged().saturating_sub(len));
         let is_favoured = self.memory.favoured == Some(id);
         if self.make_memory(held, len)
             || (len <= self.memory.limits().margin
@@ -357,8 +353,9 @@ impl Engine {
     fn wait_for_memory(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         session.input.hold_back();
-        let since = *session.hungry.get_or_insert(now);
-        if !std::mem::replace(&mut session.starved, true) {
+        let is_new = !session.holding.is_starved();
+        let since = session.holding.starve(now);
+        if is_new {
             self.memory.starved.push_back((id, since));
         }
         if !std::mem::replace(&mut self.memory.timed, true) {

@@ -355,10 +355,7 @@ impl Engine {
 
     /// Has the shell look at a client.
     fn touch_session(&mut self, id: SessionId) {
-        if let Some(session) = self.session(id)
-            && !session.dirty
-        {
-            session.dirty = true;
+        if self.session(id).is_some_and(Session::mark) {
             self.outputs.wake_client(id);
         }
     }
@@ -394,10 +391,10 @@ impl Engine {
         };
         session.relax();
         let footprint = session.footprint();
-        if footprint != session.charged {
-            self.memory.recharge(session.charged, footprint);
-            session.charged = footprint;
-            if (footprint > self.memory.limits().fair) != session.hoard.is_some() {
+        let before = session.holding.recharge(footprint);
+        if footprint != before {
+            self.memory.recharge(before, footprint);
+            if (footprint > self.memory.limits().fair) != session.holding.is_hoarder() {
                 self.note_hoard(id);
             }
         }

@@ -15,7 +15,7 @@ impl Engine {
     /// A client's timer has fired: its oldest requests may have run out of time.
     pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.timed = false;
+        session.requests.timer_fired();
         if session.requests.is_empty() {
             session.rest(); // the next response can wait for a buffer
         }
@@ -36,7 +36,7 @@ impl Engine {
             self.expire(id, number, pool, now);
         }
         match self.session(id).filter(|_| is_set) {
-            Some(session) => session.timed = true,
+            Some(session) => session.requests.timer_was_set(),
             None => self.arm_session(id),
         }
         if let Some(session) = self.session(id)

@@ -136,7 +136,8 @@ impl Engine {
         let (mut place, mut steps) = (from, 0);
         while steps < budget && place < self.clients.places() {
             steps += 1;
-            if let Some((id, _)) = self.clients.at(place).filter(|(_, session)| session.pool == pool && !session.ended)
+            if let Some((id, _)) =
+                self.clients.at(place).filter(|(_, session)| session.pool == pool && !session.input.has_ended())
             {
                 steps += DISMISSAL;
                 self.hear_no_more(id);

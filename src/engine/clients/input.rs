@@ -30,6 +30,7 @@ struct Pause {
 
 /// The unparsed input of one client.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about what was sent")]
 pub(crate) struct Input {
     partial: Vec<u8>,
     /// Length of `partial` below which parsing it is useless.
@@ -45,6 +46,10 @@ pub(crate) struct Input {
     huge: bool,
     /// The request at the front waits for a server's queue to drain, or for memory.
     backpressured: bool,
+    /// The large value that is being sent is refused: it has waited for memory for too long.
+    frugal: bool,
+    /// The client sends no more.
+    ended: bool,
 }
 
 impl Input {
@@ -59,6 +64,8 @@ impl Input {
             in_line: false,
             huge: false,
             backpressured: false,
+            frugal: false,
+            ended: false,
         }
     }
 
@@ -167,6 +174,17 @@ impl Input {
         }
     }
 
+    /// The client sends no more.
+    pub(in crate::engine) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether it sends no more.
+    #[inline]
+    pub(in crate::engine) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     // --- What is parsed ------------------------------------------------------------------------------------------
 
     /// Takes what there is, to be parsed; what is not used is [put back](Input::put_back).
@@ -207,6 +225,17 @@ impl Input {
     #[inline]
     pub(in crate::engine) fn skip(&mut self, input: &[u8]) -> usize {
         if self.is_skipping() { self.skip.apply(input) } else { 0 }
+    }
+
+    /// Whether the large value that is being sent is to be refused.
+    pub(in crate::engine) fn refuse_large(&mut self, is_refused: bool) {
+        self.frugal = is_refused;
+    }
+
+    /// Whether it is.
+    #[inline]
+    pub(in crate::engine) fn refuses_large(&self) -> bool {
+        self.frugal
     }
 
     /// The multi-get at the front, as far as it is left, goes on later.

@@ -3,6 +3,7 @@
 //! A place is used again when its client has left; the generation of an id tells the client that is there from earlier
 //! ones. So whoever has kept an id asks [`Clients::get`] once, and works with what was found.
 
+mod holding;
 pub(super) mod input;
 pub(super) mod large_requests;
 pub(super) mod output;

@@ -47,6 +47,8 @@ pub(crate) struct Requests {
     barrier: Barrier,
     /// How the parts of a long multi-get that have left have ended.
     part_outcome: Outcome,
+    /// The client's timer is set.
+    timed: bool,
     /// An error that one of them met; the last part tells it.
     part_error: Option<Vec<u8>>,
     slots: VecDeque<Slot>,
@@ -64,6 +66,7 @@ impl Requests {
             base: 0,
             barrier: Barrier::None,
             part_outcome: Outcome::Hit,
+            timed: false,
             part_error: None,
             slots: VecDeque::new(),
             keys: 0,
@@ -285,6 +288,31 @@ impl Requests {
     #[inline]
     pub(in crate::engine) fn is_alone(&self) -> bool {
         self.was_alone() && !self.slots.is_empty()
+    }
+
+    // --- How long they may take ------------------------------------------------------------------------------------
+
+    /// Whether the client's timer is set.
+    #[inline]
+    pub(in crate::engine) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// A timer is to be set for something; `false` when the one that is set is enough. What is in flight alone may have one
+    /// that is far off, and what comes after it may have to be looked at sooner, so that one is not the client's only.
+    #[inline]
+    pub(in crate::engine) fn set_timer(&mut self) -> bool {
+        self.is_alone() || !std::mem::replace(&mut self.timed, true)
+    }
+
+    /// The client's timer has fired.
+    pub(in crate::engine) fn timer_fired(&mut self) {
+        self.timed = false;
+    }
+
+    /// It was set again.
+    pub(in crate::engine) fn timer_was_set(&mut self) {
+        self.timed = true;
     }
 
     // --- Memory ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 //! One client: what it sent and was not parsed yet, its requests in flight, and its responses in order.
 
+use super::holding::Holding;
 use super::input::Input;
 use super::large_requests::Large;
 use super::output::Output;
@@ -7,18 +8,15 @@ use super::requests::Requests;
 use super::routes::Routes;
 use crate::config::model::PoolId;
 use crate::engine::listing::Crawl;
-use crate::engine::memory::grow::Hoard;
 use crate::engine::redis::{Client, Profile};
 use crate::engine::request::Slot;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT};
 use crate::proto::resp::request as resp;
 use crate::stats::counters::PoolCounters;
-use crate::time::Instant;
 
 /// A client.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(crate) struct Session {
     pub(crate) pool: PoolId,
     pub(super) generation: u32,
@@ -26,34 +24,19 @@ pub(crate) struct Session {
     pub(crate) routes: Routes,
     pub(crate) output: Output,
     pub(crate) input: Input,
+    pub(crate) holding: Holding,
     /// Redis: what the client has set up.
     pub(crate) redis: Option<Box<Client>>,
     /// The list of all servers' keys that is passed on to it.
     pub(crate) crawl: Option<Box<Crawl>>,
-    /// A timer is set.
-    pub(crate) timed: bool,
     /// The shell has been told that there is something to do.
-    pub(crate) dirty: bool,
+    marked: bool,
     /// Its large requests, which have more time than others.
     pub(super) large: Option<Box<Large>>,
-    /// The client sends no more.
-    pub(crate) ended: bool,
     /// The connection is to be closed once the output is written.
-    pub(crate) closing: bool,
-    /// Memory charged to the worker for it.
-    pub(crate) charged: usize,
+    closing: bool,
     /// Bytes of responses that may wait for it before no more of its requests are carried out.
     output_limit: usize,
-    /// It is told things that it does not ask for one by one: messages, what a server is asked.
-    pub(crate) listens: bool,
-    /// While it holds more than its fair share of memory: since when, and what it must still get rid of.
-    pub(crate) hoard: Option<Hoard>,
-    /// What it sends is not read until there is memory for it.
-    pub(crate) starved: bool,
-    /// Since when the request that it sends has waited for memory, with pauses.
-    pub(crate) hungry: Option<Instant>,
-    /// The large value that it sends is refused: it has waited for memory for too long.
-    pub(crate) frugal: bool,
 }
 
 impl Session {
@@ -65,21 +48,54 @@ impl Session {
             routes: Routes::default(),
             output: Output::default(),
             input: Input::new(),
+            holding: Holding::new(),
             redis,
             crawl: None,
-            timed: false,
-            dirty: false,
+            marked: false,
             large: None,
-            ended: false,
             closing: false,
-            charged: 0,
             output_limit,
-            listens: false,
-            hoard: None,
-            starved: false,
-            hungry: None,
-            frugal: false,
         }
+    }
+
+    /// The shell is to look at it; `false` when that has been said already.
+    #[inline]
+    pub(crate) fn mark(&mut self) -> bool {
+        !std::mem::replace(&mut self.marked, true)
+    }
+
+    /// The shell looks at it; says whether it was to.
+    #[inline]
+    pub(crate) fn unmark(&mut self) -> bool {
+        std::mem::take(&mut self.marked)
+    }
+
+    /// Whether the shell is to look at it.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// The connection is to be closed once the output is written.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether it is.
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether nothing more is read of it.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.closing || self.input.has_ended()
+    }
+
+    /// Whether it holds more than its fair share of memory, and is not about to leave.
+    pub(crate) fn is_hoarder(&self) -> bool {
+        self.holding.is_hoarder() && !self.closing
     }
 
     /// The number that the next request gets.
@@ -177,7 +193,7 @@ impl Session {
         self.input.capacity() == 0
             && self.requests.is_small()
             && self.redis.as_ref().is_none_or(|client| client.holds_nothing())
-            && self.output.small_footprint() == Some(self.charged.wrapping_sub(self.requests.held()))
+            && self.output.small_footprint() == Some(self.holding.charged().wrapping_sub(self.requests.held()))
     }
 
     /// Memory that it holds in buffers.
@@ -188,7 +204,7 @@ impl Session {
 
     /// Whether the shell has nothing to do for it until the client sends something or a server answers.
     pub(crate) fn is_content(&self) -> bool {
-        !self.input.is_paused() && !self.ended && !self.closing
+        !self.input.is_paused() && !self.is_over()
     }
 
     /// Whether everything that was asked has been answered and written.

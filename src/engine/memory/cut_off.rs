@@ -39,15 +39,15 @@ impl Engine {
         let (from, places) = (self.memory.looked_at, self.clients.places());
         self.memory.looked_at = if from + LOOKS < places { from + LOOKS } else { 0 };
         let some = (from..places.min(from + LOOKS)).filter_map(|place| self.clients.at(place));
-        let open = some.filter(|(_, session)| !session.closing);
-        open.map(|(id, session)| (id, session.charged)).max_by_key(|(_, charged)| *charged)
+        let open = some.filter(|(_, session)| !session.is_closing());
+        open.map(|(id, session)| (id, session.holding.charged())).max_by_key(|(_, charged)| *charged)
     }
 
     /// Ends a client's connection for what it holds.
     #[cold]
     pub(in crate::engine) fn cut_off_client(&mut self, id: SessionId) {
-        let Some(session) = self.session(id).filter(|session| !session.closing) else { return };
-        let (pool, held) = (session.pool, session.charged);
+        let Some(session) = self.session(id).filter(|session| !session.is_closing()) else { return };
+        let (pool, held) = (session.pool, session.holding.charged());
         self.end_client(id);
         self.counters.pool(pool).clients_cut_off.add(1);
         self.counters.pool(pool).client_err.add(1);
@@ -60,7 +60,7 @@ impl Engine {
         self.give_up_waiting(id);
         let Some(session) = self.session(id) else { return };
         session.output = Default::default();
-        session.hoard = None;
+        session.holding.pardon();
         let subscriptions = session.redis.as_deref_mut().and_then(|client| client.subscriptions.take());
         if let Some(client) = session.redis.as_deref_mut() {
             client.forget();

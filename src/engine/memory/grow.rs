@@ -1,16 +1,6 @@
-//! How what is kept of a message grows, and who holds much.
+//! How what is kept of a message grows.
 
 use crate::engine::buffers::{LARGE, enlarge};
-use crate::time::Instant;
-
-/// What a hoarder has to get rid of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Hoard {
-    /// When it began to hold what it has to get rid of.
-    pub(super) since: Instant,
-    /// Bytes of it that are left.
-    pub(super) left: usize,
-}
 
 /// Appends bytes to what is kept of a message. A large one grows by a part of what it is, not to twice of it: for a moment
 /// there is room for both the old and the new.

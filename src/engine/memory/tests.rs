@@ -30,7 +30,7 @@ fn who_holds_little_is_served_while_others_are_above_the_limit() {
     let mut engine = engine(16);
     let (small, hoarder) = (engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0)));
     let now = Instant::from_nanos(1_000_000_000);
-    engine.session(hoarder).expect("a client").charged = 17 << 20;
+    engine.session(hoarder).expect("a client").holding.add(17 << 20);
     let mut asks = |held: usize, id| {
         engine.memory.recharge(engine.memory.held(), held);
         engine.link_to(PoolId(0), id, ServerId(0), now).map(|_| ()).err()
@@ -146,16 +146,16 @@ fn nobody_goes_for_the_subscriptions_of_who_would_hold_more() {
     let request = format!("*2\r\n$9\r\nSUBSCRIBE\r\n${}\r\n{name}\r\n", name.len());
     assert!(!engine.has_memory(0, 3 * name.len()) && engine.memory.held() < engine.memory.limits().all);
     engine.client_data(subscriber, request.as_bytes(), now);
-    let gone = others.iter().filter(|id| engine.session_ref(**id).expect("a client").closing).count();
+    let gone = others.iter().filter(|id| engine.session_ref(**id).expect("a client").is_closing()).count();
     assert_eq!(gone, 0, "each of them holds less");
-    assert!(engine.session_ref(subscriber).expect("a client").closing);
+    assert!(engine.session_ref(subscriber).expect("a client").is_closing());
     // One that holds more than that goes first.
     others[..6].iter().for_each(|id| engine.client_gone(*id, false));
     let large = hoarders(&mut engine, 1, 2 << 20)[0];
     let subscriber = engine.client_connected(PoolId(0));
     engine.client_data(subscriber, request.as_bytes(), now);
-    assert!(engine.session_ref(large).expect("a client").closing);
-    assert!(!engine.session_ref(subscriber).expect("a client").closing);
+    assert!(engine.session_ref(large).expect("a client").is_closing());
+    assert!(!engine.session_ref(subscriber).expect("a client").is_closing());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn an_answer_that_nobody_hears_needs_no_memory() {
     let answer = format!("${}\r\n{value}\r\n", value.len());
     engine.memory.recharge(0, 4 << 20); // and others more
     engine.link_data(link, epoch, answer.as_bytes(), later, &mut ());
-    assert!(!engine.session_ref(overdue).expect("a client").closing, "nobody goes for it");
+    assert!(!engine.session_ref(overdue).expect("a client").is_closing(), "nobody goes for it");
     assert_eq!(engine.counters.pool(PoolId(0)).degraded[Failure::NoMemory as usize].value(), 0);
     assert_eq!(engine.client_output(client), b"");
     assert!(engine.session_ref(client).expect("a client").requests.is_empty());

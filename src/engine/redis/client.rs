@@ -62,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) peer: Option<Peer>,
     /// It is told what servers are asked.
     pub(crate) monitors: bool,
+    /// It is told things that it does not ask for one by one: messages, what a server is asked.
+    pub(crate) listens: bool,
     /// It has asked not to be chosen when clients are to be got rid of (`CLIENT NO-EVICT`).
     pub(crate) no_evict: bool,
     /// What it wants to know of other clients, until all workers have looked.
@@ -97,6 +99,7 @@ impl Client {
             command: None,
             peer: None,
             monitors: false,
+            listens: false,
             no_evict: false,
             asking: None,
             replies: Replies::On,

@@ -262,7 +262,7 @@ impl Engine {
         let counters = Arc::clone(&self.counters);
         let Some(session) = self.session(id) else { return };
         session.abandon(counters.pool(session.pool));
-        session.closing = true;
+        session.close();
         if let Some(client) = session.redis.as_deref_mut() {
             client.drop_long();
         }

@@ -73,7 +73,7 @@ impl Engine {
             ('P', client.is_subscribed()),
             ('x', client.queue.is_some()),
             ('b', is_waiting),
-            ('c', session.closing),
+            ('c', session.is_closing()),
             ('U', is_unix),
             ('e', client.no_evict),
         ] {

@@ -23,7 +23,7 @@ impl Engine {
     /// has an answer to.
     #[cold]
     pub(super) fn fail_large_request(&mut self, id: SessionId, front: &[u8], rest: Swallow, started: Instant) -> bool {
-        let Some(session) = self.session_ref(id).filter(|session| session.frugal) else { return false };
+        let Some(session) = self.session_ref(id).filter(|session| session.input.refuses_large()) else { return false };
         let (pool, client) = (session.pool, session.redis.as_deref());
         // With RESP2 a subscriber is told an error whatever it asks.
         let is_plain = client.is_some_and(|client| {

@@ -118,7 +118,7 @@ impl Engine {
         encode::error(&mut body, format!("ERR Protocol error: {text}").as_bytes());
         self.answer(id, &body);
         if let Some(session) = self.session(id) {
-            session.closing = true;
+            session.close();
             let pool = session.pool;
             self.counters.pool(pool).client_err.add(1);
             self.counters.pool(pool).refused_requests.add(1);

@@ -34,7 +34,7 @@ impl Search {
         };
         let is_at = |address: &Vec<u8>, own: String| own.as_bytes() == address;
         session.pool == *pool
-            && !session.closing
+            && !session.is_closing()
             && (wanted.ids.is_none() || wanted.sorted.binary_search(&client.number).is_ok())
             && wanted.kind.is_none_or(is_kind)
             && wanted.has_user.is_none_or(|has_user| client.has_user == has_user)
@@ -148,7 +148,7 @@ impl Engine {
     /// A worker has looked. Answers the client when all have.
     fn take_findings(&mut self, mut findings: Findings, now: Instant) {
         let id = findings.inquiry.asker;
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         if !findings.text.is_empty() && !self.make_memory(held, findings.footprint()) {
             findings = Findings { is_cut: true, ..Findings::none(findings.inquiry) };
         }
@@ -205,7 +205,7 @@ impl Engine {
         if found.iter().any(|findings| findings.has_asker)
             && let Some(session) = self.session(id)
         {
-            session.closing = true;
+            session.close();
         }
     }
 
@@ -240,7 +240,7 @@ impl Engine {
             Some(lines[place].1)
         };
         let size = ids.iter().filter_map(line_of).map(<[u8]>::len).sum();
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         if !self.make_memory(held, size) {
             return None;
         }

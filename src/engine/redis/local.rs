@@ -39,7 +39,7 @@ impl Engine {
             Local::Quit => {
                 self.say_ok(id);
                 if let Some(session) = self.session(id) {
-                    session.closing = true;
+                    session.close();
                 }
                 self.touch_session(id);
             }

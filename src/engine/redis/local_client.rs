@@ -115,7 +115,7 @@ impl Engine {
 
     /// Whether there is memory for what a client wants to be called; it is told if not.
     fn has_memory_for_name(&mut self, id: SessionId, name: &[u8]) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         let fits = self.make_memory(held, name.len());
         if !fits {
             self.refuse_request(id, b"ERR memory_limit of this proxy reached");

@@ -134,8 +134,7 @@ impl Engine {
     /// What was charged to a client for a copy of its request is about to be charged to the servers' connections.
     fn unreserve(&mut self, id: SessionId, reserved: usize) {
         if let Some(session) = self.session(id) {
-            let reserved = reserved.min(session.charged);
-            session.charged -= reserved;
+            let reserved = session.holding.give_back(reserved);
             self.memory.recharge(reserved, 0);
         }
     }

@@ -191,7 +191,7 @@ impl Engine {
     /// than its fair share stays, whatever else it holds.
     fn make_room_for_names(&mut self, id: SessionId, more: usize) -> bool {
         self.charge_session(id);
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         let subscriptions = self.redis(id).and_then(|client| client.subscriptions.as_ref());
         let names = subscriptions.map_or(0, |subscriptions| subscriptions.footprint());
         names + more <= self.memory.limits().fair
@@ -433,11 +433,13 @@ impl Engine {
 
     fn tell_message(&mut self, owner: SessionId, message: &[u8]) {
         let Some(session) = self.session(owner) else { return };
-        if session.closing {
+        if session.is_closing() {
             return;
         }
-        session.listens = true;
-        let (held, backlog) = (session.charged, session.pending_output() + message.len());
+        if let Some(client) = session.redis.as_deref_mut() {
+            client.listens = true;
+        }
+        let (held, backlog) = (session.holding.charged(), session.pending_output() + message.len());
         if backlog > BACKLOG_LIMIT {
             return self.cut_off_client(owner);
         }

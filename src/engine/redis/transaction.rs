@@ -78,7 +78,7 @@ impl Engine {
         if let Err(text) = self.queueable(id, call) {
             return self.refuse_request(id, &text);
         }
-        let held = self.session_ref(id).map_or(0, |session| session.charged);
+        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
         let has_memory = self.make_memory_to_queue(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
         if queue.bytes + call.raw.len() > QUEUE_LIMIT {
