@@ -136,7 +136,7 @@ impl Engine {
     #[cold]
     pub(super) fn is_taking(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
         let Some(timeout) = self.timeout(pool) else { return false };
-        let mut links = self.pools[pool.index()].links[server.index()].iter().map(|link| &self.servers[*link]);
+        let mut links = self.member(pool, server).links().iter().map(|link| &self.servers[*link]);
         links.any(|link| {
             link.is_traffic()
                 && link.stream().is_some_and(|stream| stream.blocked)

@@ -59,3 +59,33 @@ impl Timers {
         }
     }
 }
+
+/// When the timer of something fires, if one is set. A later one may be set as well, and is of no account.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// It is to fire at this time. Returns whether a timer is to be set for that: none fires earlier anyway.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, at: Instant) -> bool {
+        let is_earlier = self.0.is_none_or(|set| at < set);
+        if is_earlier {
+            self.0 = Some(at);
+        }
+        is_earlier
+    }
+
+    /// A timer has fired. Returns whether it counts: it does not if it was set before an earlier one, which has set the
+    /// next.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.0.is_none_or(|at| at <= now);
+        if is_due {
+            self.0 = None;
+        }
+        is_due
+    }
+
+    pub(crate) const fn is_set(self) -> bool {
+        self.0.is_some()
+    }
+}

@@ -72,7 +72,7 @@ impl Engine {
         if (self.memory.held() > self.memory.limits().all || self.memory.refuses) && self.is_short(id) {
             return Err(Failure::NoMemory);
         }
-        let is_open = self.pools[pool.index()].open[server.index()];
+        let is_open = self.member(pool, server).is_open();
         if !is_open && !self.pools[pool.index()].live[server.index()] {
             return Err(Failure::Ejected); // with `on_eject: hold` its keys are still its own
         }
@@ -96,7 +96,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn link_of(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
         let state = &self.pools[pool.index()];
-        if state.plain { state.links[server.index()][0] } else { self.pick_link(pool, id, server, now) }
+        if state.plain { state.members[server.index()].first() } else { self.pick_link(pool, id, server, now) }
     }
 
     /// What can be done with a link that is not simply to be used.
@@ -129,14 +129,14 @@ impl Engine {
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
         let Some(profile) = self.clients.get(id).map(|session| session.redis.as_ref().map(|it| it.profile())) else {
-            return self.pools[pool.index()].links[server.index()][0];
+            return self.member(pool, server).first();
         };
         let first = match self.fit_link(pool, server, profile) {
             Some(first) => first,
             None => {
                 self.add_links(pool, server, profile.unwrap_or_default());
                 let link = self.fit_link(pool, server, profile);
-                link.unwrap_or_else(|| self.pools[pool.index()].links[server.index()][0])
+                link.unwrap_or_else(|| self.member(pool, server).first())
             }
         };
         if self.pools[pool.index()].single { first } else { self.least_busy(pool, id, server, profile, first, now) }
@@ -145,7 +145,7 @@ impl Engine {
     /// A server's first link that is set as needed; any is where it does not matter.
     #[inline]
     fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
-        let links = &self.pools[pool.index()].links[server.index()];
+        let links = self.member(pool, server).links();
         links.iter().copied().find(|link| profile.is_none_or(|profile| self.servers[*link].profile == profile))
     }
 
@@ -176,7 +176,7 @@ impl Engine {
                 ConnectionState::Down { .. } => usize::MAX,
             }
         };
-        let links = self.pools[pool.index()].links[server.index()].iter().copied();
+        let links = self.pools[pool.index()].members[server.index()].links().iter().copied();
         let link = links.filter(|link| is_fit(*link)).min_by_key(|link| cost(*link)).unwrap_or(first);
         session.routes.choose(server, link, is_fit);
         link
@@ -186,7 +186,7 @@ impl Engine {
     pub(super) fn add_links(&mut self, pool: PoolId, server: ServerId, profile: Profile) {
         for _ in 0..self.topology.pools[pool.index()].server_connections {
             let id = self.servers.add((pool, server), Purpose::Traffic, profile);
-            self.pools[pool.index()].links[server.index()].push(id);
+            self.member_mut(pool, server).add_link(id);
         }
     }
 

@@ -100,7 +100,7 @@ impl Engine {
                 }
                 continue;
             }
-            let link = state.links[owner.index()][0];
+            let link = state.members[owner.index()].first();
             self.invalidate_key((pool, owner), key(), None, now);
             if self.servers[link].is_up() {
                 self.invalidate_open(link, now);
@@ -217,7 +217,7 @@ impl Engine {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
         if self.servers[link].queue.invalidated.number < self.registry.newest_pending(pool, server) {
-            let links = self.pools[pool.index()].links[server.index()].iter().copied();
+            let links = self.member(pool, server).links().iter().copied();
             let database = self.servers[link].profile.database;
             let is_open = |link: &LinkId| {
                 let link = &self.servers[*link];

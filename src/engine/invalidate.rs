@@ -207,7 +207,7 @@ impl Engine {
     /// Whether a link is the first one to its server, which sends the invalidations that belong to no database.
     fn is_first(&self, id: LinkId) -> bool {
         let (pool, server) = self.link_server(id);
-        self.pools[pool.index()].links[server.index()].first() == Some(&id)
+        self.member(pool, server).links().first() == Some(&id)
             && self.registry.has_pending_in(pool, server, self.link_database(id))
     }
 
@@ -225,7 +225,7 @@ impl Engine {
     }
 
     fn remind_first(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        let first = self.pools[pool.index()].links[server.index()][0];
+        let first = self.member(pool, server).first();
         self.arm_link(first, now + REMINDER);
     }
 
@@ -245,8 +245,8 @@ impl Engine {
     #[cold]
     pub(super) fn arm_invalidators(&mut self, pool: PoolId, server: ServerId, now: Instant) {
         let newest = self.registry.newest_pending(pool, server);
-        for place in 0..self.pools[pool.index()].links[server.index()].len() {
-            let id = self.pools[pool.index()].links[server.index()][place];
+        for place in 0..self.member(pool, server).links().len() {
+            let id = self.member(pool, server).links()[place];
             let link = &self.servers[id];
             if link.is_up() && link.queue.invalidated.number < newest {
                 self.arm_link(id, now + REMINDER);
@@ -263,12 +263,12 @@ impl Engine {
             };
             known.iter().find(is_fit).copied()
         };
-        let known = &self.pools[pool.index()].links[server.index()];
+        let known = self.member(pool, server).links();
         if let Some(link) = fit(&self.servers, known, true).or_else(|| fit(&self.servers, known, false)) {
             return link;
         }
         self.add_links(pool, server, Profile { database, ..Profile::default() });
-        let known = &self.pools[pool.index()].links[server.index()];
+        let known = self.member(pool, server).links();
         known.last().copied().unwrap_or_else(|| LinkId::first(0))
     }
 
@@ -410,7 +410,7 @@ impl Engine {
     pub(super) fn put_behind_invalidations(&mut self, link: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let (pool, server) = self.link_server(link);
         if !self.registry.has_pending(pool, server) {
-            self.pools[pool.index()].open[server.index()] = true;
+            self.member_mut(pool, server).set_open(true);
             return Ok(link);
         }
         self.catch_up(link, now).map(|()| link)
@@ -447,7 +447,7 @@ impl Engine {
         now: Instant,
     ) {
         self.registry.invalidate_key(pool, server, key, from, now);
-        self.pools[pool.index()].open[server.index()] = false;
+        self.member_mut(pool, server).set_open(false);
     }
 }
 

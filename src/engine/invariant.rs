@@ -62,7 +62,7 @@ impl Engine {
                 return say("is down and holds requests");
             }
             let may_wait = link.dedicated().is_some() && link.is_up();
-            if !link.queue.in_flight.is_empty() && !link.is_armed() && !may_wait {
+            if !link.queue.in_flight.is_empty() && !link.is_timed() && !may_wait {
                 return say("requests are in flight without a timer");
             }
             if !self.is_in_place(link) {

@@ -73,6 +73,7 @@ mod named_key;
 mod news;
 mod outputs;
 mod policy;
+mod pool;
 mod probe;
 mod random;
 mod rate_limit;
@@ -99,14 +100,11 @@ mod version;
 mod ways;
 mod work;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{PoolId, ServerId};
 use crate::health::Registry;
-use crate::health::maintenance::RoutingState;
-use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
 use crate::topology::{Published, Topology};
@@ -116,7 +114,7 @@ use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};
 use ids::{LinkId, SessionId};
 pub use language::Language;
-use missed::Failover;
+use pool::{Member, PoolState};
 use random::next_random;
 pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
 use servers::Servers;
@@ -145,61 +143,6 @@ impl Outlet for () {
     fn offer(&mut self, _client: SessionId, _pieces: [&[u8]; 2]) -> usize {
         0
     }
-}
-
-/// One worker's part of a pool.
-#[derive(Debug)]
-struct PoolState {
-    /// The pool speaks Redis's protocol.
-    redis: bool,
-    /// Each server has one link for requests, in Redis pools one for each [`redis::Profile`].
-    single: bool,
-    /// Each server has one link for requests, whoever asks.
-    plain: bool,
-    ring: Ring,
-    /// Changes with every ring, so that it is noticed if keys may have been another server's in between.
-    ring_version: u32,
-    /// For each server, by its id, whether it is in the ring. It is the same with all that follows of servers: those that have
-    /// left have their places still.
-    live: Vec<bool>,
-    /// Which of those that are live may be asked anything: those that nothing is pending for.
-    open: Vec<bool>,
-    /// What the registry says of each server that `live` comes from.
-    routing: Vec<RoutingState>,
-    all_live: bool,
-    /// Where the rings of other sets of servers come from: the topology's, with what earlier ones have needed besides.
-    circle: Circle,
-    /// While servers are out: what is done about writes that they miss.
-    failover: Failover,
-    /// For each server, its links for requests.
-    links: Vec<Vec<LinkId>>,
-    /// For each server, its link for probes.
-    probes: Vec<LinkId>,
-    /// For each server, when its probe's timer fires, if one is set. A later one may be set as well, and is of no account.
-    probe_timers: Vec<Option<Instant>>,
-    /// When it is looked at next whether a server is to be flushed.
-    flush_timers: Vec<Option<Instant>>,
-    /// Connections that belong to one client each.
-    dedicated: usize,
-    /// For each server, those of them that no client needs at the moment, the one that was used last at the end.
-    spares: Vec<VecDeque<LinkId>>,
-    /// For each server, the connection on which it was last told to end what waits there, while it was out of the ring.
-    errands: Vec<Option<LinkId>>,
-    /// For each server, what it calls its version.
-    versions: Vec<known_version::Known>,
-    /// It is to be looked at whether subscriptions are where they belong.
-    moves: bool,
-    /// It is to be looked again at who waits where they should not.
-    follows: bool,
-    /// For each server, when the operator was last told of what may happen often: of each [`rate_limit::Frequent`].
-    rate_limits: Vec<[rate_limit::RateLimit; rate_limit::Frequent::COUNT]>,
-    /// When the operator was last told of a client that speaks something else: of each [`Language`].
-    strangers: [rate_limit::RateLimit; Language::COUNT],
-    /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
-    /// single clients, and what was counted then.
-    limits: [(Option<Instant>, u64); rate_limit::TOLD.len()],
-    /// The same of clients that were cut off because they held too much memory.
-    cut_off: (Option<Instant>, u64),
 }
 
 /// The state of one worker.
@@ -358,6 +301,17 @@ impl Engine {
         if self.session(id).is_some_and(Session::mark) {
             self.outputs.wake_client(id);
         }
+    }
+
+    /// What this worker has of a server.
+    #[inline(always)]
+    fn member(&self, pool: PoolId, server: ServerId) -> &Member {
+        &self.pools[pool.index()].members[server.index()]
+    }
+
+    #[inline(always)]
+    fn member_mut(&mut self, pool: PoolId, server: ServerId) -> &mut Member {
+        &mut self.pools[pool.index()].members[server.index()]
     }
 
     /// Whether a link is still the one that an id names. Ids that are kept from one call to the next are asked about first:

@@ -43,7 +43,7 @@ impl Engine {
     /// still answer on connections that are open included.
     #[cold]
     fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
-        for link in self.pools[pool.index()].links[server.index()].clone() {
+        for link in self.member(pool, server).links().to_vec() {
             if let Some(stream) = self.servers[link].stream_mut() {
                 stream.condemned = true;
                 self.arm_link(link, at);
@@ -54,7 +54,7 @@ impl Engine {
     /// The process ends: what is in flight is lost, and invalidations that were not confirmed stay pending.
     pub fn close(&mut self, now: Instant) {
         for pool in 0..self.pools.len() {
-            for link in self.pools[pool].links.concat().into_iter().chain(self.pools[pool].probes.clone()) {
+            for link in self.pools[pool].links() {
                 self.fail_link(link, Failure::Ejected, now);
                 self.abandon(link, Failure::Ejected, now);
             }
@@ -81,13 +81,13 @@ impl Engine {
             }
             let mut waiting = Vec::new();
             let Self { registry, pools, outputs, .. } = &mut *self;
-            for (place, ((open, routing), flags)) in
-                pools[index].open.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
+            for (place, ((member, routing), flags)) in
+                pools[index].members.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
             {
                 if flags.ends_lingering {
                     outputs.push(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                *open = *routing == RoutingState::Up && !flags.has_pending;
+                member.set_open(*routing == RoutingState::Up && !flags.has_pending);
                 if *routing == RoutingState::Up && flags.has_pending {
                     waiting.push(server_id(place));
                 }
@@ -161,7 +161,7 @@ impl Engine {
 
     /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
-        for link in self.pools[pool.index()].links[server.index()].clone() {
+        for link in self.member(pool, server).links().to_vec() {
             if cut == Cut::Unopened && self.servers[link].is_up() {
                 continue;
             }

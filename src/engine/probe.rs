@@ -44,9 +44,7 @@ impl Engine {
             && self.probes
         {
             // One timer a server: every change of the ring comes by here for all that are out.
-            let timed = &mut self.pools[pool.index()].probe_timers[server.index()];
-            if timed.is_none_or(|timed| at < timed) {
-                *timed = Some(at);
+            if self.member_mut(pool, server).probe_timer().set(at) {
                 self.timers.set(at, Timer::Probe(pool, server));
             }
         }
@@ -54,17 +52,15 @@ impl Engine {
 
     /// The time of a probe has come.
     pub(super) fn probe_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        let timed = &mut self.pools[pool.index()].probe_timers[server.index()];
-        if self.draining || timed.is_some_and(|at| at > now) {
-            return; // set before an earlier one, which has set the next
+        if self.draining || !self.member_mut(pool, server).probe_timer().is_due(now) {
+            return;
         }
-        *timed = None;
         if self.pools[pool.index()].routing[server.index()] == RoutingState::Left {
             return; // it has left
         }
         if self.registry.claim_probe(pool, server, now) {
             self.counters.server(pool, server).probes.add(1);
-            let link = self.pools[pool.index()].probes[server.index()];
+            let link = self.member(pool, server).probe();
             self.start_connect(link, now);
         } else {
             // Set for an earlier date than the registry's, by an ejection that came to an end in between.
@@ -200,7 +196,7 @@ impl Engine {
         self.registry.ended(pool, server);
         let now = self.now;
         if self.registry.has_pending(pool, server) && self.is_settled(pool, server, now) {
-            for link in self.pools[pool.index()].links[server.index()].clone() {
+            for link in self.member(pool, server).links().to_vec() {
                 self.invalidate_open(link, now);
             }
         }

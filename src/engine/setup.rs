@@ -71,7 +71,7 @@ impl Engine {
     pub fn preconnect(&mut self, now: Instant) {
         for pool in 0..self.pools.len() {
             if self.topology.pools[pool].preconnect {
-                for link in self.pools[pool].links.concat() {
+                for link in self.pools[pool].shared_links() {
                     self.start_connect(link, now);
                 }
             }

@@ -71,7 +71,7 @@ impl Engine {
         let Some(suppressed) = self.admit_slow(pool, now) else { return };
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
-        let place = self.pools[pool.index()].links[server.index()].iter().find_map(|link| {
+        let place = self.member(pool, server).links().iter().find_map(|link| {
             let place = self.servers[*link].queue.in_flight.iter().position(is_it);
             place.map(|place| (*link, place))
         });

@@ -118,8 +118,7 @@ impl Engine {
         now: Instant,
         notice: impl FnOnce(u32) -> Notice,
     ) {
-        let told = &mut self.pools[pool.index()].rate_limits[server.index()][what as usize];
-        if let Some(suppressed) = told.admit(now, TELL_PERIOD) {
+        if let Some(suppressed) = self.member_mut(pool, server).rate_limit(what).admit(now, TELL_PERIOD) {
             self.outputs.tell(notice(suppressed));
         }
     }

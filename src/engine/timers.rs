@@ -83,7 +83,7 @@ impl Engine {
             return; // another's, by now
         }
         let link = &mut self.servers[id];
-        if !link.is_due(now) {
+        if !link.timer().is_due(now) {
             return;
         }
         if matches!(link.purpose, Purpose::Spare(_)) {
@@ -154,7 +154,7 @@ impl Engine {
     }
 
     pub(super) fn arm_link(&mut self, id: LinkId, at: Instant) {
-        if self.servers[id].arm(at) {
+        if self.servers[id].timer().set(at) {
             self.timers.set(at, Timer::Link(id));
         }
     }

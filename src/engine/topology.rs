@@ -6,15 +6,15 @@
 //! themselves there is lost or goes elsewhere as at an ejection. A pool that is served no longer answers what it has read
 //! of its clients and hangs up; when the last of them has left, so have all its servers.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::chore::Chore;
 use super::ids::LinkId;
-use super::missed::Failover;
+use super::known_version::Known;
+use super::pool::Member;
 use super::servers::{Connection, Probe, Purpose};
-use super::{Engine, Language, PoolState, known_version, pool_id, rate_limit, redis, server_id};
-use crate::config::model::{Address, PoolId, Protocol, ServerId};
+use super::{Engine, PoolState, pool_id, redis, server_id};
+use crate::config::model::{Address, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
 use crate::time::Instant;
@@ -22,41 +22,6 @@ use crate::topology::{Pool, Topology};
 
 /// What it costs to let go of a client, next to looking at it.
 const DISMISSAL: usize = 20;
-
-impl PoolState {
-    /// A pool of which no server has a place yet.
-    fn new(pool: &Pool) -> Self {
-        let redis = pool.protocol == Protocol::Redis;
-        let single = pool.server_connections == 1;
-        Self {
-            redis,
-            single,
-            plain: single && !redis,
-            ring: pool.home.clone(),
-            circle: pool.circle.clone(),
-            failover: Failover::None,
-            ring_version: 0,
-            live: Vec::new(),
-            open: Vec::new(),
-            routing: Vec::new(),
-            all_live: true,
-            links: Vec::new(),
-            probes: Vec::new(),
-            probe_timers: Vec::new(),
-            flush_timers: Vec::new(),
-            dedicated: 0,
-            spares: Vec::new(),
-            errands: Vec::new(),
-            versions: Vec::new(),
-            moves: false,
-            follows: false,
-            rate_limits: Vec::new(),
-            strangers: [rate_limit::RateLimit::default(); Language::COUNT],
-            limits: [(None, 0); rate_limit::TOLD.len()],
-            cut_off: (None, 0),
-        }
-    }
-}
 
 impl Engine {
     /// The pools and servers as this worker has them.
@@ -81,23 +46,13 @@ impl Engine {
                 self.pools.push(PoolState::new(pool));
             }
             let profile = redis::Profile { database: pool.redis.db, ..redis::Profile::default() };
-            for server in (self.pools[index].live.len()..pool.ids()).map(server_id) {
+            for server in (self.pools[index].members.len()..pool.ids()).map(server_id) {
                 let mut add = |purpose| self.servers.add((pool_id(index), server), purpose, profile);
                 let links = (0..pool.server_connections).map(|_| add(Purpose::Traffic)).collect();
                 let probe = add(Purpose::Probe(Probe::default()));
-                let state = &mut self.pools[index];
-                state.links.push(links);
-                state.probes.push(probe);
                 // Until it is seen what the registry says, the ring is what it was.
-                state.routing.push(if is_new { RoutingState::Up } else { RoutingState::Left });
-                state.live.push(is_new);
-                state.open.push(is_new);
-                state.probe_timers.push(None);
-                state.flush_timers.push(None);
-                state.spares.push(VecDeque::new());
-                state.errands.push(None);
-                state.versions.push(known_version::Known::default());
-                state.rate_limits.push([rate_limit::RateLimit::default(); rate_limit::Frequent::COUNT]);
+                let routing = if is_new { RoutingState::Up } else { RoutingState::Left };
+                self.pools[index].add(Member::new(links, probe), routing);
             }
         }
     }
@@ -121,7 +76,7 @@ impl Engine {
             }
             for server in old.members().filter(|server| !pool.has(*server)) {
                 // Whoever has its name now may be probed by another connection.
-                self.fail_link(self.pools[index].probes[server.index()], Failure::NoResources, now);
+                self.fail_link(self.member(pool_id(index), server).probe(), Failure::NoResources, now);
             }
             if old.is_served() && !pool.is_served() {
                 self.put_off(Chore::Dismiss(pool_id(index), 0), now);
@@ -165,9 +120,9 @@ impl Engine {
 
     /// A server has left: its shared connections are closed as soon as nothing is in flight on them.
     pub(super) fn leave(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        self.pools[pool.index()].versions[server.index()] = known_version::Known::default();
-        self.fail_link(self.pools[pool.index()].probes[server.index()], Failure::NoResources, now);
-        for id in self.pools[pool.index()].links[server.index()].clone() {
+        self.member_mut(pool, server).version = Known::default();
+        self.fail_link(self.member(pool, server).probe(), Failure::NoResources, now);
+        for id in self.member(pool, server).links().to_vec() {
             let link = &mut self.servers[id];
             link.retire();
             self.close_left(id, now);
@@ -185,7 +140,7 @@ impl Engine {
 
     /// A server that had left is back.
     pub(super) fn come_back(&mut self, pool: PoolId, server: ServerId) {
-        for link in &self.pools[pool.index()].links[server.index()] {
+        for link in self.pools[pool.index()].members[server.index()].links() {
             self.servers[*link].reinstate();
         }
     }

@@ -20,9 +20,11 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let pool = session.pool;
         let state = &self.pools[pool.index()];
-        let is_unknown =
-            |server: &usize| state.open[*server] && state.live[*server] && !state.versions[*server].is_fresh;
-        let whom: Vec<To> = (0..state.versions.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
+        let is_unknown = |server: &usize| {
+            let member = &state.members[*server];
+            member.is_open() && state.live[*server] && !member.version.is_fresh
+        };
+        let whom: Vec<To> = (0..state.members.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
         let merge = Merge::Version(self.lowest_version(pool));
         self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, &mut |out, _| {
             encode::version(out);
@@ -32,18 +34,18 @@ impl Engine {
 
     /// The lowest version that servers of a pool said last, whether they are there or not.
     pub(super) fn lowest_version(&self, pool: PoolId) -> Option<Version> {
-        self.pools[pool.index()].versions.iter().filter_map(|known| known.version.clone()).min()
+        self.pools[pool.index()].members.iter().filter_map(|member| member.version.version.clone()).min()
     }
 
     /// A server has said its version.
     pub(super) fn learn_version(&mut self, pool: PoolId, server: ServerId, version: Option<Version>) {
-        let known = &mut self.pools[pool.index()].versions[server.index()];
+        let known = &mut self.member_mut(pool, server).version;
         known.is_fresh = true;
         known.version = version.or_else(|| known.version.take());
     }
 
     /// A connection to a server is over: it may come back as another.
     pub(super) fn doubt_version(&mut self, pool: PoolId, server: ServerId) {
-        self.pools[pool.index()].versions[server.index()].is_fresh = false;
+        self.member_mut(pool, server).version.is_fresh = false;
     }
 }

@@ -61,11 +61,9 @@ impl Engine {
 
     /// A flush that a server missed may be due.
     pub(in crate::engine) fn flush_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
-        if timed.is_some_and(|at| at > now) {
-            return; // set before an earlier one, which has set the next
+        if !self.member_mut(pool, server).flush_timer().is_due(now) {
+            return;
         }
-        *timed = None;
         let (is_due, next) = self.registry.invalidate_all_due(pool, server, now);
         if is_due {
             self.remind(pool, server, now);
@@ -77,9 +75,7 @@ impl Engine {
 
     /// Sets the timer that looks at a flush when it is `due`. One timer a server, however many flushes there are.
     fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
-        let timed = &mut self.pools[pool.index()].flush_timers[server.index()];
-        if timed.is_none_or(|timed| due < timed) {
-            *timed = Some(due);
+        if self.member_mut(pool, server).flush_timer().set(due) {
             self.timers.set(due, Timer::Flush(pool, server));
         }
     }
@@ -93,8 +89,8 @@ impl Engine {
             _ => return,
         };
         let mut older = Vec::new();
-        for place in 0..self.pools[pool.index()].links[server.index()].len() {
-            let id = self.pools[pool.index()].links[server.index()][place];
+        for place in 0..self.member(pool, server).links().len() {
+            let id = self.member(pool, server).links()[place];
             let link = &self.servers[id];
             let changes = |ticket: &Ticket| !ticket.is_own() && !ticket.only_reads();
             if !link.is_down() && link.queue.in_flight.iter().any(changes) {
@@ -107,7 +103,7 @@ impl Engine {
             Some(database) => self.registry.invalidate_database(pool, server, database, &older, now),
             None => self.registry.invalidate_all_behind(pool, server, &older, now),
         }
-        self.pools[pool.index()].open[server.index()] = false;
+        self.member_mut(pool, server).set_open(false);
         self.remind(pool, server, now);
     }
 }

@@ -23,7 +23,7 @@ fn engine(protocol: &str) -> Engine {
 }
 
 fn links(engine: &Engine) -> Vec<LinkId> {
-    engine.pools[0].links[0].clone()
+    engine.pools[0].shared_links()
 }
 
 /// A connection of another worker sends the invalidations of a database, and they are confirmed.
@@ -126,7 +126,7 @@ fn a_flush_that_was_not_delivered_is_sent_behind_what_was_asked_before() {
 #[test]
 fn a_probe_sends_none_before_the_end_of_what_was_given_up() {
     let mut engine = engine("redis: true");
-    let probe = engine.pools[0].probes[0];
+    let probe = engine.pools[0].members[0].probe();
     engine.start_connect(probe, NOW);
     engine.servers[probe].open(NOW);
     let key = StaleKey { database: Some(0), key: (*b"k").into(), base64: false };
@@ -192,7 +192,7 @@ fn a_queue_that_is_given_up_is_full_no_more() {
 #[test]
 fn a_probe_that_is_over_holds_nothing() {
     let mut engine = engine("redis: true");
-    let probe = engine.pools[0].probes[0];
+    let probe = engine.pools[0].members[0].probe();
     open(&mut engine, probe);
     engine.servers[probe].pop();
     engine.servers[probe].step_to(ProbeStep::Invalidate);

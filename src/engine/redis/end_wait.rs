@@ -9,6 +9,7 @@ use super::follow::waiting_request;
 use super::waiting::{Name, Unblocked};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::pool::Member;
 use crate::engine::servers::ticket::{Asker, Intent, Marks, Ticket};
 use crate::engine::servers::{Dedicated, Purpose};
 use crate::engine::{Engine, server_id};
@@ -135,7 +136,7 @@ impl Engine {
     /// A connection on which a server can be told something now: one that all share, or else one of the client's own.
     pub(super) fn way_to_end(&mut self, owner: SessionId, to: (PoolId, ServerId), now: Instant) -> Option<LinkId> {
         let (pool, server) = to;
-        let links = &self.pools[pool.index()].links[server.index()];
+        let links = self.member(pool, server).links();
         let is_open = |id: &LinkId| {
             let link = &self.servers[*id];
             link.is_up() && !link.silence.is_suspect()
@@ -148,7 +149,7 @@ impl Engine {
             return self.ready_link(first, now).ok();
         }
         // One for all that wait there, beyond the limit if that is reached: it ends what is counted.
-        let errand = self.pools[pool.index()].errands[server.index()];
+        let errand = self.member(pool, server).errand;
         if let Some(open) = errand.filter(|id| self.is_errand(*id, to)) {
             return Some(open);
         }
@@ -160,7 +161,7 @@ impl Engine {
             }
             way
         });
-        self.pools[pool.index()].errands[server.index()] = Some(way);
+        self.member_mut(pool, server).errand = Some(way);
         Some(way)
     }
 
@@ -175,11 +176,11 @@ impl Engine {
 
     /// How many of a pool's connections are beyond the limit, because they end what waits on others.
     pub(super) fn errands(&self, pool: PoolId) -> usize {
-        let errands = &self.pools[pool.index()].errands;
-        let is_open = |(server, id): &(usize, &Option<LinkId>)| {
-            id.is_some_and(|id| self.is_errand(id, (pool, server_id(*server))))
+        let members = &self.pools[pool.index()].members;
+        let is_open = |(server, member): &(usize, &Member)| {
+            member.errand.is_some_and(|id| self.is_errand(id, (pool, server_id(*server))))
         };
-        errands.iter().enumerate().filter(is_open).count()
+        members.iter().enumerate().filter(is_open).count()
     }
 }
 

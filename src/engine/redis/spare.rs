@@ -49,7 +49,7 @@ impl Engine {
         let link = &mut self.servers[id];
         let name = link.dedicated().map_or_else(Name::default, |own| own.waiting.name());
         link.purpose = Purpose::Spare(name);
-        self.pools[pool.index()].spares[server.index()].push_back(id);
+        self.member_mut(pool, server).spares.push_back(id);
         self.arm_link(id, now + KEPT);
     }
 
@@ -61,7 +61,7 @@ impl Engine {
         profile: Profile,
     ) -> Option<LinkId> {
         let Self { pools, servers, .. } = self;
-        let spares = &mut pools[pool.index()].spares[server.index()];
+        let spares = &mut pools[pool.index()].members[server.index()].spares;
         let place = spares.iter().rposition(|id| servers[*id].profile == profile)?;
         let id = spares.remove(place)?;
         let link = &mut self.servers[id];
@@ -72,21 +72,21 @@ impl Engine {
 
     /// Closes one that nobody needs. `false` when there is none.
     pub(super) fn close_a_spare(&mut self, pool: PoolId) -> bool {
-        let oldest = self.pools[pool.index()].spares.iter_mut().find_map(|spares| spares.pop_front());
+        let oldest = self.pools[pool.index()].members.iter_mut().find_map(|member| member.spares.pop_front());
         oldest.into_iter().for_each(|id| self.close_own(id));
         oldest.is_some()
     }
 
     /// Closes all those to a server, which has left the ring.
     pub(in crate::engine) fn close_spares(&mut self, pool: PoolId, server: ServerId) {
-        let spares = std::mem::take(&mut self.pools[pool.index()].spares[server.index()]);
+        let spares = std::mem::take(&mut self.member_mut(pool, server).spares);
         spares.into_iter().for_each(|id| self.close_own(id));
     }
 
     /// The connection of one is gone.
     pub(in crate::engine) fn spare_failed(&mut self, id: LinkId) {
         let link = &self.servers[id];
-        self.pools[link.pool.index()].spares[link.server.index()].retain(|spare| *spare != id);
+        self.member_mut(link.pool, link.server).spares.retain(|spare| *spare != id);
         self.recycle(id);
     }
 
@@ -98,7 +98,7 @@ impl Engine {
         if now < until {
             return self.arm_link(id, until);
         }
-        self.pools[link.pool.index()].spares[link.server.index()].retain(|spare| *spare != id);
+        self.member_mut(link.pool, link.server).spares.retain(|spare| *spare != id);
         self.close_own(id);
     }
 
@@ -106,7 +106,7 @@ impl Engine {
     pub(super) fn lacks_connections(&self, pool: PoolId, wanted: usize) -> bool {
         let state = &self.pools[pool.index()];
         let left = self.topology.pools[pool.index()].redis.dedicated_connections.saturating_sub(state.dedicated);
-        wanted > left && wanted > left + state.spares.iter().map(|spares| spares.len()).sum::<usize>()
+        wanted > left && wanted > left + state.members.iter().map(|member| member.spares.len()).sum::<usize>()
     }
 
     /// Tells a client that it cannot have what needs a connection of its own, and why: to answer as if a list were empty, or
@@ -129,7 +129,7 @@ impl Engine {
 
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
-        let spares = self.pools[pool.index()].spares.iter().flatten();
+        let spares = self.pools[pool.index()].members.iter().flat_map(|member| &member.spares);
         let is_fit =
             |link: &Connection| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
         match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.servers[**id])) {

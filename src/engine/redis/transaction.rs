@@ -300,7 +300,7 @@ impl Engine {
     fn guard_behind_invalidations(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
         let pool = self.servers[link].pool;
-        if self.pools[pool.index()].open[server.index()] || !self.registry.has_pending(pool, server) {
+        if self.member(pool, server).is_open() || !self.registry.has_pending(pool, server) {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.

@@ -13,6 +13,7 @@ use super::silence::Silence;
 use super::stream::{Cursor, Stream};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::deadline::Alarm;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::redis::Profile;
 use crate::engine::redis::handshaking::Handshake;
@@ -75,8 +76,7 @@ pub(crate) struct Connection {
     /// Tells what is asked on it at this place of the worker from what was asked earlier
     /// ([`ConnectionName`](crate::health::pending::ConnectionName)).
     section: u32,
-    /// When its timer fires, if one is set. A later one may be set as well, and is of no account.
-    timed: Option<Instant>,
+    timed: Alarm,
     /// The shell has been told that there is something to write.
     dirty: bool,
     /// Its queue may be full, or was and has not drained.
@@ -101,7 +101,7 @@ impl Connection {
             silence: Silence::default(),
             reported: Queues::default(),
             section: 0,
-            timed: None,
+            timed: Alarm::default(),
             dirty: false,
             crowded: false,
             retired: false,
@@ -372,28 +372,14 @@ impl Connection {
         self.retired
     }
 
-    /// Its timer is to fire at this time. Returns whether it does not fire earlier anyway.
+    /// When its timer fires.
     #[inline(always)]
-    pub(crate) fn arm(&mut self, at: Instant) -> bool {
-        let is_earlier = self.timed.is_none_or(|timed| at < timed);
-        if is_earlier {
-            self.timed = Some(at);
-        }
-        is_earlier
+    pub(crate) const fn timer(&mut self) -> &mut Alarm {
+        &mut self.timed
     }
 
-    /// A timer has fired. Returns whether it counts: it does not if it was set before an earlier one, which has set the
-    /// next.
-    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.timed.is_none_or(|at| at <= now);
-        if is_due {
-            self.timed = None;
-        }
-        is_due
-    }
-
-    pub(crate) const fn is_armed(&self) -> bool {
-        self.timed.is_some()
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.timed.is_set()
     }
 
     /// Charges it with the memory that it holds. Returns what it was charged with before, and now.
