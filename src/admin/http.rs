@@ -29,6 +29,7 @@ use super::recent::{Recent, Sample};
 use super::refusal::Refusal;
 use super::{guard, hot, pools, ready, route, view};
 use crate::config;
+use crate::config::model::{Pool, PoolId, ServerId};
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
 use crate::io::rounds;
@@ -101,6 +102,7 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ),
     ("/servers/restore", Page::Action(AdminAction::Restore), "?pool=&server=", "let a server back"),
     ("/flush_all", Page::Action(AdminAction::Flush), "?pool=", "flush every server of a memcached pool"),
+    ("/reload", Page::Action(AdminAction::Reload), "", "read the configuration again and take it up"),
     ("/log", Page::Action(AdminAction::Log), "?level=", "error, warn, info, debug or trace"),
 ];
 
@@ -133,6 +135,8 @@ pub struct Admin {
 #[derive(Debug)]
 struct Past {
     version: u64,
+    /// The pools and servers, in that order.
+    of: Vec<(PoolId, Vec<ServerId>)>,
     recent: Recent,
     history: History,
 }
@@ -141,8 +145,14 @@ impl Past {
     fn of(topology: &Topology) -> Self {
         let pools = &topology.config.pools;
         let history = History::new(pools.len(), pools.iter().map(|pool| pool.servers.len()).sum());
-        Self { version: topology.version, recent: Recent::default(), history }
+        Self { version: topology.version, of: order(topology), recent: Recent::default(), history }
     }
+}
+
+/// The pools and servers of a topology, in their order.
+fn order(topology: &Topology) -> Vec<(PoolId, Vec<ServerId>)> {
+    let servers = |pool: &Pool| pool.servers.iter().map(|server| server.id).collect();
+    topology.config.pools.iter().map(|pool| (pool.id, servers(pool))).collect()
 }
 
 impl Admin {
@@ -180,11 +190,15 @@ impl Admin {
         Ok(address)
     }
 
-    /// What is kept of a topology. Of another one nothing is: its places are other servers'.
+    /// What is kept of a topology. Of one with other servers nothing is: its places are theirs.
     fn past(&self, topology: &Topology) -> MutexGuard<'_, Past> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         if past.version != topology.version {
-            *past = Past::of(topology);
+            if past.of == order(topology) {
+                past.version = topology.version;
+            } else {
+                *past = Past::of(topology);
+            }
         }
         past
     }

@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 use crate::config::model::{LogLevel, Protocol};
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 use crate::io::Operator;
+use crate::io::reload::Refused;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub(super) enum AdminAction {
     Restore,
     Flush,
     Log,
+    Reload,
 }
 
 impl AdminAction {
@@ -30,6 +32,7 @@ impl AdminAction {
             Self::Restore => &["pool", "server"],
             Self::Flush => &["pool"],
             Self::Log => &["level"],
+            Self::Reload => &[],
         }
     }
 }
@@ -47,6 +50,7 @@ pub(super) async fn act(
         AdminAction::Restore => restore(operator, query, by),
         AdminAction::Flush => flush(operator, query, by).await,
         AdminAction::Log => log(operator, query, by),
+        AdminAction::Reload => reload(operator, by).await,
     }
 }
 
@@ -132,5 +136,37 @@ fn log(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Va
     match operator.set_log_level(*level, by) {
         Some(before) => Ok((StatusCode::OK, json!({"level": name, "before": before.name()}))),
         None => Err(Refusal::missing("this process has no log whose level can be changed".to_owned())),
+    }
+}
+
+/// Reading a file may wait for a disk, and its names for who knows them: that keeps nobody else waiting.
+async fn reload(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let (own, by) = (operator.clone(), by.to_string());
+    let refuse = |status, text| Refusal { status, text, allow: None };
+    match tokio::task::spawn_blocking(move || own.reload(&by)).await {
+        Ok(Ok(changes)) => {
+            let topology = operator.observed().topology();
+            let text = changes.to_string();
+            let fixed: Vec<_> = changes
+                .fixed()
+                .map(|(pool, option)| {
+                    pool.map_or_else(|| option.name.clone(), |pool| format!("{pool}.{}", option.name))
+                })
+                .collect();
+            let told = json!({
+                "changed": !changes.is_empty(),
+                "version": topology.version,
+                "digest": &*topology.digest,
+                "changes": text.lines().collect::<Vec<_>>(),
+                "after_restart": fixed,
+            });
+            Ok((StatusCode::OK, told))
+        }
+        Ok(Err(refused @ Refused::NoFile)) => Err(refuse(StatusCode::NOT_FOUND, refused.to_string())),
+        Ok(Err(refused @ (Refused::Listen { .. } | Refused::Full))) => {
+            Err(refuse(StatusCode::CONFLICT, refused.to_string()))
+        }
+        Ok(Err(refused @ Refused::File(_))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
+        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }

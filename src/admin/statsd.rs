@@ -4,6 +4,7 @@
 //! called here only, with the differences of an interval. Counters go first: what still waits for its packet to fill up
 //! when the interval is over are gauges, which the next interval says again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Key, Level, Metadata, Recorder as _};
@@ -22,8 +23,12 @@ use crate::stats::table::{self, Kind};
 /// Bytes of a packet: what an Ethernet frame takes.
 const PACKET: usize = 1432;
 
+/// How often it is looked whether there is somebody to be told now.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A counter, and what was told of it.
 struct CounterReading {
+    name: String,
     counter: Counter,
     value: Box<dyn Fn(&Sources<'_>) -> u64 + Send>,
     last: u64,
@@ -42,49 +47,61 @@ struct Latency {
     last: Snapshot,
 }
 
-/// Everything that is told.
+/// Everything that is told: of the pools and servers of one topology, to one server.
 struct Series {
+    topology: u64,
+    settings: StatsdSettings,
     counters: Vec<CounterReading>,
     gauges: Vec<GaugeReading>,
     latencies: Vec<Latency>,
 }
 
-/// Starts a thread that tells statsd, until the process ends.
+/// Starts a thread that tells statsd, whenever the configuration names one, until the process ends.
 ///
 /// # Errors
 ///
 /// When the thread cannot be started.
-pub fn start(settings: StatsdSettings, observed: Observed) -> std::io::Result<()> {
+pub fn start(observed: Observed) -> std::io::Result<()> {
     let mut series = None;
     let mut complained = false;
     rounds::spawn_rounds("statsd", move || {
-        round(&settings, &observed, &mut series, &mut complained);
+        round(&observed, &mut series, &mut complained);
         Ok(())
     })
 }
 
 /// One interval.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, that does nothing but wait and tell")]
-fn round(settings: &StatsdSettings, observed: &Observed, series: &mut Option<Series>, complained: &mut bool) {
-    std::thread::sleep(settings.interval);
+fn round(observed: &Observed, series: &mut Option<Series>, complained: &mut bool) {
+    let interval = observed.topology().config.settings.statsd.as_ref().map(|statsd| statsd.interval);
+    std::thread::sleep(interval.unwrap_or(LOOK));
     let topology = observed.topology();
     let sources = observed.sources(&topology);
-    let told = match series {
-        Some(series) => series,
-        empty => match connect(settings, &sources) {
-            Ok(fresh) => {
-                info!(host = settings.host, port = settings.port, "statsd is told");
-                empty.insert(fresh)
+    let Some(settings) = topology.config.settings.statsd.as_ref().filter(|_| interval.is_some()) else {
+        *series = None;
+        return;
+    };
+    let is_current = |series: &Series| series.topology == topology.version && series.settings == *settings;
+    if !series.as_ref().is_some_and(is_current) {
+        match connect(settings, &sources) {
+            Ok(mut fresh) => {
+                match series.take().filter(|old| old.settings == *settings) {
+                    Some(old) => fresh.go_on_from(old),
+                    None => info!(host = settings.host, port = settings.port, "statsd is told"),
+                }
+                fresh.topology = topology.version;
+                *series = Some(fresh);
             }
             Err(error) => {
                 if !std::mem::replace(complained, true) {
                     warn!(host = settings.host, port = settings.port, %error, "cannot tell statsd, trying on");
                 }
-                return;
             }
-        },
-    };
-    told.tell(&sources);
+        }
+    }
+    if let Some(series) = series {
+        series.tell(&sources);
+    }
 }
 
 fn connect(settings: &StatsdSettings, sources: &Sources<'_>) -> anyhow::Result<Series> {
@@ -95,12 +112,14 @@ fn connect(settings: &StatsdSettings, sources: &Sources<'_>) -> anyhow::Result<S
         .with_queue_size(room)
         .with_buffer_size(PACKET)
         .build(Some(&settings.prefix))?;
-    Ok(Series::new(&recorder, sources))
+    Ok(Series::new(settings, &recorder, sources))
 }
 
 impl Series {
-    fn new(recorder: &StatsdRecorder, sources: &Sources<'_>) -> Self {
-        let mut series = Self { counters: Vec::new(), gauges: Vec::new(), latencies: Vec::new() };
+    fn new(settings: &StatsdSettings, recorder: &StatsdRecorder, sources: &Sources<'_>) -> Self {
+        let settings = settings.clone();
+        let mut series =
+            Self { topology: 0, settings, counters: Vec::new(), gauges: Vec::new(), latencies: Vec::new() };
         for metric in table::PROCESS {
             let value = metric.value;
             series.add(recorder, metric.name.to_owned(), metric.kind, move |of| of.sum(value));
@@ -158,8 +177,8 @@ impl Series {
     ) {
         match kind {
             Kind::Counter => {
-                let counter = recorder.register_counter(&Key::from_name(name), &metadata());
-                self.counters.push(CounterReading { counter, value: Box::new(value), last: 0 });
+                let counter = recorder.register_counter(&Key::from_name(name.clone()), &metadata());
+                self.counters.push(CounterReading { name, counter, value: Box::new(value), last: 0 });
             }
             Kind::Gauge | Kind::Timestamp => {
                 let gauge = gauge(recorder, name);
@@ -181,9 +200,17 @@ impl Series {
         self.latencies.push(Latency { quantiles, take: Box::new(take), last: Snapshot::default() });
     }
 
+    /// Tells what has been added since `old` told of it.
+    fn go_on_from(&mut self, old: Self) {
+        let told: HashMap<String, u64> = old.counters.into_iter().map(|one| (one.name, one.last)).collect();
+        for one in &mut self.counters {
+            one.last = told.get(&one.name).copied().unwrap_or_default();
+        }
+    }
+
     /// Tells what has been added since the last time, and how things stand.
     fn tell(&mut self, sources: &Sources<'_>) {
-        for CounterReading { counter, value, last } in &mut self.counters {
+        for CounterReading { counter, value, last, .. } in &mut self.counters {
             let now = value(sources);
             let more = now.wrapping_sub(std::mem::replace(last, now));
             if more > 0 {

@@ -1,17 +1,126 @@
-//! `check` and `-t`: everything that is wrong with a file, at once. `-D`: what the statistics mean.
+//! `check` and `-t`: everything that is wrong with a file, at once, and what it would change. `-D`: what the statistics mean.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::Args;
+
+use super::port;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{Config, Port};
 use crate::config::{self, Loaded};
 use crate::io::files;
 use crate::io::terminal::{colour, complain, say};
 use crate::stats::table;
+use crate::topology::Changes;
+
+/// How long a running proxy may take to say what is in force.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The arguments of `check`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The files; that of `-c` or the default one otherwise
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Of two files, OLD and NEW: say what the second changes, and what share of the keys moves
+    #[arg(long, conflicts_with = "against")]
+    diff: bool,
+
+    /// Say what the file changes of what is in force in the proxy with this admin port, HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    against: Option<String>,
+}
 
 /// `softmiss check FILE...`
-pub(super) fn run(files: &[PathBuf]) -> ExitCode {
+pub(super) fn run(file: PathBuf, is_named: bool, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { mut files, diff, against } = arguments;
+    if is_named || (files.is_empty() && !diff) {
+        files.insert(0, file);
+    }
+    match (diff, against, files.as_slice()) {
+        (true, _, [old, new]) => Ok(differ(|| read(old), new)),
+        (true, ..) => {
+            anyhow::bail!("--diff takes two files, the old one and the new one: softmiss check --diff OLD NEW")
+        }
+        (_, Some(address), [new]) => {
+            let address = port::written(&address, "check --against")?;
+            Ok(differ(|| in_force(&address), new))
+        }
+        (_, Some(_), _) => anyhow::bail!("--against takes one file: softmiss check --against {} FILE", port::EXAMPLE),
+        (false, None, files) => Ok(check(files)),
+    }
+}
+
+/// Says what a file changes.
+fn differ(old: impl FnOnce() -> Option<Config>, new: &Path) -> ExitCode {
+    let (Some(old), Some(mut new)) = (old(), read(new)) else { return ExitCode::FAILURE };
+    // The file leaves them where they are.
+    for (port, was) in [(&mut new.settings.stats, old.settings.stats), (&mut new.settings.admin, old.settings.admin)] {
+        if *port == Port::Unsaid {
+            *port = was;
+        }
+    }
+    let changes = Changes::between(&old, &new);
+    say(&if changes.is_empty() { "nothing changes\n".to_owned() } else { changes.to_string() });
+    ExitCode::SUCCESS
+}
+
+/// The configuration in a file; says what is wrong with it.
+fn read(file: &Path) -> Option<Config> {
+    match config::load(file) {
+        Ok(loaded) => Some(loaded.config),
+        Err(report) => {
+            complain(&report.render(colour()));
+            complain(&format!("\n{}: refused, {}", file.display(), problems(report.errors())));
+            None
+        }
+    }
+}
+
+/// The configuration that is in force in a running proxy.
+fn in_force(address: &str) -> Option<Config> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let asked = runtime.block_on(port::ask(address, "GET /config", None, TIMEOUT));
+    runtime.shutdown_background();
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(trouble) => {
+            complain(&format!(
+                "softmiss: nobody answers at {address} ({trouble}): is that the admin port of a running proxy?"
+            ));
+            return None;
+        }
+    };
+    let text = port::parts(&answer).filter(|(status, _)| *status == 200).map(|(_, body)| String::from_utf8_lossy(body));
+    // Of what is secret it is only told that it is there.
+    let hidden = "  admin_token: \"***\"\n";
+    let has_token = text.as_ref().is_some_and(|text| text.contains(hidden));
+    match text.map(|text| config::parse(address, &text.replacen(hidden, "", 1))) {
+        Some(Ok(Loaded { mut config, .. })) => {
+            if has_token {
+                config.settings.admin_token = Some("***".to_owned());
+            }
+            Some(config)
+        }
+        Some(Err(report)) => {
+            complain(&report.render(colour()));
+            complain(&format!(
+                "\nsoftmiss: what {address} says is in force is not understood; is it of another version?"
+            ));
+            None
+        }
+        None => {
+            complain(&format!("softmiss: what answers at {address} is not the admin port of softmiss"));
+            None
+        }
+    }
+}
+
+fn check(files: &[PathBuf]) -> ExitCode {
     let mut failed = false;
     for file in files {
         match config::load(file) {

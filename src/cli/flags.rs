@@ -20,7 +20,7 @@ fn host(text: &str) -> Result<IpAddr, String> {
 }
 
 /// twemproxy's flags.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Flags {
     /// Configuration file (default: conf/softmiss.yml, else conf/nutcracker.yml, else /etc/nutcracker/nutcracker.yml)
     #[arg(short = 'c', long = "conf-file", value_name = "FILE", global = true)]
@@ -42,7 +42,7 @@ pub(crate) struct Flags {
     #[arg(short = 'v', long = "verbose", value_name = "N")]
     pub(crate) verbose: Option<u32>,
 
-    /// Append the log to a file, reopened on SIGHUP, in place of stderr
+    /// Append the log to a file, reopened on SIGUSR1 and SIGHUP, in place of stderr
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 

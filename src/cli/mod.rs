@@ -5,11 +5,12 @@
 mod check;
 pub mod daemon;
 mod flags;
+mod port;
+mod reload;
 mod route;
 mod run;
 mod top;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -26,14 +27,19 @@ Examples:
   softmiss check conf/example.yml  all that is wrong with a file, at once
   softmiss -c conf/example.yml     run
   softmiss top 127.0.0.1:22223     watch it run, by its admin port
+  softmiss check --diff conf/twemproxy.yml conf/example.yml
+                                   what another file would change, and how many
+                                   keys would move
+  softmiss reload                  have it take up its changed file, live
   softmiss route -c conf/example.yml user:42
                                    which server a key belongs to, and why
   softmiss route -c conf/example.yml --dead cache-a user:42
                                    where it would go if cache-a were gone
 
 Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT
-answer what has been read and end; SIGHUP and SIGUSR1 reopen the log file;
-SIGTTIN and SIGTTOU make the log louder and quieter.";
+answer what has been read and end; SIGHUP takes up a changed file and reopens
+the log file; SIGUSR1 reopens the log file only; SIGTTIN and SIGTTOU make the
+log louder and quieter.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -51,13 +57,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Say everything that is wrong with configuration files; exit 0 if nothing is
-    Check {
-        /// The files; that of `-c` or the default one otherwise
-        #[arg(value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    Check(check::Arguments),
     /// Say which pool and server keys belong to, and why
     Route(route::Arguments),
+    /// Have a running proxy read its configuration again; exit 1 if that is refused
+    Reload(reload::Arguments),
     /// Watch a running proxy: pools, servers, events, rates and latencies, live
     Top(top::Arguments),
     /// Show the proxy at work: nodes, load and faults inside this one process
@@ -96,13 +100,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { command, flags } = cli;
     let file = flags.conf_file.clone().unwrap_or_else(default_file);
     match command {
-        Some(Command::Check { mut files }) => {
-            if files.is_empty() || flags.conf_file.is_some() {
-                files.insert(0, file);
-            }
-            Ok(check::run(&files))
-        }
+        Some(Command::Check(arguments)) => check::run(file, flags.conf_file.is_some(), arguments),
         Some(Command::Route(arguments)) => route::run(&file, &arguments),
+        Some(Command::Reload(arguments)) => reload::run(&file, &arguments),
         Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {

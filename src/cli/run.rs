@@ -16,6 +16,7 @@ use crate::config::diagnostic::Severity;
 use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings};
 use crate::io::Proxy;
 use crate::io::log::{self, Log};
+use crate::io::reload::Source;
 use crate::io::signal::Signals;
 use crate::io::terminal::{colour, complain};
 
@@ -29,7 +30,8 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let in_background = flags.daemonize && !daemon::is_background();
     // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
     let signals = (!in_background).then(Signals::catch).transpose().context("cannot catch signals")?;
-    let mut loaded = match config::load(file) {
+    let source = source(file, flags);
+    let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(report) => {
             complain(&report.render(colour()));
@@ -47,7 +49,6 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    apply(flags, &mut loaded.config.settings);
     let Some(signals) = signals else {
         return Ok(match daemon::spawn()? {
             Ok(pid) => {
@@ -74,7 +75,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(log) => log,
         Err(error) => return Ok(cannot_start(error)),
     };
-    Ok(match serve(loaded, flags, &log, signals) {
+    Ok(match serve(loaded, source, flags, &log, signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if flags.output.is_some() {
@@ -87,8 +88,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the proxy until it is ended.
-fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyhow::Result<()> {
-    let statsd = loaded.config.settings.statsd.clone();
+fn serve(mut loaded: Loaded, source: Source, flags: &Flags, log: &Log, signals: Signals) -> anyhow::Result<()> {
     let mut taken = Vec::new();
     let stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS);
     loaded.config.settings.stats = stats.unwrap_or_else(|| left_alone(&mut taken, USUAL_STATS, "stats"));
@@ -125,14 +125,12 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
         }
         Port::Off | Port::Unsaid => None,
     };
-    let proxy = Proxy::start(loaded.config)?;
+    let proxy = Proxy::start(loaded.config, Some(source))?;
     let operator = proxy.operator(Some(log.control()));
     if let Some((listener, cannot)) = admin {
         Admin::start(listener, operator).with_context(cannot)?;
     }
-    if let Some(settings) = statsd {
-        statsd::start(settings, proxy.observed())?;
-    }
+    statsd::start(proxy.observed())?;
     let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
     if flags.daemonize {
         log.control().leave_stderr()?;
@@ -141,6 +139,18 @@ fn serve(mut loaded: Loaded, flags: &Flags, log: &Log, signals: Signals) -> anyh
     signals.run_until(proxy, Some(log.control()), std::future::pending());
     drop(pid_file);
     Ok(())
+}
+
+/// The file, with what stands on the command line on top. A relative name is that of the same file wherever the process is
+/// later.
+fn source(file: &Path, flags: &Flags) -> Source {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let (shown, flags) = (file.clone(), flags.clone());
+    Source::new(shown, move || {
+        let mut loaded = config::load(&file)?;
+        apply(&flags, &mut loaded.config.settings);
+        Ok(loaded)
+    })
 }
 
 /// What is wrong with the ports that flags have set: the file by itself was checked.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::choices::{LogFormat, LogLevel};
 
 /// Settings of the process (`softmiss:` in the file).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Event-loop threads, at least 1.
     pub workers: usize,
@@ -28,6 +28,8 @@ pub struct Settings {
     pub slow_request: Option<Duration>,
     /// Where what servers missed is kept while the process is restarted; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// A file that has changed is read again without being asked to.
+    pub watch: bool,
     /// How much is logged, and in which form.
     pub log: LogSettings,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             hot_keys: Some(128),
             slow_request: Some(Duration::from_secs(1)),
             state_dir: None,
+            watch: false,
             log: LogSettings::default(),
         }
     }

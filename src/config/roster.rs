@@ -1,12 +1,13 @@
 //! Who is in which pool, and who has been: servers and pools by the ids that they keep while others come and go.
 //!
 //! An id is given once. A server keeps its own for as long as it has the same name and address; one that moves to another
-//! address gets a new id, and what is known of it goes with the name ([`Place::first`]). A pool that is served no longer
-//! and comes back is another pool.
+//! address gets a new id, and what is known of it goes with the name ([`Place::first`]). A pool keeps its own for as long as
+//! it has the same name, or listens at the same address, and speaks the same protocol. One that is served no longer and
+//! comes back is another pool.
 
 use std::collections::BTreeMap;
 
-use super::model::{Config, Pool, PoolId, Server, ServerId};
+use super::model::{Config, Listen, LogSettings, Pool, PoolId, RedisSettings, Server, ServerId, Settings};
 
 /// A pool, with the servers that it has and had.
 #[derive(Debug, Clone)]
@@ -68,30 +69,201 @@ impl Roster {
         Ok(self)
     }
 
-    /// Whether a pool of another configuration is this one.
-    fn is(&self, pool: &Pool) -> bool {
-        self.is_served && self.pool.name == pool.name && self.pool.protocol == pool.protocol
-    }
-
-    /// What becomes of pools with another configuration, by their ids. A pool that stays has its servers from it, and its
-    /// settings from when it came.
+    /// What becomes of pools with another configuration, by their ids. A pool that stays has from it what can be changed.
     ///
     /// # Errors
     ///
     /// When there are no ids left.
     pub fn follow(before: &[Self], config: &Config) -> Result<Vec<Self>, Full> {
         let mut next: Vec<Self> = before.to_vec();
-        for (known, old) in next.iter_mut().zip(before) {
-            let same = config.pools.iter().find(|pool| old.is(pool));
-            match same {
-                Some(pool) => *known = old.clone().with(pool.servers.clone())?,
-                None => known.is_served = false,
+        let served: Vec<usize> = (0..before.len()).filter(|index| before[*index].is_served).collect();
+        let old: Vec<&Pool> = served.iter().map(|index| &before[*index].pool).collect();
+        let partners = partners(&old, &config.pools);
+        for (place, index) in served.into_iter().enumerate() {
+            match partners.iter().position(|partner| *partner == Some(place)) {
+                Some(pool) => next[index] = before[index].clone().turned_into(&config.pools[pool])?,
+                None => next[index].is_served = false,
             }
         }
-        for pool in config.pools.iter().filter(|pool| !before.iter().any(|old| old.is(pool))) {
+        for (pool, _) in config.pools.iter().zip(&partners).filter(|(_, partner)| partner.is_none()) {
             let id = u16::try_from(next.len()).map_err(|_| Full)?;
             next.push(Self::new(pool.clone(), PoolId(id))?);
         }
         Ok(next)
+    }
+
+    /// The pool with what another configuration says of it, as far as that can be changed.
+    fn turned_into(self, pool: &Pool) -> Result<Self, Full> {
+        let old = self.pool;
+        let next = Pool {
+            id: old.id,
+            server_connections: old.server_connections,
+            reuseport: old.reuseport,
+            redis: RedisSettings { db: old.redis.db, ..pool.redis.clone() },
+            ..pool.clone()
+        };
+        Self { pool: next, ..self }.with(pool.servers.clone())
+    }
+}
+
+/// For each of some pools, which of those before it is: the one of its name, or else one that listens where it does and
+/// whose name is gone.
+#[must_use]
+pub fn partners(before: &[&Pool], pools: &[Pool]) -> Vec<Option<usize>> {
+    let named = |name: &str| pools.iter().any(|pool| pool.name == name);
+    let find = |pool: &Pool| {
+        let speaks_the_same = |old: &&Pool| old.protocol == pool.protocol;
+        if let Some(same) = before.iter().position(|old| old.name == pool.name) {
+            return Some(same).filter(|same| speaks_the_same(&before[*same]));
+        }
+        let is_renamed = |old: &&Pool| speaks_the_same(old) && is_at(&old.listen, &pool.listen) && !named(&old.name);
+        before.iter().position(is_renamed)
+    };
+    pools.iter().map(find).collect()
+}
+
+/// Whether a listener is at the place of another.
+#[must_use]
+pub fn is_at(one: &Listen, other: &Listen) -> bool {
+    match (one, other) {
+        (Listen::Tcp { address: one, .. }, Listen::Tcp { address: other, .. }) => one == other,
+        (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
+        (Listen::Tcp { .. }, Listen::Unix { .. }) | (Listen::Unix { .. }, Listen::Tcp { .. }) => false,
+    }
+}
+
+/// The settings of a process that is told others, as far as they can be changed.
+#[must_use]
+pub fn settings_after(before: &Settings, next: &Settings) -> Settings {
+    Settings {
+        workers: before.workers,
+        stats: before.stats,
+        admin: before.admin,
+        state_dir: before.state_dir.clone(),
+        log: LogSettings { format: before.log.format, ..next.log },
+        ..next.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options;
+    use super::super::parse;
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        parse("file", text).map_err(|report| report.render(false)).expect("a good file").config
+    }
+
+    /// Each option with a value that is not the default, for a process and for a pool of each protocol.
+    const OTHER: &str = "
+softmiss:
+  workers: 3
+  memory_limit: 100mb
+  stats: none
+  admin: none
+  admin_token: 0123456789abcdef
+  statsd: {address: '127.0.0.1:8125'}
+  hot_keys: none
+  slow_request: none
+  state_dir: /other
+  watch: true
+  log: {level: debug, format: json}
+m:
+  listen: /m2.sock 0600
+  hash: md5
+  hash_tag: '{}'
+  distribution: modula
+  timeout: 500
+  auto_eject_hosts: true
+  server_failure_limit: 7
+  server_retry_timeout: 7000
+  on_failure: absorb
+  absorb_add: true
+  rejoin: flush
+  failover_ttl: 60s
+  rise: 3
+  max_ejected_percent: 50
+  flap_limit: 0
+  stall_min: 50
+  stall_max: 300
+  server_connections: 3
+  server_reconnect_limit: 77
+  join_gets: false
+  preconnect: true
+  backlog: 77
+  client_connections: 77
+  tcpkeepalive: true
+  reuseport: true
+  value_limit: 1mb
+  servers: ['a:1:2']
+r:
+  listen: /r.sock
+  redis: true
+  redis_auth: other
+  redis_user: other
+  redis_db: 3
+  redis_databases: 32
+  transactions: single
+  keyless_scripts: refuse
+  on_eject: hold
+  timeout: 100
+  on_failure: absorb
+  on_failure_scripts: miss
+  unknown_commands: refuse
+  dedicated_connections: 7
+  servers: ['a:1:2']
+";
+    const PLAIN: &str = "
+softmiss: {}
+m: {listen: /m.sock, servers: ['a:1:1']}
+r: {listen: /r.sock, redis: true, redis_auth: one, servers: ['a:1:1']}
+";
+
+    #[test]
+    fn what_is_marked_as_fixed_stays_and_everything_else_changes() {
+        let (plain, other) = (config(PLAIN), config(OTHER));
+        let before = Roster::follow(&[], &plain).expect("few pools");
+        let after = Roster::follow(&before, &other).expect("few pools");
+        assert_eq!(after.len(), 2, "both are as they were");
+        let mut seen = 0;
+        for (index, wanted) in other.pools.iter().enumerate() {
+            for asked in options::pool_differences(&plain.pools[index], wanted) {
+                let left = options::pool_differences(&after[index].pool, wanted);
+                let is_kept = left.iter().any(|left| left.name == asked.name);
+                assert_eq!(is_kept, asked.is_fixed, "{} of {}", asked.name, wanted.name);
+                seen += 1;
+            }
+        }
+        let settings = settings_after(&plain.settings, &other.settings);
+        for asked in options::process_differences(&plain.settings, &other.settings) {
+            let left = options::process_differences(&settings, &other.settings);
+            assert_eq!(left.iter().any(|left| left.name == asked.name), asked.is_fixed, "{}", asked.name);
+            seen += 1;
+        }
+        // Every option but: servers, which are compared by themselves; redis, which makes it another pool; and
+        // stall_detection, which is off where the others cannot be set.
+        let all = options::all().count() + 1; // log is two
+        assert!(seen >= all - 3, "{seen} of {all} options were tried");
+    }
+
+    #[test]
+    fn a_pool_is_known_by_its_name_and_else_by_where_it_listens() {
+        let of = |text: &str| config(text).pools;
+        let before = of("
+a: {listen: /1.sock, servers: ['a:1:1']}
+b: {listen: /2.sock, servers: ['a:1:1']}
+c: {listen: /3.sock, servers: ['a:1:1']}
+d: {listen: /4.sock, servers: ['a:1:1']}
+");
+        let before: Vec<&Pool> = before.iter().collect();
+        let after = of("
+b: {listen: /1.sock, servers: ['a:1:1']}
+a: {listen: /2.sock, servers: ['a:1:1']}
+new: {listen: /3.sock, servers: ['a:1:1']}
+d: {listen: /4.sock, redis: true, servers: ['a:1:1']}
+other: {listen: /5.sock, servers: ['a:1:1']}
+");
+        assert_eq!(partners(&before, &after), [Some(1), Some(0), Some(2), None, None]);
     }
 }

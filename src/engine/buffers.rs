@@ -67,6 +67,16 @@ impl BufferPool {
         Self { buffers: Vec::new(), bytes: 0, limit: KEPT_LIMIT.min(memory_limit / 16) }
     }
 
+    /// Keeps what a worker with so much memory may keep, from here on.
+    pub(super) fn set_limit(&mut self, memory_limit: usize) {
+        self.limit = KEPT_LIMIT.min(memory_limit / 16);
+        while self.bytes > self.limit
+            && let Some(buffer) = self.buffers.pop()
+        {
+            self.bytes -= buffer.capacity();
+        }
+    }
+
     /// Memory that it holds.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

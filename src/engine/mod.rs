@@ -85,6 +85,7 @@ mod scattered;
 mod send;
 mod server_io;
 mod servers;
+mod settings;
 mod setup;
 mod slow;
 mod slow_log;

@@ -22,6 +22,12 @@ impl Sampler {
         sampler
     }
 
+    /// Has one in so many in it from here on.
+    pub(super) fn set_rate(&mut self, rate: Option<u32>) {
+        (self.rate, self.left) = (rate.unwrap_or(0), 0);
+        self.draw();
+    }
+
     /// Passes over a request that moves so many bytes; returns whether it is in the sample.
     #[inline]
     pub(super) fn meets(&mut self, bytes: usize) -> bool {

@@ -50,8 +50,14 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(threshold: Option<Duration>) -> Self {
-        let threshold = threshold.map_or(u64::MAX, |span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
-        Self { threshold, bucket: Bucket::new(PER_SECOND, BURST), suppressed: 0 }
+        let mut log = Self { threshold: u64::MAX, bucket: Bucket::new(PER_SECOND, BURST), suppressed: 0 };
+        log.set_threshold(threshold);
+        log
+    }
+
+    /// What takes longer is slow from here on.
+    pub(super) fn set_threshold(&mut self, threshold: Option<Duration>) {
+        self.threshold = threshold.map_or(u64::MAX, |span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
     }
 
     pub(super) const fn is_on(&self) -> bool {

@@ -67,11 +67,12 @@ impl Engine {
         self.registry = Arc::clone(&next.registry);
         self.counters = Arc::clone(&next.counters[self.worker]);
         self.add_servers();
+        if before.config.settings != next.config.settings {
+            self.apply_process_settings(&next.config.settings);
+        }
         let mut changed = Vec::new();
         for (index, (pool, old)) in next.pools.iter().zip(&before.pools).enumerate() {
-            let shares = |pool: &Pool| pool.servers.iter().map(|server| (server.id, server.weight)).collect::<Vec<_>>();
-            if shares(pool) != shares(old) {
-                self.pools[index].circle = pool.circle.clone();
+            if self.apply_pool_settings(pool_id(index), old, pool, now) {
                 changed.push(pool_id(index));
             }
             for server in old.members().filter(|server| !pool.has(*server)) {

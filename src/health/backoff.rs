@@ -30,6 +30,11 @@ impl Backoff {
         Self { retry_timeout: retry_timeout.max(SHORTEST), attempts: 0, random: seed ^ 0x9e37_79b9_7f4a_7c15 }
     }
 
+    /// Goes by another `retry_timeout` from here on.
+    pub(super) fn set_retry_timeout(&mut self, retry_timeout: Duration) {
+        self.retry_timeout = retry_timeout.max(SHORTEST);
+    }
+
     /// Starts again from the first delay.
     pub const fn reset(&mut self) {
         self.attempts = 0;

@@ -11,6 +11,8 @@ pub struct Bucket {
     tokens: u32,
     /// Most tokens that it holds.
     burst: u32,
+    /// How many of these were added later.
+    widened: u32,
     /// Time in which a token comes.
     pace: Duration,
     /// Up to when the tokens that have come are counted.
@@ -22,12 +24,26 @@ impl Bucket {
     #[must_use]
     pub fn new(per_second: u32, burst: u32) -> Self {
         let burst = burst.max(1);
-        Self { tokens: burst, burst, pace: Duration::from_secs(1) / per_second.max(1), counted: Instant::ZERO }
+        Self {
+            tokens: burst,
+            burst,
+            widened: 0,
+            pace: Duration::from_secs(1) / per_second.max(1),
+            counted: Instant::ZERO,
+        }
+    }
+
+    /// Fills at another pace, up to another limit, from here on.
+    pub fn set(&mut self, per_second: u32, burst: u32) {
+        let other = Self::new(per_second, burst);
+        (self.burst, self.pace) = (other.burst + self.widened, other.pace);
+        self.tokens = self.tokens.min(self.burst);
     }
 
     /// Holds one token more from here on.
     pub fn widen(&mut self) {
         self.burst += 1;
+        self.widened += 1;
         self.tokens += 1;
     }
 

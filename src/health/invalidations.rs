@@ -177,7 +177,8 @@ impl Registry {
 
     /// Where more is held for keys than may be, the server that has to forget most of them is to be flushed in their place.
     pub(super) fn bound_pending(&self, now: Instant) {
-        while self.shared.pending_bytes.load(Ordering::Relaxed) > self.shared.most_pending_bytes {
+        while self.shared.pending_bytes.load(Ordering::Relaxed) > self.shared.most_pending_bytes.load(Ordering::Relaxed)
+        {
             let entries = self.pools.iter().flat_map(|servers| &servers.entries);
             let Some(entry) = entries.max_by_key(|entry| entry.cost.load(Ordering::Relaxed)) else { return };
             if entry.cost.load(Ordering::Relaxed) == 0 {

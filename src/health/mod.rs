@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
+use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId, Settings};
 use crate::config::roster::Roster;
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -45,7 +45,7 @@ struct Shared {
     workers: usize,
     /// Bytes that are held for keys that servers have to forget, and how many may be.
     pending_bytes: AtomicUsize,
-    most_pending_bytes: usize,
+    most_pending_bytes: AtomicUsize,
     /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Registry::keep`].
     kept: AtomicUsize,
 }
@@ -63,6 +63,7 @@ struct Servers {
     /// How many of those are out of the ring, and how many may be. The lock orders ejections.
     ejected: Arc<Mutex<usize>>,
     most_ejected: usize,
+    rejoin: Rejoin,
     /// Redis: the database whose invalidations the probe sends before a server is back in the ring. Those of others are sent before they are used.
     database: Option<u32>,
 }
@@ -103,23 +104,18 @@ struct Entry {
     pause_until: AtomicU64,
 }
 
+/// How often a server of a pool is connected to: per second, and at most at once. All connections to a server may be
+/// opened at once, and as many as it takes to find out that it is dead.
+fn connects(pool: &Pool, workers: usize) -> (u32, u32) {
+    let connections = u32::try_from(pool.server_connections * workers).unwrap_or(u32::MAX);
+    let limit = pool.server_reconnect_limit;
+    (limit, limit.max(connections).max(pool.server_failure_limit.min(100)))
+}
+
 impl Entry {
     fn new(shared: &Shared, pool: usize, server: usize, roster: &Roster) -> Self {
-        let settings = &roster.pool;
-        let rules = Rules {
-            ejects: settings.auto_eject_hosts,
-            failure_limit: settings.server_failure_limit,
-            retry_timeout: settings.server_retry_timeout,
-            timeout: settings.timeout,
-            rise: settings.rise,
-            flap_limit: settings.flap_limit,
-        };
-        // All connections to a server may be opened at once, and as many as it takes to find out that it is dead.
-        let connections = settings.server_connections * shared.workers;
-        let burst = settings
-            .server_reconnect_limit
-            .max(u32::try_from(connections).unwrap_or(u32::MAX))
-            .max(settings.server_failure_limit.min(100));
+        let rules = Rules::of(&roster.pool);
+        let (per_second, burst) = connects(&roster.pool, shared.workers);
         Self {
             is_member: AtomicBool::new(false),
             failures: AtomicU32::new(0),
@@ -132,7 +128,7 @@ impl Entry {
             uptime: AtomicU64::new(0),
             met: AtomicU64::new(0),
             tracker: Mutex::new(Tracker::new(rules, shared.seed ^ ((pool as u64) << 32) ^ server as u64)),
-            connects: Mutex::new(Bucket::new(settings.server_reconnect_limit, burst)),
+            connects: Mutex::new(Bucket::new(per_second, burst)),
             lingering: AtomicUsize::new(0),
             ends_lingering: AtomicBool::new(false),
             lingering_ended: AtomicU64::new(0),
@@ -154,6 +150,13 @@ impl Entry {
         let (failures, failed_for) = tracker.succeeded(worker, now);
         self.failures.store(failures, Ordering::Relaxed);
         failed_for
+    }
+
+    /// Lives by other settings from here on.
+    fn live_by(&self, pool: &Pool, workers: usize, now: Instant) {
+        self.lock().live_by(Rules::of(pool), now);
+        let (per_second, burst) = connects(pool, workers);
+        self.connects.lock().unwrap_or_else(PoisonError::into_inner).set(per_second, burst);
     }
 
     fn pending(&self) -> MutexGuard<'_, PendingInvalidations> {
@@ -179,18 +182,19 @@ impl Registry {
             seed,
             workers: config.settings.workers,
             pending_bytes: AtomicUsize::new(0),
-            most_pending_bytes: config.settings.memory_limit / PENDING_PART,
+            most_pending_bytes: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
         };
         let rosters = Roster::follow(&[], config).unwrap_or_default();
-        Self { shared: Arc::new(shared), pools: Vec::new() }.follow(&rosters, Instant::ZERO)
+        Self { shared: Arc::new(shared), pools: Vec::new() }.follow(&rosters, &config.settings, Instant::ZERO)
     }
 
     /// The registry of the topology that follows this one's. What is known of a server goes with its name; one that comes
     /// is up. What a server that left was to forget is not known from here on, so if its name comes back it is flushed
-    /// first, where its pool asks for that.
+    /// first, where its pool asks for that. Those that follow live by the pool's new settings at once.
     #[must_use]
-    pub fn follow(&self, rosters: &[Roster], now: Instant) -> Self {
+    pub fn follow(&self, rosters: &[Roster], settings: &Settings, now: Instant) -> Self {
+        self.shared.most_pending_bytes.store(settings.memory_limit / PENDING_PART, Ordering::Relaxed);
         let pools = rosters.iter().enumerate().map(|(index, roster)| self.servers(index, roster, now));
         let next = Self { shared: Arc::clone(&self.shared), pools: pools.collect() };
         for index in self.pools.len()..rosters.len() {
@@ -231,6 +235,14 @@ impl Registry {
             if roster.places[index].first.index() != index {
                 continue; // seen by its first id
             }
+            entry.live_by(&roster.pool, self.shared.workers, now);
+            if old.is_some_and(|old| old.rejoin == Rejoin::Keep)
+                && roster.pool.rejoin != Rejoin::Keep
+                && !entry.lock().is_up()
+            {
+                // What it missed so far nobody has kept.
+                self.add_pending(entry, |pending| pending.add_flush(now));
+            }
             if !roster.is_served {
                 // For what little is still written there, that is enough.
                 self.change_pending(entry, |pending| pending.replace_keys(now));
@@ -252,6 +264,7 @@ impl Registry {
             members: roster.places.iter().map(|place| place.is_member).collect(),
             ejected,
             most_ejected: roster.pool.servers.len() * roster.pool.max_ejected_percent as usize / 100,
+            rejoin: roster.pool.rejoin,
             database: (roster.pool.protocol == Protocol::Redis).then_some(roster.pool.redis.db),
         }
     }

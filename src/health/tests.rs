@@ -56,7 +56,7 @@ fn what_is_pending_for_all_servers_is_bounded_by_flushing_those_that_missed_most
     );
     let registry = Registry::new(&config::parse("file", &file).unwrap().config, 1);
     let (limit, most) = (16 << 20, (16 << 20) / PENDING_PART);
-    assert_eq!(registry.shared.most_pending_bytes, most);
+    assert_eq!(registry.shared.most_pending_bytes.load(Ordering::Relaxed), most);
     for number in 0..60_000u32 {
         // One of them misses a tenth of all.
         let server = ServerId(if number % 10 == 0 { 7 } else { u16::try_from(number % 100).unwrap() });

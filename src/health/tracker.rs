@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use super::backoff::{Backoff, SHORTEST};
 use super::verdict::Verdict;
+use crate::config::model::Pool;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -57,6 +58,21 @@ pub struct Rules {
     pub rise: u32,
     /// `flap_limit`: most changes of the ring in [`FLAP_WINDOW`].
     pub flap_limit: Option<u32>,
+}
+
+impl Rules {
+    /// Those of a pool.
+    #[must_use]
+    pub const fn of(pool: &Pool) -> Self {
+        Self {
+            ejects: pool.auto_eject_hosts,
+            failure_limit: pool.server_failure_limit,
+            retry_timeout: pool.server_retry_timeout,
+            timeout: pool.timeout,
+            rise: pool.rise,
+            flap_limit: pool.flap_limit,
+        }
+    }
 }
 
 /// The time in which changes of the ring are counted.
@@ -229,6 +245,15 @@ impl Tracker {
             failing_told: None,
             failing_untold: 0,
             changes: VecDeque::new(),
+        }
+    }
+
+    /// Lives by other rules from here on. An ejected server is probed no later than they say.
+    pub(super) fn live_by(&mut self, rules: Rules, now: Instant) {
+        self.rules = rules;
+        self.backoff.set_retry_timeout(rules.retry_timeout);
+        if let State::Ejected { probe_at, .. } = &mut self.state {
+            *probe_at = (*probe_at).min(now + rules.retry_timeout);
         }
     }
 

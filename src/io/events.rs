@@ -17,7 +17,7 @@ const KEPT: usize = 1000;
 const TOGETHER: Duration = Duration::from_secs(300);
 
 /// Who is named where no server is the cause.
-const PROXY: &str = "proxy";
+pub(super) const PROXY: &str = "proxy";
 
 /// What the text of a silence begins with.
 const SILENT: &str = "silent for";

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::model::Config;
+use crate::config::model::{Config, Pool};
 
 /// Descriptors of a worker: its epoll set, its timer, its waker, what tells the memory of the process.
 const OF_WORKER: usize = 4;
@@ -45,8 +45,9 @@ pub(crate) fn shortage(config: &Config) -> Option<(String, &'static str)> {
 /// The descriptors of the process.
 #[derive(Debug)]
 pub(crate) struct Files {
-    /// Kept for everything that is neither a client nor a connection to a server.
-    fixed: usize,
+    /// Kept for everything that is neither a client nor a connection to a server, listeners included.
+    fixed: AtomicUsize,
+    listeners: AtomicUsize,
     /// Most that the process may have, as the system said last.
     limit: AtomicUsize,
     /// Connections that clients share, opened or being opened.
@@ -78,15 +79,22 @@ impl Files {
         let workers = config.settings.workers;
         let listeners = config.pools.len() + 2;
         let readers = 2 * readers_of(limit);
-        // Each worker has its own connections; one of them probes.
-        let servers = config.pools.iter().map(|pool| pool.servers.len() * (pool.server_connections * workers + 1));
         Self {
-            fixed: open + listeners + workers * OF_WORKER + OF_RUNTIMES + readers + SPARE,
+            fixed: AtomicUsize::new(open + listeners + workers * OF_WORKER + OF_RUNTIMES + readers + SPARE),
+            listeners: AtomicUsize::new(listeners),
             limit: AtomicUsize::new(limit),
             shared: AtomicUsize::new(0),
-            most_shared: AtomicUsize::new(servers.sum()),
+            most_shared: AtomicUsize::new(connections(config)),
             dedicated: AtomicUsize::new(0),
         }
+    }
+
+    /// There is another configuration: reserves what it needs. One at a time.
+    pub(crate) fn foresee(&self, config: &Config) {
+        let listeners = config.pools.len() + 2;
+        let before = self.listeners.swap(listeners, Ordering::Relaxed);
+        self.fixed.store(self.fixed.load(Ordering::Relaxed) - before + listeners, Ordering::Relaxed);
+        self.most_shared.fetch_max(connections(config), Ordering::Relaxed);
     }
 
     /// Most descriptors that the process may have.
@@ -101,7 +109,7 @@ impl Files {
 
     /// Descriptors that clients may not take.
     pub(crate) fn reserved(&self) -> usize {
-        self.fixed + self.most_shared.load(Ordering::Relaxed)
+        self.fixed.load(Ordering::Relaxed) + self.most_shared.load(Ordering::Relaxed)
     }
 
     /// Descriptors that clients may have, connections to servers that one of them has for itself included. Never less
@@ -144,6 +152,12 @@ impl Drop for Counted {
         let Files { dedicated, shared, .. } = &*self.files;
         if self.is_dedicated { dedicated } else { shared }.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Connections to servers that can be foreseen. Each worker has its own; one of them probes.
+fn connections(config: &Config) -> usize {
+    let of = |pool: &Pool| pool.servers.len() * (pool.server_connections * config.settings.workers + 1);
+    config.pools.iter().map(of).sum()
 }
 
 /// Few where there are few descriptors.

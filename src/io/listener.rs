@@ -42,6 +42,20 @@ impl Bound {
         }
     }
 
+    /// Has what can be changed of a listener as a pool has it now.
+    fn set_options(&self, backlog: u32, keepalive: bool) {
+        let set = || {
+            rustix::net::listen(self, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+            if let Self::Tcp(_) = self {
+                rustix::net::sockopt::set_socket_keepalive(self, keepalive)?;
+            }
+            Ok::<_, Errno>(())
+        };
+        if let Err(error) = set() {
+            warn!(%error, "cannot change the options of a listener");
+        }
+    }
+
     /// The file of a unix socket, which outlives it.
     pub(crate) fn file(&self) -> Option<Arc<SocketFile>> {
         match self {
@@ -93,10 +107,41 @@ pub(crate) fn bind_tcp(
     Ok(socket.into())
 }
 
+/// Hears nobody any more. The file of a unix socket is removed by a thread of its own, as another process may be waited for.
+pub(crate) fn close(bound: Bound) {
+    let file = bound.file();
+    drop(bound);
+    if let Some(file) = file {
+        let remove = move || file.remove();
+        if let Err(error) = std::thread::Builder::new().name("socket-file".to_owned()).spawn(remove) {
+            warn!(%error, "cannot remove the file of a socket that is listened on no longer");
+        }
+    }
+}
+
+/// Where the clients of pools come in.
+#[derive(Debug)]
+pub(crate) struct Entrances {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) ways: Vec<(PoolId, Entrance)>,
+}
+
+/// Where the clients of a pool come in.
+#[derive(Debug)]
+pub(crate) enum Entrance {
+    /// Where those of this pool have come in so far.
+    Of(PoolId),
+    /// Here.
+    New(Bound),
+}
+
 /// Accepts the clients of all pools and deals each to the worker with the fewest. The first worker has it.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    listeners: Vec<Listener>,
+    /// By the ids of the pools.
+    listeners: Vec<Option<Listener>>,
+    /// Clients that were let in, by the ids of the pools, whether their worker knows of them yet or not.
+    let_in: Vec<u64>,
     /// When those that pause are to be asked again.
     resumes: Option<Instant>,
     /// When the operator was last told that clients wait.
@@ -109,8 +154,6 @@ pub(crate) struct Acceptor {
 #[derive(Debug)]
 struct Listener {
     bound: Bound,
-    /// Clients that were let in, whether their worker knows of them yet or not.
-    let_in: u64,
     /// There is no descriptor for who waits, and it is not asked for a while.
     paused: bool,
 }
@@ -124,25 +167,64 @@ pub(crate) enum Accepted {
 }
 
 impl Acceptor {
-    /// Accepts on all of them, each that of the pool of its number.
-    pub(crate) fn new(
-        bound: Vec<Bound>,
-        topology: Arc<Topology>,
-        workers: Arc<[Handle]>,
-        files: Arc<Files>,
-        poller: &Poller,
-    ) -> Self {
-        let listeners = bound.into_iter().map(|bound| Listener { bound, let_in: 0, paused: false }).collect();
-        let acceptor = Self { listeners, resumes: None, warned_at: None, files, topology, workers };
-        for place in 0..acceptor.listeners.len() {
-            acceptor.listen(place, poller);
-        }
+    /// Accepts by all of these ways.
+    pub(crate) fn new(entrances: Entrances, workers: Arc<[Handle]>, files: Arc<Files>, poller: &Poller) -> Self {
+        let topology = Arc::clone(&entrances.topology);
+        let (listeners, let_in) = (Vec::new(), Vec::new());
+        let mut acceptor = Self { listeners, let_in, resumes: None, warned_at: None, files, topology, workers };
+        acceptor.follow(entrances, poller);
         acceptor
+    }
+
+    /// The pools whose clients come in no longer as they did: by other ways, or not at all.
+    pub(crate) fn closing(&self, entrances: &Entrances) -> Vec<u32> {
+        let stays = |place: usize| {
+            entrances.ways.iter().any(|(_, way)| matches!(way, Entrance::Of(pool) if pool.index() == place))
+        };
+        let closes = |place: &usize| self.listeners[*place].is_some() && !stays(*place);
+        let places = (0..self.listeners.len()).filter(closes);
+        places.filter_map(|place| u32::try_from(place).ok()).collect()
+    }
+
+    /// Accepts by these ways from here on, and by no other.
+    pub(crate) fn follow(&mut self, entrances: Entrances, poller: &Poller) {
+        let Entrances { topology, ways } = entrances;
+        let mut before = std::mem::take(&mut self.listeners);
+        self.let_in.resize(topology.pools.len(), 0);
+        self.listeners.resize_with(topology.pools.len(), || None);
+        self.topology = topology;
+        for (pool, way) in ways {
+            let place = pool.index();
+            match way {
+                Entrance::New(bound) => {
+                    self.listeners[place] = Some(Listener { bound, paused: false });
+                    self.listen(place, poller);
+                }
+                Entrance::Of(other) => {
+                    let Some(listener) = before.get_mut(other.index()).and_then(Option::take) else { continue };
+                    let settings = self.topology.pool(pool);
+                    listener.bound.set_options(settings.backlog, settings.tcpkeepalive);
+                    let is_another = other != pool && !listener.paused;
+                    if is_another {
+                        let _ = poller.leave(&listener.bound); // it is announced by the name of the pool
+                    }
+                    self.listeners[place] = Some(listener);
+                    if is_another {
+                        self.listen(place, poller);
+                    }
+                }
+            }
+        }
+        for listener in before.into_iter().flatten() {
+            let _ = poller.leave(&listener.bound);
+            close(listener.bound);
+        }
     }
 
     fn listen(&self, place: usize, poller: &Poller) {
         let token = Token::Listener(u32::try_from(place).unwrap_or(u32::MAX));
-        if let Err(error) = poller.watch_listener(&self.listeners[place].bound, token) {
+        let Some(listener) = &self.listeners[place] else { return };
+        if let Err(error) = poller.watch_listener(&listener.bound, token) {
             error!(pool = self.topology.pools[place].name, %error, "cannot accept clients");
         }
     }
@@ -160,7 +242,7 @@ impl Acceptor {
         self.resumes = None;
         self.files.look_again();
         for place in 0..self.listeners.len() {
-            if std::mem::take(&mut self.listeners[place].paused) {
+            if self.listeners[place].as_mut().is_some_and(|listener| std::mem::take(&mut listener.paused)) {
                 self.listen(place, poller);
             }
         }
@@ -173,7 +255,7 @@ impl Acceptor {
             self.pause(place, clients, None, now, poller);
             return None;
         }
-        let listener = self.listeners.get_mut(place as usize)?;
+        let listener = self.listeners.get(place as usize)?.as_ref()?;
         match accept_with(&listener.bound, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(socket) => Some(self.deal(PoolId(u16::try_from(place).unwrap_or(u16::MAX)), socket)),
             // The client went away while it waited; the next one is not concerned.
@@ -189,7 +271,7 @@ impl Acceptor {
     /// Has a listener pause; who waits goes on waiting in its backlog. `error` is what the system says, if it was asked.
     #[cold]
     fn pause(&mut self, place: u32, clients: usize, error: Option<Errno>, now: Instant, poller: &Poller) {
-        let Some(listener) = self.listeners.get_mut(place as usize) else { return };
+        let Some(Some(listener)) = self.listeners.get_mut(place as usize) else { return };
         listener.paused = true;
         self.resumes = Some(now + ACCEPT_PAUSE);
         let _ = poller.leave(&listener.bound); // it would be announced for as long as somebody waits
@@ -214,7 +296,7 @@ impl Acceptor {
 
     fn deal(&mut self, id: PoolId, socket: OwnedFd) -> Accepted {
         let pool = &self.topology.pools[id.index()];
-        let let_in = &mut self.listeners[id.index()].let_in;
+        let let_in = &mut self.let_in[id.index()];
         let gone = || self.topology.counters.iter().map(|worker| worker.pool(id).clients_gone.value()).sum::<u64>();
         if let Some(limit) = pool.client_connections.filter(|limit| *let_in - gone() >= *limit as u64) {
             let rejected = &self.topology.counters[0].pool(id).client_rejected;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
+use super::listener::Entrances;
 use super::poller::{Poller, Waker};
 use crate::config::model::PoolId;
 use crate::engine::ids::LinkId;
@@ -31,6 +32,8 @@ pub(crate) enum Message {
     },
     /// The health of a server has changed.
     News,
+    /// There is another topology. The one who accepts is told where clients come in from here on.
+    Topology(Option<Box<Entrances>>),
     /// Another worker's client asks about this one's.
     Inquire(Arc<Inquiry>),
     /// What another worker has found for a client of this one.

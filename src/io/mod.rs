@@ -19,6 +19,7 @@ mod operator;
 mod poller;
 pub mod proxy;
 pub(crate) mod readers;
+pub mod reload;
 pub(crate) mod rounds;
 mod server;
 pub mod signal;
@@ -31,6 +32,7 @@ mod supervise;
 mod tell;
 pub(crate) mod terminal;
 mod turn;
+mod watch;
 mod worker;
 
 pub use operator::Operator;

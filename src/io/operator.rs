@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
+use super::reload::{Listening, Source};
 use crate::config::model::{LogLevel, PoolId, Rejoin, ServerId};
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 
@@ -18,6 +19,8 @@ pub struct Operator {
     pub(super) observed: Observed,
     pub(super) workers: Arc<[Handle]>,
     pub(super) log: Option<LogControl>,
+    pub(super) source: Option<Arc<Source>>,
+    pub(super) listening: Arc<Listening>,
 }
 
 impl Operator {
@@ -114,7 +117,7 @@ impl Operator {
         self.workers[worker].tell(Message::Do(super::mailbox::Task(Box::new(what))));
     }
 
-    fn tell(&self, pool: &str, server: &str, is_trouble: bool, text: String) {
+    pub(super) fn tell(&self, pool: &str, server: &str, is_trouble: bool, text: String) {
         self.observed.events.tell(pool, server, is_trouble, text, self.observed.clock.now());
     }
 

@@ -11,18 +11,15 @@ use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
 use super::files::Files;
-use super::listener::{self, Acceptor, Bound};
+use super::listener::{self, Acceptor, Bound, Entrance, Entrances};
 use super::log::LogControl;
 use super::mailbox::{Handle, Mailbox, Message};
 use super::operator::Operator;
-use super::socket_file::SocketFile;
+use super::reload::{Listening, Source};
 use super::state::Keeper;
 use super::supervise;
 use super::worker::{Worker, WorkerContext};
-use crate::config::{
-    self,
-    model::{Config, Port},
-};
+use crate::config::model::{Config, Port};
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Registry;
 use crate::stats::prometheus::Sources;
@@ -61,8 +58,6 @@ pub struct Observed {
     pub(crate) clock: Clock,
     pub(crate) events: Arc<Events>,
     pub(crate) files: Arc<Files>,
-    /// Tells this configuration from others.
-    pub(crate) config_version: Arc<str>,
 }
 
 impl Observed {
@@ -75,7 +70,7 @@ impl Observed {
     pub(crate) fn sources<'a>(&'a self, topology: &'a Topology) -> Sources<'a> {
         Sources {
             config: &topology.config,
-            config_version: &self.config_version,
+            config_version: &topology.digest,
             registry: &topology.registry,
             workers: &topology.counters,
         }
@@ -88,20 +83,20 @@ pub struct Proxy {
     workers: Arc<[Handle]>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<Option<SocketAddr>>,
-    /// Those of unix sockets.
-    socket_files: Vec<Arc<SocketFile>>,
+    listening: Arc<Listening>,
+    source: Option<Arc<Source>>,
     pub(crate) observed: Observed,
     pub(crate) stats: Option<std::net::TcpListener>,
     keeper: Option<Keeper>,
 }
 
 impl Proxy {
-    /// Binds every listener, then starts the workers.
+    /// Binds every listener, then starts the workers. `source` is where the configuration can be read again.
     ///
     /// # Errors
     ///
     /// When an address cannot be bound or a thread cannot be started; nothing is left running then.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, source: Option<Source>) -> Result<Self, StartError> {
         let files = Files::of_process(&config);
         // First, so that whoever reaches a pool can also look at it.
         let stats = match config.settings.stats {
@@ -116,18 +111,17 @@ impl Proxy {
             match listener::bind(pool) {
                 Ok(listener) => bound.push(listener),
                 Err(source) => {
-                    let files: Vec<_> = bound.drain(..).filter_map(|bound| bound.file()).collect();
+                    let files: Vec<_> = bound.drain(..).filter_map(|bound: Bound| bound.file()).collect();
                     files.iter().for_each(|file| file.remove());
                     let (pool, address) = (pool.name.clone(), pool.listen.to_string());
                     return Err(StartError::Listen { pool, address, source });
                 }
             }
         }
-        let socket_files = bound.iter().filter_map(Bound::file).collect();
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
-        let (count, config_version) = (config.settings.workers, config::version(&config).into());
+        let count = config.settings.workers;
         let published = Arc::new(Published::new(config, seed));
         let topology = published.current();
         let keeper = Keeper::start(&published);
@@ -138,7 +132,10 @@ impl Proxy {
         let scripts = Scripts::default();
         let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
-        let mut bound = Some(bound);
+        let pools = &topology.config.pools;
+        let listening = Arc::new(Listening::new(pools.iter().zip(&bound)));
+        let ways = pools.iter().zip(bound).map(|(pool, bound)| (pool.id, Entrance::New(bound))).collect();
+        let mut entrances = Some(Entrances { topology: Arc::clone(&topology), ways });
         let mut threads = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let setup = Setup {
@@ -149,10 +146,9 @@ impl Proxy {
                 scripts: scripts.clone(),
             };
             // The first one accepts for all.
-            let acceptor = bound.take().map(|bound| {
-                let (topology, workers) = (Arc::clone(&topology), Arc::clone(&workers));
-                Acceptor::new(bound, topology, workers, Arc::clone(&files), &mailbox.poller)
-            });
+            let acceptor = entrances
+                .take()
+                .map(|entrances| Acceptor::new(entrances, Arc::clone(&workers), Arc::clone(&files), &mailbox.poller));
             let others = workers.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, handle)| handle);
             let context = WorkerContext {
                 clock,
@@ -173,19 +169,20 @@ impl Proxy {
         if let Some(address) = stats.as_ref().and_then(|stats| stats.local_addr().ok()) {
             info!(listen = %address, "statistics are served");
         }
-        let observed = Observed { published, clock, events, files, config_version };
-        Ok(Self { workers, threads, addresses, socket_files, observed, stats, keeper })
+        let observed = Observed { published, clock, events, files };
+        let source = source.map(Arc::new);
+        Ok(Self { workers, threads, addresses, listening, source, observed, stats, keeper })
     }
 
     /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
     #[cfg(test)]
     pub(crate) fn of_two_workers() -> Self {
         let file = "softmiss:\n  workers: 2\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
-        let mut config = config::parse("file", file).unwrap().config;
-        if let config::model::Listen::Tcp { address, .. } = &mut config.pools[0].listen {
+        let mut config = crate::config::parse("file", file).unwrap().config;
+        if let crate::config::model::Listen::Tcp { address, .. } = &mut config.pools[0].listen {
             address.set_port(0);
         }
-        Self::start(config).unwrap()
+        Self::start(config, None).unwrap()
     }
 
     /// The TCP address of each pool's listener, in the order of the pools; `None` for a unix socket.
@@ -206,7 +203,8 @@ impl Proxy {
         if let (Some(log), Some(counters)) = (log, self.observed.topology().counters.first()) {
             log.count_in(Arc::clone(counters));
         }
-        Operator { observed: self.observed(), workers: Arc::clone(&self.workers), log: log.cloned() }
+        let (source, listening) = (self.source.clone(), Arc::clone(&self.listening));
+        Operator { observed: self.observed(), workers: Arc::clone(&self.workers), log: log.cloned(), source, listening }
     }
 
     /// The health of the servers.
@@ -226,6 +224,6 @@ impl Proxy {
         if let Some(keeper) = &self.keeper {
             keeper.end();
         }
-        self.socket_files.iter().for_each(|file| file.remove());
+        self.listening.remove_files();
     }
 }

@@ -1,7 +1,7 @@
 //! Signals, with the numbers that twemproxy gives them where it has a use for them.
 //!
-//! `SIGTERM` and `SIGINT` drain and end; `SIGHUP` and `SIGUSR1` reopen the log file; `SIGTTIN` and `SIGTTOU` make the
-//! log louder and quieter; `SIGUSR2` does nothing. `SIGABRT` and `SIGQUIT` end the process at once, with a core, as they do
+//! `SIGTERM` and `SIGINT` drain and end; `SIGHUP` and `SIGUSR1` reopen the log file, and `SIGHUP` has the configuration
+//! read again; `SIGTTIN` and `SIGTTOU` make the log louder and quieter; `SIGUSR2` does nothing. `SIGABRT` and `SIGQUIT` end the process at once, with a core, as they do
 //! anywhere, and a line of the log before. Each is told in the words of twemproxy, for which operators look.
 
 use std::future::Future;
@@ -12,7 +12,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::log::{self, LogControl};
-use super::{Proxy, stats};
+use super::reload::Source;
+use super::watch::{LONG_PERIOD, PERIOD, Watcher};
+use super::{Operator, Proxy, stats};
 
 /// The signals that this process takes. From when they are caught, none of them kills it; those that come before there is
 /// a proxy are dealt with when there is one.
@@ -53,6 +55,8 @@ impl Signals {
     pub fn run_until(self, mut proxy: Proxy, log: Option<&LogControl>, end: impl Future<Output = ()>) {
         let Self { runtime, mut terminate, mut interrupt, mut hang_up, mut user1, mut user2, mut louder, mut quieter } =
             self;
+        let operator = proxy.operator(log);
+        let mut watcher = Watcher::default();
         runtime.block_on(async {
             if let Some(listener) = proxy.stats.take() {
                 tokio::spawn(stats::serve(listener, proxy.observed.clone()));
@@ -63,8 +67,18 @@ impl Signals {
                     _ = terminate.recv() => break info!("signal 15 (SIGTERM) received, draining"),
                     _ = interrupt.recv() => break info!("signal 2 (SIGINT) received, draining"),
                     () = &mut end => break,
-                    _ = hang_up.recv() => reopen(log, "1 (SIGHUP)"),
-                    _ = user1.recv() => reopen(log, "10 (SIGUSR1)"),
+                    _ = hang_up.recv() => {
+                        info!("signal 1 (SIGHUP) received, reopening log file");
+                        reopen(log);
+                        let _ = operator.reload("SIGHUP"); // which has told what came of it
+                    }
+                    source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
+                        let _ = operator.reload("watch");
+                    },
+                    _ = user1.recv() => {
+                        info!("signal 10 (SIGUSR1) received, reopening log file");
+                        reopen(log);
+                    }
                     _ = user2.recv() => info!("signal 12 (SIGUSR2) received, which means nothing here"),
                     _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
                     _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
@@ -76,8 +90,15 @@ impl Signals {
     }
 }
 
-fn reopen(log: Option<&LogControl>, signal: &str) {
-    info!("signal {signal} received, reopening log file");
+/// The file, when it is to be looked at whether it has changed. It is watched, or not, as it said when it was last read.
+async fn watched(operator: &Operator) -> Option<&Source> {
+    let Some(source) = operator.source() else { return std::future::pending().await };
+    let is_watched = operator.observed().topology().config.settings.watch;
+    tokio::time::sleep(if is_watched { PERIOD } else { LONG_PERIOD }).await;
+    is_watched.then_some(source)
+}
+
+fn reopen(log: Option<&LogControl>) {
     match log.map(LogControl::reopen) {
         Some(Ok(Some(file))) => info!(file = %file.display(), "log file is open again"),
         Some(Ok(None)) => info!("the log goes to stderr and has no file to reopen (flag -o)"),

@@ -58,6 +58,11 @@ impl Slack {
         }
     }
 
+    /// The workers, so many, may hold so many bytes together from here on.
+    pub(crate) fn set_limit(&mut self, limit: usize, workers: usize) {
+        (self.from, self.bound) = (limit / workers.max(1) / 4, Bound::new(limit));
+    }
+
     /// The worker's buffers hold so much, and so many bytes have come.
     #[inline]
     pub(crate) fn heed(&mut self, held: usize, came: usize) {

@@ -20,7 +20,7 @@ use super::connect::Connector;
 use super::events::Events;
 use super::files::{ADVICE, Files};
 use super::links::{Batching, Links};
-use super::listener::{Accepted, Acceptor};
+use super::listener::{Accepted, Acceptor, Entrances};
 use super::mailbox::{Handle, Mailbox, Message};
 use super::poller::{self, Announced, Poller, Token};
 use super::slack::Slack;
@@ -228,7 +228,7 @@ impl Worker {
                     self.engine.link_ended(pool, server);
                 }
             }
-            Token::Listener(place) => self.accept(place),
+            Token::Listener(place) => drop(self.accept(place)),
             Token::Inbox => self.read_messages(),
             Token::Alarm => {
                 self.alarm.gone_off();
@@ -419,6 +419,7 @@ impl Worker {
                 Message::Client(pool, socket) => self.welcome(pool, socket),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
                 Message::News => self.is_alarmed = true,
+                Message::Topology(entrances) => self.go_over(entrances),
                 Message::Inquire(inquiry) => self.engine.inquired(inquiry, self.clock.now()),
                 Message::Found(findings) => self.engine.found(*findings, self.clock.now()),
                 Message::Turn => self.own.has_turned(),
@@ -435,16 +436,33 @@ impl Worker {
         }
     }
 
+    /// There is another topology.
+    fn go_over(&mut self, entrances: Option<Box<Entrances>>) {
+        self.engine.refresh(self.clock.now());
+        self.slack.set_limit(self.engine.topology().config.settings.memory_limit, self.others.len() + 1);
+        self.is_alarmed = true;
+        let Some((entrances, acceptor)) = entrances.zip(self.acceptor.as_ref()) else { return };
+        // Who waits in a backlog has been told that there is somebody.
+        for place in acceptor.closing(&entrances) {
+            while self.accept(place) {}
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.follow(*entrances, &self.poller);
+        }
+    }
+
+    /// Lets in who waits at a listener, as many as have their turn. Whether more may wait.
     #[cold]
-    fn accept(&mut self, listener: u32) {
+    fn accept(&mut self, listener: u32) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(acceptor) = &mut self.acceptor else { return };
+            let Some(acceptor) = &mut self.acceptor else { return false };
             match acceptor.accept(listener, self.clock.now(), &self.poller) {
                 Some(Accepted::Here(pool, socket)) => self.welcome(pool, socket),
                 Some(Accepted::Elsewhere) => {}
-                None => return,
+                None => return false,
             }
         }
+        true
     }
 
     /// A client that was given to this worker has left.

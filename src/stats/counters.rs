@@ -33,6 +33,13 @@ pub struct ProcessCounters {
     pub buffered_bytes: Gauge,
     /// Lines of the log that were not written. Only the first worker's set has any, and the log counts there.
     pub log_lines_dropped: Cell,
+    /// Configurations that were taken up while the process ran, those that were refused, and whether the last one was. Only
+    /// the first worker's set has any, and whoever reloads counts there.
+    pub reloads: Cell,
+    /// Configurations that were refused.
+    pub reloads_refused: Cell,
+    /// Whether the last one was.
+    pub reload_refused: Gauge,
 }
 
 /// What is counted for a pool and its servers.

@@ -63,6 +63,9 @@ pub const PROCESS: &[Metric<Counters>] = metrics! { Counters:
     current_connections Gauge "connections open: clients and servers"
     buffered_bytes Gauge "bytes held in buffers"
     log_lines_dropped Counter "lines of the log that were dropped, because they came faster than they could be written"
+    reloads Counter "times the configuration was read again and taken up"
+    reloads_refused Counter "times it was read again and refused"
+    reload_refused Gauge "1 while the file as it was last read is refused, and an earlier one is in force"
 };
 
 /// The statistics of a pool.

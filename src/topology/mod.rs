@@ -9,12 +9,17 @@
 //! [`Pool::circle`] makes it in steps per server, as none of its points is computed anew. A distribution whose slots are
 //! learned from the servers would be a further kind of ring.
 
+mod changes;
+
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config;
+pub use changes::{Changes, Fate, PoolChange, ServerFate};
+
 use crate::config::model::{self, Config, PoolId, Server, ServerId};
-use crate::config::roster::{Full, Roster};
+use crate::config::roster::{Full, Roster, settings_after};
 use crate::health::Registry;
 use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
@@ -27,6 +32,8 @@ pub struct Topology {
     pub version: u64,
     /// What is served: each pool and server carries its id.
     pub config: Config,
+    /// Tells this configuration from others ([`config::version`]).
+    pub digest: Arc<str>,
     /// Every pool by its id, those that are served no longer included.
     pub pools: Vec<Pool>,
     /// The health of its servers.
@@ -127,7 +134,8 @@ impl Published {
         let registry = Arc::new(Registry::new(&config, seed));
         let counters = (0..config.settings.workers).map(|_| Arc::new(Counters::new(&config))).collect();
         let pools = rosters.into_iter().map(Pool::new).collect();
-        let first = Topology { version: 0, config, pools, registry, counters };
+        let digest = config::version(&config).into();
+        let first = Topology { version: 0, config, digest, pools, registry, counters };
         Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(first)) }
     }
 
@@ -156,12 +164,14 @@ impl Published {
         let served =
             |pool: &model::Pool| rosters.iter().find(|roster| roster.is_served && roster.pool.name == pool.name);
         let pools = config.pools.iter().filter_map(served).map(|roster| roster.pool.clone()).collect();
+        let config = Config { settings: settings_after(&current.config.settings, &config.settings), pools };
         let next = Arc::new(Topology {
             version: current.version + 1,
-            config: Config { settings: current.config.settings.clone(), pools },
-            registry: Arc::new(current.registry.follow(&rosters, now)),
+            digest: config::version(&config).into(),
+            registry: Arc::new(current.registry.follow(&rosters, &config.settings, now)),
             counters: current.counters.iter().map(|of| Arc::new(of.follow(&rosters))).collect(),
             pools: rosters.into_iter().map(Pool::new).collect(),
+            config,
         });
         *current = Arc::clone(&next);
         self.version.store(next.version, Ordering::Release);

@@ -45,6 +45,7 @@ mod ready_made;
 mod recipes;
 mod redis;
 mod rejoin;
+mod reload;
 mod resend;
 mod restart;
 mod sessions;

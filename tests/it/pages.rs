@@ -88,11 +88,17 @@ fn every_flag_and_every_command_is_told_of_where_it_is_looked_for() {
     assert_eq!(told, short, "the page, and the help");
 
     let commands: BTreeSet<String> = listed(&main, "Commands").into_iter().filter(|name| name != "help").collect();
-    assert_eq!(commands, ["check", "demo", "route", "top"].map(str::to_owned).into(), "{main}");
-    let all: String =
-        ["README.md", "docs/configuration.md", "docs/failure-modes.md", "docs/runbook.md", "docs/admin.md"]
-            .map(text)
-            .concat();
+    assert_eq!(commands, ["check", "demo", "reload", "route", "top"].map(str::to_owned).into(), "{main}");
+    let all: String = [
+        "README.md",
+        "docs/configuration.md",
+        "docs/failure-modes.md",
+        "docs/runbook.md",
+        "docs/admin.md",
+        "docs/operations.md",
+    ]
+    .map(text)
+    .concat();
     for command in &commands {
         assert!(
             all.contains(&format!("softmiss {command}")) || all.contains(&format!("-- {command}")),

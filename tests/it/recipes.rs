@@ -134,7 +134,9 @@ impl Stage {
         for name in ["softmiss.yml", "conf/softmiss.yml", "nutcracker.yml"] {
             std::fs::write(folder.join(name), &text).expect("a file");
         }
-        std::fs::copy(root().join("conf/example.yml"), folder.join("conf/example.yml")).expect("a copy");
+        for name in ["conf/example.yml", "conf/twemproxy.yml"] {
+            std::fs::copy(root().join(name), folder.join(name)).expect("a copy");
+        }
         let proxy = Proxy::with_file(&text, port).expect_log("by the operator");
         wait_until("the admin port", Duration::from_secs(10), || TcpStream::connect(admin).is_ok());
         Self { proxy, admin, folder, _servers: servers }
@@ -146,7 +148,7 @@ impl Stage {
             "FILE" => "softmiss.yml".to_owned(),
             "/etc/nutcracker/nutcracker.yml" => "nutcracker.yml".to_owned(),
             "NAME" => "cache-a".to_owned(),
-            "127.0.0.1:22223" => self.admin.to_string(),
+            "HOST:PORT" | "127.0.0.1:22223" => self.admin.to_string(),
             _ => word.to_owned(),
         }
     }
@@ -188,7 +190,7 @@ fn every_command_of_the_pages_runs() {
         let mut given: Vec<_> = words(rest).iter().map(|word| stage.filled(word)).collect();
         // What would go on until it is ended says only whether it would start.
         match given.first().map_or("", String::as_str) {
-            "check" | "route" => {}
+            "check" | "route" | "reload" => {}
             "top" => given.push("--once".to_owned()),
             "demo" => given.push("--help".to_owned()),
             _ => given.push("-t".to_owned()),

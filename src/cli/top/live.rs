@@ -16,8 +16,9 @@ use tokio::time::MissedTickBehavior;
 use super::draw;
 use super::overview::Overview;
 use super::seen::Seen;
-use super::source::{self, Trouble};
+use super::source;
 use super::view::{View, Wish};
+use crate::cli::port::Trouble;
 use crate::io::clock::Clock;
 
 /// How often the proxy is asked.

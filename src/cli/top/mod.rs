@@ -16,7 +16,6 @@ mod verdict;
 mod view;
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,16 +24,10 @@ use clap::Args;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-use super::flags::DEFAULT_FILES;
-use crate::config;
-use crate::config::model::Port;
-use crate::io::terminal::{colour, complain, say};
+use super::port::{self, EXAMPLE, Trouble};
+use crate::io::terminal::say;
 use seen::Seen;
-use source::Trouble;
 use view::View;
-
-/// Where an admin port usually is.
-const EXAMPLE: &str = "127.0.0.1:22223";
 
 /// The width of the text: everything fits. On a terminal it is as wide as that.
 const TEXT_WIDTH: u16 = 200;
@@ -53,8 +46,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let address = match &arguments.address {
-        Some(text) => written(text)?,
-        None => configured(file)?,
+        Some(text) => port::written(text, "top")?,
+        None => port::configured(file, "top")?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
@@ -71,51 +64,6 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// An address as it is written on the command line; that of the dashboard in a browser will do.
-fn written(text: &str) -> anyhow::Result<String> {
-    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-    match address.rsplit_once(':') {
-        Some((host, number)) if !host.is_empty() && port(number) => Ok(address.to_owned()),
-        _ => bail!("`{text}` is not an address: write HOST:PORT, as in softmiss top {EXAMPLE}"),
-    }
-}
-
-/// The admin port of the configuration file.
-fn configured(file: &Path) -> anyhow::Result<String> {
-    if file == Path::new(DEFAULT_FILES[0]) && !file.exists() {
-        return Ok(EXAMPLE.to_owned()); // nobody said where; it is probably where it usually is
-    }
-    let shown = file.display();
-    let loaded = match config::load(file) {
-        Ok(loaded) => loaded,
-        Err(report) => {
-            complain(&report.render(colour()));
-            bail!(
-                "{shown} cannot be used; name another with -c FILE, or the admin port itself: softmiss top {EXAMPLE}"
-            );
-        }
-    };
-    match loaded.config.settings.admin {
-        Port::At(address) => Ok(reachable(address).to_string()),
-        Port::Unsaid => Ok(EXAMPLE.to_owned()),
-        Port::Off => bail!(
-            "{shown} has no admin port: write `softmiss: {{admin: {EXAMPLE}}}` into it and start the proxy again, \
-             or say where the port is: softmiss top {EXAMPLE}"
-        ),
-    }
-}
-
-/// A port that is served on all interfaces is reached by the loopback interface.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// What to say when there is no first answer, and what to do about it.

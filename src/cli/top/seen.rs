@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::overview::{Overview, Pool};
-use super::source::Trouble;
+use crate::cli::port::Trouble;
 
 /// How far apart the two answers are that growth is taken from, in answers.
 const WINDOW: usize = 5;

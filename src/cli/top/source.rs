@@ -1,65 +1,21 @@
-//! Asking the admin port: one `GET /servers` over HTTP/1.0, with a limit on everything.
+//! What `top` asks the admin port for: one `GET /servers`.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
-use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use super::overview::Overview;
+use crate::cli::port::{self, Trouble};
 
 /// A proxy that takes longer for its answer does not answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longer answers are not read: thousands of servers fit in.
-const ANSWER_LIMIT: u64 = 16 << 20;
-
-/// Why there is nothing to show.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-pub(super) enum Trouble {
-    #[error("connection refused")]
-    Refused,
-    #[error("timed out")]
-    TimedOut,
-    #[error("{0}")]
-    Io(String),
-    /// Whoever listens there is no admin port.
-    #[error("not an admin port")]
-    Stranger,
-    #[error("an answer that this version does not understand: {0}")]
-    Unreadable(String),
-}
-
-impl From<std::io::Error> for Trouble {
-    fn from(error: std::io::Error) -> Self {
-        if error.kind() == ErrorKind::ConnectionRefused {
-            return Self::Refused;
-        }
-        // `(os error 113)` tells nobody anything.
-        let text = error.to_string();
-        Self::Io(text.split(" (os error").next().unwrap_or_default().to_lowercase())
-    }
-}
-
 /// What the proxy at `address` has to show.
 pub(super) async fn fetch(address: &str) -> Result<Overview, Trouble> {
-    let answer = tokio::time::timeout(TIMEOUT, exchange(address)).await.map_err(|_| Trouble::TimedOut)??;
-    parse(&answer)
-}
-
-async fn exchange(address: &str) -> Result<Vec<u8>, Trouble> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /servers HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;
-    Ok(answer)
+    parse(&port::ask(address, "GET /servers", None, TIMEOUT).await?)
 }
 
 fn parse(answer: &[u8]) -> Result<Overview, Trouble> {
-    let is_ok = answer.starts_with(b"HTTP/1.0 200 ") || answer.starts_with(b"HTTP/1.1 200 ");
-    let body = memchr::memmem::find(answer, b"\r\n\r\n").filter(|_| is_ok).ok_or(Trouble::Stranger)? + 4;
-    serde_json::from_slice(&answer[body..])
+    let Some((200, body)) = port::parts(answer) else { return Err(Trouble::Stranger) };
+    serde_json::from_slice(body)
         .map_err(|error| if error.is_syntax() { Trouble::Stranger } else { Trouble::Unreadable(error.to_string()) })
 }
 

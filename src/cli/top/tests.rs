@@ -12,9 +12,10 @@ use ratatui::style::Color;
 use serde_json::{Value, json};
 
 use super::seen::Seen;
-use super::source::Trouble;
 use super::view::{Section, Sort, View, Wish};
-use super::{draw, plain, reachable, text_of, written};
+use super::{draw, plain, text_of};
+use crate::cli::port::Trouble;
+use crate::cli::port::{reachable, written};
 
 fn server(name: &str, per_s: f64) -> Value {
     let latency = json!({"p50_us": 92, "p99_us": 412, "p999_us": 1032});
@@ -317,11 +318,11 @@ fn a_proxy_that_was_started_anew_has_no_past() {
 #[test]
 fn addresses_are_taken_as_people_write_them() {
     for text in ["127.0.0.1:22223", "[::1]:22223", "web-17:22223", "http://127.0.0.1:22223/"] {
-        assert!(written(text).is_ok(), "{text}");
+        assert!(written(text, "top").is_ok(), "{text}");
     }
-    assert_eq!(written("http://web-17:22223/").expect("an address"), "web-17:22223");
+    assert_eq!(written("http://web-17:22223/", "top").expect("an address"), "web-17:22223");
     for text in ["", "22223", ":22223", "web-17", "web-17:0", "web-17:99999", "127.0.0.1:x"] {
-        assert!(written(text).expect_err(text).to_string().contains("write HOST:PORT"), "{text}");
+        assert!(written(text, "top").expect_err(text).to_string().contains("write HOST:PORT"), "{text}");
     }
     assert_eq!(reachable("0.0.0.0:1".parse().expect("an address")).to_string(), "127.0.0.1:1");
     assert_eq!(reachable("[::]:1".parse().expect("an address")).to_string(), "[::1]:1");

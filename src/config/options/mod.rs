@@ -9,10 +9,10 @@ mod pool;
 mod process;
 
 pub(super) use form::{Setting, quoted};
-pub(super) use pool::{Draft, POOL};
+pub(super) use pool::{Draft, POOL, SERVERS};
 pub(super) use process::{LOG, PROCESS, STATSD};
 
-use super::model::Protocol;
+use super::model::{LogSettings, Pool, Protocol, Settings};
 use super::value::Wrong;
 
 /// What is known of an option, whatever it belongs to.
@@ -36,6 +36,8 @@ pub struct About {
     pub example: &'static str,
     /// In the example it is commented out: few files need it.
     pub is_rare: bool,
+    /// A running process keeps the value that it was started with.
+    pub is_fixed: bool,
     /// What it does, as the example says it. Each line of it is one there.
     pub what: &'static str,
 }
@@ -113,6 +115,7 @@ const fn twemproxys<D, M>(name: &'static str, form: Form<D, M>) -> Opt<D, M> {
         is_new: false,
         example: "",
         is_rare: false,
+        is_fixed: false,
         what: "",
     };
     Opt { about, form }
@@ -150,6 +153,7 @@ setters! {
     secret() => is_secret = true;
     example(value: &'static str) => example = value;
     rare() => is_rare = true;
+    fixed() => is_fixed = true;
     what(words: &'static str) => what = words;
 }
 
@@ -175,6 +179,25 @@ impl About {
 }
 
 impl<D, M> Opt<D, M> {
+    /// How it differs between two, if it does.
+    fn difference(&self, before: &M, after: &M) -> Option<Difference> {
+        let text = |model: &M| match self.form {
+            Form::Single { write, .. } => write(model),
+            Form::Lines { write } => write(model).map(|lines| as_words(&lines)),
+        };
+        let (before, after) = (text(before), text(after));
+        let About { name, is_secret, is_fixed, .. } = self.about;
+        // Of who does not tell its secret, it is not known whether it has another.
+        let is_hidden = is_secret && [&before, &after].iter().any(|text| text.as_deref() == Some(SECRET));
+        let shown = |text: Option<String>| text.map(|text| if is_secret { SECRET.to_owned() } else { text });
+        (before != after && !is_hidden).then(|| Difference {
+            name: name.to_owned(),
+            before: shown(before),
+            after: shown(after),
+            is_fixed,
+        })
+    }
+
     /// The lines of the file that say what is in force.
     pub(super) fn lines(&self, model: &M) -> Vec<String> {
         let name = self.about.name;
@@ -193,6 +216,43 @@ impl<D, M> Opt<D, M> {
 /// The lines of the file that say what is in force of these options, below the key that they belong to.
 fn below<M>(options: &[Opt<M>], model: &M) -> Vec<String> {
     options.iter().flat_map(|option| option.lines(model)).map(|line| format!("  {line}")).collect()
+}
+
+/// Lines below a key in one line.
+fn as_words(lines: &[String]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(", ")
+}
+
+/// An option that two configurations do not agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name; below another key, behind that and a dot.
+    pub name: String,
+    /// What the first says; nothing where it leaves it out.
+    pub before: Option<String>,
+    /// What the second says.
+    pub after: Option<String>,
+    /// A running process keeps the first.
+    pub is_fixed: bool,
+}
+
+/// What two pools do not agree on, but for their servers.
+#[must_use]
+pub fn pool_differences(before: &Pool, after: &Pool) -> Vec<Difference> {
+    let options = POOL.iter().filter(|option| option.about.name != SERVERS && option.about.only.is_of(after.protocol));
+    options.filter_map(|option| option.difference(before, after)).collect()
+}
+
+/// What two configurations do not agree on as regards the process.
+#[must_use]
+pub fn process_differences(before: &Settings, after: &Settings) -> Vec<Difference> {
+    let of_log = |option: &Opt<LogSettings>| {
+        let found = option.difference(&before.log, &after.log)?;
+        Some(Difference { name: format!("log.{}", found.name), ..found })
+    };
+    let options = PROCESS.iter().filter(|option| option.about.name != "log");
+    let found = options.filter_map(|option| option.difference(before, after));
+    found.chain(LOG.iter().filter_map(of_log)).collect()
 }
 
 /// The names of some options, in the order of the pages.

@@ -40,6 +40,9 @@ macro_rules! pool {
     };
 }
 
+/// The option that lists the servers.
+pub(in crate::config) const SERVERS: &str = "servers";
+
 /// The most of what is counted without a limit of its own.
 const COUNT: u64 = u32::MAX as u64;
 
@@ -137,6 +140,7 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
     twemproxys("server_connections", pool!(server_connections))
         .default("1")
         .numbers(1, 1024)
+        .fixed()
         .what("to each server, from each worker: 1 to 1024"),
     new("server_reconnect_limit", pool!(server_reconnect_limit))
         .default("10")
@@ -159,6 +163,7 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
     twemproxys("tcpkeepalive", pool!(tcpkeepalive)).default("false").what("SO_KEEPALIVE on client connections"),
     twemproxys("reuseport", pool!(reuseport))
         .default("false")
+        .fixed()
         .what("SO_REUSEPORT on the listener, so that two processes can share the port"),
     new("value_limit", pool!(value_limit))
         .default("64mb")
@@ -180,6 +185,7 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .redis()
         .default("0")
         .numbers(0, 100_000)
+        .fixed()
         .what("the database that clients start in"),
     new("redis_databases", pool!(redis.databases))
         .redis()
@@ -207,7 +213,7 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .default("1000")
         .numbers(0, 1_000_000)
         .what("for blocking commands, WATCH and subscriptions, in each worker; more are refused"),
-    twemproxys("servers", Form::Lines { write: |pool: &Pool| Some(servers(pool)) })
+    twemproxys(SERVERS, Form::Lines { write: |pool: &Pool| Some(servers(pool)) })
         .required()
         .numbers(1, 65_535)
         .what("host:port:weight name, or /path/of/socket:weight name"),

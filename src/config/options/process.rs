@@ -9,6 +9,7 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
     new("workers", field!(one: Settings => one.workers, value::workers; one.workers))
         .default("1")
         .limits("1 to 64, `auto`")
+        .fixed()
         .what("event-loop threads: 1 to 64, or auto (one for each core). One is enough for most hosts"),
     new("memory_limit", field!(one: Settings => one.memory_limit, one.memory_limit))
         .default("512mb")
@@ -18,11 +19,13 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
         .default_told("`127.0.0.1:22222`")
         .limits("`none`")
         .example("127.0.0.1:22222")
+        .fixed()
         .what("twemproxy's JSON statistics; none switches them off (the flags -a and -s win)"),
     new("admin", field!(one: Settings => one.admin, one.admin))
         .default_told("`127.0.0.1:22223`")
         .limits("`none`")
         .example("127.0.0.1:22223")
+        .fixed()
         .what("dashboard, Prometheus, JSON over HTTP; none switches it off (the flag --admin wins)"),
     new("admin_token", field!(one: Settings => one.admin_token, value::token; one.admin_token.clone()))
         .limits("16 to 256 letters, digits and `-._~+/=`")
@@ -51,10 +54,14 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
         .limits("a whole path, `none`")
         .example("/var/lib/softmiss")
         .rare()
+        .fixed()
         .what(
             "a folder of this process's own, to remember what servers missed while it is restarted;\n\
              without it, a server with rejoin: safe that is not reached at first is flushed",
         ),
+    new("watch", field!(one: Settings => one.watch, one.watch))
+        .default("false")
+        .what("take up a changed file by itself, one second after the last change to it"),
     new("log", Form::Lines { write: |one: &Settings| Some(below(LOG, &one.log)) })
         .default("{level: info, format: text}")
         .what("how much is logged, and in which form"),
@@ -76,7 +83,7 @@ pub(in crate::config) static LOG: &[Opt<LogSettings>] = &[
     new("level", field!(one: LogSettings => one.level, one.level))
         .default("info")
         .what("error, warn, info, debug, trace"),
-    new("format", field!(one: LogSettings => one.format, one.format)).default("text").what("text or json"),
+    new("format", field!(one: LogSettings => one.format, one.format)).default("text").fixed().what("text or json"),
 ];
 
 /// The host and the port of a statsd server.

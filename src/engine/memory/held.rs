@@ -119,6 +119,14 @@ impl Memory {
         }
     }
 
+    /// All workers together may hold so much from here on.
+    pub(in crate::engine) fn set_limit(&mut self, limit: usize) {
+        self.limits = Limits::of(limit / self.workers);
+        let before = self.buffers.bytes();
+        self.buffers.set_limit(self.limits.all);
+        self.recharge(before, self.buffers.bytes());
+    }
+
     /// What may be held.
     #[inline]
     pub(in crate::engine) const fn limits(&self) -> &Limits {

@@ -46,6 +46,8 @@ pub(super) struct Plan {
     /// Now and then the process stands still for long.
     pub(super) jumps: bool,
     pub(super) joins: bool,
+    /// The pool's timeout is so much of the time that the judge gives requests, in percent.
+    pub(super) timeout_percent: u64,
     pub(super) value_limit: usize,
     /// The engine's invariants are checked once in so many steps.
     pub(super) check_every: u64,
@@ -105,6 +107,7 @@ impl Plan {
             slow_readers: random.one_in(2),
             jumps: random.one_in(4),
             joins: !random.one_in(4),
+            timeout_percent: 100,
             value_limit: 48_000,
             // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
@@ -113,6 +116,19 @@ impl Plan {
 
     pub(super) fn timeout(&self) -> u64 {
         if self.faults { 400_000_000 } else { 3_600_000_000_000 }
+    }
+
+    fn timeout_now(&self) -> Duration {
+        Duration::from_nanos(self.timeout() * self.timeout_percent / 100)
+    }
+
+    /// Other options, of those that the judge does not go by.
+    pub(super) fn tune(&mut self, random: &mut Random) {
+        self.timeout_percent = random.pick(&[60, 80, 100]);
+        self.stalls = random.one_in(2);
+        self.joins = random.one_in(2);
+        self.rise = random.pick(&[1, 3]);
+        self.memory_limit = random.one_in(4).then_some(2 << 20).or(self.memory_limit);
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -132,7 +148,7 @@ impl Plan {
         let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
         let pool = Pool {
             hash: HashKind::Md5,
-            timeout: Some(Duration::from_nanos(self.timeout())),
+            timeout: Some(self.timeout_now()),
             preconnect: self.seed.is_multiple_of(3),
             auto_eject_hosts: self.auto_eject,
             server_retry_timeout: Duration::from_nanos(super::calm::RETRY_TIMEOUT),
@@ -147,7 +163,7 @@ impl Plan {
             stall: self.stalls.then(|| Stall {
                 // The engine counts from when a request was queued, the judge from when it was written.
                 least: Duration::from_nanos(2 * super::judge::PATIENCE),
-                most: Duration::from_nanos(self.timeout()),
+                most: self.timeout_now(),
             }),
             join_gets: self.joins,
             value_limit: self.value_limit,

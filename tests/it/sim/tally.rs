@@ -63,6 +63,7 @@ things! {
     Removed = "shift: server removed",
     Moved = "shift: server moved to another address",
     Weighed = "shift: weight of a server changed",
+    Tuned = "shift: options changed",
     CameBack = "shift: server that had left added again",
     Replaced = "shift: pool removed and added",
     Lingering = "connection given up whose end is waited for",

@@ -46,7 +46,7 @@ impl World {
             .filter(|it| !members.iter().any(|member| self.servers[*member].name == self.servers[*it].name))
             .collect();
         let has_room = self.servers.len() < PROCESSES;
-        let thing = match self.random.below(12) {
+        let thing = match self.random.below(14) {
             0 => {
                 // Before anybody notices: who goes over from one topology to the next leaves one out.
                 self.publish(&Config { pools: Vec::new(), ..(*self.plan.config()).clone() });
@@ -77,6 +77,10 @@ impl World {
                 let back = self.random.pick(&gone);
                 self.servers[back].left_at = None;
                 Thing::CameBack
+            }
+            11 | 12 => {
+                self.plan.tune(&mut self.random);
+                Thing::Tuned
             }
             _ => {
                 self.servers[one].weight = 1 + self.random.below(3) as u32;

@@ -1,0 +1,295 @@
+//! Another configuration for a running process: read, checked, and taken up as a whole or not at all.
+//!
+//! What can fail is done first: the file is read, new listeners are bound. Then the next topology is published, and from
+//! there on nothing fails. Each worker goes over to it at its next event; the first one has the listeners.
+
+use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use super::events::PROXY;
+use super::listener::{self, Bound, Entrance, Entrances};
+use super::mailbox::Message;
+use super::operator::Operator;
+use super::socket_file::SocketFile;
+use super::watch::FileState;
+use crate::config::Loaded;
+use crate::config::diagnostic::{Report, Severity};
+use crate::config::model::{Config, Listen, Pool, PoolId, Port};
+use crate::config::roster::is_at;
+use crate::topology::{Changes, Fate, Topology};
+
+/// Changes that are told one by one. Beyond these, how many there are.
+const MOST_TOLD: usize = 50;
+
+/// What a configuration is read from: as at the start, with what the command line says on top.
+type Load = dyn Fn() -> Result<Loaded, Box<Report>> + Send + Sync;
+
+/// Where the configuration comes from.
+pub struct Source {
+    path: PathBuf,
+    load: Box<Load>,
+    /// What the file was when it was last read.
+    read: Mutex<Option<FileState>>,
+}
+
+impl Source {
+    /// That of a file, which `load` reads.
+    pub fn new(path: PathBuf, load: impl Fn() -> Result<Loaded, Box<Report>> + Send + Sync + 'static) -> Self {
+        Self { path, load: Box::new(load), read: Mutex::default() }
+    }
+
+    /// What the file is now, and what it was when it was last read.
+    pub(super) fn states(&self) -> [Option<FileState>; 2] {
+        [FileState::of(&self.path), *self.read.lock().unwrap_or_else(PoisonError::into_inner)]
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of the file at once.
+    pub fn load(&self) -> Result<Loaded, Box<Report>> {
+        // Before it is read: what changes it meanwhile makes it another.
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = FileState::of(&self.path);
+        (self.load)()
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.path.display())
+    }
+}
+
+/// Why a configuration was not taken up. The one before is in force as it was.
+#[derive(Debug, Error)]
+pub enum Refused {
+    /// The process was started without a file.
+    #[error("this process was started without a configuration file")]
+    NoFile,
+    /// The file is not right.
+    #[error("{0}")]
+    File(Box<Report>),
+    /// A pool's address cannot be listened on.
+    #[error("pool {pool}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The pool.
+        pool: String,
+        /// The address, as written.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Too many servers have come and gone.
+    #[error("65,535 servers of a pool, or pools, have come and gone since the start: only a restart can take up more")]
+    Full,
+}
+
+/// Where the pools listen.
+#[derive(Debug, Default)]
+pub(super) struct Listening(Mutex<Vec<Place>>);
+
+/// Where a pool listens.
+#[derive(Debug)]
+struct Place {
+    pool: PoolId,
+    listen: Listen,
+    /// The file of a unix socket.
+    file: Option<Arc<SocketFile>>,
+}
+
+impl Listening {
+    /// Each of these pools listens with what is bound for it.
+    pub(super) fn new<'a>(bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
+        let place =
+            |(pool, bound): (&Pool, &Bound)| Place { pool: pool.id, listen: pool.listen.clone(), file: bound.file() };
+        Self(Mutex::new(bound.map(place).collect()))
+    }
+
+    /// Removes the files of unix sockets.
+    pub(super) fn remove_files(&self) {
+        self.lock().iter().filter_map(|place| place.file.as_ref()).for_each(|file| file.remove());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Operator {
+    /// The file of the configuration, if there is one.
+    pub(super) fn source(&self) -> Option<&Source> {
+        self.source.as_deref()
+    }
+
+    /// Reads the configuration again and takes it up. `by` is who wants it. It is told in the log and among the events.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not taken up; nothing has changed then. That is told as well.
+    pub fn reload(&self, by: &str) -> Result<Changes, Refused> {
+        let mut listening = self.listening.lock(); // one after the other
+        let counters = Arc::clone(&self.observed.topology().counters[0]);
+        let result = self.try_reload(&mut listening, by);
+        match &result {
+            Ok(changes) => {
+                counters.reloads.add(1);
+                counters.reload_refused.set(0);
+                self.tell_changes(changes, by);
+            }
+            Err(refused) => {
+                counters.reloads_refused.add(1);
+                counters.reload_refused.set(1);
+                self.tell_refusal(refused, by);
+            }
+        }
+        result
+    }
+
+    fn try_reload(&self, listening: &mut Vec<Place>, by: &str) -> Result<Changes, Refused> {
+        let Loaded { config: mut next, warnings, .. } =
+            self.source.as_ref().ok_or(Refused::NoFile)?.load().map_err(Refused::File)?;
+        for warning in &warnings.diagnostics {
+            let (place, help) = (warnings.place(warning), warning.help.as_deref());
+            warn!(place, help, "{}", warning.message);
+        }
+        let before = self.observed.topology();
+        // What the file does not say is as it was found out at the start.
+        let settings = &before.config.settings;
+        for (port, was) in [(&mut next.settings.stats, settings.stats), (&mut next.settings.admin, settings.admin)] {
+            if *port == Port::Unsaid {
+                *port = was;
+            }
+        }
+        let changes = Changes::between(&before.config, &next);
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        let bound = bind(&next, listening)?;
+        let Ok(topology) = self.observed.published.publish(&next, self.observed.clock.now()) else {
+            bound.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
+            return Err(Refused::Full);
+        };
+        self.observed.files.foresee(&topology.config);
+        let entrances = move_in(&topology, bound, listening);
+        if let Some(log) = &self.log
+            && settings.log.level != topology.config.settings.log.level
+        {
+            log.set(topology.config.settings.log.level, by);
+        }
+        let mut entrances = Some(Box::new(entrances));
+        for worker in self.workers.iter() {
+            worker.tell(Message::Topology(entrances.take())); // one that has ended has nothing to do
+        }
+        Ok(changes)
+    }
+
+    fn tell_changes(&self, changes: &Changes, by: &str) {
+        let topology = self.observed.topology();
+        if changes.is_empty() {
+            return info!(by, digest = &*topology.digest, "configuration read again, nothing has changed");
+        }
+        info!(by, digest = &*topology.digest, version = topology.version, "configuration reloaded");
+        let text = changes.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.iter().take(MOST_TOLD).for_each(|change| info!(change, "configuration changed"));
+        if lines.len() > MOST_TOLD {
+            info!(changes = lines.len() - MOST_TOLD, "configuration changed in further places");
+        }
+        for (pool, option) in changes.fixed() {
+            warn!(pool, option = option.name, "this option is changed by a restart only");
+        }
+        for pool in &changes.pools {
+            let text = match &pool.fate {
+                Fate::Added(servers) => format!("pool added, with {} ({by})", counted(*servers, "server")),
+                Fate::Removed => format!("pool removed, its clients are let go ({by})"),
+                Fate::Changed { options, servers, moved, .. } => {
+                    let (options, servers) = (counted(options.len(), "option"), counted(servers.len(), "server"));
+                    let moved = if *moved > 0.0 {
+                        format!(", {:.1} % of the keys belong elsewhere", moved * 100.0)
+                    } else {
+                        String::new()
+                    };
+                    format!("configuration reloaded: {options} and {servers} changed{moved} ({by})")
+                }
+            };
+            self.tell(&pool.name, PROXY, false, text);
+        }
+        if !changes.process.is_empty() {
+            self.tell(
+                PROXY,
+                PROXY,
+                false,
+                format!("configuration reloaded: {} changed ({by})", counted(changes.process.len(), "option")),
+            );
+        }
+    }
+
+    fn tell_refusal(&self, refused: &Refused, by: &str) {
+        let reason = match refused {
+            Refused::File(report) => {
+                for one in report.diagnostics.iter().filter(|one| one.severity == Severity::Error) {
+                    let (place, help) = (report.place(one), one.help.as_deref());
+                    error!(place, help, "{}", one.message);
+                }
+                let s = if report.errors() == 1 { "" } else { "s" };
+                format!("{} problem{s} in {}", report.errors(), report.name)
+            }
+            Refused::NoFile | Refused::Listen { .. } | Refused::Full => refused.to_string(),
+        };
+        error!(by, reason, "configuration refused, the one before stays in force");
+        self.tell(PROXY, PROXY, true, format!("configuration refused: {reason} ({by})"));
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Binds what is not bound yet, for each pool.
+fn bind<'a>(config: &'a Config, listening: &[Place]) -> Result<Vec<(&'a Pool, Option<Bound>)>, Refused> {
+    let mut all = Vec::with_capacity(config.pools.len());
+    for pool in &config.pools {
+        let is_bound = listening.iter().any(|place| is_at(&place.listen, &pool.listen));
+        match (!is_bound).then(|| listener::bind(pool)).transpose() {
+            Ok(bound) => all.push((pool, bound)),
+            Err(source) => {
+                all.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
+                let (pool, address) = (pool.name.clone(), pool.listen.to_string());
+                return Err(Refused::Listen { pool, address, source });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Where the clients of each pool come in from here on: where they came in, or where those of another pool did, or by a new
+/// way.
+fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listening: &mut Vec<Place>) -> Entrances {
+    let mut before = std::mem::take(listening);
+    let mut ways = Vec::new();
+    for (pool, (asked, bound)) in topology.config.pools.iter().zip(bound) {
+        debug_assert_eq!(pool.name, asked.name, "in the order of the file");
+        let listen = pool.listen.clone();
+        if let Some(bound) = bound {
+            listening.push(Place { pool: pool.id, listen, file: bound.file() });
+            ways.push((pool.id, Entrance::New(bound)));
+        } else if let Some(at) = before.iter().position(|place| is_at(&place.listen, &listen)) {
+            let place = before.swap_remove(at);
+            if let Listen::Unix { path, mode: Some(mode) } = &listen
+                && listen != place.listen
+                && let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))
+            {
+                warn!(path = %path.display(), %error, "cannot set the mode of the socket");
+            }
+            ways.push((pool.id, Entrance::Of(place.pool)));
+            listening.push(Place { pool: pool.id, listen, file: place.file });
+        }
+    }
+    Entrances { topology: Arc::clone(topology), ways }
+}
