@@ -65,7 +65,7 @@ impl Engine {
     fn stop_waiting(&mut self, id: SessionId) {
         let waits = |session: &Session| {
             let waits = session.input.has_ended() && session.requests.is_alone();
-            waits && session.crawl.is_none() // that comes to its end
+            waits && session.crawl().is_none() // that comes to its end
         };
         if self.session_ref(id).is_some_and(waits) {
             self.give_up_waiting(id);
@@ -76,7 +76,7 @@ impl Engine {
     pub fn client_gone(&mut self, id: SessionId, failed: bool) {
         self.release_dedicated(id);
         let Some(mut session) = self.clients.remove(id) else { return };
-        if let Some(subscriptions) = session.redis.as_mut().and_then(|client| client.subscriptions.take()) {
+        if let Some(subscriptions) = session.redis_mut().and_then(|client| client.subscriptions.take()) {
             self.let_go(subscriptions);
         }
         session.abandon(self.counters.pool(session.pool));
@@ -103,7 +103,7 @@ impl Engine {
     pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let (is_paused, is_hoarder) = (session.input.is_paused(), session.holding.is_hoarder());
-        let crawls = session.crawl.is_some();
+        let crawls = session.crawl().is_some();
         let choked = is_paused && session.is_choked();
         let written_out = session.output.wrote(count);
         let is_changed = session.pending_output() == 0 && !session.is_charged();

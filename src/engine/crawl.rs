@@ -54,7 +54,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return Dispatched::Done };
         session.requests.stay_alone();
         session.requests.push(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
-        session.crawl = Some(Box::new(Crawl {
+        session.begin_crawl(Box::new(Crawl {
             form,
             which: which.into(),
             next: 0,
@@ -76,7 +76,7 @@ impl Engine {
         loop {
             let Some(session) = self.session(id) else { return };
             let (pool, draws_on) = (session.pool, session.holding.charged());
-            let Some(crawl) = &mut session.crawl else { return };
+            let Some(crawl) = session.crawl_mut() else { return };
             let of = topology.pool(pool);
             let next = (crawl.next..of.ids()).map(server_id).find(|server| of.has(*server));
             (crawl.link, crawl.held, crawl.busy, crawl.again) = (None, false, None, None);
@@ -91,7 +91,7 @@ impl Engine {
                 () => {
                     let link = self.open_dedicated(id, (pool, server), Profile::default(), now);
                     self.servers[link].listen();
-                    if let Some(crawl) = self.session(id).and_then(|session| session.crawl.as_mut()) {
+                    if let Some(crawl) = self.session(id).and_then(|session| session.crawl_mut()) {
                         crawl.link = Some(link);
                     }
                     return self.ask_to_crawl(id, link);
@@ -104,7 +104,7 @@ impl Engine {
     fn ask_to_crawl(&mut self, id: SessionId, link: LinkId) {
         let Self { clients, servers, .. } = self;
         let session = clients.get(id);
-        if let Some(crawl) = session.and_then(|session| session.crawl.as_ref()) {
+        if let Some(crawl) = session.and_then(|session| session.crawl()) {
             crawl.form.encode(servers[link].queue.outbox.tail(), &crawl.which);
             self.touch_link(link); // once it is connected, it is written anyway
             self.charge_link(link);
@@ -120,7 +120,7 @@ impl Engine {
         if let Some(slot) = session.requests.front_mut() {
             slot.outcome = slot.outcome.max(outcome);
         }
-        if let Some(crawl) = &mut session.crawl {
+        if let Some(crawl) = session.crawl_mut() {
             crawl.failure.get_or_insert(failure);
         }
     }
@@ -129,7 +129,7 @@ impl Engine {
     fn finish_crawl(&mut self, id: SessionId, word: Option<&[u8]>, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let pool = session.pool;
-        let Some(crawl) = session.crawl.take() else { return };
+        let Some(crawl) = session.take_crawl() else { return };
         let errors = self.policy(pool).tells();
         let body = match (word.or(crawl.word.as_deref()), crawl.failure) {
             _ if crawl.answered => crawl.form.end(),
@@ -155,7 +155,7 @@ impl Engine {
         let (pool, server) = (link.pool, link.server);
         let Some(owner) = link.owner() else { return Step::Used(input.len()) };
         let Some(session) = self.session(owner) else { return Step::Used(input.len()) };
-        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else {
+        let Some(crawl) = session.crawl_on(id) else {
             return Step::Used(input.len()); // it is another's by now
         };
         let (len, next) = crawl.form.rows(input);
@@ -175,7 +175,7 @@ impl Engine {
                 let since = *crawl.busy.get_or_insert(now);
                 let limit = self.timeout(pool).unwrap_or(BUSY_LIMIT);
                 if now < since + limit {
-                    if let Some(crawl) = self.session(owner).and_then(|session| session.crawl.as_mut()) {
+                    if let Some(crawl) = self.session(owner).and_then(|session| session.crawl_mut()) {
                         crawl.again = Some(now + BUSY_PAUSE);
                     }
                     self.arm_link(id, now + BUSY_PAUSE);
@@ -193,7 +193,7 @@ impl Engine {
                 crawl.word.get_or_insert_with(|| word.into());
             }
         }
-        if let Some(crawl) = self.session(owner).and_then(|session| session.crawl.as_mut()) {
+        if let Some(crawl) = self.session(owner).and_then(|session| session.crawl_mut()) {
             crawl.link = None;
         }
         self.close_dedicated(owner, id);
@@ -205,7 +205,7 @@ impl Engine {
     #[cold]
     pub(super) fn crawl_lost(&mut self, owner: SessionId, id: LinkId, failure: Failure, now: Instant) {
         let Some(session) = self.session(owner) else { return };
-        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else { return };
+        let Some(crawl) = session.crawl_on(id) else { return };
         let server = server_id(crawl.next - 1);
         crawl.link = None;
         self.crawl_failed(owner, server, failure);
@@ -214,7 +214,7 @@ impl Engine {
 
     /// The client has left, or is let go.
     pub(super) fn end_crawl(&mut self, id: SessionId) {
-        let crawl = self.session(id).and_then(|session| session.crawl.take());
+        let crawl = self.session(id).and_then(|session| session.take_crawl());
         if let Some(link) = crawl.and_then(|crawl| crawl.link) {
             self.close_dedicated(id, link);
         }
@@ -227,7 +227,7 @@ impl Engine {
         let is_scarce = self.memory.held() > self.memory.limits().common;
         let session = self.session(owner)?;
         let waits = session.is_choked() || (is_scarce && session.pending_output() > 0);
-        session.crawl.as_mut()?.held = waits;
+        session.crawl_mut()?.held = waits;
         Some(if waits { Room::Nowhere } else { Room::Anywhere(PORTION) })
     }
 
@@ -237,7 +237,7 @@ impl Engine {
     pub(super) fn crawl_was_read(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let is_read = session.is_half_read();
-        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.held && is_read) else { return };
+        let Some(crawl) = session.crawl_mut().filter(|crawl| crawl.held && is_read) else { return };
         crawl.held = false;
         let Some(link) = crawl.link else { return };
         self.servers[link].silence.begin(now); // its silence was not its own
@@ -255,7 +255,7 @@ impl Engine {
         }
         let deadline = self.deadline(pool, heard);
         let Some(session) = self.session(owner) else { return };
-        let Some(crawl) = session.crawl.as_mut().filter(|crawl| crawl.link == Some(id)) else { return };
+        let Some(crawl) = session.crawl_on(id) else { return };
         let (held, again) = (crawl.held, crawl.again);
         if again.is_some_and(|at| at <= now) {
             crawl.again = None;

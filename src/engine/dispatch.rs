@@ -128,7 +128,7 @@ impl Engine {
 
     /// The link of a client for a server: the one that it uses, or the least busy.
     fn pick_link(&mut self, pool: PoolId, id: SessionId, server: ServerId, now: Instant) -> LinkId {
-        let Some(profile) = self.clients.get(id).map(|session| session.redis.as_ref().map(|it| it.profile())) else {
+        let Some(profile) = self.clients.get(id).map(|session| session.redis().map(|it| it.profile())) else {
             return self.member(pool, server).first();
         };
         let first = match self.fit_link(pool, server, profile) {

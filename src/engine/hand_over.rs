@@ -325,7 +325,7 @@ impl Engine {
             }
             if let Merge::Gather(gather) = &scattered.merge
                 && let Some(database) = gather.selected()
-                && let Some(client) = &mut session.redis
+                && let Some(client) = session.redis_mut()
             {
                 client.database = database;
             }

@@ -35,7 +35,7 @@ impl Engine {
             let mut latest = crate::time::Instant::ZERO;
             for (number, slot) in session.requests.iter() {
                 let tickets = awaited.get(&(id, number));
-                if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl.is_none() {
+                if slot.waiting() > tickets.copied().unwrap_or(0) && session.crawl().is_none() {
                     return say(&format!("request {number} waits for a response that nobody will bring"));
                 }
                 if let Some(scattered) = slot.scattered()

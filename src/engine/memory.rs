@@ -46,6 +46,11 @@ pub(super) const WEIGHED: usize = 256 << 10;
 const QUEUED_SHARES: usize = 4;
 
 impl Engine {
+    /// Bytes that are charged for a client.
+    pub(super) fn held_by(&self, id: SessionId) -> usize {
+        self.session_ref(id).map_or(0, |session| session.holding.charged())
+    }
+
     /// Whether somebody who holds `held` bytes may hold `more`.
     #[inline]
     pub(super) fn has_memory(&self, held: usize, more: usize) -> bool {
@@ -56,7 +61,7 @@ impl Engine {
     /// still kept as well.
     #[inline(never)]
     pub(super) fn has_room(&mut self, id: SessionId, len: usize) -> (bool, bool) {
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         (self.make_memory(held, len), self.memory.held() + 2 * len <= self.memory.limits().share(held + len))
     }
 
@@ -64,7 +69,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn is_short(&self, id: SessionId) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         self.memory.refuses || self.memory.held() > self.memory.limits().share(held)
     }
 
@@ -199,7 +204,7 @@ impl Engine {
         while !self.has_memory(held, more) {
             let holds_little = held <= self.memory.limits().fair;
             let largest =
-                self.largest(|session| holds_little || session.redis.as_ref().is_some_and(|client| client.listens));
+                self.largest(|session| holds_little || session.redis().is_some_and(|client| client.listens));
             let Some((victim, _)) = largest.filter(|(_, charged)| *charged > least) else {
                 self.cut_off_client(owner);
                 return false;
@@ -330,7 +335,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn weigh(&mut self, id: SessionId, len: usize, started: Instant, now: Instant) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged().saturating_sub(len));
+        let held = self.held_by(id).saturating_sub(len);
         let is_favoured = self.memory.favoured == Some(id);
         if self.make_memory(held, len)
             || (len <= self.memory.limits().margin

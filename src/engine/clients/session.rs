@@ -7,6 +7,7 @@ use super::output::Output;
 use super::requests::Requests;
 use super::routes::Routes;
 use crate::config::model::PoolId;
+use crate::engine::ids::LinkId;
 use crate::engine::listing::Crawl;
 use crate::engine::redis::{Client, Profile};
 use crate::engine::request::Slot;
@@ -26,9 +27,9 @@ pub(crate) struct Session {
     pub(crate) input: Input,
     pub(crate) holding: Holding,
     /// Redis: what the client has set up.
-    pub(crate) redis: Option<Box<Client>>,
+    redis: Option<Box<Client>>,
     /// The list of all servers' keys that is passed on to it.
-    pub(crate) crawl: Option<Box<Crawl>>,
+    crawl: Option<Box<Crawl>>,
     /// The shell has been told that there is something to do.
     marked: bool,
     /// Its large requests, which have more time than others.
@@ -152,6 +153,43 @@ impl Session {
     /// The lengths from which on a line that is not finished is taken for something else.
     pub(crate) fn line_limits(&self) -> &'static [usize] {
         if self.redis.is_some() { &[resp::LINE_LIMIT] } else { &[LINE_LIMIT, KEYS_LINE_LIMIT] }
+    }
+
+    /// What it has set up, if it is one of Redis.
+    #[inline]
+    pub(crate) fn redis(&self) -> Option<&Client> {
+        self.redis.as_deref()
+    }
+
+    /// As [`Session::redis`].
+    #[inline]
+    pub(crate) fn redis_mut(&mut self) -> Option<&mut Client> {
+        self.redis.as_deref_mut()
+    }
+
+    /// The list of all servers' keys is passed on to it from here on.
+    pub(crate) fn begin_crawl(&mut self, crawl: Box<Crawl>) {
+        self.crawl = Some(crawl);
+    }
+
+    /// The list that is passed on to it.
+    pub(crate) fn crawl(&self) -> Option<&Crawl> {
+        self.crawl.as_deref()
+    }
+
+    /// As [`Session::crawl`].
+    pub(crate) fn crawl_mut(&mut self) -> Option<&mut Crawl> {
+        self.crawl.as_deref_mut()
+    }
+
+    /// As [`Session::crawl`], if a server lists its part of it on a connection.
+    pub(crate) fn crawl_on(&mut self, link: LinkId) -> Option<&mut Crawl> {
+        self.crawl_mut().filter(|crawl| crawl.link() == Some(link))
+    }
+
+    /// The list is over.
+    pub(crate) fn take_crawl(&mut self) -> Option<Box<Crawl>> {
+        self.crawl.take()
     }
 
     /// What its server connections have to be set to.

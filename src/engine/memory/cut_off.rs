@@ -61,8 +61,8 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         session.output = Default::default();
         session.holding.pardon();
-        let subscriptions = session.redis.as_deref_mut().and_then(|client| client.subscriptions.take());
-        if let Some(client) = session.redis.as_deref_mut() {
+        let subscriptions = session.redis_mut().and_then(|client| client.subscriptions.take());
+        if let Some(client) = session.redis_mut() {
             client.forget();
         }
         if let Some(subscriptions) = subscriptions {

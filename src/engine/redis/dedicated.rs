@@ -263,7 +263,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         session.abandon(counters.pool(session.pool));
         session.close();
-        if let Some(client) = session.redis.as_deref_mut() {
+        if let Some(client) = session.redis_mut() {
             client.drop_long();
         }
         self.charge_session(id);
@@ -366,12 +366,12 @@ impl Engine {
         let mut owned = vec![0; self.pools.len()];
         for (id, session) in self.clients.iter() {
             let index = id.index();
-            let crawls = session.crawl.as_ref().and_then(|crawl| crawl.link());
+            let crawls = session.crawl().and_then(|crawl| crawl.link());
             owned[session.pool.index()] += usize::from(crawls.is_some());
             if crawls.is_some_and(|link| self.own_link(id, link).is_none()) {
                 return Err(format!("session {index}: lists keys on a connection of somebody else's"));
             }
-            let Some(client) = session.redis.as_deref() else { continue };
+            let Some(client) = session.redis() else { continue };
             owned[session.pool.index()] += client.dedicated.len();
             if !client.dedicated.iter().all(|link| self.own_link(id, *link).is_some()) {
                 return Err(format!("session {index}: has a connection of somebody else's"));

@@ -262,7 +262,7 @@ impl Engine {
                 | Failure::Protocol
                 | Failure::Stalled
         );
-        let watches_nothing = |session: &Session| session.redis.as_ref().is_some_and(|client| client.watch.is_none());
+        let watches_nothing = |session: &Session| session.redis().is_some_and(|client| client.watch.is_none());
         let is_told = |session: &Session| self.policy(session.pool).tells();
         is_lost && self.session_ref(id).is_some_and(|session| is_told(session) && watches_nothing(session))
     }

@@ -34,7 +34,7 @@ impl Engine {
         if session.requests.is_empty() {
             session.requests.lift_bar();
         }
-        let Some(client) = session.redis.as_deref_mut() else { return Turn::Used(input.len()) };
+        let Some(client) = session.redis_mut() else { return Turn::Used(input.len()) };
         if client.is_occupied() {
             return Turn::Alone; // what was asked before is not done
         }
@@ -167,7 +167,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return Performed::Done };
         let pool = session.pool;
         let idle = session.requests.is_empty();
-        let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
+        let Some(client) = session.redis_mut() else { return Performed::Done };
         client.last = now;
         if let Ok((command, _)) = found {
             client.command = Some(command.name);

@@ -100,7 +100,7 @@ impl Engine {
     /// Does to the client at a place what is to be done, if it is meant. Says how many steps that took.
     fn look_at(&mut self, place: usize, search: &mut Search, now: Instant) -> usize {
         let Some((id, session)) = self.clients.at(place) else { return 0 };
-        let Some(client) = session.redis.as_deref().filter(|client| search.wants(session, client, self)) else {
+        let Some(client) = session.redis().filter(|client| search.wants(session, client, self)) else {
             return 0;
         };
         let number = client.number;
@@ -148,7 +148,7 @@ impl Engine {
     /// A worker has looked. Answers the client when all have.
     fn take_findings(&mut self, mut findings: Findings, now: Instant) {
         let id = findings.inquiry.asker;
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         if !findings.text.is_empty() && !self.make_memory(held, findings.footprint()) {
             findings = Findings { is_cut: true, ..Findings::none(findings.inquiry) };
         }
@@ -240,7 +240,7 @@ impl Engine {
             Some(lines[place].1)
         };
         let size = ids.iter().filter_map(line_of).map(<[u8]>::len).sum();
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         if !self.make_memory(held, size) {
             return None;
         }

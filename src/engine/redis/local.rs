@@ -243,7 +243,7 @@ impl Engine {
 
     fn who_am_i(&mut self, id: SessionId) {
         let Some(session) = self.session_ref(id) else { return };
-        let Some(client) = session.redis.as_deref() else { return };
+        let Some(client) = session.redis() else { return };
         let mut body = Vec::new();
         encode::bulk(&mut body, self.user_of(session.pool, client).as_bytes());
         self.say(id, &body);

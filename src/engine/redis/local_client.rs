@@ -115,7 +115,7 @@ impl Engine {
 
     /// Whether there is memory for what a client wants to be called; it is told if not.
     fn has_memory_for_name(&mut self, id: SessionId, name: &[u8]) -> bool {
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         let fits = self.make_memory(held, name.len());
         if !fits {
             self.refuse_request(id, b"ERR memory_limit of this proxy reached");
@@ -125,7 +125,7 @@ impl Engine {
 
     fn client_info(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
-        let Some(client) = session.redis.as_deref() else { return };
+        let Some(client) = session.redis() else { return };
         let (mut line, mut body) = (Vec::new(), Vec::new());
         self.write_line(&mut line, session, client, now);
         encode::verbatim_head(&mut body, line.len(), client.version);

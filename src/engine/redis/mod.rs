@@ -79,12 +79,12 @@ impl Engine {
     }
 
     fn redis(&mut self, id: SessionId) -> Option<&mut Client> {
-        self.session(id)?.redis.as_deref_mut()
+        self.session(id)?.redis_mut()
     }
 
     #[inline]
     fn client(&self, id: SessionId) -> Option<&Client> {
-        self.session_ref(id)?.redis.as_deref()
+        self.session_ref(id)?.redis()
     }
 
     fn version(&self, id: SessionId) -> Version {

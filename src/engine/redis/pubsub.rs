@@ -108,7 +108,7 @@ impl Engine {
     /// Goes on with a long request; says how many steps that took.
     pub(in crate::engine) fn subscribe_on(&mut self, id: SessionId, budget: usize, now: Instant) -> usize {
         let Some(session) = self.session(id) else { return 0 };
-        let (pool, client) = (session.pool, session.redis.as_mut());
+        let (pool, client) = (session.pool, session.redis_mut());
         let Some(subscriptions) = client.and_then(|client| client.subscriptions.as_mut()) else { return 0 };
         let Some(mut rest) = subscriptions.rest.take() else { return 0 };
         let Rest { command, plan, kind, adds, next, .. } = *rest;
@@ -191,7 +191,7 @@ impl Engine {
     /// than its fair share stays, whatever else it holds.
     fn make_room_for_names(&mut self, id: SessionId, more: usize) -> bool {
         self.charge_session(id);
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         let subscriptions = self.redis(id).and_then(|client| client.subscriptions.as_ref());
         let names = subscriptions.map_or(0, |subscriptions| subscriptions.footprint());
         names + more <= self.memory.limits().fair
@@ -206,7 +206,7 @@ impl Engine {
         if !self.lacks_connections(session.pool, self.topology.pool(session.pool).servers.len()) {
             return false; // whatever they are
         }
-        let known = session.redis.as_ref().and_then(|client| client.subscriptions.as_ref());
+        let known = session.redis().and_then(|client| client.subscriptions.as_ref());
         let (mut wanted, mut has_all) = (BTreeSet::new(), false);
         for name in names {
             // What it is subscribed to has its connection, or gets the next.
@@ -436,7 +436,7 @@ impl Engine {
         if session.is_closing() {
             return;
         }
-        if let Some(client) = session.redis.as_deref_mut() {
+        if let Some(client) = session.redis_mut() {
             client.listens = true;
         }
         let (held, backlog) = (session.holding.charged(), session.pending_output() + message.len());

@@ -78,7 +78,7 @@ impl Engine {
         if let Err(text) = self.queueable(id, call) {
             return self.refuse_request(id, &text);
         }
-        let held = self.session_ref(id).map_or(0, |session| session.holding.charged());
+        let held = self.held_by(id);
         let has_memory = self.make_memory_to_queue(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
         if queue.bytes + call.raw.len() > QUEUE_LIMIT {
@@ -186,7 +186,7 @@ impl Engine {
         let pool = call.pool;
         let Some(session) = self.session(id) else { return Performed::Done };
         let idle = session.requests.is_empty();
-        let Some(client) = session.redis.as_deref_mut() else { return Performed::Done };
+        let Some(client) = session.redis_mut() else { return Performed::Done };
         if client.watch.is_some() && !idle {
             return Performed::Alone; // what was asked before it may change what is watched
         }
@@ -250,7 +250,7 @@ impl Engine {
             pieces[usize::from(place)].to = To::Link(watched, link);
             if let Some(session) = self.session(id) {
                 session.requests.bar_next();
-                session.redis.as_mut().map(|client| client.watch.take()); // EXEC ends it
+                session.redis_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
         for piece in &mut pieces {

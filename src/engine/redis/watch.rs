@@ -98,7 +98,7 @@ impl Engine {
     /// What a client's watch is worth, when it has one.
     pub(super) fn guard(&self, id: SessionId) -> Option<Guard> {
         let session = self.session_ref(id)?;
-        let watch = session.redis.as_ref()?.watch.as_ref()?;
+        let watch = session.redis()?.watch.as_ref()?;
         // What failed without a word of the server was told where failures are told.
         let refused = watch.refused || (watch.open > 0 && self.policy(session.pool).tells());
         let in_force =
@@ -210,7 +210,7 @@ impl Engine {
     fn watch_answered(&mut self, owner: SessionId, link: LinkId, well: bool, trouble: bool) {
         let Some(session) = self.session(owner) else { return };
         let pool = session.pool;
-        let Some(watch) = session.redis.as_mut().and_then(|client| client.watch.as_mut()) else { return };
+        let Some(watch) = session.redis_mut().and_then(|client| client.watch.as_mut()) else { return };
         if watch.link() != Some(link) {
             return; // it ended meanwhile, or broke
         }
