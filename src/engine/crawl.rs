@@ -38,8 +38,7 @@ impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.
     #[cold]
     pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> Dispatched {
-        let class = self.telemetry.at_hand;
-        let Some(session) = self.session(id) else { return Dispatched::Done };
+        let Some(session) = self.clients.get_mut(id) else { return Dispatched::Done };
         if !session.requests.is_empty() {
             session.requests.bar_next();
             return Dispatched::Backpressured;
@@ -50,8 +49,7 @@ impl Engine {
             self.answer(id, BUSY);
             return Dispatched::Done;
         }
-        self.telemetry.at_hand = None; // it ends with its slot
-        let Some(session) = self.session(id) else { return Dispatched::Done };
+        let class = self.telemetry.at_hand.take(); // it ends with its slot
         session.requests.stay_alone();
         session.requests.push(Slot { keys: 1, class, outcome: Outcome::Done, answer: Answer::Crawled });
         session.begin_crawl(Box::new(Crawl {
@@ -113,7 +111,7 @@ impl Engine {
 
     /// A server has listed nothing, or not all.
     fn crawl_failed(&mut self, id: SessionId, server: ServerId, failure: Failure) {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
+        let Some(pool) = self.pool_of(id) else { return };
         let outcome = self.failed_outcome(pool);
         self.count_degraded(id, Some(server), failure);
         let Some(session) = self.session(id) else { return };
@@ -154,7 +152,8 @@ impl Engine {
         let link = &self.servers[id];
         let (pool, server) = (link.pool, link.server);
         let Some(owner) = link.owner() else { return Step::Used(input.len()) };
-        let Some(session) = self.session(owner) else { return Step::Used(input.len()) };
+        let busy_limit = self.timeout(pool).unwrap_or(BUSY_LIMIT);
+        let Some(session) = self.clients.get_mut(owner) else { return Step::Used(input.len()) };
         let Some(crawl) = session.crawl_on(id) else {
             return Step::Used(input.len()); // it is another's by now
         };
@@ -166,6 +165,7 @@ impl Engine {
             self.touch_session(owner);
             return Step::Used(len); // what follows is looked at next
         }
+        let mut is_late = false;
         match next {
             Next::More => return Step::Need(input.len() + 1),
             Next::TooLong => return Step::Broken(Violation::TooLong),
@@ -173,15 +173,12 @@ impl Engine {
             Next::Word(word) if is_busy(word) && crawl.answered => {
                 // The other one was there first. Some of the list has been told, so the rest is waited for.
                 let since = *crawl.busy.get_or_insert(now);
-                let limit = self.timeout(pool).unwrap_or(BUSY_LIMIT);
-                if now < since + limit {
-                    if let Some(crawl) = self.session(owner).and_then(|session| session.crawl_mut()) {
-                        crawl.again = Some(now + BUSY_PAUSE);
-                    }
+                if now < since + busy_limit {
+                    crawl.again = Some(now + BUSY_PAUSE);
                     self.arm_link(id, now + BUSY_PAUSE);
                     return Step::Used(word.len());
                 }
-                self.crawl_failed(owner, server, Failure::TimedOut);
+                is_late = true;
             }
             Next::Word(word) if is_busy(word) => {
                 crawl.link = None;
@@ -193,8 +190,9 @@ impl Engine {
                 crawl.word.get_or_insert_with(|| word.into());
             }
         }
-        if let Some(crawl) = self.session(owner).and_then(|session| session.crawl_mut()) {
-            crawl.link = None;
+        crawl.link = None;
+        if is_late {
+            self.crawl_failed(owner, server, Failure::TimedOut);
         }
         self.close_dedicated(owner, id);
         self.crawl_next(owner, now);

@@ -101,7 +101,7 @@ impl Engine {
     /// As [`Engine::hold_back_for`], of something small for all servers.
     #[cold]
     pub(super) fn holds_back_all(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        let Some(pool) = self.pool_of(id) else { return false };
         let topology = Arc::clone(&self.topology);
         self.hold_back_for(id, pool, topology.pool(pool).members(), true, (started, now))
     }
@@ -116,7 +116,7 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> bool {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        let Some(pool) = self.pool_of(id) else { return false };
         let ring = &self.pools[pool.index()].ring;
         let mut servers: Vec<_> = words.take(count).filter_map(|key| ring.route(key, 0)).collect();
         servers.sort_unstable();

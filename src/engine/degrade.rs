@@ -65,8 +65,7 @@ impl Engine {
         server: Option<ServerId>,
         failure: Failure,
     ) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return };
         let mut body = Vec::new();
         let outcome = self.write_degraded(&mut body, pool, &asked.request, asked.echo, server, failure);
         self.doubt_watch(id);

@@ -299,7 +299,7 @@ impl Engine {
     /// memory for it. `false` when the line is no such request.
     #[cold]
     fn fail_large(&mut self, id: SessionId, line: &[u8], started: Instant, now: Instant) -> bool {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return false };
+        let Some(pool) = self.pool_of(id) else { return false };
         // The same request for an empty value, which is not sent either.
         let line = line.trim_ascii_end();
         let place = if line.starts_with(b"ms ") { 2 } else { 4 };

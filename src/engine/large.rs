@@ -59,11 +59,12 @@ impl Engine {
         let Some(session) = self.clients.get_mut(id) else {
             return Room::Anywhere(usize::MAX);
         };
+        let held = session.input.capacity();
         let Some(missing) = session.input.missing() else { return Room::Anywhere(session.input.best_read()) };
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
-        let space = self.space(self.session_ref(id).map_or(0, |session| session.input.capacity()));
+        let space = self.space(held);
         self.with_buffers(|buffers, engine| {
             if let Some(session) = engine.session(id) {
                 buffers.make_room(session.input.buffer(), missing, space);

@@ -203,8 +203,7 @@ impl Engine {
     fn make_room_above(&mut self, owner: SessionId, held: usize, more: usize, least: usize) -> bool {
         while !self.has_memory(held, more) {
             let holds_little = held <= self.memory.limits().fair;
-            let largest =
-                self.largest(|session| holds_little || session.redis().is_some_and(|client| client.listens));
+            let largest = self.largest(|session| holds_little || session.redis().is_some_and(|client| client.listens));
             let Some((victim, _)) = largest.filter(|(_, charged)| *charged > least) else {
                 self.cut_off_client(owner);
                 return false;
@@ -240,10 +239,12 @@ impl Engine {
     #[inline]
     pub(super) fn may_grow(&mut self, id: SessionId) -> bool {
         let input = self.memory.limits().input;
-        let growth = self.session_ref(id).map_or(0, |session| session.input.next_growth(input));
-        if self.memory.held() + growth > self.memory.limits().input {
-            self.starve(id, growth, self.now);
+        let Some(session) = self.session_ref(id) else { return false };
+        let growth = session.input.next_growth(input);
+        if self.memory.held() + growth <= input {
+            return !session.holding.is_starved();
         }
+        self.starve(id, growth, self.now);
         self.session_ref(id).is_some_and(|session| !session.holding.is_starved())
     }
 
@@ -343,8 +344,7 @@ impl Engine {
         {
             return true;
         }
-        let Some(session) = self.session(id) else { return true };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return true };
         // Half of its time, so that the other half is left to what is behind it.
         if self.timeout(pool).is_none_or(|timeout| now < started + timeout / 2) {
             self.wait_for_memory(id, now);

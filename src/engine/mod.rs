@@ -297,6 +297,12 @@ impl Engine {
         self.clients.get(id)
     }
 
+    /// The pool of a client, unless it has left.
+    #[inline]
+    fn pool_of(&self, id: SessionId) -> Option<PoolId> {
+        self.session_ref(id).map(|session| session.pool)
+    }
+
     /// Has the shell look at a client.
     fn touch_session(&mut self, id: SessionId) {
         if self.session(id).is_some_and(Session::mark) {

@@ -35,8 +35,7 @@ impl Engine {
         continued: Option<Continued>,
         now: Instant,
     ) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return };
         let expired = self.deadline(pool, asked.request.started) <= now;
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.

@@ -93,7 +93,7 @@ impl Engine {
     ) {
         self.count_degraded(id, server, failure);
         self.doubt_watch(id);
-        let Some((server, pool)) = server.zip(self.session_ref(id).map(|session| session.pool)) else { return };
+        let Some((server, pool)) = server.zip(self.pool_of(id)) else { return };
         self.undelivered(pool, server, asked.request.verb, merge.database(), merge.due(), now);
         if self.pools[pool.index()].redis {
             let mut part = Vec::new();

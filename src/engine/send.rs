@@ -85,7 +85,7 @@ impl Engine {
         expired: bool,
         now: Instant,
     ) -> Dispatched {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return Dispatched::Done };
+        let Some(pool) = self.pool_of(id) else { return Dispatched::Done };
         if failure == Failure::QueueFull && !expired {
             self.hold_back_from(id, pool, server, now);
             return Dispatched::Backpressured;
@@ -100,7 +100,7 @@ impl Engine {
     #[inline(never)]
     fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, key: &[u8], now: Instant) {
         if !asked.request.verb.is_read()
-            && let Some(pool) = self.session_ref(id).map(|session| session.pool)
+            && let Some(pool) = self.pool_of(id)
             && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
         {
             self.invalidate_unsent(id, server, asked, marks, now);
@@ -118,8 +118,7 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Dispatched {
-        let Some(session) = self.session_ref(id) else { return Dispatched::Done };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return Dispatched::Done };
         match self.link_to(pool, id, server, now) {
             Ok(link) => self.enqueue(id, asked, marks, link, now, write),
             Err(Failure::QueueFull) if self.deadline(pool, asked.request.started) > now => {

@@ -30,7 +30,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     pub(super) fn tell_of_stranger(&mut self, session: SessionId, language: Language, now: Instant) {
-        let Some(pool) = self.session(session).map(|session| session.pool) else { return };
+        let Some(pool) = self.pool_of(session) else { return };
         if let Some(suppressed) = self.pools[pool.index()].strangers[language as usize].admit(now, PERIOD) {
             self.telemetry.stranger = Some(session);
             self.outputs.tell(Notice::Stranger { pool, session, language, suppressed });

@@ -17,8 +17,7 @@ use crate::time::Instant;
 impl Engine {
     /// `version`.
     pub(super) fn servers_version(&mut self, id: SessionId, started: Instant, now: Instant) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return };
         let state = &self.pools[pool.index()];
         let is_unknown = |server: &usize| {
             let member = &state.members[*server];

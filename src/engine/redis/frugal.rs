@@ -79,7 +79,7 @@ impl Engine {
     /// is to change.
     #[cold]
     pub(super) fn fail_unread(&mut self, id: SessionId, unread: &Unread) {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
+        let Some(pool) = self.pool_of(id) else { return };
         let mut spans = Vec::new();
         let args = request::args(&unread.raw, &mut spans);
         let Ok((command, plan)) = self.redis.recent.find(args) else { return };

@@ -129,12 +129,11 @@ impl Engine {
 
     /// Answers a request with an error of this program's own making. A transaction that is being queued is spoiled.
     pub(super) fn refuse_request(&mut self, id: SessionId, text: &[u8]) {
-        if let Some(session) = self.session(id) {
-            let pool = session.pool;
-            self.counters.pool(pool).refused_requests.add(1);
-        }
-        if let Some(client) = self.redis(id) {
-            client.spoil();
+        if let Some(session) = self.clients.get_mut(id) {
+            self.counters.pool(session.pool).refused_requests.add(1);
+            if let Some(client) = session.redis_mut() {
+                client.spoil();
+            }
         }
         self.say_error(id, text);
     }
@@ -147,8 +146,7 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> Performed {
-        let Some(session) = self.session_ref(id) else { return Performed::Done };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return Performed::Done };
         self.begin_request(outcome::Class::Other);
         let outcome = self.carry_out(id, raw, args, started, now);
         if outcome == Performed::Done {
@@ -164,7 +162,7 @@ impl Engine {
     #[inline(always)]
     fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Performed {
         let found = self.redis.recent.find(args);
-        let Some(session) = self.session(id) else { return Performed::Done };
+        let Some(session) = self.clients.get_mut(id) else { return Performed::Done };
         let pool = session.pool;
         let idle = session.requests.is_empty();
         let Some(client) = session.redis_mut() else { return Performed::Done };
@@ -209,7 +207,6 @@ impl Engine {
             return Performed::Done;
         }
         if !bare {
-            let Some(client) = self.redis(id) else { return Performed::Done };
             if client.version == Version::Resp2
                 && client.is_subscribed()
                 && !matches!(

@@ -203,7 +203,7 @@ impl Engine {
 
     /// Whether a name is that of the pool's user, and not the default one's; `None` for nobody's.
     fn knows_user(&self, id: SessionId, name: &[u8]) -> Option<bool> {
-        let pool = self.session_ref(id)?.pool;
+        let pool = self.pool_of(id)?;
         let user = self.topology.pools[pool.index()].redis.user.as_deref().map(str::as_bytes);
         match name {
             b"default" => Some(false),

@@ -247,8 +247,7 @@ impl Engine {
 
     /// The connection on which a client hears a server.
     fn listening(&mut self, id: SessionId, server: ServerId, now: Instant) -> Result<LinkId, Failure> {
-        let Some(session) = self.session_ref(id) else { return Err(Failure::Closed) };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return Err(Failure::Closed) };
         let known = self.redis(id).and_then(|client| client.subscriptions.as_ref()?.link(server));
         if let Some(link) = known.filter(|link| self.own_link(id, *link).is_some()) {
             return Ok(link);

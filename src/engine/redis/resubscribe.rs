@@ -42,9 +42,8 @@ impl Engine {
     /// The ring has changed: so may the servers that channels belong to. Says how many clients that concerns.
     pub(in crate::engine) fn move_subscriptions(&mut self, pool: PoolId, now: Instant) -> usize {
         self.pools[pool.index()].moves = false;
-        let is_subscriber = |session: &Session| {
-            session.pool == pool && session.redis().is_some_and(|client| client.is_subscribed())
-        };
+        let is_subscriber =
+            |session: &Session| session.pool == pool && session.redis().is_some_and(|client| client.is_subscribed());
         let subscribers = self.clients.iter().filter(|(_, session)| is_subscriber(session));
         let ids: Vec<_> = subscribers.map(|(id, _)| id).collect();
         let count = ids.len();

@@ -48,7 +48,7 @@ impl Engine {
 
     /// Notes the text of a script.
     pub(super) fn remember_script(&mut self, id: SessionId, text: &[u8]) {
-        let Some(pool) = self.session_ref(id).map(|session| session.pool) else { return };
+        let Some(pool) = self.pool_of(id) else { return };
         if text.len() > BYTES_LIMIT {
             return;
         }

@@ -113,8 +113,7 @@ impl Engine {
     /// as if a channel were heard, would hide it for ever.
     #[cold]
     pub(super) fn refuse_connection(&mut self, id: SessionId) {
-        let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let Some(pool) = self.pool_of(id) else { return };
         self.count_failure(pool, None, Failure::NoDedicated);
         self.counters.pool(pool).forward_error.add(1);
         self.end_request(pool, Outcome::Failed);
