@@ -76,9 +76,9 @@ impl Engine {
     /// As [`Engine::count_failure`], of a part of a request that is told with the others.
     pub(super) fn count_degraded(&self, id: SessionId, server: Option<ServerId>, failure: Failure) {
         if let Some(session) = self.session_ref(id) {
-            self.count_failure(session.pool, server, failure);
-            if self.policy(session.pool).tells() {
-                self.counters.pool(session.pool).forward_error.add(1);
+            self.count_failure(session.pool(), server, failure);
+            if self.policy(session.pool()).tells() {
+                self.counters.pool(session.pool()).forward_error.add(1);
             }
         }
     }
@@ -94,7 +94,7 @@ impl Engine {
             let waiting: usize = self
                 .clients
                 .iter()
-                .filter(|(_, session)| session.pool == pool_id)
+                .filter(|(_, session)| session.pool() == pool_id)
                 .map(|(_, session)| {
                     let slots = session.requests.iter().filter(|(_, slot)| slot.class.is_some()).count();
                     slots + usize::from(session.input.has_long_get())

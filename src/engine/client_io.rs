@@ -36,7 +36,7 @@ impl Engine {
     /// The client sends no more; what it has sent is still answered.
     pub fn client_ended(&mut self, id: SessionId, now: Instant) {
         if let Some(session) = self.session(id) {
-            let pool = session.pool;
+            let pool = session.pool();
             self.counters.pool(pool).client_eof.add(1);
             self.hear_no_more(id);
         }
@@ -79,16 +79,16 @@ impl Engine {
         if let Some(subscriptions) = session.redis_mut().and_then(|client| client.subscriptions.take()) {
             self.let_go(subscriptions);
         }
-        session.abandon(self.counters.pool(session.pool));
+        session.abandon(self.counters.pool(session.pool()));
         self.memory.recharge(session.holding.charged(), 0);
         self.counters.current_connections.sub(1);
-        let pool = self.counters.pool(session.pool);
+        let pool = self.counters.pool(session.pool());
         pool.client_connections.sub(1);
         pool.clients_gone.add(1);
         if failed {
             pool.client_err.add(1);
         }
-        if self.is_over(session.pool) {
+        if self.is_over(session.pool()) {
             self.left_with();
         }
     }
@@ -157,7 +157,7 @@ impl Engine {
     /// Whether the requests of a client may wait for a silent server without end.
     #[must_use]
     pub fn client_waits_for_ever(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| self.topology.pools[session.pool.index()].timeout.is_none())
+        self.session_ref(id).is_some_and(|session| self.topology.pools[session.pool().index()].timeout.is_none())
     }
 
     /// Whether requests of a client that were read have not been carried out yet.

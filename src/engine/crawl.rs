@@ -44,7 +44,7 @@ impl Engine {
             return Dispatched::Backpressured;
         }
         session.requests.lift_bar();
-        let pool = session.pool;
+        let pool = session.pool();
         if self.pools[pool.index()].dedicated >= CRAWLS_LIMIT {
             self.answer(id, BUSY);
             return Dispatched::Done;
@@ -73,7 +73,7 @@ impl Engine {
         let topology = Arc::clone(&self.topology);
         loop {
             let Some(session) = self.session(id) else { return };
-            let (pool, draws_on) = (session.pool, session.holding.charged());
+            let (pool, draws_on) = (session.pool(), session.holding.charged());
             let Some(crawl) = session.crawl_mut() else { return };
             let of = topology.pool(pool);
             let next = (crawl.next..of.ids()).map(server_id).find(|server| of.has(*server));
@@ -126,7 +126,7 @@ impl Engine {
     /// Tells the client the end of the list, or in place of it what has come in the way.
     fn finish_crawl(&mut self, id: SessionId, word: Option<&[u8]>, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         let Some(crawl) = session.take_crawl() else { return };
         let errors = self.policy(pool).tells();
         let body = match (word.or(crawl.word.as_deref()), crawl.failure) {

@@ -20,7 +20,7 @@ impl Engine {
     /// Whether a client is told that it has added something when a server failed it.
     #[cold]
     pub(super) fn absorbs_add(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| self.policy(session.pool).absorbs_add())
+        self.session_ref(id).is_some_and(|session| self.policy(session.pool()).absorbs_add())
     }
 
     /// Whether a pool answers in a server's place, so that a client is told of no failure.
@@ -87,7 +87,7 @@ impl Engine {
         now: Instant,
     ) {
         if let Some(session) = self.session_ref(id) {
-            let pool = session.pool;
+            let pool = session.pool();
             if let Some(server) = server {
                 self.sample_lost(pool, server, key, now);
             }

@@ -129,7 +129,7 @@ impl Engine {
         marks: Marks,
         now: Instant,
     ) {
-        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
+        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool(), session.profile())) else {
             return;
         };
         if !self.invalidates_missed(pool, server) {
@@ -180,7 +180,7 @@ impl Engine {
     /// Notes the keys of a request to Redis that is sent nowhere, each with its server. Those that are not known are empty.
     #[cold]
     pub(super) fn invalidate_by_keys(&mut self, id: SessionId, request: &[u8], now: Instant) {
-        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool, session.profile())) else {
+        let Some((pool, profile)) = self.session_ref(id).map(|session| (session.pool(), session.profile())) else {
             return;
         };
         let absorbs = self.policy(pool).absorbs();

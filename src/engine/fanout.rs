@@ -54,7 +54,7 @@ impl Engine {
         write: impl Fn(&mut Vec<u8>),
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let whom = self.to_all(session.pool);
+        let whom = self.to_all(session.pool());
         self.scatter(id, asked, marks, (merge, &whom), now, &mut |out, _| {
             write(out);
             1
@@ -73,7 +73,7 @@ impl Engine {
             StatsOf::Servers(b"conns") | StatsOf::Cachedump { .. } => Kind::Lines,
             StatsOf::General | StatsOf::Servers(_) => Kind::Fields,
         };
-        let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool));
+        let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool()));
         let summed = Summed::new(kind, Own { pid: std::process::id(), version });
         let listing = Merge::Listing(Listing { summed, answered: false });
         self.ask_all(id, asked, Marks::LISTING, listing, now, |out| match of {

@@ -283,7 +283,7 @@ impl Engine {
     /// Fails one server's part of a request.
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
         let Some(session) = self.session(id) else { return };
-        let (pool, is_alone) = (session.pool, session.requests.is_alone());
+        let (pool, is_alone) = (session.pool(), session.requests.is_alone());
         let policy = self.policy(pool);
         let waits = is_alone && self.ends_waiting(id, failure);
         let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) else { return };

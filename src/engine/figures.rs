@@ -36,7 +36,7 @@ impl Engine {
     pub(super) fn stats_proxy(&mut self, id: SessionId) {
         let Some(session) = self.session_ref(id) else { return };
         let mut text = String::new();
-        self.figures(session.pool, |name, value| {
+        self.figures(session.pool(), |name, value| {
             let _ = write!(text, "STAT {name} {value}\r\n");
         });
         self.answer(id, &[text.as_bytes(), reply::END].concat());

@@ -307,7 +307,7 @@ impl Engine {
             return;
         };
         while let Some(slot) = session.requests.pop_answered() {
-            slot.count(counters.pool(session.pool));
+            slot.count(counters.pool(session.pool()));
             let is_heard;
             let scattered = match slot.answer {
                 Answer::Ready(body) => {

@@ -111,7 +111,7 @@ impl Engine {
         let mut carried_out = false;
         let Some(session) = self.session(id) else { return input.len() };
         let is_short_until = session.input.short_turns_until();
-        let pool = session.pool;
+        let pool = session.pool();
         let paused = session.input.resume();
         let started = paused.map_or(now, |since| self.restarted(pool, since, now));
         let pause = |session: &mut Session| session.input.pause(paused.unwrap_or(now));
@@ -255,7 +255,7 @@ impl Engine {
                     self.refuse(id, Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
                         session.close();
-                        let pool = session.pool;
+                        let pool = session.pool();
                         self.counters.pool(pool).client_err.add(1);
                     }
                 }
@@ -334,7 +334,7 @@ impl Engine {
         self.give_up_waiting(id);
         let Some(session) = self.session(id) else { return };
         session.output = Output::default();
-        let pool = session.pool;
+        let pool = session.pool();
         self.end_request(pool, outcome::Outcome::Refused);
         self.counters.pool(pool).client_err.add(1);
         self.counters.pool(pool).refused_requests.add(1);
@@ -345,7 +345,7 @@ impl Engine {
     fn refuse(&mut self, id: SessionId, line: &[u8], silent: bool, skip: Skip) {
         if let Some(session) = self.session(id) {
             session.input.skip_on(skip);
-            let pool = session.pool;
+            let pool = session.pool();
             self.counters.pool(pool).refused_requests.add(1);
         }
         if !silent {
@@ -369,7 +369,7 @@ impl Engine {
     pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
         let Some(session) = self.session(id) else { return };
         if session.requests.set_timer() {
-            let pool = session.pool;
+            let pool = session.pool();
             let at = self.deadline(pool, since);
             self.timers.set(at, Timer::Session(id));
         }

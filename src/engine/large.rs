@@ -103,7 +103,7 @@ impl Engine {
     fn hand_on(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let is_next = session.input.is_one_message() && session.has_room() && !session.is_closing();
-        let pool = session.pool;
+        let pool = session.pool();
         if !is_next || session.redis().is_some() {
             return;
         }

@@ -280,7 +280,7 @@ impl Engine {
             else {
                 continue;
             };
-            let (pool, growth) = (session.pool, session.input.next_growth(input));
+            let (pool, growth) = (session.pool(), session.input.next_growth(input));
             let is_small = session.input.len() <= super::deliver::SMALL;
             let is_late =
                 now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));

@@ -300,7 +300,7 @@ impl Engine {
     /// The pool of a client, unless it has left.
     #[inline]
     fn pool_of(&self, id: SessionId) -> Option<PoolId> {
-        self.session_ref(id).map(|session| session.pool)
+        self.session_ref(id).map(|session| session.pool())
     }
 
     /// Has the shell look at a client.

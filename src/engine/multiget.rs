@@ -126,7 +126,7 @@ impl Engine {
     #[cold]
     pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
-        let session_pool = session.pool;
+        let session_pool = session.pool();
         let mut long = session.input.take_long_get()?;
         let line = &input[..long.rest];
         let fitting = if long.exptime.is_some() { fitting_keys(line) } else { usize::MAX };

@@ -36,7 +36,7 @@ impl Engine {
         write: &mut dyn FnMut(&mut Vec<u8>, usize) -> u32,
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, request, keys) = (session.pool, asked.request, merge.window());
+        let (pool, request, keys) = (session.pool(), asked.request, merge.window());
         let mut scattered = Box::new(Scattered::new(merge, whom.len()));
         let (mut ways, mut failed) = (std::mem::take(&mut self.ways), None);
         for (part, to) in (0u16..).zip(whom) {
@@ -119,7 +119,7 @@ impl Engine {
         let counted = if scattered.merge.is_unfinished() { None } else { self.telemetry.at_hand.take() };
         ways.iter().for_each(|way| scattered.asks(way.part, way.server));
         let Some(session) = self.session(id) else { return };
-        let (pool, number, said) = (session.pool, session.next_number(), session.output.len());
+        let (pool, number, said) = (session.pool(), session.next_number(), session.output.len());
         if request.has_slot() {
             session.requests.push(Slot::merged(request, keys, (counted, outcome), scattered));
         }

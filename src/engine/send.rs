@@ -44,7 +44,7 @@ impl Engine {
         now: Instant,
     ) -> Result<(LinkId, Option<Cap>), Dispatched> {
         let Some(session) = self.session_ref(id) else { return Err(Dispatched::Done) };
-        let (pool, backpressured) = (session.pool, session.input.is_held_back());
+        let (pool, backpressured) = (session.pool(), session.input.is_held_back());
         let expired = self.deadline(pool, asked.request.started) <= now;
         if expired && !backpressured {
             self.answer_expired(id, asked, marks, key, now);

@@ -39,7 +39,7 @@ impl Engine {
 
     /// Timers that were set by another `timeout`, or for want of one not at all, are set anew.
     fn time_anew(&mut self, pool: PoolId, now: Instant) {
-        let clients: Vec<_> = self.clients.iter().filter(|(_, one)| one.pool == pool).map(|(id, _)| id).collect();
+        let clients: Vec<_> = self.clients.iter().filter(|(_, one)| one.pool() == pool).map(|(id, _)| id).collect();
         // Each looks what is due, and sets the next.
         clients.into_iter().for_each(|id| self.timers.set(now, Timer::Session(id)));
         let waits = |one: &Connection| one.pool == pool && (one.is_opening() || !one.queue.in_flight.is_empty());

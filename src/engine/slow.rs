@@ -65,7 +65,7 @@ impl Engine {
     pub(super) fn slow_expired(&mut self, id: SessionId, number: u32, late: &[(u16, ServerId)], now: Instant) {
         let Some(&(fragment, server)) = late.first().filter(|_| self.telemetry.slow.is_on()) else { return };
         let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         let Some(slot) = session.slot_mut(number) else { return };
         let Some(&super::request::Request { started, verb, .. }) = slot.request() else { return };
         let Some(suppressed) = self.admit_slow(pool, now) else { return };

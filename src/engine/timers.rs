@@ -19,7 +19,7 @@ impl Engine {
         if session.requests.is_empty() {
             session.rest(); // the next response can wait for a buffer
         }
-        let pool = session.pool;
+        let pool = session.pool();
         let timeout = self.timeout(pool);
         let mut is_set = false;
         while let Some(session) = self.session(id)

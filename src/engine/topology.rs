@@ -18,7 +18,7 @@ use crate::config::model::{Address, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
 use crate::time::Instant;
-use crate::topology::{Pool, Topology};
+use crate::topology::Topology;
 
 /// What it costs to let go of a client, next to looking at it.
 const DISMISSAL: usize = 20;
@@ -93,7 +93,7 @@ impl Engine {
         while steps < budget && place < self.clients.places() {
             steps += 1;
             if let Some((id, _)) =
-                self.clients.at(place).filter(|(_, session)| session.pool == pool && !session.input.has_ended())
+                self.clients.at(place).filter(|(_, session)| session.pool() == pool && !session.input.has_ended())
             {
                 steps += DISMISSAL;
                 self.hear_no_more(id);

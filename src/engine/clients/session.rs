@@ -19,7 +19,7 @@ use crate::stats::counters::PoolCounters;
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) pool: PoolId,
+    pool: PoolId,
     pub(super) generation: u32,
     pub(crate) requests: Requests,
     pub(crate) routes: Routes,
@@ -57,6 +57,12 @@ impl Session {
             closing: false,
             output_limit,
         }
+    }
+
+    /// The pool that it has connected to.
+    #[inline]
+    pub(crate) fn pool(&self) -> PoolId {
+        self.pool
     }
 
     /// The shell is to look at it; `false` when that has been said already.

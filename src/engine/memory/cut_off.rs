@@ -47,7 +47,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn cut_off_client(&mut self, id: SessionId) {
         let Some(session) = self.session(id).filter(|session| !session.is_closing()) else { return };
-        let (pool, held) = (session.pool, session.holding.charged());
+        let (pool, held) = (session.pool(), session.holding.charged());
         self.end_client(id);
         self.counters.pool(pool).clients_cut_off.add(1);
         self.counters.pool(pool).client_err.add(1);

@@ -35,7 +35,7 @@ impl Engine {
         encode::words(&mut request, &[b"SPUBLISH", WAIT_CHANNEL, b""]);
         request.extend_from_slice(call.raw);
         let Some(session) = self.session_ref(id) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         let profile = session.profile();
         let live = &self.pools[pool.index()].live;
         if self.lacks_any(
@@ -76,7 +76,7 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
         let topology = Arc::clone(&self.topology);
         let mut pieces = Vec::new();
-        for server in topology.pool(session.pool).members() {
+        for server in topology.pool(session.pool()).members() {
             let link = link(self, server);
             let request = request.to_vec();
             let to = link.map_or_else(|failure| To::Nowhere(Some(server), failure), |link| To::Link(server, link));

@@ -253,7 +253,7 @@ impl Engine {
     ) -> bool {
         let Some(session) = self.session_ref(id) else { return false };
         let missing = servers.filter(|server| self.usable_own(id, *server, profile, wanted).is_none()).count();
-        self.lacks_connections(session.pool, missing)
+        self.lacks_connections(session.pool(), missing)
     }
 
     /// A client has left that waits for something to happen: nothing is to happen for it any more.
@@ -261,7 +261,7 @@ impl Engine {
         self.release_dedicated(id);
         let counters = Arc::clone(&self.counters);
         let Some(session) = self.session(id) else { return };
-        session.abandon(counters.pool(session.pool));
+        session.abandon(counters.pool(session.pool()));
         session.close();
         if let Some(client) = session.redis_mut() {
             client.drop_long();
@@ -367,12 +367,12 @@ impl Engine {
         for (id, session) in self.clients.iter() {
             let index = id.index();
             let crawls = session.crawl().and_then(|crawl| crawl.link());
-            owned[session.pool.index()] += usize::from(crawls.is_some());
+            owned[session.pool().index()] += usize::from(crawls.is_some());
             if crawls.is_some_and(|link| self.own_link(id, link).is_none()) {
                 return Err(format!("session {index}: lists keys on a connection of somebody else's"));
             }
             let Some(client) = session.redis() else { continue };
-            owned[session.pool.index()] += client.dedicated.len();
+            owned[session.pool().index()] += client.dedicated.len();
             if !client.dedicated.iter().all(|link| self.own_link(id, *link).is_some()) {
                 return Err(format!("session {index}: has a connection of somebody else's"));
             }

@@ -60,7 +60,7 @@ impl Engine {
 
     /// Appends the line of a client.
     pub(super) fn write_line(&self, out: &mut Vec<u8>, session: &Session, client: &Client, now: Instant) {
-        let pool = session.pool;
+        let pool = session.pool();
         let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let subscriptions = client.subscriptions.as_ref().map_or([0; 3], |subscriptions| subscriptions.counts());
         let [channels, patterns, shards] = subscriptions;

@@ -233,7 +233,7 @@ impl Engine {
     #[cold]
     fn refuse_waiting(&mut self, id: SessionId, number: u32, text: &[u8]) {
         let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         let mut body = Vec::new();
         encode::error(&mut body, text);
         session.requests.settle(number, body, Outcome::Refused);
@@ -263,7 +263,7 @@ impl Engine {
                 | Failure::Stalled
         );
         let watches_nothing = |session: &Session| session.redis().is_some_and(|client| client.watch.is_none());
-        let is_told = |session: &Session| self.policy(session.pool).tells();
+        let is_told = |session: &Session| self.policy(session.pool()).tells();
         is_lost && self.session_ref(id).is_some_and(|session| is_told(session) && watches_nothing(session))
     }
 
@@ -272,7 +272,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn hang_up_waiting(&mut self, id: SessionId, server: Option<ServerId>, failure: Failure) {
         let Some(session) = self.session(id) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         session.requests.settle(session.requests.first_number(), Vec::new(), Outcome::Failed);
         self.end_request(pool, Outcome::Failed);
         self.count_failure(pool, server, failure);

@@ -24,7 +24,7 @@ impl Engine {
     #[cold]
     pub(super) fn fail_large_request(&mut self, id: SessionId, front: &[u8], rest: Swallow, started: Instant) -> bool {
         let Some(session) = self.session_ref(id).filter(|session| session.input.refuses_large()) else { return false };
-        let (pool, client) = (session.pool, session.redis());
+        let (pool, client) = (session.pool(), session.redis());
         // With RESP2 a subscriber is told an error whatever it asks.
         let is_plain = client.is_some_and(|client| {
             let may_ask = !client.is_subscribed() || client.version != Version::Resp2;

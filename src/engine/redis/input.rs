@@ -119,7 +119,7 @@ impl Engine {
         self.answer(id, &body);
         if let Some(session) = self.session(id) {
             session.close();
-            let pool = session.pool;
+            let pool = session.pool();
             self.counters.pool(pool).client_err.add(1);
             self.counters.pool(pool).refused_requests.add(1);
         }
@@ -130,7 +130,7 @@ impl Engine {
     /// Answers a request with an error of this program's own making. A transaction that is being queued is spoiled.
     pub(super) fn refuse_request(&mut self, id: SessionId, text: &[u8]) {
         if let Some(session) = self.clients.get_mut(id) {
-            self.counters.pool(session.pool).refused_requests.add(1);
+            self.counters.pool(session.pool()).refused_requests.add(1);
             if let Some(client) = session.redis_mut() {
                 client.spoil();
             }
@@ -163,7 +163,7 @@ impl Engine {
     fn carry_out(&mut self, id: SessionId, raw: &[u8], args: Args<'_>, started: Instant, now: Instant) -> Performed {
         let found = self.redis.recent.find(args);
         let Some(session) = self.clients.get_mut(id) else { return Performed::Done };
-        let pool = session.pool;
+        let pool = session.pool();
         let idle = session.requests.is_empty();
         let Some(client) = session.redis_mut() else { return Performed::Done };
         client.last = now;
@@ -245,7 +245,7 @@ impl Engine {
 
     /// Whether a client's pool has one server and no other.
     fn is_of_one_for(&self, id: SessionId) -> bool {
-        self.session_ref(id).is_some_and(|session| self.is_of_one(session.pool))
+        self.session_ref(id).is_some_and(|session| self.is_of_one(session.pool()))
     }
 
     fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {

@@ -33,13 +33,16 @@ impl Search {
             Kind::Server => false,
         };
         let is_at = |address: &Vec<u8>, own: String| own.as_bytes() == address;
-        session.pool == *pool
+        session.pool() == *pool
             && !session.is_closing()
             && (wanted.ids.is_none() || wanted.sorted.binary_search(&client.number).is_ok())
             && wanted.kind.is_none_or(is_kind)
             && wanted.has_user.is_none_or(|has_user| client.has_user == has_user)
-            && wanted.address.as_ref().is_none_or(|one| is_at(one, engine.address_of(session.pool, client)))
-            && wanted.local_address.as_ref().is_none_or(|one| is_at(one, engine.local_address_of(session.pool, client)))
+            && wanted.address.as_ref().is_none_or(|one| is_at(one, engine.address_of(session.pool(), client)))
+            && wanted
+                .local_address
+                .as_ref()
+                .is_none_or(|one| is_at(one, engine.local_address_of(session.pool(), client)))
     }
 }
 
@@ -50,7 +53,7 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         wanted.sorted = wanted.ids.clone().unwrap_or_default();
         wanted.sorted.sort_unstable();
-        let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool, wanted, action });
+        let inquiry = Arc::new(Inquiry { worker: self.worker, asker: id, pool: session.pool(), wanted, action });
         let workers = self.topology.counters.len();
         if let Some(client) = self.redis(id) {
             let inquiry = Arc::clone(&inquiry);

@@ -167,7 +167,7 @@ impl Engine {
     /// Whether a client's password is the pool's. Without one, the default user needs none.
     fn is_password(&self, id: SessionId, user: Option<&[u8]>, password: &[u8]) -> bool {
         let Some(session) = self.session_ref(id) else { return false };
-        let settings = &self.topology.pools[session.pool.index()].redis;
+        let settings = &self.topology.pools[session.pool().index()].redis;
         let known = match user {
             None | Some(b"default") => true,
             Some(user) => settings.user.as_ref().is_some_and(|known| known.as_bytes() == user),
@@ -178,7 +178,7 @@ impl Engine {
 
     fn auth(&mut self, id: SessionId, args: Args<'_>) {
         let Some(session) = self.session_ref(id) else { return };
-        let has_password = self.topology.pools[session.pool.index()].redis.auth.is_some();
+        let has_password = self.topology.pools[session.pool().index()].redis.auth.is_some();
         let (user, password) = match args.len() {
             2 if !has_password => {
                 return self.refuse_request(
@@ -219,7 +219,7 @@ impl Engine {
     /// `RESET`: as if the client had just connected.
     fn reset(&mut self, id: SessionId) {
         let Some(session) = self.session_ref(id) else { return };
-        let settings = &self.topology.pools[session.pool.index()].redis;
+        let settings = &self.topology.pools[session.pool().index()].redis;
         let (trusted, database) = (settings.auth.is_none(), settings.db);
         self.release_dedicated(id);
         if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.take()) {
@@ -245,7 +245,7 @@ impl Engine {
         let Some(session) = self.session_ref(id) else { return };
         let Some(client) = session.redis() else { return };
         let mut body = Vec::new();
-        encode::bulk(&mut body, self.user_of(session.pool, client).as_bytes());
+        encode::bulk(&mut body, self.user_of(session.pool(), client).as_bytes());
         self.say(id, &body);
     }
 

@@ -101,7 +101,7 @@ impl Engine {
     /// Refuses the request at hand.
     fn say_error(&mut self, id: SessionId, text: &[u8]) {
         if let Some(session) = self.session_ref(id) {
-            self.end_request(session.pool, Outcome::Refused);
+            self.end_request(session.pool(), Outcome::Refused);
         }
         let mut body = Vec::with_capacity(text.len() + 3);
         encode::error(&mut body, text);

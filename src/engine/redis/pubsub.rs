@@ -108,7 +108,7 @@ impl Engine {
     /// Goes on with a long request; says how many steps that took.
     pub(in crate::engine) fn subscribe_on(&mut self, id: SessionId, budget: usize, now: Instant) -> usize {
         let Some(session) = self.session(id) else { return 0 };
-        let (pool, client) = (session.pool, session.redis_mut());
+        let (pool, client) = (session.pool(), session.redis_mut());
         let Some(subscriptions) = client.and_then(|client| client.subscriptions.as_mut()) else { return 0 };
         let Some(mut rest) = subscriptions.rest.take() else { return 0 };
         let Rest { command, plan, kind, adds, next, .. } = *rest;
@@ -134,7 +134,7 @@ impl Engine {
     /// The servers that a name is to be subscribed to on, in order.
     pub(super) fn homes(&self, id: SessionId, kind: Kind, name: &[u8]) -> Vec<ServerId> {
         let Some(session) = self.session_ref(id) else { return Vec::new() };
-        let pool = &self.pools[session.pool.index()];
+        let pool = &self.pools[session.pool().index()];
         let is_live = |server: &ServerId| pool.live[server.index()];
         if kind.is_everywhere(name) {
             return (0..pool.live.len()).map(server_id).filter(is_live).collect();
@@ -203,7 +203,7 @@ impl Engine {
     /// confirmed is heard, or will be when its server is back.
     fn lacks_hearing<'a>(&self, id: SessionId, kind: Kind, names: impl Iterator<Item = &'a [u8]>) -> bool {
         let Some(session) = self.session_ref(id) else { return false };
-        if !self.lacks_connections(session.pool, self.topology.pool(session.pool).servers.len()) {
+        if !self.lacks_connections(session.pool(), self.topology.pool(session.pool()).servers.len()) {
             return false; // whatever they are
         }
         let known = session.redis().and_then(|client| client.subscriptions.as_ref());
@@ -221,7 +221,7 @@ impl Engine {
             let link = known.and_then(|known| known.link(*server));
             link.is_none_or(|link| self.own_link(id, link).is_none())
         });
-        self.lacks_connections(session.pool, wanted.len())
+        self.lacks_connections(session.pool(), wanted.len())
     }
 
     /// The request that subscribes to names on a server, and notes that it does. `None` when the server cannot be

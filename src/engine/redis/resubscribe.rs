@@ -43,7 +43,7 @@ impl Engine {
     pub(in crate::engine) fn move_subscriptions(&mut self, pool: PoolId, now: Instant) -> usize {
         self.pools[pool.index()].moves = false;
         let is_subscriber =
-            |session: &Session| session.pool == pool && session.redis().is_some_and(|client| client.is_subscribed());
+            |session: &Session| session.pool() == pool && session.redis().is_some_and(|client| client.is_subscribed());
         let subscribers = self.clients.iter().filter(|(_, session)| is_subscriber(session));
         let ids: Vec<_> = subscribers.map(|(id, _)| id).collect();
         let count = ids.len();

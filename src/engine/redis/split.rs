@@ -191,7 +191,7 @@ impl Engine {
         write: &mut dyn FnMut(&mut Vec<u8>, usize) -> u32,
     ) {
         let Some(session) = self.session_ref(id) else { return };
-        let (pool, database) = (session.pool, session.profile().database);
+        let (pool, database) = (session.pool(), session.profile().database);
         let Some(in_place) = asked.request.in_place else { return };
         let expired = self.deadline(pool, asked.request.started) <= now;
         let mut whom = std::mem::take(&mut self.redis.whom);

@@ -100,9 +100,9 @@ impl Engine {
         let session = self.session_ref(id)?;
         let watch = session.redis()?.watch.as_ref()?;
         // What failed without a word of the server was told where failures are told.
-        let refused = watch.refused || (watch.open > 0 && self.policy(session.pool).tells());
+        let refused = watch.refused || (watch.open > 0 && self.policy(session.pool()).tells());
         let in_force =
-            watch.open == 0 && !watch.doubted && watch.ring_version == self.pools[session.pool.index()].ring_version;
+            watch.open == 0 && !watch.doubted && watch.ring_version == self.pools[session.pool().index()].ring_version;
         let link = watch.link.filter(|(link, _)| in_force && self.own_link(id, *link).is_some());
         Some(match link {
             Some((link, server)) => Guard::Holds(link, server),
@@ -127,7 +127,7 @@ impl Engine {
     /// a change of what it watches.
     #[cold]
     pub(in crate::engine) fn doubt_watch(&mut self, id: SessionId) {
-        let forgives = self.session_ref(id).is_some_and(|session| self.forgives(session.pool));
+        let forgives = self.session_ref(id).is_some_and(|session| self.forgives(session.pool()));
         if forgives && let Some(watch) = self.redis(id).and_then(|client| client.watch.as_deref_mut()) {
             watch.doubted = true;
         }
@@ -209,7 +209,7 @@ impl Engine {
 
     fn watch_answered(&mut self, owner: SessionId, link: LinkId, well: bool, trouble: bool) {
         let Some(session) = self.session(owner) else { return };
-        let pool = session.pool;
+        let pool = session.pool();
         let Some(watch) = session.redis_mut().and_then(|client| client.watch.as_mut()) else { return };
         if watch.link() != Some(link) {
             return; // it ended meanwhile, or broke
