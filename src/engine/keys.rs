@@ -1,8 +1,8 @@
 //! The keys that a request names which is in an outbox, for whoever watches requests go by and not for their way.
 
+use super::memcache::asked_keys;
 use super::named_key::{Named, Replied};
 use super::redis::named;
-use super::values::asked_keys;
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::meta::decode_key;
 use crate::proto::memcache::request::Words;

@@ -41,7 +41,6 @@ mod chore;
 mod chores;
 mod client_io;
 mod clients;
-mod crawl;
 mod crowd;
 mod deadline;
 mod degrade;
@@ -50,7 +49,6 @@ mod dispatch;
 mod dispatched;
 mod effect;
 mod failover;
-mod fanout;
 mod fault;
 mod figures;
 mod hand_over;
@@ -59,16 +57,13 @@ pub mod ids;
 mod input;
 mod invalidate;
 mod invariant;
-mod kept;
 mod keys;
-mod known_version;
 mod language;
 mod large;
-mod listing;
+mod memcache;
 mod memory;
 mod merge;
 mod missed;
-mod multiget;
 mod named_key;
 mod news;
 mod outputs;
@@ -96,8 +91,6 @@ mod telemetry;
 mod timers;
 mod topology;
 mod turn;
-mod values;
-mod version;
 mod ways;
 mod work;
 
@@ -170,7 +163,7 @@ pub struct Engine {
     started_at: Duration,
     /// The parts of the request at hand, for their room.
     ways: Vec<ways::Way>,
-    memcache: kept::Kept,
+    memcache: memcache::Kept,
     redis: redis::State,
     memory: memory::Memory,
     /// The time of the event at hand.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::deadline::Alarm;
 use super::ids::LinkId;
-use super::known_version::Known;
 use super::language::Language;
+use super::memcache::Known;
 use super::missed::Failover;
 use super::rate_limit::{Frequent, RateLimit, TOLD};
 use crate::config::model::Protocol;

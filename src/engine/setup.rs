@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::deadline::Timers;
 use super::servers::Servers;
-use super::{Engine, Scripts, chore, kept, memory, outputs, redis, telemetry, work};
+use super::{Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, work};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -55,7 +55,7 @@ impl Engine {
             random: seed | 1,
             started_at,
             ways: Vec::new(),
-            memcache: kept::Kept::default(),
+            memcache: memcache::Kept::default(),
             redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::chore::Chore;
 use super::ids::LinkId;
-use super::known_version::Known;
+use super::memcache::Known;
 use super::pool::Member;
 use super::servers::{Connection, Probe, Purpose};
 use super::{Engine, PoolState, pool_id, redis, server_id};

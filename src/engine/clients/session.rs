@@ -8,7 +8,7 @@ use super::requests::Requests;
 use super::routes::Routes;
 use crate::config::model::PoolId;
 use crate::engine::ids::LinkId;
-use crate::engine::listing::Crawl;
+use crate::engine::memcache::Crawl;
 use crate::engine::redis::{Client, Profile};
 use crate::engine::request::Slot;
 use crate::outcome::{Class, Outcome};

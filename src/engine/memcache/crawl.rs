@@ -9,14 +9,14 @@ use super::listing::Crawl;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::buffers::Room;
-use super::deliver::Step;
-use super::dispatched::Dispatched;
-use super::ids::{LinkId, SessionId};
-use super::redis::Profile;
-use super::request::{Answer, Slot};
-use super::{Effect, Engine, server_id};
 use crate::config::model::ServerId;
+use crate::engine::buffers::Room;
+use crate::engine::deliver::Step;
+use crate::engine::dispatched::Dispatched;
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::redis::Profile;
+use crate::engine::request::{Answer, Slot};
+use crate::engine::{Effect, Engine, server_id};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::proto::memcache::crawl::{BUSY, Form, Next, is_busy};
@@ -37,7 +37,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(1);
 impl Engine {
     /// Begins a list, when everything is answered that the client has asked before.
     #[cold]
-    pub(super) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> Dispatched {
+    pub(in crate::engine) fn crawl(&mut self, id: SessionId, form: Form, which: &[u8], now: Instant) -> Dispatched {
         let Some(session) = self.clients.get_mut(id) else { return Dispatched::Done };
         if !session.requests.is_empty() {
             session.requests.bar_next();
@@ -147,7 +147,7 @@ impl Engine {
 
     /// What a server lists on a client's own connection.
     #[cold]
-    pub(super) fn take_crawled(&mut self, id: LinkId, input: &[u8]) -> Step {
+    pub(in crate::engine) fn take_crawled(&mut self, id: LinkId, input: &[u8]) -> Step {
         let now = self.now;
         let link = &self.servers[id];
         let (pool, server) = (link.pool, link.server);
@@ -201,7 +201,7 @@ impl Engine {
 
     /// A client's own connection has failed: if keys were listed there, the list goes on with the next server.
     #[cold]
-    pub(super) fn crawl_lost(&mut self, owner: SessionId, id: LinkId, failure: Failure, now: Instant) {
+    pub(in crate::engine) fn crawl_lost(&mut self, owner: SessionId, id: LinkId, failure: Failure, now: Instant) {
         let Some(session) = self.session(owner) else { return };
         let Some(crawl) = session.crawl_on(id) else { return };
         let server = server_id(crawl.next - 1);
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// The client has left, or is let go.
-    pub(super) fn end_crawl(&mut self, id: SessionId) {
+    pub(in crate::engine) fn end_crawl(&mut self, id: SessionId) {
         let crawl = self.session(id).and_then(|session| session.take_crawl());
         if let Some(link) = crawl.and_then(|crawl| crawl.link) {
             self.close_dedicated(id, link);
@@ -220,7 +220,7 @@ impl Engine {
 
     /// Where the next bytes of a list are read to: nowhere while the client does not read. `None` where none is told.
     #[cold]
-    pub(super) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
+    pub(in crate::engine) fn crawl_room(&mut self, id: LinkId) -> Option<Room<'static>> {
         let owner = self.servers[id].owner()?;
         let is_scarce = self.memory.held() > self.memory.limits().common;
         let session = self.session(owner)?;
@@ -232,7 +232,7 @@ impl Engine {
     /// A client has read some of a list.
     #[cold]
     #[inline(never)]
-    pub(super) fn crawl_was_read(&mut self, id: SessionId, now: Instant) {
+    pub(in crate::engine) fn crawl_was_read(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let is_read = session.is_half_read();
         let Some(crawl) = session.crawl_mut().filter(|crawl| crawl.held && is_read) else { return };
@@ -244,7 +244,7 @@ impl Engine {
 
     /// The timer of a client's own connection has fired: if keys are listed there, the server may have gone silent.
     #[cold]
-    pub(super) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
+    pub(in crate::engine) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
         let (heard, pool) = (link.silence.since(), link.pool);
         let Some(owner) = link.owner() else { return };

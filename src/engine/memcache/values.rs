@@ -1,15 +1,15 @@
 //! The responses to gets: values one by one, each for the request that asked for it.
 
-use super::Engine;
-use super::buffers::LARGE;
-use super::clients::session::Session;
-use super::deliver::{Delivery, SMALL, Step};
-use super::ids::LinkId;
-use super::merge::{KeySlot, Merge, NO_KEY, Values};
-use super::policy::Policy;
-use super::scattered::Scattered;
-use super::servers::ticket::{Marks, Ticket};
-use super::servers::{Connection, Cursor};
+use crate::engine::Engine;
+use crate::engine::buffers::LARGE;
+use crate::engine::clients::session::Session;
+use crate::engine::deliver::{Delivery, SMALL, Step};
+use crate::engine::ids::LinkId;
+use crate::engine::merge::{KeySlot, Merge, NO_KEY, Values};
+use crate::engine::policy::Policy;
+use crate::engine::scattered::Scattered;
+use crate::engine::servers::ticket::{Marks, Ticket};
+use crate::engine::servers::{Connection, Cursor};
 use crate::failure::Failure;
 use crate::outcome::Class;
 use crate::proto::memcache::request::Words;
@@ -32,7 +32,13 @@ impl Engine {
     ///
     /// Values come in the order of the keys, misses left out. So a value is for the first request of the line that still
     /// waits for its key, and says of the keys before it that they are not there.
-    pub(super) fn take_get(&mut self, id: LinkId, ticket: Ticket, input: &[u8], to: &mut Delivery<'_>) -> Step {
+    pub(in crate::engine) fn take_get(
+        &mut self,
+        id: LinkId,
+        ticket: Ticket,
+        input: &[u8],
+        to: &mut Delivery<'_>,
+    ) -> Step {
         if ticket.is(Marks::SPLIT) {
             return self.take_part(id, ticket, input, to);
         }
@@ -236,7 +242,7 @@ impl Engine {
 impl Connection {
     /// How many keys of the front request were there and how many were not, now that its response is over.
     #[inline]
-    pub(super) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
+    pub(in crate::engine) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
         let Some(ticket) = self.queue.in_flight.front().filter(|ticket| ticket.class == Class::Get) else {
             return (0, 0);
         };
@@ -308,7 +314,7 @@ impl Values {
 
 impl Step {
     /// The same step, with so many bytes used for it.
-    pub(super) fn using(self, bytes: usize) -> Self {
+    pub(in crate::engine) fn using(self, bytes: usize) -> Self {
         if matches!(self, Self::Used(_)) { Self::Used(bytes) } else { self }
     }
 }
@@ -324,7 +330,7 @@ fn waiting_values(session: &mut Session, number: u32) -> Option<(&mut Values, &m
 /// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Connection::push`] joins it to another, each
 /// behind a blank.
 #[inline(always)]
-pub(super) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
+pub(in crate::engine) fn asked_keys(request: &[u8], verb: Verb) -> &[u8] {
     let request = request.strip_suffix(b"\r\n").unwrap_or(request);
     let keys = if request.first() == Some(&b' ') { request } else { &request[verb.name().len()..] };
     if !matches!(verb, Verb::Gat | Verb::Gats) {

@@ -4,9 +4,9 @@ use crate::proto::memcache::version::Version;
 
 /// What is known of a server's version.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub(in crate::engine) struct Known {
     /// What it said last.
-    pub(super) version: Option<Version>,
+    pub(in crate::engine) version: Option<Version>,
     /// It has said so, or something that is none, on a connection that is still there.
-    pub(super) is_fresh: bool,
+    pub(in crate::engine) is_fresh: bool,
 }

@@ -1,13 +1,13 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::ids::SessionId;
-use super::merge::{Chain, Merge, Values};
-use super::request::Asked;
-use super::scattered::Scattered;
-use super::servers::ticket::Marks;
-use super::ways::Way;
-use super::{Engine, next_random, work};
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::ids::SessionId;
+use crate::engine::merge::{Chain, Merge, Values};
+use crate::engine::request::Asked;
+use crate::engine::scattered::Scattered;
+use crate::engine::servers::ticket::Marks;
+use crate::engine::ways::Way;
+use crate::engine::{Engine, next_random, work};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::{ManyWords, Words};
@@ -15,17 +15,17 @@ use crate::proto::memcache::{LINE_SAFE, encode, reply};
 use crate::time::Instant;
 
 /// What goes on after the keys of one part of a long multi-get.
-pub(super) struct Continued {
+pub(in crate::engine) struct Continued {
     /// More parts follow.
-    pub(super) unfinished: bool,
+    pub(in crate::engine) unfinished: bool,
     /// The time of the whole request is as good as over: nothing more is asked of servers that are silent.
-    pub(super) late: bool,
+    pub(in crate::engine) late: bool,
 }
 
 impl Engine {
     /// Sends the next `count` keys of `words` as one request of the client.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
-    pub(super) fn multi_get(
+    pub(in crate::engine) fn multi_get(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
@@ -124,7 +124,7 @@ impl Engine {
     /// Goes on with a long multi-get whose rest stands at the front of `input`. Returns the bytes used, or `None` when
     /// the client has to wait for room.
     #[cold]
-    pub(super) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
+    pub(in crate::engine) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
         let session_pool = session.pool();
         let mut long = session.input.take_long_get()?;
@@ -177,7 +177,7 @@ impl Engine {
 
 /// Most bytes that the keys of a `gat` or `gats` may take to be sent in one line, the blanks before them included. Servers
 /// take only the other two commands in longer ones.
-pub(super) const GAT_KEYS_LIMIT: usize = LINE_SAFE - 32;
+pub(in crate::engine) const GAT_KEYS_LIMIT: usize = LINE_SAFE - 32;
 
 /// How many of the keys at the front of `keys` fit into a line of a `gat`.
 fn fitting_keys(keys: &[u8]) -> usize {

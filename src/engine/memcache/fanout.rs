@@ -1,17 +1,17 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
-use super::Engine;
-use super::ids::SessionId;
-use super::merge::{Listing, Merge, Word};
-use super::request::Asked;
-use super::servers::ticket::Marks;
+use crate::engine::Engine;
+use crate::engine::ids::SessionId;
+use crate::engine::merge::{Listing, Merge, Word};
+use crate::engine::request::Asked;
+use crate::engine::servers::ticket::Marks;
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::{Kind, Own, Summed};
 use crate::proto::memcache::{Verb, encode, reply};
 use crate::time::Instant;
 
 impl Engine {
-    pub(super) fn flush_all(
+    pub(in crate::engine) fn flush_all(
         &mut self,
         id: SessionId,
         delay: Option<i32>,
@@ -25,7 +25,14 @@ impl Engine {
         self.ask_all(id, asked, Marks::NONE, merge, now, |out| encode::flush_all(out, delay));
     }
 
-    pub(super) fn verbosity(&mut self, id: SessionId, level: u64, noreply: bool, started: Instant, now: Instant) {
+    pub(in crate::engine) fn verbosity(
+        &mut self,
+        id: SessionId,
+        level: u64,
+        noreply: bool,
+        started: Instant,
+        now: Instant,
+    ) {
         let asked = Asked::of_key(Verb::Stats, b"", noreply, started);
         self.order(id, asked, reply::OK, now, |out| encode::verbosity(out, level));
     }
@@ -61,7 +68,7 @@ impl Engine {
         });
     }
 
-    pub(super) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
+    pub(in crate::engine) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {
         let asked = Asked::new(Verb::Stats, started);
         let kind = match of {
             StatsOf::Proxy => return self.stats_proxy(id),
