@@ -142,6 +142,7 @@ impl Requests {
 
     /// A request has been answered, and has ended like this. Says how many bytes are held for it; nothing where its slot is
     /// gone.
+    #[inline]
     pub(in crate::engine) fn settle(&mut self, number: u32, body: Vec<u8>, outcome: Outcome) -> usize {
         let Some(slot) = self.get_mut(number) else { return 0 };
         let before = slot.held();
