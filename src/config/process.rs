@@ -28,6 +28,8 @@ pub struct Settings {
     pub slow_request: Option<Duration>,
     /// Where what servers missed is kept while the process is restarted; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// How long the process may take, when it is to end, to answer what has been read.
+    pub drain_timeout: Duration,
     /// A file that has changed is read again without being asked to.
     pub watch: bool,
     /// How much is logged, and in which form.
@@ -46,6 +48,7 @@ impl Default for Settings {
             hot_keys: Some(128),
             slow_request: Some(Duration::from_secs(1)),
             state_dir: None,
+            drain_timeout: Duration::from_secs(5),
             watch: false,
             log: LogSettings::default(),
         }

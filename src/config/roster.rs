@@ -167,6 +167,7 @@ softmiss:
   hot_keys: none
   slow_request: none
   state_dir: /other
+  drain_timeout: 1s
   watch: true
   log: {level: debug, format: json}
 m:

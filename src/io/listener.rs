@@ -42,6 +42,30 @@ impl Bound {
         }
     }
 
+    /// Where it listens, as people write it.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().ok();
+                address.and_then(|address| Some(address.as_pathname()?.display().to_string())).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Gives a listener that somebody else has bound what [`bind`] would have.
+    pub(super) fn prepare(&self, pool: &Pool) {
+        let socket = socket2::SockRef::from(self);
+        let set = || {
+            socket.set_nonblocking(true)?;
+            if let Self::Tcp(_) = self { socket.set_tcp_nodelay(true) } else { Ok(()) }
+        };
+        if let Err(error) = set() {
+            warn!(%error, "cannot change the options of a listener");
+        }
+        self.set_options(pool.backlog, pool.tcpkeepalive);
+    }
+
     /// Has what can be changed of a listener as a pool has it now.
     fn set_options(&self, backlog: u32, keepalive: bool) {
         let set = || {

@@ -42,6 +42,8 @@ pub(crate) enum Message {
     Turn,
     /// Finish what has been read, then end.
     Drain,
+    /// End, whatever has not been finished.
+    End,
     /// Do this, and end if it fails.
     #[cfg(test)]
     Do(Task),

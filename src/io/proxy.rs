@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::connect::Connector;
 use super::events::Events;
 use super::files::Files;
+use super::inherited::Inherited;
 use super::listener::{self, Acceptor, Bound, Entrance, Entrances};
 use super::log::LogControl;
 use super::mailbox::{Handle, Mailbox, Message};
@@ -107,8 +108,9 @@ impl Proxy {
             ),
         };
         let mut bound = Vec::new();
+        let mut inherited = Inherited::of_process();
         for pool in &config.pools {
-            match listener::bind(pool) {
+            match inherited.take(pool).map_or_else(|| listener::bind(pool), Ok) {
                 Ok(listener) => bound.push(listener),
                 Err(source) => {
                     let files: Vec<_> = bound.drain(..).filter_map(|bound: Bound| bound.file()).collect();
@@ -118,6 +120,7 @@ impl Proxy {
                 }
             }
         }
+        inherited.tell_left();
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
@@ -215,9 +218,29 @@ impl Proxy {
 
     /// Takes no more clients, answers what has been read, and ends. Blocks until it is over.
     pub fn shutdown(self) {
+        self.drain();
+        self.wait();
+    }
+
+    /// Takes no more clients, and answers what has been read, for `drain_timeout` at most.
+    pub(crate) fn drain(&self) {
         for worker in self.workers.iter() {
-            worker.tell(Message::Drain);
+            worker.tell(Message::Drain); // one that has ended has nothing to answer
         }
+    }
+
+    /// What ends a proxy that drains at once.
+    pub(crate) fn hurry(&self) -> impl Fn() + use<> {
+        let workers = Arc::clone(&self.workers);
+        move || {
+            for worker in workers.iter() {
+                worker.tell(Message::End);
+            }
+        }
+    }
+
+    /// Waits for the end of one that drains, and leaves nothing behind.
+    pub(crate) fn wait(self) {
         for thread in self.threads {
             let _ = thread.join();
         }

@@ -247,7 +247,8 @@ impl Operator {
     }
 }
 
-fn counted(number: usize, what: &str) -> String {
+/// A number of things, in words.
+pub(super) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::log::{self, LogControl};
 use super::reload::Source;
 use super::watch::{LONG_PERIOD, PERIOD, Watcher};
-use super::{Operator, Proxy, stats};
+use super::{Operator, Proxy, stats, systemd};
 
 /// The signals that this process takes. From when they are caught, none of them kills it; those that come before there is
 /// a proxy are dealt with when there is one.
@@ -58,6 +58,8 @@ impl Signals {
         let operator = proxy.operator(log);
         let mut watcher = Watcher::default();
         runtime.block_on(async {
+            systemd::ready(&operator);
+            tokio::spawn(systemd::attend(operator.clone()));
             if let Some(listener) = proxy.stats.take() {
                 tokio::spawn(stats::serve(listener, proxy.observed.clone()));
             }
@@ -70,7 +72,9 @@ impl Signals {
                     _ = hang_up.recv() => {
                         info!("signal 1 (SIGHUP) received, reopening log file");
                         reopen(log);
+                        systemd::reloading();
                         let _ = operator.reload("SIGHUP"); // which has told what came of it
+                        systemd::ready(&operator);
                     }
                     source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
                         let _ = operator.reload("watch");
@@ -84,8 +88,24 @@ impl Signals {
                     _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
                 }
             }
+            systemd::stopping();
+            proxy.drain();
+            let hurry = proxy.hurry();
+            let mut ended = tokio::task::spawn_blocking(move || proxy.wait());
+            loop {
+                tokio::select! {
+                    _ = &mut ended => break,
+                    _ = terminate.recv() => {
+                        info!("signal 15 (SIGTERM) received again, ending at once");
+                        hurry();
+                    }
+                    _ = interrupt.recv() => {
+                        info!("signal 2 (SIGINT) received again, ending at once");
+                        hurry();
+                    }
+                }
+            }
         });
-        proxy.shutdown();
         info!("ended");
     }
 }

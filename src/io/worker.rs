@@ -42,9 +42,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// worth its call, and few find something a third time.
 const LOOKS: usize = 2;
 
-/// How long draining may take before clients are cut off.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(4000);
-
 /// How often it is told, while that goes on, that there are no descriptors for connections to servers.
 const LACK_PERIOD: Duration = Duration::from_secs(60);
 
@@ -425,9 +422,11 @@ impl Worker {
                 Message::Turn => self.own.has_turned(),
                 #[cfg(test)]
                 Message::Do(task) => self.broken = (task.0)().err(),
+                Message::End => self.drains_until = Some(self.clock.now()),
                 Message::Drain => {
                     if self.drains_until.is_none() {
-                        self.drains_until = Some(self.clock.now() + DRAIN_LIMIT);
+                        let limit = self.engine.topology().config.settings.drain_timeout;
+                        self.drains_until = Some(self.clock.now() + limit);
                         self.acceptor = None;
                         self.engine.drain();
                     }

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::support::bad::{Scripted, value_of};
-use super::support::process::Proxy;
+use super::support::process::{Proxy, free_port};
 
 #[test]
 fn signals_to_end_answer_what_was_read_and_end_with_success() {
@@ -47,6 +47,39 @@ fn a_server_that_hangs_does_not_keep_the_program_from_ending() {
     });
     let asked = Instant::now();
     proxy.signal("TERM");
-    assert!(proxy.wait(Duration::from_secs(6)).success());
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(proxy.wait(Duration::from_secs(8)).success());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn how_long_the_end_may_take_is_an_option_and_a_second_signal_ends_at_once() {
+    let server = Scripted::silent();
+    let start = |limit: &str| {
+        let port = free_port();
+        let at = server.address;
+        let file = format!(
+            "softmiss:\n  drain_timeout: {limit}\npool:\n  listen: 127.0.0.1:{port}\n  timeout: 60s\n  stall_detection: \
+             false\n  servers: ['{at}:1']\n"
+        );
+        let proxy = Proxy::with_file(&file, port);
+        let mut client = proxy.client();
+        client.send("get a\r\n");
+        super::support::wait_until("the request read", Duration::from_secs(2), || {
+            proxy.statistics()["pool"]["requests"] == 1
+        });
+        (proxy, client)
+    };
+    let (mut proxy, mut client) = start("300ms");
+    let asked = Instant::now();
+    proxy.signal("TERM");
+    assert!(proxy.wait(Duration::from_secs(5)).success());
+    assert!((Duration::from_millis(250)..Duration::from_secs(3)).contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    assert!(client.is_closed());
+    for signals in [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]] {
+        let (mut proxy, _client) = start("1h");
+        proxy.signal(signals[0]);
+        proxy.wait_for_log("draining", Duration::from_secs(5));
+        proxy.signal(signals[1]);
+        assert!(proxy.wait(Duration::from_secs(5)).success());
+    }
 }

@@ -54,6 +54,7 @@ mod slow;
 mod stall;
 mod stats;
 mod support;
+mod systemd;
 mod too_large;
 mod top;
 mod twemproxy_compat;

@@ -1,7 +1,6 @@
 //! Another configuration for a running proxy: what changes, who notices, and what is refused.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -224,7 +223,7 @@ fn wait_gone(path: &std::path::Path) -> bool {
     true
 }
 
-fn unix(path: &PathBuf, request: &str) -> String {
+pub(crate) fn unix(path: &std::path::Path, request: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(path).expect("connect");
     stream.write_all(request.as_bytes()).expect("send");

@@ -59,6 +59,10 @@ pub(in crate::config) static PROCESS: &[Opt<Settings>] = &[
             "a folder of this process's own, to remember what servers missed while it is restarted;\n\
              without it, a server with rejoin: safe that is not reached at first is flushed",
         ),
+    new("drain_timeout", field!(one: Settings => one.drain_timeout, one.drain_timeout))
+        .default("5s")
+        .limits("up to a day")
+        .what("at the end, answer what has been read for so long; a second signal ends at once"),
     new("watch", field!(one: Settings => one.watch, one.watch))
         .default("false")
         .what("take up a changed file by itself, one second after the last change to it"),

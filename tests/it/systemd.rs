@@ -1,0 +1,148 @@
+//! What a service manager is told, and sockets that it hands over.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::client::Client;
+use super::support::process::{Process, free_port, scratch_dir};
+use super::support::wait_until;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A process that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Ended {
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().expect("kill");
+        assert!(done.success());
+    }
+}
+
+fn hear(manager: &UnixDatagram, wanted: &str) -> String {
+    let (mut buffer, since, mut heard) = ([0; 4096], Instant::now(), Vec::new());
+    while since.elapsed() < SOON {
+        if let Ok(count) = manager.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if text.lines().any(|line| line.starts_with(wanted)) {
+                return text;
+            }
+            heard.push(text);
+        }
+    }
+    panic!("not heard: {wanted}, but {heard:?}");
+}
+
+#[test]
+fn it_is_told_of_the_start_of_reloads_of_servers_that_are_out_and_of_the_end() {
+    let folder = scratch_dir();
+    let socket = folder.join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let (mut server, port) = (Process::memcached(), free_port());
+    let at = server.address;
+    let file = folder.join("softmiss.yml");
+    let write = |timeout: u32| {
+        let text = format!(
+            "softmiss: {{stats: none, admin: none}}\ncache:\n  listen: 127.0.0.1:{port}\n  timeout: {timeout}\n  \
+             auto_eject_hosts: true\n  server_failure_limit: 1\n  server_retry_timeout: 200\n  servers: ['{at}:1 one']\n"
+        );
+        std::fs::write(&file, text).expect("write");
+    };
+    write(400);
+    // The shell's process becomes that of the program, so that the watchdog is meant for it.
+    let line = "WATCHDOG_PID=$$ WATCHDOG_USEC=900000 exec \"$0\" -c \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, env!("CARGO_BIN_EXE_softmiss")]).arg(&file).env("NOTIFY_SOCKET", &socket);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut proxy = Ended(child.expect("softmiss"));
+    let told = hear(&manager, "READY=1");
+    assert_eq!(told, "READY=1\nSTATUS=all is well: 1 server in service\n");
+    hear(&manager, "WATCHDOG=1");
+    // Ready means ready: nobody is refused.
+    assert_eq!(Client::connect(([127, 0, 0, 1], port).into()).ask("get k\r\n"), "END");
+    write(300);
+    proxy.signal("HUP");
+    assert!(hear(&manager, "RELOADING=1").contains("\nMONOTONIC_USEC="));
+    hear(&manager, "READY=1");
+    server.kill();
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    wait_until("the status", SOON, || {
+        client.ask("get k\r\n");
+        let mut buffer = [0; 4096];
+        let count = manager.recv(&mut buffer).unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..count]).contains("STATUS=1 of 1 server out of service: cache/one")
+    });
+    proxy.signal("TERM");
+    hear(&manager, "STOPPING=1");
+    assert!(proxy.0.wait().expect("its end").success());
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
+/// A manager that keeps a TCP socket and a unix socket, and starts the program anew with both.
+const MANAGER: &str = "
+import os, socket, sys
+program, config, port, path = sys.argv[1:]
+tcp = socket.socket()
+tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+tcp.bind(('127.0.0.1', int(port)))
+tcp.listen(100)
+unix = socket.socket(socket.AF_UNIX)
+unix.bind(path)
+unix.listen(100)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        tcp_copy, unix_copy = os.dup(tcp.fileno()), os.dup(unix.fileno())
+        os.dup2(tcp_copy, 3)
+        os.dup2(unix_copy, 4)
+        os.set_inheritable(3, True)
+        os.set_inheritable(4, True)
+        os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))
+        os.execv(program, [program, '-c', config])
+    sys.stdin.readline()
+    os.kill(child, 15)
+    os.waitpid(child, 0)
+    print('ended', flush=True)
+";
+
+#[test]
+fn sockets_that_are_handed_over_are_taken_and_nobody_is_refused_over_a_restart() {
+    let (server, port, folder) = (Process::memcached(), free_port(), scratch_dir());
+    let (file, path) = (folder.join("softmiss.yml"), folder.join("cache.sock"));
+    let pool = |name: &str, listen: &str| {
+        format!("{name}:\n  listen: {listen}\n  timeout: 400\n  servers: ['{}:1 one']\n", server.address)
+    };
+    let text = "softmiss: {stats: none, admin: none}\n".to_owned()
+        + &pool("tcp", &format!("127.0.0.1:{port}"))
+        + &pool("unix", &path.display().to_string());
+    std::fs::write(&file, text).expect("write");
+    let mut command = Command::new("python3");
+    command.args(["-c", MANAGER, env!("CARGO_BIN_EXE_softmiss")]).arg(&file).arg(port.to_string()).arg(&path);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut manager = Ended(child.expect("python3"));
+    wait_until("the sockets", SOON, || path.exists() && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let mut input = manager.0.stdin.take().expect("its input");
+    for _ in 0..3 {
+        // Who connects while nobody is there waits, and is served when somebody is.
+        let mut early = Client::connect(([127, 0, 0, 1], port).into());
+        early.send("get k\r\n");
+        input.write_all(b"start\n").expect("a line");
+        assert_eq!(early.line(), "END");
+        assert_eq!(super::reload::unix(&path, "get k\r\n"), "END\r\n");
+        input.write_all(b"end\n").expect("a line");
+        assert!(early.is_closed());
+        assert!(path.exists(), "the file is the manager's");
+    }
+    drop(input);
+    std::fs::remove_dir_all(folder).expect("remove");
+}
