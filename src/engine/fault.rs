@@ -2,7 +2,6 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the causes that matter are named, the others are alike")]
 
-use super::clients::session::Session;
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::Answer;
@@ -344,11 +343,6 @@ fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
         }
     }
     overtaken
-}
-
-/// A session's oldest request, for the checks.
-pub(super) fn front_is_waiting(session: &Session) -> bool {
-    !session.requests.is_front_answered()
 }
 
 /// Whether a link that is down holds nothing.

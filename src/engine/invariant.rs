@@ -1,7 +1,7 @@
 //! What must hold between any two calls. Simulations and fuzzing check it after every step.
 
 use super::Engine;
-use super::fault::{down_is_empty, front_is_waiting};
+use super::fault::down_is_empty;
 
 impl Engine {
     /// Checks everything that must hold between two calls.
@@ -21,16 +21,8 @@ impl Engine {
             let index = id.index();
             memory += session.holding.charged();
             let say = |what: &str| Err(format!("session {index}: {what}"));
-            if !front_is_waiting(session) {
-                return say("the oldest request is answered and still there");
-            }
-            let keys: usize = session.requests.iter().map(|(_, slot)| slot.keys as usize).sum();
-            if keys != session.requests.keys() {
-                return say("keys in flight do not add up");
-            }
-            let held: usize = session.requests.iter().map(|(_, slot)| slot.held()).sum();
-            if held != session.requests.held() {
-                return say(&format!("holds {held} bytes and says {}", session.requests.held()));
+            if let Err(what) = session.requests.check() {
+                return say(&what);
             }
             let mut latest = crate::time::Instant::ZERO;
             for (number, slot) in session.requests.iter() {
@@ -49,9 +41,6 @@ impl Engine {
                     }
                     latest = slot.started();
                 }
-            }
-            if !session.requests.is_empty() && !session.requests.is_timed() && !session.requests.is_alone() {
-                return say("requests wait without a timer");
             }
         }
         memory += self.memory.part_of_unassigned();

@@ -213,11 +213,6 @@ impl Requests {
 
     // --- How many there may be ----------------------------------------------------------------------------------
 
-    /// Keys in flight.
-    pub(in crate::engine) fn keys(&self) -> usize {
-        self.keys
-    }
-
     /// Bytes of responses that wait behind an earlier one.
     #[inline]
     pub(in crate::engine) fn held(&self) -> usize {
@@ -314,6 +309,22 @@ impl Requests {
     /// It was set again.
     pub(in crate::engine) fn timer_was_set(&mut self) {
         self.timed = true;
+    }
+
+    /// What must hold between two calls; says what does not.
+    pub(in crate::engine) fn check(&self) -> Result<(), String> {
+        let held: usize = self.slots.iter().map(Slot::held).sum();
+        if self.is_front_answered() {
+            Err("the oldest request is answered and still there".to_owned())
+        } else if self.slots.iter().map(|slot| slot.keys as usize).sum::<usize>() != self.keys {
+            Err("keys in flight do not add up".to_owned())
+        } else if held != self.held {
+            Err(format!("holds {held} bytes and says {}", self.held))
+        } else if !self.is_empty() && !self.timed && !self.is_alone() {
+            Err("requests wait without a timer".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     // --- Memory ---------------------------------------------------------------------------------------------------
