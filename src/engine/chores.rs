@@ -43,7 +43,7 @@ impl Engine {
                 Chore::Dismiss(pool, from) => self.dismiss_on(pool, from, budget, now),
                 Chore::GoOn(id) => self.next_turn(id, now),
                 Chore::Relieve(id) => {
-                    if self.link_is(id) {
+                    if self.servers.has(id) {
                         self.relieve(id, now);
                     }
                     budget

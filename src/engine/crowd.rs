@@ -64,7 +64,7 @@ impl Engine {
     #[cold]
     pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
         self.note_crowd(link);
-        self.servers[link].queue.backpressured.push_back(id);
+        self.servers[link].queue.hold_back(id);
         if let Some(session) = self.session(id) {
             session.input.hold_back();
         }
@@ -139,7 +139,7 @@ impl Engine {
         let mut links = self.member(pool, server).links().iter().map(|link| &self.servers[*link]);
         links.any(|link| {
             link.is_traffic()
-                && link.stream().is_some_and(|stream| stream.blocked)
+                && link.stream().is_some_and(|stream| stream.is_blocked())
                 && now - link.silence.since() < timeout / 2
         })
     }
@@ -153,11 +153,11 @@ impl Engine {
             if !link.has_room() {
                 return;
             }
-            if link.queue.backpressured.is_empty() {
+            if link.queue.holds_nobody_back() {
                 return self.end_crowd(id);
             }
             self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
-            if let Some(session) = self.servers[id].queue.backpressured.pop_front() {
+            if let Some(session) = self.servers[id].queue.let_one_go() {
                 self.clients.resume_soon(session);
                 self.settle(now);
             }

@@ -59,7 +59,7 @@ impl Engine {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
             let used = self.consume(id, rest, outlet)?;
-            if let Some(stream) = self.servers[id].stream_mut() {
+            if let Some(stream) = self.servers.stream(id) {
                 memory::grow(&mut stream.partial, &rest[used..]);
                 stream.huge &= data.len() < BEHIND || (!stream.partial.is_empty() && stream.need >= HUGE);
             }
@@ -85,8 +85,10 @@ impl Engine {
     pub(super) fn judge(&mut self, id: LinkId, outcome: Result<(), Violation>, now: Instant) {
         match outcome {
             Ok(()) => {
+                let Some(link) = self.servers.get(id) else { return }; // its client is gone
+                let owner = link.owner();
                 self.charge_link(id);
-                if let Some(owner) = self.servers[id].owner() {
+                if let Some(owner) = owner {
                     self.give_back_if_free(id, owner, now);
                 }
             }
@@ -113,7 +115,7 @@ impl Engine {
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
-            let Some(stream) = self.servers[id].stream().filter(|stream| !stream.partial.is_empty()) else {
+            let Some(stream) = self.servers.stream(id).filter(|stream| !stream.partial.is_empty()) else {
                 return Ok(used);
             };
             if used == data.len() {
@@ -148,28 +150,22 @@ impl Engine {
         }
     }
 
-    /// How many of so many bytes of a server are to be dropped.
-    #[cold]
-    #[inline(never)]
-    fn drop_unwanted(&mut self, id: LinkId, len: usize) -> usize {
-        let Some(stream) = self.servers[id].stream_mut() else { return 0 };
-        let dropped = stream.unwanted.min(len);
-        stream.unwanted -= dropped;
-        dropped
-    }
-
     /// Passes on the responses at the front of `input`; returns the number of bytes used.
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
-        let Some(stream) = self.servers[id].stream() else { return Ok(input.len()) }; // given up meanwhile
+        let (pool, server) = self.servers.leads_to(id);
+        let Some(stream) = self.servers.stream(id) else { return Ok(input.len()) }; // given up meanwhile
         if !stream.answered && is_turned_away(input) {
             return Err(Violation::Full);
         }
-        let mut at = if stream.unwanted > 0 { self.drop_unwanted(id, input.len()) } else { 0 };
+        let mut at = stream.take_unwanted(input.len());
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {
             let rest = &input[at..];
-            let link = &self.servers[id];
+            let Some(link) = self.servers.get(id) else {
+                at = input.len(); // it is over, with its client
+                break;
+            };
             let front = link.queue.in_flight.front().copied();
             let step = match front {
                 _ if link.listens() => self.take_message(id, rest, &mut to),
@@ -181,7 +177,7 @@ impl Engine {
             match step {
                 Step::Used(used) => at += used,
                 Step::Need(need) => {
-                    if let Some(stream) = self.servers[id].stream_mut() {
+                    if let Some(stream) = self.servers.stream(id) {
                         stream.need = need;
                     }
                     break;
@@ -193,18 +189,16 @@ impl Engine {
             }
         }
         if to.succeeded {
-            let link = &mut self.servers[id];
-            let (pool, server, heard) = (link.pool, link.server, link.silence.since());
-            if let Some(stream) = link.stream_mut() {
+            if let Some(stream) = self.servers.stream(id) {
                 stream.answered = true;
             }
-            if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, heard) {
+            if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, self.now) {
                 self.outputs.tell(Notice::Well { pool, server, failed_for });
             }
         }
         if at > input.len() {
-            if let Some(stream) = self.servers[id].stream_mut() {
-                stream.unwanted = at - input.len();
+            if let Some(stream) = self.servers.stream(id) {
+                stream.drop_next(at - input.len());
             }
             at = input.len();
         }

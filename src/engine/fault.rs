@@ -71,7 +71,9 @@ impl Engine {
         let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
         let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
-        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = self.servers[id].end(failure, now);
+        let mut queue = self.servers[id].end(failure, now);
+        let (backpressured, fenced) = queue.give_up();
+        let Queue { in_flight: tickets, outbox, .. } = queue;
         let reset = !tickets.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
         let lingers = lingers.then_some((pool, server));
@@ -208,7 +210,8 @@ impl Engine {
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.servers[id];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
-        let Queue { in_flight: tickets, outbox, backpressured, fenced, .. } = std::mem::take(&mut link.queue);
+        let (backpressured, fenced) = link.queue.give_up();
+        let Queue { in_flight: tickets, outbox, .. } = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
         self.clients.resume_all_soon(backpressured);
         self.end_crowd(id);

@@ -130,9 +130,9 @@ impl Engine {
     /// A link's requests up to `end` have been answered, and are not looked at any more.
     #[inline]
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
-        let outbox = &mut self.servers[id].queue.outbox;
-        outbox.release(end);
-        if outbox.has_spent() {
+        let Some(link) = self.servers.get_mut(id) else { return }; // its client is gone
+        link.queue.outbox.release(end);
+        if link.queue.outbox.has_spent() {
             self.restock_spent(id);
         }
     }

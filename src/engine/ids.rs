@@ -16,7 +16,7 @@ impl SessionId {
 }
 
 /// Names a link of a worker. The generation tells a link from an earlier one in the same place, of another client, server
-/// or pool. Whoever has kept an id asks [`Engine::link_is`](super::Engine) before it goes by the place alone.
+/// or pool. Whoever has kept an id asks `Servers::get` whether it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId {
     pub(crate) place: u32,

@@ -145,7 +145,7 @@ impl Engine {
         if left > 0 {
             link.queue.unconfirmed.push(SentBatch { left, range, in_front });
         }
-        if fence && !in_front && link.is_traffic() && link.queue.fenced.is_none() {
+        if fence && !in_front && link.is_traffic() && !link.is_fenced() {
             self.fence(id, now);
         }
         !self.servers[id].queue.unconfirmed.is_empty()
@@ -156,7 +156,7 @@ impl Engine {
     #[cold]
     fn fence(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
-        link.queue.fenced = Some(link.begin_section());
+        link.fence();
         self.ask(id, Verb::Query, Marks::NONE, now, |out| resp::encode::words(out, &[b"PING"]));
     }
 
@@ -166,7 +166,7 @@ impl Engine {
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
         let (pool, server) = (link.pool, link.server);
-        if let Some(section) = link.queue.fenced.take() {
+        if let Some(section) = link.pass_fence() {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
             self.remind(pool, server, now);
         }

@@ -210,8 +210,8 @@ impl Engine {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
-            let link = &self.servers[id];
-            if link.is_crowded() | link.is_retired() {
+            let link = self.servers.get(id);
+            if link.is_some_and(|link| link.is_crowded() | link.is_retired()) {
                 self.after_delivery(id, now);
             }
         }
@@ -279,7 +279,7 @@ impl Engine {
 
     /// Keeps the beginning of a response, unless its connection is over.
     pub(super) fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
-        if let Some(stream) = self.servers[id].stream_mut() {
+        if let Some(stream) = self.servers.stream(id) {
             stream.partial = partial;
         }
     }

@@ -314,13 +314,6 @@ impl Engine {
         &mut self.pools[pool.index()].members[server.index()]
     }
 
-    /// Whether a link is still the one that an id names. Ids that are kept from one call to the next are asked about first:
-    /// the place may belong to another by now.
-    #[inline]
-    fn link_is(&self, id: LinkId) -> bool {
-        self.servers.has(id)
-    }
-
     /// Has the shell write to a server.
     fn touch_link(&mut self, id: LinkId) {
         let link = &mut self.servers[id];

@@ -45,7 +45,7 @@ impl Engine {
     fn condemn(&mut self, pool: PoolId, server: ServerId, at: Instant) {
         for link in self.member(pool, server).links().to_vec() {
             if let Some(stream) = self.servers[link].stream_mut() {
-                stream.condemned = true;
+                stream.condemn();
                 self.arm_link(link, at);
             }
         }
@@ -142,7 +142,7 @@ impl Engine {
                 }
             }
             for link in self.dedicated_to(pool, |server| left[server.index()]) {
-                if !self.link_is(link) {
+                if !self.servers.has(link) {
                     continue; // its client has been cut off meanwhile
                 }
                 let Connection { server, ref queue, .. } = self.servers[link];

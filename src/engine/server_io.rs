@@ -11,14 +11,13 @@ impl Engine {
     /// The pool and the server that a link connects to. Of a link that is no more, those of the next one at its place.
     #[must_use]
     pub fn link_server(&self, link: LinkId) -> (PoolId, ServerId) {
-        let link = &self.servers[link];
-        (link.pool, link.server)
+        self.servers.leads_to(link)
     }
 
     /// Whether a link is for one client alone.
     #[must_use]
     pub fn link_is_dedicated(&self, link: LinkId) -> bool {
-        self.servers[link].dedicated().is_some()
+        self.servers.get(link).is_some_and(|link| link.dedicated().is_some())
     }
 
     /// Whether an answer of its server is waited for.
@@ -83,8 +82,8 @@ impl Engine {
             match link.state() {
                 ConnectionState::Up(_) => {
                     self.deliver(id, data, now, outlet);
-                    let link = &self.servers[id];
-                    if link.is_crowded() | link.is_retired() {
+                    let link = self.servers.get(id);
+                    if link.is_some_and(|link| link.is_crowded() | link.is_retired()) {
                         self.after_delivery(id, now);
                     }
                 }

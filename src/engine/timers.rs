@@ -79,7 +79,7 @@ impl Engine {
 
     /// A link's timer has fired: it may be time to connect, or the server may have gone silent.
     pub(super) fn link_timer(&mut self, id: LinkId, now: Instant) {
-        if !self.link_is(id) {
+        if !self.servers.has(id) {
             return; // another's, by now
         }
         let link = &mut self.servers[id];
@@ -89,7 +89,7 @@ impl Engine {
         if matches!(link.purpose, Purpose::Spare(_)) {
             return self.spare_timer(id, now);
         }
-        if link.stream().is_some_and(|stream| stream.condemned) {
+        if link.stream().is_some_and(|stream| stream.is_condemned()) {
             return self.fail_link(id, Failure::TimedOut, now);
         }
         let (pool, server) = (link.pool, link.server);

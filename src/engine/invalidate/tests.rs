@@ -44,9 +44,9 @@ fn what_is_given_up_before_it_was_sent_is_over() {
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);
     engine.send_invalidations(link, 9, NOW);
-    assert!(engine.servers[link].queue.fenced.is_some());
+    assert!(engine.servers[link].is_fenced());
     engine.abandon(link, Failure::Stalled, NOW);
-    assert!(engine.servers[link].queue.fenced.is_none());
+    assert!(!engine.servers[link].is_fenced());
     confirm_all(&engine, Some(3));
     assert!(!engine.registry.has_pending(POOL, SERVER));
 }

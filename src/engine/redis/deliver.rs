@@ -87,9 +87,9 @@ impl Engine {
         }
         let strays = ticket.replies > 1 && self.strays(id, ticket, response);
         let step = self.finish(id, [response, b""], status, to);
-        if strays {
+        if strays && self.servers.has(id) {
             // What comes behind it would concern another database.
-            self.fail_link(id, Failure::Denied, self.servers[id].silence.since());
+            self.fail_link(id, Failure::Denied, self.now);
         }
         step
     }

@@ -54,7 +54,7 @@ impl Engine {
     /// A server has said what became of the request to end what waits on a connection.
     #[cold]
     pub(in crate::engine) fn heard_of_waiting(&mut self, of: LinkId, response: &[u8]) {
-        if self.link_is(of)
+        if self.servers.has(of)
             && let Some(own) = self.servers[of].dedicated_mut()
         {
             own.waiting.ending = false;
@@ -67,7 +67,7 @@ impl Engine {
     /// What became of the request to end what waits on a connection will not be heard: it is made again.
     #[cold]
     pub(in crate::engine) fn unheard_of_waiting(&mut self, of: LinkId) {
-        if self.link_is(of)
+        if self.servers.has(of)
             && let Some(own) = self.servers[of].dedicated_mut()
         {
             own.waiting.ending = false;

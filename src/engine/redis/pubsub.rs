@@ -427,7 +427,7 @@ impl Engine {
     /// not read is cut off.
     pub(super) fn pushed(&mut self, link: LinkId, owner: SessionId, message: &[u8]) -> After {
         self.tell_message(owner, message);
-        if self.servers[link].is_up() { After::GoesOn } else { After::IsOver }
+        if self.servers.stream(link).is_some() { After::GoesOn } else { After::IsOver }
     }
 
     fn tell_message(&mut self, owner: SessionId, message: &[u8]) {

@@ -131,7 +131,7 @@ impl Engine {
         let spares = self.pools[pool.index()].members.iter().flat_map(|member| &member.spares);
         let is_fit =
             |link: &Connection| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
-        match spares.clone().find(|id| !self.link_is(**id) || !is_fit(&self.servers[**id])) {
+        match spares.clone().find(|id| !self.servers.has(**id) || !is_fit(&self.servers[**id])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),
         }

@@ -401,10 +401,25 @@ impl Connection {
         (queues != self.reported).then(|| (queues, std::mem::replace(&mut self.reported, queues)))
     }
 
-    /// Tells what is asked on it from now on from what was asked so far. Returns what that is called.
-    pub(crate) const fn begin_section(&mut self) -> u32 {
+    /// Tells what is asked on it from now on from what was asked so far.
+    pub(crate) const fn begin_section(&mut self) {
         self.section += 1;
-        self.section - 1
+    }
+
+    /// The same, and what was asked so far is about to be over.
+    pub(crate) const fn fence(&mut self) {
+        self.queue.fenced = Some(self.section);
+        self.begin_section();
+    }
+
+    /// Whether that is so, and it is not over.
+    pub(crate) const fn is_fenced(&self) -> bool {
+        self.queue.fenced.is_some()
+    }
+
+    /// It is over: the section that it was.
+    pub(crate) const fn pass_fence(&mut self) -> Option<u32> {
+        self.queue.fenced.take()
     }
 
     pub(crate) const fn section(&self) -> u32 {

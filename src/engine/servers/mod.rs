@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::time::Instant;
 pub(crate) use connection::{Connection, ConnectionState, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 pub(crate) use purpose::{Dedicated, Probe, ProbeStep, Purpose};
-pub(crate) use stream::{Cursor, Settling};
+pub(crate) use stream::{Cursor, Settling, Stream};
 
 /// The connections of one worker to all servers.
 #[derive(Debug, Default)]
@@ -80,6 +80,25 @@ impl Servers {
         (connection.epoch == epoch && connection.generation == id.generation).then_some(connection)
     }
 
+    /// The same, to change it.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.index()).filter(|connection| connection.generation == id.generation)
+    }
+
+    /// What there is while the connection of a link is of use; nothing, if the link is over.
+    #[inline]
+    pub(crate) fn stream(&mut self, id: LinkId) -> Option<&mut Stream> {
+        let connection = &mut self.connections[id.index()];
+        if connection.generation == id.generation { connection.stream_mut() } else { None }
+    }
+
+    /// The pool and the server of whatever link has a place at the moment.
+    pub(crate) fn leads_to(&self, id: LinkId) -> (PoolId, ServerId) {
+        let connection = &self.connections[id.index()];
+        (connection.pool, connection.server)
+    }
+
     /// Whether a link is not over.
     #[inline]
     pub(crate) fn has(&self, id: LinkId) -> bool {
@@ -123,19 +142,23 @@ impl Servers {
     }
 }
 
-/// The connection at a link's place.
+/// The connection of a link that is known not to be over: whoever has kept its id asks [`Servers::get`].
 impl Index<LinkId> for Servers {
     type Output = Connection;
 
     #[inline(always)]
     fn index(&self, id: LinkId) -> &Connection {
-        &self.connections[id.index()]
+        let connection = &self.connections[id.index()];
+        debug_assert_eq!(connection.generation, id.generation, "a link that is over");
+        connection
     }
 }
 
 impl IndexMut<LinkId> for Servers {
     #[inline(always)]
     fn index_mut(&mut self, id: LinkId) -> &mut Connection {
-        &mut self.connections[id.index()]
+        let connection = &mut self.connections[id.index()];
+        debug_assert_eq!(connection.generation, id.generation, "a link that is over");
+        connection
     }
 }

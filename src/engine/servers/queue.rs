@@ -84,21 +84,41 @@ pub(crate) struct Queue {
     pub(crate) outbox: Outbox,
     pub(crate) in_flight: VecDeque<Ticket>,
     /// Requests of those that were queued since everything had been written.
-    pub(crate) queued: usize,
+    pub(super) queued: usize,
     /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
-    pub(crate) open_line: usize,
+    pub(super) open_line: usize,
     /// How far the server's pending invalidations have been queued.
     pub(crate) invalidated: Invalidated,
     pub(crate) unconfirmed: SentBatches,
     /// The section of what is asked that is about to be over.
-    pub(crate) fenced: Option<u32>,
+    pub(super) fenced: Option<u32>,
     /// For Redis: the scripts that were asked for.
     pub(crate) scripts: Loaded,
     /// Sessions that wait for it to drain.
-    pub(crate) backpressured: VecDeque<SessionId>,
+    backpressured: VecDeque<SessionId>,
 }
 
 impl Queue {
+    /// A session waits for it to drain.
+    pub(crate) fn hold_back(&mut self, session: SessionId) {
+        self.backpressured.push_back(session);
+    }
+
+    /// Whether no session waits for it to drain.
+    pub(crate) fn holds_nobody_back(&self) -> bool {
+        self.backpressured.is_empty()
+    }
+
+    /// The session that has waited the longest for it to drain need not any more.
+    pub(crate) fn let_one_go(&mut self) -> Option<SessionId> {
+        self.backpressured.pop_front()
+    }
+
+    /// It does not drain any more: the sessions that have waited for that, and the section that was about to be over.
+    pub(crate) fn give_up(&mut self) -> (VecDeque<SessionId>, Option<u32>) {
+        (std::mem::take(&mut self.backpressured), self.fenced.take())
+    }
+
     /// What waits to be written, and what has been written and waits for its response.
     pub(crate) fn queues(&self) -> Queues {
         let unwritten = self.outbox.waiting();

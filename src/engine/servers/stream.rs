@@ -17,12 +17,41 @@ pub(crate) struct Stream {
     /// The last large response was very large.
     pub(crate) huge: bool,
     /// Bytes of a response that are dropped as they come: it is larger than is taken.
-    pub(crate) unwanted: usize,
+    unwanted: usize,
     /// The last write found no room for all that was to be written.
-    pub(crate) blocked: bool,
+    pub(super) blocked: bool,
     /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
-    pub(crate) condemned: bool,
+    condemned: bool,
     pub(crate) settling: Settling,
+}
+
+impl Stream {
+    /// Whether the last write found no room for all that was to be written.
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// It is to be given up as soon as its timer fires.
+    pub(crate) const fn condemn(&mut self) {
+        self.condemned = true;
+    }
+
+    pub(crate) const fn is_condemned(&self) -> bool {
+        self.condemned
+    }
+
+    /// So many bytes that are to come are dropped.
+    pub(crate) const fn drop_next(&mut self, count: usize) {
+        self.unwanted = count;
+    }
+
+    /// How many of so many bytes that have come are to be dropped.
+    #[inline(always)]
+    pub(crate) fn take_unwanted(&mut self, len: usize) -> usize {
+        let dropped = self.unwanted.min(len);
+        self.unwanted -= dropped;
+        dropped
+    }
 }
 
 /// How far the response to the front ticket has been used, for a multi-get.
