@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use super::*;
+use crate::config::model::Rejoin;
 use crate::config::parse;
 use crate::failure::Failure;
+use crate::health::Verdict;
 use crate::health::maintenance::RoutingState;
 use crate::health::pending::StaleKey;
 use crate::health::tracker::State;
@@ -96,7 +100,7 @@ fn health_counters_and_what_is_pending_go_with_the_name() {
     assert_eq!(next.registry.routing(P), [RoutingState::Up, RoutingState::Left, RoutingState::Up, RoutingState::Out]);
     assert_eq!(next.registry.live(P), [true, false, true, false]);
     // What is in flight there still says nothing of who has its name.
-    assert_eq!(next.registry.failed(P, b, 0, Failure::Reset, NOW), crate::health::Verdict::Ignored);
+    assert_eq!(next.registry.failed(P, b, 0, Failure::Reset, NOW), Verdict::Ignored);
     // A worker that has not noticed counts on.
     first.counters[0].server(P, b).requests.add(1);
     assert_eq!(next.counters[0].server(P, moved).requests.value(), 8);
@@ -113,7 +117,7 @@ fn who_left_counts_for_no_limit_and_is_flushed_when_it_is_back() {
     let first = published.current();
     let eject = |topology: &Topology, server| {
         let verdict = topology.registry.failed(P, ServerId(server), 0, Failure::Refused, NOW);
-        matches!(verdict, crate::health::Verdict::Ejected { .. })
+        matches!(verdict, Verdict::Ejected { .. })
     };
     assert!(eject(&first, 0));
     assert!(!eject(&first, 1), "one of three may be out");
@@ -142,4 +146,38 @@ fn the_ring_is_that_of_a_process_that_starts_with_the_file() {
         let (without, live) = (old.ring(&[true, false, true]), new.ring(&[false, false, true, true]));
         assert_eq!(name(&fresh, without.route(key.as_bytes(), 0)), name(&next, live.route(key.as_bytes(), 0)));
     }
+}
+
+#[test]
+fn the_rules_of_servers_are_those_of_the_newest_file() {
+    let with = |more: &[(&str, &str)]| {
+        let mut config = config(&[("p", &[A, B, C])]);
+        for (name, value) in more {
+            match *name {
+                "limit" => config.pools[0].server_failure_limit = value.parse().unwrap(),
+                "retry" => config.pools[0].server_retry_timeout = Duration::from_millis(value.parse().unwrap()),
+                "rejoin" => config.pools[0].rejoin = if *value == "keep" { Rejoin::Keep } else { Rejoin::Safe },
+                other => panic!("{other}"),
+            }
+        }
+        config
+    };
+    let published = Published::new(with(&[("limit", "3"), ("retry", "60000"), ("rejoin", "keep")]), 1);
+    let first = published.current();
+    let fails = |topology: &Topology, server| {
+        let verdict = topology.registry.failed(P, ServerId(server), 0, Failure::Refused, NOW);
+        matches!(verdict, Verdict::Ejected { .. })
+    };
+    assert!(!fails(&first, 0) && !fails(&first, 0) && fails(&first, 0));
+    assert!(!fails(&first, 1));
+    assert_eq!(first.registry.probe_at(P, ServerId(0)), Some(NOW + Duration::from_secs(60)));
+    let next = published.publish(&with(&[("limit", "2"), ("retry", "500"), ("rejoin", "keep")]), NOW).unwrap();
+    assert!(fails(&next, 1), "one more, and there were two");
+    // Whoever waits for its probe waits no longer than the next would.
+    assert_eq!(next.registry.probe_at(P, ServerId(0)), Some(NOW + Duration::from_millis(500)));
+    assert!(!next.registry.has_pending(P, ServerId(0)), "what it missed is of no account");
+    let next = published.publish(&with(&[("limit", "2"), ("retry", "500"), ("rejoin", "safe")]), NOW).unwrap();
+    // Nobody has noted what those missed that are out.
+    let awaits = |server| next.registry.awaits_flush(P, ServerId(server), None);
+    assert_eq!([0, 1, 2].map(awaits), [true, true, false]);
 }

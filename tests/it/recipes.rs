@@ -147,6 +147,7 @@ impl Stage {
         match word {
             "FILE" => "softmiss.yml".to_owned(),
             "/etc/nutcracker/nutcracker.yml" => "nutcracker.yml".to_owned(),
+            "/etc/softmiss/softmiss.yml" => "softmiss.yml".to_owned(),
             "NAME" => "cache-a".to_owned(),
             "HOST:PORT" | "127.0.0.1:22223" => self.admin.to_string(),
             _ => word.to_owned(),
@@ -190,7 +191,7 @@ fn every_command_of_the_pages_runs() {
         let mut given: Vec<_> = words(rest).iter().map(|word| stage.filled(word)).collect();
         // What would go on until it is ended says only whether it would start.
         match given.first().map_or("", String::as_str) {
-            "check" | "route" | "reload" => {}
+            "check" | "route" | "reload" | "man" | "completions" => {}
             "top" => given.push("--once".to_owned()),
             "demo" => given.push("--help".to_owned()),
             _ => given.push("-t".to_owned()),
@@ -459,4 +460,21 @@ fn the_map_of_the_source_is_whole() {
         })
         .collect();
     assert!(missing.is_empty(), "docs/architecture.md does not name {missing:#?}");
+}
+
+/// The bugs that are planted to see whether the simulation finds them still fit where they are planted.
+#[test]
+fn every_planted_bug_fits_into_the_tree() {
+    let folder = root().join("tests/planted");
+    let patches = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut tried = 0;
+    for path in patches.filter(|path| path.extension().is_some_and(|end| end == "patch")) {
+        let patch = std::fs::File::open(&path).expect("a patch");
+        let mut command = Command::new("git");
+        let output =
+            command.args(["apply", "--check", "-C1", "-"]).current_dir(root()).stdin(patch).output().expect("git");
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+        tried += 1;
+    }
+    assert!(tried >= 18, "{tried}");
 }

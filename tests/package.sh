@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Builds the Debian package, and tries it in a root of its own: installed, changed by hand, upgraded, removed, purged.
+#
+#     tests/package.sh            the package is target/package/softmiss.deb
+#
+# Needs dpkg; cargo-deb is built to target/tools if it is not there, which takes some minutes once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/target/tools/bin:$PATH:/usr/sbin:/sbin"
+command -v dpkg-deb >/dev/null || { echo "package.sh: there is no dpkg here"; exit 1; }
+if ! cargo deb --version >/dev/null 2>&1; then
+    echo "package.sh: cargo-deb is built first, to target/tools"
+    cargo install --quiet --locked cargo-deb --root target/tools
+fi
+
+folder=target/package
+rm -rf "$folder" && mkdir -p "$folder"
+cargo build --release --quiet
+target/release/softmiss man > "$folder/softmiss.1"
+target/release/softmiss completions bash > "$folder/softmiss"
+target/release/softmiss completions zsh > "$folder/_softmiss"
+target/release/softmiss completions fish > "$folder/softmiss.fish"
+python3 tests/tools/licences.py > "$folder/third-party-licences.txt"
+version=$(cargo deb --no-build --quiet --output "$folder/softmiss.deb" >/dev/null && dpkg-deb -f "$folder/softmiss.deb" Version)
+next="$version+next"
+cargo deb --no-build --quiet --deb-version "$next" --output "$folder/next.deb" >/dev/null
+
+check() { "$@" || { echo "package.sh: not so: $*"; exit 1; }; }
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root"/var/lib/dpkg/{updates,info} && : > "$root/var/lib/dpkg/status"
+# Scripts run outside of the root, with DPKG_ROOT: there is nothing else in it.
+dpkg_in() { dpkg --root="$root" --log=/dev/null --force-script-chrootless --force-depends --force-confold "$@" 2>&1; }
+state() { dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Status} ${Version}' softmiss 2>/dev/null || true; }
+
+said=$(dpkg_in -i "$folder/softmiss.deb")
+check test "$(state)" = "installed $version"
+check grep -q "the service is not started" <<< "$said"
+for file in usr/bin/softmiss etc/softmiss/softmiss.yml lib/systemd/system/softmiss.service usr/share/man/man1/softmiss.1.gz \
+    usr/share/bash-completion/completions/softmiss usr/share/doc/softmiss/LICENSE \
+    usr/share/doc/softmiss/third-party-licences.txt usr/share/doc/softmiss/grafana.json; do
+    check test -e "$root/$file"
+done
+check test "$("$root/usr/bin/softmiss" --version)" = "This is softmiss-${version%%-*}"
+check test -z "$(nm "$root/usr/bin/softmiss" 2>/dev/null)"
+
+# A file of the operator's stays what it is over an upgrade, and a good one is said nothing about.
+printf 'cache:\n  listen: 127.0.0.1:11999\n  timeout: 400\n  servers: ["127.0.0.1:11998:1 a"]\n' > "$root/etc/softmiss/softmiss.yml"
+said=$(dpkg_in -i "$folder/next.deb")
+check test "$(state)" = "installed $next"
+check grep -q 11999 "$root/etc/softmiss/softmiss.yml"
+check test -z "$(grep "not started" <<< "$said")"
+
+# As the unit starts it: without root's rights, told to read its file again, ended.
+if command -v setpriv >/dev/null && [ "$(id -u)" = 0 ]; then
+    chmod 755 "$root" && chmod 644 "$root/etc/softmiss/softmiss.yml"
+    run=$(sed -n 's/^ExecStart=//p' "$root/lib/systemd/system/softmiss.service")
+    setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
+        bash -c "exec ${run//\/usr/$root/usr}" -- 2> "$root/log" -c "$root/etc/softmiss/softmiss.yml" --admin none -s 11997 &
+    pid=$!
+    for _ in $(seq 100); do grep -q "pool is served" "$root/log" && break; sleep 0.1; done
+    kill -HUP $pid
+    for _ in $(seq 100); do grep -q "nothing has changed" "$root/log" && break; sleep 0.1; done
+    kill -TERM $pid && wait $pid
+    check grep -q "nothing has changed" "$root/log"
+fi
+
+dpkg_in -r softmiss >/dev/null
+check test ! -e "$root/usr/bin/softmiss"
+check test -e "$root/etc/softmiss/softmiss.yml"
+dpkg_in -P softmiss >/dev/null
+check test -z "$(state)"
+check test ! -e "$root/etc/softmiss"
+
+if command -v systemd-analyze >/dev/null; then
+    unit=conf/systemd/softmiss.service
+    # The binary is not where the unit has it, and there may be no man.
+    told=$(systemd-analyze verify $unit conf/systemd/softmiss.socket 2>&1 | grep -v "is not executable\|'man softmiss\|notify-reload" || true)
+    check test -z "$told"
+    check systemd-analyze security --offline=true --threshold=15 --no-pager $unit > "$folder/exposure.txt"
+    tail -1 "$folder/exposure.txt"
+fi
+echo "package.sh: $folder/softmiss.deb ($(du -h "$folder/softmiss.deb" | cut -f1)) can be installed, upgraded, removed and purged"
