@@ -304,16 +304,26 @@ impl Engine {
                 self.hang_up_waiting(id, Some(server), failure);
                 return;
             }
-            Answer::Of { request, echo, .. } => {
-                let (request, echo) = (*request, std::mem::take(echo));
-                let mut body = Vec::new();
-                let outcome = self.write_degraded(&mut body, pool, &request, &echo, Some(server), failure);
-                if let Some(session) = self.session(id) {
-                    session.requests.settle(number, body, outcome);
-                }
-            }
+            Answer::Of { .. } => self.degrade_slot(pool, id, number, failure),
         }
         self.doubt_watch(id);
+        self.advance_if_answered(id);
+    }
+
+    /// Answers, by the pool's policy, a request that one server was to answer.
+    pub(super) fn degrade_slot(&mut self, pool: PoolId, id: SessionId, number: u32, failure: Failure) {
+        let slot = self.session(id).and_then(|session| session.slot_mut(number)).map(|slot| &mut slot.answer);
+        let Some(Answer::Of { request, server, echo }) = slot else { return };
+        let (request, server, echo) = (*request, *server, std::mem::take(echo));
+        let mut body = Vec::new();
+        let outcome = self.write_degraded(&mut body, pool, &request, &echo, Some(server), failure);
+        if let Some(session) = self.session(id) {
+            session.requests.settle(number, body, outcome);
+        }
+    }
+
+    /// Passes on what is at the front of a client's requests, if that is answered.
+    pub(super) fn advance_if_answered(&mut self, id: SessionId) {
         if self.session_ref(id).is_some_and(|session| session.requests.is_front_answered()) {
             self.advance(id);
             self.charge_session(id);

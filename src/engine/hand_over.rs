@@ -187,7 +187,7 @@ impl Engine {
         // What is small is kept all the same: the answer in its place would not be smaller. What nobody hears is not kept.
         let takes_room = len > SMALL && !self.is_unheard(id, number);
         let (fits, fits_twice) = if takes_room { self.has_room(id, len) } else { (true, true) };
-        let Self { clients, counters, topology, .. } = &mut *self;
+        let Self { clients, counters, topology, memory, .. } = &mut *self;
         let session = clients.get_mut(id)?;
         let front = number == session.requests.first_number();
         let slot = session.slot_mut(number).filter(|slot| slot.waiting() > 0)?;
@@ -196,7 +196,9 @@ impl Engine {
             if forgiven.is_some() {
                 outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
-            let before = scattered.merge.footprint();
+            // Values are held from when they come, piece by piece.
+            let grows = !matches!(scattered.merge, Merge::Values(_));
+            let before = if grows { scattered.merge.footprint() } else { 0 };
             let server = scattered.settle(fragment)?;
             let done = scattered.waiting() == 0;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
@@ -210,7 +212,7 @@ impl Engine {
                     scattered.failed(fragment, failure, tells && matches!(scattered.merge, Merge::Gather(_)));
                 }
             }
-            let after = scattered.merge.footprint();
+            let after = if grows { scattered.merge.footprint() } else { 0 };
             slot.note(outcome);
             session.requests.hold(after - before);
             if forgiven.is_some() {
@@ -224,54 +226,53 @@ impl Engine {
             }
             return Some(Handed { started, is_part: true, is_last: done, is_due: false });
         }
-        let Answer::Of { request, server, echo } = &mut slot.answer else { return None };
-        let (verb, may_be_hidden) = (request.verb, request.may_be_hidden());
-        let mut degraded = Vec::new();
-        let mut parts = response;
-        // What is passed on at once may stay in the buffer that it came in; the rest is copied.
-        let overflows = !(if front { fits } else { fits_twice });
-        let is_replaced = forgiven.is_some() || overflows;
-        if is_replaced {
-            let (request, server, echo) = (*request, *server, std::mem::take(echo));
-            let failure = forgiven.unwrap_or(Failure::NoMemory);
-            outcome = self.write_degraded(&mut degraded, pool, &request, &echo, Some(server), failure);
-            self.doubt_watch(id);
-            parts = [&degraded, b""];
-        }
-        let session = self.clients.get_mut(id)?;
-        if verb.is_read() && status == Status::Done {
+        let Answer::Of { request, .. } = &slot.answer else { return None };
+        let (is_read, hidden) = (request.verb.is_read(), request.may_be_hidden() && request.hides(response[0]));
+        slot.outcome = outcome;
+        if is_read && status == Status::Done {
             session.requests.observe_response(len);
         }
-        let slot = session.slot_mut(number)?;
-        let hidden = may_be_hidden && slot.request().is_some_and(|request| request.hides(parts[0]));
-        slot.outcome = outcome;
+        // What is passed on at once may stay in the buffer that it came in; the rest is copied.
+        let overflows = !(if front { fits } else { fits_twice });
+        let handed = Handed { started, is_part: false, is_last: true, is_due: false };
+        if let Some(failure) = forgiven.or_else(|| overflows.then_some(Failure::NoMemory)) {
+            self.hand_over_degraded(pool, id, number, failure);
+            return Some(handed);
+        }
         if front {
             let alone = session.requests.is_one() && session.output.len() == 0;
-            if let Some(slot) = session.requests.pop() {
-                slot.count(self.counters.pool(pool));
-            }
+            session.requests.leave(counters.pool(pool));
             if !hidden {
-                if alone && !is_replaced {
-                    return Some(Handed { started, is_part: false, is_last: true, is_due: true });
+                if alone {
+                    return Some(Handed { is_due: true, ..handed });
                 }
-                session.output.append(parts[0]);
-                session.output.append(parts[1]);
+                session.output.append(response[0]);
+                session.output.append(response[1]);
             }
             if len > SMALL {
                 self.charge_session(id);
             }
             self.advance(id);
         } else {
-            let body = if hidden { Vec::new() } else { parts.concat() };
+            let body = if hidden { Vec::new() } else { response.concat() };
             let held = session.requests.settle(number, body, outcome);
-            if session.holding.is_hoarder() || session.holding.charged() + held > self.memory.limits().fair {
+            if session.holding.is_hoarder() || session.holding.charged() + held > memory.limits().fair {
                 self.recharge_session(id);
             } else {
                 session.holding.add(held);
-                self.memory.recharge(0, held);
+                memory.recharge(0, held);
             }
         }
-        Some(Handed { started, is_part: false, is_last: true, is_due: false })
+        Some(handed)
+    }
+
+    /// What came from one server is not passed on: its client is answered by the pool's policy.
+    #[cold]
+    #[inline(never)]
+    fn hand_over_degraded(&mut self, pool: PoolId, id: SessionId, number: u32, failure: Failure) {
+        self.degrade_slot(pool, id, number, failure);
+        self.doubt_watch(id);
+        self.advance_if_answered(id);
     }
 
     /// Whether the one response that a request waits for is not passed on, whatever it is.

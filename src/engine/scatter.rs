@@ -33,7 +33,7 @@ impl Engine {
         marks: Marks,
         (merge, whom): (Merge, &[To]),
         now: Instant,
-        write: &mut dyn FnMut(&mut Vec<u8>, usize) -> u32,
+        mut write: impl FnMut(&mut Vec<u8>, usize) -> u32,
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, request, keys) = (session.pool(), asked.request, merge.window());
@@ -104,6 +104,7 @@ impl Engine {
 
     /// Sends the parts of a request of which the bytes stand in the outboxes, and gives it its place, with so many keys of
     /// its client's window. It has ended like this as far as is known: all the way if there are no parts.
+    #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in two places")]
     pub(super) fn send_parts(
         &mut self,

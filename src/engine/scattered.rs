@@ -36,7 +36,9 @@ impl Scattered {
     /// A server is asked for a part, behind those that were asked for others.
     #[inline]
     pub(crate) fn asks(&mut self, part: u16, server: ServerId) {
-        self.awaited.resize(part.into(), None);
+        if self.awaited.len() < usize::from(part) {
+            self.awaited.resize(part.into(), None); // those between went nowhere
+        }
         self.awaited.push(Some(server));
         self.waiting += 1;
     }

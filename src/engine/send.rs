@@ -151,7 +151,7 @@ impl Engine {
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
         write(link.queue.outbox.tail());
         if asked.request.has_slot() {
-            session.requests.push(Slot::of(&asked, link.server, self.telemetry.at_hand.take()));
+            session.requests.push_sent(Slot::of(&asked, link.server, self.telemetry.at_hand.take()));
         }
         self.push_ticket(link_id, ticket, now);
     }

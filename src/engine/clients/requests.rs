@@ -45,8 +45,8 @@ enum Barrier {
 pub(crate) struct Requests {
     base: u32,
     barrier: Barrier,
-    /// How the parts of a long multi-get that have left have ended.
-    part_outcome: Outcome,
+    /// How the parts of a long multi-get that have left have ended, while more of them follow.
+    part_outcome: Option<Outcome>,
     /// The client's timer is set.
     timed: bool,
     /// An error that one of them met; the last part tells it.
@@ -65,7 +65,7 @@ impl Requests {
         Self {
             base: 0,
             barrier: Barrier::None,
-            part_outcome: Outcome::Hit,
+            part_outcome: None,
             timed: false,
             part_error: None,
             slots: VecDeque::new(),
@@ -132,6 +132,14 @@ impl Requests {
 
     // --- What becomes of them -----------------------------------------------------------------------------------
 
+    /// A request for one key has been sent to one server: nothing is held for it yet.
+    #[inline(always)]
+    pub(in crate::engine) fn push_sent(&mut self, slot: Slot) {
+        debug_assert!(slot.keys == 1 && slot.held() == 0);
+        self.keys += 1;
+        self.slots.push_back(slot);
+    }
+
     /// A request has been carried out, or sent, and is answered behind those before it.
     #[inline]
     pub(in crate::engine) fn push(&mut self, slot: Slot) {
@@ -157,6 +165,19 @@ impl Requests {
         self.held += more;
     }
 
+    /// The oldest leaves, which one server has answered, and is counted: what it said goes on at once, and was never held.
+    #[inline(always)]
+    pub(in crate::engine) fn leave(&mut self, counters: &PoolCounters) {
+        let Some(slot) = self.slots.pop_front() else { return };
+        debug_assert!(slot.held() == 0);
+        slot.count(counters);
+        self.base = self.base.wrapping_add(1);
+        self.keys -= slot.keys as usize;
+        if let Answer::Of { echo, .. } = slot.answer {
+            drop(echo); // here, and not where everything is that an answer may be
+        }
+    }
+
     /// The oldest leaves.
     #[inline]
     pub(in crate::engine) fn pop(&mut self) -> Option<Slot> {
@@ -171,18 +192,25 @@ impl Requests {
     #[inline]
     pub(in crate::engine) fn pop_answered(&mut self) -> Option<Slot> {
         let mut slot = if self.is_front_answered() { self.pop()? } else { return None };
-        if matches!(slot.merge(), Some(Merge::Values(_))) {
+        if self.part_outcome.is_some() || slot.merge().is_some_and(Merge::is_unfinished) {
             self.join_parts(&mut slot);
         }
         Some(slot)
     }
 
-    /// A multi-get leaves, or a part of a long one: what is known of the parts before it becomes its own, or what is known
-    /// of it that of those behind it.
+    /// A part of a long multi-get leaves: what is known of the parts before it becomes its own, and of it, if more follow,
+    /// that of those behind it.
+    #[cold]
+    #[inline(never)]
     fn join_parts(&mut self, slot: &mut Slot) {
-        slot.note(std::mem::replace(&mut self.part_outcome, Outcome::Hit));
+        if !matches!(slot.merge(), Some(Merge::Values(_))) {
+            return;
+        }
+        if let Some(earlier) = self.part_outcome.take() {
+            slot.note(earlier);
+        }
         if slot.class.is_none() {
-            self.part_outcome = slot.outcome; // more parts follow
+            self.part_outcome = Some(slot.outcome);
         }
         if let Answer::Merged { scattered, .. } = &mut slot.answer {
             let earlier = self.part_error.take();

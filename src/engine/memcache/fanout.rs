@@ -62,7 +62,7 @@ impl Engine {
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let whom = self.to_all(session.pool());
-        self.scatter(id, asked, marks, (merge, &whom), now, &mut |out, _| {
+        self.scatter(id, asked, marks, (merge, &whom), now, |out, _| {
             write(out);
             1
         });

@@ -25,7 +25,7 @@ impl Engine {
         };
         let whom: Vec<To> = (0..state.members.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
         let merge = Merge::Version(self.lowest_version(pool));
-        self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, &mut |out, _| {
+        self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, |out, _| {
             encode::version(out);
             1
         });

@@ -195,7 +195,7 @@ impl Engine {
                     Split::Pairs => How::Word,
                     Split::Count => How::Sum,
                 };
-                self.gather_with(id, asked, marks, how, sorted.shares.iter().map(Share::to), now, &mut |out, piece| {
+                self.gather_with(id, asked, marks, how, sorted.shares.iter().map(Share::to), now, |out, piece| {
                     match take(piece) {
                         ready if ready.is_empty() => {
                             sorted.shares[piece].write(out, call.args, split.stride(), &sorted.chain);

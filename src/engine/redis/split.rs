@@ -62,7 +62,7 @@ impl Engine {
                 Split::Count => How::Sum,
             };
             let (asked, marks) = self.asked(id, call);
-            self.gather_with(id, asked, marks, how, shares.iter().map(Share::to), now, &mut |out, piece| {
+            self.gather_with(id, asked, marks, how, shares.iter().map(Share::to), now, |out, piece| {
                 shares[piece].write(out, args, stride, &chain);
                 1
             });
@@ -171,7 +171,7 @@ impl Engine {
         pieces: Vec<Piece>,
         now: Instant,
     ) {
-        self.gather_with(id, asked, marks, how, pieces.iter().map(|piece| piece.to), now, &mut |out, piece| {
+        self.gather_with(id, asked, marks, how, pieces.iter().map(|piece| piece.to), now, |out, piece| {
             out.extend_from_slice(&pieces[piece].request);
             pieces[piece].replies
         });
@@ -188,7 +188,7 @@ impl Engine {
         how: How,
         pieces: impl Iterator<Item = To>,
         now: Instant,
-        write: &mut dyn FnMut(&mut Vec<u8>, usize) -> u32,
+        write: impl FnMut(&mut Vec<u8>, usize) -> u32,
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, database) = (session.pool(), session.profile().database);
