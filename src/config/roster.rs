@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::model::{Config, Listen, LogSettings, Pool, PoolId, RedisSettings, Server, ServerId, Settings};
+use super::place;
 
 /// A pool, with the servers that it has and had.
 #[derive(Debug, Clone)]
@@ -122,12 +123,14 @@ pub fn partners(before: &[&Pool], pools: &[Pool]) -> Vec<Option<usize>> {
     pools.iter().map(find).collect()
 }
 
-/// Whether a listener is at the place of another.
+/// Whether a listener is at the place of another, however the path of a unix socket is written.
 #[must_use]
 pub fn is_at(one: &Listen, other: &Listen) -> bool {
     match (one, other) {
         (Listen::Tcp { address: one, .. }, Listen::Tcp { address: other, .. }) => one == other,
-        (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
+        (Listen::Unix { .. }, Listen::Unix { .. }) => {
+            place::Place::of_listener(one) == place::Place::of_listener(other)
+        }
         (Listen::Tcp { .. }, Listen::Unix { .. }) | (Listen::Unix { .. }, Listen::Tcp { .. }) => false,
     }
 }

@@ -8,10 +8,10 @@ use tracing::{info, warn};
 
 use super::listener::Bound;
 use super::socket_file::SocketFile;
-use crate::config::model::{Listen, Pool};
+use crate::config::model::{Config, Listen, Pool};
 
-/// Those that no pool has taken yet.
-#[derive(Debug)]
+/// All of them. They stay open here, so that a pool that has moved elsewhere can come back.
+#[derive(Debug, Default)]
 pub(super) struct Inherited(Vec<Bound>);
 
 impl Inherited {
@@ -21,29 +21,31 @@ impl Inherited {
         let count = files.len();
         let find = |index| {
             if let Ok(Some(listener)) = files.take_tcp_listener(index) {
-                return Some(Bound::Tcp(listener));
+                return Some(Bound::Tcp(Arc::new(listener)));
             }
             let listener = files.take_unix_listener(index).ok()??;
             let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
-            Some(Bound::Unix(listener, Arc::new(SocketFile::of(&path).ok()?)))
+            Some(Bound::Unix(Arc::new(listener), Arc::new(SocketFile::of(&path).ok()?)))
         };
         Self((0..count).filter_map(find).collect())
     }
 
     /// The one that listens where a pool does.
-    pub(super) fn take(&mut self, pool: &Pool) -> Option<Bound> {
-        let place = self.0.iter().position(|bound| is_at(bound, &pool.listen))?;
-        let bound = self.0.swap_remove(place);
+    pub(super) fn of_pool(&self, pool: &Pool) -> Option<Bound> {
+        let bound = self.0.iter().find(|bound| is_at(bound, &pool.listen))?;
         bound.prepare(pool);
         info!(pool = pool.name, listen = %pool.listen, "listening socket is taken over");
-        Some(bound)
+        Some(bound.clone())
     }
 
-    /// Tells of those that no pool has taken.
-    pub(super) fn tell_left(&self) {
+    /// Tells of those that no pool of a configuration listens on, but for those that were told of for the one `before`.
+    pub(super) fn tell_left(&self, config: &Config, before: Option<&Config>) {
+        let is_left = |bound: &Bound, config: &Config| !config.pools.iter().any(|pool| is_at(bound, &pool.listen));
         for bound in &self.0 {
-            let place = bound.place();
-            warn!(place, "a listening socket was handed over that no pool of the configuration listens on");
+            if is_left(bound, config) && before.is_none_or(|before| !is_left(bound, before)) {
+                let place = bound.place();
+                warn!(place, "a listening socket was handed over that no pool of the configuration listens on");
+            }
         }
     }
 }

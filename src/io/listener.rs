@@ -1,15 +1,16 @@
 //! Listening sockets: bound before anything else starts, so that every problem is told at once; and accepting.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tracing::{error, warn};
 
 use super::files::{ADVICE, Files};
@@ -26,11 +27,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is told, while that goes on, that clients wait.
 const WARN_PERIOD: Duration = Duration::from_secs(60);
 
-/// A bound socket.
-#[derive(Debug)]
+/// A bound socket. It is open for as long as somebody has it.
+#[derive(Debug, Clone)]
 pub(crate) enum Bound {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, Arc<SocketFile>),
+    Tcp(Arc<TcpListener>),
+    Unix(Arc<UnixListener>, Arc<SocketFile>),
 }
 
 impl Bound {
@@ -55,7 +56,7 @@ impl Bound {
 
     /// Gives a listener that somebody else has bound what [`bind`] would have.
     pub(super) fn prepare(&self, pool: &Pool) {
-        let socket = socket2::SockRef::from(self);
+        let socket = SockRef::from(self);
         let set = || {
             socket.set_nonblocking(true)?;
             if let Self::Tcp(_) = self { socket.set_tcp_nodelay(true) } else { Ok(()) }
@@ -102,22 +103,36 @@ impl AsFd for Bound {
 pub(crate) fn bind(pool: &Pool) -> io::Result<Bound> {
     match &pool.listen {
         Listen::Tcp { address, .. } => {
-            bind_tcp(*address, pool.backlog, pool.reuseport, pool.tcpkeepalive).map(Bound::Tcp)
+            let listener = bind_tcp(*address, pool.backlog, pool.reuseport, pool.tcpkeepalive)?;
+            Ok(Bound::Tcp(Arc::new(listener)))
         }
         Listen::Unix { path, mode } => {
-            socket_file::bind(path, *mode, pool.backlog).map(|(listener, file)| Bound::Unix(listener, Arc::new(file)))
+            let (listener, file) = socket_file::bind(path, *mode, pool.backlog)?;
+            Ok(Bound::Unix(Arc::new(listener), Arc::new(file)))
         }
     }
 }
 
+/// Binds the TCP listener of a pool beside those that are about to leave it the place: `0.0.0.0:P` where `127.0.0.1:P` was, say.
+pub(super) fn bind_beside(pool: &Pool, leaving: &[Arc<TcpListener>]) -> io::Result<Bound> {
+    let Listen::Tcp { address, .. } = &pool.listen else { return bind(pool) };
+    let leaving: Vec<_> = leaving.iter().map(|listener| SockRef::from(&**listener)).collect();
+    // Only for this moment. Until the port is left, the system may let another process of this user share it that asks for the
+    // option, too; who does not ask is refused.
+    let had = leaving.iter().map(|socket| socket.reuse_port()).collect::<io::Result<Vec<_>>>()?;
+    let share = || leaving.iter().try_for_each(|socket| socket.set_reuse_port(true));
+    let bound = share().and_then(|()| bind_tcp(*address, pool.backlog, true, pool.tcpkeepalive));
+    for (socket, had) in leaving.iter().zip(had) {
+        socket.set_reuse_port(had)?;
+    }
+    let bound = bound?;
+    SockRef::from(&bound).set_reuse_port(pool.reuseport)?;
+    Ok(Bound::Tcp(Arc::new(bound)))
+}
+
 /// Binds a TCP address. Connections have their options from the listener, without calls for each: they send at once, and
 /// with `keepalive` the kernel finds out when the peer is gone.
-pub(crate) fn bind_tcp(
-    address: SocketAddr,
-    backlog: u32,
-    reuseport: bool,
-    keepalive: bool,
-) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind_tcp(address: SocketAddr, backlog: u32, reuseport: bool, keepalive: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if reuseport {
@@ -360,7 +375,7 @@ mod tests {
                     accepted => break accepted.unwrap(),
                 }
             };
-            let socket = socket2::SockRef::from(&accepted);
+            let socket = SockRef::from(&accepted);
             assert!(socket.tcp_nodelay().unwrap());
             assert_eq!(socket.keepalive().unwrap(), keepalive);
         }

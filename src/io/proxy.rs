@@ -108,9 +108,9 @@ impl Proxy {
             ),
         };
         let mut bound = Vec::new();
-        let mut inherited = Inherited::of_process();
+        let inherited = Inherited::of_process();
         for pool in &config.pools {
-            match inherited.take(pool).map_or_else(|| listener::bind(pool), Ok) {
+            match inherited.of_pool(pool).map_or_else(|| listener::bind(pool), Ok) {
                 Ok(listener) => bound.push(listener),
                 Err(source) => {
                     let files: Vec<_> = bound.drain(..).filter_map(|bound: Bound| bound.file()).collect();
@@ -120,7 +120,7 @@ impl Proxy {
                 }
             }
         }
-        inherited.tell_left();
+        inherited.tell_left(&config, None);
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
@@ -136,7 +136,7 @@ impl Proxy {
         let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
         let pools = &topology.config.pools;
-        let listening = Arc::new(Listening::new(pools.iter().zip(&bound)));
+        let listening = Arc::new(Listening::new(inherited, pools.iter().zip(&bound)));
         let ways = pools.iter().zip(bound).map(|(pool, bound)| (pool.id, Entrance::New(bound))).collect();
         let mut entrances = Some(Entrances { topology: Arc::clone(&topology), ways });
         let mut threads = Vec::new();

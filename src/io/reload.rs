@@ -4,22 +4,26 @@
 //! there on nothing fails. Each worker goes over to it at its next event; the first one has the listeners.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use thiserror::Error;
 use tracing::{error, info, warn};
 
 use super::events::PROXY;
+use super::inherited::Inherited;
 use super::listener::{self, Bound, Entrance, Entrances};
 use super::mailbox::Message;
 use super::operator::Operator;
-use super::socket_file::SocketFile;
+use super::socket_file::{self, SocketFile};
 use super::watch::FileState;
 use crate::config::Loaded;
 use crate::config::diagnostic::{Report, Severity};
 use crate::config::model::{Config, Listen, Pool, PoolId, Port};
+use crate::config::overlap;
 use crate::config::roster::is_at;
 use crate::topology::{Changes, Fate, Topology};
 
@@ -92,7 +96,10 @@ pub enum Refused {
 
 /// Where the pools listen.
 #[derive(Debug, Default)]
-pub(super) struct Listening(Mutex<Vec<Place>>);
+pub(super) struct Listening {
+    places: Mutex<Vec<Place>>,
+    inherited: Inherited,
+}
 
 /// Where a pool listens.
 #[derive(Debug)]
@@ -101,14 +108,25 @@ struct Place {
     listen: Listen,
     /// The file of a unix socket.
     file: Option<Arc<SocketFile>>,
+    /// The listener of a TCP address, which the first worker has and closes.
+    tcp: Weak<TcpListener>,
+}
+
+impl Place {
+    fn new(pool: PoolId, listen: Listen, bound: &Bound) -> Self {
+        let tcp = match bound {
+            Bound::Tcp(listener) => Arc::downgrade(listener),
+            Bound::Unix(..) => Weak::new(),
+        };
+        Self { pool, listen, file: bound.file(), tcp }
+    }
 }
 
 impl Listening {
     /// Each of these pools listens with what is bound for it.
-    pub(super) fn new<'a>(bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
-        let place =
-            |(pool, bound): (&Pool, &Bound)| Place { pool: pool.id, listen: pool.listen.clone(), file: bound.file() };
-        Self(Mutex::new(bound.map(place).collect()))
+    pub(super) fn new<'a>(inherited: Inherited, bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
+        let place = |(pool, bound): (&Pool, &Bound)| Place::new(pool.id, pool.listen.clone(), bound);
+        Self { places: Mutex::new(bound.map(place).collect()), inherited }
     }
 
     /// Removes the files of unix sockets.
@@ -117,7 +135,7 @@ impl Listening {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,13 +188,14 @@ impl Operator {
         if changes.is_empty() {
             return Ok(changes);
         }
-        let bound = bind(&next, listening)?;
+        let bound = bind(&next, listening, &self.listening.inherited)?;
         let Ok(topology) = self.observed.published.publish(&next, self.observed.clock.now()) else {
             bound.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
             return Err(Refused::Full);
         };
         self.observed.files.foresee(&topology.config);
         let entrances = move_in(&topology, bound, listening);
+        self.listening.inherited.tell_left(&topology.config, Some(&before.config));
         if let Some(log) = &self.log
             && settings.log.level != topology.config.settings.log.level
         {
@@ -253,11 +272,15 @@ pub(super) fn counted(number: usize, what: &str) -> String {
 }
 
 /// Binds what is not bound yet, for each pool.
-fn bind<'a>(config: &'a Config, listening: &[Place]) -> Result<Vec<(&'a Pool, Option<Bound>)>, Refused> {
+fn bind<'a>(
+    config: &'a Config,
+    listening: &[Place],
+    inherited: &Inherited,
+) -> Result<Vec<(&'a Pool, Option<Bound>)>, Refused> {
     let mut all = Vec::with_capacity(config.pools.len());
     for pool in &config.pools {
         let is_bound = listening.iter().any(|place| is_at(&place.listen, &pool.listen));
-        match (!is_bound).then(|| listener::bind(pool)).transpose() {
+        match (!is_bound).then(|| bind_one(pool, listening, inherited)).transpose() {
             Ok(bound) => all.push((pool, bound)),
             Err(source) => {
                 all.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
@@ -269,6 +292,24 @@ fn bind<'a>(config: &'a Config, listening: &[Place]) -> Result<Vec<(&'a Pool, Op
     Ok(all)
 }
 
+/// Binds the listener of a pool, with what was handed over, or anew. A listener that the address is to replace is in its way, as
+/// `127.0.0.1:P` is in that of `0.0.0.0:P`, and cannot be closed yet: the next pool may be refused.
+fn bind_one(pool: &Pool, listening: &[Place], inherited: &Inherited) -> std::io::Result<Bound> {
+    if let Some(bound) = inherited.of_pool(pool) {
+        return Ok(bound);
+    }
+    let result = listener::bind(pool);
+    let (Listen::Tcp { address, .. }, Err(ErrorKind::AddrInUse)) =
+        (&pool.listen, result.as_ref().map_err(|error| error.kind()))
+    else {
+        return result;
+    };
+    let is_in_the_way =
+        |place: &&Place| matches!(&place.listen, Listen::Tcp { address: at, .. } if overlap(*at, *address));
+    let leaving: Vec<_> = listening.iter().filter(is_in_the_way).filter_map(|place| place.tcp.upgrade()).collect();
+    if leaving.is_empty() { result } else { listener::bind_beside(pool, &leaving) }
+}
+
 /// Where the clients of each pool come in from here on: where they came in, or where those of another pool did, or by a new
 /// way.
 fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listening: &mut Vec<Place>) -> Entrances {
@@ -278,18 +319,19 @@ fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listeni
         debug_assert_eq!(pool.name, asked.name, "in the order of the file");
         let listen = pool.listen.clone();
         if let Some(bound) = bound {
-            listening.push(Place { pool: pool.id, listen, file: bound.file() });
+            listening.push(Place::new(pool.id, listen, &bound));
             ways.push((pool.id, Entrance::New(bound)));
         } else if let Some(at) = before.iter().position(|place| is_at(&place.listen, &listen)) {
             let place = before.swap_remove(at);
-            if let Listen::Unix { path, mode: Some(mode) } = &listen
-                && listen != place.listen
-                && let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode))
+            if let (Listen::Unix { path, mode }, Listen::Unix { mode: was, .. }) = (&listen, &place.listen)
+                && mode != was
+                && let Some(mode) = mode.or_else(socket_file::usual_mode)
+                && let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             {
                 warn!(path = %path.display(), %error, "cannot set the mode of the socket");
             }
             ways.push((pool.id, Entrance::Of(place.pool)));
-            listening.push(Place { pool: pool.id, listen, file: place.file });
+            listening.push(Place { pool: pool.id, listen, ..place });
         }
     }
     Entrances { topology: Arc::clone(topology), ways }

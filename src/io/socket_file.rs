@@ -81,6 +81,13 @@ pub(crate) fn bind(path: &Path, mode: Option<u32>, backlog: u32) -> io::Result<(
     Ok((socket.into(), file))
 }
 
+/// The mode of a socket for which none is said, if the system tells what it takes away of a file's.
+pub(crate) fn usual_mode() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    Some(0o777 & !u32::from_str_radix(umask.trim(), 8).ok()?)
+}
+
 /// Whether somebody would take a connection there, at once or when there is room.
 fn is_listened_on(path: &Path) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;

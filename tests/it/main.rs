@@ -46,6 +46,7 @@ mod recipes;
 mod redis;
 mod rejoin;
 mod reload;
+mod replaced;
 mod resend;
 mod restart;
 mod sessions;

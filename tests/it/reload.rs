@@ -12,34 +12,34 @@ use super::support::http::{get, post};
 use super::support::process::{Process, Proxy, free_port, scratch_dir};
 use super::support::wait_until;
 
-const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// A proxy whose file can be changed.
-struct Reloaded {
-    proxy: Proxy,
-    admin: SocketAddr,
+pub(crate) struct Reloaded {
+    pub(crate) proxy: Proxy,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Reloaded {
     /// With these pools, of which the first listens at `port`, and lines of the `softmiss` section.
-    fn start(port: u16, settings: &str, pools: &str) -> Self {
+    pub(crate) fn start(port: u16, settings: &str, pools: &str) -> Self {
         let admin = loopback(free_port());
         let proxy = Proxy::with_file(&whole(admin, settings, pools), port);
         wait_until("the admin port", SOON, || TcpStream::connect(admin).is_ok());
         Self { proxy, admin }
     }
 
-    fn expect_log(self, part: &'static str) -> Self {
+    pub(crate) fn expect_log(self, part: &'static str) -> Self {
         Self { proxy: self.proxy.expect_log(part), admin: self.admin }
     }
 
-    fn write(&self, settings: &str, pools: &str) {
+    pub(crate) fn write(&self, settings: &str, pools: &str) {
         std::fs::write(&self.proxy.file, whole(self.admin, settings, pools)).expect("write the file");
     }
 
     /// Reloads what has been written. The lines that tell what has changed.
     #[track_caller]
-    fn reload(&self) -> Vec<String> {
+    pub(crate) fn reload(&self) -> Vec<String> {
         let answer = post(self.admin, "/reload");
         assert_eq!(answer.status, 200, "{answer:?}");
         let changes = &answer.json()["changes"];
@@ -47,13 +47,13 @@ impl Reloaded {
     }
 
     #[track_caller]
-    fn goes_over(&self, settings: &str, pools: &str) -> Vec<String> {
+    pub(crate) fn goes_over(&self, settings: &str, pools: &str) -> Vec<String> {
         self.write(settings, pools);
         self.reload()
     }
 
     /// The sum of a figure of Prometheus's page.
-    fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = get(self.admin, "/metrics").body;
         let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
         lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number")).sum()
@@ -66,28 +66,28 @@ impl Reloaded {
     }
 }
 
-fn whole(admin: SocketAddr, settings: &str, pools: &str) -> String {
+pub(crate) fn whole(admin: SocketAddr, settings: &str, pools: &str) -> String {
     format!("softmiss:\n  admin: {admin}\n{settings}{pools}")
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// A pool as the file has it; `more` is further lines, without indentation.
-fn pool(name: &str, listen: &str, servers: &[(SocketAddr, &str)], more: &[&str]) -> String {
+pub(crate) fn pool(name: &str, listen: &str, servers: &[(SocketAddr, &str)], more: &[&str]) -> String {
     let timeout = if more.iter().any(|line| line.starts_with("timeout")) { "" } else { "  timeout: 1000\n" };
     let more: String = more.iter().map(|line| format!("  {line}\n")).collect();
     let servers: String = servers.iter().map(|(at, name)| format!("  - {at}:1 {name}\n")).collect();
     format!("{name}:\n  listen: {listen}\n{timeout}{more}  servers:\n{servers}")
 }
 
-fn got(client: &mut Client, key: &str) -> String {
+pub(crate) fn got(client: &mut Client, key: &str) -> String {
     client.send(format!("get {key}\r\n"));
     String::from_utf8(client.read_through(b"END\r\n")).expect("text")
 }
 
-fn works(client: &mut Client, key: &str) -> bool {
+pub(crate) fn works(client: &mut Client, key: &str) -> bool {
     client.ask(format!("set {key} 0 0 {}\r\n{key}\r\n", key.len())) == "STORED"
         && got(client, key) == format!("VALUE {key} 0 {}\r\n{key}\r\nEND\r\n", key.len())
 }
@@ -213,7 +213,7 @@ fn pools_come_go_and_change_their_places() {
     let _reloaded = reloaded.expect_log("configuration refused");
 }
 
-fn mode(path: &std::path::Path) -> u32 {
+pub(crate) fn mode(path: &std::path::Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).expect("a socket").permissions().mode() & 0o777
 }

@@ -12,7 +12,7 @@ use super::support::wait_until;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A process that is ended with the test.
-struct Ended(Child);
+pub(crate) struct Ended(pub(crate) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -89,7 +89,7 @@ fn it_is_told_of_the_start_of_reloads_of_servers_that_are_out_and_of_the_end() {
 }
 
 /// A manager that keeps a TCP socket and a unix socket, and starts the program anew with both.
-const MANAGER: &str = "
+pub(crate) const MANAGER: &str = "
 import os, socket, sys
 program, config, port, path = sys.argv[1:]
 tcp = socket.socket()
