@@ -147,7 +147,7 @@ fn source(file: &Path, flags: &Flags) -> Source {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let (shown, flags) = (file.clone(), flags.clone());
     Source::new(shown, move || {
-        let mut loaded = config::load(&file)?;
+        let mut loaded = config::load_at_once(&file)?;
         apply(&flags, &mut loaded.config.settings);
         Ok(loaded)
     })

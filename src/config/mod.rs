@@ -25,11 +25,16 @@ mod together;
 mod value;
 mod written;
 
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
 use diagnostic::{Diagnostic, Report};
 use findings::Findings;
 use model::Config;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+
 pub use place::overlap;
 pub(crate) use text::is_unseen;
 pub use together::USUAL_PORTS;
@@ -40,6 +45,10 @@ pub const USUAL_FILE: &str = "conf/softmiss.yml";
 
 /// Largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
+
+/// How long what is read at once may pause, and how often: a pipe pauses once for each of its some 64 KB.
+const LONGEST_PAUSE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+const MOST_PAUSES: u32 = 1000;
 
 /// A file that can be used.
 #[derive(Debug, Clone)]
@@ -58,6 +67,38 @@ pub struct Loaded {
 ///
 /// Every problem of the file at once, each with its place and what to write instead.
 pub fn load(path: &Path) -> Result<Loaded, Box<Report>> {
+    load_with(path, |path| std::fs::read(path))
+}
+
+/// Reads a file that others may have put something else in the place of: a pipe into which nobody writes is not waited for.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_at_once(path: &Path) -> Result<Loaded, Box<Report>> {
+    load_with(path, read_at_once)
+}
+
+/// The bytes of a file, at most one above [`FILE_LIMIT`]. One that is a pipe is read to its end, if that comes soon.
+fn read_at_once(path: &Path) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    let mut file = File::from(file).take(FILE_LIMIT + 1);
+    let (mut bytes, mut pauses) = (Vec::new(), 0);
+    // What was read before a pause stays in `bytes`.
+    while let Err(error) = file.read_to_end(&mut bytes) {
+        if error.kind() != ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        pauses += 1;
+        let mut ready = [PollFd::new(file.get_ref(), PollFlags::IN)];
+        if pauses > MOST_PAUSES || poll(&mut ready, Some(&LONGEST_PAUSE))? == 0 {
+            return Err(io::Error::new(ErrorKind::TimedOut, "it is a pipe or a device, and does not come to an end"));
+        }
+    }
+    Ok(bytes)
+}
+
+fn load_with(path: &Path, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Loaded, Box<Report>> {
     let name = path.display().to_string();
     let unreadable = |message: String| {
         let help = if path == Path::new(USUAL_FILE) {
@@ -75,8 +116,11 @@ pub fn load(path: &Path) -> Result<Loaded, Box<Report>> {
         }
         Ok(_) => {}
     }
-    match std::fs::read(path) {
+    match read(path) {
         Err(error) => Err(unreadable(format!("the configuration file cannot be read: {error}"))),
+        Ok(bytes) if bytes.len() as u64 > FILE_LIMIT => {
+            Err(unreadable(format!("there are more than {FILE_LIMIT} bytes; no more are read")))
+        }
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => parse(&name, &text),
             Err(_) => Err(unreadable("the file is not text in UTF-8".to_owned())),

@@ -12,6 +12,36 @@ use super::support::process::{Process, free_port, scratch_dir};
 use super::support::wait_until;
 use super::systemd::{Ended, MANAGER};
 
+/// A pipe in the place of the file would hold up this reload, and all that come after it.
+#[test]
+fn a_pipe_into_which_nobody_writes_is_not_waited_for() {
+    let (server, port) = (Process::memcached(), free_port());
+    let pools = pool("p", &loopback(port).to_string(), &[(server.address, "s")], &[]);
+    let reloaded = Reloaded::start(port, "", &pools).expect_log("configuration refused").expect_log("has no pools");
+    let file = reloaded.proxy.file.clone();
+    let pipe = || {
+        std::fs::remove_file(&file).expect("the file");
+        assert!(Command::new("mkfifo").arg(&file).status().expect("mkfifo").success());
+    };
+    pipe();
+    assert_eq!(post(reloaded.admin, "/reload").status, 422);
+    assert_eq!(reloaded.metric("softmiss_reload_refused"), 1.0);
+    // What somebody writes into one is taken up, also if it takes more than one piece.
+    let next = format!("{}{}", "# a comment\n".repeat(20_000), pools.replace("timeout: 1000", "timeout: 900"));
+    let admin = reloaded.admin;
+    let whole = format!("softmiss:\n  admin: {admin}\n{next}");
+    let to = file.clone();
+    let writer = std::thread::spawn(move || while std::fs::write(&to, &whole).is_err() {});
+    // Who comes before the writer finds the pipe empty, and may be gone when it writes: it tries again.
+    let changed = std::iter::repeat_with(|| post(admin, "/reload")).find(|answer| answer.status == 200);
+    assert!(changed.expect("it ends").body.contains("timeout: 900ms, it was 1000ms"));
+    writer.join().expect("the writer");
+    std::fs::remove_file(&file).expect("the pipe");
+    reloaded.write("", &pools);
+    assert_eq!(reloaded.reload().len(), 3, "{:?}", reloaded.proxy.log());
+    assert!(works(&mut reloaded.proxy.client(), "k"));
+}
+
 #[test]
 fn a_listener_is_widened_and_narrowed_at_its_port() {
     let (server, port) = (Process::memcached(), free_port());
