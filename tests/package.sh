@@ -16,14 +16,15 @@ fi
 folder=target/package
 rm -rf "$folder" && mkdir -p "$folder"
 cargo build --release --quiet
+mkdir "$folder/bin" && strip -o "$folder/bin/softmiss" target/release/softmiss
 target/release/softmiss man > "$folder/softmiss.1"
 target/release/softmiss completions bash > "$folder/softmiss"
 target/release/softmiss completions zsh > "$folder/_softmiss"
 target/release/softmiss completions fish > "$folder/softmiss.fish"
 python3 tests/tools/licences.py > "$folder/third-party-licences.txt"
-version=$(cargo deb --no-build --quiet --output "$folder/softmiss.deb" >/dev/null && dpkg-deb -f "$folder/softmiss.deb" Version)
+version=$(cargo deb --no-build --no-strip --quiet --output "$folder/softmiss.deb" >/dev/null && dpkg-deb -f "$folder/softmiss.deb" Version)
 next="$version+next"
-cargo deb --no-build --quiet --deb-version "$next" --output "$folder/next.deb" >/dev/null
+cargo deb --no-build --no-strip --quiet --deb-version "$next" --output "$folder/next.deb" >/dev/null
 
 check() { "$@" || { echo "package.sh: not so: $*"; exit 1; }; }
 root=$(mktemp -d)
@@ -42,7 +43,7 @@ for file in usr/bin/softmiss etc/softmiss/softmiss.yml lib/systemd/system/softmi
     check test -e "$root/$file"
 done
 check test "$("$root/usr/bin/softmiss" --version)" = "This is softmiss-${version%%-*}"
-check test -z "$(nm "$root/usr/bin/softmiss" 2>/dev/null)"
+check test -z "$(nm "$root/usr/bin/softmiss" 2>/dev/null | head -1)"
 
 # A file of the operator's stays what it is over an upgrade, and a good one is said nothing about.
 printf 'cache:\n  listen: 127.0.0.1:11999\n  timeout: 400\n  servers: ["127.0.0.1:11998:1 a"]\n' > "$root/etc/softmiss/softmiss.yml"

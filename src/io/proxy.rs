@@ -224,6 +224,7 @@ impl Proxy {
 
     /// Takes no more clients, and answers what has been read, for `drain_timeout` at most.
     pub(crate) fn drain(&self) {
+        self.listening.end();
         for worker in self.workers.iter() {
             worker.tell(Message::Drain); // one that has ended has nothing to answer
         }

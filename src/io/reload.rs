@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use thiserror::Error;
@@ -89,6 +90,9 @@ pub enum Refused {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The process ends.
+    #[error("this process ends, and takes up nothing more")]
+    Ending,
     /// Too many servers have come and gone.
     #[error("65,535 servers of a pool, or pools, have come and gone since the start: only a restart can take up more")]
     Full,
@@ -99,6 +103,8 @@ pub enum Refused {
 pub(super) struct Listening {
     places: Mutex<Vec<Place>>,
     inherited: Inherited,
+    /// Nobody listens any more, or will.
+    ended: AtomicBool,
 }
 
 /// Where a pool listens.
@@ -126,7 +132,13 @@ impl Listening {
     /// Each of these pools listens with what is bound for it.
     pub(super) fn new<'a>(inherited: Inherited, bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
         let place = |(pool, bound): (&Pool, &Bound)| Place::new(pool.id, pool.listen.clone(), bound);
-        Self { places: Mutex::new(bound.map(place).collect()), inherited }
+        Self { places: Mutex::new(bound.map(place).collect()), inherited, ended: AtomicBool::new(false) }
+    }
+
+    /// The process ends: there is nothing more to be taken up.
+    pub(super) fn end(&self) {
+        let _one_at_a_time = self.lock();
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// Removes the files of unix sockets.
@@ -152,6 +164,11 @@ impl Operator {
     /// Why it is not taken up; nothing has changed then. That is told as well.
     pub fn reload(&self, by: &str) -> Result<Changes, Refused> {
         let mut listening = self.listening.lock(); // one after the other
+        if self.listening.ended.load(Ordering::Relaxed) {
+            let refused = Refused::Ending;
+            self.tell_refusal(&refused, by);
+            return Err(refused);
+        }
         let counters = Arc::clone(&self.observed.topology().counters[0]);
         let result = self.try_reload(&mut listening, by);
         match &result {
@@ -259,7 +276,7 @@ impl Operator {
                 let s = if report.errors() == 1 { "" } else { "s" };
                 format!("{} problem{s} in {}", report.errors(), report.name)
             }
-            Refused::NoFile | Refused::Listen { .. } | Refused::Full => refused.to_string(),
+            Refused::NoFile | Refused::Listen { .. } | Refused::Ending | Refused::Full => refused.to_string(),
         };
         error!(by, reason, "configuration refused, the one before stays in force");
         self.tell(PROXY, PROXY, true, format!("configuration refused: {reason} ({by})"));

@@ -83,3 +83,28 @@ fn how_long_the_end_may_take_is_an_option_and_a_second_signal_ends_at_once() {
         assert!(proxy.wait(Duration::from_secs(5)).success());
     }
 }
+
+#[test]
+fn nothing_is_taken_up_by_one_that_ends() {
+    let (server, port, admin) = (Scripted::silent(), free_port(), free_port());
+    let at = server.address;
+    let file = |timeout: u32| {
+        format!(
+            "softmiss: {{drain_timeout: 1h, admin: '127.0.0.1:{admin}'}}\npool:\n  listen: 127.0.0.1:{port}\n  timeout: \
+             {timeout}s\n  stall_detection: false\n  servers: ['{at}:1']\n"
+        )
+    };
+    let mut proxy = Proxy::with_file(&file(60), port).expect_log("configuration refused");
+    let mut client = proxy.client();
+    client.send("get a\r\n");
+    super::support::wait_until("the request read", Duration::from_secs(2), || {
+        proxy.statistics()["pool"]["requests"] == 1
+    });
+    proxy.signal("TERM");
+    proxy.wait_for_log("draining", Duration::from_secs(5));
+    std::fs::write(&proxy.file, file(50)).expect("write");
+    let answer = super::support::http::post(([127, 0, 0, 1], admin).into(), "/reload");
+    assert_eq!((answer.status, answer.body.as_str()), (409, "this process ends, and takes up nothing more\n"));
+    proxy.signal("TERM");
+    assert!(proxy.wait(Duration::from_secs(5)).success());
+}
