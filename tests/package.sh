@@ -55,9 +55,9 @@ check test -z "$(grep "not started" <<< "$said")"
 # As the unit starts it: without root's rights, told to read its file again, ended.
 if command -v setpriv >/dev/null && [ "$(id -u)" = 0 ]; then
     chmod 755 "$root" && chmod 644 "$root/etc/softmiss/softmiss.yml"
-    run=$(sed -n 's/^ExecStart=//p' "$root/lib/systemd/system/softmiss.service")
+    check grep -q '^ExecStart=/usr/bin/softmiss -c /etc/softmiss/softmiss.yml$' "$root/lib/systemd/system/softmiss.service"
     setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --bounding-set=-all \
-        bash -c "exec ${run//\/usr/$root/usr}" -- 2> "$root/log" -c "$root/etc/softmiss/softmiss.yml" --admin none -s 11997 &
+        "$root/usr/bin/softmiss" -c "$root/etc/softmiss/softmiss.yml" --admin none -s 11997 2> "$root/log" &
     pid=$!
     for _ in $(seq 100); do grep -q "pool is served" "$root/log" && break; sleep 0.1; done
     kill -HUP $pid
