@@ -14,8 +14,9 @@ use crate::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cut {
     All,
-    /// Those on which nothing was sent yet: the server is drained, and what it was asked it may answer.
-    Unopened,
+    /// Those on which it is asked nothing: the server is drained or leaves, and what it was asked it may answer, also where
+    /// the connection for that is still being opened.
+    Unasked,
 }
 
 impl Engine {
@@ -115,11 +116,11 @@ impl Engine {
                 match (before, self.pools[index].routing[server.index()]) {
                     (RoutingState::Left, RoutingState::Left) => {}
                     (_, RoutingState::Left) => {
-                        self.cut_off(pool, server, Cut::Unopened, now);
+                        self.cut_off(pool, server, Cut::Unasked, now);
                         self.leave(pool, server, now);
                         left[server.index()] = true;
                     }
-                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unopened, now),
+                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unasked, now),
                     (
                         RoutingState::Up | RoutingState::Draining | RoutingState::Left,
                         RoutingState::Out | RoutingState::Maintenance,
@@ -162,7 +163,9 @@ impl Engine {
     /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
         for link in self.member(pool, server).links().to_vec() {
-            if cut == Cut::Unopened && self.servers[link].is_up() {
+            let connection = &self.servers[link];
+            let is_asked = connection.is_opening() && !connection.queue.in_flight.is_empty();
+            if cut == Cut::Unasked && (connection.is_up() || is_asked) {
                 continue;
             }
             self.fail_link(link, Failure::Ejected, now);

@@ -47,7 +47,7 @@ impl Engine {
     pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
         link.open(now);
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server, is_retired) = (link.pool, link.server, link.is_retired());
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.server(pool, server).server_connections.add(1);
@@ -56,6 +56,7 @@ impl Engine {
                 *probe = Probe::default();
                 self.ask_version(id, now);
             }
+            Purpose::Traffic if is_retired => self.close_left(id, now),
             Purpose::Traffic => {
                 self.invalidate_first(id, now);
                 self.ask_identity(id, now);

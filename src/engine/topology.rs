@@ -151,7 +151,7 @@ impl Engine {
         let has_left = self.pools[link.pool.index()].routing[link.server.index()] == RoutingState::Left;
         match link.purpose {
             _ if !has_left || link.is_down() => true,
-            Purpose::Traffic => link.is_up() && link.is_retired() && !link.queue.in_flight.is_empty(),
+            Purpose::Traffic => link.is_retired() && !link.queue.in_flight.is_empty(),
             Purpose::Free => true,
             Purpose::Probe(_) | Purpose::Spare(_) => false,
             Purpose::Dedicated(_) => !link.queue.in_flight.is_empty(),

@@ -40,6 +40,11 @@ impl Bucket {
         self.tokens = self.tokens.min(self.burst);
     }
 
+    /// Is as full as it can be: what was taken from it is of no account any more.
+    pub fn refill(&mut self) {
+        self.tokens = self.burst;
+    }
+
     /// Holds one token more from here on.
     pub fn widen(&mut self) {
         self.burst += 1;

@@ -257,6 +257,10 @@ impl Registry {
             if was_member && roster.pool.rejoin != Rejoin::Keep {
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
+            if is_member {
+                // It was left, and has not lost its connections.
+                entry.connects.lock().unwrap_or_else(PoisonError::into_inner).refill();
+            }
         }
         drop(count);
         Servers {

@@ -63,31 +63,33 @@ impl Signals {
             if let Some(listener) = proxy.stats.take() {
                 tokio::spawn(stats::serve(listener, proxy.observed.clone()));
             }
-            let mut end = std::pin::pin!(end);
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break info!("signal 15 (SIGTERM) received, draining"),
-                    _ = interrupt.recv() => break info!("signal 2 (SIGINT) received, draining"),
-                    () = &mut end => break,
-                    _ = hang_up.recv() => {
-                        info!("signal 1 (SIGHUP) received, reopening log file");
-                        reopen(log);
-                        systemd::reloading();
-                        let _ = operator.reload("SIGHUP"); // which has told what came of it
-                        systemd::ready(&operator);
+            {
+                let mut end = std::pin::pin!(end);
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => break info!("signal 15 (SIGTERM) received, draining"),
+                        _ = interrupt.recv() => break info!("signal 2 (SIGINT) received, draining"),
+                        () = &mut end => break,
+                        _ = hang_up.recv() => {
+                            info!("signal 1 (SIGHUP) received, reopening log file");
+                            reopen(log);
+                            systemd::reloading();
+                            let _ = operator.reload("SIGHUP"); // which has told what came of it
+                            systemd::ready(&operator);
+                        }
+                        source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
+                            let _ = operator.reload("watch");
+                        },
+                        _ = user1.recv() => {
+                            info!("signal 10 (SIGUSR1) received, reopening log file");
+                            reopen(log);
+                        }
+                        _ = user2.recv() => info!("signal 12 (SIGUSR2) received, which means nothing here"),
+                        _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
+                        _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
                     }
-                    source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
-                        let _ = operator.reload("watch");
-                    },
-                    _ = user1.recv() => {
-                        info!("signal 10 (SIGUSR1) received, reopening log file");
-                        reopen(log);
-                    }
-                    _ = user2.recv() => info!("signal 12 (SIGUSR2) received, which means nothing here"),
-                    _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
-                    _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
                 }
-            }
+            } // what was to end it is over before it ends
             systemd::stopping();
             proxy.drain();
             let hurry = proxy.hurry();

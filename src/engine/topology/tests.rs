@@ -3,6 +3,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::{self, model::Config};
 use crate::engine::{Effect, Findings, Scripts, Setup};
+use crate::health::maintenance::MaintenanceOutcome;
+use crate::health::tracker::Maintenance;
 use crate::topology::Published;
 
 fn config(servers: &[u16]) -> Config {
@@ -304,4 +306,44 @@ fn nobody_is_probed_of_a_pool_that_came_and_went_unnoticed() {
     published.publish(&config(&[1]), NOW).expect("there are ids");
     let (opened, _) = turn(&mut engine, NOW + Duration::from_secs(60));
     assert_eq!(opened, Vec::<String>::new());
+}
+
+/// What a server was to be asked is asked when its connection is open, though it has left meanwhile, or is drained; nothing
+/// else is.
+#[test]
+fn a_request_that_waits_for_a_connection_is_not_failed_by_who_leaves() {
+    for drains in [false, true] {
+        let file = |servers: &str| {
+            let text = format!("pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: [{servers}]\n");
+            config::parse("file", &text).expect("a good file").config
+        };
+        let published = Arc::new(Published::new(file("'10.0.0.1:1:1'"), 1));
+        let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+        let mut engine =
+            Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+        let client = engine.client_connected(PoolId(0));
+        engine.client_data(client, b"set k 0 0 1\r\nv\r\n", at(1));
+        let Some(Effect::Connect { link, epoch }) = engine.poll_effect() else { panic!("no connection is opened") };
+        if drains {
+            let registry = Arc::clone(&published.current().registry);
+            let done = registry.begin_maintenance(PoolId(0), ServerId(0), Maintenance::Drain, true, at(2));
+            assert_eq!(done, MaintenanceOutcome::Done);
+        } else {
+            published.publish(&file("'10.0.0.2:1:1'"), at(2)).expect("there are ids");
+        }
+        engine.handle_timeout(at(2));
+        engine.check_invariants().expect("all is in order");
+        assert_eq!(engine.client_output(client), b"", "drains: {drains}");
+        assert!(engine.link_is_current(link, epoch));
+        engine.link_connected(link, epoch, at(3));
+        assert_eq!(engine.link_output(link, epoch), b"set k 0 0 1\r\nv\r\n");
+        engine.link_wrote(link, epoch, 16, at(3));
+        engine.link_data(link, epoch, b"STORED\r\n", at(4), &mut ());
+        assert_eq!(engine.client_output(client), b"STORED\r\n");
+        engine.check_invariants().expect("all is in order");
+        let is_closed =
+            std::iter::from_fn(|| engine.poll_effect()).any(|effect| matches!(effect, Effect::Disconnect { .. }));
+        assert_eq!(is_closed, !drains, "a connection to a drained server stays");
+    }
 }
