@@ -27,6 +27,10 @@ pub(super) enum Chore {
     GoOn(SessionId),
     /// A pool is served no longer: its clients, from this place on, are let go.
     Dismiss(PoolId, usize),
+    /// A pool has another `timeout`: the timers of its clients, from this place on, are set anew.
+    Retime(PoolId, usize),
+    /// There is another `memory_limit`, which clients, from this place on, are held to.
+    Weigh(usize),
     /// Clients that were held back may go on.
     Relieve(LinkId),
     /// Nobody needs this any more.

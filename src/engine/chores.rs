@@ -41,6 +41,8 @@ impl Engine {
                 Chore::Resubscribe(id) => self.resubscribe_on(id, budget, now),
                 Chore::Inquire(search) => self.search_on(search, budget, now),
                 Chore::Dismiss(pool, from) => self.dismiss_on(pool, from, budget, now),
+                Chore::Retime(pool, from) => self.retime_on(pool, from, budget, now),
+                Chore::Weigh(from) => self.weigh_on(from, budget, now),
                 Chore::GoOn(id) => self.next_turn(id, now),
                 Chore::Relieve(id) => {
                     if self.servers.has(id) {

@@ -17,6 +17,8 @@ enum Cut {
     /// Those on which it is asked nothing: the server is drained or leaves, and what it was asked it may answer, also where
     /// the connection for that is still being opened.
     Unasked,
+    /// Those that are not open.
+    Unopened,
 }
 
 impl Engine {
@@ -70,7 +72,7 @@ impl Engine {
         let changed = if is_new { self.apply_topology(now) } else { Vec::new() };
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
-            let is_changed = changed.contains(&pool);
+            let is_changed = changed.binary_search(&pool).is_ok();
             let routing = match self.is_over(pool) {
                 true => vec![RoutingState::Left; self.pools[index].routing.len()],
                 false => self.registry.routing(pool),
@@ -80,7 +82,7 @@ impl Engine {
             for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
                 self.schedule_probe(pool, server_id(place));
             }
-            let mut waiting = Vec::new();
+            let (mut waiting, mut was_open) = (Vec::new(), Vec::with_capacity(routing.len()));
             let Self { registry, pools, outputs, .. } = &mut *self;
             for (place, ((member, routing), flags)) in
                 pools[index].members.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
@@ -88,6 +90,7 @@ impl Engine {
                 if flags.ends_lingering {
                     outputs.push(Effect::EndLingering { pool, server: server_id(place) });
                 }
+                was_open.push(member.is_open());
                 member.set_open(*routing == RoutingState::Up && !flags.has_pending);
                 if *routing == RoutingState::Up && flags.has_pending {
                     waiting.push(server_id(place));
@@ -113,14 +116,20 @@ impl Engine {
                 if before == RoutingState::Left && self.pools[index].routing[server.index()] != RoutingState::Left {
                     self.come_back(pool, server);
                 }
+                // What waits for a connection that was to begin with what is pending does not go without that. And without a
+                // `timeout`, whoever takes a dead server away has those go on who wait for it.
+                let cut = match was_open[server.index()] && self.timeout(pool).is_some() {
+                    true => Cut::Unasked,
+                    false => Cut::Unopened,
+                };
                 match (before, self.pools[index].routing[server.index()]) {
                     (RoutingState::Left, RoutingState::Left) => {}
                     (_, RoutingState::Left) => {
-                        self.cut_off(pool, server, Cut::Unasked, now);
+                        self.cut_off(pool, server, cut, now);
                         self.leave(pool, server, now);
                         left[server.index()] = true;
                     }
-                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, Cut::Unasked, now),
+                    (RoutingState::Up, RoutingState::Draining) => self.cut_off(pool, server, cut, now),
                     (
                         RoutingState::Up | RoutingState::Draining | RoutingState::Left,
                         RoutingState::Out | RoutingState::Maintenance,
@@ -160,12 +169,17 @@ impl Engine {
         }
     }
 
-    /// A server is out of the ring: its shared connections are given up, and what waits on them is answered by policy.
+    /// A server is out of the ring: those of its shared connections are given up, and what waits on them is answered by
+    /// policy.
     fn cut_off(&mut self, pool: PoolId, server: ServerId, cut: Cut, now: Instant) {
         for link in self.member(pool, server).links().to_vec() {
             let connection = &self.servers[link];
-            let is_asked = connection.is_opening() && !connection.queue.in_flight.is_empty();
-            if cut == Cut::Unasked && (connection.is_up() || is_asked) {
+            let stays = match cut {
+                Cut::All => false,
+                Cut::Unopened => connection.is_up(),
+                Cut::Unasked => connection.is_up() || !connection.queue.in_flight.is_empty() && connection.is_opening(),
+            };
+            if stays {
                 continue;
             }
             self.fail_link(link, Failure::Ejected, now);

@@ -4,17 +4,21 @@
 //! to it. Here is what was made of a setting once, and has to be made anew: limits, samples, timers.
 
 use super::Engine;
+use super::chore::Chore;
 use super::deadline::Timer;
 use super::servers::Connection;
 use crate::config::model::{PoolId, Settings};
+use crate::ring;
 use crate::time::Instant;
 use crate::topology::Pool;
 
 impl Engine {
     /// The process has other settings.
     #[cold]
-    pub(super) fn apply_process_settings(&mut self, settings: &Settings) {
-        self.memory.set_limit(settings.memory_limit);
+    pub(super) fn apply_process_settings(&mut self, settings: &Settings, now: Instant) {
+        if self.memory.set_limit(settings.memory_limit) {
+            self.put_off(Chore::Weigh(0), now);
+        }
         self.telemetry.hot.set_rate(settings.hot_keys);
         self.telemetry.slow.set_threshold(settings.slow_request);
     }
@@ -23,11 +27,11 @@ impl Engine {
     #[cold]
     pub(super) fn apply_pool_settings(&mut self, pool: PoolId, old: &Pool, next: &Pool, now: Instant) -> bool {
         if old.timeout != next.timeout || old.stall != next.stall {
-            self.time_anew(pool, now);
+            self.put_off(Chore::Retime(pool, 0), now);
+            self.retime_links(pool, now);
         }
-        let shares = |pool: &Pool| pool.servers.iter().map(|server| (server.id, server.weight)).collect::<Vec<_>>();
-        let way = |pool: &Pool| (pool.hash, pool.hash_tag, pool.distribution);
-        if shares(old) != shares(next) || way(old) != way(next) {
+        let ids = |pool: &Pool| pool.members().collect::<Vec<_>>();
+        if ids(old) != ids(next) || !ring::is_alike(old, next) {
             self.pools[pool.index()].circle = next.circle.clone();
             return true;
         }
@@ -37,13 +41,44 @@ impl Engine {
         old.on_eject != next.on_eject
     }
 
-    /// Timers that were set by another `timeout`, or for want of one not at all, are set anew.
-    fn time_anew(&mut self, pool: PoolId, now: Instant) {
-        let clients: Vec<_> = self.clients.iter().filter(|(_, one)| one.pool() == pool).map(|(id, _)| id).collect();
-        // Each looks what is due, and sets the next.
-        clients.into_iter().for_each(|id| self.timers.set(now, Timer::Session(id)));
-        let waits = |one: &Connection| one.pool == pool && (one.is_opening() || !one.queue.in_flight.is_empty());
-        let waiting: Vec<_> = self.servers.iter().filter(|(_, one)| waits(one)).map(|(id, _)| id).collect();
+    /// Sets anew the timers of a pool's clients, from a place on: they were set by another `timeout`, or for want of one not at
+    /// all. Says how many steps that took.
+    pub(super) fn retime_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
+        let end = self.clients.places().min(from.saturating_add(budget));
+        for place in from..end {
+            if let Some((id, _)) = self.clients.at(place).filter(|(_, session)| session.pool() == pool) {
+                self.timers.set(now, Timer::Session(id)); // it looks what is due, and sets the next
+            }
+        }
+        if end < self.clients.places() {
+            self.put_off(Chore::Retime(pool, end), now);
+        }
+        end.saturating_sub(from)
+    }
+
+    /// As [`Engine::retime_on`], for the connections of a pool.
+    fn retime_links(&mut self, pool: PoolId, now: Instant) {
+        let waits = |one: &Connection| one.is_opening() || one.listens() || !one.queue.in_flight.is_empty();
+        let waiting = self.servers.iter().filter(|(_, one)| one.pool == pool && waits(one));
+        let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
         waiting.into_iter().for_each(|id| self.arm_link(id, now));
+    }
+
+    /// Holds clients to another `memory_limit`, from a place on. Says how many steps that took.
+    pub(super) fn weigh_on(&mut self, from: usize, budget: usize, now: Instant) -> usize {
+        let end = self.clients.places().min(from.saturating_add(budget));
+        let limits = *self.memory.limits();
+        for place in from..end {
+            let Some(id) = self.clients.at(place).map(|(id, _)| id) else { continue };
+            let Some(session) = self.session(id) else { continue };
+            session.set_output_limit(limits.output);
+            if (session.holding.charged() > limits.fair) != session.holding.is_hoarder() {
+                self.note_hoard(id);
+            }
+        }
+        if end < self.clients.places() {
+            self.put_off(Chore::Weigh(end), now);
+        }
+        end.saturating_sub(from)
     }
 }

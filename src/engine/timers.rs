@@ -135,7 +135,7 @@ impl Engine {
                 if first <= now {
                     first = first.max(self.busy_until(id).unwrap_or(first));
                 }
-                let Some(timeout) = self.timeout(pool) else { return };
+                let Some(timeout) = self.timeout(pool) else { return self.arm_link(id, first) };
                 let last = first + timeout;
                 let is_probe = self.servers[id].is_probe();
                 if last <= now || (is_probe && first <= now) {

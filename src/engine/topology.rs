@@ -57,7 +57,7 @@ impl Engine {
         }
     }
 
-    /// Goes over to the newest topology. Returns the pools whose keys belong elsewhere; what follows for those who have left
+    /// Goes over to the newest topology. Returns the pools, in their order, whose keys belong elsewhere; what follows for those who have left
     /// or come is seen by what the registry says of them.
     #[cold]
     #[inline(never)]
@@ -68,7 +68,7 @@ impl Engine {
         self.counters = Arc::clone(&next.counters[self.worker]);
         self.add_servers();
         if before.config.settings != next.config.settings {
-            self.apply_process_settings(&next.config.settings);
+            self.apply_process_settings(&next.config.settings, now);
         }
         let mut changed = Vec::new();
         for (index, (pool, old)) in next.pools.iter().zip(&before.pools).enumerate() {

@@ -11,6 +11,7 @@ mod invalidations;
 pub mod maintenance;
 mod pauses;
 pub mod pending;
+pub mod rules;
 pub mod saved;
 pub mod tracker;
 mod verdict;
@@ -25,7 +26,8 @@ use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
 use pending::PendingInvalidations;
-use tracker::{Failing, Passed, Rules, State, Tracker};
+use rules::Rules;
+use tracker::{Failing, Passed, State, Tracker};
 pub use verdict::Verdict;
 
 /// The health of every server of every pool, as a topology has them: by their ids. What is known of a server is shared with
@@ -236,11 +238,12 @@ impl Registry {
                 continue; // seen by its first id
             }
             entry.live_by(&roster.pool, self.shared.workers, now);
-            if old.is_some_and(|old| old.rejoin == Rejoin::Keep)
-                && roster.pool.rejoin != Rejoin::Keep
-                && !entry.lock().is_up()
-            {
-                // What it missed so far nobody has kept.
+            let is_unknown = matches!(
+                (old.map(|old| old.rejoin), roster.pool.rejoin),
+                (Some(Rejoin::Keep), Rejoin::Safe | Rejoin::Flush) | (Some(Rejoin::Safe), Rejoin::Flush)
+            );
+            if is_unknown && !entry.lock().is_up() {
+                // What it missed so far nobody has noted, or nobody notes any more.
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
             if !roster.is_served {

@@ -29,8 +29,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::{Backoff, SHORTEST};
+use super::rules::Rules;
 use super::verdict::Verdict;
-use crate::config::model::Pool;
 use crate::failure::Failure;
 use crate::time::Instant;
 
@@ -41,38 +41,6 @@ pub enum Maintenance {
     Eject,
     /// It gets no more requests, and answers those that it has.
     Drain,
-}
-
-/// The pool's settings that matter here.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// `auto_eject_hosts`.
-    pub ejects: bool,
-    /// `server_failure_limit`; 0 acts as 1, as in twemproxy.
-    pub failure_limit: u32,
-    /// `server_retry_timeout`.
-    pub retry_timeout: Duration,
-    /// `timeout`.
-    pub timeout: Option<Duration>,
-    /// `rise`.
-    pub rise: u32,
-    /// `flap_limit`: most changes of the ring in [`FLAP_WINDOW`].
-    pub flap_limit: Option<u32>,
-}
-
-impl Rules {
-    /// Those of a pool.
-    #[must_use]
-    pub const fn of(pool: &Pool) -> Self {
-        Self {
-            ejects: pool.auto_eject_hosts,
-            failure_limit: pool.server_failure_limit,
-            retry_timeout: pool.server_retry_timeout,
-            timeout: pool.timeout,
-            rise: pool.rise,
-            flap_limit: pool.flap_limit,
-        }
-    }
 }
 
 /// The time in which changes of the ring are counted.

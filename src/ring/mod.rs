@@ -13,7 +13,7 @@ pub mod tag;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::config::model::{Distribution, HashKind, Pool, ServerId};
+use crate::config::model::{Distribution, HashKind, Pool, Server, ServerId};
 pub use circle::Circle;
 use circle::Thinned;
 pub use returns::Returns;
@@ -52,6 +52,14 @@ enum Placement {
 pub(super) struct Slot {
     pub(super) point: u32,
     pub(super) server: ServerId,
+}
+
+/// Whether two pools with servers of the same ring names have the same way from a key to one of those names.
+#[must_use]
+pub fn is_alike(one: &Pool, other: &Pool) -> bool {
+    let way = |pool: &Pool| (pool.hash, pool.hash_tag, pool.distribution);
+    let shares = |server: &Server| (server.ring_name().to_owned(), server.weight);
+    way(one) == way(other) && one.servers.iter().map(shares).eq(other.servers.iter().map(shares))
 }
 
 /// Why a key belongs to a server.

@@ -1,12 +1,13 @@
 //! What another configuration changes: which pools and servers come and go, which options differ, and what share of the
 //! keys belongs elsewhere then.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::config::model::{Config, Distribution, Pool, Server};
 use crate::config::options::{Difference, pool_differences, process_differences};
 use crate::config::roster::partners;
-use crate::ring::{Circle, Ring};
+use crate::ring::{self, Circle};
 
 /// Keys that are looked up in both rings to see how many belong elsewhere.
 const SAMPLE: usize = 20_000;
@@ -110,22 +111,22 @@ impl Fate {
 }
 
 fn server_fates(before: &Pool, after: &Pool) -> Vec<(String, ServerFate)> {
-    let find = |pool: &'_ Pool, name: &str| pool.servers.iter().find(|server| server.name == name).cloned();
-    let mut fates = Vec::new();
-    for server in before.servers.iter().filter(|server| find(after, &server.name).is_none()) {
-        fates.push((server.name.clone(), ServerFate::Removed));
-    }
-    for server in &after.servers {
-        let Server { name, address, weight, .. } = server;
-        let Some(old) = find(before, name) else {
+    let by_name = |pool: &'_ Pool| -> BTreeMap<String, Server> {
+        pool.servers.iter().map(|server| (server.name.clone(), server.clone())).collect()
+    };
+    let (old, new) = (by_name(before), by_name(after));
+    let gone = before.servers.iter().filter(|server| !new.contains_key(&server.name));
+    let mut fates: Vec<_> = gone.map(|server| (server.name.clone(), ServerFate::Removed)).collect();
+    for Server { name, address, weight, .. } in &after.servers {
+        let Some(was) = old.get(name) else {
             fates.push((name.clone(), ServerFate::Added(address.to_string(), *weight)));
             continue;
         };
-        if old.address != *address {
-            fates.push((name.clone(), ServerFate::Moved(old.address.to_string(), address.to_string())));
+        if was.address != *address {
+            fates.push((name.clone(), ServerFate::Moved(was.address.to_string(), address.to_string())));
         }
-        if old.weight != *weight {
-            fates.push((name.clone(), ServerFate::Weighed(old.weight, *weight)));
+        if was.weight != *weight {
+            fates.push((name.clone(), ServerFate::Weighed(was.weight, *weight)));
         }
     }
     fates
@@ -133,27 +134,24 @@ fn server_fates(before: &Pool, after: &Pool) -> Vec<(String, ServerFate)> {
 
 /// The share of a sample of keys that belongs to a server of another name.
 fn moved(before: &Pool, after: &Pool) -> f64 {
-    let shares =
-        |pool: &Pool| pool.servers.iter().map(|server| (server.name.clone(), server.weight)).collect::<Vec<_>>();
-    let way = |pool: &Pool| (pool.hash, pool.hash_tag, pool.distribution, shares(pool));
-    if way(before) == way(after) || [before, after].iter().any(|pool| pool.distribution == Distribution::Random) {
+    if ring::is_alike(before, after) || [before, after].iter().any(|pool| pool.distribution == Distribution::Random) {
         return 0.0; // at random, a key belongs nowhere
     }
-    let (old, new) = (ring(before), ring(after));
-    let owner = |pool: &'_ Pool, ring: &Ring, key: &str| {
-        let id = ring.route(key.as_bytes(), 0)?;
-        pool.servers.iter().find(|server| server.id == id).map(|server| server.name.clone())
-    };
-    let keys = (0..SAMPLE).map(|number| format!("key:{number}"));
-    let moved = keys.filter(|key| owner(before, &old, key) != owner(after, &new, key)).count();
+    let (old, new) = (owners(before), owners(after));
+    let moved = old.iter().zip(&new).filter(|(old, new)| old != new).count();
     #[expect(clippy::cast_precision_loss, reason = "both are small")]
     let share = moved as f64 / SAMPLE as f64;
     share
 }
 
-fn ring(pool: &Pool) -> Ring {
+/// The names of the servers that the keys of the sample belong to.
+fn owners(pool: &Pool) -> Vec<Option<&str>> {
     let ids = pool.servers.iter().map(|server| server.id.index() + 1).max().unwrap_or_default();
-    Circle::new(pool).ring(pool, &vec![true; ids])
+    let ring = Circle::new(pool).ring(pool, &vec![true; ids]);
+    let mut names = vec![None; ids];
+    pool.servers.iter().for_each(|server| names[server.id.index()] = Some(server.name.as_str()));
+    let owner = |key: String| names[ring.route(key.as_bytes(), 0)?.index()];
+    (0..SAMPLE).map(|number| owner(format!("key:{number}"))).collect()
 }
 
 /// One line for each change, in the words of the file.

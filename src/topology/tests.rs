@@ -156,7 +156,13 @@ fn the_rules_of_servers_are_those_of_the_newest_file() {
             match *name {
                 "limit" => config.pools[0].server_failure_limit = value.parse().unwrap(),
                 "retry" => config.pools[0].server_retry_timeout = Duration::from_millis(value.parse().unwrap()),
-                "rejoin" => config.pools[0].rejoin = if *value == "keep" { Rejoin::Keep } else { Rejoin::Safe },
+                "rejoin" => {
+                    config.pools[0].rejoin = match *value {
+                        "keep" => Rejoin::Keep,
+                        "safe" => Rejoin::Safe,
+                        _ => Rejoin::Flush,
+                    }
+                }
                 other => panic!("{other}"),
             }
         }
@@ -180,4 +186,19 @@ fn the_rules_of_servers_are_those_of_the_newest_file() {
     // Nobody has noted what those missed that are out.
     let awaits = |server| next.registry.awaits_flush(P, ServerId(server), None);
     assert_eq!([0, 1, 2].map(awaits), [true, true, false]);
+}
+
+#[test]
+fn whoever_is_out_when_its_pool_turns_to_flushing_is_flushed() {
+    let with = |rejoin| {
+        let mut config = config(&[("p", &[A, B])]);
+        config.pools[0].rejoin = rejoin;
+        config
+    };
+    let published = Published::new(with(Rejoin::Safe), 1);
+    let first = published.current();
+    first.registry.failed(P, ServerId(0), 0, Failure::Refused, NOW);
+    assert!(!first.registry.live(P)[0] && !first.registry.awaits_flush(P, ServerId(0), None), "its keys are noted");
+    let next = published.publish(&with(Rejoin::Flush), NOW).unwrap();
+    assert_eq!([0, 1].map(|server| next.registry.awaits_flush(P, ServerId(server), None)), [true, false]);
 }

@@ -123,6 +123,11 @@ impl Session {
         self.requests.get_mut(number)
     }
 
+    /// So many bytes of responses may wait for it from here on.
+    pub(in crate::engine) fn set_output_limit(&mut self, limit: usize) {
+        self.output_limit = limit;
+    }
+
     /// Whether so many responses wait for the client that no more of its requests are carried out. The time that it
     /// takes to read them is its own.
     pub(crate) fn is_choked(&self) -> bool {

@@ -119,12 +119,13 @@ impl Memory {
         }
     }
 
-    /// All workers together may hold so much from here on.
-    pub(in crate::engine) fn set_limit(&mut self, limit: usize) {
-        self.limits = Limits::of(limit / self.workers);
-        let before = self.buffers.bytes();
+    /// All workers together may hold so much from here on. Whether that is not as before.
+    pub(in crate::engine) fn set_limit(&mut self, limit: usize) -> bool {
+        let before = std::mem::replace(&mut self.limits, Limits::of(limit / self.workers)).all;
+        let kept = self.buffers.bytes();
         self.buffers.set_limit(self.limits.all);
-        self.recharge(before, self.buffers.bytes());
+        self.recharge(kept, self.buffers.bytes());
+        before != self.limits.all
     }
 
     /// What may be held.

@@ -82,6 +82,9 @@ impl Engine {
         let is_its = |(id, link): (LinkId, &Connection)| (link.pool == pool).then_some(id);
         let its: Vec<_> = self.servers.iter_from(from).take(end.saturating_sub(from)).filter_map(is_its).collect();
         for id in its {
+            if !self.servers.has(id) {
+                continue; // it has ended with another's
+            }
             match self.whereabouts(id) {
                 Whereabouts::Away => self.end_waiting(id, now),
                 Whereabouts::NotYet => self.follow_later(pool, now),

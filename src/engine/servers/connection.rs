@@ -365,6 +365,7 @@ impl Connection {
     /// Its server is back.
     pub(crate) const fn reinstate(&mut self) {
         self.retired = false;
+        self.silence.excuse(); // that was of no account
     }
 
     #[inline(always)]

@@ -80,7 +80,7 @@ impl Servers {
         (connection.epoch == epoch && connection.generation == id.generation).then_some(connection)
     }
 
-    /// The same, to change it.
+    /// As [`Servers::get`], to change it.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Connection> {
         self.connections.get_mut(id.index()).filter(|connection| connection.generation == id.generation)
@@ -107,7 +107,8 @@ impl Servers {
 
     /// All of them, from one place on.
     pub(crate) fn iter_from(&self, place: usize) -> impl Iterator<Item = (LinkId, &Connection)> {
-        let places = self.connections.iter().zip(0u32..).skip(place);
+        let first = u32::try_from(place).unwrap_or(u32::MAX);
+        let places = self.connections.get(place..).unwrap_or_default().iter().zip(first..);
         places.map(|(connection, place)| (LinkId { place, generation: connection.generation }, connection))
     }
 

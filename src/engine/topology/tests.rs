@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{self, model::Config};
+use crate::engine::ids::SessionId;
 use crate::engine::{Effect, Findings, Scripts, Setup};
 use crate::health::maintenance::MaintenanceOutcome;
 use crate::health::tracker::Maintenance;
@@ -102,7 +103,7 @@ fn answer(request: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// Servers that answer at once, and a client that reads as far as it is told that there is something.
 struct World {
     engine: Engine,
-    client: crate::engine::ids::SessionId,
+    client: SessionId,
     links: Vec<(LinkId, u32, Vec<u8>)>,
     is_gone: bool,
 }
@@ -346,4 +347,112 @@ fn a_request_that_waits_for_a_connection_is_not_failed_by_who_leaves() {
             std::iter::from_fn(|| engine.poll_effect()).any(|effect| matches!(effect, Effect::Disconnect { .. }));
         assert_eq!(is_closed, !drains, "a connection to a drained server stays");
     }
+}
+
+/// An engine with a request for the one server of a pool, whose connection is being opened.
+fn waiting(more: &str) -> (Engine, Arc<Published>, SessionId, (LinkId, u32)) {
+    let published = Arc::new(Published::new(single(more, "'10.0.0.1:1:1'"), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let registry = Arc::clone(&published.current().registry);
+    if more.contains("rejoin") {
+        registry.invalidate_all(PoolId(0), ServerId(0), NOW);
+    }
+    let client = engine.client_connected(PoolId(0));
+    engine.client_data(client, b"get k\r\n", NOW);
+    let Some(Effect::Connect { link, epoch }) = engine.poll_effect() else { panic!("no connection is opened") };
+    assert_eq!(engine.client_output(client), b"");
+    (engine, published, client, (link, epoch))
+}
+
+fn single(more: &str, servers: &str) -> Config {
+    let text = format!("pool:\n  listen: 127.0.0.1:1\n{more}  servers: [{servers}]\n");
+    config::parse("file", &text).expect("a good file").config
+}
+
+#[test]
+fn nothing_goes_out_without_what_its_connection_was_to_begin_with() {
+    let more = "  timeout: 400\n  rejoin: flush\n";
+    let (mut engine, published, client, (link, epoch)) = waiting(more);
+    published.publish(&single(more, "'10.0.0.2:1:1'"), NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    assert_eq!(engine.client_output(client), b"END\r\n", "the server may still have what it was to forget");
+    assert!(!engine.link_is_current(link, epoch));
+    engine.check_invariants().expect("all is in order");
+}
+
+#[test]
+fn whoever_waits_without_a_timeout_goes_on_when_its_dead_server_is_taken_away() {
+    let (mut engine, published, client, _) = waiting("");
+    published.publish(&single("", "'10.0.0.2:1:1'"), NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    assert_eq!(engine.client_output(client), b"END\r\n");
+    engine.check_invariants().expect("all is in order");
+}
+
+#[test]
+fn a_connection_to_who_has_left_may_be_refused_run_out_of_time_or_be_of_use_again() {
+    let more = "  timeout: 400\n";
+    let later = NOW + Duration::from_millis(2000);
+    for case in ["refused", "late", "back"] {
+        let (mut engine, published, client, (link, epoch)) = waiting(more);
+        published.publish(&single(more, "'10.0.0.2:1:1'"), NOW).expect("there are ids");
+        engine.handle_timeout(NOW);
+        engine.check_invariants().expect("all is in order");
+        match case {
+            "refused" => engine.link_failed(link, epoch, Failure::Refused, NOW),
+            "late" => {
+                turn(&mut engine, later);
+            }
+            _ => {
+                published.publish(&single(more, "'10.0.0.1:1:1'"), NOW).expect("there are ids");
+                engine.handle_timeout(NOW);
+                engine.link_connected(link, epoch, NOW);
+                assert_eq!(engine.link_output(link, epoch), b"get k\r\n");
+                engine.link_wrote(link, epoch, 7, NOW);
+                engine.link_data(link, epoch, b"END\r\n", NOW, &mut ());
+                assert!(engine.link_is_current(link, epoch), "it stays");
+            }
+        }
+        assert_eq!(engine.client_output(client), b"END\r\n", "{case}");
+        engine.check_invariants().expect("all is in order");
+    }
+}
+
+#[test]
+fn a_name_that_only_the_ring_sees_differently_is_another_ring() {
+    let name = |ring: Option<&str>| {
+        let mut config = single("  timeout: 400\n", "'10.0.0.1:1:1 a', '10.0.0.2:1:1 b'");
+        config.pools[0].servers[0].ring_name = ring.map(Into::into);
+        config
+    };
+    let published = Arc::new(Published::new(name(Some("a\u{200b}")), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let next = published.publish(&name(None), NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    let (ring, home) = (&engine.pools[0].ring, &next.pool(PoolId(0)).home);
+    let keys = (0..1000).map(|number| format!("key:{number}"));
+    assert!(keys.into_iter().all(|key| ring.route(key.as_bytes(), 0) == home.route(key.as_bytes(), 0)));
+}
+
+#[test]
+fn whoever_holds_much_is_judged_by_a_lower_limit() {
+    let limit = |mb: usize| {
+        let mut config = single("  timeout: 400\n", "'10.0.0.1:1:1'");
+        config.settings.memory_limit = mb << 20;
+        config
+    };
+    let published = Arc::new(Published::new(limit(512), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let client = engine.client_connected(PoolId(0));
+    let value = [b"set k 0 0 300000\r\n".as_slice(), &[b'v'; 100_000]].concat();
+    engine.client_data(client, &value, NOW);
+    let is_hoarder = |engine: &Engine| engine.session_ref(client).expect("a client").holding.is_hoarder();
+    assert!(!is_hoarder(&engine));
+    published.publish(&limit(16), NOW).expect("there are ids");
+    engine.refresh(NOW);
+    turn(&mut engine, NOW + Duration::from_millis(1));
+    assert!(is_hoarder(&engine), "100 KB are more than its share of 16 MB");
 }
