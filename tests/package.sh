@@ -34,7 +34,7 @@ mkdir -p "$root"/var/lib/dpkg/{updates,info} && : > "$root/var/lib/dpkg/status"
 dpkg_in() { dpkg --root="$root" --log=/dev/null --force-script-chrootless --force-depends --force-confold "$@" 2>&1; }
 state() { dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Status} ${Version}' softmiss 2>/dev/null || true; }
 
-said=$(dpkg_in -i "$folder/softmiss.deb")
+said=$(dpkg_in -i "$folder/softmiss.deb") || { echo "$said"; exit 1; }
 check test "$(state)" = "installed $version"
 check grep -q "the service is not started" <<< "$said"
 for file in usr/bin/softmiss etc/softmiss/softmiss.yml lib/systemd/system/softmiss.service usr/share/man/man1/softmiss.1.gz \
@@ -43,11 +43,20 @@ for file in usr/bin/softmiss etc/softmiss/softmiss.yml lib/systemd/system/softmi
     check test -e "$root/$file"
 done
 check test "$("$root/usr/bin/softmiss" --version)" = "This is softmiss-${version%%-*}"
+command -v nm >/dev/null || { echo "package.sh: there is no nm here"; exit 1; }
 check test -z "$(nm "$root/usr/bin/softmiss" 2>/dev/null | head -1)"
+
+wanted="$root/etc/systemd/system/multi-user.target.wants/softmiss.service"
+check test -L "$wanted"
+# What the scripts do where systemd and a user are to be told cannot be done here; that it is in them can be seen.
+scripts=$(dpkg-deb --ctrl-tarfile "$folder/softmiss.deb" | tar -xO ./postinst ./prerm ./postrm)
+for word in daemon-reload "invoke start softmiss" "invoke restart softmiss" "invoke stop softmiss" useradd userdel; do
+    check grep -q "$word" <<< "$scripts"
+done
 
 # A file of the operator's stays what it is over an upgrade, and a good one is said nothing about.
 printf 'cache:\n  listen: 127.0.0.1:11999\n  timeout: 400\n  servers: ["127.0.0.1:11998:1 a"]\n' > "$root/etc/softmiss/softmiss.yml"
-said=$(dpkg_in -i "$folder/next.deb")
+said=$(dpkg_in -i "$folder/next.deb") || { echo "$said"; exit 1; }
 check test "$(state)" = "installed $next"
 check grep -q 11999 "$root/etc/softmiss/softmiss.yml"
 check test -z "$(grep "not started" <<< "$said")"
@@ -64,6 +73,8 @@ if command -v setpriv >/dev/null && [ "$(id -u)" = 0 ]; then
     for _ in $(seq 100); do grep -q "nothing has changed" "$root/log" && break; sleep 0.1; done
     kill -TERM $pid && wait $pid
     check grep -q "nothing has changed" "$root/log"
+else
+    echo "package.sh: not run without root's rights, as that needs root and setpriv"
 fi
 
 dpkg_in -r softmiss >/dev/null
@@ -72,6 +83,7 @@ check test -e "$root/etc/softmiss/softmiss.yml"
 dpkg_in -P softmiss >/dev/null
 check test -z "$(state)"
 check test ! -e "$root/etc/softmiss"
+check test ! -L "$wanted"
 
 if command -v systemd-analyze >/dev/null; then
     unit=conf/systemd/softmiss.service
@@ -80,5 +92,7 @@ if command -v systemd-analyze >/dev/null; then
     check test -z "$told"
     check systemd-analyze security --offline=true --threshold=15 --no-pager $unit > "$folder/exposure.txt"
     tail -1 "$folder/exposure.txt"
+else
+    echo "package.sh: the units are not looked at, as there is no systemd-analyze"
 fi
 echo "package.sh: $folder/softmiss.deb ($(du -h "$folder/softmiss.deb" | cut -f1)) can be installed, upgraded, removed and purged"
