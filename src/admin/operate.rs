@@ -154,6 +154,7 @@ async fn reload(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value), 
                 })
                 .collect();
             let told = json!({
+                "file": operator.source().map(|source| source.path().display().to_string()),
                 "changed": !changes.is_empty(),
                 "version": topology.version,
                 "digest": &*topology.digest,

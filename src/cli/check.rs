@@ -66,6 +66,10 @@ fn differ(old: impl FnOnce() -> Option<Config>, new: &Path) -> ExitCode {
     }
     let changes = Changes::between(&old, &new);
     say(&if changes.is_empty() { "nothing changes\n".to_owned() } else { changes.to_string() });
+    let is_hidden = |secret: &Option<String>| secret.as_deref() == Some("***");
+    if is_hidden(&old.settings.admin_token) || old.pools.iter().any(|pool| is_hidden(&pool.redis.auth)) {
+        say("(a running proxy does not tell its passwords: whether they change is not known)\n");
+    }
     ExitCode::SUCCESS
 }
 

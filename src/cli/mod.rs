@@ -102,7 +102,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Some(Command::Check(arguments)) => check::run(file, flags.conf_file.is_some(), arguments),
         Some(Command::Route(arguments)) => route::run(&file, &arguments),
-        Some(Command::Reload(arguments)) => reload::run(&file, &arguments),
+        Some(Command::Reload(arguments)) => reload::run(&file, flags.conf_file.is_some(), &arguments),
         Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {

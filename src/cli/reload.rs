@@ -1,6 +1,7 @@
 //! `reload`: a running proxy reads its configuration again, through its admin port.
 
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use serde::Deserialize;
 use super::check::problems;
 use super::port::{self, EXAMPLE};
 use crate::config;
-use crate::config::model::Port;
 use crate::io::terminal::{colour, complain, say};
 
 /// How long a proxy may take that has names to look up.
@@ -27,10 +27,11 @@ pub(super) struct Arguments {
 /// What the proxy answers.
 #[derive(Debug, Deserialize)]
 struct Answer {
+    file: Option<PathBuf>,
     changes: Vec<String>,
 }
 
-pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(file: &Path, is_named: bool, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let loaded = config::load(file);
     let address = match (&arguments.address, &loaded) {
         (Some(text), _) => port::written(text, "reload")?,
@@ -42,10 +43,9 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode
         }
         (None, _) => port::configured(file, "reload")?,
     };
-    // The one that is in force: whoever changes it in the file still has to say the old one.
-    let settings = loaded.ok().map(|loaded| loaded.config.settings);
-    let is_its = |admin: Port| arguments.address.is_none() || admin == Port::Unsaid || matches!(admin, Port::At(_));
-    let token = settings.filter(|settings| is_its(settings.admin)).and_then(|settings| settings.admin_token);
+    // It is for the proxy of this file, or of this host, and nobody else.
+    let is_here = arguments.address.is_none() || is_loopback(&address);
+    let token = loaded.ok().filter(|_| is_here).and_then(|loaded| loaded.config.settings.admin_token);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let asked = runtime.block_on(port::ask(&address, "POST /reload", token.as_deref(), TIMEOUT));
     runtime.shutdown_background(); // a name that is still being looked up is not waited for
@@ -61,20 +61,40 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode
     };
     match port::parts(&answer) {
         Some((200, body)) => {
-            let Ok(Answer { changes }) = serde_json::from_slice(body) else { return Ok(stranger(&address)) };
+            let Ok(Answer { file: read, changes }) = serde_json::from_slice(body) else {
+                return Ok(stranger(&address));
+            };
+            let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if let Some(read) = read.filter(|read| is_named && real(read) != real(file)) {
+                complain(&format!(
+                    "softmiss: the proxy at {address} reads {}, not {}: that is what was taken up",
+                    read.display(),
+                    file.display()
+                ));
+                return Ok(ExitCode::FAILURE);
+            }
             if changes.is_empty() {
                 say("nothing has changed\n");
             }
             changes.iter().for_each(|change| say(&format!("{change}\n")));
             Ok(ExitCode::SUCCESS)
         }
-        Some((400..=499, body)) => {
+        Some((status @ 400..=499, body)) => {
             let text = String::from_utf8_lossy(body);
             complain(&format!("{}\n\nsoftmiss: the proxy at {address} has changed nothing", text.trim_end()));
+            if status == 401 {
+                complain("softmiss: a SIGHUP to the process needs no token; what comes of it stands in its log");
+            }
             Ok(ExitCode::FAILURE)
         }
         _ => Ok(stranger(&address)),
     }
+}
+
+/// Whether an address is one of this host, by its number or as localhost.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
 fn stranger(address: &str) -> ExitCode {

@@ -12,11 +12,11 @@ use super::{check, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
 use crate::config::Loaded;
-use crate::config::diagnostic::Severity;
 use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings};
+use crate::io::Inherited;
 use crate::io::Proxy;
 use crate::io::log::{self, Log};
-use crate::io::reload::Source;
+use crate::io::reload::{Source, tell_report};
 use crate::io::signal::Signals;
 use crate::io::terminal::{colour, complain};
 
@@ -27,6 +27,7 @@ const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
 const MOST_VERBOSE: u32 = 11;
 
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
+    let inherited = Inherited::of_process(); // before anything is opened
     let in_background = flags.daemonize && !daemon::is_background();
     // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
     let signals = (!in_background).then(Signals::catch).transpose().context("cannot catch signals")?;
@@ -39,10 +40,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
             complain(&format!("\nsoftmiss: {refused}"));
             if flags.output.is_some() {
                 let log = log::start(LogSettings::default(), flags.output.as_deref())?;
-                report.diagnostics.iter().filter(|one| one.severity == Severity::Error).for_each(|one| {
-                    let help = one.help.as_deref();
-                    error!(place = report.place(one), help, "{}", one.message);
-                });
+                tell_report(&report);
                 error!("{refused}");
                 drop(log);
             }
@@ -75,7 +73,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(log) => log,
         Err(error) => return Ok(cannot_start(error)),
     };
-    Ok(match serve(loaded, source, flags, &log, signals) {
+    Ok(match serve(loaded, (source, inherited), flags, &log, signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if flags.output.is_some() {
@@ -88,7 +86,13 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the proxy until it is ended.
-fn serve(mut loaded: Loaded, source: Source, flags: &Flags, log: &Log, signals: Signals) -> anyhow::Result<()> {
+fn serve(
+    mut loaded: Loaded,
+    (source, inherited): (Source, Inherited),
+    flags: &Flags,
+    log: &Log,
+    signals: Signals,
+) -> anyhow::Result<()> {
     let mut taken = Vec::new();
     let stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS);
     loaded.config.settings.stats = stats.unwrap_or_else(|| left_alone(&mut taken, USUAL_STATS, "stats"));
@@ -104,10 +108,7 @@ fn serve(mut loaded: Loaded, source: Source, flags: &Flags, log: &Log, signals: 
         pools = pools.join(","),
         "softmiss starts"
     );
-    for warning in &loaded.warnings.diagnostics {
-        let (place, help) = (loaded.warnings.place(warning), warning.help.as_deref());
-        warn!(place, help, "{}", warning.message);
-    }
+    tell_report(&loaded.warnings);
     if let Some(level) = flags.verbose.filter(|level| *level > MOST_VERBOSE) {
         warn!(flag = "-v", level, taken_as = MOST_VERBOSE, "the log level is out of its range, 0 to 11");
     }
@@ -125,7 +126,7 @@ fn serve(mut loaded: Loaded, source: Source, flags: &Flags, log: &Log, signals: 
         }
         Port::Off | Port::Unsaid => None,
     };
-    let proxy = Proxy::start(loaded.config, Some(source))?;
+    let proxy = Proxy::start(loaded.config, Some(source), inherited)?;
     let operator = proxy.operator(Some(log.control()));
     if let Some((listener, cannot)) = admin {
         Admin::start(listener, operator).with_context(cannot)?;

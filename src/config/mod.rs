@@ -46,9 +46,10 @@ pub const USUAL_FILE: &str = "conf/softmiss.yml";
 /// Largest file that is read, in bytes.
 const FILE_LIMIT: u64 = 16 << 20;
 
-/// How long what is read at once may pause, and how often: a pipe pauses once for each of its some 64 KB.
-const LONGEST_PAUSE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
-const MOST_PAUSES: u32 = 1000;
+/// How long what is read at once is waited for, all in all: so many times so long. A pipe has something new each time, or its
+/// end, or has had its time.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+const MOST_PAUSES: u32 = 400;
 
 /// A file that can be used.
 #[derive(Debug, Clone)]
@@ -90,8 +91,8 @@ fn read_at_once(path: &Path) -> io::Result<Vec<u8>> {
             return Err(error);
         }
         pauses += 1;
-        let mut ready = [PollFd::new(file.get_ref(), PollFlags::IN)];
-        if pauses > MOST_PAUSES || poll(&mut ready, Some(&LONGEST_PAUSE))? == 0 {
+        poll(&mut [PollFd::new(file.get_ref(), PollFlags::IN)], Some(&PAUSE))?;
+        if pauses > MOST_PAUSES {
             return Err(io::Error::new(ErrorKind::TimedOut, "it is a pipe or a device, and does not come to an end"));
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::{Address, Listen};
 
-/// Where something listens, in one spelling. No name is looked up, since a file is read without waiting for anybody.
+/// Where something listens, in one spelling. No name of a server is looked up, since a file is read without waiting for servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Ip(u16, IpAddr),

@@ -22,6 +22,7 @@ use crate::admin::{self, Admin};
 use crate::config::model::{
     Address, Config, Listen, LogFormat, LogLevel, LogSettings, Pool, Port, Server, ServerId, Settings, Stall,
 };
+use crate::io::Inherited;
 use crate::io::terminal::say;
 use crate::io::{Operator, Proxy, log, signal};
 use load::Seen;
@@ -69,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         nodes.push(Node::start(name).context("cannot start a node on the loopback interface")?);
     }
     let _log = log::start(LogSettings { level: LogLevel::Error, format: LogFormat::Text }, None)?;
-    let proxy = Proxy::start(config(options.listen, &nodes), None).map_err(|error| {
+    let proxy = Proxy::start(config(options.listen, &nodes), None, Inherited::default()).map_err(|error| {
         let error = anyhow::Error::new(error);
         anyhow::anyhow!("{error:#}: is {} taken? Choose another with --listen 127.0.0.1:PORT", options.listen)
     })?;

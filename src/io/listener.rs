@@ -1,11 +1,13 @@
 //! Listening sockets: bound before anything else starts, so that every problem is told at once; and accepting.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -40,17 +42,6 @@ impl Bound {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
             Self::Unix(..) => None,
-        }
-    }
-
-    /// Where it listens, as people write it.
-    pub(super) fn place(&self) -> String {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
-            Self::Unix(listener, _) => {
-                let address = listener.local_addr().ok();
-                address.and_then(|address| Some(address.as_pathname()?.display().to_string())).unwrap_or_default()
-            }
         }
     }
 
@@ -122,9 +113,9 @@ pub(super) fn bind_beside(pool: &Pool, leaving: &[Arc<TcpListener>]) -> io::Resu
     let had = leaving.iter().map(|socket| socket.reuse_port()).collect::<io::Result<Vec<_>>>()?;
     let share = || leaving.iter().try_for_each(|socket| socket.set_reuse_port(true));
     let bound = share().and_then(|()| bind_tcp(*address, pool.backlog, true, pool.tcpkeepalive));
-    for (socket, had) in leaving.iter().zip(had) {
-        socket.set_reuse_port(had)?;
-    }
+    // Each, whatever becomes of the others.
+    let restored: Vec<_> = leaving.iter().zip(had).map(|(socket, had)| socket.set_reuse_port(had)).collect();
+    restored.into_iter().collect::<io::Result<()>>()?;
     let bound = bound?;
     SockRef::from(&bound).set_reuse_port(pool.reuseport)?;
     Ok(Bound::Tcp(Arc::new(bound)))
@@ -163,6 +154,8 @@ pub(crate) fn close(bound: Bound) {
 pub(crate) struct Entrances {
     pub(crate) topology: Arc<Topology>,
     pub(crate) ways: Vec<(PoolId, Entrance)>,
+    /// Who waits for it to be so is told by the end of this.
+    pub(crate) waits: Option<Sender<Infallible>>,
 }
 
 /// Where the clients of a pool come in.
@@ -227,7 +220,7 @@ impl Acceptor {
 
     /// Accepts by these ways from here on, and by no other.
     pub(crate) fn follow(&mut self, entrances: Entrances, poller: &Poller) {
-        let Entrances { topology, ways } = entrances;
+        let Entrances { topology, ways, waits: _until_all_is_done } = entrances;
         let mut before = std::mem::take(&mut self.listeners);
         self.let_in.resize(topology.pools.len(), 0);
         self.listeners.resize_with(topology.pools.len(), || None);
@@ -265,6 +258,13 @@ impl Acceptor {
         let Some(listener) = &self.listeners[place] else { return };
         if let Err(error) = poller.watch_listener(&listener.bound, token) {
             error!(pool = self.topology.pools[place].name, %error, "cannot accept clients");
+        }
+    }
+
+    /// Accepts nobody any more. Others may have the listeners open still, and who waits there is not to be announced.
+    pub(crate) fn end(self, poller: &Poller) {
+        for listener in self.listeners.into_iter().flatten() {
+            let _ = poller.leave(&listener.bound);
         }
     }
 

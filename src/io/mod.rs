@@ -37,6 +37,7 @@ mod turn;
 mod watch;
 mod worker;
 
+pub use inherited::Inherited;
 pub use operator::Operator;
 pub use proxy::{Observed, Proxy, StartError};
 pub use slack::give_back_with;

@@ -92,12 +92,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Binds every listener, then starts the workers. `source` is where the configuration can be read again.
+    /// Binds every listener, then starts the workers. `source` is where the configuration can be read again,
+    /// `inherited` what the process was started with.
     ///
     /// # Errors
     ///
     /// When an address cannot be bound or a thread cannot be started; nothing is left running then.
-    pub fn start(config: Config, source: Option<Source>) -> Result<Self, StartError> {
+    pub fn start(config: Config, source: Option<Source>, inherited: Inherited) -> Result<Self, StartError> {
         let files = Files::of_process(&config);
         // First, so that whoever reaches a pool can also look at it.
         let stats = match config.settings.stats {
@@ -108,7 +109,6 @@ impl Proxy {
             ),
         };
         let mut bound = Vec::new();
-        let inherited = Inherited::of_process();
         for pool in &config.pools {
             match inherited.of_pool(pool).map_or_else(|| listener::bind(pool), Ok) {
                 Ok(listener) => bound.push(listener),
@@ -138,7 +138,7 @@ impl Proxy {
         let pools = &topology.config.pools;
         let listening = Arc::new(Listening::new(inherited, pools.iter().zip(&bound)));
         let ways = pools.iter().zip(bound).map(|(pool, bound)| (pool.id, Entrance::New(bound))).collect();
-        let mut entrances = Some(Entrances { topology: Arc::clone(&topology), ways });
+        let mut entrances = Some(Entrances { topology: Arc::clone(&topology), ways, waits: None });
         let mut threads = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let setup = Setup {
@@ -185,7 +185,7 @@ impl Proxy {
         if let crate::config::model::Listen::Tcp { address, .. } = &mut config.pools[0].listen {
             address.set_port(0);
         }
-        Self::start(config, None).unwrap()
+        Self::start(config, None, Inherited::default()).unwrap()
     }
 
     /// The TCP address of each pool's listener, in the order of the pools; `None` for a unix socket.

@@ -7,9 +7,10 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -25,11 +26,14 @@ use crate::config::Loaded;
 use crate::config::diagnostic::{Report, Severity};
 use crate::config::model::{Config, Listen, Pool, PoolId, Port};
 use crate::config::overlap;
-use crate::config::roster::is_at;
+use crate::config::roster::{is_at, partners};
 use crate::topology::{Changes, Fate, Topology};
 
 /// Changes that are told one by one. Beyond these, how many there are.
 const MOST_TOLD: usize = 50;
+
+/// How long the worker that has the listeners may take to go over to others.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a configuration is read from: as at the start, with what the command line says on top.
 type Load = dyn Fn() -> Result<Loaded, Box<Report>> + Send + Sync;
@@ -46,6 +50,11 @@ impl Source {
     /// That of a file, which `load` reads.
     pub fn new(path: PathBuf, load: impl Fn() -> Result<Loaded, Box<Report>> + Send + Sync + 'static) -> Self {
         Self { path, load: Box::new(load), read: Mutex::default() }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the file is now, and what it was when it was last read.
@@ -135,10 +144,10 @@ impl Listening {
         Self { places: Mutex::new(bound.map(place).collect()), inherited, ended: AtomicBool::new(false) }
     }
 
-    /// The process ends: there is nothing more to be taken up.
+    /// The process ends: there is nothing more to be taken up. A reload that is under way is not waited for; what it binds is
+    /// closed by the worker that is handed it.
     pub(super) fn end(&self) {
-        let _one_at_a_time = self.lock();
-        self.ended.store(true, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Release);
     }
 
     /// Removes the files of unix sockets.
@@ -153,7 +162,7 @@ impl Listening {
 
 impl Operator {
     /// The file of the configuration, if there is one.
-    pub(super) fn source(&self) -> Option<&Source> {
+    pub(crate) fn source(&self) -> Option<&Source> {
         self.source.as_deref()
     }
 
@@ -164,11 +173,6 @@ impl Operator {
     /// Why it is not taken up; nothing has changed then. That is told as well.
     pub fn reload(&self, by: &str) -> Result<Changes, Refused> {
         let mut listening = self.listening.lock(); // one after the other
-        if self.listening.ended.load(Ordering::Relaxed) {
-            let refused = Refused::Ending;
-            self.tell_refusal(&refused, by);
-            return Err(refused);
-        }
         let counters = Arc::clone(&self.observed.topology().counters[0]);
         let result = self.try_reload(&mut listening, by);
         match &result {
@@ -189,9 +193,9 @@ impl Operator {
     fn try_reload(&self, listening: &mut Vec<Place>, by: &str) -> Result<Changes, Refused> {
         let Loaded { config: mut next, warnings, .. } =
             self.source.as_ref().ok_or(Refused::NoFile)?.load().map_err(Refused::File)?;
-        for warning in &warnings.diagnostics {
-            let (place, help) = (warnings.place(warning), warning.help.as_deref());
-            warn!(place, help, "{}", warning.message);
+        tell_report(&warnings);
+        if self.listening.ended.load(Ordering::Acquire) {
+            return Err(Refused::Ending);
         }
         let before = self.observed.topology();
         // What the file does not say is as it was found out at the start.
@@ -205,7 +209,7 @@ impl Operator {
         if changes.is_empty() {
             return Ok(changes);
         }
-        let bound = bind(&next, listening, &self.listening.inherited)?;
+        let bound = bind(&before.config, &next, listening, &self.listening.inherited)?;
         let Ok(topology) = self.observed.published.publish(&next, self.observed.clock.now()) else {
             bound.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
             return Err(Refused::Full);
@@ -218,10 +222,13 @@ impl Operator {
         {
             log.set(topology.config.settings.log.level, by);
         }
-        let mut entrances = Some(Box::new(entrances));
+        let (waits, done) = mpsc::channel();
+        let mut entrances = Some(Box::new(Entrances { waits: Some(waits), ..entrances }));
         for worker in self.workers.iter() {
             worker.tell(Message::Topology(entrances.take())); // one that has ended has nothing to do
         }
+        // What is closed is free for the next reload only then. That it takes so long has been told by others.
+        let _ = done.recv_timeout(FOLLOW_LIMIT);
         Ok(changes)
     }
 
@@ -269,17 +276,24 @@ impl Operator {
     fn tell_refusal(&self, refused: &Refused, by: &str) {
         let reason = match refused {
             Refused::File(report) => {
-                for one in report.diagnostics.iter().filter(|one| one.severity == Severity::Error) {
-                    let (place, help) = (report.place(one), one.help.as_deref());
-                    error!(place, help, "{}", one.message);
-                }
-                let s = if report.errors() == 1 { "" } else { "s" };
-                format!("{} problem{s} in {}", report.errors(), report.name)
+                tell_report(report);
+                format!("{} in {}", counted(report.errors(), "problem"), report.name)
             }
             Refused::NoFile | Refused::Listen { .. } | Refused::Ending | Refused::Full => refused.to_string(),
         };
         error!(by, reason, "configuration refused, the one before stays in force");
         self.tell(PROXY, PROXY, true, format!("configuration refused: {reason} ({by})"));
+    }
+}
+
+/// Tells the log everything in a report, each with its place and what to write instead.
+pub fn tell_report(report: &Report) {
+    for one in &report.diagnostics {
+        let (place, help) = (report.place(one), one.help.as_deref());
+        match one.severity {
+            Severity::Error => error!(place, help, "{}", one.message),
+            Severity::Warning => warn!(place, help, "{}", one.message),
+        }
     }
 }
 
@@ -290,14 +304,19 @@ pub(super) fn counted(number: usize, what: &str) -> String {
 
 /// Binds what is not bound yet, for each pool.
 fn bind<'a>(
+    before: &Config,
     config: &'a Config,
     listening: &[Place],
     inherited: &Inherited,
 ) -> Result<Vec<(&'a Pool, Option<Bound>)>, Refused> {
     let mut all = Vec::with_capacity(config.pools.len());
-    for pool in &config.pools {
+    let partners = partners(&before.pools.iter().collect::<Vec<_>>(), &config.pools);
+    for (pool, partner) in config.pools.iter().zip(partners) {
         let is_bound = listening.iter().any(|place| is_at(&place.listen, &pool.listen));
-        match (!is_bound).then(|| bind_one(pool, listening, inherited)).transpose() {
+        // A pool that stays keeps this option.
+        let reuseport = partner.map_or(pool.reuseport, |partner| before.pools[partner].reuseport);
+        let asked = || Pool { reuseport, ..pool.clone() };
+        match (!is_bound).then(|| bind_one(&asked(), listening, inherited)).transpose() {
             Ok(bound) => all.push((pool, bound)),
             Err(source) => {
                 all.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
@@ -314,6 +333,12 @@ fn bind<'a>(
 fn bind_one(pool: &Pool, listening: &[Place], inherited: &Inherited) -> std::io::Result<Bound> {
     if let Some(bound) = inherited.of_pool(pool) {
         return Ok(bound);
+    }
+    if let Listen::Tcp { address, .. } = &pool.listen
+        && inherited.is_in_the_way(*address)
+    {
+        let text = "a part of it is a socket that the process was started with, which its manager keeps open: say the same to it";
+        return Err(std::io::Error::new(ErrorKind::AddrInUse, text));
     }
     let result = listener::bind(pool);
     let (Listen::Tcp { address, .. }, Err(ErrorKind::AddrInUse)) =
@@ -351,5 +376,8 @@ fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listeni
             listening.push(Place { pool: pool.id, listen, ..place });
         }
     }
-    Entrances { topology: Arc::clone(topology), ways }
+    Entrances { topology: Arc::clone(topology), ways, waits: None }
 }
+
+#[cfg(test)]
+mod tests;

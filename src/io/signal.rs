@@ -9,6 +9,7 @@ use std::io;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::log::{self, LogControl};
@@ -56,7 +57,8 @@ impl Signals {
         let Self { runtime, mut terminate, mut interrupt, mut hang_up, mut user1, mut user2, mut louder, mut quieter } =
             self;
         let operator = proxy.operator(log);
-        let mut watcher = Watcher::default();
+        let (mut watcher, mut reloads) =
+            (Watcher::default(), Reloads { operator: operator.clone(), running: None, next: None });
         runtime.block_on(async {
             systemd::ready(&operator);
             tokio::spawn(systemd::attend(operator.clone()));
@@ -73,13 +75,12 @@ impl Signals {
                         _ = hang_up.recv() => {
                             info!("signal 1 (SIGHUP) received, reopening log file");
                             reopen(log);
-                            systemd::reloading();
-                            let _ = operator.reload("SIGHUP"); // which has told what came of it
-                            systemd::ready(&operator);
+                            reloads.want("SIGHUP");
                         }
                         source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
-                            let _ = operator.reload("watch");
+                            reloads.want("watch");
                         },
+                        () = reloads.ended() => {}
                         _ = user1.recv() => {
                             info!("signal 10 (SIGUSR1) received, reopening log file");
                             reopen(log);
@@ -108,7 +109,45 @@ impl Signals {
                 }
             }
         });
+        // A reload that waits for names does not keep the process from ending.
+        runtime.shutdown_background();
         info!("ended");
+    }
+}
+
+/// Reloads, one after the other, on a thread of their own: names may have to be looked up for one, and signals, the
+/// statistics and the watchdog do not wait for that.
+#[derive(Debug)]
+struct Reloads {
+    operator: Operator,
+    running: Option<JoinHandle<()>>,
+    /// Who wants another one when that has ended.
+    next: Option<&'static str>,
+}
+
+impl Reloads {
+    /// Somebody wants one. However often, one more is enough behind the one that runs.
+    fn want(&mut self, by: &'static str) {
+        if self.running.is_some() {
+            self.next = Some(by);
+            return;
+        }
+        let operator = self.operator.clone();
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            systemd::reloading();
+            let _ = operator.reload(by); // which has told what came of it
+            systemd::ready(&operator);
+        }));
+    }
+
+    /// Until the one that runs has ended, if one does.
+    async fn ended(&mut self) {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let _ = running.await; // a panic has been told, and cost no more than this one
+        self.running = None;
+        if let Some(by) = self.next.take() {
+            self.want(by);
+        }
     }
 }
 

@@ -71,11 +71,15 @@ fn status(operator: &Operator) -> String {
         let names = pool.servers.iter().filter(|server| is_out(server.id.index()));
         out.extend(names.map(|server| format!("{}/{}", pool.name, server.name)));
     }
+    let refused = match topology.counters[0].reload_refused.value() {
+        0 => "",
+        _ => "the configuration file is refused, an earlier one is in force; ",
+    };
     if out.is_empty() {
-        return format!("all is well: {} in service", counted(servers, "server"));
+        return format!("{refused}all is well: {} in service", counted(servers, "server"));
     }
     let more = out.len().saturating_sub(MOST_NAMED);
     let names = out.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{} of {} out of service: {names}{more}", out.len(), counted(servers, "server"))
+    format!("{refused}{} of {} out of service: {names}{more}", out.len(), counted(servers, "server"))
 }

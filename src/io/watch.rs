@@ -11,7 +11,7 @@ pub(super) const LONG_PERIOD: Duration = Duration::from_secs(5);
 /// Looks that find the file as it was at the last one, after which it is taken as whole: one second.
 const QUIET: u32 = 2;
 
-/// What tells one state of a file from another. A file that others were put in the place of, as with the symbolic links of
+/// What tells one state of a file from another. Who may read it is a part of that: it may have been refused for it. A file that others were put in the place of, as with the symbolic links of
 /// Kubernetes, has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileState {
@@ -24,7 +24,7 @@ impl FileState {
     /// That of the file at a path; nothing where there is none.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
-        let (place, changed) = ((found.dev(), found.ino()), (found.mtime(), found.mtime_nsec()));
+        let (place, changed) = ((found.dev(), found.ino()), (found.ctime(), found.ctime_nsec()));
         Some(Self { place, changed, len: found.len() })
     }
 }

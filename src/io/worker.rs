@@ -38,6 +38,10 @@ const SCRATCH: usize = 256 << 10;
 /// Clients accepted in one turn, after which those who are there get theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// Turns in which clients are accepted of a listener before it is closed: so many wait in a backlog, and those who come all the
+/// time are not waited for.
+const LAST_TURNS: usize = 4096 / ACCEPTS_PER_TURN;
+
 /// How often a turn looks, before servers are written, for what else clients ask them. Each look that finds something is
 /// worth its call, and few find something a third time.
 const LOOKS: usize = 2;
@@ -427,7 +431,9 @@ impl Worker {
                     if self.drains_until.is_none() {
                         let limit = self.engine.topology().config.settings.drain_timeout;
                         self.drains_until = Some(self.clock.now() + limit);
-                        self.acceptor = None;
+                        if let Some(acceptor) = self.acceptor.take() {
+                            acceptor.end(&self.poller);
+                        }
                         self.engine.drain();
                     }
                 }
@@ -443,7 +449,7 @@ impl Worker {
         let Some((entrances, acceptor)) = entrances.zip(self.acceptor.as_ref()) else { return };
         // Who waits in a backlog has been told that there is somebody.
         for place in acceptor.closing(&entrances) {
-            while self.accept(place) {}
+            let _ = (0..LAST_TURNS).find(|_| !self.accept(place));
         }
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.follow(*entrances, &self.poller);

@@ -138,6 +138,9 @@ impl Stage {
             std::fs::copy(root().join(name), folder.join(name)).expect("a copy");
         }
         let proxy = Proxy::with_file(&text, port).expect_log("by the operator");
+        // The file that the proxy reads, for who has it read again.
+        std::fs::remove_file(folder.join("softmiss.yml")).expect("remove");
+        std::os::unix::fs::symlink(&proxy.file, folder.join("softmiss.yml")).expect("a link");
         wait_until("the admin port", Duration::from_secs(10), || TcpStream::connect(admin).is_ok());
         Self { proxy, admin, folder, _servers: servers }
     }

@@ -74,6 +74,9 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// What statsd was told of counters.
+type Sums = std::collections::BTreeMap<String, u64>;
+
 /// A pool as the file has it; `more` is further lines, without indentation.
 pub(crate) fn pool(name: &str, listen: &str, servers: &[(SocketAddr, &str)], more: &[&str]) -> String {
     let timeout = if more.iter().any(|line| line.starts_with("timeout")) { "" } else { "  timeout: 1000\n" };
@@ -311,7 +314,15 @@ fn what_only_a_restart_changes_is_told_and_stays() {
                     pool p: server_connections: 3, it was 1 (after a restart; a running process keeps 1)\n";
     assert_eq!(String::from_utf8_lossy(&told.stdout), expected);
     let against = reloaded.program(&["check", "--against", &reloaded.admin.to_string()]);
-    assert_eq!(String::from_utf8_lossy(&against.stdout), expected, "{against:?}");
+    let hidden = "(a running proxy does not tell its passwords: whether they change is not known)\n";
+    assert_eq!(String::from_utf8_lossy(&against.stdout), expected.to_owned() + hidden, "{against:?}");
+    // Another file than the one that is read is not taken for it.
+    let other = reloaded.proxy.file.with_extension("other");
+    std::fs::copy(&reloaded.proxy.file, &other).expect("a copy");
+    let told =
+        Command::new(env!("CARGO_BIN_EXE_softmiss")).arg("-c").arg(&other).arg("reload").output().expect("softmiss");
+    assert_eq!(told.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("that is what was taken up"), "{told:?}");
     let _reloaded = reloaded.expect_log("this option is changed by a restart only");
 }
 
@@ -419,10 +430,10 @@ fn statsd_is_told_of_who_comes_and_nothing_twice() {
     let of = |name: &str, port: u16| pool(name, &loopback(port).to_string(), &[(server.address, "s")], &[]);
     let settings = format!("  statsd: {{address: '{address}', interval: 100ms}}\n");
     let reloaded = Reloaded::start(ports[0], &settings, &of("a", ports[0]));
-    let mut sums = std::collections::BTreeMap::<String, u64>::new();
-    let mut hear = |until: &dyn Fn(&std::collections::BTreeMap<String, u64>) -> bool| {
+    let mut sums = Sums::new();
+    let hear = |sums: &mut Sums, until: &dyn Fn(&Sums) -> bool| {
         let (mut buffer, since) = ([0; 9000], Instant::now());
-        while !until(&sums) {
+        while !until(sums) {
             assert!(since.elapsed() < Duration::from_secs(20), "{sums:?}");
             let Ok(count) = statsd.recv(&mut buffer) else { continue };
             for line in String::from_utf8_lossy(&buffer[..count]).lines() {
@@ -434,16 +445,49 @@ fn statsd_is_told_of_who_comes_and_nothing_twice() {
     };
     let mut client = reloaded.proxy.client();
     (0..30).for_each(|_| assert!(works(&mut client, "k")));
-    hear(&|sums| sums.get("softmiss.a.requests") == Some(&60));
+    hear(&mut sums, &|sums| sums.get("softmiss.a.requests") == Some(&60));
     reloaded.goes_over(&settings, &(of("a", ports[0]) + &of("b", ports[1])));
     let mut other = Client::connect(loopback(ports[1]));
     (0..10).for_each(|_| assert!(works(&mut client, "k") && works(&mut other, "k")));
-    hear(&|sums| sums.get("softmiss.b.requests") == Some(&20));
-    hear(&|sums| sums.get("softmiss.a.requests").is_some_and(|sum| *sum >= 80));
+    hear(&mut sums, &|sums| sums.get("softmiss.b.requests") == Some(&20));
+    hear(&mut sums, &|sums| sums.get("softmiss.a.requests").is_some_and(|sum| *sum >= 80));
     assert_eq!(sums.get("softmiss.a.requests"), Some(&80), "each is told once");
-    // Nobody is told any more.
+    // One that has gone and comes back under its name is another, and counted from nothing.
+    reloaded.goes_over(&settings, &of("a", ports[0]));
+    reloaded.goes_over(&settings, &(of("a", ports[0]) + &of("b", ports[1])));
+    let mut other = Client::connect(loopback(ports[1]));
+    assert!(works(&mut other, "k"));
+    hear(&mut sums, &|sums| sums.get("softmiss.b.requests").is_some_and(|sum| *sum > 20));
+    assert_eq!(sums.get("softmiss.b.requests"), Some(&22));
+    // Nobody is told any more; and when somebody is again, of each once.
     reloaded.goes_over("", &of("a", ports[0]));
     wait_until("silence", SOON, || statsd.recv(&mut [0; 9000]).is_err() && statsd.recv(&mut [0; 9000]).is_err());
+    assert!(works(&mut client, "k"));
+    reloaded.goes_over(&settings, &of("a", ports[0]));
+    hear(&mut sums, &|sums| sums.get("softmiss.a.requests").is_some_and(|sum| *sum > 80));
+    assert_eq!(sums.get("softmiss.a.requests"), Some(&82));
+}
+
+#[test]
+fn statsd_that_is_told_late_is_not_told_of_all_that_was() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    statsd.set_read_timeout(Some(SOON)).expect("a timeout");
+    let address = statsd.local_addr().expect("an address");
+    let (server, port) = (Process::memcached(), free_port());
+    let of = pool("a", &loopback(port).to_string(), &[(server.address, "s")], &[]);
+    let reloaded = Reloaded::start(port, "", &of);
+    let mut client = reloaded.proxy.client();
+    (0..30).for_each(|_| assert!(works(&mut client, "k")));
+    reloaded.goes_over(&format!("  statsd: {{address: '{address}', interval: 100ms}}\n"), &of);
+    let (mut buffer, mut text) = ([0; 9000], String::new());
+    while !text.contains("softmiss.a.requests:") {
+        assert!(works(&mut client, "k"));
+        let count = statsd.recv(&mut buffer).expect("statsd is told");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let told = text.lines().find_map(|line| line.strip_prefix("softmiss.a.requests:")).expect("a line");
+    let told: u64 = told.trim_end_matches("|c").parse().expect("a number");
+    assert!(told < 60, "{told} requests as of one interval");
 }
 
 #[test]
@@ -479,4 +523,20 @@ fn a_proxy_says_before_what_a_file_would_change() {
     let (code, _, complaint) = run(&["--diff".as_ref(), old.as_os_str(), new.as_os_str()]);
     assert!(code == Some(1) && complaint.contains("refused"), "{complaint}");
     std::fs::remove_dir_all(directory).expect("remove");
+}
+
+/// A pool is taken away and put back at once, many times: its address is free for the next one each time.
+#[test]
+fn an_address_that_was_left_can_be_taken_at_once() {
+    let (server, ports, folder) = (Process::memcached(), [free_port(), free_port()], scratch_dir());
+    let listen = |index: usize| loopback(ports[index]).to_string();
+    let socket = folder.join("b.sock").display().to_string();
+    let of = |name: &str, listen: &str| pool(name, listen, &[(server.address, "s")], &[]);
+    let reloaded = Reloaded::start(ports[0], "", &of("a", &listen(0)));
+    for _ in 0..30 {
+        reloaded.goes_over("", &(of("a", &listen(0)) + &of("b", &listen(1)) + &of("c", &socket)));
+        assert!(works(&mut Client::connect(loopback(ports[1])), "k"));
+        reloaded.goes_over("", &of("a", &listen(0)));
+    }
+    std::fs::remove_dir_all(folder).expect("remove");
 }
