@@ -82,22 +82,26 @@ impl Engine {
             for (place, _) in routing.iter().enumerate().filter(|(_, routing)| **routing == RoutingState::Out) {
                 self.schedule_probe(pool, server_id(place));
             }
-            let (mut waiting, mut was_open) = (Vec::new(), Vec::with_capacity(routing.len()));
+            // Those that turned, with how they were routed and whether they were open; and those that something is pending on.
+            let (mut turned, mut waiting) = (Vec::new(), Vec::new());
             let Self { registry, pools, outputs, .. } = &mut *self;
-            for (place, ((member, routing), flags)) in
-                pools[index].members.iter_mut().zip(&routing).zip(registry.flags(pool)).enumerate()
+            let state = &mut pools[index];
+            for (place, (((member, routing), before), flags)) in
+                state.members.iter_mut().zip(&routing).zip(&state.routing).zip(registry.flags(pool)).enumerate()
             {
                 if flags.ends_lingering {
                     outputs.push(Effect::EndLingering { pool, server: server_id(place) });
                 }
-                was_open.push(member.is_open());
+                if routing != before {
+                    turned.push((server_id(place), *before, member.is_open()));
+                }
                 member.set_open(*routing == RoutingState::Up && !flags.has_pending);
                 if *routing == RoutingState::Up && flags.has_pending {
                     waiting.push(server_id(place));
                 }
             }
-            waiting.into_iter().for_each(|server| self.arm_invalidators(pool, server, now));
-            if routing == self.pools[index].routing && !is_changed {
+            waiting.iter().for_each(|server| self.arm_invalidators(pool, *server, now));
+            if turned.is_empty() && !is_changed {
                 continue;
             }
             let live: Vec<bool> = routing.iter().map(|routing| *routing == RoutingState::Up).collect();
@@ -109,21 +113,21 @@ impl Engine {
                 state.ring_version = state.ring_version.wrapping_add(1);
             }
             state.live = live;
-            let before = std::mem::replace(&mut state.routing, routing);
+            state.routing = routing;
             self.prepare_failover(pool, now);
-            let mut left = vec![false; before.len()];
-            for (server, before) in (0..before.len()).map(server_id).zip(before) {
-                if before == RoutingState::Left && self.pools[index].routing[server.index()] != RoutingState::Left {
+            let mut left = vec![false; self.pools[index].routing.len()];
+            for (server, before, was_open) in turned {
+                let routing = self.pools[index].routing[server.index()];
+                if before == RoutingState::Left {
                     self.come_back(pool, server);
                 }
                 // What waits for a connection that was to begin with what is pending does not go without that. And without a
                 // `timeout`, whoever takes a dead server away has those go on who wait for it.
-                let cut = match was_open[server.index()] && self.timeout(pool).is_some() {
+                let cut = match was_open && self.timeout(pool).is_some() {
                     true => Cut::Unasked,
                     false => Cut::Unopened,
                 };
-                match (before, self.pools[index].routing[server.index()]) {
-                    (RoutingState::Left, RoutingState::Left) => {}
+                match (before, routing) {
                     (_, RoutingState::Left) => {
                         self.cut_off(pool, server, cut, now);
                         self.leave(pool, server, now);
@@ -137,11 +141,13 @@ impl Engine {
                         self.cut_off(pool, server, Cut::All, now);
                         left[server.index()] = true;
                     }
-                    // What its probe did not have to send.
-                    (_, RoutingState::Up) if self.probes && self.registry.has_pending(pool, server) => {
-                        self.remind(pool, server, now)
-                    }
                     _ => {}
+                }
+            }
+            for server in waiting {
+                // What its probe did not have to send.
+                if self.probes && self.registry.has_pending(pool, server) {
+                    self.remind(pool, server, now);
                 }
             }
             if self.pools[index].redis {
