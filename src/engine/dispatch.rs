@@ -4,7 +4,7 @@ use super::clients::routes::Routes;
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::Asked;
-use super::servers::ticket::{Marks, Ticket};
+use super::servers::ticket::{Asker, Marks, Ticket};
 use super::servers::{ConnectionState, IN_FLIGHT_LIMIT, Purpose, QUEUE_HARD_LIMIT};
 use super::{Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
@@ -205,6 +205,16 @@ impl Engine {
         if let Some(routes) = self.routes_of(link, ticket) {
             routes.enter(link);
         }
+        if let Asker::Unheard(id) = ticket.asker {
+            self.enter_unheard(id);
+        }
+    }
+
+    #[inline(never)]
+    fn enter_unheard(&mut self, id: SessionId) {
+        if let Some(session) = self.session(id) {
+            session.requests.enter_unheard();
+        }
     }
 
     /// A ticket has left its link.
@@ -212,6 +222,16 @@ impl Engine {
     pub(super) fn leave_link(&mut self, link: LinkId, ticket: Ticket) {
         if let Some(routes) = self.routes_of(link, ticket) {
             routes.leave(link);
+        }
+        if let Asker::Unheard(id) = ticket.asker {
+            self.leave_unheard(id);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_unheard(&mut self, id: SessionId) {
+        if self.session(id).is_some_and(|session| session.requests.leave_unheard()) {
+            self.clients.resume_soon(id);
         }
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
         if !session.may_go_on() {
             return;
         }
-        if session.requests.was_alone() {
+        if session.requests.end_wait_for_unheard() | session.requests.was_alone() {
             session.input.restart(now); // the time that a request may wait is not the next one's
         }
         self.parse_partial(id, now);
@@ -134,6 +134,7 @@ impl Engine {
             }
             if !session.has_room() {
                 pause(session);
+                self.look_for_unheard(id, now);
                 break;
             }
             let (frugal, is_long) = (session.input.refuses_large(), session.input.has_long_get());
@@ -277,6 +278,17 @@ impl Engine {
         self.put_off_request();
         // Once only: when it has fired, the request is carried out or failed, and never waits again.
         self.time_session(id, started);
+    }
+
+    /// There is no room for what a client has sent next: if its requests that want no answer are too many, it goes on when
+    /// half of them are done. It does so as well when they take longer than a request may, as nobody is told of those.
+    #[cold]
+    #[inline(never)]
+    fn look_for_unheard(&mut self, id: SessionId, now: Instant) {
+        if let Some(session) = self.session(id).filter(|session| session.requests.is_full_of_unheard()) {
+            session.requests.wait_for_unheard(now);
+            self.time_session(id, now);
+        }
     }
 
     /// When requests count as started that were read at `since` and could not be carried out before `now`.

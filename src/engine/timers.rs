@@ -48,6 +48,16 @@ impl Engine {
                 self.clients.resume_soon(id); // it is carried out or fails, and sets a timer if it needs one
             }
         }
+        if let Some(session) = self.session(id)
+            && let Some(since) = session.requests.waits_for_unheard_since()
+        {
+            if self.deadline(pool, since) > now {
+                self.time_session(id, since);
+            } else if let Some(session) = self.session(id) {
+                session.requests.give_up_unheard();
+                self.clients.resume_soon(id);
+            }
+        }
     }
 
     /// Answers, by the pool's policy, a request whose time is up. Its tickets stay behind for the late responses.

@@ -9,12 +9,17 @@ use crate::engine::merge::Merge;
 use crate::engine::request::{Answer, Slot};
 use crate::outcome::Outcome;
 use crate::stats::counters::PoolCounters;
+use crate::time::Instant;
 
 /// Most keys that a client may have in flight.
 const WINDOW_LIMIT: usize = 1024;
 
 /// Fewest keys that a client may have in flight, however large its values are.
 const WINDOW_FLOOR: usize = 16;
+
+/// Requests that want no answer and that a client may have in flight, over all servers: others' wait behind them in a
+/// server's queue.
+const UNHEARD_LIMIT: u32 = 1024;
 
 /// Bytes of responses that one client's requests in flight may be expected to bring.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -58,6 +63,10 @@ pub(crate) struct Requests {
     held: usize,
     /// Bytes that a response for one key is likely to have.
     estimate: usize,
+    /// Requests in flight that want no answer, and have no slots.
+    unheard: u32,
+    /// Since when what follows waits until fewer of those are in flight.
+    waits_since: Option<Instant>,
 }
 
 impl Requests {
@@ -72,6 +81,8 @@ impl Requests {
             keys: 0,
             held: 0,
             estimate: FIRST_ESTIMATE,
+            unheard: 0,
+            waits_since: None,
         }
     }
 
@@ -265,18 +276,60 @@ impl Requests {
     #[inline]
     pub(super) fn has_room(&self) -> bool {
         // The window is a division, and most clients have fewer in flight than the smallest.
-        !self.is_barred() && (self.keys < WINDOW_FLOOR || self.keys < self.window())
+        !self.is_barred() && !self.is_full_of_unheard() && (self.keys < WINDOW_FLOOR || self.keys < self.window())
     }
 
     /// How many more keys may be in flight.
     pub(super) fn room(&self) -> usize {
-        if self.is_barred() { 0 } else { self.window().saturating_sub(self.keys) }
+        if self.is_barred() || self.is_full_of_unheard() { 0 } else { self.window().saturating_sub(self.keys) }
     }
 
     /// Whether so much room is enough to parse on. Half a window at a time: to parse on after every single response would
     /// move the rest of the input each time.
     pub(super) fn is_room_again(&self, room: usize) -> bool {
-        room * 2 >= self.window()
+        room * 2 >= self.window() && (self.waits_since.is_none() || self.unheard <= UNHEARD_LIMIT / 2)
+    }
+
+    // --- Those that want no answer -------------------------------------------------------------------------------
+
+    /// Whether no more of them may be in flight.
+    #[inline]
+    pub(in crate::engine) const fn is_full_of_unheard(&self) -> bool {
+        self.unheard >= UNHEARD_LIMIT
+    }
+
+    /// One goes out to a server.
+    #[inline]
+    pub(in crate::engine) fn enter_unheard(&mut self) {
+        self.unheard += 1;
+    }
+
+    /// One is in flight no longer. Says whether what follows them may go on.
+    #[inline]
+    pub(in crate::engine) fn leave_unheard(&mut self) -> bool {
+        self.unheard = self.unheard.saturating_sub(1); // of those that are not waited for any more it is not known
+        self.waits_since.is_some() && self.unheard == UNHEARD_LIMIT / 2
+    }
+
+    /// What follows waits until fewer of them are in flight, from now on.
+    pub(in crate::engine) fn wait_for_unheard(&mut self, now: Instant) {
+        self.waits_since.get_or_insert(now);
+    }
+
+    /// Since when it does.
+    pub(in crate::engine) fn waits_for_unheard_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
+    /// What follows goes on; says whether it had to wait.
+    #[inline]
+    pub(in crate::engine) fn end_wait_for_unheard(&mut self) -> bool {
+        self.waits_since.take().is_some()
+    }
+
+    /// Those in flight are not waited for any longer.
+    pub(in crate::engine) fn give_up_unheard(&mut self) {
+        self.unheard = 0;
     }
 
     // --- Which may be together -----------------------------------------------------------------------------------
@@ -350,6 +403,8 @@ impl Requests {
             Err(format!("holds {held} bytes and says {}", self.held))
         } else if !self.is_empty() && !self.timed && !self.is_alone() {
             Err("requests wait without a timer".to_owned())
+        } else if self.waits_since.is_some() && !self.timed && !self.is_alone() {
+            Err("what follows requests that want no answer waits without a timer".to_owned())
         } else {
             Ok(())
         }

@@ -1,5 +1,7 @@
 //! What a client asks at once that needs no server, or that it wants no answer to: it is carried out in portions, in order.
 
+use std::time::Duration;
+
 use softmiss::engine::ids::SessionId;
 
 use super::events::command;
@@ -8,6 +10,9 @@ use super::rig::Rig;
 /// Requests that are carried out, and bytes of answers that are made, between two moments in which others are served.
 const MOST_REQUESTS: usize = 1200;
 const MOST_BYTES: usize = 80 << 10;
+
+/// Requests that want no answer, of one client, that a server has still to carry out.
+const MOST_UNHEARD: usize = 1024;
 
 /// Behind the first of them, this part of it, and one answer.
 const SHORTER: usize = 8;
@@ -90,13 +95,53 @@ fn redis_requests_that_need_no_server() {
 #[test]
 fn memcached_requests_that_want_no_answer() {
     const TIMES: usize = 6000;
-    let mut rig = memcached();
-    let client = rig.client();
-    let request = b"set a 0 0 1 noreply\r\nx\r\n";
-    let sent: Vec<_> = moments(&mut rig, client, &request.repeat(TIMES)).iter().map(|(_, sent)| *sent).collect();
-    assert_eq!(sent.iter().sum::<usize>(), TIMES * b"set a 0 0 1\r\nx\r\n".len(), "{sent:?}");
-    assert!(sent.iter().all(|sent| *sent <= MOST_REQUESTS * request.len()), "{sent:?}");
+    let (request, answer) = (b"set a 0 0 1 noreply\r\nx\r\n", b"STORED\r\n");
+    let mut rig = Rig::new(1, &["timeout: 400"]);
+    let (client, other) = (rig.client(), rig.client());
+    let bytes = |moments: Vec<(Vec<u8>, usize)>| moments.iter().map(|(_, sent)| sent).sum::<usize>();
+    let mut taken = bytes(moments(&mut rig, client, &request.repeat(TIMES)));
+    let (mut sent, mut most) = (0, 0);
+    while taken > 0 {
+        let count = taken / b"set a 0 0 1\r\nx\r\n".len();
+        (sent, most) = (sent + count, most.max(count));
+        rig.engine.check_invariants().unwrap();
+        // What others ask meanwhile waits behind these, and no more.
+        rig.send(other, b"get b\r\n", 100);
+        rig.turn();
+        rig.say(&[&answer.repeat(count)[..], b"END\r\n"].concat(), 64 << 10);
+        assert_eq!(rig.read(other), b"END\r\n");
+        taken = bytes(moments(&mut rig, client, b""));
+    }
+    assert_eq!(sent, TIMES);
+    assert!(most <= MOST_UNHEARD, "{most} in flight at once");
     rig.engine.check_invariants().unwrap();
+}
+
+/// A server that says nothing is waited for no longer than for an answer.
+#[test]
+fn requests_that_want_no_answer_do_not_wait_for_a_silent_server_for_ever() {
+    const TIMES: usize = 2500;
+    let mut rig = Rig::new(1, &["timeout: 400"]);
+    let client = rig.client();
+    let requests = [&b"delete a noreply\r\n".repeat(TIMES)[..], b"mn\r\n"].concat();
+    let deletes = |moments: Vec<(Vec<u8>, usize)>| {
+        let sent: usize = moments.iter().map(|(_, sent)| sent / b"delete a\r\n".len()).sum();
+        (sent, moments.into_iter().flat_map(|(answers, _)| answers).collect::<Vec<_>>())
+    };
+    let (mut sent, mut answers) = deletes(moments(&mut rig, client, &requests));
+    let mut waits = 0;
+    while answers.is_empty() {
+        assert!(sent.is_multiple_of(MOST_UNHEARD), "{sent}");
+        waits += 1;
+        rig.now = rig.now + Duration::from_millis(400);
+        rig.engine.handle_timeout(rig.now);
+        let (more, said) = deletes(moments(&mut rig, client, b""));
+        (sent, answers) = (sent + more, said);
+        rig.engine.check_invariants().unwrap();
+    }
+    assert_eq!((answers, waits), (b"MN\r\n".to_vec(), TIMES / MOST_UNHEARD));
+    // The last of them come when the server has been found silent.
+    assert_eq!(sent, 2 * MOST_UNHEARD);
 }
 
 /// They wait for their answers as others do, since what follows may have to wait for them.
