@@ -432,7 +432,12 @@ impl Engine {
         // One that is not open yet begins with the flush.
         let begins = !link.is_up() && self.registry.awaits_flush(pool, server, self.link_database(id));
         let is_behind_own = !link.queue.in_flight.is_empty(); // what comes next must not be forgotten with that
-        if link.queue.unconfirmed.left() < MOST && (is_behind_own || !begins) {
+        if begins && !is_behind_own {
+            // All that is asked from now on comes behind that.
+            let concern = (self.link_database(id), self.connection_name(id));
+            let batch = self.registry.next_batch(pool, server, link.queue.invalidated, concern, MOST);
+            self.servers[id].queue.invalidated = batch.range.end();
+        } else if link.queue.unconfirmed.left() < MOST {
             self.send_invalidations(id, MOST, now);
         }
         if begins || self.servers[id].queue.invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }

@@ -65,6 +65,7 @@ struct Servers {
     /// How many of those are out of the ring, and how many may be. The lock orders ejections.
     ejected: Arc<Mutex<usize>>,
     most_ejected: usize,
+    is_served: bool,
     rejoin: Rejoin,
     /// Redis: the database whose invalidations the probe sends before a server is back in the ring. Those of others are sent before they are used.
     database: Option<u32>,
@@ -246,9 +247,9 @@ impl Registry {
                 // What it missed so far nobody has noted, or nobody notes any more.
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
-            if !roster.is_served {
-                // For what little is still written there, that is enough.
-                self.change_pending(entry, |pending| pending.replace_keys(now));
+            if !roster.is_served && old.is_some_and(|old| !old.is_served) {
+                // Its clients have left, or are about to.
+                self.change_pending(entry, PendingInvalidations::abandon_keys);
             }
             let was_member = entry.is_member.swap(is_member, Ordering::Relaxed);
             if was_member == is_member {
@@ -271,6 +272,7 @@ impl Registry {
             members: roster.places.iter().map(|place| place.is_member).collect(),
             ejected,
             most_ejected: roster.pool.servers.len() * roster.pool.max_ejected_percent as usize / 100,
+            is_served: roster.is_served,
             rejoin: roster.pool.rejoin,
             database: (roster.pool.protocol == Protocol::Redis).then_some(roster.pool.redis.db),
         }

@@ -112,6 +112,8 @@ pub struct PendingInvalidations {
     refused: BTreeSet<u32>,
     /// When flushes take effect that are pending from then on.
     later: BTreeSet<Instant>,
+    /// There were keys that nobody sends any more.
+    is_abandoned: bool,
     /// The number of the newest invalidation.
     last: u64,
     /// When it was added.
@@ -128,7 +130,7 @@ impl PendingInvalidations {
     /// Nothing is pending, and nothing will be later.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
-        self.is_empty() && self.later.is_empty()
+        self.is_empty() && self.later.is_empty() && !self.is_abandoned
     }
 
     /// The number of the newest invalidation: a connection that has been sent all up to it is behind all of them.
@@ -227,6 +229,13 @@ impl PendingInvalidations {
                 None => self.add_flush(now),
             }
         }
+    }
+
+    /// Gives up the keys: nobody asks the server for its pool any more. That there were some is remembered.
+    pub fn abandon_keys(&mut self) {
+        self.is_abandoned |= !self.keys.is_empty();
+        self.forget_keys();
+        self.tidy();
     }
 
     fn remove(&mut self, key: &StaleKey) -> Option<PendingKey> {

@@ -78,6 +78,23 @@ fn what_servers_had_missed_they_have_missed_still_when_their_pool_comes_back() {
     }
 }
 
+/// A pool that is served no longer has what its servers are to forget forgotten as long as its clients are answered, and
+/// nothing more than that.
+#[test]
+fn nobody_is_flushed_for_a_pool_that_goes() {
+    let published = Published::new(config(&[("p", &[A])]), 1);
+    let (first, a) = (published.current(), ServerId(0));
+    let key = StaleKey { database: None, key: b"k"[..].into(), base64: false };
+    first.registry.invalidate_key(P, a, key, None, NOW);
+    let none = || Config { pools: Vec::new(), ..config(&[("p", &[A])]) };
+    let next = published.publish(&none(), NOW).unwrap();
+    assert_eq!((next.registry.has_pending(P, a), next.registry.awaits_flush(P, a, None)), (true, false));
+    let next = published.publish(&none(), NOW).unwrap();
+    assert!(!next.registry.has_pending(P, a), "nothing is held for whom nobody asks");
+    let next = published.publish(&config(&[("p", &[A])]), NOW).unwrap();
+    assert!(next.registry.awaits_flush(PoolId(1), a, None), "it has not forgotten that");
+}
+
 #[test]
 fn health_counters_and_what_is_pending_go_with_the_name() {
     let published = Published::new(config(&[("p", &[A, B, C])]), 1);

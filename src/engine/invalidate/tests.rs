@@ -159,6 +159,28 @@ fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
     }
 }
 
+/// Nothing that is asked after a flush has become pending is forgotten with it, however much waits for the connection.
+#[test]
+fn a_connection_begins_with_a_flush_once() {
+    for (protocol, verb, flush) in [
+        ("redis: true", Verb::FlushAll, "FLUSHALL"),
+        ("redis: true", Verb::FlushDatabase, "FLUSHDB"),
+        ("hash: md5", Verb::FlushAll, "flush_all"),
+    ] {
+        let mut engine = engine(protocol);
+        engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
+        let client = engine.client_connected(POOL);
+        let requests = if protocol == "hash: md5" { "set k 0 0 1\r\n1\r\nget k\r\n" } else { "SET k 1\r\nGET k\r\n" };
+        engine.client_data(client, requests.as_bytes(), NOW);
+        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
+        let epoch = engine.servers[link].epoch();
+        engine.link_connected(link, epoch, NOW);
+        let told = written(&mut engine, link);
+        assert_eq!((told.find(flush).is_some(), told.matches(flush).count()), (true, 1), "{told}");
+        assert!(told.find(flush) < told.find('k'), "{told}");
+    }
+}
+
 /// A connection that cannot send an invalidation behind its writes finds out when that is over, and not before.
 #[test]
 fn the_end_is_asked_for_behind_what_waits_for_a_connection() {

@@ -112,6 +112,8 @@ pub(super) struct Client {
     pub(super) ended: bool,
     /// Its pool is served no longer: what the engine has been given is answered, and no more.
     pub(super) dismissed: bool,
+    /// That had no timeout then.
+    pub(super) untimed: bool,
     pub(super) own: Vec<Option<WriteId>>,
     /// The unique value that it last read of each key.
     pub(super) uniques: Vec<u64>,
@@ -138,6 +140,7 @@ impl Client {
             ending: false,
             ended: false,
             dismissed: false,
+            untimed: false,
             own: vec![None; KEYS],
             uniques: vec![0; KEYS],
         }

@@ -55,6 +55,11 @@ impl Ledger {
         Self { changes: vec![Default::default(); super::store::KEYS], forgets, ..Self::default() }
     }
 
+    /// From now on the proxy itself deletes keys.
+    pub(super) fn may_forget(&mut self) {
+        self.forgets = true;
+    }
+
     /// A new writing, not sent yet.
     pub(super) fn begin(&mut self, client: usize, key: Key, verb: &'static str, padding: usize) -> WriteId {
         self.writes.push(Write { client, key, verb, padding, sent: None, executed: None });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Config, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
+    Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
 };
 
 use super::random::Random;
@@ -46,8 +46,10 @@ pub(super) struct Plan {
     /// Now and then the process stands still for long.
     pub(super) jumps: bool,
     pub(super) joins: bool,
-    /// The pool's timeout is so much of the time that the judge gives requests, in percent.
-    pub(super) timeout_percent: u64,
+    /// The pool's timeout is so much of the time that the judge gives requests, in percent, if it has one.
+    pub(super) timeout_percent: Option<u64>,
+    pub(super) hash: HashKind,
+    pub(super) distribution: Distribution,
     pub(super) value_limit: usize,
     /// The engine's invariants are checked once in so many steps.
     pub(super) check_every: u64,
@@ -60,6 +62,7 @@ impl Plan {
             stalls: false,
             on_failure: OnFailure::Error,
             fault_every: 0,
+            shift_every: 0,
             memory_limit: None,
             jumps: false,
             value_limit: 1 << 20,
@@ -71,7 +74,7 @@ impl Plan {
         Self { workers, ..self }
     }
 
-    /// Servers come and go, and move.
+    /// Servers come and go, and move, often.
     pub(super) fn shifting(seed: u64) -> Self {
         let plan = Self::faulty(seed);
         let (every, faults) = ([20, 60, 200][(seed % 3) as usize], [plan.fault_every, 0][(seed % 2) as usize]);
@@ -81,7 +84,7 @@ impl Plan {
     pub(super) fn faulty(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfeed);
         let big = random.one_in(8);
-        Self {
+        let mut plan = Self {
             seed,
             workers: 1,
             clients: 1 + random.index(5),
@@ -107,24 +110,37 @@ impl Plan {
             slow_readers: random.one_in(2),
             jumps: random.one_in(4),
             joins: !random.one_in(4),
-            timeout_percent: 100,
+            timeout_percent: Some(100),
+            hash: HashKind::Md5,
+            distribution: Distribution::Ketama,
             value_limit: 48_000,
             // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
-        }
+        };
+        plan.shift_every = random.pick(&[0, 150, 600, 3000]);
+        plan
     }
 
     pub(super) fn timeout(&self) -> u64 {
         if self.faults { 400_000_000 } else { 3_600_000_000_000 }
     }
 
-    fn timeout_now(&self) -> Duration {
-        Duration::from_nanos(self.timeout() * self.timeout_percent / 100)
+    fn timeout_now(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.timeout() * self.timeout_percent? / 100))
     }
 
-    /// Other options, of those that the judge does not go by.
+    /// Others of the options that can change while clients are served.
     pub(super) fn tune(&mut self, random: &mut Random) {
-        self.timeout_percent = random.pick(&[60, 80, 100]);
+        self.timeout_percent = random.pick(&[Some(60), Some(80), Some(100), None]);
+        self.on_eject = random.pick(&[OnEject::Rehash, OnEject::Rehash, OnEject::Hold]);
+        self.rejoin = random.pick(&[Rejoin::Keep, Rejoin::Flush, Rejoin::Safe, Rejoin::Safe]);
+        if random.one_in(3) {
+            self.hash = random.pick(&[HashKind::Md5, HashKind::Fnv1_64, HashKind::Murmur]);
+            self.distribution = random.pick(&[Distribution::Ketama, Distribution::Ketama, Distribution::Modula]);
+        }
+        if self.distribution == Distribution::Modula && self.rejoin == Rejoin::Safe {
+            self.on_eject = OnEject::Hold; // keys of every server move otherwise, and nobody could note them
+        }
         self.stalls = random.one_in(2);
         self.joins = random.one_in(2);
         self.rise = random.pick(&[1, 3]);
@@ -147,8 +163,9 @@ impl Plan {
     pub(super) fn config_of(&self, servers: Vec<Server>) -> Arc<Config> {
         let listen = Listen::Unix { path: "/nowhere".into(), mode: None };
         let pool = Pool {
-            hash: HashKind::Md5,
-            timeout: Some(self.timeout_now()),
+            hash: self.hash,
+            distribution: self.distribution,
+            timeout: self.timeout_now(),
             preconnect: self.seed.is_multiple_of(3),
             auto_eject_hosts: self.auto_eject,
             server_retry_timeout: Duration::from_nanos(super::calm::RETRY_TIMEOUT),
@@ -160,10 +177,10 @@ impl Plan {
             failover_ttl: self.failover_ttl,
             rise: self.rise,
             flap_limit: None, // everybody is to be back when faults have stopped
-            stall: self.stalls.then(|| Stall {
+            stall: self.timeout_now().filter(|_| self.stalls).map(|most| Stall {
                 // The engine counts from when a request was queued, the judge from when it was written.
                 least: Duration::from_nanos(2 * super::judge::PATIENCE),
-                most: self.timeout_now(),
+                most,
             }),
             join_gets: self.joins,
             value_limit: self.value_limit,

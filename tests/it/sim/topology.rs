@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use softmiss::config::model::{Address, Config, PoolId, Server, ServerId};
+use softmiss::config::model::{Address, Config, PoolId, Rejoin, Server, ServerId};
 use softmiss::engine::ids::LinkId;
 
 use super::servers::SimServer;
@@ -52,6 +52,7 @@ impl World {
                 self.publish(&Config { pools: Vec::new(), ..(*self.plan.config()).clone() });
                 for client in &mut self.clients {
                     client.dismissed = true;
+                    client.untimed |= self.plan.timeout_percent.is_none();
                     self.ledger.dismissed.insert(client.name);
                 }
                 self.bereft = true; // what they had sent last may never be looked at
@@ -80,6 +81,9 @@ impl World {
             }
             11 | 12 => {
                 self.plan.tune(&mut self.random);
+                if self.plan.rejoin == Rejoin::Safe {
+                    self.ledger.may_forget();
+                }
                 Thing::Tuned
             }
             _ => {

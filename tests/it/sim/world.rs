@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use softmiss::config::model::{OnFailure, PoolId, Rejoin, ServerId};
+use softmiss::config::model::{Distribution, OnFailure, PoolId, Rejoin, ServerId};
 use softmiss::engine::{Effect, Engine, Notice, Setup};
 use softmiss::health::tracker::State;
 use softmiss::time::Instant;
@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) calm: bool,
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
+    /// When, in nanoseconds, the pool had last no timeout.
+    pub(super) untimed: u64,
     board_version: u64,
     /// The operator has done something that the workers were not told yet.
     pub(super) has_news: bool,
@@ -107,6 +109,7 @@ impl World {
             fingerprint: 0,
             calm: false,
             slow: None,
+            untimed: 0,
             board_version: 0,
             has_news: false,
             steps: 0,
@@ -186,6 +189,9 @@ impl World {
 
     /// What follows every step, of whatever kind.
     pub(super) fn settle_step(&mut self) -> Result<(), String> {
+        if self.plan.timeout_percent.is_none() {
+            self.untimed = self.now;
+        }
         loop {
             for worker in 0..self.engines.len() {
                 self.carry_out(worker);
@@ -360,8 +366,8 @@ impl World {
         self.servers.iter_mut().filter(|server| server.is_out).for_each(|server| server.out_at = Some(tick));
     }
 
-    /// Where weights differ, a server that is out changes how many points of the ring the others have: then a key may be
-    /// anybody's, and all count as out.
+    /// Where weights differ, a server that is out changes how many points of the ring the others have, and where keys are
+    /// counted out, which of the others has which: then a key may be anybody's, and all count as out.
     fn see_who_is_out(&mut self) {
         for server in &mut self.servers {
             let state = self.topology.registry.state(server.known.0, server.known.1);
@@ -369,6 +375,7 @@ impl World {
         }
         let members = || self.servers.iter().filter(|server| server.left_at.is_none());
         let differ = members().zip(members().skip(1)).any(|(one, next)| one.weight != next.weight);
+        let differ = differ || self.plan.distribution == Distribution::Modula;
         if differ && members().any(|server| server.is_out) {
             self.servers.iter_mut().for_each(|server| server.is_out = true);
         }

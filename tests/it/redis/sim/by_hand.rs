@@ -1,6 +1,6 @@
 //! Faults that the simulation has found, each step by hand.
 
-use softmiss::config::model::{OnEject, OnFailure, PoolId, Rejoin, ServerId};
+use softmiss::config::model::{Distribution, HashKind, OnEject, OnFailure, PoolId, Rejoin, ServerId};
 use softmiss::health::maintenance::Maintenance;
 
 use super::client::Asked;
@@ -23,6 +23,11 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
         rejoin: Rejoin::Keep,
         auto_eject,
         server_connections,
+        timeout: Some(TIMEOUT),
+        stall: false,
+        hash: HashKind::Md5,
+        distribution: Distribution::Ketama,
+        flushes: false,
     }
 }
 
@@ -31,15 +36,7 @@ fn world_of(pool: PoolPlan) -> World {
 }
 
 fn plan_of(pool: PoolPlan) -> Plan {
-    Plan {
-        pools: vec![pool],
-        clients: 1,
-        flushed: vec![1],
-        memory_limit: None,
-        fault_every: 0,
-        stall: false,
-        ..Plan::draw(0)
-    }
+    Plan { pools: vec![pool], clients: 1, flushed: vec![1], memory_limit: None, fault_every: 0, ..Plan::draw(0) }
 }
 
 impl World {
@@ -180,7 +177,7 @@ fn a_connection_whose_end_is_waited_for_is_counted_for_its_own_server() {
 /// A connection takes longer to be opened than the server is waited for, and a write waits there meanwhile.
 #[test]
 fn what_waits_for_a_connection_does_not_outlive_what_was_told_to_replace_it() {
-    let mut world = World::new(Plan { stall: true, ..plan_of(pool(1, false)) }, None);
+    let mut world = world_of(PoolPlan { stall: true, ..pool(1, false) });
     world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1"));
     world.pass(STALL.as_nanos() as u64 * 3 / 2);
     world.draw_and_send(|world, draft| world.draw_set(0, draft, "key1")); // it is told something in the server's place

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use softmiss::config::model::{PoolId, ServerId};
 use softmiss::health::tracker::State;
 
 use super::client::Asked;
@@ -24,11 +23,12 @@ impl World {
     /// Faults stop; every request is answered and every server comes back.
     pub(super) fn come_to_rest(&mut self) {
         self.calm = true;
+        self.hear_news();
         (0..self.nodes.len()).for_each(|server| self.mend(server));
         self.rest(RETRY + Duration::from_secs(1));
-        for node in &self.nodes {
-            let state = self.registry.state(PoolId(node.pool as u16), ServerId(node.position as u16));
-            assert!(matches!(state, State::Up { .. }), "{}.{} is well and {state:?}", node.pool, node.position);
+        for node in self.nodes.iter().filter(|node| node.left_at.is_none()) {
+            let state = self.registry.state(node.known.0, node.known.1);
+            assert!(matches!(state, State::Up { .. }), "{} of {:?} is well and {state:?}", node.name, node.known);
         }
         // As good as new.
         self.rest(Duration::from_secs(1));
@@ -41,6 +41,7 @@ impl World {
             let waits = customer.asked.iter().find(|pending| !matches!(pending.asked, Asked::Pop(_)));
             let pops = customer.asked.iter().any(|pending| matches!(pending.asked, Asked::Pop(_)));
             assert!(waits.is_none() || pops, "client {} waits for {waits:?}", customer.name);
+            assert!(!customer.dismissed, "client {} is told nothing and stays", customer.name);
         }
         while !self.customers.is_empty() {
             self.dismiss(0);
@@ -59,6 +60,7 @@ impl World {
             || subscribed
             || !customer.is_idle()
             || customer.ended
+            || customer.dismissed
             || customer.hog.is_some()
         {
             return;

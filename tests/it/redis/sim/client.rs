@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use softmiss::config::model::{OnFailure, PoolId};
+use softmiss::config::model::OnFailure;
 use softmiss::engine::ids::SessionId;
 
 use super::guard::Guarding;
@@ -85,6 +85,10 @@ pub(super) struct Customer {
     pub(super) guarding: Option<Guarding>,
     /// It has said its last.
     pub(super) ended: bool,
+    /// Its pool is served no longer: what the engine has been given is answered, and no more.
+    pub(super) dismissed: bool,
+    /// There was no timeout then.
+    pub(super) untimed: bool,
 }
 
 impl Customer {
@@ -102,7 +106,7 @@ impl World {
         let hog = if self.plan.memory_limit.is_some() && self.plan.pools[pool].redis { self.draw_hog() } else { None };
         let deaf = matches!(hog, Some(Hog::Reads | Hog::Listens));
         let customer = Customer {
-            session: self.engine.client_connected(PoolId(pool as u16)),
+            session: self.engine.client_connected(self.ids[pool]),
             name: self.names,
             pool,
             asked: VecDeque::new(),
@@ -118,6 +122,8 @@ impl World {
             deaf,
             guarding: None,
             ended: false,
+            dismissed: false,
+            untimed: false,
         };
         let session = customer.session;
         self.note(|| {
@@ -166,13 +172,19 @@ impl World {
                 // A bare server that fails closes the connections of those who wait on it.
                 let errors = self.plan.pools[customer.pool].on_failure == OnFailure::Error;
                 let waits = customer.asked.iter().any(|pending| matches!(pending.asked, Asked::Pop(_)));
+                let is_given = customer.asked.front().is_some_and(|pending| pending.given.is_some());
                 assert!(
-                    customer.ended || customer.hog.is_some() || (errors && waits),
+                    customer.ended
+                        || customer.hog.is_some()
+                        || (errors && waits)
+                        || (customer.dismissed && (waits || !is_given)),
                     "client {} is dismissed and waits for {:?}",
                     customer.name,
                     customer.asked.front()
                 );
-                if !customer.ended && customer.hog.is_none() {
+                if customer.dismissed {
+                    self.count("sent away");
+                } else if !customer.ended && customer.hog.is_none() {
                     self.count("hung up");
                 } else if !customer.ended {
                     self.count("cut off");

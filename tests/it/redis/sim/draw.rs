@@ -36,7 +36,7 @@ impl World {
         let customer = &self.customers[at];
         // Whoever waits for a job, or has lost sight of its requests, says nothing more for a while.
         let waits = customer.asked.iter().any(|pending| matches!(pending.asked, Asked::Pop(_)));
-        if waits || customer.ended || !customer.unsent.is_empty() || customer.asked.len() > 40 {
+        if waits || customer.ended || customer.dismissed || !customer.unsent.is_empty() || customer.asked.len() > 40 {
             return;
         }
         if !self.plan.pools[customer.pool].redis {

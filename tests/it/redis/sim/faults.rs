@@ -1,9 +1,7 @@
 //! What breaks, and is mended.
 
-use softmiss::config::model::{PoolId, ServerId};
 use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
-use super::store::Node;
 use super::world::World;
 
 impl World {
@@ -48,11 +46,10 @@ impl World {
         self.ledger.tick += 1;
         let tick = self.ledger.tick;
         let node = &mut self.nodes[server];
-        let mut databases = std::mem::take(&mut node.databases);
-        databases.iter_mut().for_each(|database| _ = database.clear(tick));
-        let absences = std::mem::take(&mut node.absences);
-        *node =
-            Node { dead: true, databases, absences, queues: Default::default(), scripts: Default::default(), ..*node };
+        node.databases.iter_mut().for_each(|database| _ = database.clear(tick));
+        node.queues.clear();
+        node.scripts.clear();
+        node.dead = true;
         self.end_lingering(|one| one.server == server);
         self.connections.retain(|one| !one.gone || one.server != server);
         self.end_connections(|one| one.server == server);
@@ -60,7 +57,10 @@ impl World {
 
     /// The operator takes a server out.
     fn begin_maintenance(&mut self, server: usize) {
-        let (pool, id) = (PoolId(self.nodes[server].pool as u16), ServerId(self.nodes[server].position as u16));
+        let (pool, id) = self.nodes[server].known;
+        if self.nodes[server].left_at.is_some() {
+            return;
+        }
         let how = if self.random.one_in(2) { Maintenance::Eject } else { Maintenance::Drain };
         if self.registry.begin_maintenance(pool, id, how, false, self.at()) == MaintenanceOutcome::Done {
             self.count("held");
@@ -73,9 +73,11 @@ impl World {
     pub(super) fn mend(&mut self, server: usize) {
         let node = &mut self.nodes[server];
         (node.hung, node.dead) = (false, false);
-        let (pool, id) = (PoolId(node.pool as u16), ServerId(node.position as u16));
+        let (pool, id) = node.known;
+        let is_there = node.left_at.is_none();
         self.note(|| format!("server {server} is mended"));
         if (self.calm || self.random.one_in(2))
+            && is_there
             && self.registry.end_maintenance(pool, id, self.at()) == MaintenanceOutcome::Done
         {
             self.engine.handle_timeout(self.at());

@@ -2,7 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use softmiss::config::model::{OnEject, OnFailure, Rejoin};
+use softmiss::config::model::{OnEject, OnFailure};
 use softmiss::proto::resp::reply::{self, Reply, Scan, Scanned};
 
 use super::client::{Asked, Pending};
@@ -53,12 +53,16 @@ impl World {
 
     /// Nobody waits for longer than may be.
     pub(super) fn judge_time(&self) {
-        for customer in self.customers.iter().filter(|customer| !customer.deaf && self.plan.memory_limit.is_none()) {
+        for customer in self
+            .customers
+            .iter()
+            .filter(|customer| !customer.deaf && !customer.untimed && self.plan.memory_limit.is_none())
+        {
             if let Some(pending) = customer.asked.front()
                 && !matches!(pending.asked, Asked::Pop(_))
                 && let Some(given) = pending.given
             {
-                let waited = self.now - given;
+                let waited = self.now - given.max(self.untimed[customer.pool]);
                 assert!(
                     waited <= TIMEOUT.as_nanos() as u64 + 50 * MS,
                     "client {}: {pending:?} waits for {} ms, in front of {:?}",
@@ -324,7 +328,7 @@ impl World {
     fn is_under_way(&mut self, serial: Serial, server: usize) -> bool {
         let text = format!("|{serial}|").into_bytes();
         let has = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text);
-        if self.connecting.iter().any(|(_, to)| *to == server) {
+        if self.connecting.iter().any(|(_, of)| self.server_of(*of) == server) {
             return true;
         }
         let connections = self.connections.iter().filter(|one| one.server == server);
@@ -340,8 +344,10 @@ impl World {
     /// Where a key may have been looked for since `tick`.
     fn candidates(&self, pool: usize, key: &str, tick: u64) -> Vec<usize> {
         let home = self.home(pool, key);
-        if self.plan.pools[pool].on_eject == OnEject::Rehash && self.nodes[home].was_out(tick) {
-            (0..self.nodes.len()).filter(|place| self.nodes[*place].pool == pool).collect()
+        let is_rehashed = self.plan.pools[pool].on_eject == OnEject::Rehash && self.nodes[home].was_out(tick);
+        if is_rehashed || self.shifted[pool] >= tick {
+            let of_pool = |place: &usize| self.nodes[*place].pool == pool && !self.nodes[*place].had_left(tick);
+            (0..self.nodes.len()).filter(of_pool).collect()
         } else {
             vec![home]
         }
@@ -393,17 +399,19 @@ impl World {
         let Some((stored, place)) = write.stored else { return Err(format!("nobody has stored {write:?}")) };
         let covers = |of: &Option<usize>| of.is_none_or(|of| of == database);
         for flush in self.ledger.flushes.iter().filter(|flush| flush.pool == pool && covers(&flush.database)) {
-            if flush.done.is_some_and(|done| done < pending.tick) && stored < flush.drawn {
+            let Some(done) = flush.done.filter(|done| *done < pending.tick) else { continue };
+            let was_away =
+                |(left, back): &(u64, Option<u64>)| *left <= done && back.is_none_or(|back| back >= flush.drawn);
+            if stored < flush.drawn && !self.nodes[place].aways.iter().any(was_away) {
                 return Err(format!("a flush is undone: {flush:?} and yet {write:?}"));
             }
         }
-        if self.plan.pools[pool].rejoin == Rejoin::Flush {
-            for (out, back) in &self.nodes[place].absences {
-                // What it had received before, it may have carried out while it was away.
-                let before = |back: u64| back < pending.tick && stored < if write.stray { *out } else { back };
-                if back.is_some_and(before) {
-                    return Err(format!("server {place}, away from {out} to {back:?}, was not flushed: {write:?}"));
-                }
+        for absence in self.nodes[place].absences.iter().filter(|absence| absence.flushes) {
+            // What it had received before, it may have carried out while it was away.
+            let is_stray = write.stray || self.ledger.dismissed.contains(&write.client);
+            let before = |back: u64| back < pending.tick && stored < if is_stray { absence.out } else { back };
+            if absence.back.is_some_and(before) {
+                return Err(format!("server {place} was not flushed after {absence:?}: {write:?}"));
             }
         }
         let Some(own) = customer.own.get(&(database, key.to_owned())) else { return Ok(()) };

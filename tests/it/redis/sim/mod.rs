@@ -16,7 +16,10 @@
 //!    an absence with `rejoin: flush`, is never read again.
 //! 6. **Answered in a server's place.** What a client was told to be replaced, though no server got that, is not read as it
 //!    was before. Only what may have reached a server on a connection that is over may leave it.
-//! 7. **Memory** stays bounded, and clients that read are served whatever others do.
+//! 7. **Servers that come, go and move** ([`topology`]): nothing that is asked afterwards reaches one that has left, or one that
+//!    the key is no longer at home on. What was asked before has exactly one answer. A client of a pool that is served no
+//!    longer is answered what it had asked, and let go.
+//! 8. **Memory** stays bounded, and clients that read are served whatever others do.
 //!
 //! `SOFTMISS_SIM_SEED=n` runs one seed alone, `SOFTMISS_SIM_SEEDS=n` runs more; `SOFTMISS_SIM_VERBOSE=1` prints how often
 //! everything was seen.
@@ -34,6 +37,7 @@ mod network;
 mod plan;
 mod servers;
 mod store;
+mod topology;
 mod world;
 
 use std::collections::BTreeMap;
@@ -97,12 +101,20 @@ const SEEN: &[&str] = &[
     "locks",
     "messages",
     "misses",
+    "options changed",
+    "pools replaced",
     "pops ended",
     "requests",
     "restored",
     "scripts unknown",
+    "sent away",
+    "servers added",
+    "servers back",
+    "servers moved",
+    "servers removed",
     "told in place",
     "transactions",
+    "weights changed",
 ];
 
 fn merge(total: &mut Tally, more: Tally) {

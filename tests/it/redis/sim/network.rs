@@ -1,6 +1,5 @@
 //! Bytes move between clients, the engine and the servers, and connections come and go.
 
-use softmiss::config::model::{PoolId, ServerId};
 use softmiss::failure::Failure;
 
 use super::servers::{Connection, Id};
@@ -11,7 +10,7 @@ impl World {
     pub(super) fn give(&mut self, at: usize) {
         let now = self.at();
         let customer = &mut self.customers[at];
-        if customer.unsent.is_empty() {
+        if customer.unsent.is_empty() || customer.dismissed {
             return;
         }
         if !self.engine.client_status(customer.session).reads {
@@ -34,7 +33,8 @@ impl World {
             return;
         }
         let at = self.random.below(self.connecting.len() as u64) as usize;
-        let ((link, epoch), server) = self.connecting[at];
+        let ((link, epoch), of) = self.connecting[at];
+        let server = self.server_of(of);
         if self.nodes[server].hung && self.random.one_in(2) {
             return;
         }
@@ -45,7 +45,7 @@ impl World {
             return self.carry_out();
         }
         self.note(|| format!("{link:?}.{epoch} is connected to server {server}"));
-        self.connections.push(Connection::new((link, epoch), server));
+        self.connections.push(Connection::new((link, epoch), of, server));
         self.engine.link_connected(link, epoch, self.at());
         self.carry_out();
     }
@@ -132,8 +132,7 @@ impl World {
         for at in 0..self.connections.len() {
             if self.connections[at].lingers && which(&self.connections[at]) {
                 self.connections[at].lingers = false;
-                let node = &self.nodes[self.connections[at].server];
-                let (pool, server) = (PoolId(node.pool as u16), ServerId(node.position as u16));
+                let (pool, server) = self.connections[at].of;
                 self.engine.link_ended(pool, server);
                 self.count("ends waited for");
             }

@@ -1,10 +1,9 @@
 //! What a run is like, drawn from its seed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Address, Config, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, ServerId, Settings, Stall,
+    Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings, Stall,
 };
 
 use super::super::super::support::Random;
@@ -38,6 +37,28 @@ pub(super) struct PoolPlan {
     pub(super) rejoin: Rejoin,
     pub(super) auto_eject: bool,
     pub(super) server_connections: usize,
+    pub(super) timeout: Option<Duration>,
+    pub(super) stall: bool,
+    pub(super) hash: HashKind,
+    pub(super) distribution: Distribution,
+    /// It is or was one that has who returns flushed.
+    pub(super) flushes: bool,
+}
+
+impl PoolPlan {
+    /// Others of the options that can change while clients are served.
+    pub(super) fn tune(&mut self, random: &mut Random) {
+        let timeout = one_of(random, &[Some(TIMEOUT), Some(TIMEOUT / 2), Some(TIMEOUT * 4 / 5), None]);
+        self.timeout = timeout;
+        self.stall = timeout.is_some() && random.one_in(2);
+        self.on_eject = one_of(random, &[OnEject::Rehash, OnEject::Rehash, OnEject::Hold]);
+        self.rejoin = one_of(random, &[Rejoin::Keep, Rejoin::Flush]);
+        self.flushes |= self.rejoin != Rejoin::Keep;
+        if random.one_in(3) {
+            self.hash = one_of(random, &[HashKind::Md5, HashKind::Fnv1_64, HashKind::Murmur]);
+            self.distribution = one_of(random, &[Distribution::Ketama, Distribution::Ketama, Distribution::Modula]);
+        }
+    }
 }
 
 /// What a run is like.
@@ -62,7 +83,8 @@ pub(super) struct Plan {
     pub(super) leave_every: u64,
     /// One draw in so many begins a guarded change.
     pub(super) guard_every: u64,
-    pub(super) stall: bool,
+    /// One step in so many changes which servers there are, or options.
+    pub(super) shift_every: u64,
 }
 
 fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
@@ -81,6 +103,11 @@ impl Plan {
             rejoin: one_of(random, &[Rejoin::Keep, if MOVES.flushes { Rejoin::Flush } else { Rejoin::Keep }]),
             auto_eject: !random.one_in(4),
             server_connections: 1 + random.below(2) as usize,
+            timeout: Some(TIMEOUT),
+            stall: false,
+            hash: HashKind::Md5,
+            distribution: Distribution::Ketama,
+            flushes: false,
         };
         let mut pools = vec![pool(random, true, 3)];
         if random.one_in(2) {
@@ -88,7 +115,7 @@ impl Plan {
             pools.push(pool(random, false, 2));
         }
         let memory_limit = (random.one_in(6) && MOVES.memory).then(|| 1 << (20 + random.below(3)));
-        Self {
+        let mut plan = Self {
             seed,
             steps: 2500,
             clients: 3 + random.below(6) as usize + if memory_limit.is_some() { 4 } else { 0 },
@@ -104,27 +131,27 @@ impl Plan {
             jump_every: one_of(random, &[12, 100, 1000]),
             leave_every: one_of(random, &[30, 100, 100, 500]),
             guard_every: if MOVES.guards { one_of(random, &[2, 6, 20]) } else { u64::MAX },
-            stall: random.one_in(2),
+            shift_every: 0,
             pools,
+        };
+        let stall = random.one_in(2);
+        for pool in &mut plan.pools {
+            (pool.stall, pool.flushes) = (stall, pool.rejoin != Rejoin::Keep);
         }
+        plan.shift_every = one_of(random, &[40, 150, 600, 600, 2000]);
+        plan
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
-        let pools = self.pools.iter().enumerate().map(|(index, plan)| {
-            let server = |position: usize| Server {
-                name: format!("s{position}"),
-                ring_name: None,
-                address: Address::Tcp { host: "nowhere".to_owned(), port: 1 },
-                weight: 1,
-                id: ServerId(0),
-                position,
-            };
+    /// The configuration with these servers, for each pool.
+    pub(super) fn config(&self, servers: Vec<Vec<Server>>) -> Config {
+        let pools = self.pools.iter().zip(servers).enumerate().map(|(index, (plan, servers))| {
             let listen = Listen::Unix { path: format!("/nowhere{index}").into(), mode: None };
             let mut pool = Pool {
                 protocol: if plan.redis { Protocol::Redis } else { Protocol::Memcache },
-                hash: HashKind::Md5,
+                hash: plan.hash,
+                distribution: plan.distribution,
                 hash_tag: Some([b'{', b'}']),
-                timeout: Some(TIMEOUT),
+                timeout: plan.timeout,
                 auto_eject_hosts: plan.auto_eject,
                 server_failure_limit: 2,
                 server_retry_timeout: RETRY,
@@ -133,8 +160,8 @@ impl Plan {
                 on_eject: plan.on_eject,
                 rejoin: plan.rejoin,
                 flap_limit: None, // everybody is to be back when faults have stopped
-                stall: self.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
-                ..Pool::new(&format!("pool{index}"), listen, (0..plan.servers).map(server).collect())
+                stall: plan.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
+                ..Pool::new(&format!("pool{index}"), listen, servers)
             };
             pool.redis.dedicated_connections = self.dedicated;
             pool
@@ -144,6 +171,6 @@ impl Plan {
         if let Some(limit) = self.memory_limit {
             settings.memory_limit = limit;
         }
-        Arc::new(Config { settings, pools: pools.collect() })
+        Config { settings, pools: pools.collect() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use softmiss::config::model::{PoolId, ServerId};
 use softmiss::engine::ids::LinkId;
 use softmiss::proto::resp::args::Args;
 use softmiss::proto::resp::encode;
@@ -16,6 +17,8 @@ pub(super) type Id = (LinkId, u32);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: Id,
+    /// The server as the engine knows it, and its process.
+    pub(super) of: (PoolId, ServerId),
     pub(super) server: usize,
     /// On its way to the server, and back.
     pub(super) there: Vec<u8>,
@@ -38,9 +41,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: Id, server: usize) -> Self {
+    pub(super) fn new(id: Id, of: (PoolId, ServerId), server: usize) -> Self {
         Self {
             id,
+            of,
             server,
             there: Vec::new(),
             back: Vec::new(),
@@ -165,6 +169,10 @@ impl World {
     pub(super) fn put(&mut self, at: usize, key: &[u8], value: Vec<u8>) {
         let connection = &self.connections[at];
         let (server, database) = (connection.server, connection.database);
+        if let Err(what) = self.check_route(server, &value, database, key) {
+            panic!("server {server}: {what}");
+        }
+        let connection = &self.connections[at];
         if let Err(what) = self.ledger.store(&value, &self.nodes, (server, database), key, connection) {
             panic!("server {server}: {what}");
         }
@@ -300,9 +308,7 @@ impl World {
     fn may_flush(&mut self, server: usize, database: Option<usize>) {
         let node = &self.nodes[server];
         let asked = self.ledger.flushes.iter().any(|flush| flush.pool == node.pool && flush.database == database);
-        let rejoins = self.plan.pools[node.pool].rejoin == softmiss::config::model::Rejoin::Flush
-            && database.is_none()
-            && !node.absences.is_empty();
+        let rejoins = self.plan.pools[node.pool].flushes && database.is_none() && node.may_rejoin;
         assert!(asked || rejoins, "server {server}: nobody has flushed {database:?}");
         self.count("flushed");
     }

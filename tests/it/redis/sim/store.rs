@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use softmiss::config::model::{PoolId, ServerId};
+
 use super::plan::DATABASES;
 use super::servers::Connection;
 
@@ -50,11 +52,28 @@ impl Database {
     }
 }
 
+/// A time in which a server was not in the ring, or not one of the pool's.
+#[derive(Debug)]
+pub(super) struct Absence {
+    pub(super) out: u64,
+    pub(super) back: Option<u64>,
+    /// All the while its pool was one that has who returns flushed.
+    pub(super) flushes: bool,
+}
+
 /// A server's process, and what is wrong with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Node {
     pub(super) pool: usize,
-    pub(super) position: usize,
+    /// What the file calls it, and its share there.
+    pub(super) name: String,
+    pub(super) weight: u32,
+    /// What it is known by in the newest topology, or was when it was in one last.
+    pub(super) known: (PoolId, ServerId),
+    /// When it left the pool; `None` while it is there.
+    pub(super) left_at: Option<u64>,
+    /// When it left, each time, and when it was back.
+    pub(super) aways: Vec<(u64, Option<u64>)>,
     pub(super) databases: [Database; DATABASES],
     pub(super) queues: BTreeMap<(usize, Vec<u8>), VecDeque<Vec<u8>>>,
     pub(super) scripts: BTreeSet<Vec<u8>>,
@@ -66,14 +85,44 @@ pub(super) struct Node {
     pub(super) out_at: Option<u64>,
     /// When a connection to it was last over.
     pub(super) ended: u64,
-    /// When it was ejected, and when it was back.
-    pub(super) absences: Vec<(u64, Option<u64>)>,
+    /// Somebody has seen it go, so it may be flushed when it is back.
+    pub(super) may_rejoin: bool,
+    /// When it was ejected or left, and when it was back.
+    pub(super) absences: Vec<Absence>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            pool: 0,
+            name: String::new(),
+            weight: 1,
+            known: (PoolId(0), ServerId(0)),
+            left_at: None,
+            aways: Vec::new(),
+            databases: Default::default(),
+            queues: BTreeMap::new(),
+            scripts: BTreeSet::new(),
+            hung: false,
+            dead: false,
+            is_out: false,
+            out_at: None,
+            ended: 0,
+            may_rejoin: false,
+            absences: Vec::new(),
+        }
+    }
 }
 
 impl Node {
     /// Whether it was out of the ring at some time since `tick`.
     pub(super) fn was_out(&self, tick: u64) -> bool {
         self.is_out || self.out_at.is_some_and(|at| at >= tick)
+    }
+
+    /// Whether nothing that was asked since `tick` may reach it.
+    pub(super) fn had_left(&self, tick: u64) -> bool {
+        self.left_at.is_some_and(|left| left < tick)
     }
 }
 
@@ -122,6 +171,8 @@ pub(super) struct Flush {
 pub(super) struct Ledger {
     pub(super) writes: Vec<Write>,
     pub(super) flushes: Vec<Flush>,
+    /// Clients of a pool that is served no longer: to them its servers are what they were, whoever comes and goes.
+    pub(super) dismissed: BTreeSet<u64>,
     /// Passes with everything that happens.
     pub(super) tick: u64,
     /// For each pool, database and key: writings without conditions that their clients were told something of in a server's

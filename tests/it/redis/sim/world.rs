@@ -6,19 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use softmiss::config::model::{PoolId, ServerId};
+use softmiss::config::model::{PoolId, Rejoin, ServerId};
 use softmiss::engine::{Effect, Engine, Notice, Scripts, Setup};
 use softmiss::health::Registry;
 use softmiss::health::tracker::State;
-use softmiss::ring::Ring;
 use softmiss::time::Instant;
-use softmiss::topology::Published;
+use softmiss::topology::{Published, Topology};
 
 use super::super::super::support::Random;
 use super::client::Customer;
 use super::plan::Plan;
 use super::servers::{Connection, Id};
-use super::store::{Ledger, Node};
+use super::store::{Absence, Ledger, Node};
 
 pub(super) const MS: u64 = 1_000_000;
 
@@ -28,15 +27,23 @@ pub(super) type History = Rc<RefCell<VecDeque<String>>>;
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) engine: Engine,
+    pub(super) published: Arc<Published>,
+    /// The newest that was published, and its registry.
+    pub(super) topology: Arc<Topology>,
     pub(super) registry: Arc<Registry>,
+    /// What the pools that are served are known by.
+    pub(super) ids: Vec<PoolId>,
+    /// For each pool, when its servers or options last changed, and when (in nanoseconds) it last had no timeout.
+    pub(super) shifted: Vec<u64>,
+    pub(super) untimed: Vec<u64>,
+    /// There is another topology, which the engine was not told yet.
+    pub(super) has_news: bool,
     pub(super) random: Random,
     /// Nanoseconds.
     pub(super) now: u64,
     pub(super) nodes: Vec<Node>,
-    /// For each pool, the ring of all its servers.
-    homes: Vec<Ring>,
     pub(super) connections: Vec<Connection>,
-    pub(super) connecting: Vec<(Id, usize)>,
+    pub(super) connecting: Vec<(Id, (PoolId, ServerId))>,
     /// Attempts that are not wanted any more, of whose end the engine may hear still.
     forgotten: Vec<Id>,
     pub(super) customers: Vec<Customer>,
@@ -58,22 +65,38 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(plan: Plan, history: Option<History>) -> Self {
         let seed = plan.seed;
-        let config = plan.config();
-        let published = Arc::new(Published::new((*config).clone(), seed));
-        let registry = Arc::clone(&published.current().registry);
-        let engine =
-            Engine::new(Setup { published, worker: 0, seed, started_at: Duration::ZERO, scripts: Scripts::default() });
-        let nodes = config.pools.iter().enumerate().flat_map(|(pool, of)| {
-            (0..of.servers.len()).map(move |position| Node { pool, position, ..Node::default() })
+        // They stand in the order of their names.
+        let nodes = plan.pools.iter().enumerate().flat_map(|(pool, of)| {
+            (0..of.servers).map(move |server| Node {
+                pool,
+                name: format!("s{server}"),
+                known: (PoolId(pool as u16), ServerId::at(server)),
+                ..Node::default()
+            })
         });
-        let homes = config.pools.iter().map(|pool| Ring::new(pool, &vec![true; pool.servers.len()]));
+        let nodes: Vec<_> = nodes.collect();
+        let published = Arc::new(Published::new(super::topology::config(&plan, &nodes), seed));
+        let topology = published.current();
+        let engine = Engine::new(Setup {
+            published: Arc::clone(&published),
+            worker: 0,
+            seed,
+            started_at: Duration::ZERO,
+            scripts: Scripts::default(),
+        });
+        let pools = plan.pools.len();
         let mut world = Self {
             engine,
-            registry,
+            published,
+            registry: Arc::clone(&topology.registry),
+            topology,
+            ids: (0..pools).map(|pool| PoolId(pool as u16)).collect(),
+            shifted: vec![0; pools],
+            untimed: vec![0; pools],
+            has_news: false,
             random: Random(seed),
             now: 1,
-            nodes: nodes.collect(),
-            homes: homes.collect(),
+            nodes,
             connections: Vec::new(),
             connecting: Vec::new(),
             forgotten: Vec::new(),
@@ -114,17 +137,6 @@ impl World {
         }
     }
 
-    /// The place in `nodes` of a pool's server.
-    fn place(&self, pool: usize, position: usize) -> usize {
-        self.plan.pools[..pool].iter().map(|pool| pool.servers).sum::<usize>() + position
-    }
-
-    /// The server that has a key while all are in the ring.
-    pub(super) fn home(&self, pool: usize, key: &str) -> usize {
-        let position = self.homes[pool].route(key.as_bytes(), 0).map_or(0, ServerId::index);
-        self.place(pool, position)
-    }
-
     /// Lets time pass, with the engine's timers on the way.
     pub(super) fn pass(&mut self, nanos: u64) {
         let until = self.now + nanos;
@@ -143,8 +155,7 @@ impl World {
             self.note(|| format!("{effect:?}"));
             match effect {
                 Effect::Connect { link, epoch } => {
-                    let (pool, server) = self.engine.link_server(link);
-                    self.connecting.push(((link, epoch), self.place(pool.index(), server.index())));
+                    self.connecting.push(((link, epoch), self.engine.link_server(link)));
                 }
                 Effect::Disconnect { link, lingers, .. } => {
                     self.bury(|connection| connection.id.0 == link, lingers.is_some());
@@ -158,21 +169,28 @@ impl World {
                     self.connecting.retain(|((known, _), _)| *known != link);
                 }
                 Effect::Notice(Notice::Ejected { pool, server, .. }) => {
-                    let place = self.place(pool.index(), server.index());
-                    self.nodes[place].absences.push((self.ledger.tick, None));
+                    let place = self.server_of((pool, server));
+                    let (tick, node) = (self.ledger.tick, &mut self.nodes[place]);
+                    node.may_rejoin = true;
+                    if node.known == (pool, server) {
+                        let flushes = self.plan.pools[node.pool].rejoin == Rejoin::Flush;
+                        node.absences.push(Absence { out: tick, back: None, flushes });
+                    }
                     self.count("ejected");
                 }
                 Effect::Notice(Notice::Restored { pool, server, .. }) => {
-                    let (place, tick) = (self.place(pool.index(), server.index()), self.ledger.tick);
-                    if let Some((_, back)) = self.nodes[place].absences.last_mut() {
-                        back.get_or_insert(tick);
+                    let place = self.server_of((pool, server));
+                    let (tick, node) = (self.ledger.tick, &mut self.nodes[place]);
+                    if node.known == (pool, server)
+                        && let Some(last) = node.absences.last_mut()
+                    {
+                        last.back.get_or_insert(tick);
                     }
                     self.count("restored");
                 }
                 Effect::EndLingering { pool, server } => {
-                    let place = self.place(pool.index(), server.index());
                     self.count("reset at last");
-                    self.end_lingering(|one| one.server == place);
+                    self.end_lingering(|one| one.of == (pool, server));
                 }
                 Effect::Read { .. } => {
                     unreachable!("nobody here lists keys, which alone makes a server wait to be read")
@@ -189,12 +207,11 @@ impl World {
     fn watch_board(&mut self) {
         let changed = self.board_version != self.registry.version();
         self.board_version = self.registry.version();
-        for node in &mut self.nodes {
-            let was_out = node.is_out;
-            if changed {
-                let state = self.registry.state(PoolId(node.pool as u16), ServerId(node.position as u16));
-                node.is_out = !matches!(state, State::Up { .. });
-            }
+        let was_out: Vec<bool> = self.nodes.iter().map(|node| node.is_out).collect();
+        if changed {
+            self.see_who_is_out();
+        }
+        for (node, was_out) in self.nodes.iter_mut().zip(was_out) {
             if was_out || node.is_out {
                 node.out_at = Some(self.ledger.tick);
             }
@@ -202,12 +219,27 @@ impl World {
         self.judge_lingering();
     }
 
-    /// The engine waits for the ends of as many connections to a server as there are.
+    fn see_who_is_out(&mut self) {
+        for node in &mut self.nodes {
+            let state = self.registry.state(node.known.0, node.known.1);
+            node.is_out = node.left_at.is_none() && !matches!(state, State::Up { .. });
+        }
+        for pool in (0..self.plan.pools.len()).filter(|pool| self.spreads(*pool)).collect::<Vec<_>>() {
+            let mut nodes = self.nodes.iter().filter(|node| node.pool == pool);
+            if nodes.any(|node| node.is_out) {
+                self.nodes.iter_mut().filter(|node| node.pool == pool).for_each(|node| node.is_out = true);
+            }
+        }
+    }
+
+    /// The engine waits for the ends of as many connections to a server, wherever it was, as there are.
     fn judge_lingering(&self) {
-        for (place, node) in self.nodes.iter().enumerate() {
-            let awaited = self.registry.lingering(PoolId(node.pool as u16), ServerId(node.position as u16));
-            let lingering = self.connections.iter().filter(|one| one.lingers && one.server == place).count();
-            assert_eq!(awaited, lingering, "connections to {}.{} whose end is waited for", node.pool, node.position);
+        let first = |(pool, server): (PoolId, ServerId)| (pool, self.topology.pool(pool).first_of_name(server));
+        for node in &self.nodes {
+            let awaited = self.registry.lingering(node.known.0, node.known.1);
+            let is_its = |one: &&Connection| one.lingers && first(one.of) == first(node.known);
+            let lingering = self.connections.iter().filter(is_its).count();
+            assert_eq!(awaited, lingering, "connections to {} of {:?} whose end is waited for", node.name, node.known);
         }
     }
 
@@ -226,6 +258,10 @@ impl World {
         if self.plan.leave_every > 0 && self.random.one_in(self.plan.leave_every) {
             self.leave();
         }
+        if self.plan.shift_every > 0 && self.random.one_in(self.plan.shift_every) {
+            self.shift();
+        }
+        self.hear_news();
         match self.random.below(24) {
             0..7 => self.ask(),
             7..10 => self.connect(),
@@ -268,6 +304,11 @@ impl World {
 
     /// What follows every step.
     pub(super) fn settle(&mut self) {
+        for (pool, untimed) in self.plan.pools.iter().zip(&mut self.untimed) {
+            if pool.timeout.is_none() {
+                *untimed = self.now;
+            }
+        }
         self.carry_out();
         self.read_answers();
         self.see_off();
