@@ -377,12 +377,17 @@ impl Engine {
         }
     }
 
-    /// Sets the client's timer to the deadline of what started at `since`, unless it is set already.
+    /// Sets the client's timer to the deadline of what started at `since`, unless it fires earlier.
     pub(super) fn time_session(&mut self, id: SessionId, since: Instant) {
         let Some(session) = self.session(id) else { return };
-        if session.requests.set_timer() {
-            let pool = session.pool();
-            let at = self.deadline(pool, since);
+        let pool = session.pool();
+        let at = self.deadline(pool, since);
+        self.wake_session(id, at);
+    }
+
+    /// Sets the client's timer to a time, unless it fires earlier.
+    pub(super) fn wake_session(&mut self, id: SessionId, at: Instant) {
+        if self.session(id).is_some_and(|session| session.requests.timer().set(at)) {
             self.timers.set(at, Timer::Session(id));
         }
     }

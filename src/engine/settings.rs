@@ -5,7 +5,7 @@
 
 use super::Engine;
 use super::chore::Chore;
-use super::deadline::Timer;
+use super::clients::session::Session;
 use super::servers::Connection;
 use crate::config::model::{PoolId, Settings};
 use crate::ring;
@@ -46,8 +46,9 @@ impl Engine {
     pub(super) fn retime_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
         let end = self.clients.places().min(from.saturating_add(budget));
         for place in from..end {
-            if let Some((id, _)) = self.clients.at(place).filter(|(_, session)| session.pool() == pool) {
-                self.timers.set(now, Timer::Session(id)); // it looks what is due, and sets the next
+            let is_timed = |session: &Session| session.pool() == pool && session.requests.is_timed();
+            if let Some((id, _)) = self.clients.at(place).filter(|(_, session)| is_timed(session)) {
+                self.wake_session(id, now); // it looks what is due, and sets the next
             }
         }
         if end < self.clients.places() {

@@ -15,13 +15,14 @@ impl Engine {
     /// A client's timer has fired: its oldest requests may have run out of time.
     pub(super) fn session_timer(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.requests.timer_fired();
+        if !session.requests.timer().is_due(now) {
+            return;
+        }
         if session.requests.is_empty() {
             session.rest(); // the next response can wait for a buffer
         }
         let pool = session.pool();
         let timeout = self.timeout(pool);
-        let mut is_set = false;
         while let Some(session) = self.session(id)
             && let Some(slot) = session.requests.front()
         {
@@ -29,16 +30,12 @@ impl Engine {
             let Some(timeout) = timeout.filter(|timeout| started + *timeout <= now) else { break };
             if let Some(later) = session.time_of_large(timeout, now) {
                 // What is asked meanwhile sets no timer of its own, and is not to wait longer than its time.
-                self.timers.set(later.min(now + timeout), Timer::Session(id));
-                is_set = true;
+                self.wake_session(id, later.min(now + timeout));
                 break;
             }
             self.expire(id, number, pool, now);
         }
-        match self.session(id).filter(|_| is_set) {
-            Some(session) => session.requests.timer_was_set(),
-            None => self.arm_session(id),
-        }
+        self.arm_session(id);
         if let Some(session) = self.session(id)
             && let Some(since) = session.input.held_back_since()
         {

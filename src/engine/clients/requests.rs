@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::engine::deadline::Alarm;
 use crate::engine::merge::Merge;
 use crate::engine::request::{Answer, Slot};
 use crate::outcome::Outcome;
@@ -52,8 +53,8 @@ pub(crate) struct Requests {
     barrier: Barrier,
     /// How the parts of a long multi-get that have left have ended, while more of them follow.
     part_outcome: Option<Outcome>,
-    /// The client's timer is set.
-    timed: bool,
+    /// The client's timer.
+    timer: Alarm,
     /// An error that one of them met; the last part tells it.
     part_error: Option<Vec<u8>>,
     slots: VecDeque<Slot>,
@@ -75,7 +76,7 @@ impl Requests {
             base: 0,
             barrier: Barrier::None,
             part_outcome: None,
-            timed: false,
+            timer: Alarm::default(),
             part_error: None,
             slots: VecDeque::new(),
             keys: 0,
@@ -345,12 +346,16 @@ impl Requests {
     }
 
     /// Requests may be in flight together.
-    #[inline]
+    #[cold]
     pub(in crate::engine) fn lift_bar(&mut self) {
+        if self.was_alone() {
+            self.timer = Alarm::default(); // it may be far off, and what comes next has to be looked at sooner
+        }
         self.barrier = Barrier::None;
     }
 
     /// Whether what stands next has to wait until all before it are answered.
+    #[inline]
     pub(in crate::engine) fn has_bar(&self) -> bool {
         self.barrier != Barrier::None
     }
@@ -372,24 +377,13 @@ impl Requests {
     /// Whether the client's timer is set.
     #[inline]
     pub(in crate::engine) fn is_timed(&self) -> bool {
-        self.timed
+        self.timer.is_set()
     }
 
-    /// A timer is to be set for something; `false` when the one that is set is enough. What is in flight alone may have one
-    /// that is far off, and what comes after it may have to be looked at sooner, so that one is not the client's only.
+    /// The client's timer: one for all of them, and for what waits behind them.
     #[inline]
-    pub(in crate::engine) fn set_timer(&mut self) -> bool {
-        self.is_alone() || !std::mem::replace(&mut self.timed, true)
-    }
-
-    /// The client's timer has fired.
-    pub(in crate::engine) fn timer_fired(&mut self) {
-        self.timed = false;
-    }
-
-    /// It was set again.
-    pub(in crate::engine) fn timer_was_set(&mut self) {
-        self.timed = true;
+    pub(in crate::engine) const fn timer(&mut self) -> &mut Alarm {
+        &mut self.timer
     }
 
     /// What must hold between two calls; says what does not.
@@ -401,9 +395,9 @@ impl Requests {
             Err("keys in flight do not add up".to_owned())
         } else if held != self.held {
             Err(format!("holds {held} bytes and says {}", self.held))
-        } else if !self.is_empty() && !self.timed && !self.is_alone() {
+        } else if !self.is_empty() && !self.is_timed() && !self.is_alone() {
             Err("requests wait without a timer".to_owned())
-        } else if self.waits_since.is_some() && !self.timed && !self.is_alone() {
+        } else if self.waits_since.is_some() && !self.is_timed() && !self.is_alone() {
             Err("what follows requests that want no answer waits without a timer".to_owned())
         } else {
             Ok(())

@@ -31,7 +31,7 @@ impl Engine {
         let spans = &mut redis.spans;
         let session = clients.get_mut(id);
         let Some(session) = session else { return Turn::Used(input.len()) };
-        if session.requests.is_empty() {
+        if session.requests.has_bar() && session.requests.is_empty() {
             session.requests.lift_bar();
         }
         let Some(client) = session.redis_mut() else { return Turn::Used(input.len()) };

@@ -456,3 +456,27 @@ fn whoever_holds_much_is_judged_by_a_lower_limit() {
     turn(&mut engine, NOW + Duration::from_millis(1));
     assert!(is_hoarder(&engine), "100 KB are more than its share of 16 MB");
 }
+
+/// Each change sets the timer of a client anew that waits, and the one that it had sets no other when it fires.
+#[test]
+fn a_client_has_one_timer_however_often_its_timeout_changes() {
+    let (mut engine, published, client, (link, epoch)) = waiting("  timeout: 400\n");
+    engine.link_connected(link, epoch, NOW);
+    // The server answers all the while, and somebody waits all the while.
+    let go_on = |engine: &mut Engine, now| {
+        let written = engine.link_output(link, epoch).len();
+        engine.link_wrote(link, epoch, written, now);
+        engine.link_data(link, epoch, b"END\r\n", now, &mut ());
+        engine.client_data(client, b"get k\r\n", now);
+        engine.handle_timeout(now);
+        engine.check_invariants().expect("all is in order");
+    };
+    for change in 0..100 {
+        let wanted = if change % 2 == 0 { "  timeout: 300\n" } else { "  timeout: 400\n" };
+        published.publish(&single(wanted, "'10.0.0.1:1:1'"), NOW).expect("there are ids");
+        go_on(&mut engine, NOW + Duration::from_millis(change));
+    }
+    (2..8).for_each(|tenths| go_on(&mut engine, NOW + Duration::from_millis(100 * tenths)));
+    assert_eq!(engine.client_output(client), b"END\r\n".repeat(106));
+    assert!(engine.timers.len() <= 6, "{} timers are set", engine.timers.len());
+}

@@ -216,7 +216,6 @@ impl World {
                 node.out_at = Some(self.ledger.tick);
             }
         }
-        self.judge_lingering();
     }
 
     fn see_who_is_out(&mut self) {
@@ -315,6 +314,7 @@ impl World {
         if let Err(what) = self.engine.check_invariants() {
             panic!("{what}");
         }
+        self.judge_lingering();
         self.judge_time();
         self.judge_memory();
     }
