@@ -226,11 +226,14 @@ impl Registry {
         let old = self.pools.get(pool);
         let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(roster.places.len());
         let mut has_name = vec![false; roster.places.len()];
+        let mut is_moved = has_name.clone();
         for (index, place) in roster.places.iter().enumerate() {
             let known = old.and_then(|old| old.entries.get(index)).or_else(|| entries.get(place.first.index()));
             let entry = known.map_or_else(|| Arc::new(Entry::new(&self.shared, pool, index, roster)), Arc::clone);
             entries.push(entry);
             has_name[place.first.index()] |= place.is_member;
+            let was_here = old.is_some_and(|old| old.members.get(index) == Some(&true));
+            is_moved[place.first.index()] |= place.is_member && !was_here;
         }
         let ejected = old.map(|old| Arc::clone(&old.ejected)).unwrap_or_default();
         let mut count = ejected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,6 +256,9 @@ impl Registry {
             }
             let was_member = entry.is_member.swap(is_member, Ordering::Relaxed);
             if was_member == is_member {
+                if is_member && is_moved[index] {
+                    entry.lock().moved(now);
+                }
                 continue;
             }
             if !entry.lock().is_up() {

@@ -442,6 +442,13 @@ impl Tracker {
         true
     }
 
+    /// It is at another address: what it did at the one before says nothing, so it is probed now if it is out.
+    pub(super) fn moved(&mut self, now: Instant) {
+        if matches!(self.state, State::Ejected { .. }) {
+            self.end_maintenance(now);
+        }
+    }
+
     /// Until when it must stay out, so that its return and its next ejection stay within the limit.
     fn kept_out_until(&self, now: Instant) -> Option<Instant> {
         let limit = self.rules.flap_limit? as usize;
