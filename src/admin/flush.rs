@@ -3,6 +3,7 @@
 //! A server that is out of the ring, or does not answer well, is flushed before it is used again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -68,6 +69,11 @@ async fn ask(address: &Address, timeout: Duration) -> io::Result<String> {
     let answer = async {
         match address {
             Address::Tcp { host, port } => flush(TcpStream::connect((host.as_str(), *port)).await?).await,
+            Address::Found { port, at, .. } => {
+                let at: Vec<_> = at.iter().map(|address| SocketAddr::new(*address, *port)).collect();
+                flush(TcpStream::connect(&at[..]).await?).await
+            }
+            Address::Sought(_) => Err(io::Error::new(io::ErrorKind::NotFound, "it is not known where that is")),
             Address::Unix(path) => flush(UnixStream::connect(path).await?).await,
         }
     };

@@ -9,8 +9,9 @@ use clap::Args;
 
 use super::port;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::discovery::is_open;
 use crate::config::model::{Config, Port};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, listing};
 use crate::io::files;
 use crate::io::terminal::{colour, complain, say};
 use crate::stats::table;
@@ -131,8 +132,13 @@ fn check(files: &[PathBuf]) -> ExitCode {
             Ok(loaded) => {
                 warn(&loaded);
                 let config = &loaded.config;
-                let servers: usize = config.pools.iter().map(|pool| pool.servers.len()).sum();
-                say(&format!("{}: ok ({})\n", file.display(), count(config.pools.len(), servers)));
+                let Ok(listed) = listed(config) else {
+                    failed = true;
+                    continue;
+                };
+                let servers = config.pools.iter().map(|pool| pool.servers.len()).sum::<usize>() + listed;
+                let more = if config.pools.iter().any(is_open) { ", and those that are found" } else { "" };
+                say(&format!("{}: ok ({}{more})\n", file.display(), count(config.pools.len(), servers)));
             }
             Err(report) => {
                 failed = true;
@@ -144,10 +150,33 @@ fn check(files: &[PathBuf]) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// How many servers those files list that a configuration names for them. Says what is wrong with any.
+fn listed(config: &Config) -> Result<usize, ()> {
+    let lists = config.pools.iter().filter_map(|pool| pool.discovery.file.as_deref()).filter(|list| list.exists());
+    let (mut count, mut is_wrong) = (0, false);
+    for list in lists {
+        match listing::load(list) {
+            Ok(servers) => count += servers.len(),
+            Err(report) => {
+                is_wrong = true;
+                complain(&report.render(colour()));
+                complain(&format!("\n{}: refused, {}", list.display(), problems(report.errors())));
+            }
+        }
+    }
+    if is_wrong { Err(()) } else { Ok(count) }
+}
+
 /// Says what in a file works, but hardly as it was meant.
 fn warn(loaded: &Loaded) {
     let mut warnings = loaded.warnings.clone();
     warnings.diagnostics.extend(loaded.unless_flags.diagnostics.iter().cloned());
+    let lists = loaded.config.pools.iter().filter_map(|pool| Some((&pool.name, pool.discovery.file.as_ref()?)));
+    for (pool, list) in lists.filter(|(_, list)| !list.exists()) {
+        let message = format!("`servers_file` of pool `{pool}`, {}, is not there yet", list.display());
+        let help = "until it is, the pool has the servers that it has otherwise";
+        warnings.diagnostics.push(Diagnostic::warning(None, message).help(help));
+    }
     if let Some((message, advice)) = files::shortage(&loaded.config) {
         warnings.diagnostics.push(Diagnostic::warning(None, message).help(advice));
     }
@@ -170,6 +199,9 @@ pub(super) fn test(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(loaded) => {
             warn(&loaded);
+            if listed(&loaded.config).is_err() {
+                return ExitCode::FAILURE;
+            }
             complain(&format!("softmiss: configuration file '{}' syntax is ok", file.display()));
             ExitCode::SUCCESS
         }

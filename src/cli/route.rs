@@ -11,6 +11,7 @@ use clap::Args;
 use crate::admin::route;
 use crate::config;
 use crate::config::diagnostic::nearest;
+use crate::config::discovery::is_open;
 use crate::config::model::{Distribution, Pool};
 use crate::io::terminal::{colour, complain, say};
 use crate::ring::Ring;
@@ -57,6 +58,12 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode
             Some(meant) => bail!("there is no pool `{wanted}`; did you mean `{meant}`?"),
             None => bail!("there is no pool `{wanted}`; there are: {}", names.collect::<Vec<_>>().join(", ")),
         }
+    }
+    for pool in pools.iter().filter(|pool| is_open(pool)) {
+        let name = &pool.name;
+        complain(&format!(
+            "softmiss: pool {name} has servers that are found: the running proxy knows them (`/route` of its admin port)"
+        ));
     }
     let mut rings = Vec::new();
     for pool in &pools {

@@ -15,8 +15,8 @@ use crate::config::Loaded;
 use crate::config::model::{Config, Listen, LogLevel, LogSettings, Port, Settings};
 use crate::io::Inherited;
 use crate::io::Proxy;
-use crate::io::log::{self, Log};
-use crate::io::reload::{Source, tell_report};
+use crate::io::log::{self, Log, tell_report};
+use crate::io::reload::Source;
 use crate::io::signal::Signals;
 use crate::io::terminal::{colour, complain};
 

@@ -35,6 +35,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// What becomes of a name that stands for several addresses.
+    Resolve {
+        /// It is one server, at the first of them that lets itself be connected to.
+        "first" => First,
+        /// Each is a server.
+        "all" => All,
+    }
+}
+
+choice! {
     /// The hash functions, under twemproxy's names.
     #[expect(
         missing_docs,

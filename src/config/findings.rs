@@ -26,12 +26,12 @@ impl Findings {
     }
 
     /// The value, or a note of what is wrong with it.
-    pub(super) fn check<T>(&mut self, node: &Node, key: &str, read: Result<T, value::Wrong>) -> Option<T> {
+    pub(super) fn check<T>(&mut self, span: &Span, key: &str, read: Result<T, value::Wrong>) -> Option<T> {
         match read {
             Ok(value) => Some(value),
             Err(wrong) => {
                 let message = format!("`{key}`: {}", wrong.message);
-                self.push(Diagnostic::error(Some(node.span.clone()), message).maybe_help(wrong.help));
+                self.push(Diagnostic::error(Some(span.clone()), message).maybe_help(wrong.help));
                 None
             }
         }
@@ -138,7 +138,7 @@ impl<'a> Keys<'a> {
             let mut take = |name: &str| {
                 let (key, node) = self.find(name)?;
                 let text = findings.scalar(key, node)?;
-                findings.check(node, name, read(into, text, about.limits))
+                findings.check(&node.span, name, read(into, text, about.limits))
             };
             if [Some(about.name), about.alias].into_iter().flatten().any(|name| take(name).is_some()) {
                 said.push(about.name);

@@ -5,8 +5,10 @@
 
 mod choices;
 pub mod diagnostic;
+pub mod discovery;
 mod findings;
 mod hashing;
+pub mod listing;
 pub mod model;
 mod nearest;
 pub mod options;
@@ -101,31 +103,33 @@ fn read_at_once(path: &Path) -> io::Result<Vec<u8>> {
 
 fn load_with(path: &Path, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<Loaded, Box<Report>> {
     let name = path.display().to_string();
-    let unreadable = |message: String| {
-        let help = if path == Path::new(USUAL_FILE) {
-            "name the file with `-c FILE`; an example with every option is conf/example.yml"
-        } else {
-            "is this the name of the file, seen from here? An example with every option is conf/example.yml"
-        };
-        Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message).help(help)]))
+    let help = if path == Path::new(USUAL_FILE) {
+        "name the file with `-c FILE`; an example with every option is conf/example.yml"
+    } else {
+        "is this the name of the file, seen from here? An example with every option is conf/example.yml"
     };
+    match text_with("configuration file", path, read) {
+        Ok(text) => parse(&name, &text),
+        Err(message) => Err(Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message).help(help)]))),
+    }
+}
+
+/// The text of a file, or why there is none. `what` it is, for messages.
+fn text_with(what: &str, path: &Path, read: impl Fn(&Path) -> io::Result<Vec<u8>>) -> Result<String, String> {
     match std::fs::metadata(path) {
-        Err(error) => return Err(unreadable(format!("the configuration file cannot be read: {error}"))),
-        Ok(found) if found.is_dir() => return Err(unreadable("this is a directory, not a file".to_owned())),
+        Err(error) => return Err(format!("the {what} cannot be read: {error}")),
+        Ok(found) if found.is_dir() => return Err("this is a directory, not a file".to_owned()),
         Ok(found) if found.len() > FILE_LIMIT => {
-            return Err(unreadable(format!("the file has {} bytes; at most {FILE_LIMIT} are read", found.len())));
+            return Err(format!("the file has {} bytes; at most {FILE_LIMIT} are read", found.len()));
         }
         Ok(_) => {}
     }
     match read(path) {
-        Err(error) => Err(unreadable(format!("the configuration file cannot be read: {error}"))),
+        Err(error) => Err(format!("the {what} cannot be read: {error}")),
         Ok(bytes) if bytes.len() as u64 > FILE_LIMIT => {
-            Err(unreadable(format!("there are more than {FILE_LIMIT} bytes; no more are read")))
+            Err(format!("there are more than {FILE_LIMIT} bytes; no more are read"))
         }
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => parse(&name, &text),
-            Err(_) => Err(unreadable("the file is not text in UTF-8".to_owned())),
-        },
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned()),
     }
 }
 

@@ -5,13 +5,14 @@
 //! [`Duration`]s, sizes are bytes.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use super::choices::{
-    Distribution, HashKind, KeylessScripts, LogFormat, LogLevel, OnEject, OnFailure, Rejoin, Transactions,
+    Distribution, HashKind, KeylessScripts, LogFormat, LogLevel, OnEject, OnFailure, Rejoin, Resolve, Transactions,
 };
+pub use super::discovery::Discovery;
 pub use super::hashing::ketama_groups;
 pub use super::process::{LogSettings, Port, Settings, StatsdSettings};
 
@@ -93,18 +94,19 @@ pub struct Pool {
     pub value_limit: usize,
     /// Password and database of Redis pools.
     pub redis: RedisSettings,
-    /// The servers, at least one, **sorted as twemproxy sorts them**: shorter names first, equal lengths by bytes.
+    /// Where servers are looked for that the file does not list, and how often.
+    pub discovery: Discovery,
+    /// The servers, **sorted as twemproxy sorts them**: shorter names first, equal lengths by bytes. In a topology there is at
+    /// least one.
     pub servers: Vec<Server>,
+    /// What the file lists, once [`Pool::servers`] are those that were found by it.
+    pub listed: Option<Vec<Server>>,
 }
 
 impl Pool {
     /// A pool with twemproxy's defaults, and this program's own for what twemproxy does not know. `servers` are sorted.
     #[must_use]
-    pub fn new(name: &str, listen: Listen, mut servers: Vec<Server>) -> Self {
-        // It numbers the servers for modula, for the ring and for the statistics.
-        let key = |server: &Server| (server.ring_name().len(), server.ring_name().to_owned());
-        servers.sort_by_cached_key(key);
-        (0..).zip(&mut servers).for_each(|(index, server)| server.id = ServerId(index));
+    pub fn new(name: &str, listen: Listen, servers: Vec<Server>) -> Self {
         Self {
             id: PoolId(0),
             name: name.to_owned(),
@@ -136,9 +138,24 @@ impl Pool {
             join_gets: true,
             value_limit: 64 << 20,
             redis: RedisSettings::default(),
-            servers,
+            discovery: Discovery::default(),
+            servers: in_order(servers),
+            listed: None,
         }
     }
+
+    /// The servers that the file lists.
+    #[must_use]
+    pub fn listed(&self) -> &[Server] {
+        self.listed.as_deref().unwrap_or(&self.servers)
+    }
+}
+
+/// Servers in twemproxy's order, which numbers them for modula, for the ring and for the statistics.
+pub(super) fn in_order(mut servers: Vec<Server>) -> Vec<Server> {
+    servers.sort_by_cached_key(|server| (server.ring_name().len(), server.ring_name().to_owned()));
+    (0..).zip(&mut servers).for_each(|(index, server)| server.id = ServerId(index));
+    servers
 }
 
 /// When a server that says nothing counts as stalled: after twice its usual latency, within these bounds.
@@ -284,7 +301,7 @@ impl Server {
     }
 }
 
-/// Where a server listens. Hosts are resolved at each new connection, not at start.
+/// Where a server listens. A host is looked up at each new connection, not at start.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Host (name or address, without brackets) and port.
@@ -294,8 +311,19 @@ pub enum Address {
         /// TCP port.
         port: u16,
     },
+    /// A host that has moved: the name stands for other addresses than it did at first.
+    Found {
+        /// Host name.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// What it stands for, in the order in which it is to be tried.
+        at: Vec<IpAddr>,
+    },
     /// Path of a unix socket.
     Unix(PathBuf),
+    /// Nothing to connect to, but what is asked where servers are: a name with SRV records.
+    Sought(String),
 }
 
 impl fmt::Display for Address {
@@ -303,6 +331,11 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Found { host, port, at } => {
+                let at: Vec<String> = at.iter().map(IpAddr::to_string).collect();
+                write!(f, "{host}:{port} ({})", at.join(", "))
+            }
+            Self::Sought(what) => f.write_str(what),
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }

@@ -18,7 +18,10 @@ impl Place {
     /// Where a server is.
     pub(super) fn of_server(address: &Address) -> Self {
         let (host, port) = match address {
-            Address::Tcp { host, port } => (host.trim_end_matches('.').to_lowercase(), *port),
+            Address::Tcp { host, port } | Address::Found { host, port, .. } => {
+                (host.trim_end_matches('.').to_lowercase(), *port)
+            }
+            Address::Sought(name) => return Self::Name(0, name.trim_end_matches('.').to_lowercase()),
             Address::Unix(path) => return Self::Unix(canonical(path)),
         };
         let ip = match host.as_str() {

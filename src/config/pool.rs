@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::discovery::is_open;
 use super::findings::{Findings, Keys};
-use super::model::{Distribution, HashKind, OnEject, OnFailure, Pool, Protocol, Rejoin, Stall, ketama_groups};
+use super::model::{Distribution, HashKind, OnEject, OnFailure, Pool, Protocol, Rejoin, Resolve, Stall, ketama_groups};
 use super::options::{Draft, Only, POOL};
 use super::raw::{Content, Node};
 use super::text::visible;
@@ -15,6 +16,10 @@ use super::{servers, slips};
 
 /// Keys that have a meaning in the plan of this program and none in this version.
 const LATER: [&str; 2] = ["tls", "server_tls"];
+
+/// Options that say where servers are which the file does not list.
+const FILE: &str = "servers_file";
+const ENDPOINT: &str = "auto_discovery";
 
 /// Databases of a Redis server that is not told otherwise.
 const USUAL_DATABASES: u32 = 16;
@@ -53,7 +58,9 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
         }
     };
     required("listen", "add `listen: 127.0.0.1:11211`, the address that the application connects to", findings);
-    required("servers", "add `servers:` with a line `- host:port:weight name` for each server", findings);
+    if [FILE, ENDPOINT].iter().all(|name| keys.find(name).is_none()) {
+        required("servers", "add `servers:` with a line `- host:port:weight name` for each server", findings);
+    }
 
     let servers = keys.find("servers").map(|(key, node)| servers::resolve(key, node, findings)).unwrap_or_default();
     let is_redis = keys.find("redis").is_some_and(|(_, node)| node.scalar() == Some("true"));
@@ -124,6 +131,29 @@ fn stall(draft: &Draft, keys: &Keys<'_>, findings: &mut Findings) -> Option<Stal
     draft.stall_detection.then(|| Stall { least, most: most.unwrap_or(timeout).max(least) })
 }
 
+/// What of servers that are found works, but hardly as it was meant.
+fn discovery(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
+    let name = &pool.name;
+    let mut warn = |key: &str, message: String, help: &str| {
+        findings.push(Diagnostic::warning(keys.span(key), message).help(help));
+    };
+    let place = [FILE, ENDPOINT, "resolve", "servers"].into_iter().find(|key| keys.find(key).is_some());
+    if let (true, Distribution::Modula, Some(place)) = (is_open(pool), pool.distribution, place) {
+        let message =
+            format!("when a server of pool `{name}` comes or goes, most keys move: its distribution is modula");
+        warn(place, message, "use `distribution: ketama`, where only the keys of that server do");
+    }
+    if pool.discovery.interval.is_none() && pool.discovery.endpoint.is_some() {
+        let message = format!("the servers of pool `{name}` are asked for once only, as `resolve_interval` is 0");
+        warn(ENDPOINT, message, "give it an interval, such as `30s`");
+    }
+    if pool.discovery.resolve == Resolve::All && !is_open(pool) {
+        let message =
+            format!("`resolve: all` of pool `{name}` does nothing: no server of it has a name to be looked up");
+        warn("resolve", message, "write the name that has their addresses, or leave the line out");
+    }
+}
+
 /// What cannot be meant together.
 fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
     if pool.rejoin == Rejoin::Safe && pool.on_eject == OnEject::Rehash && pool.distribution != Distribution::Ketama {
@@ -146,6 +176,15 @@ fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
     if pool.redis.db >= pool.redis.databases {
         let message = format!("`redis_db` {} is not one of {} databases, from 0", pool.redis.db, pool.redis.databases);
         findings.push(Diagnostic::error(keys.span("redis_db"), message).help("raise `redis_databases`"));
+    }
+    if pool.servers.is_empty() && pool.discovery.file.is_none() && pool.discovery.endpoint.is_none() {
+        // Of those, one is there that is `none`.
+        if let Some(key) = [FILE, ENDPOINT].into_iter().find(|key| keys.find(key).is_some())
+            && keys.find("servers").is_none()
+        {
+            let message = format!("pool `{}` has no `servers`, and `{key}` gives it none", pool.name);
+            findings.push(Diagnostic::error(keys.span(key), message).help("add `servers:`, or write where they are"));
+        }
     }
     if pool.failover_ttl.is_some() && pool.on_eject == OnEject::Hold {
         let message =
@@ -174,8 +213,9 @@ fn warn(pool: &Pool, key: &Node, keys: &Keys<'_>, findings: &mut Findings) {
         let help = "write `on_failure: miss`, or leave the line out";
         findings.push(Diagnostic::warning(keys.span("on_failure_scripts"), message).help(help));
     }
+    discovery(pool, keys, findings);
     let percent = pool.max_ejected_percent;
-    if pool.auto_eject_hosts && percent > 0 && pool.servers.len() * percent as usize / 100 == 0 {
+    if !is_open(pool) && pool.auto_eject_hosts && percent > 0 && pool.servers.len() * percent as usize / 100 == 0 {
         let message = format!(
             "{percent} % of {} servers is none: no server of pool `{name}` is ever ejected",
             pool.servers.len()

@@ -36,7 +36,9 @@ fn no_pool(key: &Node, name: &str, node: &Node) -> Option<Diagnostic> {
 }
 
 fn has_pool_key(pairs: &[(Node, Node)]) -> bool {
-    pairs.iter().any(|(key, _)| key.scalar().is_some_and(|key| ["listen", "servers"].contains(&key)))
+    pairs.iter().any(|(key, _)| {
+        key.scalar().is_some_and(|key| ["listen", "servers", "servers_file", "auto_discovery"].contains(&key))
+    })
 }
 
 /// Resolves a file. The configuration is `None` when something is wrong with it.

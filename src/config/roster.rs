@@ -200,6 +200,11 @@ m:
   tcpkeepalive: true
   reuseport: true
   value_limit: 1mb
+  resolve_interval: 1s
+  settle: 1s
+  resolve: all
+  servers_file: /servers
+  auto_discovery: b:1
   servers: ['a:1:2']
 r:
   listen: /r.sock

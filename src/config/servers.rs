@@ -2,6 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
+use std::collections::HashMap;
+
 use super::diagnostic::{Diagnostic, Span};
 use super::findings::Findings;
 use super::model::{Address, COUNT_LIMIT, Server, ServerId};
@@ -12,6 +14,31 @@ use super::secret::names_secret;
 use super::slips;
 use super::text::{variable, visible};
 use super::value;
+
+/// Servers that are listed, each with the place of its line, no name twice.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) found: Vec<(Server, Span)>,
+    names: HashMap<String, Span>,
+}
+
+impl Lines {
+    /// One more, as its line says: its name, where it is, and its weight.
+    pub(super) fn add(&mut self, (name, address, weight): (String, Address, u32), span: Span, findings: &mut Findings) {
+        let shown = visible(&name).into_owned();
+        if let Some(first) = self.names.get(&shown) {
+            let repeated = Diagnostic::error(Some(span), format!("two servers have the name `{shown}`"))
+                .label("again here")
+                .also(Span::clone(first), "first here")
+                .help("list it once, or give each a name of its own behind the weight");
+            return findings.push(repeated);
+        }
+        self.names.insert(shown.clone(), span.clone());
+        let ring_name = (shown != name).then(|| name.into());
+        let position = self.found.len();
+        self.found.push((Server { id: ServerId(0), name: shown, ring_name, address, weight, position }, span));
+    }
+}
 
 /// The servers, each with the place of its line.
 pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(Server, Span)> {
@@ -43,32 +70,19 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
         let help = format!("list from 1 to {COUNT_LIMIT}");
         findings.push(Diagnostic::error(Some(key.span.clone()), message).help(help));
     }
-    let mut found: Vec<(Server, Span)> = Vec::new();
-    let mut names = std::collections::HashMap::new();
-    for (position, item) in items.iter().enumerate() {
+    let mut lines = Lines::default();
+    for item in items {
         let Some(line) = item.scalar() else {
             let message = format!("a server is one line of text, not {}", item.content.kind());
             let help = "write `- host:port:weight name`";
             findings.push(Diagnostic::error(Some(item.span.clone()), message).help(help));
             continue;
         };
-        let Some((name, address, weight)) = findings.check(item, "servers", value::server(line)) else {
-            continue;
-        };
-        let shown = visible(&name).into_owned();
-        if let Some(first) = names.get(&shown) {
-            let repeated = Diagnostic::error(Some(item.span.clone()), format!("two servers have the name `{shown}`"))
-                .label("again here")
-                .also(Span::clone(first), "first here")
-                .help("list it once, or give each a name of its own behind the weight");
-            findings.push(repeated);
-            continue;
+        if let Some(read) = findings.check(&item.span, "servers", value::server(line)) {
+            lines.add(read, item.span.clone(), findings);
         }
-        names.insert(shown.clone(), item.span.clone());
-        let ring_name = (shown != name).then(|| name.into());
-        found.push((Server { id: ServerId(0), name: shown, ring_name, address, weight, position }, item.span.clone()));
     }
-    found
+    lines.found
 }
 
 /// What works, but hardly as it was meant.

@@ -26,6 +26,10 @@ const TOKEN_LENGTHS: (usize, usize) = (16, 256);
 /// The shortest and the longest time between two reports to statsd.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
 
+/// The shortest time between two look-ups of a name, and the longest that a change of them is waited for.
+const SHORTEST_RESOLVE: Duration = Duration::from_millis(100);
+const LONGEST_SETTLE: Duration = Duration::from_secs(600);
+
 /// One in so many requests is the least that can be looked at for hot keys.
 const MOST_SPARING: u64 = 1_000_000;
 
@@ -169,6 +173,36 @@ pub(super) fn folder(text: &str) -> Result<Option<PathBuf>, Wrong> {
             format!("`{other}` is not the whole path of a folder"),
             "write one that begins with `/`, such as `/var/lib/softmiss`, or `none`",
         ),
+    }
+}
+
+/// A file, wherever the process is started; `None` for none.
+pub(super) fn whole_path(text: &str) -> Result<Option<PathBuf>, Wrong> {
+    match text {
+        text if is_none(text) => Ok(None),
+        path if path.starts_with('/') && path.len() > 1 && !path.ends_with('/') => Ok(Some(path.into())),
+        other => wrong(
+            format!("`{other}` is not the whole path of a file"),
+            "write one that begins with `/`, such as `/etc/softmiss/servers`, or `none`",
+        ),
+    }
+}
+
+/// The time between two look-ups of a name; `None` where it is looked up when it is connected to only.
+pub(super) fn resolve_interval(text: &str) -> Result<Option<Duration>, Wrong> {
+    match duration(text)? {
+        Some(span) if span < SHORTEST_RESOLVE => {
+            wrong(format!("`{text}` is too short to look names up at"), "write `100ms` or more, or `0` for never")
+        }
+        span => Ok(span),
+    }
+}
+
+/// How long what has changed has to stay so.
+pub(super) fn settle(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)?.unwrap_or_default() {
+        span if span <= LONGEST_SETTLE => Ok(span),
+        _ => wrong(format!("`{text}` is too long to wait for a change"), "write `10m` or less"),
     }
 }
 
@@ -320,6 +354,9 @@ fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
     Ok(PathBuf::from(path))
 }
 
+/// memcached's own port.
+const USUAL_PORT: u16 = 11211;
+
 const SERVER_HELP: &str = "write `host:port:weight name` or `/path/of/socket:weight name`; the name is optional";
 
 /// A line of `servers:`: twemproxy's name for it, where it is, and its weight.
@@ -330,6 +367,9 @@ pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
     };
     if place.contains(' ') {
         return wrong("there are blanks in the address or the name", SERVER_HELP);
+    }
+    if is_service(place) {
+        return service(place, name);
     }
     let is_unix = place.starts_with('/');
     let named = name.map(|name| format!(" {name}")).unwrap_or_default();
@@ -368,17 +408,7 @@ pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
             ),
         };
     }
-    let weight = match weight.parse::<u32>() {
-        Ok(0) => {
-            return wrong(
-                "a weight of 0 would give the server no keys",
-                "write a weight of 1 or more, or leave the server out",
-            );
-        }
-        Ok(weight) if weight <= 1_000_000 => weight,
-        Ok(_) => return wrong(format!("weight {weight} is out of range"), "write a weight from 1 to 1000000"),
-        Err(_) => return wrong(format!("`{weight}` is not a weight"), SERVER_HELP),
-    };
+    let weight = self::weight(weight)?;
     if is_unix {
         let path = unix_path(address)?;
         return Ok((name.unwrap_or(address).to_owned(), Address::Unix(path), weight));
@@ -390,10 +420,52 @@ pub(super) fn server(text: &str) -> Result<(String, Address, u32), Wrong> {
     if host.is_empty() {
         return wrong(format!("`{text}` has no host"), SERVER_HELP);
     }
-    // memcached's own port is left out of the name, as other clients' ketama does.
-    let default = if port == 11211 { host } else { address };
+    let default = if port == USUAL_PORT { host } else { address };
     let name = name.unwrap_or(default).to_owned();
     Ok((name, Address::Tcp { host: unbracketed(host).to_owned(), port }, weight))
+}
+
+/// Whether this is a name of SRV records, which have the ports of the servers: no host's name begins like that.
+fn is_service(place: &str) -> bool {
+    let mut labels = place.split(':').next().unwrap_or_default().split('.');
+    labels.next().is_some_and(|label| label.starts_with('_')) && labels.next() == Some("_tcp")
+}
+
+fn service(place: &str, name: Option<&str>) -> Result<(String, Address, u32), Wrong> {
+    let help = "write `_memcached._tcp.cache.example.com:1`: the name, and the weight of each server that it has";
+    if name.is_some() {
+        return wrong("the servers of SRV records have names of their own", help);
+    }
+    let (service, weight) = match place.split(':').collect::<Vec<_>>()[..] {
+        [service] => (service, 1),
+        [service, weight] => (service, self::weight(weight)?),
+        _ => return wrong("the ports of these servers are in their SRV records", help),
+    };
+    let fits = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_graphic());
+    if service.len() > 253
+        || service.trim_end_matches('.').split('.').count() < 3
+        || !service.trim_end_matches('.').split('.').all(fits)
+    {
+        return wrong(format!("`{service}` is not the name of a service"), help);
+    }
+    Ok((service.to_owned(), Address::Sought(service.to_owned()), weight))
+}
+
+fn weight(text: &str) -> Result<u32, Wrong> {
+    match text.parse::<u32>() {
+        Ok(0) => {
+            wrong("a weight of 0 would give the server no keys", "write a weight of 1 or more, or leave the server out")
+        }
+        Ok(weight) if weight <= 1_000_000 => Ok(weight),
+        Ok(_) => wrong(format!("weight {text} is out of range"), "write a weight from 1 to 1000000"),
+        Err(_) => wrong(format!("`{text}` is not a weight"), SERVER_HELP),
+    }
+}
+
+/// The name of a server that is given none: memcached's own port is left out of it, as other clients' ketama does.
+pub(super) fn usual_name(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == USUAL_PORT { host } else { format!("{host}:{port}") }
 }
 
 /// Whether an address has a port behind its host (and not only colons of IPv6).

@@ -78,7 +78,15 @@ redis:
   absorb_add: true
   on_failure_scripts: miss
   stall_detection: false
-  servers: ['10.0.0.1:6379:1 true']
+  resolve: all
+  resolve_interval: 0
+  settle: 0
+  servers_file: /etc/softmiss/our servers
+  servers: ['10.0.0.1:6379:1 true', '_redis._tcp.cache.example:3']
+found:
+  listen: /found.sock
+  timeout: 1s
+  auto_discovery: '[fd00::1]:11211'
 ";
 
     #[test]

@@ -4,7 +4,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open-ended")]
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -13,6 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::discovery::state::Discovered;
 use super::supervise;
 use crate::config::model::Address;
 use crate::failure::Failure;
@@ -24,15 +27,16 @@ const NAME: &str = "connector";
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     runtime: Handle,
+    discovered: Arc<Discovered>,
     _wanted: mpsc::Sender<()>,
 }
 
 impl Connector {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread. It goes by what is known of names, and says which servers cannot be reached.
+    pub(crate) fn start(discovered: Arc<Discovered>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().max_blocking_threads(8).build()?;
         let (wanted, mut is_wanted) = mpsc::channel(1);
-        let connector = Self { runtime: runtime.handle().clone(), _wanted: wanted };
+        let connector = Self { runtime: runtime.handle().clone(), discovered, _wanted: wanted };
         supervise::spawn(NAME.to_owned(), move || {
             runtime.block_on(is_wanted.recv());
             runtime.shutdown_background(); // a name that is still looked up is of no interest
@@ -47,11 +51,30 @@ impl Connector {
         address: Address,
         done: impl FnOnce(Result<OwnedFd, Failure>) + Send + 'static,
     ) -> AbortHandle {
+        let discovered = Arc::clone(&self.discovered);
         let attempt = async move {
             let _watch = Watch;
-            done(connect(&address).await);
+            let mut doubt = Doubt { address, discovered, is_meant: true };
+            let result = connect(&doubt.address, &doubt.discovered).await;
+            doubt.is_meant = result.is_err();
+            done(result);
         };
         self.runtime.spawn(attempt).abort_handle()
+    }
+}
+
+/// Doubts the address of a server that was not reached, also when the attempt was given up.
+struct Doubt {
+    address: Address,
+    discovered: Arc<Discovered>,
+    is_meant: bool,
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if self.is_meant {
+            self.discovered.doubt(&self.address);
+        }
     }
 }
 
@@ -66,31 +89,47 @@ impl Drop for Watch {
     }
 }
 
-/// Connects to a server. A host name is looked up each time, and its addresses are tried in turn.
-async fn connect(address: &Address) -> Result<OwnedFd, Failure> {
-    match address {
+/// Connects to a server. A host has the addresses that it is known to have; where they are not known, or none of them lets
+/// itself be connected to, it is looked up, and its addresses are tried in turn.
+async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, Failure> {
+    let (host, port) = match address {
+        Address::Tcp { host, port } | Address::Found { host, port, .. } => (host.as_str(), *port),
+        Address::Sought(_) => return Err(Failure::Unresolved),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.and_then(UnixStream::into_std);
-            stream.map(OwnedFd::from).map_err(|error| failure_of(&error))
+            return stream.map(OwnedFd::from).map_err(|error| failure_of(&error));
         }
-        Address::Tcp { host, port } => {
-            // An address in figures resolves at once, without a thread.
-            let found =
-                tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|error| lookup_failure(&error))?;
-            let mut last = Failure::Unresolved;
-            for address in found {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => {
-                        // Without it, the last packet of a batch waits for an acknowledgement: 40 ms.
-                        let _ = stream.set_nodelay(true);
-                        return stream.into_std().map(OwnedFd::from).map_err(|error| failure_of(&error));
-                    }
-                    Err(error) => last = failure_of(&error),
-                }
-            }
-            Err(last)
+    };
+    let (known, is_lost) = discovered.addresses(host);
+    let tried = to_one_of(known.iter().map(|at| SocketAddr::new(*at, port))).await;
+    if known.is_empty() || (tried.is_err() && !is_lost && !matches!(tried, Err(Failure::NoResources))) {
+        // An address in figures resolves at once, without a thread.
+        let others: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
+            Ok(found) => found.filter(|at| !known.contains(&at.ip().to_canonical())).collect(),
+            Err(error) if known.is_empty() => return Err(lookup_failure(&error)),
+            Err(_) => Vec::new(),
+        };
+        if known.is_empty() || !others.is_empty() {
+            return to_one_of(others.into_iter()).await;
         }
     }
+    tried
+}
+
+/// Connects to the first of some addresses that lets itself be connected to.
+async fn to_one_of(addresses: impl Iterator<Item = SocketAddr>) -> Result<OwnedFd, Failure> {
+    let mut last = Failure::Unresolved;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it, the last packet of a batch waits for an acknowledgement: 40 ms.
+                let _ = stream.set_nodelay(true);
+                return stream.into_std().map(OwnedFd::from).map_err(|error| failure_of(&error));
+            }
+            Err(error) => last = failure_of(&error),
+        }
+    }
+    Err(last)
 }
 
 /// What a look-up that failed says. For want of a descriptor it cannot ask, and does not say that this was why.

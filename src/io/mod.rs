@@ -9,6 +9,7 @@ mod alarm;
 mod client;
 pub mod clock;
 mod connect;
+mod discovery;
 pub mod events;
 pub(crate) mod files;
 mod inherited;

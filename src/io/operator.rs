@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::discovery::state::Discovered;
 use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
@@ -21,6 +22,7 @@ pub struct Operator {
     pub(super) log: Option<LogControl>,
     pub(super) source: Option<Arc<Source>>,
     pub(super) listening: Arc<Listening>,
+    pub(super) discovered: Arc<Discovered>,
 }
 
 impl Operator {

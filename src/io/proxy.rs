@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::connect::Connector;
+use super::discovery;
+use super::discovery::state::Discovered;
 use super::events::Events;
 use super::files::Files;
 use super::inherited::Inherited;
@@ -16,10 +18,11 @@ use super::listener::{self, Acceptor, Bound, Entrance, Entrances};
 use super::log::LogControl;
 use super::mailbox::{Handle, Mailbox, Message};
 use super::operator::Operator;
-use super::reload::{Listening, Source};
+use super::reload::{FIND_LIMIT, Listening, Source};
 use super::state::Keeper;
 use super::supervise;
 use super::worker::{Worker, WorkerContext};
+use crate::config::discovery::has_nobody;
 use crate::config::model::{Config, Port};
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Registry;
@@ -50,6 +53,15 @@ pub enum StartError {
     /// A thread, or what it needs of the kernel, cannot be had.
     #[error("cannot start a worker")]
     Worker(#[from] std::io::Error),
+}
+
+/// Has nothing looked for any more when the proxy does not start.
+struct Ending<'a>(&'a Discovered);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// What the statistics are made of.
@@ -86,6 +98,7 @@ pub struct Proxy {
     addresses: Vec<Option<SocketAddr>>,
     listening: Arc<Listening>,
     source: Option<Arc<Source>>,
+    discovered: Arc<Discovered>,
     pub(crate) observed: Observed,
     pub(crate) stats: Option<std::net::TcpListener>,
     keeper: Option<Keeper>,
@@ -98,7 +111,7 @@ impl Proxy {
     /// # Errors
     ///
     /// When an address cannot be bound or a thread cannot be started; nothing is left running then.
-    pub fn start(config: Config, source: Option<Source>, inherited: Inherited) -> Result<Self, StartError> {
+    pub fn start(mut config: Config, source: Option<Source>, inherited: Inherited) -> Result<Self, StartError> {
         let files = Files::of_process(&config);
         // First, so that whoever reaches a pool can also look at it.
         let stats = match config.settings.stats {
@@ -121,6 +134,12 @@ impl Proxy {
             }
         }
         inherited.tell_left(&config, None);
+        let discovered = Arc::new(Discovered::default());
+        let is_to_end = Ending(&discovered);
+        let take_up = discovery::start(Arc::clone(&discovered))?;
+        // Clients can connect already; they wait no longer than this for servers that have to be found.
+        discovered.want_at_once(&[&config], FIND_LIMIT);
+        discovered.expand(&mut config);
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());
@@ -131,7 +150,7 @@ impl Proxy {
         let mailboxes = (0..count).map(Mailbox::new).collect::<Result<Vec<_>, _>>()?;
         let (mailboxes, workers): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
-        let connector = Connector::start()?;
+        let connector = Connector::start(Arc::clone(&discovered))?;
         let scripts = Scripts::default();
         let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
@@ -168,13 +187,20 @@ impl Proxy {
         }
         for pool in &topology.config.pools {
             info!(pool = pool.name, listen = %pool.listen, servers = pool.servers.len(), "pool is served");
+            if has_nobody(pool) {
+                let sought = &pool.servers[0].address;
+                warn!(pool = pool.name, %sought, "it is not known which servers the pool has, its policy answers until it is");
+            }
         }
         if let Some(address) = stats.as_ref().and_then(|stats| stats.local_addr().ok()) {
             info!(listen = %address, "statistics are served");
         }
         let observed = Observed { published, clock, events, files };
         let source = source.map(Arc::new);
-        Ok(Self { workers, threads, addresses, listening, source, observed, stats, keeper })
+        std::mem::forget(is_to_end);
+        let proxy = Self { workers, threads, addresses, listening, source, discovered, observed, stats, keeper };
+        let _ = take_up.send(proxy.operator(None)); // a thread that has panicked has been told
+        Ok(proxy)
     }
 
     /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
@@ -206,8 +232,14 @@ impl Proxy {
         if let (Some(log), Some(counters)) = (log, self.observed.topology().counters.first()) {
             log.count_in(Arc::clone(counters));
         }
-        let (source, listening) = (self.source.clone(), Arc::clone(&self.listening));
-        Operator { observed: self.observed(), workers: Arc::clone(&self.workers), log: log.cloned(), source, listening }
+        Operator {
+            observed: self.observed(),
+            workers: Arc::clone(&self.workers),
+            log: log.cloned(),
+            source: self.source.clone(),
+            listening: Arc::clone(&self.listening),
+            discovered: Arc::clone(&self.discovered),
+        }
     }
 
     /// The health of the servers.
@@ -225,6 +257,7 @@ impl Proxy {
     /// Takes no more clients, and answers what has been read, for `drain_timeout` at most.
     pub(crate) fn drain(&self) {
         self.listening.end();
+        self.discovered.end();
         for worker in self.workers.iter() {
             worker.tell(Message::Drain); // one that has ended has nothing to answer
         }

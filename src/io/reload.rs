@@ -15,25 +15,34 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
+use super::discovery::state::{News, TakesUp};
 use super::events::PROXY;
 use super::inherited::Inherited;
 use super::listener::{self, Bound, Entrance, Entrances};
+use super::log::tell_report;
 use super::mailbox::Message;
 use super::operator::Operator;
 use super::socket_file::{self, SocketFile};
 use super::watch::FileState;
 use crate::config::Loaded;
-use crate::config::diagnostic::{Report, Severity};
+use crate::config::diagnostic::Report;
+use crate::config::discovery::has_nobody;
 use crate::config::model::{Config, Listen, Pool, PoolId, Port};
 use crate::config::overlap;
 use crate::config::roster::{is_at, partners};
 use crate::topology::{Changes, Fate, Topology};
+
+/// Who wants a configuration taken up for what was found.
+const DISCOVERY: &str = "discovery";
 
 /// Changes that are told one by one. Beyond these, how many there are.
 const MOST_TOLD: usize = 50;
 
 /// How long the worker that has the listeners may take to go over to others.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long those are waited for who know of servers that the file does not list.
+pub(super) const FIND_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a configuration is read from: as at the start, with what the command line says on top.
 type Load = dyn Fn() -> Result<Loaded, Box<Report>> + Send + Sync;
@@ -98,6 +107,14 @@ pub enum Refused {
         address: String,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// A pool would have none of the servers that it has, and none yet of those that it is to have.
+    #[error("pool {pool}: it is not known which servers it has, {sought} has not said so")]
+    Nobody {
+        /// The pool.
+        pool: String,
+        /// What was asked for them.
+        sought: String,
     },
     /// The process ends.
     #[error("this process ends, and takes up nothing more")]
@@ -194,9 +211,6 @@ impl Operator {
         let Loaded { config: mut next, warnings, .. } =
             self.source.as_ref().ok_or(Refused::NoFile)?.load().map_err(Refused::File)?;
         tell_report(&warnings);
-        if self.listening.ended.load(Ordering::Acquire) {
-            return Err(Refused::Ending);
-        }
         let before = self.observed.topology();
         // What the file does not say is as it was found out at the start.
         let settings = &before.config.settings;
@@ -205,12 +219,32 @@ impl Operator {
                 *port = was;
             }
         }
-        let changes = Changes::between(&before.config, &next);
-        if changes.is_empty() {
+        self.discovered.want_at_once(&[&next, &before.config], FIND_LIMIT);
+        self.discovered.expand(&mut next);
+        let result = self.take_up(&before, &next, listening, by);
+        self.discovered.want(&[&self.observed.topology().config]);
+        result
+    }
+
+    /// Has another configuration in force, with the servers that are known.
+    fn take_up(
+        &self,
+        before: &Topology,
+        next: &Config,
+        listening: &mut Vec<Place>,
+        by: &str,
+    ) -> Result<Changes, Refused> {
+        if self.listening.ended.load(Ordering::Acquire) {
+            return Err(Refused::Ending);
+        }
+        let settings = &before.config.settings;
+        let changes = Changes::between(&before.config, next);
+        if changes.is_empty() && lists_the_same(&before.config, next) {
             return Ok(changes);
         }
-        let bound = bind(&before.config, &next, listening, &self.listening.inherited)?;
-        let Ok(topology) = self.observed.published.publish(&next, self.observed.clock.now()) else {
+        has_somebody(before, next)?;
+        let bound = bind(&before.config, next, listening, &self.listening.inherited)?;
+        let Ok(topology) = self.observed.published.publish(next, self.observed.clock.now()) else {
             bound.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
             return Err(Refused::Full);
         };
@@ -253,11 +287,8 @@ impl Operator {
                 Fate::Removed => format!("pool removed, its clients are let go ({by})"),
                 Fate::Changed { options, servers, moved, .. } => {
                     let (options, servers) = (counted(options.len(), "option"), counted(servers.len(), "server"));
-                    let moved = if *moved > 0.0 {
-                        format!(", {:.1} % of the keys belong elsewhere", moved * 100.0)
-                    } else {
-                        String::new()
-                    };
+                    let elsewhere = |moved: f64| format!(", {:.1} % of the keys belong elsewhere", moved * 100.0);
+                    let moved = moved.filter(|moved| *moved > 0.0).map(elsewhere).unwrap_or_default();
                     format!("configuration reloaded: {options} and {servers} changed{moved} ({by})")
                 }
             };
@@ -279,21 +310,61 @@ impl Operator {
                 tell_report(report);
                 format!("{} in {}", counted(report.errors(), "problem"), report.name)
             }
-            Refused::NoFile | Refused::Listen { .. } | Refused::Ending | Refused::Full => refused.to_string(),
+            Refused::NoFile | Refused::Listen { .. } | Refused::Nobody { .. } | Refused::Ending | Refused::Full => {
+                refused.to_string()
+            }
         };
         error!(by, reason, "configuration refused, the one before stays in force");
         self.tell(PROXY, PROXY, true, format!("configuration refused: {reason} ({by})"));
     }
 }
 
-/// Tells the log everything in a report, each with its place and what to write instead.
-pub fn tell_report(report: &Report) {
-    for one in &report.diagnostics {
-        let (place, help) = (report.place(one), one.help.as_deref());
-        match one.severity {
-            Severity::Error => error!(place, help, "{}", one.message),
-            Severity::Warning => warn!(place, help, "{}", one.message),
+/// Whether the pools of two files that do not differ otherwise list the same servers, which others may list now.
+fn lists_the_same(before: &Config, next: &Config) -> bool {
+    let listed = |pool: &Pool| -> Vec<_> {
+        pool.listed().iter().map(|server| (server.name.clone(), server.address.clone(), server.weight)).collect()
+    };
+    before.pools.iter().map(listed).eq(next.pools.iter().map(listed))
+}
+
+/// A pool that has servers has some afterwards.
+fn has_somebody(before: &Topology, next: &Config) -> Result<(), Refused> {
+    let old: Vec<&Pool> = before.config.pools.iter().collect();
+    for (pool, partner) in next.pools.iter().zip(partners(&old, &next.pools)) {
+        if has_nobody(pool) && partner.is_some_and(|partner| !has_nobody(old[partner])) {
+            let sought = pool.servers[0].address.to_string();
+            return Err(Refused::Nobody { pool: pool.name.clone(), sought });
         }
+    }
+    Ok(())
+}
+
+impl TakesUp for Operator {
+    /// What has been found is not what is in force: the same configuration is taken up with the servers that it has by that.
+    fn take_up_found(&self) {
+        let mut listening = self.listening.lock();
+        let before = self.observed.topology();
+        let mut next = before.config.clone();
+        self.discovered.expand(&mut next);
+        let result = self.take_up(&before, &next, &mut listening, DISCOVERY);
+        self.discovered.want(&[&self.observed.topology().config]);
+        match result {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => self.tell_changes(&changes, DISCOVERY),
+            Err(Refused::Ending) => {}
+            Err(refused) => {
+                error!(by = DISCOVERY, reason = refused.to_string(), "servers that were found cannot be taken up");
+                self.tell(PROXY, PROXY, true, format!("servers that were found cannot be taken up: {refused}"));
+            }
+        }
+    }
+
+    fn report(&self, news: News) {
+        let counters = Arc::clone(&self.observed.topology().counters[0]);
+        counters.discovery_failures.add(news.failures);
+        counters.discovery_changes.add(news.changes);
+        counters.discovery_failing.set(news.failing);
+        news.texts.into_iter().for_each(|(is_trouble, text)| self.tell(PROXY, PROXY, is_trouble, text));
     }
 }
 

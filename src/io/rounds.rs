@@ -76,6 +76,23 @@ pub(crate) fn spawn_rounds(
     Ok(())
 }
 
+/// Starts a thread that does a piece of work. That it came to another end than its proper one is told.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub(crate) fn spawn_work(
+    name: &'static str,
+    work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if let Err(why) = attempt(work) {
+            error!(thread = name, why, "a thread has ended that was to go on: what it did is not done any more");
+        }
+    })?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;

@@ -40,6 +40,13 @@ pub struct ProcessCounters {
     pub reloads_refused: Cell,
     /// Whether the last one was.
     pub reload_refused: Gauge,
+    /// Answers that changed which servers there are, times that nothing was learned of who is asked for them, and how many of
+    /// those there are at present. Only the first worker's set has any, and the thread that asks counts there.
+    pub discovery_changes: Cell,
+    /// Times that nothing was learned.
+    pub discovery_failures: Cell,
+    /// Who is asked, and said nothing of use the last time.
+    pub discovery_failing: Gauge,
 }
 
 /// What is counted for a pool and its servers.

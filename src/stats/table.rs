@@ -66,6 +66,9 @@ pub const PROCESS: &[Metric<Counters>] = metrics! { Counters:
     reloads Counter "times the configuration was read again and taken up"
     reloads_refused Counter "times it was read again and refused"
     reload_refused Gauge "1 while the file as it was last read is refused, and an earlier one is in force"
+    discovery_changes Counter "times that what is asked where servers are (a name, a file, an endpoint) said something else, which holds"
+    discovery_failures Counter "times that it was asked, and said nothing of use"
+    discovery_failing Gauge "how many names, files and endpoints said nothing of use when they were asked last; what was known stays in force"
 };
 
 /// The statistics of a pool.

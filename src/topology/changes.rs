@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::config::discovery::is_open;
 use crate::config::model::{Config, Distribution, Pool, Server};
 use crate::config::options::{Difference, pool_differences, process_differences};
 use crate::config::roster::partners;
@@ -45,8 +46,9 @@ pub enum Fate {
         options: Vec<Difference>,
         /// Servers that differ, come or go.
         servers: Vec<(String, ServerFate)>,
-        /// The share of the keys that belongs to another server then, from 0 to 1.
-        moved: f64,
+        /// The share of the keys that belongs to another server then, from 0 to 1; nothing where it is not known yet which
+        /// servers there are.
+        moved: Option<f64>,
     },
 }
 
@@ -133,15 +135,18 @@ fn server_fates(before: &Pool, after: &Pool) -> Vec<(String, ServerFate)> {
 }
 
 /// The share of a sample of keys that belongs to a server of another name.
-fn moved(before: &Pool, after: &Pool) -> f64 {
+fn moved(before: &Pool, after: &Pool) -> Option<f64> {
+    if [before, after].iter().any(|pool| pool.listed.is_none() && is_open(pool)) {
+        return None;
+    }
     if ring::is_alike(before, after) || [before, after].iter().any(|pool| pool.distribution == Distribution::Random) {
-        return 0.0; // at random, a key belongs nowhere
+        return Some(0.0); // at random, a key belongs nowhere
     }
     let (old, new) = (owners(before), owners(after));
     let moved = old.iter().zip(&new).filter(|(old, new)| old != new).count();
     #[expect(clippy::cast_precision_loss, reason = "both are small")]
     let share = moved as f64 / SAMPLE as f64;
-    share
+    Some(share)
 }
 
 /// The names of the servers that the keys of the sample belong to.
@@ -181,8 +186,14 @@ impl fmt::Display for PoolChange {
                 for (server, fate) in servers {
                     writeln!(f, "pool {name}: server {server} {fate}")?;
                 }
-                if *moved > 0.0 {
+                if let Some(moved) = moved.filter(|moved| *moved > 0.0) {
                     writeln!(f, "pool {name}: about {:.1} % of the keys belong to another server", moved * 100.0)?;
+                }
+                if moved.is_none() && !servers.is_empty() {
+                    writeln!(
+                        f,
+                        "pool {name}: what share of the keys moves shows when it is known which servers it has"
+                    )?;
                 }
                 Ok(())
             }
@@ -286,19 +297,19 @@ e: {listen: '127.0.0.1:2', redis: true, redis_auth: second, redis_db: 1, servers
         let [PoolChange { fate: Fate::Changed { moved, .. }, .. }] = changes.pools.as_slice() else {
             panic!("{changes}")
         };
-        assert!((0.15..0.25).contains(moved), "{moved}");
+        assert!(moved.is_some_and(|moved| (0.15..0.25).contains(&moved)), "{moved:?}");
         // Another address moves none; another hash moves most.
         let after = BEFORE.replace("h:4:1", "x:4:1");
         let changes = Changes::between(&config(BEFORE), &config(&after));
         let [PoolChange { fate: Fate::Changed { moved, .. }, .. }] = changes.pools.as_slice() else {
             panic!("{changes}")
         };
-        assert!(*moved == 0.0, "{moved}");
+        assert_eq!(*moved, Some(0.0));
         let after = BEFORE.replace("timeout: 400", "timeout: 400, hash: md5");
         let changes = Changes::between(&config(BEFORE), &config(&after));
         let [PoolChange { fate: Fate::Changed { moved, .. }, .. }] = changes.pools.as_slice() else {
             panic!("{changes}")
         };
-        assert!((0.6..0.9).contains(moved), "{moved}");
+        assert!(moved.is_some_and(|moved| (0.6..0.9).contains(&moved)), "{moved:?}");
     }
 }

@@ -18,6 +18,7 @@ mod dashboard;
 mod degrade;
 mod demo;
 mod differential;
+mod discovery;
 mod drain;
 mod files;
 mod full_server;

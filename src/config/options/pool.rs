@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Form, Opt, new, quoted, twemproxys};
+use crate::config::discovery::Endpoint;
 use crate::config::model::{Address, Listen, Pool, Server};
 use crate::config::value;
 
@@ -213,22 +214,46 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .default("1000")
         .numbers(0, 1_000_000)
         .what("for blocking commands, WATCH and subscriptions, in each worker; more are refused"),
-    twemproxys(SERVERS, Form::Lines { write: |pool: &Pool| Some(servers(pool)) })
-        .required()
+    new("resolve_interval", field!(one: Draft, Pool => one.pool.discovery.interval, value::resolve_interval; one.discovery.interval))
+        .default("30s")
+        .limits("`0`, 100ms to a day")
+        .what("look names of servers up again: one that has moved takes its keys along; 0: never"),
+    new("settle", field!(one: Draft, Pool => one.pool.discovery.settle, value::settle; one.discovery.settle))
+        .default("2s")
+        .limits("up to `10m`")
+        .what("what has changed there is looked at again after this, and holds if it is the same"),
+    new("resolve", pool!(discovery.resolve))
+        .default("first")
+        .what("a name is one server; all: each of its addresses is one, as with headless services"),
+    new("servers_file", field!(one: Draft, Pool => one.pool.discovery.file, value::whole_path; one.discovery.file))
+        .limits("a whole path, `none`")
+        .example("/etc/softmiss/servers")
+        .rare()
+        .what("further servers, one on each line as below; a changed file is taken up by itself"),
+    new("auto_discovery", field!(one: Draft, Pool => one.pool.discovery.endpoint, Endpoint::read; one.discovery.endpoint.as_ref().map(Endpoint::to_string)))
+        .memcached("no Redis answers `config get cluster`")
+        .example("cache.example.com:11211")
+        .rare()
+        .what("the configuration endpoint of ElastiCache or Memorystore, which knows the servers"),
+    twemproxys(SERVERS, Form::Lines { write: |pool: &Pool| Some(servers(pool)).filter(|lines| !lines.is_empty()) })
+        .default_told("required without `servers_file` and `auto_discovery`")
         .numbers(1, 65_535)
-        .what("host:port:weight name, or /path/of/socket:weight name"),
+        .what("host:port:weight name, /path/of/socket:weight name, or _service._tcp.name:weight"),
 ];
 
 /// The servers, in the order of the file.
 fn servers(pool: &Pool) -> Vec<String> {
-    let mut servers: Vec<&Server> = pool.servers.iter().collect();
+    let mut servers: Vec<&Server> = pool.listed().iter().collect();
     servers.sort_by_key(|server| server.position);
     let line = |server: &&Server| {
-        let place = match &server.address {
-            Address::Unix(path) => path.display().to_string(),
-            address @ Address::Tcp { .. } => address.to_string(),
+        let (place, weight) = (&server.address, server.weight);
+        let line = match place {
+            Address::Sought(_) => format!("{place}:{weight}"),
+            Address::Tcp { .. } | Address::Found { .. } | Address::Unix(_) => {
+                format!("{place}:{weight} {}", server.ring_name())
+            }
         };
-        format!("  - {}", quoted(&format!("{place}:{} {}", server.weight, server.ring_name())))
+        format!("  - {}", quoted(&line))
     };
     servers.iter().map(line).collect()
 }

@@ -4,6 +4,7 @@
 
 mod line;
 mod queue;
+mod report;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -26,6 +27,8 @@ use super::rounds;
 use crate::config::model::{LogFormat, LogLevel, LogSettings};
 use crate::stats::counters::Counters;
 use queue::Queue;
+
+pub use report::tell_report;
 
 /// How long the end of the program waits for lines to be written.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);

@@ -19,7 +19,7 @@ fn worker_of(file: &str) -> (Worker, Arc<Counters>) {
     let (clock, (mailbox, own)) = (Clock::start(), Mailbox::new(0).unwrap());
     let engine =
         Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts: Scripts::default() });
-    let (events, connector) = (Arc::new(Events::default()), Connector::start().unwrap());
+    let (events, connector) = (Arc::new(Events::default()), Connector::start(Arc::default()).unwrap());
     let files = Files::of_process(&topology.config);
     let context = WorkerContext { clock, events, connector, files, keeper: None, own, others: Vec::new() };
     (Worker::new(engine, mailbox, None, context), Arc::clone(&topology.counters[0]))

@@ -39,10 +39,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command, port: u16) -> Self {
+    fn start(command: Command, port: u16) -> Self {
+        Self::start_at(command, loopback(port))
+    }
+
+    fn start_at(mut command: Command, address: SocketAddr) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error} (run tests/setup.sh)"));
-        let address = loopback(port);
         wait_until(&format!("{name} listening"), Duration::from_secs(10), || TcpStream::connect(address).is_ok());
         Self { child, address }
     }
@@ -50,6 +53,15 @@ impl Process {
     /// A memcached of its own.
     pub(crate) fn memcached() -> Self {
         Self::memcached_on(free_port())
+    }
+
+    /// A memcached at another address of the loopback interface.
+    pub(crate) fn memcached_at_ip(ip: [u8; 4], port: u16) -> Self {
+        let address = SocketAddr::from((ip, port));
+        let mut command = Command::new("memcached");
+        command.args(["-l", &address.ip().to_string(), "-p", &port.to_string(), "-t", "1", "-m", "64", "-u", "nobody"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start_at(command, address)
     }
 
     pub(crate) fn memcached_on(port: u16) -> Self {
@@ -206,6 +218,19 @@ impl Proxy {
     pub(crate) fn with_files(text: &str, port: u16, files: &str) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={files}")).arg(env!("CARGO_BIN_EXE_softmiss"));
+        Self::started_by(command, text, port)
+    }
+
+    /// As [`Proxy::with_file`], where each of the first files stands in the place of the second, for this process alone.
+    pub(crate) fn with_in_place(text: &str, port: u16, places: &[(&std::path::Path, &str)]) -> Self {
+        let mut script = "mount --make-rprivate /".to_owned();
+        for (own, place) in places {
+            script += &format!(" && mount --bind '{}' {place}", own.display());
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args(["-m", "sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_softmiss"));
         Self::started_by(command, text, port)
     }
 

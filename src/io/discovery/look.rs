@@ -1,0 +1,123 @@
+//! How each kind of source is asked. Nothing here takes longer than it may, whatever is answered, or not.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+
+use super::state::{Failed, Look};
+use super::{endpoint, services};
+use crate::config::discovery::{Answer, Source, name_of, server};
+use crate::config::listing;
+use crate::config::model::Server;
+use crate::io::watch::{FileState, PERIOD, Watcher};
+
+/// How long a source may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What is kept of a source from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// A look-up that the system has not come to the end of.
+    lookup: Option<JoinHandle<io::Result<Vec<IpAddr>>>>,
+    file: Watched,
+}
+
+/// A file that is read when it has changed.
+#[derive(Debug, Default)]
+struct Watched {
+    watcher: Watcher,
+    read: Option<FileState>,
+    was_read: bool,
+}
+
+impl Asked {
+    /// Asks a source. A file answers when it has changed.
+    pub(super) async fn look(&mut self, source: &Source) -> Result<Look, Failed> {
+        let servers = |answer: Vec<Server>| Look { answer: Answer::Servers(answer), version: 0, is_settled: false };
+        let because = |reason: String| Failed::Because(reason);
+        match source {
+            Source::Name(name) => {
+                let at = self.addresses(name).await.map_err(because)?;
+                Ok(Look { answer: Answer::Addresses { at, is_moved: false }, version: 0, is_settled: false })
+            }
+            Source::Records(name) => {
+                let addresses: BTreeSet<IpAddr> = self.addresses(name).await.map_err(because)?.into_iter().collect();
+                let of = |address: &IpAddr| server(address.to_string(), address.to_string(), 0);
+                Ok(servers(addresses.iter().map(of).collect()))
+            }
+            Source::Services(name) => {
+                let targets = within(services::look(name)).await.map_err(because)?;
+                Ok(servers(targets.into_iter().map(|(host, port)| server(name_of(&host, port), host, port)).collect()))
+            }
+            Source::File(path) => {
+                let answer = Answer::Servers(self.file.servers(path).await?);
+                Ok(Look { answer, version: 0, is_settled: true })
+            }
+            Source::Endpoint(endpoint) => {
+                let at = self.addresses(&endpoint.host).await.map_err(because)?;
+                let at: Vec<_> = at.into_iter().map(|address| SocketAddr::new(address, endpoint.port)).collect();
+                let cluster = within(endpoint::look(&at)).await.map_err(because)?;
+                let of = |node: endpoint::Node| {
+                    let name = name_of(&node.name, node.port);
+                    server(name, node.host, node.port)
+                };
+                let answer = Answer::Servers(cluster.nodes.into_iter().map(of).collect());
+                Ok(Look { answer, version: cluster.version, is_settled: false })
+            }
+        }
+    }
+
+    /// The addresses that a name stands for, one at least. A look-up that takes long is waited for again the next time, so
+    /// there is one of a name at most.
+    async fn addresses(&mut self, name: &str) -> Result<Vec<IpAddr>, String> {
+        let lookup = self.lookup.get_or_insert_with(|| {
+            let name = name.to_owned();
+            spawn_blocking(move || {
+                let mut all: Vec<IpAddr> = Vec::new();
+                for address in (name.as_str(), 0).to_socket_addrs()?.map(|found| found.ip().to_canonical()) {
+                    if !all.contains(&address) {
+                        all.push(address);
+                    }
+                }
+                Ok(all)
+            })
+        });
+        let Ok(result) = timeout(LIMIT, lookup).await else { return Err(unanswered()) };
+        self.lookup = None;
+        match result {
+            Ok(Ok(all)) if all.is_empty() => Err("the name has no address".to_owned()),
+            Ok(Ok(all)) => Ok(all),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Watched {
+    /// What the file lists: at once the first time, and then when it has changed, and has been quiet for a second.
+    async fn servers(&mut self, path: &Path) -> Result<Vec<Server>, Failed> {
+        while self.was_read && !self.watcher.look([FileState::of(path), self.read]) {
+            sleep(PERIOD).await;
+        }
+        (self.read, self.was_read) = (FileState::of(path), true);
+        let path = path.to_owned();
+        let read = spawn_blocking(move || listing::load(&path)).await;
+        read.map_err(|error| Failed::Because(error.to_string()))?.map_err(|report| match &report.diagnostics[..] {
+            [only] if only.span.is_none() => Failed::Because(only.message.clone()),
+            _ => Failed::File(report),
+        })
+    }
+}
+
+async fn within<T>(look: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(LIMIT, look).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+fn unanswered() -> String {
+    format!("no answer within {} s", LIMIT.as_secs())
+}
