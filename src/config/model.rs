@@ -80,6 +80,8 @@ pub struct Pool {
     pub failover_ttl: Option<u32>,
     /// What becomes of the items of a server that comes back.
     pub rejoin: Rejoin,
+    /// For how long after a change of the servers keys that moved are looked for where they were; `None` for not at all.
+    pub warmup: Option<Duration>,
     /// Most servers that may be out of the ring, in percent of all.
     pub max_ejected_percent: u32,
     /// Good probes in a row that bring a server back, at least 1.
@@ -131,6 +133,7 @@ impl Pool {
             on_eject: OnEject::Rehash,
             failover_ttl: None,
             rejoin: Rejoin::Keep,
+            warmup: None,
             max_ejected_percent: 100,
             rise: 1,
             flap_limit: Some(6),

@@ -186,6 +186,7 @@ m:
   absorb_add: true
   rejoin: flush
   failover_ttl: 60s
+  warmup: 10m
   rise: 3
   max_ejected_percent: 50
   flap_limit: 0

@@ -75,6 +75,7 @@ impl Engine {
     /// The client's connection is gone, by its end or by an error. Its requests go on, their responses are dropped.
     pub fn client_gone(&mut self, id: SessionId, failed: bool) {
         self.release_dedicated(id);
+        self.warmup.forget(id);
         let Some(mut session) = self.clients.remove(id) else { return };
         if let Some(subscriptions) = session.redis_mut().and_then(|client| client.subscriptions.take()) {
             self.let_go(subscriptions);

@@ -28,6 +28,8 @@ pub(crate) enum Timer {
     Follow(PoolId),
     /// Something is left to be done.
     Chores,
+    /// Clients wait for keys that are brought along, or may not wait any longer.
+    Warmup,
     /// Memory is scarce: who holds much may have to give it up, and who waits may go on.
     Memory,
 }

@@ -12,23 +12,32 @@ use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
 use crate::time::Instant;
 
+/// Why a request is not sent to the server of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// There is none.
+    Failed(Failure),
+    /// It waits until its key has been brought along from where it was.
+    Waits,
+}
+
 impl Engine {
     /// The server that a key belongs to, and the bound on the lifetime of what is written there.
     ///
     /// A write that goes elsewhere than it would with all servers in the ring is noted with those that miss it.
     pub(super) fn target(
         &mut self,
-        pool: PoolId,
+        (pool, id): (PoolId, SessionId),
         asked: Asked<'_>,
         marks: Marks,
         key: &[u8],
         now: Instant,
-    ) -> Result<(ServerId, Option<Cap>), Failure> {
+    ) -> Result<(ServerId, Option<Cap>), Aside> {
         let state = &self.pools[pool.index()];
         let random = if state.ring.is_random() { next_random(&mut self.random) } else { 0 };
         match state.ring.route(key, random) {
-            Some(server) if state.all_live => Ok((server, None)),
-            _ => self.target_among(pool, asked, marks, key, random, now),
+            Some(server) if state.is_steady => Ok((server, None)),
+            _ => self.target_among((pool, id), asked, marks, key, random, now),
         }
     }
 
@@ -36,21 +45,24 @@ impl Engine {
     #[cold]
     fn target_among(
         &mut self,
-        pool: PoolId,
+        (pool, id): (PoolId, SessionId),
         asked: Asked<'_>,
         marks: Marks,
         key: &[u8],
         random: u32,
         now: Instant,
-    ) -> Result<(ServerId, Option<Cap>), Failure> {
+    ) -> Result<(ServerId, Option<Cap>), Aside> {
+        if self.pools[pool.index()].warm.is_some() && !self.is_warm_key(id, asked, marks, key, now) {
+            return Err(Aside::Waits);
+        }
         loop {
             let state = &self.pools[pool.index()];
             let server = state.ring.route(key, random);
             if state.all_live {
-                return server.map(|server| (server, None)).ok_or(Failure::Ejected);
+                return server.map(|server| (server, None)).ok_or(Aside::Failed(Failure::Ejected));
             }
             if !asked.request.verb.is_write() || self.note_absent(pool, server, asked, marks, key, now) {
-                let server = server.ok_or(Failure::Ejected)?;
+                let server = server.ok_or(Aside::Failed(Failure::Ejected))?;
                 let away = self.topology.pools[pool.index()].home.route(key, random) != Some(server);
                 return Ok((server, if away { self.failover_cap(pool, now) } else { None }));
             }
@@ -144,7 +156,7 @@ impl Engine {
 
     /// A server's first link that is set as needed; any is where it does not matter.
     #[inline]
-    fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
+    pub(super) fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
         let links = self.member(pool, server).links();
         links.iter().copied().find(|link| profile.is_none_or(|profile| self.servers[*link].profile == profile))
     }

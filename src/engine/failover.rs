@@ -46,6 +46,7 @@ impl Engine {
         let config = &self.topology.pools[pool.index()];
         let state = &mut self.pools[pool.index()];
         state.all_live = config.members().all(|server| state.live[server.index()]);
+        state.is_steady = state.all_live && state.warm.is_none();
         state.failover = Failover::None;
         if config.rejoin != Rejoin::Safe || config.on_eject == OnEject::Hold || state.all_live {
             return;
@@ -213,7 +214,7 @@ impl Engine {
     }
 
     /// Sends what has become pending because of a request for a link: there if that is possible, or else on another one.
-    fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
+    pub(super) fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
         if self.servers[link].queue.invalidated.number < self.registry.newest_pending(pool, server) {

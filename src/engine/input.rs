@@ -412,6 +412,7 @@ impl Engine {
             {
                 return Dispatched::Backpressured;
             }
+            Request::FlushAll { .. } if !self.may_flush(id, now) => return Dispatched::Backpressured,
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
             Request::Version => self.servers_version(id, started, now),
@@ -450,6 +451,9 @@ impl Engine {
                 if self.servers.crowded() > 0
                     && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now)
                 {
+                    return Dispatched::Backpressured;
+                }
+                if !self.is_warm_get(id, Words::new(get.keys), count.min(room), get.exptime.is_some(), now) {
                     return Dispatched::Backpressured;
                 }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {

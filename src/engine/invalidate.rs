@@ -332,6 +332,7 @@ impl Engine {
         let up_to = range.up_to;
         if left == 0 {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
+            self.has_forgotten(pool, server, up_to);
         }
         let link = &self.servers[id];
         let is_probe = link.is_probe();
@@ -398,8 +399,10 @@ impl Engine {
 
     /// What the proxy asked for itself was lost. What is pending stays so.
     pub(super) fn unheard(&mut self, intent: Intent) {
-        if let Intent::End(of) = intent {
-            self.unheard_of_waiting(of);
+        match intent {
+            Intent::Plain | Intent::Name => {}
+            Intent::End(of) => self.unheard_of_waiting(of),
+            Intent::Copy(number) => self.copy_lost(number),
         }
     }
 

@@ -91,6 +91,7 @@ mod telemetry;
 mod timers;
 mod topology;
 mod turn;
+mod warmup;
 mod ways;
 mod work;
 
@@ -164,6 +165,7 @@ pub struct Engine {
     /// The parts of the request at hand, for their room.
     ways: Vec<ways::Way>,
     memcache: memcache::Kept,
+    warmup: warmup::Warmup,
     redis: redis::State,
     memory: memory::Memory,
     /// The time of the event at hand.
@@ -206,6 +208,7 @@ impl Engine {
                 Timer::Flush(pool, server) => self.flush_timer(pool, server, now),
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
                 Timer::Follow(pool) => self.follow_all(pool, now),
+                Timer::Warmup => self.warmup_due(now),
                 Timer::Chores => self.work_off(now),
                 Timer::Memory => self.memory_timer(now),
             }

@@ -8,6 +8,7 @@ use super::language::Language;
 use super::memcache::Known;
 use super::missed::Failover;
 use super::rate_limit::{Frequent, RateLimit, TOLD};
+use super::warmup::Warm;
 use crate::config::model::Protocol;
 use crate::health::maintenance::RoutingState;
 use crate::ring::{Circle, Ring};
@@ -34,6 +35,10 @@ pub(super) struct PoolState {
     /// What the worker has of each server.
     pub(super) members: Vec<Member>,
     pub(super) all_live: bool,
+    /// Every key is at its home, and has been for long: the usual case, in which nothing but the ring has to be looked at.
+    pub(super) is_steady: bool,
+    /// What is brought along of keys that have moved.
+    pub(super) warm: Option<Box<Warm>>,
     /// Where the rings of other sets of servers come from: the topology's, with what earlier ones have needed besides.
     pub(super) circle: Circle,
     /// While servers are out: what is done about writes that they miss.
@@ -70,6 +75,8 @@ impl PoolState {
             routing: Vec::new(),
             members: Vec::new(),
             all_live: true,
+            is_steady: true,
+            warm: None,
             dedicated: 0,
             moves: false,
             follows: false,

@@ -77,6 +77,7 @@ impl Engine {
             Intent::Plain => {}
             Intent::Name => return self.heard_name(id, response),
             Intent::End(of) => return self.heard_of_waiting(of, response),
+            Intent::Copy(number) => return self.copy_answered(number, response, status, now),
         }
         match verb {
             Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {

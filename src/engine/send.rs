@@ -1,6 +1,7 @@
 //! A request on its way to one server: it gets a place in the server's stream and in its client's.
 
 use super::Engine;
+use super::dispatch::Aside;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::request::{Asked, Slot};
@@ -50,9 +51,10 @@ impl Engine {
             self.answer_expired(id, asked, marks, key, now);
             return Err(Dispatched::Done);
         }
-        let (server, cap) = match self.target(pool, asked, marks, key, now) {
+        let (server, cap) = match self.target((pool, id), asked, marks, key, now) {
             Ok(target) => target,
-            Err(failure) => {
+            Err(Aside::Waits) => return Err(Dispatched::Backpressured),
+            Err(Aside::Failed(failure)) => {
                 self.answer_unsent(id, asked, (key, None), failure, now);
                 return Err(Dispatched::Done);
             }
@@ -101,7 +103,7 @@ impl Engine {
     fn answer_expired(&mut self, id: SessionId, asked: Asked<'_>, marks: Marks, key: &[u8], now: Instant) {
         if !asked.request.verb.is_read()
             && let Some(pool) = self.pool_of(id)
-            && let Ok((server, _)) = self.target(pool, asked, marks, key, now)
+            && let Ok((server, _)) = self.target((pool, id), asked, marks, key, now)
         {
             self.invalidate_unsent(id, server, asked, marks, now);
         }

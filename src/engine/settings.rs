@@ -30,6 +30,7 @@ impl Engine {
             self.put_off(Chore::Retime(pool, 0), now);
             self.retime_links(pool, now);
         }
+        self.begin_warmup(pool, next, now);
         let ids = |pool: &Pool| pool.members().collect::<Vec<_>>();
         if ids(old) != ids(next) || !ring::is_alike(old, next) {
             self.pools[pool.index()].circle = next.circle.clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::deadline::Timers;
 use super::servers::Servers;
-use super::{Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, work};
+use super::{Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, warmup, work};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -56,6 +56,7 @@ impl Engine {
             started_at,
             ways: Vec::new(),
             memcache: memcache::Kept::default(),
+            warmup: warmup::Warmup::default(),
             redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,

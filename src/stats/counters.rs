@@ -80,6 +80,12 @@ pub struct PoolCells {
     pub forward_error: Cell,
     /// Parts into which requests were split.
     pub fragments: Cell,
+    /// Keys that had moved to another server and were looked for where they had been.
+    pub warmup_asked: Cell,
+    /// Those of them that were found there, and stored where they belong.
+    pub warmup_brought: Cell,
+    /// Those of them of which that is not known.
+    pub warmup_failed: Cell,
     /// Requests of clients that were carried out.
     pub requests: Cell,
     /// Requests refused as malformed.

@@ -10,6 +10,7 @@
 //! learned from the servers would be a further kind of ring.
 
 mod changes;
+mod warming;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 pub use changes::{Changes, Fate, PoolChange, ServerFate};
+pub use warming::{Copies, Warming};
 
 use crate::config::model::{self, Config, PoolId, Server, ServerId};
 use crate::config::roster::{Full, Roster, settings_after};
@@ -50,13 +52,21 @@ pub struct Pool {
     pub home: Ring,
     /// Where the rings of some of them come from.
     pub circle: Circle,
+    /// Where keys were at home before, while what is stored there is brought along.
+    pub warming: Option<Arc<Warming>>,
 }
 
 impl Pool {
     fn new(roster: Roster) -> Self {
         let mut circle = Circle::new(&roster.pool);
         let home = circle.ring(&roster.pool, &vec![true; roster.places.len()]);
-        Self { roster, home, circle }
+        Self { roster, home, circle, warming: None }
+    }
+
+    /// One that takes the place of another, if there was one.
+    fn following(roster: Roster, before: Option<&Self>, now: Instant) -> Self {
+        let warming = before.and_then(|before| Warming::of(before, &roster.pool, now));
+        Self { warming, ..Self::new(roster) }
     }
 
     /// Whether it is served. Otherwise it ends when its last client has left.
@@ -170,7 +180,10 @@ impl Published {
             digest: config::version(&config).into(),
             registry: Arc::new(current.registry.follow(&rosters, &config.settings, now)),
             counters: current.counters.iter().map(|of| Arc::new(of.follow(&rosters))).collect(),
-            pools: rosters.into_iter().map(Pool::new).collect(),
+            pools: (0..)
+                .zip(rosters)
+                .map(|(index, roster)| Pool::following(roster, current.pools.get::<usize>(index), now))
+                .collect(),
             config,
         });
         *current = Arc::clone(&next);

@@ -60,4 +60,5 @@ mod systemd;
 mod too_large;
 mod top;
 mod twemproxy_compat;
+mod warmup;
 mod weather;

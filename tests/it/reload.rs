@@ -26,6 +26,7 @@ impl Reloaded {
         let admin = loopback(free_port());
         let proxy = Proxy::with_file(&whole(admin, settings, pools), port);
         wait_until("the admin port", SOON, || TcpStream::connect(admin).is_ok());
+        get(admin, "/healthz"); // it is bound before the pools' sockets, and answers behind them
         Self { proxy, admin }
     }
 

@@ -113,6 +113,14 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
     .memcached("not every Redis write has a lifetime")
     .example("60s")
     .what("longest lifetime of what is written away from its home; no limit by default"),
+    new("warmup", pool!(warmup))
+        .default("0")
+        .limits(DAY)
+        .example("10m")
+        .what(
+            "after a reload that changes the servers: for so long, a key that moved is brought\n\
+             along from the server that it was at; off by default",
+        ),
     new("rise", pool!(rise))
         .default("1")
         .numbers(1, 100)

@@ -145,6 +145,14 @@ impl Engine {
                 return None;
             }
         }
+        if !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), now) {
+            let started = self.restarted(session_pool, long.started, now);
+            if let Some(session) = self.session(id) {
+                session.input.put_long_get(long);
+            }
+            self.time_session(id, started);
+            return None;
+        }
         if let Some(session) = self.session(id) {
             session.input.let_go();
         }

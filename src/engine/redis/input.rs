@@ -224,6 +224,9 @@ impl Engine {
                         CommandClass::Transaction(_) | CommandClass::Local(Local::Quit | Local::Reset)
                     ))
             {
+                if !self.pools[pool.index()].is_steady && !self.is_warm_call(id, call, now) {
+                    return Performed::Backpressured;
+                }
                 self.queue(id, call);
                 return Performed::Done;
             }
@@ -249,6 +252,9 @@ impl Engine {
     }
 
     fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        if !self.pools[call.pool.index()].is_steady && !self.is_warm_call(id, call, now) {
+            return Performed::Backpressured;
+        }
         match call.plan.class {
             CommandClass::Keyed => return self.keyed(id, call, now),
             CommandClass::Split(split) => return self.split(id, call, split, now),

@@ -49,6 +49,7 @@ mod texts;
 mod transaction;
 mod unread;
 mod waiting;
+mod warm;
 mod watch;
 mod watched;
 

@@ -150,7 +150,7 @@ impl Engine {
     }
 
     /// The keys of a request, or the channel that takes their place.
-    fn keys_of<'a>(&self, call: Call<'a>) -> Vec<&'a [u8]> {
+    pub(super) fn keys_of<'a>(&self, call: Call<'a>) -> Vec<&'a [u8]> {
         if call.plan.class == CommandClass::Publish {
             return vec![call.args.get(1)];
         }

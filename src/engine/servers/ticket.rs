@@ -34,6 +34,8 @@ pub(crate) enum Intent {
     Name,
     /// Redis: to end what waits on that connection.
     End(LinkId),
+    /// To bring a key along from where it was: which of those that are under way.
+    Copy(u32),
 }
 
 /// Facts about a request in flight.

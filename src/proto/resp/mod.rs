@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod command;
+pub mod copy;
 pub mod encode;
 pub mod fallback;
 pub mod plan;

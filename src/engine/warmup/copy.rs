@@ -1,0 +1,351 @@
+//! What servers are asked to bring a key along, one thing after the other.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "whatever else a server says, the key is left where it is")]
+
+use std::sync::Arc;
+
+use super::key::Key;
+use super::moving::{Moving, Stage};
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::Engine;
+use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::redis::Profile;
+use crate::engine::servers::ticket::{Intent, Marks};
+use crate::health::pending::StaleKey;
+use crate::proto::memcache::copy as memcache;
+use crate::proto::memcache::response::Status;
+use crate::proto::resp::{copy as resp, encode};
+use crate::proto::verb::Verb;
+use crate::time::Instant;
+
+/// Most copies under way at a time. Requests for further keys go on without.
+const MOST: usize = 4096;
+
+/// What comes next.
+enum Next {
+    /// Something has been asked.
+    Asked(Stage),
+    /// What is stored of the key is at its new home.
+    Settled,
+    /// That is not known.
+    Failed,
+}
+
+impl Engine {
+    /// Has a key brought along that a client waits for. `false` when that cannot be begun.
+    pub(super) fn copy(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
+        let hash = key.hash(pool);
+        let known = self.warmup.numbers.get(&hash).and_then(|number| self.warmup.copies.get_mut(number));
+        if let Some(known) = known {
+            known.clients.push(id);
+            return true;
+        }
+        let state = &self.pools[pool.index()];
+        let (Some(warm), Some(home)) = (&state.warm, state.ring.route(key.routed, 0)) else { return false };
+        let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
+        let mut copy = Moving {
+            pool,
+            key: key.wire.into(),
+            base64: key.base64,
+            profile,
+            hash,
+            begun: warm.shared.copies.begin(hash),
+            shared: Arc::clone(&warm.shared),
+            ring_version: state.ring_version,
+            stage: Stage::Check,
+            sign: key.sign(),
+            is_announced: false,
+            home,
+            former: self.former_homes(pool, key.routed).collect(),
+            from: None,
+            is_partial: false,
+            clients: vec![id],
+        };
+        copy.former.reverse(); // the newest is asked first
+        if self.warmup.copies.len() >= MOST {
+            return false;
+        }
+        let Some(link) = self.link_for(pool, profile, home, now) else { return false };
+        let number = self.next_copy();
+        let key = copy.memcache_key();
+        match profile {
+            None => self.ask_copy(link, number, Verb::MetaGet, copy.base64, now, |out| memcache::ask_for(out, key)),
+            Some(_) => self.ask_copy(link, number, Verb::Query, false, now, |out| {
+                encode::words(out, &[b"EXISTS", key.bytes]);
+            }),
+        }
+        self.counters.pool(pool).warmup_asked.add(1);
+        self.warmup.numbers.insert(hash, number);
+        self.warmup.copies.insert(number, copy);
+        true
+    }
+
+    /// A connection on which a server can be asked for a copy.
+    fn link_for(&mut self, pool: PoolId, profile: Option<Profile>, server: ServerId, now: Instant) -> Option<LinkId> {
+        if self.memory.held() > self.memory.limits().common || !self.pools[pool.index()].live[server.index()] {
+            return None;
+        }
+        if profile.is_some() && self.fit_link(pool, server, profile).is_none() {
+            self.add_links(pool, server, profile.unwrap_or_default());
+        }
+        let link = self.fit_link(pool, server, profile)?;
+        let link = self.ready_link(link, now).ok()?;
+        if self.member(pool, server).is_open() { Some(link) } else { self.put_behind_invalidations(link, now).ok() }
+    }
+
+    fn ask_copy(
+        &mut self,
+        link: LinkId,
+        number: u32,
+        verb: Verb,
+        base64: bool,
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.go(link, (Intent::Copy(number), verb, Marks::BASE64.when(base64)), now, write);
+        self.charge_link(link);
+    }
+
+    /// Asks the home of a key whether somebody else copies it. `false` when that cannot be asked, or the key has not moved.
+    pub(super) fn ask_who_copies(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
+        let is_over = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.is_over());
+        if is_over || self.former_homes(pool, key.routed).next().is_none() {
+            return false;
+        }
+        let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
+        let home = self.pools[pool.index()].ring.route(key.routed, 0);
+        let Some(link) = home.and_then(|home| self.link_for(pool, profile, home, now)) else { return false };
+        let (number, sign) = (self.next_copy(), key.sign());
+        match profile {
+            None => self.ask_copy(link, number, Verb::MetaGet, false, now, |out| {
+                memcache::ask_how_many(out, memcache::Key { bytes: &sign, base64: false });
+            }),
+            Some(_) => {
+                self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"GET", &sign]));
+            }
+        }
+        self.warmup.questions.insert(number, id);
+        true
+    }
+
+    fn next_copy(&mut self) -> u32 {
+        self.warmup.last = self.warmup.last.wrapping_add(1);
+        self.warmup.last
+    }
+
+    /// A server has answered what it was asked for a copy.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::engine) fn copy_answered(&mut self, number: u32, answer: &[u8], status: Status, now: Instant) {
+        let Some(mut copy) = self.warmup.copies.remove(&number) else {
+            let is_nobody = memcache::is_nobody(answer) && resp::is_nobody(answer);
+            return self.is_copied(number, !is_nobody, now);
+        };
+        if copy.stage == Stage::Leave {
+            return;
+        }
+        if copy.stage == Stage::Announce && !copy.is_announced {
+            copy.is_announced = true;
+            if copy.profile.is_some() {
+                self.warmup.copies.insert(number, copy); // the answer to the second request follows
+                return;
+            }
+        }
+        let next = match copy.profile {
+            None => self.next_of_memcache(&mut copy, number, answer, status, now),
+            Some(_) => self.next_of_redis(&mut copy, number, answer, now),
+        };
+        self.go_on(copy, number, next, now);
+    }
+
+    /// What a server was asked for a copy is lost.
+    #[cold]
+    pub(in crate::engine) fn copy_lost(&mut self, number: u32) {
+        let now = self.now;
+        let Some(copy) = self.warmup.copies.remove(&number) else { return self.is_copied(number, false, now) };
+        if copy.stage == Stage::Leave {
+            return;
+        }
+        if copy.stage == Stage::Store {
+            // It may be stored yet, and nobody would know: the server forgets it, before it is asked anything else.
+            let database = copy.profile.map(|profile| profile.database);
+            let key = StaleKey { database, key: copy.key[..].into(), base64: copy.base64 };
+            self.invalidate_key((copy.pool, copy.home), key, None, now);
+            copy.shared.copies.stored(copy.hash);
+        }
+        self.go_on(copy, number, Next::Failed, now);
+    }
+
+    fn go_on(&mut self, mut copy: Moving, number: u32, next: Next, now: Instant) {
+        if let Next::Asked(stage) = next {
+            copy.stage = stage;
+            self.warmup.copies.insert(number, copy);
+            return;
+        }
+        let state = &mut self.pools[copy.pool.index()];
+        match &mut state.warm {
+            Some(warm) if matches!(next, Next::Settled) && state.ring_version == copy.ring_version => {
+                warm.settle(copy.hash);
+            }
+            _ => self.counters.pool(copy.pool).warmup_failed.add(1),
+        }
+        if self.warmup.numbers.get(&copy.hash) == Some(&number) {
+            self.warmup.numbers.remove(&copy.hash);
+        }
+        for client in std::mem::take(&mut copy.clients) {
+            if self.warmup.copied(client) {
+                self.clients.resume_soon(client);
+            }
+        }
+        if copy.is_announced {
+            self.leave_copy(copy, number, now);
+        }
+    }
+
+    /// Says that a key is not being copied any more. Nobody waits for the answer.
+    fn leave_copy(&mut self, mut copy: Moving, number: u32, now: Instant) {
+        let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return };
+        let sign = &copy.sign;
+        match copy.profile {
+            None => self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
+                memcache::leave(out, memcache::Key { bytes: sign, base64: false });
+            }),
+            Some(_) => {
+                self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"DECR", sign]));
+            }
+        }
+        copy.stage = Stage::Leave;
+        self.warmup.copies.insert(number, copy);
+    }
+
+    /// Says at the new home that the key is being copied.
+    fn announce(&mut self, copy: &Moving, number: u32, now: Instant) -> Next {
+        let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return Next::Failed };
+        let sign = &copy.sign;
+        if copy.profile.is_none() {
+            self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
+                memcache::announce(out, memcache::Key { bytes: sign, base64: false });
+            });
+        } else {
+            self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"INCR", sign]));
+            self.ask_copy(link, number, Verb::Command, false, now, |out| {
+                encode::words(out, &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER]);
+            });
+        }
+        Next::Asked(Stage::Announce)
+    }
+
+    fn next_of_memcache(
+        &mut self,
+        copy: &mut Moving,
+        number: u32,
+        answer: &[u8],
+        status: Status,
+        now: Instant,
+    ) -> Next {
+        match (copy.stage, status) {
+            (Stage::Check, Status::Done) => Next::Settled,
+            (Stage::Check, Status::Absent) => self.announce(copy, number, now),
+            (Stage::Announce, Status::Done) | (Stage::Read(_), Status::Absent) => self.read_next(copy, number, now),
+            (Stage::Read(_), Status::Done) => match memcache::found(answer) {
+                Some(found) => self.store_copy(copy, number, Verb::MetaSet, now, |copy, out| {
+                    memcache::store(out, copy.memcache_key(), found);
+                }),
+                None => self.read_next(copy, number, now),
+            },
+            (Stage::Store, status) => {
+                copy.shared.copies.stored(copy.hash);
+                match status {
+                    Status::Done => {
+                        self.counters.pool(copy.pool).warmup_brought.add(1);
+                        Next::Settled
+                    }
+                    Status::Conflict => Next::Settled, // somebody has stored something meanwhile
+                    _ => Next::Failed,
+                }
+            }
+            _ => Next::Failed,
+        }
+    }
+
+    fn next_of_redis(&mut self, copy: &mut Moving, number: u32, answer: &[u8], now: Instant) -> Next {
+        match copy.stage {
+            Stage::Check => match resp::integer(answer) {
+                Some(0) => self.announce(copy, number, now),
+                Some(_) => Next::Settled,
+                None => Next::Failed,
+            },
+            Stage::Announce if resp::integer(answer).is_some() => self.read_next(copy, number, now),
+            Stage::Lifetime => {
+                let lifetime = match resp::integer(answer) {
+                    Some(-1) => None,
+                    Some(millis) if millis > 0 => u64::try_from(millis).ok(),
+                    Some(_) => return self.read_next(copy, number, now),
+                    None => return Next::Failed,
+                };
+                let Some(link) = copy.from.and_then(|from| self.link_for(copy.pool, copy.profile, from, now)) else {
+                    return Next::Failed;
+                };
+                let key = &copy.key;
+                self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"GET", key]));
+                Next::Asked(Stage::Read(lifetime))
+            }
+            Stage::Read(lifetime) => match resp::value(answer) {
+                Some(value) => self.store_copy(copy, number, Verb::Command, now, |copy, out| {
+                    resp::store(out, &copy.key, value, lifetime);
+                }),
+                None if answer.starts_with(b"-") && !resp::is_of_another_kind(answer) => Next::Failed,
+                None => self.read_next(copy, number, now),
+            },
+            Stage::Store => {
+                copy.shared.copies.stored(copy.hash);
+                if answer.starts_with(b"-") {
+                    return Next::Failed;
+                }
+                if answer.starts_with(b"+") {
+                    self.counters.pool(copy.pool).warmup_brought.add(1);
+                }
+                Next::Settled
+            }
+            Stage::Announce | Stage::Leave => Next::Failed,
+        }
+    }
+
+    /// Looks for the key at the next former home.
+    fn read_next(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
+        while let Some(from) = copy.former.pop() {
+            let Some(link) = self.link_for(copy.pool, copy.profile, from, now) else {
+                copy.is_partial = true;
+                continue;
+            };
+            copy.from = Some(from);
+            let key = copy.memcache_key();
+            if copy.profile.is_none() {
+                self.ask_copy(link, number, Verb::MetaGet, copy.base64, now, |out| memcache::read(out, key));
+                return Next::Asked(Stage::Read(None));
+            }
+            self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"PTTL", key.bytes]));
+            return Next::Asked(Stage::Lifetime);
+        }
+        if copy.is_partial { Next::Failed } else { Next::Settled }
+    }
+
+    /// Stores what was read, unless the key may have been written since, or belongs elsewhere by now.
+    fn store_copy(
+        &mut self,
+        copy: &Moving,
+        number: u32,
+        verb: Verb,
+        now: Instant,
+        write: impl FnOnce(&Moving, &mut Vec<u8>),
+    ) -> Next {
+        let is_home = self.pools[copy.pool.index()].ring_version == copy.ring_version;
+        let link = self.link_for(copy.pool, copy.profile, copy.home, now);
+        let Some(link) = link.filter(|_| is_home) else { return Next::Failed };
+        if copy.shared.is_over() || !copy.shared.copies.store(copy.hash, copy.begun) {
+            return Next::Failed;
+        }
+        self.ask_copy(link, number, verb, copy.base64, now, |out| write(copy, out));
+        Next::Asked(Stage::Store)
+    }
+}

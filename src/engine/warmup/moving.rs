@@ -1,0 +1,59 @@
+//! A key on its way from a former home to where it belongs.
+
+use std::sync::Arc;
+
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::ids::SessionId;
+use crate::engine::redis::Profile;
+use crate::proto::memcache::copy as memcache;
+use crate::topology::Warming;
+
+/// What has been asked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The new home, whether the key is there.
+    Check,
+    /// The new home, to know that the key is being copied. Redis: the second time, to forget that after a while.
+    Announce,
+    /// Redis: a former home, how long the key has still to live.
+    Lifetime,
+    /// A former home, what is stored under the key. Redis: it has so many milliseconds to live, if not for ever.
+    Read(Option<u64>),
+    /// The new home, to store it.
+    Store,
+    /// The new home, to know that the key is not being copied any more.
+    Leave,
+}
+
+/// A key that is being copied.
+#[derive(Debug)]
+pub(super) struct Moving {
+    pub(super) pool: PoolId,
+    pub(super) key: Box<[u8]>,
+    pub(super) base64: bool,
+    /// Redis: what the connections are set to.
+    pub(super) profile: Option<Profile>,
+    pub(super) hash: u64,
+    /// How often keys of its group had been written when it was begun.
+    pub(super) begun: u32,
+    pub(super) shared: Arc<Warming>,
+    /// The pool's ring when it was begun.
+    pub(super) ring_version: u32,
+    pub(super) stage: Stage,
+    /// The item that says that it is being copied, once that has been said.
+    pub(super) sign: Box<[u8]>,
+    pub(super) is_announced: bool,
+    pub(super) home: ServerId,
+    /// Where it is looked for next, and where it was looked for last.
+    pub(super) former: Vec<ServerId>,
+    pub(super) from: Option<ServerId>,
+    /// A former home could not be asked.
+    pub(super) is_partial: bool,
+    pub(super) clients: Vec<SessionId>,
+}
+
+impl Moving {
+    pub(super) fn memcache_key(&self) -> memcache::Key<'_> {
+        memcache::Key { bytes: &self.key, base64: self.base64 }
+    }
+}

@@ -1,0 +1,153 @@
+//! What is asked of servers to bring a key from one to another: whether it is there, what it is, to store it, and
+//! whether somebody else is doing that.
+//!
+//! All of it is said in meta commands, which tell how long an item has still to live. A server that does not know them
+//! (memcached before 1.6) answers with an error, and nothing is brought.
+
+use super::number;
+use super::request::Words;
+
+/// A key as it stands on the wire, and whether it is base64.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// They are base64, as in meta commands with `b`.
+    pub base64: bool,
+}
+
+/// An item as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Flags of the client.
+    flags: &'a [u8],
+    /// Seconds that it has still to live; 0 for ever.
+    lifetime: u32,
+    /// The value with its line end.
+    block: &'a [u8],
+}
+
+fn begin(out: &mut Vec<u8>, command: &[u8], key: Key<'_>) {
+    out.extend_from_slice(command);
+    out.extend_from_slice(key.bytes);
+}
+
+fn end(out: &mut Vec<u8>, flags: &[u8], key: Key<'_>) {
+    out.extend_from_slice(flags);
+    out.extend_from_slice(if key.base64 { b" b\r\n" } else { b"\r\n" });
+}
+
+/// Appends the question whether a key is there.
+pub fn ask_for(out: &mut Vec<u8>, key: Key<'_>) {
+    begin(out, b"mg ", key);
+    end(out, b" k", key);
+}
+
+/// Appends the request for an item, with what has to be known to store it elsewhere.
+pub fn read(out: &mut Vec<u8>, key: Key<'_>) {
+    begin(out, b"mg ", key);
+    end(out, b" k v f t", key);
+}
+
+/// The item in the answer to [`read`]. `None` where there is none that should be brought along: it is about to expire, or
+/// marked as out of date.
+#[must_use]
+pub fn found(answer: &[u8]) -> Option<Found<'_>> {
+    let line_end = memchr::memchr(b'\n', answer)? + 1;
+    let (line, rest) = answer.split_at(line_end);
+    let mut words = Words::new(line.trim_ascii_end());
+    if words.next() != Some(b"VA") {
+        return None;
+    }
+    let len = usize::try_from(number::digits_only(words.next()?)?).ok()?;
+    let mut found = Found { flags: b"0", lifetime: 0, block: rest.get(..len + 2)? };
+    for word in words {
+        match (word[0], &word[1..]) {
+            (b'f', flags) => found.flags = flags,
+            (b't', b"-1") => found.lifetime = 0,
+            (b't', seconds) => {
+                found.lifetime = u32::try_from(number::digits_only(seconds)?).ok().filter(|seconds| *seconds > 0)?;
+            }
+            (b'X' | b'Z' | b'W', _) => return None,
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// A lifetime of more than 30 days would be taken for a date. An item loses what it has beyond that.
+const LONGEST: u32 = 60 * 60 * 24 * 30;
+
+/// Appends the request to store an item under a key if nothing is there.
+pub fn store(out: &mut Vec<u8>, key: Key<'_>, item: Found<'_>) {
+    begin(out, b"ms ", key);
+    out.push(b' ');
+    number::push(out, (item.block.len() - 2) as u64);
+    out.extend_from_slice(b" ME F");
+    out.extend_from_slice(item.flags);
+    out.extend_from_slice(b" T");
+    number::push(out, item.lifetime.min(LONGEST).into());
+    end(out, b"", key);
+    out.extend_from_slice(item.block);
+}
+
+/// Appends the request to count one more who copies a key, in the item of this name. It is forgotten after some seconds.
+pub fn announce(out: &mut Vec<u8>, name: Key<'_>) {
+    begin(out, b"ma ", name);
+    end(out, b" N5 J1 D1 T5", name);
+}
+
+/// Appends the request to count one less.
+pub fn leave(out: &mut Vec<u8>, name: Key<'_>) {
+    begin(out, b"ma ", name);
+    end(out, b" MD D1", name);
+}
+
+/// Appends the question how many copy a key.
+pub fn ask_how_many(out: &mut Vec<u8>, name: Key<'_>) {
+    begin(out, b"mg ", name);
+    end(out, b" k v", name);
+}
+
+/// Whether nobody does, by the answer.
+#[must_use]
+pub fn is_nobody(answer: &[u8]) -> bool {
+    let value = answer.starts_with(b"VA ").then(|| answer.split(|byte| *byte == b'\n').nth(1)).flatten();
+    value.is_none_or(|value| number::digits_only(value.trim_ascii()) == Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key<'_> = Key { bytes: b"k", base64: false };
+
+    fn stored(answer: &[u8]) -> Option<String> {
+        let item = found(answer)?;
+        let mut out = Vec::new();
+        store(&mut out, KEY, item);
+        String::from_utf8(out).ok()
+    }
+
+    #[test]
+    fn an_item_is_stored_with_its_flags_and_the_rest_of_its_lifetime() {
+        assert_eq!(stored(b"VA 2 kk f7 t-1\r\nab\r\n").unwrap(), "ms k 2 ME F7 T0\r\nab\r\n");
+        assert_eq!(stored(b"VA 4 kk f0 t90\r\n\r\n\r\n\r\n").unwrap(), "ms k 4 ME F0 T90\r\n\r\n\r\n\r\n");
+        assert_eq!(stored(b"VA 0 f0 t99999999\r\n\r\n").unwrap(), "ms k 0 ME F0 T2592000\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_about_to_expire_or_out_of_date_is_left() {
+        for answer in
+            [&b"VA 1 f0 t0\r\na\r\n"[..], b"VA 1 f0 t9 X W\r\na\r\n", b"EN\r\n", b"VA 9 f0 t9\r\na\r\n", b"", b"VA"]
+        {
+            assert_eq!(found(answer), None, "{}", answer.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn it_is_known_whether_somebody_copies() {
+        assert!(is_nobody(b"EN\r\n") && is_nobody(b"VA 1 kk\r\n0\r\n") && is_nobody(b"VA 2 kk\r\n0 \r\n"));
+        assert!(!is_nobody(b"VA 1 kk\r\n2\r\n"));
+    }
+}
