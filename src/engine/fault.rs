@@ -5,7 +5,6 @@
 use super::ids::{LinkId, SessionId};
 use super::redis::Profile;
 use super::request::Answer;
-use super::servers::outbox::Outbox;
 use super::servers::queue::Queue;
 use super::servers::ticket::{Asker, Marks, Ticket};
 use super::servers::{Connection, ConnectionState, Purpose};
@@ -15,7 +14,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::time::Instant;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Pause between connects to a server that refuses them.
@@ -73,9 +72,9 @@ impl Engine {
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let mut queue = self.servers[id].end(failure, now);
         let (backpressured, fenced) = queue.give_up();
-        let Queue { in_flight: tickets, outbox, .. } = queue;
+        let (tickets, outbox) = (&queue.in_flight, &queue.outbox);
         let reset = !tickets.is_empty();
-        let lingers = was_up && reset && self.lingers(pool, failure, &tickets, &outbox);
+        let lingers = was_up && reset && self.lingers(pool, failure, tickets, outbox);
         let lingers = lingers.then_some((pool, server));
         if lingers.is_some() {
             self.registry.lingers(pool, server);
@@ -97,7 +96,7 @@ impl Engine {
                 self.report(pool, server, failure, now);
             }
             self.count_lost(pool, server, tickets.len());
-            self.dedicated_failed(id, owner, &tickets, waiting, failure, now);
+            self.dedicated_failed(id, owner, tickets, waiting, failure, now);
             return;
         }
         if matches!(self.servers[id].purpose, Purpose::Spare(_)) {
@@ -121,9 +120,9 @@ impl Engine {
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.topology.pools[pool.index()].join_gets;
-        let overtaken = if may_resend { overtaken(&tickets, &outbox) } else { vec![false; tickets.len()] };
+        let overtaken = if may_resend { overtaken(&queue) } else { vec![false; tickets.len()] };
         let mut lost = Vec::new();
-        for (index, (ticket, request)) in requests(&tickets, &outbox).enumerate() {
+        for (index, (ticket, request)) in queue.requests().enumerate() {
             let unsent = outbox.is_unwritten(ticket.start);
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
@@ -211,7 +210,7 @@ impl Engine {
         let link = &mut self.servers[id];
         let (pool, server, database) = (link.pool, link.server, link.profile.database);
         let (backpressured, fenced) = link.queue.give_up();
-        let Queue { in_flight: tickets, outbox, .. } = std::mem::take(&mut link.queue);
+        let queue = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();
         self.clients.resume_all_soon(backpressured);
         self.end_crowd(id);
@@ -219,8 +218,8 @@ impl Engine {
             // Nothing is under way there any more, nor what was to find out when that would be over.
             self.end_connection_names(id, fenced);
         }
-        self.count_lost(pool, server, tickets.len());
-        for (ticket, request) in requests(&tickets, &outbox) {
+        self.count_lost(pool, server, queue.in_flight.len());
+        for (ticket, request) in queue.requests() {
             self.invalidate_lost(id, ticket, request, !ticket.is(Marks::RESENT), now);
             self.leave_link(id, ticket);
             self.fail_ticket((pool, server, database), ticket, request, failure, now);
@@ -295,7 +294,7 @@ impl Engine {
                 if scattered.settle(fragment).is_none() {
                     return;
                 }
-                scattered.failed(fragment, failure, policy.tells());
+                scattered.merge_mut().failed(fragment, failure, policy.tells());
                 slot.note(policy.outcome());
                 self.count_degraded(id, Some(server), failure);
             }
@@ -331,21 +330,11 @@ impl Engine {
     }
 }
 
-/// Tickets with the bytes of their requests.
-pub(super) fn requests<'a>(
-    tickets: &'a VecDeque<Ticket>,
-    outbox: &'a Outbox,
-) -> impl Iterator<Item = (Ticket, &'a [u8])> + use<'a> {
-    tickets.iter().enumerate().map(|(index, ticket)| {
-        let end = tickets.get(index + 1).map_or_else(|| outbox.end(), |next| next.start);
-        (*ticket, outbox.between(ticket.start, end))
-    })
-}
-
 /// For each ticket, whether its client had sent something behind it that may have changed something already.
 ///
 /// All of one client's requests to one server that are in flight together share a connection, so no other has any.
-fn overtaken(tickets: &VecDeque<Ticket>, outbox: &Outbox) -> Vec<bool> {
+fn overtaken(queue: &Queue) -> Vec<bool> {
+    let Queue { in_flight: tickets, outbox, .. } = queue;
     let mut writers = BTreeSet::new();
     let mut overtaken = vec![false; tickets.len()];
     for (place, ticket) in tickets.iter().enumerate().rev() {

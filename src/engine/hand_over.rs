@@ -5,9 +5,11 @@
 use super::account::outcome_of;
 use super::deliver::{Delivery, SMALL, Step};
 use super::ids::{LinkId, SessionId};
-use super::merge::Merge;
+use super::memcache;
 use super::policy::Policy;
+use super::redis::gather::Gather;
 use super::request::Answer;
+use super::scattered::Came;
 use super::servers::outbox::Offset;
 use super::servers::ticket::Asker;
 use super::{Engine, Outlet};
@@ -196,29 +198,25 @@ impl Engine {
             if forgiven.is_some() {
                 outcome = Outcome::Degraded; // a pool that tells failures forgives none
             }
-            // Values are held from when they come, piece by piece.
-            let grows = !matches!(scattered.merge, Merge::Values(_));
-            let before = if grows { scattered.merge.footprint() } else { 0 };
             let server = scattered.settle(fragment)?;
             let done = scattered.waiting() == 0;
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
-            let mut said = None;
-            match forgiven {
-                None => said = scattered.came(fragment, response[0], status),
+            // Values are held from when they come, piece by piece.
+            let came = match forgiven {
+                None => scattered.merge_mut().came(fragment, response[0], status),
                 Some(failure) => {
                     let tells = Policy::of(&topology.pools[pool.index()]).tells();
                     counters.count_degraded(pool, Some(server), failure);
-                    // memcached's listings are what the others say.
-                    scattered.failed(fragment, failure, tells && matches!(scattered.merge, Merge::Gather(_)));
+                    scattered.merge_mut().refused(fragment, failure, tells);
+                    Came::NOTHING
                 }
-            }
-            let after = if grows { scattered.merge.footprint() } else { 0 };
+            };
             slot.note(outcome);
-            session.requests.hold(after - before);
+            session.requests.hold(came.grown);
             if forgiven.is_some() {
                 self.doubt_watch(id);
             }
-            if let Some(version) = said {
+            if let Some(version) = came.version {
                 self.learn_version(pool, server, version);
             }
             if done {
@@ -322,16 +320,15 @@ impl Engine {
                 Answer::Of { .. } | Answer::Crawled => continue,
             };
             if is_heard {
-                scattered.write(&mut session.output);
+                scattered.merge().write(&mut session.output);
             }
-            if let Merge::Gather(gather) = &scattered.merge
-                && let Some(database) = gather.selected()
+            if let Some(database) = scattered.merge().redis().and_then(Gather::selected)
                 && let Some(client) = session.redis_mut()
             {
                 client.database = database;
             }
             if memcache.spare_values.len() < SPARE_VALUES
-                && matches!(&scattered.merge, Merge::Values(values) if values.is_worth_keeping())
+                && scattered.merge().memcache().is_some_and(memcache::Merge::is_worth_keeping)
             {
                 memcache.spare_values.push(scattered);
             }

@@ -8,10 +8,11 @@
 use super::Engine;
 use super::ids::LinkId;
 use super::keys::{each_key, payload};
-use super::merge::Merge;
+use super::memcache;
 use super::named_key::{Named, Replied};
 use super::redis::named::first_keys;
 use super::sampler::size_of;
+use super::scattered::Merge;
 use super::servers::outbox::Offset;
 use super::servers::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
@@ -105,22 +106,28 @@ enum Values<'a> {
     /// Of a response for one key.
     One(usize),
     /// A part of a multi-get: the blocks that have been put down, and where the next key's is.
-    Blocks(&'a super::merge::Values, u32),
+    Blocks(&'a memcache::Values, u32),
     /// Redis: the values of a list, one for each key.
     Items(resp::Items<'a>),
+}
+
+fn values_of(merge: Option<&Merge>) -> Option<&memcache::Values> {
+    merge?.memcache()?.values()
 }
 
 impl<'a> Values<'a> {
     fn of(ticket: Ticket, merge: Option<&'a Merge>, response: [&'a [u8]; 2]) -> Self {
         let payload = payload(response);
         match (ticket.verb, merge) {
-            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Marks::SPLIT) => match merge {
-                Some(Merge::Values(values)) => {
-                    let first = values.chains.get(usize::from(ticket.fragment)).map(|chain| chain.first);
-                    Self::Blocks(values, first.unwrap_or(super::merge::NO_KEY))
+            (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, merge) if ticket.is(Marks::SPLIT) => {
+                match values_of(merge) {
+                    Some(values) => {
+                        let first = values.chains.get(usize::from(ticket.fragment)).map(|chain| chain.first);
+                        Self::Blocks(values, first.unwrap_or(memcache::NO_KEY))
+                    }
+                    None => Self::One(0),
                 }
-                _ => Self::One(0),
-            },
+            }
             (Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats, _) => {
                 Self::One(if response[0].starts_with(b"VALUE ") { payload.saturating_sub(reply::END.len()) } else { 0 })
             }

@@ -15,7 +15,6 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::fault;
 use super::ids::LinkId;
 use super::rate_limit::Frequent;
 use super::redis::Profile;
@@ -57,24 +56,23 @@ impl Engine {
             return;
         }
         let link = &mut self.servers[id];
-        let waiting = std::mem::take(&mut link.queue.in_flight);
-        let outbox = std::mem::take(&mut link.queue.outbox);
-        let later = std::mem::take(&mut link.queue.unconfirmed);
+        let mut waiting = link.queue.set_aside();
+        let is_waited_for = !waiting.in_flight.is_empty();
         let (before, database) = (link.queue.invalidated, link.profile.database);
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
-        let again = !waiting.is_empty() && (batch.is_behind_own || batch.fence);
+        let again = is_waited_for && (batch.is_behind_own || batch.fence);
         if self.registry.awaits_flush(pool, server, self.link_database(id)) {
             self.servers[id].queue.invalidated = Invalidated::default(); // it counted on beginning with that
         }
-        self.send_batch(id, MOST, !waiting.is_empty(), now);
+        self.send_batch(id, MOST, is_waited_for, now);
         let link = &mut self.servers[id];
-        link.queue.unconfirmed.append(later);
+        link.queue.unconfirmed.append(std::mem::take(&mut waiting.unconfirmed));
         let is_behind = link.queue.invalidated.number >= self.registry.newest_pending(pool, server);
         // What waits may be all that the memory limit has left: no room beyond it is taken.
-        link.queue.outbox.tail().reserve_exact(outbox.waiting());
+        link.queue.outbox.tail().reserve_exact(waiting.outbox.waiting());
         let mut lost = 0;
-        for (old, request) in fault::requests(&waiting, &outbox) {
+        for (old, request) in waiting.requests() {
             if is_behind || old.is_own() {
                 let link = &mut self.servers[id];
                 let start = link.queue.outbox.end();

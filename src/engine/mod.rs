@@ -62,7 +62,6 @@ mod language;
 mod large;
 mod memcache;
 mod memory;
-mod merge;
 mod missed;
 mod named_key;
 mod news;

@@ -1,8 +1,7 @@
 //! A client's request, from its reading to its answer.
 
-use super::merge::Merge;
 use super::redis::InPlace;
-use super::scattered::Scattered;
+use super::scattered::{Merge, Scattered};
 use crate::config::model::ServerId;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::{Verb, reply};
@@ -165,7 +164,7 @@ impl Slot {
     /// What its responses are put together in.
     #[inline]
     pub(crate) fn merge(&self) -> Option<&Merge> {
-        self.scattered().map(|scattered| &scattered.merge)
+        self.scattered().map(Scattered::merge)
     }
 
     /// As [`Slot::scattered`], while responses are still to come.
@@ -198,7 +197,7 @@ impl Slot {
     pub(crate) fn held(&self) -> usize {
         match &self.answer {
             Answer::Ready(body) => body.len(),
-            Answer::Merged { scattered, .. } => scattered.merge.footprint(),
+            Answer::Merged { scattered, .. } => scattered.merge().footprint(),
             Answer::Of { .. } | Answer::Crawled => 0,
         }
     }

@@ -1,9 +1,8 @@
 //! One request over several servers: a part to each, and one place among its client's requests for all of them.
 
 use super::ids::SessionId;
-use super::merge::Merge;
 use super::request::{Asked, Request, Slot};
-use super::scattered::Scattered;
+use super::scattered::{Merge, Scattered};
 use super::servers::ticket::{Asker, Marks, Ticket};
 use super::ways::{To, Way};
 use super::{Engine, work};
@@ -40,26 +39,28 @@ impl Engine {
         let mut scattered = Box::new(Scattered::new(merge, whom.len()));
         let (mut ways, mut failed) = (std::mem::take(&mut self.ways), None);
         for (part, to) in (0u16..).zip(whom) {
-            let (server, link) = match *to {
-                To::Server(server) => (Some(server), self.link_to(pool, id, server, now)),
-                To::Link(server, link) => (Some(server), Ok(link)),
-                To::Nowhere(server, failure) => (server, Err(failure)),
+            let way = match *to {
+                To::Server(server) => match self.link_to(pool, id, server, now) {
+                    Ok(link) => Ok((server, link)),
+                    Err(failure) => Err((Some(server), failure)),
+                },
+                To::Link(server, link) => Ok((server, link)),
+                To::Nowhere(server, failure) => Err((server, failure)),
             };
-            match (server, link) {
-                (Some(server), Ok(link)) => {
+            match way {
+                Ok((server, link)) => {
                     let outbox = &mut self.servers[link].queue.outbox;
                     let start = outbox.end();
                     let replies = write(outbox.tail(), part.into());
                     ways.push(Way { part, server, link, start, replies, keys: 0 });
                 }
-                (server, Err(failure)) => {
+                Err((server, failure)) => {
                     failed = Some(self.failed_outcome(pool));
-                    scattered.failed(part, failure, self.policy(pool).tells());
-                    self.unsent(id, asked, marks, (server, failure), &scattered.merge, now, &mut |out| {
+                    scattered.merge_mut().failed(part, failure, self.policy(pool).tells());
+                    self.unsent(id, asked, marks, (server, failure), scattered.merge(), now, &mut |out| {
                         write(out, part.into());
                     });
                 }
-                (None, Ok(_)) => {}
             }
         }
         self.work.cost += whom.len() * work::PART;
@@ -117,7 +118,7 @@ impl Engine {
         now: Instant,
     ) {
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
-        let counted = if scattered.merge.is_unfinished() { None } else { self.telemetry.at_hand.take() };
+        let counted = if scattered.merge().is_unfinished() { None } else { self.telemetry.at_hand.take() };
         ways.iter().for_each(|way| scattered.asks(way.part, way.server));
         let Some(session) = self.session(id) else { return };
         let (pool, number, said) = (session.pool(), session.next_number(), session.output.len());

@@ -1,12 +1,13 @@
 //! A request over several servers: who has still to answer, and what the answers become.
 
 use super::clients::output::Output;
-use super::merge::Merge;
+use super::memcache;
+use super::redis::gather::Gather;
 use crate::config::model::ServerId;
 use crate::failure::Failure;
-use crate::proto::memcache::reply;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::version::Version;
+use crate::time::Instant;
 
 /// A request over several servers, each of which has a part of it, known by its number.
 #[derive(Debug)]
@@ -15,22 +16,39 @@ pub(crate) struct Scattered {
     awaited: Vec<Option<ServerId>>,
     /// How many of them there are.
     waiting: u32,
-    /// The first error line that a server answered, or that is told of its failure.
-    pub(crate) error: Option<Vec<u8>>,
-    /// What the answers become.
-    pub(crate) merge: Merge,
+    merge: Merge,
+}
+
+/// What the answers become: each protocol's own.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    Memcache(memcache::Merge),
+    Redis(Gather),
+}
+
+/// What an answer has brought.
+pub(crate) struct Came {
+    /// Bytes that are held for it.
+    pub(crate) grown: usize,
+    /// The version that it says the server has, if that was asked.
+    pub(crate) version: Option<Option<Version>>,
+}
+
+impl Came {
+    /// Nothing that is not in its place.
+    pub(crate) const NOTHING: Self = Self { grown: 0, version: None };
 }
 
 impl Scattered {
     /// Nobody has been asked yet for any of so many parts.
     pub(crate) fn new(merge: Merge, parts: usize) -> Self {
-        Self { awaited: Vec::with_capacity(parts), waiting: 0, error: None, merge }
+        Self { awaited: Vec::with_capacity(parts), waiting: 0, merge }
     }
 
     /// Is to be used again.
     pub(crate) fn reset(&mut self) {
         self.awaited.clear();
-        (self.waiting, self.error) = (0, None);
+        self.waiting = 0;
     }
 
     /// A server is asked for a part, behind those that were asked for others.
@@ -62,36 +80,27 @@ impl Scattered {
         Some(server)
     }
 
-    /// The answer to a part. Returns the version that it says the server has, if that was asked.
+    /// What the answers become.
     #[inline]
-    pub(crate) fn came(&mut self, part: u16, response: &[u8], status: Status) -> Option<Option<Version>> {
-        match &mut self.merge {
-            Merge::Gather(gather) => gather.came(part, response),
-            Merge::Values(_) if matches!(status, Status::Done | Status::Absent) => {} // they are in their places
-            Merge::Values(_) | Merge::Word(_) | Merge::Listing(_) | Merge::Version(_) => {
-                return self.other_came(response, status);
-            }
-        }
-        None
+    pub(crate) const fn merge(&self) -> &Merge {
+        &self.merge
     }
 
-    #[cold]
-    #[inline(never)]
-    fn other_came(&mut self, response: &[u8], status: Status) -> Option<Option<Version>> {
-        match (&mut self.merge, status) {
-            (Merge::Listing(listing), Status::Done) => {
-                listing.summed.add(response);
-                listing.answered = true;
-            }
-            (Merge::Version(lowest), Status::Done) => {
-                let version = Version::find(response);
-                *lowest = Version::lower(version.clone(), lowest.take());
-                return Some(version);
-            }
-            (_, Status::Error | Status::OutOfMemory) => self.tell(response),
-            _ => {}
+    /// As [`Scattered::merge`].
+    #[inline]
+    pub(crate) const fn merge_mut(&mut self) -> &mut Merge {
+        &mut self.merge
+    }
+}
+
+impl Merge {
+    /// The answer to a part.
+    #[inline]
+    pub(crate) fn came(&mut self, part: u16, response: &[u8], status: Status) -> Came {
+        match self {
+            Self::Redis(gather) => Came { grown: gather.came(part, response), version: None },
+            Self::Memcache(merge) => merge.came(response, status),
         }
-        None
     }
 
     /// A server has failed its part. It is told if the pool tells failures, and where nobody is to think that it has done
@@ -99,20 +108,75 @@ impl Scattered {
     #[cold]
     #[inline(never)]
     pub(crate) fn failed(&mut self, part: u16, failure: Failure, tells: bool) {
-        if let Merge::Gather(gather) = &mut self.merge {
-            gather.failed(part, failure, tells);
-        } else if tells || self.merge.is_strict() {
-            self.tell(reply::error(failure));
+        match self {
+            Self::Redis(gather) => gather.failed(part, failure, tells),
+            Self::Memcache(merge) => merge.failed(failure, tells),
         }
     }
 
-    /// There is an error line for its client.
-    fn tell(&mut self, line: &[u8]) {
-        self.error.get_or_insert_with(|| line.to_vec());
+    /// As [`Merge::failed`], of a server that has answered: memcached's listings are what the others say.
+    #[cold]
+    pub(crate) fn refused(&mut self, part: u16, failure: Failure, tells: bool) {
+        self.failed(part, failure, tells && matches!(self, Self::Redis(_)));
     }
 
     /// Appends what the client gets.
     pub(crate) fn write(&self, out: &mut Output) {
-        self.merge.write(self.error.as_deref(), out);
+        match self {
+            Self::Redis(gather) => gather.write(out),
+            Self::Memcache(merge) => merge.write(out),
+        }
+    }
+
+    /// memcached's, if it is one.
+    #[inline]
+    pub(crate) const fn memcache(&self) -> Option<&memcache::Merge> {
+        if let Self::Memcache(merge) = self { Some(merge) } else { None }
+    }
+
+    /// As [`Merge::memcache`].
+    #[inline]
+    pub(crate) const fn memcache_mut(&mut self) -> Option<&mut memcache::Merge> {
+        if let Self::Memcache(merge) = self { Some(merge) } else { None }
+    }
+
+    /// Redis's, if it is one.
+    #[inline]
+    pub(crate) const fn redis(&self) -> Option<&Gather> {
+        if let Self::Redis(gather) = self { Some(gather) } else { None }
+    }
+
+    /// When what it waits for is to take effect, if that is later.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.memcache().and_then(memcache::Merge::due)
+    }
+
+    /// The database that it concerns.
+    pub(crate) fn database(&self) -> u32 {
+        self.redis().map_or(0, |gather| gather.database)
+    }
+
+    /// What a request that waits for it takes of its client's window.
+    #[inline]
+    pub(crate) const fn window(&self) -> usize {
+        match self {
+            Self::Redis(gather) => gather.how.keys(),
+            Self::Memcache(merge) => merge.window(),
+        }
+    }
+
+    /// Whether more of the same request follows.
+    #[inline]
+    pub(crate) const fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Memcache(merge) if merge.is_unfinished())
+    }
+
+    /// Memory that it holds.
+    #[inline]
+    pub(crate) fn footprint(&self) -> usize {
+        match self {
+            Self::Redis(gather) => gather.footprint(),
+            Self::Memcache(merge) => merge.footprint(),
+        }
     }
 }

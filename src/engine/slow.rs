@@ -77,10 +77,8 @@ impl Engine {
         });
         match place {
             Some((link, place)) => {
-                let known = &self.servers[link];
-                let end =
-                    known.queue.in_flight.get(place + 1).map_or_else(|| known.queue.outbox.end(), |next| next.start);
-                self.tell_slow(link, known.queue.in_flight[place], end, fate);
+                let Some((ticket, end)) = self.servers[link].queue.ticket_at(place) else { return };
+                self.tell_slow(link, ticket, end, fate);
             }
             None => self.tell_lost(pool, Some(server), Described::unknown(verb), fate),
         }

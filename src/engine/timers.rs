@@ -3,8 +3,8 @@
 use super::Engine;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
-use super::merge::Merge;
 use super::request::{Answer, Request};
+use super::scattered::Merge;
 use super::servers::ticket::Marks;
 use super::servers::{ConnectionState, Purpose};
 use crate::config::model::PoolId;

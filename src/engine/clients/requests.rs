@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::engine::deadline::Alarm;
-use crate::engine::merge::Merge;
 use crate::engine::request::{Answer, Slot};
+use crate::engine::scattered::Merge;
 use crate::outcome::Outcome;
 use crate::stats::counters::PoolCounters;
 use crate::time::Instant;
@@ -215,7 +215,7 @@ impl Requests {
     #[cold]
     #[inline(never)]
     fn join_parts(&mut self, slot: &mut Slot) {
-        if !matches!(slot.merge(), Some(Merge::Values(_))) {
+        if slot.merge().and_then(Merge::memcache).is_none_or(|merge| merge.values().is_none()) {
             return;
         }
         if let Some(earlier) = self.part_outcome.take() {
@@ -224,12 +224,10 @@ impl Requests {
         if slot.class.is_none() {
             self.part_outcome = Some(slot.outcome);
         }
-        if let Answer::Merged { scattered, .. } = &mut slot.answer {
-            let earlier = self.part_error.take();
-            scattered.error = scattered.error.take().or(earlier);
-            if scattered.merge.is_unfinished() {
-                self.part_error = scattered.error.take();
-            }
+        if let Answer::Merged { scattered, .. } = &mut slot.answer
+            && let Some(merge) = scattered.merge_mut().memcache_mut()
+        {
+            merge.pass_error_on(&mut self.part_error);
         }
     }
 

@@ -1,9 +1,11 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
+use super::merge::{Listing, Wanted, Word};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
-use crate::engine::merge::{Listing, Merge, Word};
+use crate::engine::memcache;
 use crate::engine::request::Asked;
+use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::{Kind, Own, Summed};
@@ -21,8 +23,8 @@ impl Engine {
     ) {
         let asked = Asked::of_key(Verb::FlushAll, b"", noreply, started);
         let due = delay.and_then(|delay| self.flush_due(delay.into(), now));
-        let merge = Merge::Word(Word { word: reply::OK, strict: false, due });
-        self.ask_all(id, asked, Marks::NONE, merge, now, |out| encode::flush_all(out, delay));
+        let wanted = Wanted::Word(Word { word: reply::OK, strict: false, due });
+        self.ask_all(id, asked, Marks::NONE, wanted, now, |out| encode::flush_all(out, delay));
     }
 
     pub(in crate::engine) fn verbosity(
@@ -46,23 +48,23 @@ impl Engine {
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
     ) {
-        let merge = Merge::Word(Word { word, strict: true, due: None });
-        self.ask_all(id, asked, Marks::NONE, merge, now, write);
+        let wanted = Wanted::Word(Word { word, strict: true, due: None });
+        self.ask_all(id, asked, Marks::NONE, wanted, now, write);
     }
 
-    /// Asks every server the same, and has `merge` wait for the answers.
+    /// Asks every server the same, and puts the answers together.
     fn ask_all(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
         marks: Marks,
-        merge: Merge,
+        wanted: Wanted,
         now: Instant,
         write: impl Fn(&mut Vec<u8>),
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let whom = self.to_all(session.pool());
-        self.scatter(id, asked, marks, (merge, &whom), now, |out, _| {
+        self.scatter(id, asked, marks, (Merge::Memcache(memcache::Merge::new(wanted)), &whom), now, |out, _| {
             write(out);
             1
         });
@@ -82,7 +84,7 @@ impl Engine {
         };
         let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool()));
         let summed = Summed::new(kind, Own { pid: std::process::id(), version });
-        let listing = Merge::Listing(Listing { summed, answered: false });
+        let listing = Wanted::Listing(Listing { summed, answered: false });
         self.ask_all(id, asked, Marks::LISTING, listing, now, |out| match of {
             StatsOf::Cachedump { class, limit } => encode::cachedump(out, class, limit),
             StatsOf::Servers(sub) | StatsOf::Order(sub) => encode::stats(out, sub),

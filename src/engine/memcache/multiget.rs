@@ -1,9 +1,11 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
+use super::merge::{Chain, Values, Wanted};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
-use crate::engine::merge::{Chain, Merge, Values};
+use crate::engine::memcache;
 use crate::engine::request::Asked;
+use crate::engine::scattered::Merge;
 use crate::engine::scattered::Scattered;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::Way;
@@ -11,7 +13,7 @@ use crate::engine::{Engine, next_random, work};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::{ManyWords, Words};
-use crate::proto::memcache::{LINE_SAFE, encode, reply};
+use crate::proto::memcache::{LINE_SAFE, encode};
 use crate::time::Instant;
 
 /// What goes on after the keys of one part of a long multi-get.
@@ -41,10 +43,11 @@ impl Engine {
         // One line may hold keys that are at home and keys that are not, and has one lifetime for all of them.
         let cap = exptime.and_then(|_| self.failover_cap(pool, now));
         let spare = self.memcache.spare_values.pop();
-        let mut scattered = spare.unwrap_or_else(|| Box::new(Scattered::new(Merge::Values(Values::EMPTY), 0)));
+        let fresh = || Merge::Memcache(memcache::Merge::new(Wanted::Values(Values::EMPTY)));
+        let mut scattered = spare.unwrap_or_else(|| Box::new(Scattered::new(fresh(), 0)));
         scattered.reset();
-        let Merge::Values(values) = &mut scattered.merge else { return };
-        values.reset(count, unfinished);
+        let merge = scattered.merge_mut().memcache_mut();
+        let Some(values) = merge.and_then(|merge| merge.begin_values(count, unfinished)) else { return };
         let mut ways = std::mem::take(&mut self.ways);
         let mut lost = expired.then_some((None, Failure::TimedOut));
         let (mut index, mut words) = (0, ManyWords::new(words.rest()));
@@ -83,9 +86,7 @@ impl Engine {
         if let Some((server, failure)) = lost {
             self.count_degraded(id, server, failure);
             outcome = self.failed_outcome(pool);
-            if self.policy(pool).tells() {
-                scattered.error = Some(reply::error(failure).to_vec());
-            }
+            scattered.merge_mut().failed(0, failure, self.policy(pool).tells());
         }
         self.work.cost += count * work::KEY + ways.len() * work::PART;
         ways.iter().for_each(|way| encode::line_end(self.servers[way.link].queue.outbox.tail()));

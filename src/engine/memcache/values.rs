@@ -5,9 +5,7 @@ use crate::engine::buffers::LARGE;
 use crate::engine::clients::session::Session;
 use crate::engine::deliver::{Delivery, SMALL, Step};
 use crate::engine::ids::LinkId;
-use crate::engine::merge::{KeySlot, Merge, NO_KEY, Values};
 use crate::engine::policy::Policy;
-use crate::engine::scattered::Scattered;
 use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::engine::servers::{Connection, Cursor};
 use crate::failure::Failure;
@@ -16,6 +14,8 @@ use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::{self, Piece, Status, Violation};
 use crate::proto::memcache::{Verb, reply as memcache};
 use crate::proto::resp::reply;
+
+use super::merge::{KeySlot, NO_KEY, Values};
 
 /// What stands behind the values of a request in the response to its line.
 enum Following<'i> {
@@ -271,17 +271,11 @@ impl Connection {
 
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
     fn joined_request(&self, key: &[u8]) -> Option<usize> {
-        for (index, ticket) in self.queue.in_flight.iter().enumerate().skip(1) {
-            if !ticket.is(Marks::JOINED) {
-                return None;
-            }
-            let end = self.queue.in_flight.get(index + 1).map_or_else(|| self.queue.outbox.end(), |next| next.start);
-            let keys = asked_keys(self.queue.outbox.between(ticket.start, end), ticket.verb);
-            if Words::new(keys).any(|asked| asked == key) {
-                return Some(index);
-            }
-        }
-        None
+        let mut joined =
+            self.queue.requests().enumerate().skip(1).take_while(|(_, (ticket, _))| ticket.is(Marks::JOINED));
+        let asks =
+            |(ticket, request): (Ticket, &[u8])| Words::new(asked_keys(request, ticket.verb)).any(|it| it == key);
+        joined.find_map(|(place, request)| asks(request).then_some(place))
     }
 }
 
@@ -321,10 +315,7 @@ impl Step {
 
 /// The values that a part's ticket belongs to, and the error that is told with them, if somebody still waits for them.
 fn waiting_values(session: &mut Session, number: u32) -> Option<(&mut Values, &mut Option<Vec<u8>>)> {
-    match session.slot_mut(number)?.open_parts()? {
-        Scattered { merge: Merge::Values(values), error, .. } => Some((values, error)),
-        _ => None,
-    }
+    session.slot_mut(number)?.open_parts()?.merge_mut().memcache_mut()?.values_and_error()
 }
 
 /// The keys of a request as [`crate::proto::memcache::encode`] writes it and [`Connection::push`] joins it to another, each

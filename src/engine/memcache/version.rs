@@ -3,10 +3,12 @@
 //! What a server has said is remembered for as long as a connection to it lasts, and as its last word behind that. So a
 //! `version` costs its servers nothing but for the first time, and each time after one of them may have been upgraded.
 
+use super::merge::Wanted;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
-use crate::engine::merge::Merge;
+use crate::engine::memcache;
 use crate::engine::request::Asked;
+use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::To;
 use crate::engine::{Engine, server_id};
@@ -24,7 +26,7 @@ impl Engine {
             member.is_open() && state.live[*server] && !member.version.is_fresh
         };
         let whom: Vec<To> = (0..state.members.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
-        let merge = Merge::Version(self.lowest_version(pool));
+        let merge = Merge::Memcache(memcache::Merge::new(Wanted::Version(self.lowest_version(pool))));
         self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, |out, _| {
             encode::version(out);
             1

@@ -109,7 +109,6 @@ impl ExecPlan {
         match part {
             Part::Came(raw) => result_of(self.without_return(raw)),
             Part::Lost(error) => Result_::Lost(error.as_deref()),
-            Part::Awaited => Result_::Lost(None),
         }
     }
 }

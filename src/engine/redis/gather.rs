@@ -29,11 +29,11 @@ pub(crate) struct Gather {
     /// What is answered when there is nothing to put together.
     pub(crate) in_place: InPlace,
     /// For each part of the request, its answer.
-    pub(crate) parts: Vec<Part>,
+    parts: Vec<Part>,
     /// Bytes of the answers.
-    pub(crate) bytes: usize,
+    bytes: usize,
     /// Some of them are errors, or will not come.
-    pub(crate) failed: bool,
+    failed: bool,
     /// The database that its client was in when it asked.
     pub(crate) database: u32,
     /// Bytes that are held before any has come.
@@ -43,11 +43,9 @@ pub(crate) struct Gather {
 /// One server's part.
 #[derive(Debug)]
 pub(crate) enum Part {
-    /// It has not come.
-    Awaited,
     /// It has come.
     Came(Vec<u8>),
-    /// It will not come: the error to tell, if the pool tells errors.
+    /// It has not, or never will: the error to tell, if the pool tells errors.
     Lost(Option<Vec<u8>>),
 }
 
@@ -118,7 +116,7 @@ impl Gather {
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
-        let parts = std::iter::repeat_with(|| Part::Awaited).take(parts).collect();
+        let parts = std::iter::repeat_with(|| Part::Lost(None)).take(parts).collect();
         Self { how, in_place, parts, bytes: 0, failed: false, database, plan }
     }
 
@@ -127,15 +125,15 @@ impl Gather {
         self.bytes + self.plan
     }
 
-    /// A server has answered.
+    /// A server has answered. Says how many bytes are held for that.
     #[inline]
-    pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) {
+    pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) -> usize {
         self.failed |= reply.first() == Some(&b'-');
-        if let Some(part) = self.parts.get_mut(usize::from(fragment)) {
-            let reply = if matches!(self.how, How::Wait) { answer_to_wait(reply) } else { reply };
-            self.bytes += reply.len();
-            *part = Part::Came(reply.to_vec());
-        }
+        let Some(part) = self.parts.get_mut(usize::from(fragment)) else { return 0 };
+        let reply = if matches!(self.how, How::Wait) { answer_to_wait(reply) } else { reply };
+        self.bytes += reply.len();
+        *part = Part::Came(reply.to_vec());
+        reply.len()
     }
 
     /// A server failed, which is told if the pool tells failures.
@@ -364,7 +362,6 @@ impl Gather {
         let mut errors = self.parts.iter().filter_map(|part| match part {
             Part::Came(reply) => Some(reply.as_slice()),
             Part::Lost(error) => error.as_deref(),
-            Part::Awaited => None,
         });
         let lost = self.parts.iter().any(|part| matches!(part, Part::Lost(None)));
         match errors.find(|error| !error.starts_with(b"-NOTBUSY")) {

@@ -7,7 +7,7 @@ use super::exec::{ExecPlan, Kind};
 use super::gather::How;
 use crate::engine::Engine;
 use crate::engine::ids::LinkId;
-use crate::engine::merge::Merge;
+use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Reply};
@@ -31,7 +31,7 @@ impl Engine {
         let Some((client, number)) = ticket.client() else { return true };
         let link = &self.servers[id];
         let slot = self.session_ref(client).and_then(|session| session.slot(number));
-        let Some(Merge::Gather(gather)) = slot.and_then(|slot| slot.merge()) else { return true };
+        let Some(gather) = slot.and_then(|slot| slot.merge()).and_then(Merge::redis) else { return true };
         fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.queue.front_end()), replies)
     }
 }

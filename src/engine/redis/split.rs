@@ -6,8 +6,8 @@ use super::gather::{Gather, How};
 use super::piece::{FEW_SHARES, Piece, Share};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
-use crate::engine::merge::Merge;
 use crate::engine::request::Asked;
+use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::To;
 use crate::engine::{Engine, memory, work};
@@ -200,7 +200,7 @@ impl Engine {
             To::Nowhere(server, _) if expired => To::Nowhere(server, Failure::TimedOut),
             To::Server(_) | To::Link(..) | To::Nowhere(..) => to,
         }));
-        let merge = Merge::Gather(Gather::new(how, in_place, database, whom.len()));
+        let merge = Merge::Redis(Gather::new(how, in_place, database, whom.len()));
         self.scatter(id, asked, marks | Marks::PART, (merge, &whom), now, write);
         whom.clear();
         self.redis.whom = whom;

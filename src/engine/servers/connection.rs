@@ -450,11 +450,11 @@ impl Connection {
     /// Takes the front ticket, whose response has been read or given up. Its request stays in the outbox, up to the offset
     /// that comes with it, until that is told to [`Outbox::release`](super::outbox::Outbox::release) it.
     pub(crate) fn pop(&mut self) -> Option<(Ticket, Offset)> {
-        let ticket = self.queue.in_flight.pop_front()?;
+        let popped = self.queue.pop()?;
         if let ConnectionState::Up(stream) = &mut self.state {
             stream.cursor = Cursor::default();
         }
-        Some((ticket, self.queue.in_flight.front().map_or_else(|| self.queue.outbox.end(), |next| next.start)))
+        Some(popped)
     }
 
     /// Whether requests have been waiting for `span` without a word from the server.

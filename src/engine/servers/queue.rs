@@ -148,9 +148,40 @@ impl Queue {
         }
     }
 
+    /// Where the request of a ticket begins, or the next one will.
+    #[inline(always)]
+    fn start_of(&self, place: usize) -> Offset {
+        self.in_flight.get(place).map_or_else(|| self.outbox.end(), |ticket| ticket.start)
+    }
+
     /// Where the request of the front ticket ends.
+    #[inline(always)]
     pub(crate) fn front_end(&self) -> Offset {
-        self.in_flight.get(1).map_or_else(|| self.outbox.end(), |next| next.start)
+        self.start_of(1)
+    }
+
+    /// The ticket at a place, with where its request ends.
+    pub(crate) fn ticket_at(&self, place: usize) -> Option<(Ticket, Offset)> {
+        Some((*self.in_flight.get(place)?, self.start_of(place + 1)))
+    }
+
+    /// All tickets, with their requests.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (Ticket, &[u8])> {
+        let tickets = (0..self.in_flight.len()).filter_map(|place| self.ticket_at(place));
+        tickets.map(|(ticket, end)| (ticket, self.outbox.between(ticket.start, end)))
+    }
+
+    /// Takes the front ticket, with where its request ends.
+    #[inline(always)]
+    pub(super) fn pop(&mut self) -> Option<(Ticket, Offset)> {
+        let ticket = self.in_flight.pop_front()?;
+        Some((ticket, self.start_of(0)))
+    }
+
+    /// Sets aside what waits, so that something can go in front of it.
+    pub(crate) fn set_aside(&mut self) -> Self {
+        let (in_flight, outbox) = (std::mem::take(&mut self.in_flight), std::mem::take(&mut self.outbox));
+        Self { in_flight, outbox, unconfirmed: std::mem::take(&mut self.unconfirmed), ..Self::default() }
     }
 
     /// Whether no client waits for anything here.
