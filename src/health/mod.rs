@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod bucket;
 mod connections;
 mod invalidations;
+mod late;
 pub mod maintenance;
 mod pauses;
 pub mod pending;
@@ -50,6 +51,8 @@ struct Shared {
     most_pending_bytes: AtomicUsize,
     /// Bytes that the process holds for nobody in particular: those, and what else was told to [`Registry::keep`].
     kept: AtomicUsize,
+    /// What is left for servers that have not been found yet.
+    late: late::Late,
 }
 
 /// How much of `memory_limit` may be held for keys that servers have to forget: this part of it.
@@ -187,6 +190,7 @@ impl Registry {
             pending_bytes: AtomicUsize::new(0),
             most_pending_bytes: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
+            late: late::Late::default(),
         };
         let rosters = Roster::follow(&[], config).unwrap_or_default();
         Self { shared: Arc::new(shared), pools: Vec::new() }.follow(&rosters, &config.settings, Instant::ZERO)
@@ -203,6 +207,7 @@ impl Registry {
         for index in self.pools.len()..rosters.len() {
             next.inherit(index, rosters, now);
         }
+        next.welcome(self, rosters, now);
         next
     }
 
@@ -264,7 +269,7 @@ impl Registry {
             if !entry.lock().is_up() {
                 *count = if is_member { *count + 1 } else { count.saturating_sub(1) };
             }
-            if was_member && roster.pool.rejoin != Rejoin::Keep {
+            if was_member && roster.pool.rejoin != Rejoin::Keep && !late::is_nobody(&roster.places[index]) {
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
             if is_member {

@@ -10,7 +10,8 @@ use sha1::{Digest, Sha1};
 
 use super::pending::{Invalidations, StaleKey};
 use super::{Registry, UNMET};
-use crate::config::model::{Config, PoolId, Protocol, Rejoin, ServerId};
+use crate::config::discovery::is_open;
+use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
 
 /// What a record begins with. The number is that of its version.
@@ -32,6 +33,16 @@ pub enum Kept {
     Whole,
     /// For which servers something was pending while it ran.
     Marks,
+}
+
+impl Kept {
+    /// What is told of these.
+    pub(super) fn of(self, missed: Invalidations) -> Invalidations {
+        match self {
+            Self::Whole => missed,
+            Self::Marks => Invalidations { flush: true, ..Invalidations::default() },
+        }
+    }
 }
 
 /// What is known of one server that is out, or that something is pending for.
@@ -145,7 +156,7 @@ impl Registry {
     /// Every server that is out, or that something is pending for, in pools where that matters when it is back.
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
-        let mut saved = Vec::new();
+        let mut saved = self.unclaimed(kept);
         for pool in &config.pools {
             for server in &pool.servers {
                 let entry = self.entry(pool.id, server.id);
@@ -154,10 +165,7 @@ impl Registry {
                 if !has_pending && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
-                let missed = match kept {
-                    Kept::Whole => entry.pending().all(),
-                    Kept::Marks => Invalidations { flush: true, ..Invalidations::default() },
-                };
+                let missed = kept.of(entry.pending().all());
                 let process = entry.process.load(Ordering::Relaxed);
                 saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, missed });
             }
@@ -170,31 +178,39 @@ impl Registry {
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
         for one in saved {
             let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
-            let Some(server) = rules.servers.iter().find(|server| server.name == one.server) else { continue };
-            let (servers, entry) = (&self.pools[rules.id.index()], self.entry(rules.id, server.id));
-            entry.process.store(one.process, Ordering::Relaxed);
-            let Invalidations { flush, databases, keys, .. } = one.missed;
-            // A pool of the other protocol knows nothing by these names: it forgets all.
-            let is_strange = if rules.protocol == Protocol::Redis {
-                keys.iter().any(|key| key.database.is_none())
-            } else {
-                !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
-            };
-            if flush || is_strange || (one.out && rules.rejoin == Rejoin::Flush) {
-                self.add_pending(entry, |pending| pending.add_flush(now));
+            match rules.servers.iter().find(|server| server.name == one.server) {
+                Some(server) => self.recall_one(rules, server.id, one, now),
+                None if is_open(rules) => self.keep_unclaimed(one),
+                None => {}
             }
-            let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
-            databases
-                .into_iter()
-                .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
-            keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
-            self.bound_pending(now);
-            let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
-                *ejected += 1;
-                entry.lock().begin_out(now);
-                self.shared.version.fetch_add(1, Ordering::Release);
-            }
+        }
+    }
+
+    /// Takes up what is left of one server.
+    pub(super) fn recall_one(&self, rules: &Pool, server: ServerId, one: Saved, now: Instant) {
+        let (servers, entry) = (&self.pools[rules.id.index()], self.entry(rules.id, server));
+        entry.process.store(one.process, Ordering::Relaxed);
+        let Invalidations { flush, databases, keys, .. } = one.missed;
+        // A pool of the other protocol knows nothing by these names: it forgets all.
+        let is_strange = if rules.protocol == Protocol::Redis {
+            keys.iter().any(|key| key.database.is_none())
+        } else {
+            !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
+        };
+        if flush || is_strange || (one.out && rules.rejoin == Rejoin::Flush) {
+            self.add_pending(entry, |pending| pending.add_flush(now));
+        }
+        let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
+        databases
+            .into_iter()
+            .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
+        keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
+        self.bound_pending(now);
+        let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
+            *ejected += 1;
+            entry.lock().begin_out(now);
+            self.shared.version.fetch_add(1, Ordering::Release);
         }
     }
 

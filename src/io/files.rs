@@ -15,8 +15,8 @@ use crate::config::model::{Config, Pool};
 /// Descriptors of a worker: its epoll set, its timer, its waker, what tells the memory of the process.
 const OF_WORKER: usize = 4;
 
-/// Descriptors of the threads that wait for others (the connector's, the admin port's, that of signals).
-const OF_RUNTIMES: usize = 16;
+/// Descriptors of the threads that wait for others (the connector's, the admin port's, that of signals, that of discovery).
+const OF_RUNTIMES: usize = 20;
 
 /// Descriptors that are open for a moment: names are looked up, a log file is opened again, figures are read from `/proc`.
 const SPARE: usize = 8;

@@ -15,8 +15,6 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::model::{Config, Rejoin};
-use crate::health::Registry;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
 use crate::topology::Published;
@@ -72,7 +70,7 @@ impl Keeper {
             registry.recall(config, saved, Instant::ZERO);
         }
         if !whole {
-            doubt_all(config, registry);
+            registry.doubt_all(config);
         }
         let published = Arc::clone(published);
         let file = Arc::new(StateFile { folder: folder?, published, written: Mutex::default() });
@@ -157,12 +155,6 @@ fn keep(file: &StateFile, woken: &Receiver<()>) {
             }
             Err(_) => {}
         }
-    }
-}
-
-fn doubt_all(config: &Config, registry: &Registry) {
-    for pool in config.pools.iter().filter(|pool| pool.rejoin == Rejoin::Safe) {
-        pool.servers.iter().for_each(|server| registry.doubt(pool.id, server.id));
     }
 }
 

@@ -149,6 +149,12 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(parse(&whole[..end]), Ok(None), "{end} bytes of {}", whole.len());
         }
+        // Whatever stands in a byte, it is read or refused.
+        for (at, byte) in (0..whole.len()).flat_map(|at| [0, b' ', b'|', b'\n', b'0', 0xff].map(|byte| (at, byte))) {
+            let mut other = whole.clone();
+            other[at] = byte;
+            let _ = parse(&other);
+        }
         // Whether the last line end belongs to it is not agreed on.
         let short = format!("CONFIG cluster 0 {}\r\n{BODY}\r\nEND\r\n", BODY.len() - 1);
         assert_eq!(parse(short.as_bytes()), Ok(Some(cluster)));

@@ -111,8 +111,8 @@ async fn ask(discovered: Arc<Discovered>, source: Source, mut terms: watch::Rece
         let Terms { interval, settle } = *terms.borrow_and_update();
         let pause = match (discovered.note(&source, look), &source) {
             (_, Source::File(_)) => Some(Duration::ZERO), // which is watched
-            // In half an interval at most, so that it holds within two of them.
-            (Noted::Unsettled, _) => Some(interval.map_or(settle, |interval| settle.min(interval / 2))),
+            // In a quarter of an interval at most, so that it holds well within two of them.
+            (Noted::Unsettled, _) => Some(interval.map_or(settle, |interval| settle.min(interval / 4))),
             (Noted::Unknown, _) => Some(interval.map_or(UNKNOWN_PAUSE, |interval| UNKNOWN_PAUSE.min(interval))),
             (Noted::Known, _) => interval,
         };

@@ -31,7 +31,7 @@ type Target = (String, u16);
 /// Asks each of the name servers, until one answers.
 pub(super) async fn look(name: &str) -> Result<Vec<Target>, String> {
     let text = std::fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
-    let server = |line: &str| line.strip_prefix("nameserver")?.trim().split(' ').next()?.parse::<IpAddr>().ok();
+    let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse::<IpAddr>().ok();
     let mut reason = format!("{FILE} names no name server");
     for address in text.lines().filter_map(server) {
         match ask(SocketAddr::new(address, 53), name).await {
