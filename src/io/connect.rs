@@ -109,6 +109,9 @@ async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, 
             Err(error) if known.is_empty() => return Err(lookup_failure(&error)),
             Err(_) => Vec::new(),
         };
+        if known.is_empty() {
+            discovered.learn(host, &others);
+        }
         if known.is_empty() || !others.is_empty() {
             return to_one_of(others.into_iter()).await;
         }

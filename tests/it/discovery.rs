@@ -388,6 +388,9 @@ fn a_cluster_is_followed_and_one_that_lies_is_not_believed() {
     let events = get(reloaded.admin, "/servers").json()["events"].to_string();
     assert!(events.contains("does not say where servers are") && events.contains("(discovery)"), "{events}");
     assert_eq!(get(reloaded.admin, "/config").body, file, "the file says what it said");
+    let against = ["check", "--against", &reloaded.admin.to_string(), reloaded.proxy.file.to_str().expect("a name")];
+    let told = Command::new(env!("CARGO_BIN_EXE_softmiss")).args(against).output().expect("softmiss");
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "nothing changes\n", "{told:?}");
     println!("{} requests, none failed", load.end());
 }
 

@@ -1,7 +1,7 @@
 //! What has been found: the answers of all sources that were believed, and what is wrong with the others.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,7 +91,8 @@ struct Known {
 
 #[derive(Debug, Default)]
 struct State {
-    wanted: BTreeMap<Source, Terms>,
+    /// What is asked, how often, and since when.
+    wanted: BTreeMap<Source, (Terms, Instant)>,
     known: BTreeMap<Source, Known>,
     has_changed: bool,
     news: News,
@@ -130,23 +131,28 @@ impl Discovered {
     }
 
     fn want_with(&self, state: &mut State, configs: &[&Config]) {
-        let found = state.found();
-        state.wanted = configs.iter().rev().flat_map(|config| sources(config, &found)).collect();
+        let (found, now) = (state.found(), self.clock.now());
+        let before = std::mem::take(&mut state.wanted);
+        for (source, terms) in configs.iter().rev().flat_map(|config| sources(config, &found)) {
+            let since = before.get(&source).map_or(now, |(_, since)| *since);
+            state.wanted.insert(source, (terms, since));
+        }
         state.known.retain(|source, _| state.wanted.contains_key(source));
         self.moved.notify_all();
         self.stirred.notify_one();
     }
 
-    /// As [`Discovered::want`]; waits until everybody has been asked who knows of further servers, for so long at most.
+    /// As [`Discovered::want`]; waits until everybody has been asked who knows of further servers. Nobody is waited for who
+    /// has been asked for longer than the limit.
     pub(crate) fn want_at_once(&self, configs: &[&Config], limit: Duration) {
-        let until = self.clock.now() + limit;
         let mut state = self.lock();
         loop {
             self.want_with(&mut state, configs); // one answer may name others to be asked
             let was_asked = |source: &Source| state.known.get(source).is_some_and(|known| known.was_asked);
-            let is_open = state.wanted.keys().any(|source| source.has_servers() && !was_asked(source));
-            let remainder = until.since(self.clock.now());
-            if !is_open || remainder.is_zero() || self.has_ended() {
+            let open = state.wanted.iter().filter(|(source, _)| source.has_servers() && !was_asked(source));
+            let until = open.map(|(_, (_, since))| *since + limit).max();
+            let remainder = until.map(|until| until.since(self.clock.now())).unwrap_or_default();
+            if remainder.is_zero() || self.has_ended() {
                 return;
             }
             state = self.moved.wait_timeout(state, remainder).unwrap_or_else(PoisonError::into_inner).0;
@@ -164,6 +170,23 @@ impl Discovered {
         match self.lock().known.get(&Source::Name(host.to_owned())) {
             Some(Known { answer: Some(Answer::Addresses { at, .. }), fails, .. }) => (at.clone(), fails.is_some()),
             _ => (Vec::new(), false),
+        }
+    }
+
+    /// Somebody who was to connect has looked a name up of which nothing was known. What they connect to is what holds: if it
+    /// is another when the name is looked up here, it has moved.
+    #[cold]
+    pub(crate) fn learn(&self, host: &str, found: &[SocketAddr]) {
+        let mut state = self.lock();
+        let source = Source::Name(host.to_owned());
+        if found.is_empty() || !state.wanted.contains_key(&source) {
+            return;
+        }
+        let known = state.known.entry(source).or_default();
+        if known.answer.is_none() {
+            let at = found.iter().map(|at| at.ip().to_canonical()).collect();
+            known.answer = Some(Answer::Addresses { at, is_moved: false });
+            known.last.clone_from(&known.answer);
         }
     }
 
@@ -204,7 +227,7 @@ impl Discovered {
     }
 
     pub(super) fn wanted(&self) -> BTreeMap<Source, Terms> {
-        self.lock().wanted.clone()
+        self.lock().wanted.iter().map(|(source, (terms, _))| (source.clone(), *terms)).collect()
     }
 
     /// Until something has happened that the thread is to know of.
