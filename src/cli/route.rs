@@ -139,6 +139,9 @@ fn explain(out: &mut String, rings: &[(&Pool, Ring, Ring)], key: &[u8], argument
             None if pool.distribution == Distribution::Random && ring.route(key, 0).is_some() => {
                 let _ = writeln!(out, "  server   any live one: the distribution is random");
             }
+            None if pool.servers.is_empty() => {
+                let _ = writeln!(out, "  server   not known here: the file lists none");
+            }
             None => {
                 let _ = writeln!(out, "  server   none: every server of the pool is gone");
             }

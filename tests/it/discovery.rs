@@ -66,7 +66,7 @@ fn interval() -> String {
 
 /// Puts a file with the process in the place of one of the system's.
 fn started(admin: SocketAddr, port: u16, pool: &str, places: &[(&Path, &str)]) -> Reloaded {
-    let proxy = Proxy::with_in_place(&whole(admin, "", pool), port, places);
+    let proxy = Proxy::with_in_place(&whole(admin, "  workers: 2\n", pool), port, places);
     wait_until("the admin port", SOON, || TcpStream::connect(admin).is_ok());
     Reloaded { proxy, admin }
 }
@@ -376,8 +376,8 @@ fn a_cluster_is_followed_and_one_that_lies_is_not_believed() {
     assert_eq!(reloaded.metric("softmiss_discovery_failing"), 1.0);
     let told = reloaded.proxy.log().iter().filter(|line| line.contains("cannot be looked up")).count();
     assert_eq!(told, 1, "it is told once");
-    // One that says now this and now that has the ring neither way.
-    cluster.says(&[of(8, 3), of(8, 2)]);
+    // One that says now this and now that has the ring neither way, nor does it make what follows old.
+    cluster.says(&[of(8, 3), of(80, 2)]);
     let asked = cluster.asked();
     wait_until("it to be asked", SOON, || cluster.asked() >= asked + 8);
     assert_eq!(servers(&reloaded).len(), 3);

@@ -79,7 +79,9 @@ pub(in crate::io) trait TakesUp: Clone + Send + 'static {
 #[derive(Debug, Default)]
 struct Known {
     answer: Option<Answer>,
+    /// The version of that, and of what it said last.
     version: u64,
+    last_version: u64,
     /// What it said last.
     last: Option<Answer>,
     was_asked: bool,
@@ -311,7 +313,11 @@ impl Known {
             info!(%source, "servers can be looked up again");
             news.texts.push((false, format!("{source} says again where servers are")));
         }
-        self.version = look.version;
+        // As everything else, a version has to be seen twice: one that is made up would make all others old.
+        if self.answer.is_none() || self.last_version == look.version {
+            self.version = look.version;
+        }
+        self.last_version = look.version;
         let next = match (&self.answer, &self.last) {
             (Some(known), Some(last)) if !look.is_settled => settled::settled(known, last, &look.answer),
             _ => look.answer.clone(),
