@@ -108,7 +108,7 @@ impl Engine {
                 let counters = self.counters.server(pool_id, server);
                 let ended: u64 = counters.outcomes.iter().map(Cell::value).sum();
                 let is_its = |(_, link): &(LinkId, &Connection)| {
-                    link.pool == pool_id && pool.first_of_name(link.server) == server
+                    link.pool() == pool_id && pool.first_of_name(link.server()) == server
                 };
                 let links = self.servers.iter().filter(is_its);
                 let in_flight: usize = links.map(|(_, link)| link.queue.in_flight.len()).sum();

@@ -73,7 +73,7 @@ impl Engine {
     pub(super) fn hear(&mut self, id: LinkId, count: usize, now: Instant) {
         let link = &mut self.servers[id];
         let suspected = link.silence.end(now);
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         if let Some(since) = suspected {
             self.spoke_again(id, since, now);
         }
@@ -103,7 +103,7 @@ impl Engine {
             return self.fail_link(id, Failure::Full, now);
         }
         let link = &self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let notice = |suppressed| Notice::Violation { pool, server, violation, suppressed };
         self.notify_rate_limited(Frequent::Violation, (pool, server), now, notice);
         self.fail_link(id, Failure::Protocol, now);
@@ -206,7 +206,7 @@ impl Engine {
     }
 
     pub(super) fn is_redis(&self, id: LinkId) -> bool {
-        self.topology.pools[self.servers[id].pool.index()].protocol == Protocol::Redis
+        self.topology.pools[self.servers[id].pool().index()].protocol == Protocol::Redis
     }
 
     /// What can be used of the response to the front ticket.

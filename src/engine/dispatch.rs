@@ -158,7 +158,7 @@ impl Engine {
     #[inline]
     pub(super) fn fit_link(&self, pool: PoolId, server: ServerId, profile: Option<Profile>) -> Option<LinkId> {
         let links = self.member(pool, server).links();
-        links.iter().copied().find(|link| profile.is_none_or(|profile| self.servers[*link].profile == profile))
+        links.iter().copied().find(|link| profile.is_none_or(|profile| self.servers[*link].profile() == profile))
     }
 
     /// The link set as needed that a client uses for a server while it has something in flight there, else the least busy.
@@ -172,7 +172,7 @@ impl Engine {
         now: Instant,
     ) -> LinkId {
         let Some(session) = self.clients.get_mut(id) else { return first };
-        let is_fit = |link: LinkId| profile.is_none_or(|profile| self.servers[link].profile == profile);
+        let is_fit = |link: LinkId| profile.is_none_or(|profile| self.servers[link].profile() == profile);
         if let Some(used) = session.routes.in_use(server, is_fit) {
             return used;
         }
@@ -205,7 +205,7 @@ impl Engine {
     /// What a ticket's client has in flight where, if servers have several links.
     #[inline]
     fn routes_of(&mut self, link: LinkId, ticket: Ticket) -> Option<&mut Routes> {
-        if self.pools[self.servers[link].pool.index()].single {
+        if self.pools[self.servers[link].pool().index()].single {
             return None;
         }
         Some(&mut self.session(ticket.session()?)?.routes)

@@ -203,7 +203,7 @@ impl Engine {
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
         let of = &self.servers[link];
-        let (pool, server, is_used) = (of.pool, of.server, !of.is_down() && !of.queue.in_flight.is_empty());
+        let (pool, server, is_used) = (of.pool(), of.server(), !of.is_down() && !of.queue.in_flight.is_empty());
         let is_foreign = key.database.is_some() && key.database != self.link_database(link);
         let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
         let elsewhere = key.database.filter(|_| is_foreign);
@@ -219,10 +219,10 @@ impl Engine {
         self.invalidate_open(link, now);
         if self.servers[link].queue.invalidated.number < self.registry.newest_pending(pool, server) {
             let links = self.member(pool, server).links().iter().copied();
-            let database = self.servers[link].profile.database;
+            let database = self.servers[link].profile().database;
             let is_open = |link: &LinkId| {
                 let link = &self.servers[*link];
-                link.is_up() && !link.silence.is_suspect() && link.profile.database == database
+                link.is_up() && !link.silence.is_suspect() && link.profile().database == database
             };
             // The one with the shortest queue: it is there first.
             let unwritten = |link: &LinkId| self.servers[*link].queue.outbox.waiting();
@@ -242,7 +242,7 @@ impl Engine {
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
         if passes && self.servers[id].is_traffic() && self.invalidates_missed(pool, server) {
             let link = &self.servers[id];
-            let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile.database);
+            let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile().database);
             let now = link.silence.since();
             self.invalidate_requests(id, database, &request, now);
             if self.registry.has_pending(pool, server) {
@@ -261,7 +261,7 @@ impl Engine {
         }
         if self.pools[pool.index()].redis {
             if ticket.verb == Verb::Command {
-                self.invalidate_requests(id, self.servers[id].profile.database, request, now);
+                self.invalidate_requests(id, self.servers[id].profile().database, request, now);
             }
             return;
         }

@@ -7,7 +7,7 @@ use super::redis::Profile;
 use super::request::Answer;
 use super::servers::queue::Queue;
 use super::servers::ticket::{Asker, Marks, Ticket};
-use super::servers::{Connection, ConnectionState, Purpose};
+use super::servers::{Connection, ConnectionState};
 use super::slow::Described;
 use super::{Effect, Engine};
 use crate::config::model::{PoolId, ServerId};
@@ -29,15 +29,15 @@ impl Engine {
         let link = &mut self.servers[id];
         let ConnectionState::Down { failure, .. } = *link.state() else { return true };
         let is_first = link.is_new();
-        if is_first && link.is_traffic() && link.profile != Profile::default() {
-            self.registry.connects_more(link.pool, link.server);
+        if is_first && link.is_traffic() && link.profile() != Profile::default() {
+            self.registry.connects_more(link.pool(), link.server());
         }
         if link.is_traffic()
             && !is_first
-            && let Err(not_before) = self.registry.may_reconnect(link.pool, link.server, now)
+            && let Err(not_before) = self.registry.may_reconnect(link.pool(), link.server(), now)
         {
             link.hold_back(not_before, failure);
-            self.counters.server(link.pool, link.server).reconnects_limited.add(1);
+            self.counters.server(link.pool(), link.server()).reconnects_limited.add(1);
             self.arm_link(id, not_before);
             return false;
         }
@@ -60,7 +60,7 @@ impl Engine {
         if link.is_down() {
             return;
         }
-        let (pool, server, owner, database) = (link.pool, link.server, link.owner(), link.profile.database);
+        let (pool, server, owner, database) = (link.pool(), link.server(), link.owner(), link.profile().database);
         if failure != Failure::TimedOut {
             link.silence.excuse();
         }
@@ -99,7 +99,7 @@ impl Engine {
             self.dedicated_failed(id, owner, tickets, waiting, failure, now);
             return;
         }
-        if matches!(self.servers[id].purpose, Purpose::Spare(_)) {
+        if self.servers[id].is_spare() {
             self.count_lost(pool, server, tickets.len());
             return self.spare_failed(id); // no client waits for anything there
         }
@@ -184,7 +184,7 @@ impl Engine {
     /// so that a dead one is found out soon even if nobody happens to need it.
     fn hold_back(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.servers[id];
-        let config = &self.topology.pools[link.pool.index()];
+        let config = &self.topology.pools[link.pool().index()];
         let pause = if config.auto_eject_hosts {
             (DETECTION_TIME / config.server_failure_limit.max(1)).clamp(Duration::from_millis(5), RECONNECT_PAUSE)
         } else {
@@ -201,14 +201,14 @@ impl Engine {
     /// is no worse for it.
     pub(super) fn is_special(&self, id: LinkId) -> bool {
         let link = &self.servers[id];
-        let database = self.topology.pools[link.pool.index()].redis.db;
-        link.profile != Profile { database, ..Profile::default() }
+        let database = self.topology.pools[link.pool().index()].redis.db;
+        link.profile() != Profile { database, ..Profile::default() }
     }
 
     /// Fails whatever a link holds that is not connected.
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.servers[id];
-        let (pool, server, database) = (link.pool, link.server, link.profile.database);
+        let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
         let (backpressured, fenced) = link.queue.give_up();
         let queue = std::mem::take(&mut link.queue);
         let is_traffic = link.is_traffic();

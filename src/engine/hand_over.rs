@@ -49,7 +49,7 @@ impl Engine {
     /// Gives a whole response, in two pieces that belong together, to whoever waits for it, and takes the ticket.
     pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let found = link.front_found(status, response[0]);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         // The request is in the outbox until it is released, for those who want to look at it.
@@ -106,7 +106,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn refuse_response(&mut self, id: LinkId, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let failure = link.dropped().unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         link.queue.scripts.drop_doubt(ticket);

@@ -63,7 +63,7 @@ impl Engine {
         });
         let merge = slot.and_then(|slot| slot.merge());
         let mut values = Values::of(ticket, merge, response);
-        counters.pool(link.pool).hot_keys.note(link.silence.since(), |noted| {
+        counters.pool(link.pool()).hot_keys.note(link.silence.since(), |noted| {
             if request.len() > LONG {
                 // Some of its keys stand for the others that are near them, from a place on that is drawn.
                 let every = 1 + (request.len() >> KEPT_BITS);
@@ -74,7 +74,7 @@ impl Engine {
                     passed += 1;
                     if passed == every {
                         passed = 0;
-                        noted.touch(weight.touch(key, link.server, value as u64));
+                        noted.touch(weight.touch(key, link.server(), value as u64));
                     }
                 });
                 if is_split {
@@ -83,7 +83,7 @@ impl Engine {
             }
             each_key(request, ticket.verb, ticket.is(Marks::BASE64), spans, &mut |named| {
                 let Named { key, stored, replied } = named;
-                noted.touch(weight.touch(key, link.server, (stored + values.next(replied)) as u64));
+                noted.touch(weight.touch(key, link.server(), (stored + values.next(replied)) as u64));
             });
         });
     }

@@ -20,7 +20,7 @@ use super::rate_limit::Frequent;
 use super::redis::Profile;
 use super::servers::queue::SentBatch;
 use super::servers::ticket::{Intent, Marks, Ticket};
-use super::servers::{ProbeStep, Purpose, Servers};
+use super::servers::{ProbeStep, Servers};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -58,7 +58,7 @@ impl Engine {
         let link = &mut self.servers[id];
         let mut waiting = link.queue.set_aside();
         let is_waited_for = !waiting.in_flight.is_empty();
-        let (before, database) = (link.queue.invalidated, link.profile.database);
+        let (before, database) = (link.queue.invalidated, link.profile().database);
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = is_waited_for && (batch.is_behind_own || batch.fence);
@@ -135,7 +135,7 @@ impl Engine {
         let link = &mut self.servers[id];
         link.queue.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        if let Purpose::Probe(probe) = &mut link.purpose {
+        if let Some(probe) = link.probe_mut() {
             probe.flushed |= flush || database;
             probe.keys_invalidated += count;
         }
@@ -163,7 +163,7 @@ impl Engine {
     pub(super) fn passed_fence(&mut self, id: LinkId, now: Instant) {
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         if let Some(section) = link.pass_fence() {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
             self.remind(pool, server, now);
@@ -174,7 +174,7 @@ impl Engine {
     pub(super) fn end_connection_names(&mut self, id: LinkId, fenced: Option<u32>) {
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         link.begin_section();
         for section in fenced.into_iter().chain([name.section]) {
             self.registry.connection_ended(pool, server, ConnectionName { section, ..name });
@@ -189,7 +189,7 @@ impl Engine {
 
     /// The database whose invalidations a connection sends; `None` for memcached.
     pub(super) fn link_database(&self, id: LinkId) -> Option<u32> {
-        self.is_redis(id).then(|| self.servers[id].profile.database)
+        self.is_redis(id).then(|| self.servers[id].profile().database)
     }
 
     /// Whether a connection has to send something that is pending though nobody has asked anything there.
@@ -257,7 +257,7 @@ impl Engine {
         let fit = |servers: &Servers, known: &[LinkId], open: bool| {
             let is_fit = |id: &&LinkId| {
                 let link = &servers[**id];
-                link.profile.database == database && (!open || (link.is_up() && !link.silence.is_suspect()))
+                link.profile().database == database && (!open || (link.is_up() && !link.silence.is_suspect()))
             };
             known.iter().find(is_fit).copied()
         };
@@ -278,7 +278,7 @@ impl Engine {
         if usable
             && link.queue.unconfirmed.left() < BATCH
             && !link.is_full()
-            && link.queue.invalidated.number < self.registry.newest_pending(link.pool, link.server)
+            && link.queue.invalidated.number < self.registry.newest_pending(link.pool(), link.server())
         {
             self.send_invalidations(id, BATCH, now);
         }
@@ -358,7 +358,7 @@ impl Engine {
             return; // another key of the same batch was refused already
         }
         link.queue.invalidated = Invalidated::default();
-        let (pool, server, database) = (link.pool, link.server, link.profile.database);
+        let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
         let behind: Vec<_> = link.queue.in_flight.iter().copied().filter(|ticket| !ticket.is_own()).collect();
         for ticket in behind {
             if ticket.client().is_some() && self.is_awaited(ticket) {
@@ -381,11 +381,11 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         if let (Some(process), Some(uptime)) = (stats::number(listing, b"pid"), stats::number(listing, b"uptime")) {
             let restarted = self.registry.meet(pool, server, process, Duration::from_secs(uptime), now);
-            if let Purpose::Probe(probe) = &mut self.servers[id].purpose {
+            if let Some(probe) = self.servers[id].probe_mut() {
                 probe.restarted = restarted;
             }
         }
-        if let Purpose::Probe(probe) = &mut self.servers[id].purpose
+        if let Some(probe) = self.servers[id].probe_mut()
             && probe.step == ProbeStep::Identify
         {
             probe.step = ProbeStep::Invalidate;

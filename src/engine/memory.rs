@@ -117,7 +117,7 @@ impl Engine {
     /// The largest value that is taken of a link.
     #[inline]
     pub(super) fn response_limit(&self, link: &Connection) -> usize {
-        let limit = self.topology.pools[link.pool.index()].value_limit;
+        let limit = self.topology.pools[link.pool().index()].value_limit;
         if self.memory.held() + limit <= self.memory.limits().common { limit } else { limit.min(self.reply_room(link)) }
     }
 
@@ -125,7 +125,7 @@ impl Engine {
     #[cold]
     pub(super) fn drop_response(&mut self, id: LinkId, len: usize) {
         let link = &mut self.servers[id];
-        let limit = self.topology.pools[link.pool.index()].value_limit;
+        let limit = self.topology.pools[link.pool().index()].value_limit;
         let failure = if len > limit { Failure::TooLarge } else { Failure::NoMemory };
         link.drop_some(failure);
     }

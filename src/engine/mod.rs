@@ -359,7 +359,7 @@ impl Engine {
         }
         if let Some((queues, told)) = link.report() {
             // Several connections share a server's gauges, so each tells by how much it has changed.
-            let server = self.counters.server(link.pool, link.server);
+            let server = self.counters.server(link.pool(), link.server());
             server.in_queue.add(queues.waiting.wrapping_sub(told.waiting));
             server.in_queue_bytes.add(queues.waiting_bytes.wrapping_sub(told.waiting_bytes));
             server.out_queue.add(queues.asked.wrapping_sub(told.asked));

@@ -161,7 +161,8 @@ impl Engine {
                 if !self.servers.has(link) {
                     continue; // its client has been cut off meanwhile
                 }
-                let Connection { server, ref queue, .. } = self.servers[link];
+                let Connection { queue, .. } = &self.servers[link];
+                let server = self.servers[link].server();
                 let stays = queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
                 let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {

@@ -16,7 +16,7 @@ use super::ids::LinkId;
 use super::invalidate::BATCH;
 use super::servers::outbox::Outbox;
 use super::servers::ticket::{Intent, Marks, Ticket};
-use super::servers::{Probe, ProbeStep, Purpose, Settling};
+use super::servers::{Probe, ProbeStep, Settling};
 use super::{Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
@@ -105,8 +105,8 @@ impl Engine {
     /// The timer of a link has fired on which nothing is in flight. If it is a probe's, its server may have settled.
     pub(super) fn settle_probe(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let (pool, server, answered) = (link.pool, link.server, link.silence.since());
-        let Purpose::Probe(Probe { step, .. }) = link.purpose else { return };
+        let (pool, server, answered) = (link.pool(), link.server(), link.silence.since());
+        let Some(&Probe { step, .. }) = link.probe() else { return };
         let since = match step {
             ProbeStep::Settle => answered,
             ProbeStep::Reset(at) => at,
@@ -209,8 +209,8 @@ impl Engine {
         if !link.is_up() || !link.queue.unconfirmed.is_empty() || !link.queue.in_flight.is_empty() {
             return; // a flush may be confirmed before or behind the question
         }
-        let (pool, server) = (link.pool, link.server);
-        let Purpose::Probe(probe) = &mut link.purpose else { return };
+        let (pool, server) = (link.pool(), link.server());
+        let Some(probe) = link.probe_mut() else { return };
         if probe.step == ProbeStep::Ask {
             if !self.registry.probe_answered(pool, server, now) {
                 return self.end_probe(id);
@@ -254,7 +254,7 @@ impl Engine {
     fn end_probe(&mut self, id: LinkId) {
         let link = &mut self.servers[id];
         link.end(Failure::Closed, Instant::ZERO);
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         self.counters.server(pool, server).server_connections.sub(1);
         self.counters.current_connections.sub(1);
         self.outputs.push(Effect::Disconnect { link: id, reset: false, lingers: None });

@@ -144,7 +144,7 @@ impl Engine {
     ) {
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         if asked.request.noreply {
-            self.end_request(self.servers[link_id].pool, outcome::Outcome::Unheard);
+            self.end_request(self.servers[link_id].pool(), outcome::Outcome::Unheard);
         }
         let Some(session) = self.clients.get_mut(id) else { return };
         let link = &mut self.servers[link_id];
@@ -153,7 +153,7 @@ impl Engine {
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
         write(link.queue.outbox.tail());
         if asked.request.has_slot() {
-            session.requests.push_sent(Slot::of(&asked, link.server, self.telemetry.at_hand.take()));
+            session.requests.push_sent(Slot::of(&asked, link.server(), self.telemetry.at_hand.take()));
         }
         self.push_ticket(link_id, ticket, now);
     }
@@ -161,13 +161,13 @@ impl Engine {
     /// Queues a ticket for what has just been appended to its link.
     pub(super) fn push_ticket(&mut self, id: LinkId, ticket: Ticket, now: Instant) {
         let link = &mut self.servers[id];
-        let joins = self.topology.pools[link.pool.index()].join_gets;
+        let joins = self.topology.pools[link.pool().index()].join_gets;
         let ticket = link.push(ticket, joins, now);
         let bytes = link.queue.outbox.end().since(ticket.start) as u64;
         let (first, is_long) = (link.queue.in_flight.len() == 1, link.is_long());
-        let (pool, heard) = (link.pool, link.silence.since());
+        let (pool, heard) = (link.pool(), link.silence.since());
         let is_dedicated = link.dedicated().is_some();
-        let server = self.counters.server(pool, link.server);
+        let server = self.counters.server(pool, link.server());
         server.requests.add(1);
         server.request_bytes.add(bytes);
         if ticket.is(Marks::JOINED) {

@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections to servers.
 
 use super::ids::LinkId;
-use super::servers::{Connection, ConnectionState, Probe, Purpose};
+use super::servers::{Connection, ConnectionState, Probe};
 use super::{Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -47,22 +47,20 @@ impl Engine {
     pub(super) fn link_opened(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
         link.open(now);
-        let (pool, server, is_retired) = (link.pool, link.server, link.is_retired());
+        let (pool, server, is_retired) = (link.pool(), link.server(), link.is_retired());
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.server(pool, server).server_connections.add(1);
-        match &mut self.servers[id].purpose {
-            Purpose::Probe(probe) => {
-                *probe = Probe::default();
-                self.ask_version(id, now);
-            }
-            Purpose::Traffic if is_retired => self.close_left(id, now),
-            Purpose::Traffic => {
-                self.invalidate_first(id, now);
-                self.ask_identity(id, now);
-                self.test_suspect(id, now);
-            }
-            Purpose::Dedicated(_) | Purpose::Spare(_) | Purpose::Free => {}
+        let link = &mut self.servers[id];
+        if let Some(probe) = link.probe_mut() {
+            *probe = Probe::default();
+            self.ask_version(id, now);
+        } else if link.is_traffic() && is_retired {
+            self.close_left(id, now);
+        } else if link.is_traffic() {
+            self.invalidate_first(id, now);
+            self.ask_identity(id, now);
+            self.test_suspect(id, now);
         }
         self.touch_link(id);
     }

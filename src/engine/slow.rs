@@ -8,7 +8,6 @@ use super::slow_log::Slow;
 use super::ids::{LinkId, SessionId};
 use super::keys::each_key;
 use super::named_key::Named;
-use super::servers::Connection;
 use super::servers::outbox::{Offset, Written};
 use super::servers::ticket::{Asker, Marks, Ticket};
 use super::{Effect, Engine};
@@ -55,7 +54,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn slow_answer(&mut self, id: LinkId, ticket: Ticket, end: Offset, started: Instant) {
         let link = &self.servers[id];
-        let (pool, now) = (link.pool, link.silence.since());
+        let (pool, now) = (link.pool(), link.silence.since());
         if let Some(suppressed) = self.admit_slow(pool, now) {
             self.tell_slow(id, ticket, end, Fate { started, failure: None, suppressed, now });
         }
@@ -111,10 +110,11 @@ impl Engine {
     /// Tells of a request in an outbox.
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
-        let Connection { pool, server, queue, .. } = &self.servers[id];
+        let link = &self.servers[id];
+        let (pool, server, queue) = (link.pool(), link.server(), &link.queue);
         let request = Described::of(ticket, queue.outbox.between(ticket.start, end));
-        let mut slow = self.describe(*pool, request, fate, &mut spans);
-        slow.server = Some(*server);
+        let mut slow = self.describe(pool, request, fate, &mut spans);
+        slow.server = Some(server);
         (slow.waited, slow.asked) = match queue.outbox.written(end) {
             Written::Not => (Some(slow.took), None),
             Written::At(at) => (Some(at - fate.started), Some(fate.now - at.max(fate.started))),

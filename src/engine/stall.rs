@@ -33,7 +33,7 @@ impl Engine {
     #[inline(always)]
     fn stall_after(&self, id: LinkId) -> Option<Duration> {
         let link = &self.servers[id];
-        let pool = &self.topology.pools[link.pool.index()];
+        let pool = &self.topology.pools[link.pool().index()];
         let stall = pool.stall?;
         let bound = link.silence.bound(stall);
         (bound < pool.timeout?).then_some(bound)
@@ -45,7 +45,7 @@ impl Engine {
         let link = &self.servers[id];
         match self.stall_after(id) {
             Some(bound) if !link.silence.is_suspect() => since + bound,
-            _ => self.deadline(link.pool, since),
+            _ => self.deadline(link.pool(), since),
         }
     }
 
@@ -61,7 +61,7 @@ impl Engine {
             self.arm_link(id, since + bound);
             return true;
         }
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         if let Some(patience) = self.patience(pool, server, now) {
             self.registry.renew_pause(pool, server, now);
             if self.topology.pools[pool.index()].timeout.is_some_and(|timeout| patience >= timeout) {
@@ -99,7 +99,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn spoke_again(&mut self, id: LinkId, since: Instant, now: Instant) {
         let link = &self.servers[id];
-        let (pool, server, silence) = (link.pool, link.server, now - since);
+        let (pool, server, silence) = (link.pool(), link.server(), now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
         if link.stream().is_some_and(|stream| stream.answered)
             && self.topology.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout)

@@ -5,8 +5,8 @@ use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
 use super::request::{Answer, Request};
 use super::scattered::Merge;
+use super::servers::ConnectionState;
 use super::servers::ticket::Marks;
-use super::servers::{ConnectionState, Purpose};
 use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -93,13 +93,13 @@ impl Engine {
         if !link.timer().is_due(now) {
             return;
         }
-        if matches!(link.purpose, Purpose::Spare(_)) {
+        if link.is_spare() {
             return self.spare_timer(id, now);
         }
         if link.stream().is_some_and(|stream| stream.is_condemned()) {
             return self.fail_link(id, Failure::TimedOut, now);
         }
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         self.invalidate_open(id, now);
         let link = &self.servers[id];
         let silent_since = link.silence.since(); // it has its time from now on to answer what is sent

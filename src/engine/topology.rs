@@ -148,14 +148,8 @@ impl Engine {
 
     /// Whether a link leads to a server that is there, or has something in flight to one that is not. For the checks.
     pub(super) fn is_in_place(&self, link: &Connection) -> bool {
-        let has_left = self.pools[link.pool.index()].routing[link.server.index()] == RoutingState::Left;
-        match link.purpose {
-            _ if !has_left || link.is_down() => true,
-            Purpose::Traffic => link.is_retired() && !link.queue.in_flight.is_empty(),
-            Purpose::Free => true,
-            Purpose::Probe(_) | Purpose::Spare(_) => false,
-            Purpose::Dedicated(_) => !link.queue.in_flight.is_empty(),
-        }
+        let has_left = self.pools[link.pool().index()].routing[link.server().index()] == RoutingState::Left;
+        !has_left || link.may_be_left()
     }
 }
 

@@ -150,7 +150,7 @@ impl Engine {
     pub(in crate::engine) fn take_crawled(&mut self, id: LinkId, input: &[u8]) -> Step {
         let now = self.now;
         let link = &self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let Some(owner) = link.owner() else { return Step::Used(input.len()) };
         let busy_limit = self.timeout(pool).unwrap_or(BUSY_LIMIT);
         let Some(session) = self.clients.get_mut(owner) else { return Step::Used(input.len()) };
@@ -246,7 +246,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn crawl_timer(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        let (heard, pool) = (link.silence.since(), link.pool);
+        let (heard, pool) = (link.silence.since(), link.pool());
         let Some(owner) = link.owner() else { return };
         if !link.is_up() {
             return;

@@ -145,7 +145,7 @@ impl Engine {
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.servers[id]));
         let Self { servers, clients, topology, counters, telemetry, .. } = self;
         let link = &mut servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let config = &topology.pools[pool.index()];
         let Some((stream, queue)) = link.stream_and_queue() else { return (input.len(), Following::Unknown) };
         let keys = asked_keys(queue.outbox.between(ticket.start, queue.front_end()), ticket.verb);

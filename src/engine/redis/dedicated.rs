@@ -10,8 +10,8 @@ use super::call::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::servers::Connection;
 use crate::engine::servers::ticket::{Marks, Ticket};
-use crate::engine::servers::{Connection, Purpose};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -239,7 +239,7 @@ impl Engine {
             let is_open = !link.is_down();
             let is_taken = link.listens() || link.leaves() || (wanted == Use::Listen && watches == Some(*own));
             let is_free = link.queue.is_free() && !is_taken;
-            is_open && link.server == server && link.profile == profile && is_free
+            is_open && link.server() == server && link.profile() == profile && is_free
         })
     }
 
@@ -307,8 +307,8 @@ impl Engine {
         if link.is_down() {
             return self.recycle(id);
         }
-        let (pool, server, was_up) = (link.pool, link.server, link.is_up());
-        let reset = !matches!(link.purpose, Purpose::Spare(_));
+        let (pool, server, was_up) = (link.pool(), link.server(), link.is_up());
+        let reset = !link.is_spare();
         self.outputs.push(Effect::Disconnect { link: id, reset, lingers: None });
         self.count_closed(pool, server, Failure::Ejected, was_up);
         self.recycle(id);
@@ -324,8 +324,9 @@ impl Engine {
     /// Makes the place of a client's own connection free for another. The id is over.
     pub(super) fn recycle(&mut self, id: LinkId) {
         let link = &self.servers[id];
-        let pool = link.pool;
-        self.counters.server(pool, link.server).outcomes[Outcome::Lost as usize].add(link.queue.in_flight.len() as u64);
+        let pool = link.pool();
+        self.counters.server(pool, link.server()).outcomes[Outcome::Lost as usize]
+            .add(link.queue.in_flight.len() as u64);
         self.pools[pool.index()].dedicated -= 1;
         let next = self.servers.release(id);
         self.charge_link(next);
@@ -343,8 +344,8 @@ impl Engine {
         now: Instant,
     ) {
         let link = &self.servers[id];
-        let (pool, server, listens) = (link.pool, link.server, link.listens());
-        let database = link.profile.database;
+        let (pool, server, listens) = (link.pool(), link.server(), link.listens());
+        let database = link.profile().database;
         self.disown(owner, id);
         if listens {
             self.lost_subscriptions(owner, id, now);
@@ -398,7 +399,7 @@ impl Engine {
         if self.pools[pool.index()].dedicated == 0 {
             return Vec::new();
         }
-        let is_own = |link: &Connection| link.dedicated().is_some() && link.pool == pool && are(link.server);
+        let is_own = |link: &Connection| link.dedicated().is_some() && link.pool() == pool && are(link.server());
         self.servers.iter().filter(|(_, link)| is_own(link)).map(|(id, _)| id).collect()
     }
 }

@@ -10,8 +10,8 @@ use super::waiting::{Name, Unblocked};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::pool::Member;
+use crate::engine::servers::Dedicated;
 use crate::engine::servers::ticket::{Asker, Intent, Marks, Ticket};
-use crate::engine::servers::{Dedicated, Purpose};
 use crate::engine::{Engine, server_id};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -39,15 +39,8 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn heard_name(&mut self, id: LinkId, response: &[u8]) {
         let name = number(response).map_or(Name::Withheld, Name::Told);
-        match &mut self.servers[id].purpose {
-            Purpose::Dedicated(own) => {
-                own.waiting.name = name;
-                if own.waiting.unblocked.is_some() {
-                    self.end_waiting(id, self.servers[id].silence.since());
-                }
-            }
-            Purpose::Spare(known) => *known = name,
-            Purpose::Traffic | Purpose::Probe(_) | Purpose::Free => {}
+        if self.servers[id].is_called(name) {
+            self.end_waiting(id, self.servers[id].silence.since());
         }
     }
 
@@ -77,7 +70,7 @@ impl Engine {
     /// Has the server end what waits on a connection to it, and looks later whether it has.
     pub(super) fn end_waiting(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let Some(own) = link.dedicated_mut() else { return };
         let live = self.pools[pool.index()].live[server.index()];
         if own.waiting.name == Name::Withheld {
@@ -169,7 +162,7 @@ impl Engine {
     pub(super) fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
         let Some(link) = self.servers.get(id) else { return false };
         let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
-        (link.pool, link.server) == (pool, server)
+        (link.pool(), link.server()) == (pool, server)
             && !link.is_down()
             && link.queue.in_flight.back().is_some_and(carries)
     }

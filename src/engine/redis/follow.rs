@@ -79,7 +79,7 @@ impl Engine {
     /// many were looked at.
     pub(in crate::engine) fn follow_on(&mut self, pool: PoolId, from: usize, budget: usize, now: Instant) -> usize {
         let end = self.servers.len().min(from.saturating_add(budget));
-        let is_its = |(id, link): (LinkId, &Connection)| (link.pool == pool).then_some(id);
+        let is_its = |(id, link): (LinkId, &Connection)| (link.pool() == pool).then_some(id);
         let its: Vec<_> = self.servers.iter_from(from).take(end.saturating_sub(from)).filter_map(is_its).collect();
         for id in its {
             if !self.servers.has(id) {
@@ -125,15 +125,15 @@ impl Engine {
     fn whereabouts(&self, id: LinkId) -> Whereabouts {
         let link = &self.servers[id];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
-        let routing = self.pools[link.pool.index()].routing[link.server.index()];
+        let routing = self.pools[link.pool().index()].routing[link.server().index()];
         if is_unblocked(link) || routing == RoutingState::Maintenance {
             return Whereabouts::Away; // nothing is to wait there, be there another place for it or not
         }
-        match self.home_of_waiting(link.pool, request) {
-            Home::Server(home) if home == link.server || !self.pools[link.pool.index()].live[home.index()] => {
+        match self.home_of_waiting(link.pool(), request) {
+            Home::Server(home) if home == link.server() || !self.pools[link.pool().index()].live[home.index()] => {
                 Whereabouts::Home
             }
-            Home::Server(home) if self.registry.awaits_flush(link.pool, home, Some(link.profile.database)) => {
+            Home::Server(home) if self.registry.awaits_flush(link.pool(), home, Some(link.profile().database)) => {
                 Whereabouts::NotYet
             }
             Home::Server(_) | Home::Several => Whereabouts::Away,
@@ -162,7 +162,7 @@ impl Engine {
     #[cold]
     pub(super) fn follow(&mut self, id: LinkId, ticket: Ticket) -> Nothing {
         let link = &self.servers[id];
-        let (pool, server, now) = (link.pool, link.server, link.silence.since());
+        let (pool, server, now) = (link.pool(), link.server(), link.silence.since());
         let Some(&Dedicated { waiting: Waiting { leaves, unblocked, .. }, .. }) = link.dedicated() else {
             return Nothing::Told;
         };
@@ -196,8 +196,8 @@ impl Engine {
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
         let link = &self.servers[id];
         let request = waiting_request(link).filter(|_| !is_unblocked(link))?.to_vec();
-        let (ticket, server) = (link.queue.in_flight.back().copied()?, link.server);
-        let home = self.home_of_waiting(link.pool, &request);
+        let (ticket, server) = (link.queue.in_flight.back().copied()?, link.server());
+        let home = self.home_of_waiting(link.pool(), &request);
         (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))
     }
 

@@ -16,8 +16,8 @@ impl Engine {
     /// A connection to a Redis server has been opened: greets the server. `false` when there is nothing to agree on.
     pub(in crate::engine) fn greet(&mut self, id: LinkId, now: Instant) -> bool {
         let link = &mut self.servers[id];
-        let settings = &self.topology.pools[link.pool.index()].redis;
-        let Some(handshake) = Handshake::new(settings, link.profile) else { return false };
+        let settings = &self.topology.pools[link.pool().index()].redis;
+        let Some(handshake) = Handshake::new(settings, link.profile()) else { return false };
         link.greet(handshake, now);
         if link.wake() {
             self.outputs.wake_link(id);
@@ -29,7 +29,7 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn greeted(&mut self, id: LinkId, data: &[u8], now: Instant) {
         let link = &mut self.servers[id];
-        let (pool, server) = (link.pool, link.server);
+        let (pool, server) = (link.pool(), link.server());
         let Some(handshake) = link.handshake() else { return };
         match handshake.hear(data) {
             Ok(false) => {}
@@ -61,7 +61,7 @@ impl Engine {
     /// forget.
     fn database_refused(&self, id: LinkId, text: &[u8]) {
         let link = &self.servers[id];
-        let (pool, server, database) = (link.pool, link.server, link.profile.database);
+        let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
         if text.to_ascii_lowercase().windows(8).any(|words| words == b"db index") {
             self.registry.void_database(pool, server, database);
         } else {

@@ -38,7 +38,7 @@ impl Engine {
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {
         let Some(mark) = mark(name) else { return };
         let version = self.redis.scripts.version();
-        let pool = self.servers[id].pool;
+        let pool = self.servers[id].pool();
         let flushes = self.redis.scripts.flushes();
         let Loaded { texts: known, flushes: seen, .. } = &mut self.servers[id].queue.scripts;
         if *seen != flushes {

@@ -94,7 +94,7 @@ impl Engine {
         if !is_awaited || link.is_followed(ticket) {
             return false;
         }
-        let Some(text) = self.redis.scripts.find(link.pool, args.get(1)) else { return false };
+        let Some(text) = self.redis.scripts.find(link.pool(), args.get(1)) else { return false };
         let mut words: Vec<&[u8]> = args.iter().collect();
         (words[0], words[1]) = (name, &text);
         let mut request = Vec::new();
@@ -135,7 +135,7 @@ impl Engine {
         link.pop();
         link.queue.outbox.release(end);
         // What it said is for this program alone; the request goes on as another one.
-        self.counters.server(link.pool, link.server).outcomes[outcome::Outcome::Own as usize].add(1);
+        self.counters.server(link.pool(), link.server()).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
         let outbox = &mut self.servers[id].queue.outbox;
         let start = outbox.end();

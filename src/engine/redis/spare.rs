@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
-use crate::engine::redis::{Name, Profile, Waiting};
-use crate::engine::servers::{Connection, Dedicated, Purpose};
+use crate::engine::redis::Profile;
+use crate::engine::servers::Connection;
 use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::time::Instant;
@@ -25,7 +25,7 @@ impl Engine {
     #[inline(never)]
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
         let link = &self.servers[id];
-        let (pool, server, listens) = (link.pool, link.server, link.listens());
+        let (pool, server, listens) = (link.pool(), link.server(), link.listens());
         if !link.is_up() || !link.queue.is_free() || (listens && !link.queue.in_flight.is_empty()) {
             return;
         }
@@ -47,8 +47,7 @@ impl Engine {
             return self.close_own(id);
         }
         let link = &mut self.servers[id];
-        let name = link.dedicated().map_or_else(Name::default, |own| own.waiting.name());
-        link.purpose = Purpose::Spare(name);
+        link.give_back();
         self.member_mut(pool, server).spares.push_back(id);
         self.arm_link(id, now + KEPT);
     }
@@ -62,11 +61,9 @@ impl Engine {
     ) -> Option<LinkId> {
         let Self { pools, servers, .. } = self;
         let spares = &mut pools[pool.index()].members[server.index()].spares;
-        let place = spares.iter().rposition(|id| servers[*id].profile == profile)?;
+        let place = spares.iter().rposition(|id| servers[*id].profile() == profile)?;
         let id = spares.remove(place)?;
-        let link = &mut self.servers[id];
-        let name = if let Purpose::Spare(name) = link.purpose { name } else { Name::default() };
-        link.purpose = Purpose::Dedicated(Dedicated { waiting: Waiting::named(name), ..Dedicated::of(owner) });
+        self.servers[id].take_back(owner);
         Some(id)
     }
 
@@ -86,7 +83,7 @@ impl Engine {
     /// The connection of one is gone.
     pub(in crate::engine) fn spare_failed(&mut self, id: LinkId) {
         let link = &self.servers[id];
-        self.member_mut(link.pool, link.server).spares.retain(|spare| *spare != id);
+        self.member_mut(link.pool(), link.server()).spares.retain(|spare| *spare != id);
         self.recycle(id);
     }
 
@@ -98,7 +95,7 @@ impl Engine {
         if now < until {
             return self.arm_link(id, until);
         }
-        self.member_mut(link.pool, link.server).spares.retain(|spare| *spare != id);
+        self.member_mut(link.pool(), link.server()).spares.retain(|spare| *spare != id);
         self.close_own(id);
     }
 
@@ -129,8 +126,7 @@ impl Engine {
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
         let spares = self.pools[pool.index()].members.iter().flat_map(|member| &member.spares);
-        let is_fit =
-            |link: &Connection| matches!(link.purpose, Purpose::Spare(_)) && link.is_up() && link.queue.is_free();
+        let is_fit = |link: &Connection| link.is_spare() && link.is_up() && link.queue.is_free();
         match spares.clone().find(|id| !self.servers.has(**id) || !is_fit(&self.servers[**id])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),

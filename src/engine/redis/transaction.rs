@@ -299,7 +299,7 @@ impl Engine {
     /// be gone. Where that is forgotten first, its watch is broken if it was watched.
     fn guard_behind_invalidations(&mut self, guard: Guard, now: Instant) -> Guard {
         let Guard::Holds(link, server) = guard else { return guard };
-        let pool = self.servers[link].pool;
+        let pool = self.servers[link].pool();
         if self.member(pool, server).is_open() || !self.registry.has_pending(pool, server) {
             return guard;
         }

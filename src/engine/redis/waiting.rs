@@ -38,12 +38,18 @@ pub(super) enum Unblocked {
 
 impl Waiting {
     /// On a connection that the server calls so.
-    pub(super) fn named(name: Name) -> Self {
+    pub(in crate::engine) fn named(name: Name) -> Self {
         Self { name, ..Self::default() }
     }
 
-    pub(super) const fn name(&self) -> Name {
+    pub(in crate::engine) const fn name(&self) -> Name {
         self.name
+    }
+
+    /// The server has said what it calls it. Returns whether what waits there is to be ended.
+    pub(in crate::engine) const fn is_called(&mut self, name: Name) -> bool {
+        self.name = name;
+        self.unblocked.is_some()
     }
 
     pub(in crate::engine) const fn leaves(&self) -> bool {

@@ -151,10 +151,7 @@ impl Engine {
         let Some((link, server)) = kept.filter(|(link, _)| self.own_link(id, *link).is_some()) else {
             return self.say(id, &body);
         };
-        let before = std::mem::replace(&mut self.servers[link].profile, profile);
-        if before.database != profile.database {
-            self.servers[link].queue.invalidated = Default::default(); // nothing has been sent to this one
-        }
+        let before = self.servers[link].change_profile(profile);
         let (mut request, mut replies) = (Vec::new(), 0);
         if before.version != profile.version {
             let version: &[u8] = if profile.version == Version::Resp3 { b"3" } else { b"2" };

@@ -7,17 +7,18 @@
 use std::time::Duration;
 
 use super::outbox::Offset;
-use super::purpose::{Dedicated, ProbeStep, Purpose};
+use super::purpose::Purpose;
 use super::queue::{Queue, Queues};
 use super::silence::Silence;
 use super::stream::{Cursor, Stream};
 use super::ticket::{Marks, Ticket};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::deadline::Alarm;
-use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::ids::LinkId;
 use crate::engine::redis::Profile;
 use crate::engine::redis::handshaking::Handshake;
 use crate::failure::Failure;
+use crate::health::pending::Invalidated;
 use crate::proto::memcache::Verb;
 use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
@@ -61,11 +62,11 @@ pub(crate) enum ConnectionState {
 pub(crate) struct Connection {
     /// Which of the links that this place has been used for: that of its [`LinkId`].
     pub(super) generation: u32,
-    pub(crate) pool: PoolId,
-    pub(crate) server: ServerId,
-    pub(crate) purpose: Purpose,
+    pub(super) pool: PoolId,
+    pub(super) server: ServerId,
+    pub(super) purpose: Purpose,
     /// For Redis: what the connection has been set to before its first request.
-    pub(crate) profile: Profile,
+    pub(super) profile: Profile,
     pub(super) state: ConnectionState,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(super) epoch: u32,
@@ -123,56 +124,31 @@ impl Connection {
         };
     }
 
-    #[inline]
-    pub(crate) const fn is_traffic(&self) -> bool {
-        matches!(self.purpose, Purpose::Traffic)
+    /// The pool that it belongs to.
+    #[inline(always)]
+    pub(crate) const fn pool(&self) -> PoolId {
+        self.pool
     }
 
-    #[inline]
-    pub(crate) const fn is_probe(&self) -> bool {
-        matches!(self.purpose, Purpose::Probe(_))
+    /// The server that it leads to.
+    #[inline(always)]
+    pub(crate) const fn server(&self) -> ServerId {
+        self.server
     }
 
-    /// What it is to the client whose own it is.
-    #[inline]
-    pub(crate) const fn dedicated(&self) -> Option<&Dedicated> {
-        if let Purpose::Dedicated(dedicated) = &self.purpose { Some(dedicated) } else { None }
+    /// For Redis: what it has been set to before its first request.
+    #[inline(always)]
+    pub(crate) const fn profile(&self) -> Profile {
+        self.profile
     }
 
-    #[inline]
-    pub(crate) const fn dedicated_mut(&mut self) -> Option<&mut Dedicated> {
-        if let Purpose::Dedicated(dedicated) = &mut self.purpose { Some(dedicated) } else { None }
-    }
-
-    /// The client whose own it is.
-    #[inline]
-    pub(crate) fn owner(&self) -> Option<SessionId> {
-        self.dedicated().map(|dedicated| dedicated.owner)
-    }
-
-    /// Whether a client hears messages on it.
-    #[inline]
-    pub(crate) fn listens(&self) -> bool {
-        self.dedicated().is_some_and(|dedicated| dedicated.listens)
-    }
-
-    /// Has its client hear messages on it.
-    pub(crate) fn listen(&mut self) {
-        if let Some(dedicated) = self.dedicated_mut() {
-            dedicated.listens = true;
+    /// Is set to something else. Returns what it was set to before.
+    pub(crate) fn change_profile(&mut self, profile: Profile) -> Profile {
+        let before = std::mem::replace(&mut self.profile, profile);
+        if before.database != profile.database {
+            self.queue.invalidated = Invalidated::default(); // nothing has been sent to this one
         }
-    }
-
-    /// Whether what waited there was to be ended, so that nothing else is to wait there.
-    pub(crate) fn leaves(&self) -> bool {
-        self.dedicated().is_some_and(|dedicated| dedicated.waiting.leaves())
-    }
-
-    /// Goes on to another step, if it is a probe.
-    pub(crate) const fn step_to(&mut self, step: ProbeStep) {
-        if let Purpose::Probe(probe) = &mut self.purpose {
-            probe.step = step;
-        }
+        before
     }
 
     /// Queues a request that has just been appended to the outbox from `ticket.start` on. Returns its ticket as it is now.

@@ -46,7 +46,7 @@ impl Engine {
         if state.warm.as_ref().is_some_and(|warm| Arc::ptr_eq(&warm.shared, shared)) {
             return;
         }
-        let asked = self.servers.iter().filter(|(_, link)| link.pool == pool && !link.queue.in_flight.is_empty());
+        let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue.in_flight.is_empty());
         let before = asked.map(|(id, link)| (id, link.queue.outbox.end())).collect();
         let told_until = shared.told_until(next.warmup.unwrap_or_default());
         let ready_by = now + self.timeout(pool).unwrap_or(UNDER_WAY).min(UNDER_WAY);
