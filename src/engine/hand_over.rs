@@ -319,13 +319,17 @@ impl Engine {
                 }
                 Answer::Of { .. } | Answer::Crawled => continue,
             };
-            if is_heard {
+            if is_heard && !scattered.merge().is_long() {
                 scattered.merge().write(&mut session.output);
             }
             if let Some(database) = scattered.merge().redis().and_then(Gather::selected)
                 && let Some(client) = session.redis_mut()
             {
                 client.database = database;
+            }
+            if is_heard && scattered.merge().is_long() {
+                scattered.into_merge().write_on(&mut session.output);
+                continue;
             }
             if memcache.spare_values.len() < SPARE_VALUES
                 && scattered.merge().memcache().is_some_and(memcache::Merge::is_worth_keeping)

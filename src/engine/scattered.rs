@@ -86,6 +86,12 @@ impl Scattered {
         &self.merge
     }
 
+    /// As [`Scattered::merge`], of what is not needed any more.
+    #[cold]
+    pub(crate) fn into_merge(self) -> Merge {
+        self.merge
+    }
+
     /// As [`Scattered::merge`].
     #[inline]
     pub(crate) const fn merge_mut(&mut self) -> &mut Merge {
@@ -118,6 +124,25 @@ impl Merge {
     #[cold]
     pub(crate) fn refused(&mut self, part: u16, failure: Failure, tells: bool) {
         self.failed(part, failure, tells && matches!(self, Self::Redis(_)));
+    }
+
+    /// Whether it is put together while it is written.
+    #[inline]
+    pub(crate) const fn is_long(&self) -> bool {
+        match self {
+            Self::Redis(gather) => gather.is_long(),
+            Self::Memcache(merge) => merge.is_long(),
+        }
+    }
+
+    /// As [`Merge::write`], of what is long.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_on(self, out: &mut Output) {
+        match self {
+            Self::Redis(gather) => gather.write_on(out),
+            Self::Memcache(merge) => merge.write_on(out),
+        }
     }
 
     /// Appends what the client gets.

@@ -22,6 +22,9 @@ const READ_BUDGET: usize = 256 << 10;
 /// Bytes read of a client at a time. What it may not be asked yet is kept for it, so no more than this of each client.
 const READ_LIMIT: usize = 64 << 10;
 
+/// Bytes written to a client in one turn, after which other connections get theirs. Some of them have to be put together.
+const WRITE_BUDGET: usize = 1 << 20;
+
 /// How long a client that sends no more is kept while no byte moves, where requests have no time limit.
 pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(5);
 
@@ -183,7 +186,7 @@ impl Outlet for Clients {
 enum Became {
     /// It stays, and has said all for now.
     Quiet,
-    /// It stays, and has not been read to the end of what there is. Others come first.
+    /// It stays, and has not been read, or written, to the end of what there is. Others come first.
     Longwinded,
     /// It is finished with.
     Finished,
@@ -253,16 +256,22 @@ impl Worker {
         let Some(Client { stream, had_turn, bulky, ended, moved, .. }) = clients.get(id) else { return Became::Quiet };
         let most = READ_BUDGET.min(*most_read);
         let mut budget = most;
+        let mut room = WRITE_BUDGET;
         loop {
             loop {
                 let output = engine.client_output(id);
                 if output.is_empty() {
                     break;
                 }
-                match stream.write([output, b""]) {
+                if room == 0 {
+                    *all_read += WRITE_BUDGET; // which takes as long
+                    return if std::mem::replace(had_turn, true) { Became::Quiet } else { Became::Longwinded };
+                }
+                match stream.write([&output[..output.len().min(room)], b""]) {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
+                        room -= count;
                         engine.client_wrote(id, count, now);
                     }
                     Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {

@@ -14,6 +14,44 @@ const FULL: usize = 64 << 10;
 /// Capacity that an empty output keeps for the next response.
 const KEPT_CAPACITY: usize = 512;
 
+/// Bytes that a source is asked for at a time: what is put together for one write, and about what that costs.
+const PORTION: usize = 128 << 10;
+
+/// A long answer that is put together while it is written.
+pub(crate) trait Source: std::fmt::Debug + Send {
+    /// Appends about so many bytes, and at least one. Whether there are more.
+    fn write(&mut self, out: &mut Vec<u8>, about: usize) -> bool;
+
+    /// Bytes that are still to be written, about, and at least one.
+    fn left(&self) -> usize;
+
+    /// Memory that it holds.
+    fn footprint(&self) -> usize;
+}
+
+/// What follows bytes that are ready.
+#[derive(Debug)]
+enum Later {
+    Bytes(Vec<u8>),
+    Source(Box<dyn Source>),
+}
+
+impl Later {
+    fn left(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Source(source) => source.left(),
+        }
+    }
+
+    fn footprint(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.capacity(),
+            Self::Source(source) => source.footprint(),
+        }
+    }
+}
+
 /// Bytes to be written, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -23,17 +61,29 @@ pub(crate) struct Output {
     pieces: VecDeque<Vec<u8>>,
     /// Bytes of the first piece that have been written.
     written: usize,
+    /// Bytes that are ready, and wait to be written.
     len: usize,
+    /// What follows them, if not all is ready. Something is ready as long as anything follows.
+    later: VecDeque<Later>,
 }
 
 impl Output {
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written; about, where an answer is not put together yet.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        if self.later.is_empty() { self.len } else { self.len_of_all() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn len_of_all(&self) -> usize {
+        self.len + self.later.iter().map(Later::left).sum::<usize>()
     }
 
     /// Appends a copy of some bytes.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
+        if !self.later.is_empty() {
+            return self.append_later(bytes.to_vec());
+        }
         if self.tail.len() >= FULL {
             self.seal();
         }
@@ -43,6 +93,11 @@ impl Output {
 
     /// Appends what `write` appends, about `len` bytes.
     pub(crate) fn append_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.later.is_empty() {
+            let mut bytes = Vec::with_capacity(len);
+            write(&mut bytes);
+            return self.append_later(bytes);
+        }
         if self.tail.len() >= FULL {
             self.seal();
         }
@@ -58,6 +113,9 @@ impl Output {
             self.append(&bytes);
             return;
         }
+        if !self.later.is_empty() {
+            return self.append_later(bytes);
+        }
         self.seal();
         self.len += bytes.len();
         self.pieces.push_back(bytes);
@@ -65,12 +123,58 @@ impl Output {
 
     /// Appends what follows the first `written` bytes, which have been written already.
     pub(crate) fn push_rest(&mut self, bytes: Vec<u8>, written: usize) {
-        if self.len > 0 {
+        if self.len() > 0 {
             return self.append(&bytes[written..]);
         }
         self.len = bytes.len() - written;
         self.written = written;
         self.pieces.push_back(bytes);
+    }
+
+    /// Appends bytes behind what is not ready.
+    #[cold]
+    #[inline(never)]
+    fn append_later(&mut self, bytes: Vec<u8>) {
+        match self.later.back_mut() {
+            Some(Later::Bytes(last)) if last.len() + bytes.len() <= FULL => last.extend_from_slice(&bytes),
+            _ => self.later.push_back(Later::Bytes(bytes)),
+        }
+    }
+
+    /// Appends an answer that is put together while it is written.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn append_from(&mut self, source: Box<dyn Source>) {
+        self.later.push_back(Later::Source(source));
+        if self.len == 0 {
+            self.make_ready();
+        }
+    }
+
+    /// Makes more ready, where nothing is.
+    #[cold]
+    #[inline(never)]
+    fn make_ready(&mut self) {
+        let mut later = std::mem::take(&mut self.later);
+        while self.len < PORTION
+            && let Some(next) = later.pop_front()
+        {
+            match next {
+                Later::Bytes(bytes) => self.push(bytes),
+                Later::Source(mut source) => {
+                    let before = self.tail.len();
+                    self.tail.reserve(PORTION - self.len);
+                    let is_over = !source.write(&mut self.tail, PORTION - self.len);
+                    self.len += self.tail.len() - before;
+                    if !is_over {
+                        later.push_front(Later::Source(source));
+                    }
+                }
+            }
+        }
+        if !later.is_empty() {
+            self.later = later;
+        }
     }
 
     fn seal(&mut self) {
@@ -88,6 +192,14 @@ impl Output {
     pub(crate) fn wrote(&mut self, count: usize) -> Option<Vec<u8>> {
         self.written += count;
         self.len -= count;
+        if self.len == 0 && !self.later.is_empty() {
+            // The last piece is used again.
+            (self.written, self.pieces) = (0, VecDeque::new());
+            self.tail.clear();
+            self.make_ready();
+            let is_over = self.len == 0;
+            return (is_over && self.tail.capacity() > FULL).then(|| std::mem::take(&mut self.tail));
+        }
         match self.pieces.front() {
             Some(piece) if self.written >= piece.len() => {
                 let done = self.pieces.pop_front();
@@ -108,7 +220,7 @@ impl Output {
 
     /// Gives back what an empty output does not need.
     pub(crate) fn relax(&mut self) {
-        if self.len == 0 && self.tail.capacity() > KEPT_CAPACITY {
+        if self.len() == 0 && self.tail.capacity() > KEPT_CAPACITY {
             self.tail = Vec::new();
         }
     }
@@ -116,19 +228,24 @@ impl Output {
     /// Memory that it holds, if that is in one piece.
     #[inline]
     pub(crate) fn small_footprint(&self) -> Option<usize> {
-        self.pieces.is_empty().then_some(self.tail.capacity())
+        (self.pieces.is_empty() && self.later.is_empty()).then_some(self.tail.capacity())
     }
 
     /// Bytes that wait in its last piece, pieces before that, and memory that these hold.
     pub(crate) fn shares(&self) -> (usize, usize, usize) {
         let before: usize = self.pieces.iter().map(Vec::len).sum();
-        let held = self.pieces.iter().map(Vec::capacity).sum();
-        ((self.len + self.written).saturating_sub(before).min(self.len), self.pieces.len(), held)
+        let held = self.pieces.iter().map(Vec::capacity).sum::<usize>() + self.footprint_of_later();
+        let pieces = self.pieces.len() + self.later.len();
+        ((self.len + self.written).saturating_sub(before).min(self.len), pieces, held)
     }
 
     /// Memory that it holds.
     pub(crate) fn footprint(&self) -> usize {
-        self.tail.capacity() + self.pieces.iter().map(Vec::capacity).sum::<usize>()
+        self.tail.capacity() + self.pieces.iter().map(Vec::capacity).sum::<usize>() + self.footprint_of_later()
+    }
+
+    fn footprint_of_later(&self) -> usize {
+        self.later.iter().map(Later::footprint).sum()
     }
 }
 

@@ -1,6 +1,6 @@
 //! memcached's responses as one: multi-gets, and requests that go to every server.
 
-use crate::engine::clients::output::Output;
+use crate::engine::clients::output::{Output, Source};
 use crate::engine::scattered::Came;
 use crate::failure::Failure;
 use crate::proto::memcache::response::Status;
@@ -80,6 +80,9 @@ const RESERVED: usize = 4 << 10;
 
 /// Values up to so many bytes are put together at once, and the buffer that they were in is used again.
 const KEPT_BLOCKS: usize = 8 << 10;
+
+/// Values of more bytes are put together while they are written.
+const LONG: usize = 128 << 10;
 
 /// Keys up to so many are kept room for.
 const KEPT_KEYS: usize = 128;
@@ -161,6 +164,49 @@ impl Values {
         if !self.unfinished {
             out.append(error.unwrap_or(reply::END));
         }
+    }
+}
+
+/// The values of a multi-get, all of which have come, on their way to its client.
+#[derive(Debug)]
+struct PassedOn {
+    values: Values,
+    /// What stands behind them.
+    end: Vec<u8>,
+    /// The key of which the block is written next, and how much of that has been.
+    next: usize,
+    within: usize,
+    /// Bytes that are still to be written.
+    left: usize,
+}
+
+impl Source for PassedOn {
+    fn write(&mut self, out: &mut Vec<u8>, about: usize) -> bool {
+        let (before, until) = (out.len(), out.len() + about);
+        while out.len() < until
+            && let Some(key) = self.values.keys.get(self.next)
+        {
+            let block = &self.values.blocks[key.offset as usize..(key.offset + key.len) as usize];
+            let rest = &block[self.within..];
+            let part = rest.len().min(until - out.len());
+            out.extend_from_slice(&rest[..part]);
+            let is_whole = part == rest.len();
+            (self.next, self.within) = if is_whole { (self.next + 1, 0) } else { (self.next, self.within + part) };
+        }
+        let more = self.next < self.values.keys.len();
+        if !more {
+            out.extend_from_slice(&self.end);
+        }
+        self.left = self.left.saturating_sub(out.len() - before);
+        more
+    }
+
+    fn left(&self) -> usize {
+        self.left.max(1)
+    }
+
+    fn footprint(&self) -> usize {
+        self.values.blocks.capacity() + self.values.keys.capacity() * size_of::<KeySlot>()
     }
 }
 
@@ -277,6 +323,22 @@ impl Merge {
             Wanted::Listing(listing) => listing.summed.write(&mut text),
         }
         out.push(text);
+    }
+
+    /// Whether it is put together while it is written.
+    #[inline]
+    pub(in crate::engine) const fn is_long(&self) -> bool {
+        matches!(&self.wanted, Wanted::Values(values) if values.blocks.len() > LONG)
+    }
+
+    /// As [`Merge::write`], of what is long.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::engine) fn write_on(self, out: &mut Output) {
+        let Wanted::Values(values) = self.wanted else { return self.write(out) };
+        let end = if values.unfinished { Vec::new() } else { self.error.unwrap_or_else(|| reply::END.to_vec()) };
+        let left = values.blocks.len() + end.len();
+        out.append_from(Box::new(PassedOn { values, end, next: 0, within: 0, left }));
     }
 
     /// When what it waits for is to take effect, if that is later.

@@ -4,9 +4,13 @@
 
 use super::InPlace;
 use super::gather::Part;
+use super::piecemeal::{Place, Progress, said};
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Items, Reply};
+
+/// The answer to a command of which more bytes have come is written a little at a time.
+const LONG: usize = 64 << 10;
 
 /// How the answers of an `EXEC` are put together.
 #[derive(Debug)]
@@ -87,8 +91,62 @@ impl ExecPlan {
         }
         encode::array(out, self.commands.len());
         for command in &self.commands {
-            command.put(out, &mut results);
+            let pieces = command.pieces(&mut results);
+            command.put(out, &pieces);
         }
+    }
+
+    /// What the answer is begun with, if it can be put together a little at a time: it is the list of those of all commands.
+    pub(super) fn progress(&self, parts: &[Part]) -> Option<Progress> {
+        let results: Vec<_> = parts.iter().map(|part| self.result(part)).collect();
+        let is_list = |result: &Result_<'_>| matches!(result, Result_::Items(_));
+        if results.len() == 1 && !results.iter().all(is_list) {
+            return None;
+        }
+        let place = |(part, result): (usize, &Result_<'_>)| match result {
+            Result_::Items(items) => Place::of(*items, self.without_return(said(parts, part)).len()),
+            _ => Place::NOWHERE,
+        };
+        Some(Progress::new(results.iter().enumerate().map(place).collect()))
+    }
+
+    /// Goes on with the answer until `out` has so many bytes. Whether there is more.
+    pub(super) fn put_on(&self, progress: &mut Progress, out: &mut Vec<u8>, parts: &[Part], until: usize) -> bool {
+        if progress.begin() {
+            encode::array(out, self.commands.len());
+        }
+        let result = |(part, place): (usize, &Place)| match place.is_nowhere() {
+            true => parts.get(part).map_or(Result_::Lost(None), |part| self.result(part)),
+            false => Result_::Items(place.items(said(parts, part))),
+        };
+        let mut results: Vec<Result_<'_>> = progress.places.iter().enumerate().map(result).collect();
+        let mut more = true;
+        while progress.copy(parts, out, until) {
+            if let Some(within) = &mut progress.within
+                && let Some(command) = self.commands.get(progress.next - 1)
+                && within.pick(&command.order, command.in_place.version, parts, out, until)
+            {
+                break;
+            }
+            progress.within = None;
+            let Some(command) = self.commands.get(progress.next) else {
+                more = false;
+                break;
+            };
+            progress.next += 1;
+            let pieces = command.pieces(&mut results);
+            if !command.put_off(&pieces, &results, parts, progress) {
+                command.put(out, &pieces);
+            }
+        }
+        for (part, (place, result)) in progress.places.iter_mut().zip(&results).enumerate() {
+            if let Result_::Items(items) = result
+                && !place.is_nowhere()
+            {
+                *place = Place::of(*items, said(parts, part).len());
+            }
+        }
+        more
     }
 }
 
@@ -143,18 +201,59 @@ fn put_abort(out: &mut Vec<u8>, refusal: &[u8]) {
 }
 
 impl Planned {
-    fn put(&self, out: &mut Vec<u8>, results: &mut [Result_<'_>]) {
+    /// The next piece of what each of its servers said.
+    fn pieces<'a>(&self, results: &mut [Result_<'a>]) -> Vec<(u16, Piece_<'a>)> {
+        let of = |part: &u16| match results.get_mut(usize::from(*part)) {
+            Some(Result_::Items(items)) => (*part, items.next().map_or(Piece_::Lost, Piece_::Came)),
+            Some(Result_::Refused(error) | Result_::Lost(Some(error))) => (*part, Piece_::Error(error)),
+            _ => (*part, Piece_::Lost),
+        };
+        self.parts.iter().map(of).collect()
+    }
+
+    /// Has a large answer be written a little at a time, if its pieces are all there. `results` are what follows them.
+    fn put_off(
+        &self,
+        pieces: &[(u16, Piece_<'_>)],
+        results: &[Result_<'_>],
+        parts: &[Part],
+        progress: &mut Progress,
+    ) -> bool {
+        let bytes = |piece: &Piece_<'_>| if let Piece_::Came(reply) = piece { reply.len() } else { 0 };
+        let is_whole = |piece: &Piece_<'_>| matches!(piece, Piece_::Came(reply) if !reply.starts_with(b"-"));
+        if pieces.iter().map(|(_, piece)| bytes(piece)).sum::<usize>() <= LONG
+            || !pieces.iter().all(|(_, piece)| is_whole(piece))
+        {
+            return false;
+        }
+        let end = |part: u16| match results.get(usize::from(part)) {
+            Some(Result_::Items(items)) => said(parts, part.into()).len() - items.bytes().len(),
+            _ => 0,
+        };
+        match (&self.kind, pieces) {
+            (Kind::Whole, [(part, Piece_::Came(reply))]) => {
+                let end = end(*part);
+                progress.rest = Some(((*part).into(), end - reply.len()..end));
+            }
+            (Kind::Split(Split::Values), _) => {
+                let mut within = Progress::new(vec![Place::NOWHERE; parts.len()]);
+                for (part, piece) in pieces {
+                    if let Piece_::Came(reply) = piece
+                        && let Some(items) = reply::items(reply)
+                    {
+                        within.places[usize::from(*part)] = Place::of(items, end(*part));
+                    }
+                }
+                progress.within = Some(Box::new(within));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn put(&self, out: &mut Vec<u8>, pieces: &[(u16, Piece_<'_>)]) {
         if let Kind::Here(body) = &self.kind {
             return out.extend_from_slice(body);
-        }
-        let mut pieces: Vec<(u16, Piece_<'_>)> = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let piece = match results.get_mut(usize::from(*part)) {
-                Some(Result_::Items(items)) => items.next().map_or(Piece_::Lost, Piece_::Came),
-                Some(Result_::Refused(error) | Result_::Lost(Some(error))) => Piece_::Error(error),
-                _ => Piece_::Lost,
-            };
-            pieces.push((*part, piece));
         }
         let error = pieces.iter().find_map(|(_, piece)| match piece {
             Piece_::Error(error) => Some(*error),
@@ -164,7 +263,7 @@ impl Planned {
         let lost = pieces.iter().any(|(_, piece)| matches!(piece, Piece_::Lost));
         match (&self.kind, error) {
             (_, Some(error)) => out.extend_from_slice(error),
-            (Kind::Split(Split::Values), None) => self.put_values(out, &pieces),
+            (Kind::Split(Split::Values), None) => self.put_values(out, pieces),
             (Kind::Split(Split::Count), None) => {
                 let numbers = pieces.iter().filter_map(|(_, piece)| match piece {
                     Piece_::Came(reply) => match reply::read(reply) {

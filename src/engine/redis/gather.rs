@@ -5,11 +5,11 @@
 use super::InPlace;
 use super::exec::ExecPlan;
 use super::info;
-use super::subscriptions::is_of_keys;
+use super::piecemeal::{Piecemeal, Progress};
 use crate::engine::clients::output::Output;
 use crate::failure::Failure;
 use crate::proto::memcache::reply::reason;
-use crate::proto::resp::reply::{self, Items, Reply};
+use crate::proto::resp::reply::{self, Reply};
 use crate::proto::resp::{Version, encode};
 use std::collections::BTreeSet;
 
@@ -18,6 +18,9 @@ pub(super) const BEFORE_WAIT: u32 = 2;
 
 /// Bytes of answers below which values are passed on one by one; above, they are put together first.
 const PIECEMEAL: usize = 16 << 10;
+
+/// Answers of more bytes are put together while they are written.
+const LONG: usize = 128 << 10;
 
 /// Parts of an answer that are taken apart without an allocation.
 const FEW: usize = 8;
@@ -235,13 +238,13 @@ impl Gather {
             How::Sum => encode::integer(out, self.numbers().fold(0, i64::saturating_add)),
             How::Word if !lost => out.extend_from_slice(self.good().next().unwrap_or(b"+OK\r\n")),
             How::Most if let Some(most) = self.numbers().max() => encode::integer(out, most),
-            How::Least if self.good().next().is_some() => self.least(out),
-            How::Wait if self.good().next().is_some() && !lost => self.least(out),
+            How::Least if let Some(least) = self.numbers().min() => encode::integer(out, least),
+            How::Wait if !lost && let Some(least) = self.numbers().min() => encode::integer(out, least),
+            How::Wait if !lost && self.good().next().is_some() => self.put_all(out),
             How::Loaded if let Some(first) = self.good().next() => out.extend_from_slice(first),
-            How::Join if self.good().next().is_some() => self.join(out),
+            How::Join | How::Least | How::Pairs(_) if self.good().next().is_some() => self.put_all(out),
             How::Union if self.good().next().is_some() => self.union(out),
             How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
-            How::Pairs(_) if self.good().next().is_some() => self.pairs(out),
             How::Pairs(nothing) => out.extend_from_slice(nothing),
             How::Info(own) => info::merge(out, std::iter::empty(), own, self.version()),
             _ => {
@@ -255,6 +258,48 @@ impl Gather {
                 }
             }
         }
+    }
+
+    /// Whether it is put together while it is written.
+    #[inline]
+    pub(crate) const fn is_long(&self) -> bool {
+        self.bytes > LONG
+    }
+
+    /// As [`Gather::write`], of what is long: it is put together while it is written, where that can be.
+    pub(crate) fn write_on(self, out: &mut Output) {
+        match self.progress() {
+            Some(progress) => out.append_from(Box::new(Piecemeal::new(self, progress))),
+            None => self.write(out),
+        }
+    }
+
+    /// What the answer is begun with, if it can be put together a little at a time.
+    fn progress(&self) -> Option<Progress> {
+        let is_well = self.error().is_none() && self.good().next().is_some();
+        match &self.how {
+            How::Pick(_) | How::Join | How::Pairs(_) if is_well => Some(Progress::of(&self.parts)),
+            How::Least if is_well && self.numbers().next().is_none() => Some(Progress::of(&self.parts)),
+            How::Exec(plan) => plan.progress(&self.parts),
+            _ => None,
+        }
+    }
+
+    /// Goes on with an answer that is put together a little at a time, until `out` has so many bytes. Whether there is more.
+    pub(super) fn put_on(&self, progress: &mut Progress, out: &mut Vec<u8>, until: usize) -> bool {
+        match &self.how {
+            How::Pick(order) => progress.pick(order, self.version(), &self.parts, out, until),
+            How::Join => progress.join(self.version(), &self.parts, out, until),
+            How::Least | How::Wait => progress.least(&self.parts, out, until),
+            How::Pairs(_) => progress.pairs(&self.parts, out, until),
+            How::Exec(plan) => plan.put_on(progress, out, &self.parts, until),
+            _ => false,
+        }
+    }
+
+    /// Puts lists together of which none is an error.
+    fn put_all(&self, out: &mut Vec<u8>) {
+        self.put_on(&mut Progress::of(&self.parts), out, usize::MAX);
     }
 
     fn pick(&self, order: &[u16], mut put: impl FnMut(&[u8])) {
@@ -283,38 +328,6 @@ impl Gather {
         }
     }
 
-    fn least(&self, out: &mut Vec<u8>) {
-        if let Some(least) = self.numbers().min() {
-            return encode::integer(out, least);
-        }
-        let mut least: Vec<i64> = Vec::new();
-        for (index, items) in self.good().filter_map(reply::items).enumerate() {
-            let values = items.map(|value| match reply::read(value) {
-                Reply::Integer(value) => value,
-                _ => 0,
-            });
-            if index == 0 {
-                least = values.collect();
-            } else {
-                least.iter_mut().zip(values).for_each(|(least, value)| *least = (*least).min(value));
-            }
-        }
-        encode::array(out, least.len());
-        least.into_iter().for_each(|value| encode::integer(out, value));
-    }
-
-    fn join(&self, out: &mut Vec<u8>) {
-        let lists: Vec<_> = self.good().filter_map(reply::items).collect();
-        let is_map = self.good().any(|reply| reply.first() == Some(&b'%'));
-        let count = lists.iter().map(Items::len).sum::<usize>();
-        if is_map {
-            encode::map(out, count / 2, self.version());
-        } else {
-            encode::array(out, count);
-        }
-        lists.iter().for_each(|items| out.extend_from_slice(items.bytes()));
-    }
-
     fn union(&self, out: &mut Vec<u8>) {
         let all: BTreeSet<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
         encode::array(out, all.len());
@@ -331,29 +344,6 @@ impl Gather {
         entries.truncate(count);
         encode::array(out, entries.len());
         entries.iter().for_each(|entry| out.extend_from_slice(entry));
-    }
-
-    fn pairs(&self, out: &mut Vec<u8>) {
-        let mut sums: Vec<(&[u8], i64)> = Vec::new();
-        for (index, mut items) in self.good().filter_map(reply::items).enumerate() {
-            let mut place = 0;
-            while let (Some(name), Some(value)) = (items.next(), items.next()) {
-                let Reply::Integer(value) = reply::read(value) else { continue };
-                let everywhere = matches!(reply::read(name), Reply::Bulk(channel) if is_of_keys(channel));
-                match sums.get_mut(place) {
-                    _ if index == 0 => sums.push((name, value)),
-                    Some(sum) if everywhere => sum.1 = sum.1.max(value),
-                    Some(sum) => sum.1 += value,
-                    None => {}
-                }
-                place += 1;
-            }
-        }
-        encode::array(out, sums.len() * 2);
-        for (name, sum) in sums {
-            out.extend_from_slice(name);
-            encode::integer(out, sum);
-        }
     }
 
     /// Nothing was ended: an error that says more than that there was nothing to end, and if there is none, whether all

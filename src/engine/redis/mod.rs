@@ -34,6 +34,7 @@ mod long;
 pub(super) mod named;
 mod peer;
 mod piece;
+mod piecemeal;
 mod portions;
 mod pubsub;
 pub(super) mod question;

@@ -299,6 +299,12 @@ impl Items<'_> {
 }
 
 impl<'a> Items<'a> {
+    /// So many values, of which the first begins `rest`.
+    #[must_use]
+    pub const fn of(rest: &'a [u8], left: usize) -> Self {
+        Self { rest, left }
+    }
+
     /// All bytes that are left.
     #[must_use]
     pub const fn bytes(&self) -> &'a [u8] {

@@ -5,6 +5,7 @@
 //! whatever else the machine does. Each event is measured small and four times as large. The test starts itself once more
 //! under valgrind for that.
 
+mod answers;
 mod events;
 mod long;
 mod rig;

@@ -1,0 +1,190 @@
+//! Long answers: put together a little at a time, as they are written.
+
+use std::collections::BTreeMap;
+
+use softmiss::engine::ids::{LinkId, SessionId};
+
+use super::events::command;
+use super::rig::Rig;
+
+/// Bytes that are put together at a time, at most.
+const MOST: usize = 160 << 10;
+
+fn words(words: &[&str]) -> Vec<u8> {
+    command(words.iter().map(|word| (*word).to_owned()))
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn array(elements: impl Iterator<Item = String>) -> String {
+    let elements: Vec<String> = elements.collect();
+    format!("*{}\r\n{}", elements.len(), elements.concat())
+}
+
+fn redis(servers: usize) -> Rig {
+    Rig::new(servers, &["redis: true", "timeout: 400", "on_failure: miss"])
+}
+
+/// A client asks something, each server answers what it gets as `answer` has it.
+fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -> SessionId {
+    let client = rig.client();
+    rig.send(client, request, 64 << 10);
+    let mut sent: BTreeMap<LinkId, Vec<u8>> = BTreeMap::new();
+    loop {
+        rig.turn_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
+        if !rig.is_busy() {
+            break;
+        }
+        rig.tick();
+    }
+    let order: Vec<LinkId> = rig.links.keys().copied().collect();
+    for (link, request) in sent {
+        let server = order.iter().position(|other| *other == link).expect("a connection");
+        let epoch = rig.links[&link];
+        for part in answer(server, &request).as_bytes().chunks(64 << 10) {
+            rig.engine.link_data(link, epoch, part, rig.now, &mut ());
+        }
+    }
+    rig.engine.check_invariants().unwrap();
+    client
+}
+
+/// What a client gets, of which no more is ever ready than is put together at a time.
+fn read(rig: &mut Rig, client: SessionId, what: &str) -> String {
+    let (mut all, mut written) = (Vec::new(), 1);
+    loop {
+        let ready = rig.engine.client_output(client);
+        assert!(ready.len() <= MOST, "{what}: {} bytes are put together at once", ready.len());
+        if ready.is_empty() {
+            break;
+        }
+        // However much of it the connection takes.
+        written = (written * 7 + 1) % 100_000;
+        let part = &ready[..ready.len().min(written + 1)];
+        all.extend_from_slice(part);
+        let count = part.len();
+        rig.engine.client_wrote(client, count, rig.now);
+        rig.engine.check_invariants().unwrap();
+    }
+    String::from_utf8(all).unwrap()
+}
+
+fn keys_of(request: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(request).into_owned();
+    text.split(|end: char| end.is_ascii_whitespace())
+        .filter(|word| word.starts_with("key"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn value(key: &str, length: usize) -> String {
+    format!("{key}{}", "v".repeat(length))
+}
+
+fn check(what: &str, rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String, right: &str) {
+    // What follows stays behind it.
+    let client = ask(rig, request, answer);
+    let free = rig.client();
+    rig.send(client, &words(&["ECHO", "behind"]), 100);
+    rig.send(client, &words(&["ECHO", "that"]), 100);
+    rig.send(free, &words(&["PING"]), 100);
+    let said = read(rig, client, what);
+    assert!(said.len() > 2 * MOST, "{what}: {} bytes", said.len());
+    // One that is choked goes on with what it has sent when it has read.
+    let mut rest = String::new();
+    while rig.is_busy() {
+        rig.tick();
+        rest += &read(rig, client, what);
+    }
+    let right = format!("{right}$6\r\nbehind\r\n$4\r\nthat\r\n");
+    assert!(said + &rest == right, "{what} is not answered as it should be");
+    rig.engine.client_gone(client, false);
+    // One that leaves in the middle of it takes it along.
+    let before = rig.engine.memory();
+    let client = ask(rig, request, answer);
+    rig.engine.client_status(client);
+    assert!(rig.engine.memory() > before + MOST, "{what} is not counted");
+    let count = rig.engine.client_output(client).len();
+    rig.engine.client_wrote(client, count, rig.now);
+    rig.engine.client_gone(client, false);
+    rig.turn();
+    assert!(rig.engine.memory() <= before + (5 << 20), "{what} is kept");
+    rig.engine.check_invariants().unwrap();
+}
+
+#[test]
+fn values_of_redis() {
+    for (keys, length) in [(20_000, 100), (40, 60_000), (8, 300_000)] {
+        let keys: Vec<String> = (0..keys).map(|key: usize| format!("key{}", key * 7_368_787)).collect();
+        let of = |keys: &[String]| array(keys.iter().map(|key| bulk(&value(key, length))));
+        let request = command(std::iter::once("MGET".to_owned()).chain(keys.iter().cloned()));
+        check("MGET", &mut redis(3), &request, &|_, request| of(&keys_of(request)), &of(&keys));
+        // Within a transaction, beside others.
+        let all = [&words(&["MULTI"])[..], &words(&["GET", &keys[0]]), &request, &words(&["EXEC"])].concat();
+        let answers = |request: &[u8]| {
+            let asked = keys_of(request);
+            let (first, rest) = asked.split_at(usize::from(asked.first() == Some(&keys[0])));
+            let get = first.iter().map(|key| bulk(&value(key, length)));
+            let mget = (!rest.is_empty()).then(|| of(rest));
+            let answers: Vec<String> = get.chain(mget).collect();
+            format!("+OK\r\n{}{}", "+QUEUED\r\n".repeat(answers.len()), array(answers.into_iter()))
+        };
+        let right =
+            format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{}", array([bulk(&value(&keys[0], length)), of(&keys)].into_iter()));
+        check("EXEC", &mut redis(3), &all, &|_, request| answers(request), &right);
+    }
+}
+
+#[test]
+fn lists_of_all_servers() {
+    const COUNT: usize = 40_000;
+    let element = |server: usize, number: usize| bulk(&format!("element {number} of {server}"));
+    let list = |server: usize| array((0..COUNT).map(|number| element(server, number)));
+    let right =
+        array((0..3).flat_map(|server| (0..COUNT).map(move |number| (server, number))).map(|(s, n)| element(s, n)));
+    check("KEYS", &mut redis(3), &words(&["KEYS", "*"]), &|server, _| list(server), &right);
+    // One that has nothing to tell, or is out, is passed over.
+    let right = array((0..COUNT).map(|number| element(2, number)));
+    let only = |server: usize, _: &[u8]| if server == 2 { list(2) } else { "*0\r\n".to_owned() };
+    check("KEYS of one", &mut redis(3), &words(&["KEYS", "*"]), &only, &right);
+}
+
+#[test]
+fn numbers_of_all_servers() {
+    const COUNT: usize = 96_000;
+    let digests = (0..COUNT).map(|number| format!("{number:04}"));
+    let request = command(["SCRIPT".to_owned(), "EXISTS".to_owned()].into_iter().chain(digests));
+    let has = |server: usize, number: usize| u8::from(!(number + server).is_multiple_of(5));
+    let answer = |server: usize, _: &[u8]| array((0..COUNT).map(|number| format!(":{}\r\n", has(server, number))));
+    let all = |number: usize| (0..3).map(|server| has(server, number)).min().unwrap();
+    let right = array((0..COUNT).map(|number| format!(":{}\r\n", all(number))));
+    check("SCRIPT EXISTS", &mut redis(3), &request, &answer, &right);
+    let channels = (0..COUNT / 6).map(|number| format!("channel{number}"));
+    let request = command(["PUBSUB".to_owned(), "NUMSUB".to_owned()].into_iter().chain(channels));
+    let pairs = |count: &dyn Fn(usize) -> usize| {
+        let pairs =
+            (0..COUNT / 6).flat_map(|number| [bulk(&format!("channel{number}")), format!(":{}\r\n", count(number))]);
+        array(pairs)
+    };
+    let answer = |server: usize, _: &[u8]| pairs(&|number| number % (server + 2));
+    let right = pairs(&|number| (0..3).map(|server| number % (server + 2)).sum());
+    check("PUBSUB NUMSUB", &mut redis(3), &request, &answer, &right);
+}
+
+#[test]
+fn values_of_memcached() {
+    let keys: Vec<String> = (0..40).map(|key| format!("key{key}")).collect();
+    let of = |keys: &[String]| {
+        let block = |key: &String| format!("VALUE {key} 0 {}\r\n{}\r\n", 60_000 + key.len(), value(key, 60_000));
+        keys.iter().map(block).collect::<String>() + "END\r\n"
+    };
+    let mut rig = Rig::new(3, &["timeout: 400"]);
+    let request = format!("get {}\r\n", keys.join(" "));
+    let client = ask(&mut rig, request.as_bytes(), &|_, request| of(&keys_of(request)));
+    rig.send(client, b"mn\r\nmn\r\n", 100);
+    let said = read(&mut rig, client, "get");
+    assert!(said == of(&keys) + "MN\r\nMN\r\n", "{} bytes, and not those", said.len());
+    rig.engine.check_invariants().unwrap();
+}
