@@ -5,7 +5,7 @@ use super::gather::How;
 use super::info;
 use super::piece::Piece;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, next_random, server_id};
+use crate::engine::{Engine, memory, next_random, server_id};
 use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Everywhere;
 use crate::proto::resp::{encode, request};
@@ -19,17 +19,6 @@ fn log_entries(args: Args<'_>) -> usize {
         Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
         None => usize::MAX,
     }
-}
-
-/// What a `PUBSUB NUMSUB` is answered if nobody hears any of its channels.
-fn nobody_hears(args: Args<'_>) -> Vec<u8> {
-    let mut body = Vec::new();
-    encode::array(&mut body, 2 * (args.len() - 2));
-    for channel in args.iter().skip(2) {
-        encode::bulk(&mut body, channel);
-        encode::integer(&mut body, 0);
-    }
-    body
 }
 
 impl Engine {
@@ -48,7 +37,7 @@ impl Engine {
             Everywhere::ScriptExists | Everywhere::Least => How::Least,
             Everywhere::Load => How::Loaded,
             Everywhere::ConfigGet | Everywhere::FunctionList => How::First,
-            Everywhere::PubsubNumsub => How::Pairs(nobody_hears(call.args)),
+            Everywhere::PubsubNumsub => How::Pairs(call.raw.to_vec()),
             Everywhere::PubsubNumpat => How::Most,
         };
         match call.command.name {
@@ -56,7 +45,7 @@ impl Engine {
             "script|flush" => self.forget_scripts(call),
             _ => {}
         }
-        let pieces = self.pieces_to_all(call);
+        let pieces = self.pieces_to_all(id, call);
         let (mut asked, marks) = self.asked(id, call);
         if everywhere == Everywhere::Flush {
             // A server that it does not reach has to be flushed: it must not come back with what it was told to forget.
@@ -66,9 +55,10 @@ impl Engine {
     }
 
     /// A piece for each server of the pool.
-    fn pieces_to_all(&self, call: Call<'_>) -> Vec<Piece> {
-        let whom = self.to_all(call.pool).into_iter();
-        whom.map(|to| Piece { to, request: call.raw.to_vec(), replies: 1 }).collect()
+    fn pieces_to_all(&mut self, id: SessionId, call: Call<'_>) -> Vec<Piece> {
+        let mut copies = if call.raw.len() > memory::WEIGHED { self.take_copies(id) } else { Vec::new() };
+        let mut request = || copies.pop().unwrap_or_else(|| call.raw.to_vec());
+        self.to_all(call.pool).into_iter().map(|to| Piece { to, request: request(), replies: 1 }).collect()
     }
 
     /// A step of a `SCAN`: the cursor tells the server.
@@ -109,7 +99,7 @@ impl Engine {
                 info::verbatim(&mut body, &own, self.version(id));
                 return self.say(id, &body);
             }
-            let pieces = self.pieces_to_all(call);
+            let pieces = self.pieces_to_all(id, call);
             return self.gather(id, asked, marks, How::Info(own), pieces, now);
         };
         let servers = &self.topology.pools[pool.index()].servers;

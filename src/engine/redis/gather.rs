@@ -10,7 +10,7 @@ use crate::engine::clients::output::Output;
 use crate::failure::Failure;
 use crate::proto::memcache::reply::reason;
 use crate::proto::resp::reply::{self, Reply};
-use crate::proto::resp::{Version, encode};
+use crate::proto::resp::{Version, encode, request};
 use std::collections::BTreeSet;
 
 /// Answers that come before that of a `WAIT`.
@@ -79,8 +79,8 @@ pub(crate) enum How {
     Union,
     /// As `Join`, of so many entries of a log, those that are newest by their second fields.
     Newest(usize),
-    /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers. If
-    /// no server tells any, this.
+    /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers. This
+    /// is the request, which tells the channels where no server does.
     Pairs(Vec<u8>),
     /// Any answer that is not null, looked for from this part on.
     Any(usize),
@@ -245,7 +245,7 @@ impl Gather {
             How::Join | How::Least | How::Pairs(_) if self.good().next().is_some() => self.put_all(out),
             How::Union if self.good().next().is_some() => self.union(out),
             How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
-            How::Pairs(nothing) => out.extend_from_slice(nothing),
+            How::Pairs(asked) => nobody_hears(asked, out),
             How::Info(own) => info::merge(out, std::iter::empty(), own, self.version()),
             _ => {
                 if !self.in_place.fallback.write(out, self.version()) {
@@ -339,11 +339,12 @@ impl Gather {
             Some(Reply::Integer(time)) => time,
             _ => 0,
         };
-        let mut entries: Vec<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(time(entry)));
+        let entries = self.good().filter_map(reply::items).flatten();
+        let mut entries: Vec<(i64, &[u8])> = entries.map(|entry| (time(entry), entry)).collect();
+        entries.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
         entries.truncate(count);
         encode::array(out, entries.len());
-        entries.iter().for_each(|entry| out.extend_from_slice(entry));
+        entries.iter().for_each(|(_, entry)| out.extend_from_slice(entry));
     }
 
     /// Nothing was ended: an error that says more than that there was nothing to end, and if there is none, whether all
@@ -404,6 +405,17 @@ fn answer_to_wait(replies: &[u8]) -> &[u8] {
         rest = behind;
     }
     rest
+}
+
+/// Appends what a `PUBSUB NUMSUB` is answered if nobody hears any of its channels.
+fn nobody_hears(asked: &[u8], out: &mut Vec<u8>) {
+    let mut spans = Vec::new();
+    let args = request::args(asked, &mut spans);
+    encode::array(out, 2 * (args.len() - 2));
+    for channel in args.iter().skip(2) {
+        encode::bulk(out, channel);
+        encode::integer(out, 0);
+    }
 }
 
 /// The error that a server answered.

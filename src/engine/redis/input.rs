@@ -258,6 +258,11 @@ impl Engine {
         match call.plan.class {
             CommandClass::Keyed => return self.keyed(id, call, now),
             CommandClass::Split(split) => return self.split(id, call, split, now),
+            CommandClass::Everywhere(everywhere)
+                if call.raw.len() > memory::WEIGHED && everywhere.is_copied() && !self.copies_are_ready(id, call) =>
+            {
+                return Performed::Unready;
+            }
             CommandClass::Everywhere(_) if self.servers.crowded() > 0 && self.holds_back_all(id, call.started, now) => {
                 return Performed::Backpressured;
             }

@@ -131,6 +131,31 @@ impl Engine {
         Some(outcome)
     }
 
+    /// Makes copies of a long request for all servers, one for each; whether they are ready.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn copies_are_ready(&mut self, id: SessionId, call: Call<'_>) -> bool {
+        let count = self.topology.pool(call.pool).members().count();
+        let Some(long) = self.clients.get_mut(id).and_then(|session| session.redis_mut()?.long.as_mut()) else {
+            return true;
+        };
+        if long.refused {
+            return true; // it goes nowhere
+        }
+        let sorted = long.sorted.get_or_insert_with(|| Sorted::new(0, 0));
+        let is_ready = sorted.copy_for(count, call.raw, &mut self.work);
+        long.reserved = sorted.pieces.len() * call.raw.len();
+        is_ready
+    }
+
+    /// Those copies, of which there are none where a request is not long.
+    pub(super) fn take_copies(&mut self, id: SessionId) -> Vec<Vec<u8>> {
+        let Some(long) = self.redis(id).and_then(|client| client.long.as_mut()) else { return Vec::new() };
+        let (copies, reserved) = (long.sorted.take().map(|sorted| sorted.pieces), std::mem::take(&mut long.reserved));
+        self.unreserve(id, reserved);
+        copies.unwrap_or_default()
+    }
+
     /// What was charged to a client for a copy of its request is about to be charged to the servers' connections.
     fn unreserve(&mut self, id: SessionId, reserved: usize) {
         if let Some(session) = self.session(id) {

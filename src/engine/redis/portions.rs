@@ -94,6 +94,17 @@ impl Sorted {
         false
     }
 
+    /// As [`Sorted::write_on`], of a request that so many servers get as it is.
+    pub(super) fn copy_for(&mut self, servers: usize, raw: &[u8], work: &mut Work) -> bool {
+        while self.pieces.is_empty() || self.copy_on(raw, work) {
+            if self.pieces.len() >= servers {
+                return true;
+            }
+            self.pieces.push(Vec::with_capacity(raw.len()));
+        }
+        false
+    }
+
     /// As [`Sorted::write_on`], of a request that goes to one server as it is.
     pub(super) fn copy_on(&mut self, raw: &[u8], work: &mut Work) -> bool {
         if self.pieces.is_empty() {
@@ -113,9 +124,12 @@ impl Sorted {
     }
 }
 
+/// Less than this is copied: the room for what goes to a server is used again.
+const HANDED_OVER: usize = 32 << 10;
+
 /// Appends what has been made ready to what goes to a server.
 pub(super) fn hand_over(out: &mut Vec<u8>, piece: Vec<u8>) {
-    if out.is_empty() {
+    if out.is_empty() && piece.len() >= HANDED_OVER {
         *out = piece;
     } else {
         grow(out, &piece);

@@ -4,6 +4,7 @@ use super::InPlace;
 use super::call::{Call, Performed};
 use super::gather::{Gather, How};
 use super::piece::{FEW_SHARES, Piece, Share};
+use super::portions::hand_over;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
 use crate::engine::request::Asked;
@@ -168,11 +169,12 @@ impl Engine {
         asked: Asked<'_>,
         marks: Marks,
         how: How,
-        pieces: Vec<Piece>,
+        mut pieces: Vec<Piece>,
         now: Instant,
     ) {
-        self.gather_with(id, asked, marks, how, pieces.iter().map(|piece| piece.to), now, |out, piece| {
-            out.extend_from_slice(&pieces[piece].request);
+        let whom: Vec<To> = pieces.iter().map(|piece| piece.to).collect();
+        self.gather_with(id, asked, marks, how, whom.into_iter(), now, |out, piece| {
+            hand_over(out, std::mem::take(&mut pieces[piece].request));
             pieces[piece].replies
         });
     }

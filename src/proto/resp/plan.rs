@@ -80,6 +80,14 @@ pub enum Everywhere {
     PubsubNumpat,
 }
 
+impl Everywhere {
+    /// Whether all servers get the request as it is.
+    #[must_use]
+    pub const fn is_copied(self) -> bool {
+        !matches!(self, Self::Scan | Self::Wait | Self::Kill)
+    }
+}
+
 /// What is answered here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are command names")]

@@ -240,3 +240,36 @@ fn one_that_sends_no_more_is_answered() {
     assert_eq!(rig.read(client), right_answer("EXISTS", KEYS, 6));
     assert!(rig.engine.client_status(client).finished);
 }
+
+#[test]
+fn requests_for_all_servers_are_copied_in_portions() {
+    let exists = ["SCRIPT", "EXISTS"].map(str::to_owned).into_iter();
+    let exists = command(exists.chain((0..KEYS).map(|key| format!("{key:040x}"))));
+    let load = command(["SCRIPT".to_owned(), "LOAD".to_owned(), "x".repeat(3 << 20)].into_iter());
+    let all = format!("*{KEYS}\r\n{}", ":1\r\n".repeat(KEYS));
+    let digest = format!("$40\r\n{}\r\n", "0".repeat(40));
+    for (request, answer) in [(exists, all), (load, digest)] {
+        let mut rig = redis(&[]);
+        let before = rig.engine.memory();
+        let client = start(&mut rig, &request);
+        let (count, sent) = moments(&mut rig);
+        assert!(count > 3 * request.len() / MOST_BYTES, "{count} moments");
+        assert!(sent.len() == 3 && sent.values().all(|bytes| *bytes == request), "all servers get it as it is");
+        for link in sent.into_keys() {
+            let epoch = rig.links[&link];
+            rig.engine.link_data(link, epoch, answer.as_bytes(), rig.now, &mut ());
+        }
+        assert!(rig.read(client) == answer.as_bytes());
+        // One that leaves meanwhile takes it along.
+        let client = start(&mut rig, &request);
+        for _ in 0..20 {
+            rig.tick();
+            assert!(rig.turn() == 0 && rig.is_busy());
+        }
+        assert!(rig.engine.memory() > before + 2 * request.len(), "the copies are counted");
+        rig.engine.client_gone(client, false);
+        let (_, sent) = moments(&mut rig);
+        assert!(sent.is_empty() && rig.engine.memory() <= before + (5 << 20));
+        rig.engine.check_invariants().unwrap();
+    }
+}
