@@ -168,6 +168,9 @@ impl Output {
                     self.len += self.tail.len() - before;
                     if !is_over {
                         later.push_front(Later::Source(source));
+                        if self.len > 0 {
+                            break; // that was a portion
+                        }
                     }
                 }
             }

@@ -8,6 +8,9 @@ use crate::engine::clients::output::Source;
 use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
 
+/// An element costs as much as so many bytes, however small it is.
+const ELEMENT: usize = 16;
+
 /// How far the list in what a server said has been passed on: where its next element begins, and how many there are still.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -86,6 +89,11 @@ impl Progress {
         !std::mem::replace(&mut self.begun, true)
     }
 
+    /// Elements that may be dealt with until `out` has so many bytes, each of so many parts.
+    fn elements(parts: usize, out: &[u8], until: usize) -> usize {
+        (until.saturating_sub(out.len()) / ELEMENT / parts.max(1)).max(1)
+    }
+
     /// Goes on with the element at hand until `out` has so many bytes. Whether there is room for another one.
     pub(super) fn copy(&mut self, parts: &[Part], out: &mut Vec<u8>, until: usize) -> bool {
         if let Some((part, Range { start, end })) = self.rest.take() {
@@ -108,7 +116,8 @@ impl Progress {
         if self.begin() {
             encode::array(out, order.len());
         }
-        while self.copy(parts, out, until) {
+        let last = self.next.saturating_add(Self::elements(1, out, until));
+        while self.copy(parts, out, until) && self.next < last {
             let Some(from) = order.get(self.next).map(|from| usize::from(*from)) else { return false };
             self.next += 1;
             match self.places.get_mut(from).and_then(|place| place.next(said(parts, from))) {
@@ -144,7 +153,7 @@ impl Progress {
         if self.begin() {
             encode::array(out, self.places[first].left);
         }
-        while out.len() < until {
+        for _ in 0..Self::elements(parts.len(), out, until) {
             if self.places[first].left == 0 {
                 return false;
             }
@@ -164,9 +173,12 @@ impl Progress {
         if self.begin() {
             encode::array(out, self.places[first].left / 2 * 2);
         }
-        while out.len() < until {
+        for _ in 0..Self::elements(2 * parts.len(), out, until) {
             if self.places[first].left < 2 {
                 return false;
+            }
+            if out.len() >= until {
+                break;
             }
             let (mut name, mut sum) = (&b""[..], 0);
             for (part, place) in self.places.iter_mut().enumerate().skip(first) {

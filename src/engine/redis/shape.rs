@@ -75,8 +75,27 @@ fn is_number(raw: &[u8]) -> bool {
 /// A number, or a list of so many.
 fn are_numbers(raw: &[u8], count: Option<usize>) -> bool {
     is_number(raw)
-        || reply::items(raw)
-            .is_some_and(|mut items| count.is_none_or(|count| count == items.len()) && items.all(is_number))
+        || reply::items(raw).is_some_and(|mut items| {
+            let is_right = count.is_none_or(|count| count == items.len());
+            is_right && (are_plain_numbers(items.bytes(), items.len()) || items.all(is_number))
+        })
+}
+
+/// Whether some bytes are so many numbers that are written as servers write them, found out in one look at each byte.
+fn are_plain_numbers(bytes: &[u8], count: usize) -> bool {
+    /// Digits that fit any number.
+    const DIGITS: usize = 18;
+    let (mut at, mut found) = (0, 0);
+    while let Some(b':') = bytes.get(at) {
+        at += 1 + usize::from(bytes.get(at + 1) == Some(&b'-'));
+        let digits = bytes[at..].iter().take(DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=DIGITS).contains(&digits) || bytes.get(at + digits..at + digits + 2) != Some(b"\r\n") {
+            return false;
+        }
+        at += digits + 2;
+        found += 1;
+    }
+    at == bytes.len() && found == count
 }
 
 /// A cursor, and a list.

@@ -252,6 +252,9 @@ pub fn is_null(reply: &[u8]) -> bool {
 #[must_use]
 #[inline(never)]
 pub fn end(input: &[u8]) -> usize {
+    if let (Some(b':'), Some(line)) = (input.first(), memchr::memchr(b'\n', input)) {
+        return line + 1;
+    }
     match Scan::new(1).advance(input) {
         Scanned::Complete { len } => len,
         _ => input.len(),
