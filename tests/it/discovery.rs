@@ -282,6 +282,43 @@ fn a_file_of_servers_is_watched_and_a_broken_one_changes_nothing() {
     println!("{} requests, none failed", load.end());
 }
 
+#[test]
+fn a_name_server_that_says_nothing_holds_up_nobody() {
+    let Some(_silent) = UdpSocket::bind("127.0.0.54:53").ok().filter(|_| has_mounts()) else {
+        return eprintln!("not run: no name server can be put at port 53 here");
+    };
+    let (port, at) = (free_port(), free_port());
+    let node = Process::memcached_at_ip([127, 0, 0, 2], at);
+    let (hosts, names, list) =
+        (Hosts::new("127.0.0.2 cache.test\n"), scratch_dir().join("names"), scratch_dir().join("list"));
+    std::fs::write(&names, "nameserver 127.0.0.54\n").expect("write");
+    let unknown: Vec<String> = (0..20).map(|number| format!("n{number}.example:{at}:1")).collect();
+    let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    let waits = pool(free_port(), "  resolve: all\n", &unknown).replace("p:\n", "waits:\n");
+    let listed = format!("  servers_file: {}\n", list.display());
+    let pool = pool(port, &(interval() + &listed), &[&format!("cache.test:{at}:1 a")]);
+    let began = Instant::now();
+    let places: [(&Path, &str); 2] = [(&hosts.0, "/etc/hosts"), (&names, "/etc/resolv.conf")];
+    let reloaded = started(loopback(free_port()), port, &(pool + &waits), &places)
+        .expect_log("cannot be looked up")
+        .expect_log("not known which servers");
+    let mut client = reloaded.proxy.client();
+    assert_eq!(client.ask("set k 0 0 1\r\nx\r\n"), "STORED");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // While all that may wait for the name server do, what does not depend on it is found.
+    let other = Process::memcached();
+    std::fs::write(&list, format!("{}:1\n", other.address)).expect("write");
+    wait_until("the server", SOON, || {
+        (0..100).for_each(|number| drop(client.ask(format!("set {} 0 0 1\r\nx\r\n", scattered_key(number)))));
+        sets(&other) > 0
+    });
+    let (answer, took) = client.ask_timed("get k\r\n");
+    assert!(answer.starts_with("VALUE") || answer == "END", "{answer}");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(sets(&node) > 0);
+    assert_eq!(reloaded.metric("softmiss_discovery_changes_total"), 1.0);
+}
+
 /// An endpoint that says what it is told to.
 struct Cluster {
     scripted: Scripted,

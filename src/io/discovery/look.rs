@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
@@ -15,6 +16,11 @@ use crate::config::discovery::{Answer, Source, name_of, server};
 use crate::config::listing;
 use crate::config::model::Server;
 use crate::io::watch::{FileState, PERIOD, Watcher};
+
+/// Threads that may wait for the system's resolver at the same time. There are others for what does not depend on it.
+const MOST_RESOLVERS: usize = 8;
+pub(super) const MOST_THREADS: usize = 2 * MOST_RESOLVERS;
+static RESOLVERS: Semaphore = Semaphore::const_new(MOST_RESOLVERS);
 
 /// How long a source may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -75,18 +81,20 @@ impl Asked {
     /// The addresses that a name stands for, one at least. A look-up that takes long is waited for again the next time, so
     /// there is one of a name at most.
     async fn addresses(&mut self, name: &str) -> Result<Vec<IpAddr>, String> {
-        let lookup = self.lookup.get_or_insert_with(|| {
-            let name = name.to_owned();
-            spawn_blocking(move || {
-                let mut all: Vec<IpAddr> = Vec::new();
-                for address in (name.as_str(), 0).to_socket_addrs()?.map(|found| found.ip().to_canonical()) {
-                    if !all.contains(&address) {
-                        all.push(address);
-                    }
-                }
-                Ok(all)
-            })
-        });
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        let lookup = match &mut self.lookup {
+            Some(lookup) => lookup,
+            none => {
+                let turn = within(async { RESOLVERS.acquire().await.map_err(|error| error.to_string()) }).await?;
+                let name = name.to_owned();
+                none.insert(spawn_blocking(move || {
+                    let _turn = turn;
+                    addresses(&name)
+                }))
+            }
+        };
         let Ok(result) = timeout(LIMIT, lookup).await else { return Err(unanswered()) };
         self.lookup = None;
         match result {
@@ -96,6 +104,17 @@ impl Asked {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// What the system's resolver says of a name, each address once. It may take as long as it likes.
+fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
+    let mut all: Vec<IpAddr> = Vec::new();
+    for address in (name, 0).to_socket_addrs()?.map(|found| found.ip().to_canonical()) {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    Ok(all)
 }
 
 impl Watched {

@@ -20,13 +20,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
-use self::look::Asked;
+use self::look::{Asked, MOST_THREADS};
 use self::state::{Discovered, Noted, TakesUp};
 use super::rounds::spawn_work;
 use crate::config::discovery::{Source, Terms};
-
-/// Threads that may wait for the system's resolver at the same time.
-const MOST_RESOLVERS: usize = 8;
 
 /// A source that has never answered is asked again after this, if not sooner.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
@@ -45,7 +42,7 @@ pub(super) fn start<T: TakesUp>(discovered: Arc<Discovered>) -> io::Result<onesh
         if !discovered.wait_until_wanted() {
             return Ok(()); // and there are no descriptors for who finds nothing
         }
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(MOST_RESOLVERS).build()?;
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(MOST_THREADS).build()?;
         runtime.block_on(attend(&discovered, given));
         runtime.shutdown_background(); // a name that is still looked up is of no interest
         Ok(())
