@@ -230,7 +230,7 @@ impl Engine {
     }
 
     /// A ticket has left its link.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave_link(&mut self, link: LinkId, ticket: Ticket) {
         if let Some(routes) = self.routes_of(link, ticket) {
             routes.leave(link);

@@ -252,8 +252,13 @@ impl Engine {
             }
             self.advance(id);
         } else {
-            let body = if hidden { Vec::new() } else { response.concat() };
-            let held = session.requests.settle(number, body, outcome);
+            let mut body = Vec::new();
+            if !hidden {
+                body.reserve_exact(len);
+                body.extend_from_slice(response[0]);
+                body.extend_from_slice(response[1]);
+            }
+            let held = session.requests.keep(number, body);
             if session.holding.is_hoarder() || session.holding.charged() + held > memory.limits().fair {
                 self.recharge_session(id);
             } else {

@@ -171,6 +171,20 @@ impl Requests {
         held
     }
 
+    /// The one response to a request has come, and is kept until those before it have left. Says how many bytes are held for
+    /// it.
+    #[inline(always)]
+    pub(in crate::engine) fn keep(&mut self, number: u32, body: Vec<u8>) -> usize {
+        let held = body.len();
+        let Some(slot) = self.get_mut(number) else { return 0 };
+        debug_assert!(slot.held() == 0 && matches!(slot.answer, Answer::Of { .. }));
+        if let Answer::Of { echo, .. } = std::mem::replace(&mut slot.answer, Answer::Ready(body)) {
+            drop(echo); // here, and not where everything is that an answer may be
+        }
+        self.held += held;
+        held
+    }
+
     /// What has come for a request takes so many bytes more than before.
     #[inline]
     pub(in crate::engine) fn hold(&mut self, more: usize) {
