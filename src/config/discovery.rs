@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choices::Resolve;
+use super::line::usual_name;
 use super::model::{Address, Config, Pool, Server, ServerId, in_order};
 use super::place;
-use super::value::{self, Wrong, usual_name};
+use super::value::{self, Wrong};
 
 /// The server of a pool of which it is not known yet which it has: nobody can be connected to, so the pool's policy answers.
 pub const NOBODY: &str = "not-known-yet";

@@ -6,7 +6,7 @@ use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
 use super::model::{COUNT_LIMIT, Server};
 use super::servers::Lines;
-use super::{read_at_once, text_with, value};
+use super::{line, read_at_once, text_with};
 
 /// Reads such a file: on each line a server, as below `servers:`, with or without its dash. What stands behind `#` is a
 /// remark.
@@ -29,17 +29,17 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Server>, Box<Report>> {
     let mut findings = Findings::default();
     let mut servers = Lines::default();
     let mut start = usize::from(text.starts_with('\u{feff}')) * '\u{feff}'.len_utf8();
-    for line in text[start..].split_inclusive('\n') {
-        let bare = line.trim_start_matches([' ', '\t']);
+    for written in text[start..].split_inclusive('\n') {
+        let bare = written.trim_start_matches([' ', '\t']);
         let bare = bare.strip_prefix("- ").unwrap_or(bare).trim_start();
-        let at = start + line.len() - bare.len();
-        start += line.len();
+        let at = start + written.len() - bare.len();
+        start += written.len();
         let server = bare.split(" #").next().unwrap_or_default().trim_end();
         if server.is_empty() || server.starts_with('#') {
             continue;
         }
         let span = at..at + server.len();
-        if let Some(read) = findings.check(&span, "server", value::server(server)) {
+        if let Some(read) = findings.check(&span, "server", line::server(server)) {
             servers.add(read, span, &mut findings);
         }
     }

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod discovery;
 mod findings;
 mod hashing;
+mod line;
 pub mod listing;
 pub mod model;
 mod nearest;

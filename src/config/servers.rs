@@ -11,9 +11,8 @@ use super::options::is_of_pool;
 use super::place::{self, Place};
 use super::raw::{Content, Node};
 use super::secret::names_secret;
-use super::slips;
 use super::text::{variable, visible};
-use super::value;
+use super::{line, slips};
 
 /// Servers that are listed, each with the place of its line, no name twice.
 #[derive(Debug, Default)]
@@ -72,13 +71,13 @@ pub(super) fn resolve(key: &Node, node: &Node, findings: &mut Findings) -> Vec<(
     }
     let mut lines = Lines::default();
     for item in items {
-        let Some(line) = item.scalar() else {
+        let Some(text) = item.scalar() else {
             let message = format!("a server is one line of text, not {}", item.content.kind());
             let help = "write `- host:port:weight name`";
             findings.push(Diagnostic::error(Some(item.span.clone()), message).help(help));
             continue;
         };
-        if let Some(read) = findings.check(&item.span, "servers", value::server(line)) {
+        if let Some(read) = findings.check(&item.span, "servers", line::server(text)) {
             lines.add(read, item.span.clone(), findings);
         }
     }
