@@ -103,6 +103,9 @@ async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, 
     let (known, is_lost) = discovered.addresses(host);
     let tried = to_one_of(known.iter().map(|at| SocketAddr::new(*at, port))).await;
     if known.is_empty() || (tried.is_err() && !is_lost && !matches!(tried, Err(Failure::NoResources))) {
+        if !known.is_empty() {
+            discovered.doubt(address); // also if another address is found now
+        }
         // An address in figures resolves at once, without a thread.
         let others: Vec<SocketAddr> = match tokio::net::lookup_host((host, port)).await {
             Ok(found) => found.filter(|at| !known.contains(&at.ip().to_canonical())).collect(),

@@ -194,6 +194,29 @@ fn a_server_that_is_out_is_probed_at_once_where_its_name_moves_to() {
 }
 
 #[test]
+fn a_name_is_looked_up_at_once_when_its_server_is_not_reached() {
+    if !has_mounts() {
+        return;
+    }
+    let (port, at) = (free_port(), free_port());
+    let mut first = Process::memcached_at_ip([127, 0, 0, 2], at);
+    let second = Process::memcached_at_ip([127, 0, 0, 3], at);
+    let hosts = Hosts::new("127.0.0.2 cache.test\n");
+    let more = "  resolve_interval: 1h\n  settle: 100ms\n  server_retry_timeout: 1h\n";
+    let pool = pool(port, more, &[&format!("cache.test:{at}:1 a")]);
+    let reloaded =
+        started(loopback(free_port()), port, &pool, &[(&hosts.0, "/etc/hosts")]).expect_log("server ejected");
+    let mut client = reloaded.proxy.client();
+    assert_eq!(client.ask("set k 0 0 1\r\nx\r\n"), "STORED");
+    hosts.write("127.0.0.3 cache.test\n");
+    first.kill();
+    // Not after an hour.
+    wait_until("it is served elsewhere", SOON, || client.ask("set k 0 0 1\r\nx\r\n") == "STORED");
+    reloaded.proxy.wait_for_log("has another address", SOON);
+    assert!(sets(&second) > 0);
+}
+
+#[test]
 fn every_address_of_a_name_is_a_server_and_so_is_every_srv_record() {
     let nobody = "no name server can be put at port 53 here";
     let Some(name_server) = UdpSocket::bind("127.0.0.53:53").ok().filter(|_| has_mounts()) else {
