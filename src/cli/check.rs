@@ -13,7 +13,7 @@ use crate::config::discovery::is_open;
 use crate::config::model::{Config, Port};
 use crate::config::{self, Loaded, listing};
 use crate::io::files;
-use crate::io::terminal::{colour, complain, say};
+use crate::io::terminal::{colour, complain, counted, say};
 use crate::stats::table;
 use crate::topology::Changes;
 
@@ -80,7 +80,7 @@ fn read(file: &Path) -> Option<Config> {
         Ok(loaded) => Some(loaded.config),
         Err(report) => {
             complain(&report.render(colour()));
-            complain(&format!("\n{}: refused, {}", file.display(), problems(report.errors())));
+            complain(&format!("\n{}: refused, {}", file.display(), counted(report.errors(), "problem")));
             None
         }
     }
@@ -137,13 +137,14 @@ fn check(files: &[PathBuf]) -> ExitCode {
                     continue;
                 };
                 let servers = config.pools.iter().map(|pool| pool.servers.len()).sum::<usize>() + listed;
+                let (pools, servers) = (counted(config.pools.len(), "pool"), counted(servers, "server"));
                 let more = if config.pools.iter().any(is_open) { ", and those that are found" } else { "" };
-                say(&format!("{}: ok ({}{more})\n", file.display(), count(config.pools.len(), servers)));
+                say(&format!("{}: ok ({pools}, {servers}{more})\n", file.display()));
             }
             Err(report) => {
                 failed = true;
                 complain(&report.render(colour()));
-                complain(&format!("\n{}: refused, {}", file.display(), problems(report.errors())));
+                complain(&format!("\n{}: refused, {}", file.display(), counted(report.errors(), "problem")));
             }
         }
     }
@@ -160,7 +161,7 @@ fn listed(config: &Config) -> Result<usize, ()> {
             Err(report) => {
                 is_wrong = true;
                 complain(&report.render(colour()));
-                complain(&format!("\n{}: refused, {}", list.display(), problems(report.errors())));
+                complain(&format!("\n{}: refused, {}", list.display(), counted(report.errors(), "problem")));
             }
         }
     }
@@ -183,15 +184,6 @@ fn warn(loaded: &Loaded) {
     if !warnings.diagnostics.is_empty() {
         complain(&format!("{}\n", warnings.render(colour())));
     }
-}
-
-fn count(pools: usize, servers: usize) -> String {
-    let s = |number: usize| if number == 1 { "" } else { "s" };
-    format!("{pools} pool{}, {servers} server{}", s(pools), s(servers))
-}
-
-pub(super) fn problems(errors: usize) -> String {
-    if errors == 1 { "1 problem".to_owned() } else { format!("{errors} problems") }
 }
 
 /// `softmiss -t`: twemproxy's line, and the reasons with it.

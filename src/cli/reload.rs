@@ -8,10 +8,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
-use super::check::problems;
 use super::port::{self, EXAMPLE};
 use crate::config;
-use crate::io::terminal::{colour, complain, say};
+use crate::io::terminal::{colour, complain, counted, say};
 
 /// How long a proxy may take that has names to look up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +36,7 @@ pub(super) fn run(file: &Path, is_named: bool, arguments: &Arguments) -> anyhow:
         (Some(text), _) => port::written(text, "reload")?,
         (None, Err(report)) if file.exists() => {
             complain(&report.render(colour()));
-            let problems = problems(report.errors());
+            let problems = counted(report.errors(), "problem");
             complain(&format!("\nsoftmiss: {} is refused, {problems}: nothing was changed", file.display()));
             return Ok(ExitCode::FAILURE);
         }

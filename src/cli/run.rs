@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tracing::{error, info, warn};
 
+use super::daemon;
 use super::flags::Flags;
-use super::{check, daemon};
 use crate::admin::{self, Admin, statsd};
 use crate::config;
 use crate::config::Loaded;
@@ -18,7 +18,7 @@ use crate::io::Proxy;
 use crate::io::log::{self, Log, tell_report};
 use crate::io::reload::Source;
 use crate::io::signal::Signals;
-use crate::io::terminal::{colour, complain};
+use crate::io::terminal::{colour, complain, counted};
 
 /// Where the statistics are when nobody says otherwise, as with twemproxy, but on loopback only.
 const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
@@ -36,7 +36,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(report) => {
             complain(&report.render(colour()));
-            let refused = format!("{} is refused, {}", file.display(), check::problems(report.errors()));
+            let refused = format!("{} is refused, {}", file.display(), counted(report.errors(), "problem"));
             complain(&format!("\nsoftmiss: {refused}"));
             if flags.output.is_some() {
                 let log = log::start(LogSettings::default(), flags.output.as_deref())?;

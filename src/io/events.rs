@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::terminal::counted;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Notice;
 use crate::failure::Failure;
@@ -89,17 +90,12 @@ impl Events {
 fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
     match notice {
         Notice::Ejected { pool, server, failure, failures } => {
-            let s = if *failures == 1 { "" } else { "s" };
-            (*pool, Some(*server), true, format!("out of service after {failures} failure{s}: {failure}"))
+            let failures = counted(*failures as usize, "failure");
+            (*pool, Some(*server), true, format!("out of service after {failures}: {failure}"))
         }
         Notice::Failing { pool, server, failure, failures, .. } => {
-            let s = if *failures == 1 { "" } else { "s" };
-            (
-                *pool,
-                Some(*server),
-                true,
-                format!("fails, in service all the same: {failure} ({failures} time{s} in a row)"),
-            )
+            let times = counted(*failures as usize, "time");
+            (*pool, Some(*server), true, format!("fails, in service all the same: {failure} ({times} in a row)"))
         }
         Notice::Well { pool, server, failed_for } => {
             (*pool, Some(*server), false, format!("answers again, after {:.1} s of failures", failed_for.as_secs_f64()))

@@ -23,6 +23,7 @@ use super::log::tell_report;
 use super::mailbox::Message;
 use super::operator::Operator;
 use super::socket_file::{self, SocketFile};
+use super::terminal::counted;
 use super::watch::FileState;
 use crate::config::Loaded;
 use crate::config::diagnostic::Report;
@@ -366,11 +367,6 @@ impl TakesUp for Operator {
         counters.discovery_failing.set(news.failing);
         news.texts.into_iter().for_each(|(is_trouble, text)| self.tell(PROXY, PROXY, is_trouble, text));
     }
-}
-
-/// A number of things, in words.
-pub(super) fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Binds what is not bound yet, for each pool.

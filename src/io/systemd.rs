@@ -6,7 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::operator::Operator;
-use super::reload::counted;
+use super::terminal::counted;
 use crate::health::maintenance::RoutingState;
 
 /// Between two looks at how the process is, where no watchdog asks for more.

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures and logs belong to a test's report")]
 
 mod admin;
+mod behind;
 mod bounded;
 mod chaos;
 mod check;

@@ -77,11 +77,6 @@ pub(super) fn cause(name: &str) -> String {
     }
 }
 
-/// `1 worker`, `2 workers`.
-pub(super) fn counted(number: usize, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

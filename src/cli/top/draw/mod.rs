@@ -16,6 +16,7 @@ use super::seen::Seen;
 use super::text;
 use super::verdict::{Level, memory_used, verdict};
 use super::view::{Section, View, sections};
+use crate::io::terminal::counted;
 use page::{Page, Piece};
 
 /// Screens that are lower than this go without empty lines.
@@ -123,7 +124,7 @@ fn header(page: &mut Page<'_>, seen: &Seen, view: &View) {
             Piece::new(format!("  {host}{}", seen.address), plain),
         ]
     };
-    let (workers, host) = (format!("  {}", text::counted(now.workers, "worker")), format!("{} ", now.host));
+    let (workers, host) = (format!("  {}", counted(now.workers, "worker")), format!("{} ", now.host));
     let state = match &seen.silence {
         _ if view.is_text => Piece::default(),
         Some(_) => Piece::new("NO ANSWER", page.bad()),

@@ -5,6 +5,7 @@ use super::super::seen::Seen;
 use super::super::text;
 use super::super::view::{View, ranked};
 use super::page::{Column, Page, Piece, longest, number, width, word};
+use crate::io::terminal::counted;
 
 /// What is always there.
 const COLUMNS: [Column; 10] = [
@@ -61,7 +62,7 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) {
         let bad = hidden.iter().filter(|pool| pool.condition() != Condition::Up).count();
         let end = if bad > 0 { format!(", {bad} of them in trouble") } else { ", all well".to_owned() };
         let style = if bad > 0 { page.warning() } else { page.dim() };
-        page.line(&[Piece::new(format!("  {}{end}", text::counted(hidden.len(), "more pool")), style)]);
+        page.line(&[Piece::new(format!("  {}{end}", counted(hidden.len(), "more pool")), style)]);
     }
 }
 

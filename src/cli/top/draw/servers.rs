@@ -8,6 +8,7 @@ use super::super::seen::Seen;
 use super::super::text;
 use super::super::view::{Sort, View};
 use super::page::{Column, Page, Piece, longest, number, width, word};
+use crate::io::terminal::counted;
 
 /// Room that the sentences about servers must have beside the figures.
 const SENTENCE: u16 = 46;
@@ -49,7 +50,7 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) -
         let bad = below.iter().filter(|(_, server)| server.condition() != Condition::Up).count();
         let end = if bad > 0 { format!(", {bad} of them in trouble") } else { ", all in service".to_owned() };
         let style = if bad > 0 { page.warning() } else { page.dim() };
-        page.line(&[Piece::new(format!("  {}{end}", text::counted(below.len(), "more server")), style)]);
+        page.line(&[Piece::new(format!("  {}{end}", counted(below.len(), "more server")), style)]);
     }
     first
 }
@@ -160,7 +161,7 @@ fn sentence(server: &Server) -> String {
     match server.condition() {
         Condition::Up => String::new(),
         Condition::Failing => {
-            let mut text = text::counted(server.failures_in_a_row as usize, "failure") + " since its last answer";
+            let mut text = counted(server.failures_in_a_row as usize, "failure") + " since its last answer";
             if let Some(reason) = &server.reason {
                 text.push_str(&format!(": {reason}"));
             }
