@@ -26,9 +26,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How soon is looked again at what nobody tells of.
 const LOOK: Duration = Duration::from_micros(500);
 
-/// How long what was under way before a change of the servers is waited for where there is no `timeout`.
-const UNDER_WAY: Duration = Duration::from_secs(1);
-
 /// Most keys of one request that are looked for. Those behind them are not brought along with it.
 const MOST: usize = 1024;
 
@@ -49,7 +46,7 @@ impl Engine {
         let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue.in_flight.is_empty());
         let before = asked.map(|(id, link)| (id, link.queue.outbox.end())).collect();
         let told_until = shared.told_until(next.warmup.unwrap_or_default());
-        let ready_by = now + self.timeout(pool).unwrap_or(UNDER_WAY).min(UNDER_WAY);
+        let ready_by = self.deadline(pool, now);
         let warm = Warm::new(Arc::clone(shared), told_until, before, ready_by);
         self.pools[pool.index()].warm = Some(Box::new(warm));
         self.pools[pool.index()].is_steady = false;
@@ -172,14 +169,17 @@ impl Engine {
         now: Instant,
     ) -> bool {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
+        let ring_version = self.pools[pool.index()].ring_version;
         let (has_waited, step, patience) = match self.warmup.waits.get(&id) {
             None => (false, Step::Looks, now + self.patience_with(pool)),
+            // Its keys have other homes by now.
+            Some(wait) if wait.ring_version != ring_version => (false, Step::Looks, now + self.patience_with(pool)),
             Some(Wait { until: Until::Nothing, step, patience, .. }) => (true, *step, *patience),
+            Some(Wait { until: Until::Anew, step, patience, .. }) => (now >= *patience, *step, *patience),
             Some(_) => return self.holds_off(id),
         };
         self.warmup.forget(id);
-        let wait =
-            |until, most: Instant, step| Wait { until, most: most.min(patience), step, is_busy: false, patience };
+        let wait = |until, most: Instant, step| Wait { until, most, step, is_busy: false, patience, ring_version };
         if access != Access::Overwrites && !has_waited {
             let mut copied = 0;
             for key in keys.clone().take(MOST) {
@@ -209,7 +209,8 @@ impl Engine {
                 keys.clone().for_each(|key| is_free &= warm.shared.copies.write(key.hash(pool)));
             }
             if !is_free {
-                return self.has_to_wait(id, wait(Until::Stored, now + LOOK, Step::Told));
+                // It may be stored at one of those who have just been told, if there are other homes since.
+                return self.has_to_wait(id, wait(Until::Stored, now + LOOK, Step::Looks));
             }
             let asked =
                 if waits { keys.map(|key| u32::from(self.ask_who_copies(id, pool, key, now))).sum() } else { 0 };
@@ -305,7 +306,8 @@ impl Engine {
             self.warmup.forget(id);
         }
         let most = now + LOOK;
-        let wait = Wait { until: Until::Stored, most, step: Step::Looks, is_busy: false, patience: most };
+        let wait =
+            Wait { until: Until::Stored, most, step: Step::Looks, is_busy: false, patience: most, ring_version: 0 };
         is_free || self.has_to_wait(id, wait)
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Until {
     Stored,
     /// Keys may be copied.
     Ready,
+    /// Nothing any more: its keys are looked at anew.
+    Anew,
     /// Nothing any more: its request goes on as it is.
     Nothing,
 }
@@ -48,6 +50,8 @@ pub(super) struct Wait {
     pub(super) is_busy: bool,
     /// When it goes on all the same.
     pub(super) patience: Instant,
+    /// The pool's ring by which it waits.
+    pub(super) ring_version: u32,
 }
 
 /// What a worker has to do with keys that are brought along, and who waits for that.
@@ -63,6 +67,13 @@ pub(in crate::engine) struct Warmup {
     /// Who waits until a server has forgotten what it was told to forget, each with the number of the pending invalidation.
     pub(super) told: BTreeMap<(PoolId, ServerId), VecDeque<(u64, SessionId)>>,
     pub(super) alarm: Alarm,
+}
+
+impl Wait {
+    /// Whether it is not over.
+    fn is_on(&self) -> bool {
+        !matches!(self.until, Until::Nothing | Until::Anew)
+    }
 }
 
 impl Warmup {
@@ -127,13 +138,11 @@ impl Warmup {
 
     /// Clients whose time is over by now.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<SessionId> {
-        let late = |wait: &Wait| wait.until != Until::Nothing && wait.most <= now;
+        let late = |wait: &Wait| wait.is_on() && wait.most <= now;
         let over: Vec<_> = self.waits.iter().filter(|(_, wait)| late(wait)).map(|(id, _)| *id).collect();
         for id in &over {
-            if self.waits.get(id).is_some_and(|wait| wait.until == Until::Ready) {
-                self.waits.remove(id); // it is looked at anew
-            } else if let Some(wait) = self.waits.get_mut(id) {
-                wait.until = Until::Nothing;
+            if let Some(wait) = self.waits.get_mut(id) {
+                wait.until = if wait.until == Until::Ready { Until::Anew } else { Until::Nothing };
             }
         }
         over
@@ -141,6 +150,6 @@ impl Warmup {
 
     /// When somebody's time will be over next.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waits.values().filter(|wait| wait.until != Until::Nothing).map(|wait| wait.most).min()
+        self.waits.values().filter(|wait| wait.is_on()).map(|wait| wait.most).min()
     }
 }

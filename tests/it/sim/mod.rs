@@ -26,6 +26,7 @@ mod faults;
 mod judge;
 mod ledger;
 mod moves;
+mod newest;
 mod plan;
 mod random;
 mod reading;
@@ -105,6 +106,11 @@ fn two_workers_share_one_opinion_of_the_servers() {
 }
 
 #[test]
+fn servers_that_are_added_get_what_was_written_last() {
+    simulate(|seed| Plan::growing(seed).with_workers(1 + seed as usize % 2), 80);
+}
+
+#[test]
 fn servers_that_come_go_and_move_cost_misses_and_nothing_else() {
     simulate(|seed| if seed % 4 == 3 { Plan::shifting(seed).with_workers(2) } else { Plan::shifting(seed) }, 40);
 }
@@ -132,7 +138,11 @@ fn a_hundred_million_requests() {
         let mut tally = Tally::default();
         while answered.load(Ordering::Relaxed) < wanted {
             let seed = seed.fetch_add(1, Ordering::Relaxed);
-            let plan = if seed % 3 == 0 { Plan::shifting(seed) } else { Plan::faulty(seed) };
+            let plan = match seed % 6 {
+                0 => Plan::growing(seed),
+                3 => Plan::shifting(seed),
+                _ => Plan::faulty(seed),
+            };
             let world = run(if seed % 4 == 0 { plan.with_workers(2) } else { plan });
             answered.fetch_add(world.answered(), Ordering::Relaxed);
             tally.merge(&world.tally);

@@ -9,6 +9,7 @@ use super::judge::PATIENCE;
 use super::random::Random;
 use super::servers::{Connection, Lie, SimServer};
 use super::short;
+use super::store::{COPY, Outcome};
 use super::tally::{Tally, Thing};
 use super::world::World;
 
@@ -121,6 +122,12 @@ impl World {
             if verb == "flush_all" {
                 server.flushed.push(self.ledger.tick);
             }
+            if executed.deed.verb == COPY && executed.deed.outcome == Outcome::Done {
+                self.tally.add(Thing::Copied);
+            }
+            if self.plan.grows {
+                self.newest.executed(&server.store, &self.homes, connection.server, &executed.deed)?;
+            }
             let written = self.ledger.executed(connection.server, &executed.deed)?;
             check_route(&self.servers, &self.homes, connection.server, executed.deed.key, written, &self.ledger)?;
             if lie.is_some() {
@@ -128,10 +135,11 @@ impl World {
                 self.lie(index, start, is_value, refused);
             }
             let connection = &mut self.connections[index];
+            let said = connection.to_server.as_slice()[..len].to_vec();
             connection.to_server.consume(len);
             let (worker, link, _) = connection.id;
             let server = connection.server;
-            self.note(|| format!("server {server} executes {len} bytes for worker {worker}: {link:?}"));
+            self.note(|| format!("server {server} executes {:?} for worker {worker}: {link:?}", short(&said)));
         }
         Ok(())
     }

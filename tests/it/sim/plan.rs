@@ -36,6 +36,9 @@ pub(super) struct Plan {
     pub(super) on_eject: OnEject,
     pub(super) rejoin: Rejoin,
     pub(super) failover_ttl: Option<u32>,
+    pub(super) warmup: Option<Duration>,
+    /// Servers are added, and nothing else happens: what is brought along must be what was written last.
+    pub(super) grows: bool,
     pub(super) rise: u32,
     pub(super) stalls: bool,
     /// Many large values.
@@ -74,6 +77,24 @@ impl Plan {
         Self { workers, ..self }
     }
 
+    /// Servers are added, and bring along what they get.
+    pub(super) fn growing(seed: u64) -> Self {
+        Self {
+            warmup: Some(Duration::from_secs(3600)),
+            grows: true,
+            shift_every: [100, 400, 900][(seed % 3) as usize],
+            step_us: [20, 100, 500][(seed / 3 % 3) as usize],
+            // What is under way is waited for, however long it takes.
+            timeout_percent: None,
+            fault_every: 0,
+            auto_eject: false,
+            stalls: false,
+            memory_limit: None,
+            jumps: false,
+            ..Self::faulty(seed)
+        }
+    }
+
     /// Servers come and go, and move, often.
     pub(super) fn shifting(seed: u64) -> Self {
         let plan = Self::faulty(seed);
@@ -103,6 +124,8 @@ impl Plan {
             on_eject: if random.one_in(3) { OnEject::Hold } else { OnEject::Rehash },
             rejoin: random.pick(&[Rejoin::Keep, Rejoin::Flush, Rejoin::Safe, Rejoin::Safe]),
             failover_ttl: None,
+            warmup: None,
+            grows: false,
             rise: random.pick(&[1, 1, 3]),
             stalls: random.one_in(2),
             big,
@@ -118,6 +141,7 @@ impl Plan {
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
         };
         plan.shift_every = random.pick(&[0, 150, 600, 3000]);
+        plan.warmup = random.pick(&[None, Some(Duration::from_millis(300)), Some(Duration::from_secs(3600))]);
         plan
     }
 
@@ -175,6 +199,7 @@ impl Plan {
             on_eject: self.on_eject,
             rejoin: self.rejoin,
             failover_ttl: self.failover_ttl,
+            warmup: self.warmup,
             rise: self.rise,
             flap_limit: None, // everybody is to be back when faults have stopped
             stall: self.timeout_now().filter(|_| self.stalls).map(|most| Stall {

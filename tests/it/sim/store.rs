@@ -3,6 +3,7 @@
 //! It keeps every state that each of its keys was ever in, with the tick at which it came: what a read may be told
 //! is looked up there.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::rc::Rc;
 
@@ -87,6 +88,9 @@ pub(super) struct Deed<'a> {
     pub(super) outcome: Outcome,
 }
 
+/// What the verb is called of a value that the proxy brings along.
+pub(super) const COPY: &str = "copy";
+
 /// One command at the front of some bytes: its length, and what it did.
 pub(super) struct Executed<'a> {
     pub(super) len: usize,
@@ -98,6 +102,8 @@ pub(super) struct Executed<'a> {
 pub(super) struct Store {
     /// For each key, its states and since when; the last is the present one.
     logs: Vec<Vec<(u64, State)>>,
+    /// How many copy a key to this server, by the names of the items that say so.
+    signs: BTreeMap<String, u64>,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -108,7 +114,14 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { logs: vec![vec![(0, None)]; KEYS], unique: 0, process: 0, uptime: 0, full: false }
+        Self {
+            logs: vec![vec![(0, None)]; KEYS],
+            signs: BTreeMap::new(),
+            unique: 0,
+            process: 0,
+            uptime: 0,
+            full: false,
+        }
     }
 }
 
@@ -129,7 +142,8 @@ impl Store {
         })
     }
 
-    fn get(&self, key: Key) -> Option<&Item> {
+    /// What a key has now.
+    pub(super) fn get(&self, key: Key) -> Option<&Item> {
         self.logs[key.index()].last().and_then(|(_, state)| state.as_deref())
     }
 
@@ -181,7 +195,10 @@ impl Store {
         if noreply {
             out.truncate(start);
         }
-        Some(Executed { len, is_value, deed: Deed { verb: words[0], key, block, outcome } })
+        // Only what the proxy copies says its flags.
+        let is_copy = words[0] == "ms" && words.iter().any(|word| word.starts_with('F'));
+        let verb = if is_copy { COPY } else { words[0] };
+        Some(Executed { len, is_value, deed: Deed { verb, key, block, outcome } })
     }
 
     fn classic(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
@@ -290,9 +307,28 @@ impl Store {
         Ok(number)
     }
 
+    /// What is said, or asked, of those who copy a key.
+    fn sign(&mut self, words: &[&str], out: &mut Vec<u8>) {
+        match (words[0], self.signs.get_mut(words[1])) {
+            ("ma", Some(count)) if words.contains(&"MD") => *count = count.saturating_sub(1),
+            ("ma", None) if words.contains(&"MD") => return out.extend_from_slice(b"NF\r\n"),
+            ("ma", _) => *self.signs.entry(words[1].to_owned()).or_default() += 1,
+            (_, None) => return write!(out, "EN k{}\r\n", words[1]).unwrap(),
+            (_, Some(count)) => {
+                let text = count.to_string();
+                return write!(out, "VA {} k{}\r\n{text}\r\n", text.len(), words[1]).unwrap();
+            }
+        }
+        out.extend_from_slice(b"HD\r\n");
+    }
+
     fn meta(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
         if words[0] == "mn" {
             out.extend_from_slice(b"MN\r\n");
+            return (None, Outcome::Told);
+        }
+        if words[1].starts_with("softmiss:moving:") {
+            self.sign(words, out);
             return (None, Outcome::Told);
         }
         let key = Key::parse(words[1].as_bytes()).expect("a key of the simulation");
@@ -304,6 +340,7 @@ impl Store {
                 match (flag.as_bytes()[0], item) {
                     (b'k', _) => write!(out, " k{key}").unwrap(),
                     (b'O', _) => write!(out, " {flag}").unwrap(),
+                    (b't', Some(_)) => write!(out, " t-1").unwrap(),
                     (b's', Some(item)) => write!(out, " s{}", item.value.len()).unwrap(),
                     (b'f', Some(item)) => write!(out, " f{}", item.flags).unwrap(),
                     (b'c', Some(item)) => write!(out, " c{}", item.unique).unwrap(),
@@ -337,7 +374,8 @@ impl Store {
                     Some(&"MR") => "replace",
                     _ => "set",
                 };
-                let outcome = self.store(verb, key, 0, None, block, tick);
+                let of_client = flags.iter().find_map(|flag| flag.strip_prefix('F')?.parse().ok()).unwrap_or(0);
+                let outcome = self.store(verb, key, of_client, None, block, tick);
                 match outcome {
                     None => out.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n"),
                     Some(Outcome::Done) if quiet => {}

@@ -66,6 +66,7 @@ things! {
     Tuned = "shift: options changed",
     CameBack = "shift: server that had left added again",
     Replaced = "shift: pool removed and added",
+    Copied = "key brought along from where it was",
     Lingering = "connection given up whose end is waited for",
     Zombie = "fault: command executed after its connection died",
     TimeJump = "fault: the process stands still",

@@ -46,7 +46,10 @@ impl World {
             .filter(|it| !members.iter().any(|member| self.servers[*member].name == self.servers[*it].name))
             .collect();
         let has_room = self.servers.len() < PROCESSES;
-        let thing = match self.random.below(14) {
+        if self.plan.grows && self.servers.len() > self.plan.servers + 2 {
+            return;
+        }
+        let thing = match if self.plan.grows { 4 } else { self.random.below(14) } {
             0 => {
                 // Before anybody notices: who goes over from one topology to the next leaves one out.
                 self.publish(&Config { pools: Vec::new(), ..(*self.plan.config()).clone() });

@@ -13,6 +13,7 @@ use super::client::{Client, Reader, Totals};
 use super::draw::Style;
 use super::judge::HOLD;
 use super::ledger::Ledger;
+use super::newest::Newest;
 use super::plan::Plan;
 use super::random::Random;
 use super::servers::{Connection, ConnectionId, SimServer, Zombie};
@@ -40,6 +41,7 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     /// For each key, its server while all are in the ring.
     pub(super) homes: Vec<usize>,
+    pub(super) newest: Newest,
     reference: Store,
     names: usize,
     pub(super) answered: u64,
@@ -96,7 +98,10 @@ impl World {
             servers: servers.collect(),
             connections: Vec::new(),
             connecting: Vec::new(),
-            ledger: Ledger::new(plan.rejoin == Rejoin::Safe || plan.on_failure != OnFailure::Error),
+            ledger: Ledger::new(
+                plan.rejoin == Rejoin::Safe || plan.on_failure != OnFailure::Error || plan.warmup.is_some(),
+            ),
+            newest: Newest::default(),
             homes: Vec::new(),
             reference: Store::default(),
             names: 0,
@@ -138,7 +143,7 @@ impl World {
 
     pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(history) = &mut self.history {
-            if history.len() == 200 {
+            if history.len() == 2000 {
                 history.pop_front();
             }
             history.push_back(format!("{:>9} us  {:>6}  {}", self.now / 1000, self.ledger.tick, what()));
