@@ -412,7 +412,9 @@ impl Engine {
             {
                 return Dispatched::Backpressured;
             }
-            Request::FlushAll { .. } if !self.may_flush(id, now) => return Dispatched::Backpressured,
+            Request::FlushAll { .. } if self.warmup.is_on() && !self.may_flush(id, now) => {
+                return Dispatched::Backpressured;
+            }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
             Request::Stats(of) => self.stats(id, of, started, now),
             Request::Version => self.servers_version(id, started, now),
@@ -453,7 +455,9 @@ impl Engine {
                 {
                     return Dispatched::Backpressured;
                 }
-                if !self.is_warm_get(id, Words::new(get.keys), count.min(room), get.exptime.is_some(), now) {
+                if self.warmup.is_on()
+                    && !self.is_warm_get(id, Words::new(get.keys), count.min(room), get.exptime.is_some(), now)
+                {
                     return Dispatched::Backpressured;
                 }
                 if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {

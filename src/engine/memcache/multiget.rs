@@ -146,7 +146,9 @@ impl Engine {
                 return None;
             }
         }
-        if !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), now) {
+        if self.warmup.is_on()
+            && !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), now)
+        {
             let started = self.restarted(session_pool, long.started, now);
             if let Some(session) = self.session(id) {
                 session.input.put_long_get(long);

@@ -224,7 +224,7 @@ impl Engine {
                         CommandClass::Transaction(_) | CommandClass::Local(Local::Quit | Local::Reset)
                     ))
             {
-                if !self.pools[pool.index()].is_steady && !self.is_warm_call(id, call, now) {
+                if self.warmup.is_on() && !self.is_warm_call(id, call, now) {
                     return Performed::Backpressured;
                 }
                 self.queue(id, call);
@@ -252,7 +252,7 @@ impl Engine {
     }
 
     fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        if !self.pools[call.pool.index()].is_steady && !self.is_warm_call(id, call, now) {
+        if self.warmup.is_on() && !self.is_warm_call(id, call, now) {
             return Performed::Backpressured;
         }
         match call.plan.class {

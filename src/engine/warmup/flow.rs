@@ -48,14 +48,15 @@ impl Engine {
         let told_until = shared.told_until(next.warmup.unwrap_or_default());
         let ready_by = self.deadline(pool, now);
         let warm = Warm::new(Arc::clone(shared), told_until, before, ready_by);
-        self.pools[pool.index()].warm = Some(Box::new(warm));
+        let is_first = self.pools[pool.index()].warm.replace(Box::new(warm)).is_none();
+        self.warmup.pools += usize::from(is_first);
         self.pools[pool.index()].is_steady = false;
         self.look_after_warmup(now);
     }
 
     fn end_warmup(&mut self, pool: PoolId) {
         let state = &mut self.pools[pool.index()];
-        state.warm = None;
+        self.warmup.pools -= usize::from(state.warm.take().is_some());
         state.is_steady = state.all_live;
     }
 
@@ -139,7 +140,7 @@ impl Engine {
     }
 
     /// As [`Engine::is_warm`], of so many keys of a get.
-    #[inline]
+    #[cold]
     pub(in crate::engine) fn is_warm_get(
         &mut self,
         id: SessionId,
@@ -148,10 +149,6 @@ impl Engine {
         changes: bool,
         now: Instant,
     ) -> bool {
-        let Some(pool) = self.pool_of(id) else { return true };
-        if self.pools[pool.index()].is_steady {
-            return true;
-        }
         let access = if changes { Access::Changes } else { Access::Reads };
         let key = |word| Key { routed: word, wire: word, base64: false, database: None };
         self.is_warm(id, words.take(count).map(key), access, now)

@@ -67,6 +67,8 @@ pub(in crate::engine) struct Warmup {
     /// Who waits until a server has forgotten what it was told to forget, each with the number of the pending invalidation.
     pub(super) told: BTreeMap<(PoolId, ServerId), VecDeque<(u64, SessionId)>>,
     pub(super) alarm: Alarm,
+    /// Pools that bring keys along.
+    pub(super) pools: usize,
 }
 
 impl Wait {
@@ -77,6 +79,12 @@ impl Wait {
 }
 
 impl Warmup {
+    /// Whether any pool brings keys along.
+    #[inline(always)]
+    pub(in crate::engine) const fn is_on(&self) -> bool {
+        self.pools > 0
+    }
+
     /// A client has left.
     #[inline]
     pub(in crate::engine) fn forget(&mut self, id: SessionId) {

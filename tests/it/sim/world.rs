@@ -143,7 +143,7 @@ impl World {
 
     pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(history) = &mut self.history {
-            if history.len() == 2000 {
+            if history.len() == 200 {
                 history.pop_front();
             }
             history.push_back(format!("{:>9} us  {:>6}  {}", self.now / 1000, self.ledger.tick, what()));
