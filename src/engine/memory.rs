@@ -345,6 +345,11 @@ impl Engine {
             return true;
         }
         let Some(pool) = self.pool_of(id) else { return true };
+        // There will never be room for two of it: nobody need wait, or be cut off, for that.
+        if 2 * len > self.memory.limits().all {
+            self.memory.refuses = true;
+            return true;
+        }
         // Half of its time, so that the other half is left to what is behind it.
         if self.timeout(pool).is_none_or(|timeout| now < started + timeout / 2) {
             self.wait_for_memory(id, now);

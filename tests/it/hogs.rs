@@ -321,7 +321,7 @@ fn large_values_one_after_the_other_leave_nothing_behind() {
 
 #[test]
 fn large_values_leave_nothing_behind_at_a_small_limit() {
-    // What is looked at is the memory, not whether a busy machine takes the values in time.
+    // However long it takes, a value that will never fit is refused, and its client is not cut off for waiting.
     let stage = Stage::with_timeout(64, 30_000);
     let mut client = stage.redis_client();
     for megabytes in [25, 45] {
