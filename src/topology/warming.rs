@@ -13,11 +13,12 @@ use crate::config::model;
 use crate::ring::{self, Ring};
 use crate::time::Instant;
 
-/// Most changes of a pool's servers that are followed back at a time.
-const FORMER: usize = 3;
+/// Most changes of a pool's servers that are followed back at a time. Of earlier ones nobody tells any more of what is written,
+/// so a key that comes back to where it was before them may find there what it had then.
+const FORMER: usize = 32;
 
 /// Groups of keys whose copies are told apart. Two of one group have to wait for each other now and then.
-const GROUPS: usize = 1024;
+const GROUPS: usize = 16 << 10;
 
 /// Where the keys of a pool were at home before, while what is there is brought along.
 #[derive(Debug)]
@@ -40,9 +41,9 @@ impl Warming {
         let known = before.warming.as_ref();
         let warmup = next.warmup?;
         if is_as_before {
-            return known.filter(|known| known.until() > now).map(Arc::clone);
+            return known.filter(|known| known.told_until(warmup) > now).map(Arc::clone);
         }
-        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|(_, until)| *until > now);
+        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|(_, until)| *until + warmup > now);
         let newest = (!before.home.is_random()).then(|| (before.home.clone(), now + warmup));
         let former = newest.into_iter().chain(earlier.cloned()).take(FORMER).collect();
         let copies = known.map_or_else(Arc::default, |known| Arc::clone(&known.copies));

@@ -218,6 +218,56 @@ fn what_was_removed_through_another_process_stays_removed() {
 }
 
 #[test]
+fn what_others_write_meanwhile_grants_no_lock_twice() {
+    let pool = Pool::of_memcached(2, "", &["warmup: 1m"]);
+    let mut client = pool.client();
+    let keys: Vec<String> = (0..2000).map(|number| format!("lock:{number}")).collect();
+    keys.iter().for_each(|key| set(&mut client, key, "taken"));
+    pool.goes_over_to(3);
+    let stop = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut other = pool.client();
+            while stop.load(Ordering::Relaxed) == 0 {
+                let sets: String = (0..500).map(|number| format!("set other:{number} 0 0 1\r\nx\r\n")).collect();
+                other.send(sets);
+                (0..500).for_each(|_| assert_eq!(other.line(), "STORED"));
+            }
+        });
+        let granted: Vec<_> =
+            keys.iter().filter(|key| client.ask(format!("add {key} 0 0 1\r\nx\r\n")) != "NOT_STORED").collect();
+        stop.store(1, Ordering::Relaxed);
+        assert!(granted.is_empty(), "granted twice: {granted:?}");
+    });
+    assert_eq!(pool.count("warmup_failed"), 0.0);
+}
+
+#[test]
+fn keys_that_move_back_and_forth_have_what_was_written_last() {
+    let (servers, port) = ([Process::memcached(), Process::memcached(), Process::memcached()], free_port());
+    let of = |weights: [u32; 3]| {
+        let lines: String = (0..3)
+            .map(|index| format!("  - {}:{} {}\n", servers[index].address, weights[index], NAMES[index]))
+            .collect();
+        format!("p:\n  listen: {}\n  timeout: 1000\n  warmup: 1m\n  servers:\n{lines}", loopback(port))
+    };
+    let reloaded = Reloaded::start(port, "", &of([1, 1, 1]));
+    let mut client = reloaded.proxy.client();
+    let keys: Vec<String> = (0..600).map(|number| format!("key:{number}")).collect();
+    keys.iter().for_each(|key| set(&mut client, key, "old"));
+    // Each leaves copies of other keys at other servers.
+    for weights in [[9, 1, 1], [1, 9, 1], [1, 1, 9], [5, 1, 3], [1, 5, 3], [3, 1, 5]] {
+        reloaded.goes_over("", &of(weights));
+        keys.iter().for_each(|key| assert_eq!(got(&mut client, key), value(key, "old"), "{weights:?}"));
+    }
+    keys.iter().for_each(|key| set(&mut client, key, "new"));
+    for weights in [[1, 1, 1], [9, 1, 1], [1, 9, 1]] {
+        reloaded.goes_over("", &of(weights));
+        keys.iter().for_each(|key| assert_eq!(got(&mut client, key), value(key, "new"), "{weights:?}"));
+    }
+}
+
+#[test]
 fn after_a_flush_nothing_is_brought_along() {
     let pool = Pool::of_memcached(2, "", &["warmup: 1m"]);
     let mut client = pool.client();

@@ -21,6 +21,9 @@ use crate::time::Instant;
 /// Most copies under way at a time. Requests for further keys go on without.
 const MOST: usize = 4096;
 
+/// How often a key is read, as long as keys of its group are written in between.
+const ROUNDS: u32 = 100;
+
 /// What comes next.
 enum Next {
     /// Something has been asked.
@@ -43,7 +46,7 @@ impl Engine {
         let state = &self.pools[pool.index()];
         let (Some(warm), Some(home)) = (&state.warm, state.ring.route(key.routed, 0)) else { return false };
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
-        let mut copy = Moving {
+        let copy = Moving {
             pool,
             key: key.wire.into(),
             base64: key.base64,
@@ -56,12 +59,13 @@ impl Engine {
             sign: key.sign(),
             is_announced: false,
             home,
-            former: self.former_homes(pool, key.routed).collect(),
+            homes: self.former_homes(pool, key.routed),
+            former: Vec::new(),
             from: None,
             is_partial: false,
+            rounds: 0,
             clients: vec![id],
         };
-        copy.former.reverse(); // the newest is asked first
         if self.warmup.copies.len() >= MOST {
             return false;
         }
@@ -109,7 +113,7 @@ impl Engine {
     /// Asks the home of a key whether somebody else copies it. `false` when that cannot be asked, or the key has not moved.
     pub(super) fn ask_who_copies(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
         let is_over = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.is_over());
-        if is_over || self.former_homes(pool, key.routed).next().is_none() {
+        if is_over || self.former_homes(pool, key.routed).is_empty() {
             return false;
         }
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
@@ -246,7 +250,8 @@ impl Engine {
         match (copy.stage, status) {
             (Stage::Check, Status::Done) => Next::Settled,
             (Stage::Check, Status::Absent) => self.announce(copy, number, now),
-            (Stage::Announce, Status::Done) | (Stage::Read(_), Status::Absent) => self.read_next(copy, number, now),
+            (Stage::Announce, Status::Done) => self.read_first(copy, number, now),
+            (Stage::Read(_), Status::Absent) => self.read_next(copy, number, now),
             (Stage::Read(_), Status::Done) => match memcache::found(answer) {
                 Some(found) => self.store_copy(copy, number, Verb::MetaSet, now, |copy, out| {
                     memcache::store(out, copy.memcache_key(), found);
@@ -275,7 +280,7 @@ impl Engine {
                 Some(_) => Next::Settled,
                 None => Next::Failed,
             },
-            Stage::Announce if resp::integer(answer).is_some() => self.read_next(copy, number, now),
+            Stage::Announce if resp::integer(answer).is_some() => self.read_first(copy, number, now),
             Stage::Lifetime => {
                 let lifetime = match resp::integer(answer) {
                     Some(-1) => None,
@@ -311,6 +316,17 @@ impl Engine {
         }
     }
 
+    /// Looks for the key at its newest former home, and then at the others.
+    fn read_first(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
+        copy.rounds += 1;
+        if copy.rounds > ROUNDS {
+            return Next::Failed;
+        }
+        copy.begun = copy.shared.copies.begin(copy.hash);
+        copy.former = copy.homes.iter().rev().copied().collect();
+        self.read_next(copy, number, now)
+    }
+
     /// Looks for the key at the next former home.
     fn read_next(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
         while let Some(from) = copy.former.pop() {
@@ -330,10 +346,11 @@ impl Engine {
         if copy.is_partial { Next::Failed } else { Next::Settled }
     }
 
-    /// Stores what was read, unless the key may have been written since, or belongs elsewhere by now.
+    /// Stores what was read. If the key, or another of its group, was written since, it is read again; if it belongs elsewhere
+    /// by now, it is left.
     fn store_copy(
         &mut self,
-        copy: &Moving,
+        copy: &mut Moving,
         number: u32,
         verb: Verb,
         now: Instant,
@@ -342,8 +359,11 @@ impl Engine {
         let is_home = self.pools[copy.pool.index()].ring_version == copy.ring_version;
         let link = self.link_for(copy.pool, copy.profile, copy.home, now);
         let Some(link) = link.filter(|_| is_home) else { return Next::Failed };
-        if copy.shared.is_over() || !copy.shared.copies.store(copy.hash, copy.begun) {
+        if copy.shared.is_over() {
             return Next::Failed;
+        }
+        if !copy.shared.copies.store(copy.hash, copy.begun) {
+            return self.read_first(copy, number, now);
         }
         self.ask_copy(link, number, verb, copy.base64, now, |out| write(copy, out));
         Next::Asked(Stage::Store)

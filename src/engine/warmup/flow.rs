@@ -23,6 +23,12 @@ use crate::topology::Pool;
 /// Longest time that a request waits for its keys. After that it goes on without.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// Longest time that is waited until a former home has forgotten a key: one that hangs answers nobody who copies, either.
+const FORGETS: Duration = Duration::from_millis(200);
+
+/// Longest time that who changes a key waits for those who copy it, where there is no `timeout`.
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// How soon is looked again at what nobody tells of.
 const LOOK: Duration = Duration::from_micros(500);
 
@@ -102,19 +108,18 @@ impl Engine {
     }
 
     /// The servers that a key belonged to before, each once, and not the one that it belongs to.
-    pub(super) fn former_homes(&self, pool: PoolId, key: &[u8]) -> impl Iterator<Item = ServerId> + use<> {
-        let mut homes = [None; 3];
+    /// The newest home comes first.
+    pub(super) fn former_homes(&self, pool: PoolId, key: &[u8]) -> Vec<ServerId> {
+        let mut homes = Vec::new();
         if let Some(warm) = &self.pools[pool.index()].warm {
             let at = self.pools[pool.index()].ring.route(key, 0);
-            for (index, (ring, _)) in warm.shared.former.iter().enumerate().take(homes.len()) {
-                let home = ring.route(key, 0);
-                let is_there = home.is_some_and(|home| self.topology.pool(pool).has(home));
-                if is_there && home != at && !homes.contains(&home) {
-                    homes[index] = home;
+            for home in warm.shared.former.iter().filter_map(|(ring, _)| ring.route(key, 0)) {
+                if self.topology.pool(pool).has(home) && Some(home) != at && !homes.contains(&home) {
+                    homes.push(home);
                 }
             }
         }
-        homes.into_iter().flatten()
+        homes
     }
 
     /// As [`Engine::is_warm`], of a request of memcached's for one key.
@@ -167,16 +172,18 @@ impl Engine {
     ) -> bool {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
         let ring_version = self.pools[pool.index()].ring_version;
-        let (has_waited, step, patience) = match self.warmup.waits.get(&id) {
-            None => (false, Step::Looks, now + self.patience_with(pool)),
+        let (has_waited, step, since) = match self.warmup.waits.get(&id) {
+            None => (false, Step::Looks, now),
             // Its keys have other homes by now.
-            Some(wait) if wait.ring_version != ring_version => (false, Step::Looks, now + self.patience_with(pool)),
-            Some(Wait { until: Until::Nothing, step, patience, .. }) => (true, *step, *patience),
-            Some(Wait { until: Until::Anew, step, patience, .. }) => (now >= *patience, *step, *patience),
+            Some(wait) if wait.ring_version != ring_version => (false, Step::Looks, now),
+            Some(Wait { until: Until::Nothing, step, since, .. }) => (true, *step, *since),
+            Some(Wait { until: Until::Anew, step, since, .. }) => {
+                (now >= *since + self.patience_with(pool), *step, *since)
+            }
             Some(_) => return self.holds_off(id),
         };
         self.warmup.forget(id);
-        let wait = |until, most: Instant, step| Wait { until, most, step, is_busy: false, patience, ring_version };
+        let wait = |until, most: Instant, step| Wait { until, most, step, is_busy: false, since, ring_version };
         if access != Access::Overwrites && !has_waited {
             let mut copied = 0;
             for key in keys.clone().take(MOST) {
@@ -189,21 +196,23 @@ impl Engine {
                 copied += u32::from(self.copy(id, pool, key, now));
             }
             if copied > 0 {
-                return self.has_to_wait(id, wait(Until::Copied(copied), patience, step));
+                return self.has_to_wait(id, wait(Until::Copied(copied), since + self.patience_with(pool), step));
             }
         }
         // What overwrites stands in the way of any copy; so it need not be known that its keys are gone elsewhere.
-        let waits = access == Access::Changes && now < patience;
+        let most = since + self.timeout(pool).unwrap_or(LONGEST);
+        let waits = access == Access::Changes && now < most;
         if access != Access::Reads && step == Step::Looks {
             let told = keys.clone().map(|key| self.tell_former_homes(id, pool, key, waits, now)).sum();
             if waits && told > 0 {
-                return self.has_to_wait(id, wait(Until::Forgotten(told), patience, Step::Told));
+                return self.has_to_wait(id, wait(Until::Forgotten(told), most.min(now + FORGETS), Step::Told));
             }
         }
         if access != Access::Reads && step < Step::Free {
             let mut is_free = true;
             if let Some(warm) = &self.pools[pool.index()].warm {
-                keys.clone().for_each(|key| is_free &= warm.shared.copies.write(key.hash(pool)));
+                let moved = keys.clone().filter(|key| !self.former_homes(pool, key.routed).is_empty());
+                moved.for_each(|key| is_free &= warm.shared.copies.write(key.hash(pool)));
             }
             if !is_free {
                 // It may be stored at one of those who have just been told, if there are other homes since.
@@ -212,7 +221,7 @@ impl Engine {
             let asked =
                 if waits { keys.map(|key| u32::from(self.ask_who_copies(id, pool, key, now))).sum() } else { 0 };
             if asked > 0 {
-                return self.has_to_wait(id, wait(Until::Answered(asked), patience, Step::Told));
+                return self.has_to_wait(id, wait(Until::Answered(asked), most, Step::Told));
             }
         }
         true
@@ -263,7 +272,7 @@ impl Engine {
         let Some(warm) = &state.warm else { return false };
         now < warm.shared.until()
             && !warm.shared.is_over()
-            && self.former_homes(pool, key.routed).any(|home| state.live[home.index()])
+            && self.former_homes(pool, key.routed).iter().any(|home| state.live[home.index()])
             && state.ring.route(key.routed, 0) == config.home.route(key.routed, 0)
             && !warm.is_settled(key.hash(pool))
     }
@@ -303,8 +312,7 @@ impl Engine {
             self.warmup.forget(id);
         }
         let most = now + LOOK;
-        let wait =
-            Wait { until: Until::Stored, most, step: Step::Looks, is_busy: false, patience: most, ring_version: 0 };
+        let wait = Wait { until: Until::Stored, most, step: Step::Looks, is_busy: false, since: now, ring_version: 0 };
         is_free || self.has_to_wait(id, wait)
     }
 }

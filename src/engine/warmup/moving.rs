@@ -44,11 +44,15 @@ pub(super) struct Moving {
     pub(super) sign: Box<[u8]>,
     pub(super) is_announced: bool,
     pub(super) home: ServerId,
-    /// Where it is looked for next, and where it was looked for last.
+    /// Where it was before, the newest home first.
+    pub(super) homes: Vec<ServerId>,
+    /// Where it is looked for next, from the end, and where it was looked for last.
     pub(super) former: Vec<ServerId>,
     pub(super) from: Option<ServerId>,
     /// A former home could not be asked.
     pub(super) is_partial: bool,
+    /// How often it was read.
+    pub(super) rounds: u32,
     pub(super) clients: Vec<SessionId>,
 }
 

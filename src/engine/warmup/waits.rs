@@ -48,8 +48,8 @@ pub(super) struct Wait {
     pub(super) step: Step,
     /// Somebody copies one of its keys.
     pub(super) is_busy: bool,
-    /// When it goes on all the same.
-    pub(super) patience: Instant,
+    /// When it was looked at first. It goes on some time after that whatever happens.
+    pub(super) since: Instant,
     /// The pool's ring by which it waits.
     pub(super) ring_version: u32,
 }
