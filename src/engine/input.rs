@@ -412,7 +412,7 @@ impl Engine {
             {
                 return Dispatched::Backpressured;
             }
-            Request::FlushAll { .. } if self.warmup.is_on() && !self.may_flush(id, now) => {
+            Request::FlushAll { .. } if self.warmup.is_on() && !self.may_flush(id, started, now) => {
                 return Dispatched::Backpressured;
             }
             Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
@@ -456,7 +456,13 @@ impl Engine {
                     return Dispatched::Backpressured;
                 }
                 if self.warmup.is_on()
-                    && !self.is_warm_get(id, Words::new(get.keys), count.min(room), get.exptime.is_some(), now)
+                    && !self.is_warm_get(
+                        id,
+                        Words::new(get.keys),
+                        count.min(room),
+                        get.exptime.is_some(),
+                        (started, now),
+                    )
                 {
                     return Dispatched::Backpressured;
                 }

@@ -146,14 +146,14 @@ impl Engine {
                 return None;
             }
         }
+        let begun = self.restarted(session_pool, long.started, now);
         if self.warmup.is_on()
-            && !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), now)
+            && !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), (begun, now))
         {
-            let started = self.restarted(session_pool, long.started, now);
             if let Some(session) = self.session(id) {
                 session.input.put_long_get(long);
             }
-            self.time_session(id, started);
+            self.time_session(id, begun);
             return None;
         }
         if let Some(session) = self.session(id) {

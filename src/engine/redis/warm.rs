@@ -22,7 +22,7 @@ impl Engine {
             | CommandClass::Script
             | CommandClass::Blocking(_)
             | CommandClass::Transaction(Transaction::Watch) => {}
-            CommandClass::Everywhere(Everywhere::Flush) => return self.may_flush(id, now),
+            CommandClass::Everywhere(Everywhere::Flush) => return self.may_flush(id, call.started, now),
             CommandClass::Everywhere(_)
             | CommandClass::Anywhere
             | CommandClass::Local(_)
@@ -44,6 +44,11 @@ impl Engine {
         };
         let database = self.session_ref(id).map(|session| session.profile().database);
         let keys = self.keys_of(call);
-        self.is_warm(id, keys.iter().map(|key| Key { routed: key, wire: key, base64: false, database }), access, now)
+        self.is_warm(
+            id,
+            keys.iter().map(|key| Key { routed: key, wire: key, base64: false, database }),
+            access,
+            (call.started, now),
+        )
     }
 }

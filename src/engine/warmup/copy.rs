@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else a server says, the key is left where it is")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::key::Key;
 use super::moving::{Moving, Stage};
@@ -20,6 +21,9 @@ use crate::time::Instant;
 
 /// Most copies under way at a time. Requests for further keys go on without.
 const MOST: usize = 4096;
+
+/// For how long others are sure to know that a key is being copied: less than the time after which that is forgotten.
+const KNOWN_FOR: Duration = Duration::from_millis(900);
 
 /// How often a key is read, as long as keys of its group are written in between.
 const ROUNDS: u32 = 100;
@@ -58,6 +62,7 @@ impl Engine {
             stage: Stage::Check,
             sign: key.sign(),
             is_announced: false,
+            announced_at: now,
             home,
             homes: self.former_homes(pool, key.routed),
             former: Vec::new(),
@@ -223,8 +228,9 @@ impl Engine {
     }
 
     /// Says at the new home that the key is being copied.
-    fn announce(&mut self, copy: &Moving, number: u32, now: Instant) -> Next {
+    fn announce(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
         let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return Next::Failed };
+        copy.announced_at = now;
         let sign = &copy.sign;
         if copy.profile.is_none() {
             self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
@@ -359,7 +365,7 @@ impl Engine {
         let is_home = self.pools[copy.pool.index()].ring_version == copy.ring_version;
         let link = self.link_for(copy.pool, copy.profile, copy.home, now);
         let Some(link) = link.filter(|_| is_home) else { return Next::Failed };
-        if copy.shared.is_over() {
+        if copy.shared.is_over() || now >= copy.announced_at + KNOWN_FOR {
             return Next::Failed;
         }
         if !copy.shared.copies.store(copy.hash, copy.begun) {

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const FORGETS: Duration = Duration::from_millis(200);
 
 /// Longest time that who changes a key waits for those who copy it, where there is no `timeout`.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How soon is looked again at what nobody tells of.
 const LOOK: Duration = Duration::from_micros(500);
@@ -141,7 +141,7 @@ impl Engine {
         };
         let base64 = marks.has(Marks::BASE64);
         let key = Key { routed: key, wire: if base64 { asked.key } else { key }, base64, database: None };
-        self.is_warm(id, std::iter::once(key), access, now)
+        self.is_warm(id, std::iter::once(key), access, (asked.request.started, now))
     }
 
     /// As [`Engine::is_warm`], of so many keys of a get.
@@ -152,15 +152,16 @@ impl Engine {
         words: Words<'_>,
         count: usize,
         changes: bool,
-        now: Instant,
+        times: (Instant, Instant),
     ) -> bool {
         let access = if changes { Access::Changes } else { Access::Reads };
         let key = |word| Key { routed: word, wire: word, base64: false, database: None };
-        self.is_warm(id, words.take(count).map(key), access, now)
+        self.is_warm(id, words.take(count).map(key), access, times)
     }
 
     /// Whether a request for some keys may go its way: what is stored of them has been brought along, and those who had them
-    /// before know what it changes. Otherwise its client waits for that, and its request is to be looked at again then.
+    /// before know what it changes. Otherwise its client waits for that, and its request, whose time began at `started`, is to
+    /// be looked at again then.
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn is_warm<'k>(
@@ -168,7 +169,7 @@ impl Engine {
         id: SessionId,
         keys: impl Iterator<Item = Key<'k>> + Clone,
         access: Access,
-        now: Instant,
+        (started, now): (Instant, Instant),
     ) -> bool {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
         let ring_version = self.pools[pool.index()].ring_version;
@@ -180,8 +181,12 @@ impl Engine {
             Some(Wait { until: Until::Anew, step, since, .. }) => {
                 (now >= *since + self.patience_with(pool), *step, *since)
             }
-            Some(_) => return self.holds_off(id),
+            Some(_) if self.deadline(pool, started) > now => return self.holds_off(id),
+            Some(wait) => (true, wait.step, wait.since),
         };
+        // Whatever it waits for: when its time is over, it goes on.
+        let is_late = self.deadline(pool, started) <= now;
+        let has_waited = has_waited || is_late;
         self.warmup.forget(id);
         let wait = |until, most: Instant, step| Wait { until, most, step, is_busy: false, since, ring_version };
         if access != Access::Overwrites && !has_waited {
@@ -201,7 +206,7 @@ impl Engine {
         }
         // What overwrites stands in the way of any copy; so it need not be known that its keys are gone elsewhere.
         let most = since + self.timeout(pool).unwrap_or(LONGEST);
-        let waits = access == Access::Changes && now < most;
+        let waits = access == Access::Changes && now < most && !is_late;
         if access != Access::Reads && step == Step::Looks {
             let told = keys.clone().map(|key| self.tell_former_homes(id, pool, key, waits, now)).sum();
             if waits && told > 0 {
@@ -214,7 +219,7 @@ impl Engine {
                 let moved = keys.clone().filter(|key| !self.former_homes(pool, key.routed).is_empty());
                 moved.for_each(|key| is_free &= warm.shared.copies.write(key.hash(pool)));
             }
-            if !is_free {
+            if !is_free && !is_late {
                 // It may be stored at one of those who have just been told, if there are other homes since.
                 return self.has_to_wait(id, wait(Until::Stored, now + LOOK, Step::Looks));
             }
@@ -305,9 +310,10 @@ impl Engine {
 
     /// Whether all servers of a client's pool may be flushed: no key is brought along any more. Otherwise the client waits.
     #[inline]
-    pub(in crate::engine) fn may_flush(&mut self, id: SessionId, now: Instant) -> bool {
+    pub(in crate::engine) fn may_flush(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
         let Some(pool) = self.pool_of(id) else { return true };
-        let is_free = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.end());
+        let is_late = self.deadline(pool, started) <= now;
+        let is_free = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.end()) || is_late;
         if is_free {
             self.warmup.forget(id);
         }

@@ -6,6 +6,7 @@ use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
 use crate::engine::redis::Profile;
 use crate::proto::memcache::copy as memcache;
+use crate::time::Instant;
 use crate::topology::Warming;
 
 /// What has been asked last.
@@ -43,6 +44,8 @@ pub(super) struct Moving {
     /// The item that says that it is being copied, once that has been said.
     pub(super) sign: Box<[u8]>,
     pub(super) is_announced: bool,
+    /// When that was about to be said.
+    pub(super) announced_at: Instant,
     pub(super) home: ServerId,
     /// Where it was before, the newest home first.
     pub(super) homes: Vec<ServerId>,

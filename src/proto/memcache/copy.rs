@@ -91,10 +91,11 @@ pub fn store(out: &mut Vec<u8>, key: Key<'_>, item: Found<'_>) {
     out.extend_from_slice(item.block);
 }
 
-/// Appends the request to count one more who copies a key, in the item of this name. It is forgotten after some seconds.
+/// Appends the request to count one more who copies a key, in the item of this name. It is forgotten after two seconds,
+/// which may be little more than one.
 pub fn announce(out: &mut Vec<u8>, name: Key<'_>) {
     begin(out, b"ma ", name);
-    end(out, b" N5 J1 D1 T5", name);
+    end(out, b" N2 J1 D1 T2", name);
 }
 
 /// Appends the request to count one less.

@@ -33,7 +33,7 @@ pub fn store(out: &mut Vec<u8>, key: &[u8], value: &[u8], lifetime: Option<u64>)
 }
 
 /// Seconds after which a key is forgotten that counts those who copy another.
-pub const FORGOTTEN_AFTER: &[u8] = b"5";
+pub const FORGOTTEN_AFTER: &[u8] = b"2";
 
 /// Whether nobody does, by the answer to a `GET`.
 #[must_use]

@@ -102,8 +102,8 @@ pub(super) struct Executed<'a> {
 pub(super) struct Store {
     /// For each key, its states and since when; the last is the present one.
     logs: Vec<Vec<(u64, State)>>,
-    /// How many copy a key to this server, by the names of the items that say so.
-    signs: BTreeMap<String, u64>,
+    /// How many copy a key to this server, by the names of the items that say so, and since when, in seconds.
+    signs: BTreeMap<String, (u64, u64)>,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -309,12 +309,17 @@ impl Store {
 
     /// What is said, or asked, of those who copy a key.
     fn sign(&mut self, words: &[&str], out: &mut Vec<u8>) {
+        let now = self.uptime;
+        self.signs.retain(|_, (_, since)| now < *since + 2);
         match (words[0], self.signs.get_mut(words[1])) {
-            ("ma", Some(count)) if words.contains(&"MD") => *count = count.saturating_sub(1),
+            ("ma", Some((count, _))) if words.contains(&"MD") => *count = count.saturating_sub(1),
             ("ma", None) if words.contains(&"MD") => return out.extend_from_slice(b"NF\r\n"),
-            ("ma", _) => *self.signs.entry(words[1].to_owned()).or_default() += 1,
+            ("ma", _) => {
+                let (count, since) = self.signs.entry(words[1].to_owned()).or_default();
+                (*count, *since) = (*count + 1, now);
+            }
             (_, None) => return write!(out, "EN k{}\r\n", words[1]).unwrap(),
-            (_, Some(count)) => {
+            (_, Some((count, _))) => {
                 let text = count.to_string();
                 return write!(out, "VA {} k{}\r\n{text}\r\n", text.len(), words[1]).unwrap();
             }
