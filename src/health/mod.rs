@@ -269,7 +269,11 @@ impl Registry {
             if !entry.lock().is_up() {
                 *count = if is_member { *count + 1 } else { count.saturating_sub(1) };
             }
-            if was_member && roster.pool.rejoin != Rejoin::Keep && !late::is_nobody(&roster.places[index]) {
+            // What it misses from here on nobody notes. It is to be known as soon as it leaves, for the next process, and
+            // again when it is back: what a worker that had not gone over did meanwhile counts for nothing.
+            let was_here = old.is_some_and(|old| index < old.entries.len());
+            let has_missed = was_here && roster.pool.rejoin != Rejoin::Keep && !late::is_nobody(&roster.places[index]);
+            if has_missed {
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
             if is_member {

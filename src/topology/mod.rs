@@ -175,15 +175,18 @@ impl Published {
             |pool: &model::Pool| rosters.iter().find(|roster| roster.is_served && roster.pool.name == pool.name);
         let pools = config.pools.iter().filter_map(served).map(|roster| roster.pool.clone()).collect();
         let config = Config { settings: settings_after(&current.config.settings, &config.settings), pools };
+        let counters = current.counters.iter().map(|of| Arc::new(of.follow(&rosters))).collect();
+        // Rings take their time. Workers see what the registry says of servers at once, so it is told last.
+        let pools = (0..)
+            .zip(&rosters)
+            .map(|(index, roster)| Pool::following(roster.clone(), current.pools.get::<usize>(index), now));
+        let pools = pools.collect();
         let next = Arc::new(Topology {
             version: current.version + 1,
             digest: config::version(&config).into(),
             registry: Arc::new(current.registry.follow(&rosters, &config.settings, now)),
-            counters: current.counters.iter().map(|of| Arc::new(of.follow(&rosters))).collect(),
-            pools: (0..)
-                .zip(rosters)
-                .map(|(index, roster)| Pool::following(roster, current.pools.get::<usize>(index), now))
-                .collect(),
+            counters,
+            pools,
             config,
         });
         *current = Arc::clone(&next);

@@ -6,7 +6,7 @@ use crate::config::parse;
 use crate::failure::Failure;
 use crate::health::Verdict;
 use crate::health::maintenance::RoutingState;
-use crate::health::pending::StaleKey;
+use crate::health::pending::{ConnectionName, Invalidated, StaleKey};
 use crate::health::tracker::State;
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
@@ -203,6 +203,21 @@ fn the_rules_of_servers_are_those_of_the_newest_file() {
     // Nobody has noted what those missed that are out.
     let awaits = |server| next.registry.awaits_flush(P, ServerId(server), None);
     assert_eq!([0, 1, 2].map(awaits), [true, true, false]);
+}
+
+/// The last worker that has not gone over sends what a server that leaves is to forget, and goes on to use it.
+#[test]
+fn a_flush_that_was_done_before_a_server_had_left_does_not_count_when_it_is_back() {
+    let published = Published::new(config(&[("p", &[A, B])]), 1);
+    let next = published.publish(&config(&[("p", &[B])]), NOW).unwrap();
+    let (name, registry) = (ConnectionName { worker: 1, place: 0, section: 0 }, &next.registry);
+    let batch = registry.next_batch(P, ServerId(0), Invalidated::default(), (None, name), 10);
+    assert!(batch.flush);
+    registry.confirm(P, ServerId(0), batch.range, Some(name));
+    let next = published.publish(&config(&[("p", &[A, B, C])]), NOW).unwrap();
+    let pending = |id| next.registry.has_pending(P, ServerId(id));
+    assert!(next.registry.awaits_flush(P, ServerId(0), None), "it has missed what was written meanwhile");
+    assert!(!pending(1) && !pending(2), "the others have missed nothing");
 }
 
 #[test]
