@@ -31,6 +31,9 @@ const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
 /// A server that could not be reached has its source asked again, but not sooner after the last time than this.
 const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a source says that is not what holds is looked at again, but not sooner than this, whatever is asked for.
+const LEAST_SETTLE: Duration = Duration::from_millis(100);
+
 /// Starts the thread. It takes up what it finds from when it is given an operator ([`TakesUp`]), and ends when it never will be.
 ///
 /// # Errors
@@ -99,6 +102,13 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, given: oneshot::Receiv
     }
 }
 
+/// How long after the first sight of a change it is looked at again: in a quarter of an interval at most, so that it holds well
+/// within two of them.
+fn settle_pause(Terms { interval, settle }: Terms) -> Duration {
+    let settle = settle.max(LEAST_SETTLE);
+    interval.map_or(settle, |interval| settle.min(interval / 4))
+}
+
 /// Asks a source, again and again.
 async fn ask(discovered: Arc<Discovered>, source: Source, mut terms: watch::Receiver<Terms>) {
     let mut asked = Asked::default();
@@ -108,8 +118,7 @@ async fn ask(discovered: Arc<Discovered>, source: Source, mut terms: watch::Rece
         let Terms { interval, settle } = *terms.borrow_and_update();
         let pause = match (discovered.note(&source, look), &source) {
             (_, Source::File(_)) => Some(Duration::ZERO), // which is watched
-            // In a quarter of an interval at most, so that it holds well within two of them.
-            (Noted::Unsettled, _) => Some(interval.map_or(settle, |interval| settle.min(interval / 4))),
+            (Noted::Unsettled, _) => Some(settle_pause(Terms { interval, settle })),
             (Noted::Unknown, _) => Some(interval.map_or(UNKNOWN_PAUSE, |interval| UNKNOWN_PAUSE.min(interval))),
             (Noted::Known, _) => interval,
         };
@@ -127,6 +136,25 @@ async fn ask(discovered: Arc<Discovered>, source: Source, mut terms: watch::Rece
             () = again.notified(), if interval.is_some() => {
                 sleep_until(began + interval.map_or(AGAIN_PAUSE, |interval| AGAIN_PAUSE.min(interval))).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_looked_at_again_in_a_quarter_of_an_interval_and_never_without_a_pause() {
+        for (interval, settle, pause) in [
+            (Some(30_000), 2000, 2000),
+            (Some(4000), 2000, 1000),
+            (Some(30_000), 0, 100),
+            (None, 0, 100),
+            (Some(100), 0, 25),
+        ] {
+            let terms = Terms { interval: interval.map(Duration::from_millis), settle: Duration::from_millis(settle) };
+            assert_eq!(settle_pause(terms), Duration::from_millis(pause), "{terms:?}");
         }
     }
 }

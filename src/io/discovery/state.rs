@@ -308,7 +308,14 @@ impl Known {
         if self.answer.is_some() { Noted::Known } else { Noted::Unknown }
     }
 
-    fn take(&mut self, source: &Source, look: Look, news: &mut News, has_changed: &mut bool) -> Noted {
+    fn take(&mut self, source: &Source, mut look: Look, news: &mut News, has_changed: &mut bool) -> Noted {
+        // Who lists the same servers in another order says the same. That of a file is what its reader chose.
+        if let Answer::Servers(servers) = &mut look.answer
+            && !look.is_settled
+        {
+            servers.sort_by(|one, other| one.name.cmp(&other.name));
+            servers.dedup_by(|one, other| one.name == other.name);
+        }
         if self.fails.take() == Some(true) {
             info!(%source, "servers can be looked up again");
             news.texts.push((false, format!("{source} says again where servers are")));
@@ -354,3 +361,6 @@ fn told(answer: Option<&Answer>) -> String {
     }
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests;
