@@ -8,12 +8,15 @@ use super::model::{COUNT_LIMIT, Server};
 use super::servers::Lines;
 use super::{line, read_at_once, text_with};
 
+/// Problems that are told of one file. Behind so many it is not read on: it is hardly a list of servers.
+const MOST_PROBLEMS: usize = 50;
+
 /// Reads such a file: on each line a server, as below `servers:`, with or without its dash. What stands behind `#` is a
 /// remark.
 ///
 /// # Errors
 ///
-/// Every problem of the file at once, each with its place. One that lists no server is one, too.
+/// Its problems at once, each with its place, the first 50 of them. One that lists no server is one, too.
 pub fn load(path: &Path) -> Result<Vec<Server>, Box<Report>> {
     let name = path.display().to_string();
     let unreadable = |message: String| Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message)]));
@@ -39,6 +42,10 @@ pub fn parse(name: &str, text: &str) -> Result<Vec<Server>, Box<Report>> {
             continue;
         }
         let span = at..at + server.len();
+        if findings.list.len() >= MOST_PROBLEMS {
+            findings.push(Diagnostic::warning(Some(span), "from here on the file has not been read"));
+            break;
+        }
         if let Some(read) = findings.check(&span, "server", line::server(server)) {
             servers.add(read, span, &mut findings);
         }
@@ -72,6 +79,11 @@ mod tests {
         let report = parse("file", "a:1:1\nb:1\n\n  - c:1:0 c # no\na:1:2\n").expect_err("a bad file");
         let places: Vec<_> = report.diagnostics.iter().map(|one| report.place(one)).collect();
         assert_eq!(places, ["file:2:1", "file:4:5", "file:5:1"]);
+        // One that is no list at all costs no more than some of its lines.
+        let text = format!("a:1:1\n{}", "no server\n".repeat(100_000));
+        let report = parse("file", &text).expect_err("a bad file");
+        assert_eq!((report.errors(), report.diagnostics.len()), (MOST_PROBLEMS, MOST_PROBLEMS + 1));
+        assert_eq!(report.place(&report.diagnostics[MOST_PROBLEMS]), "file:52:1");
         for empty in ["", "\n", "# nobody\n", "\u{feff}"] {
             let report = parse("file", empty).expect_err("a bad file");
             assert!(report.diagnostics[0].message.contains("0 servers"), "{empty:?}");

@@ -15,6 +15,7 @@ use crate::config::discovery::{Answer, Found, Source, Terms, expand, sources};
 use crate::config::model::{Address, Config, Server};
 use crate::io::clock::Clock;
 use crate::io::log::tell_report;
+use crate::io::terminal::counted;
 use crate::time::Instant;
 
 /// A source that fails now and then is told of once in so long.
@@ -270,11 +271,12 @@ impl Discovered {
             }
             _ => Ok(look),
         });
-        let noted = match look {
-            Err(failed) => known.fail(source, &failed, news, now),
-            Ok(look) => known.take(source, look, news, has_changed),
+        let (noted, report) = match look {
+            Err(failed) => known.fail(source, failed, news, now),
+            Ok(look) => (known.take(source, look, news, has_changed), None),
         };
-        drop(locked);
+        drop(locked); // who connects waits for it, and not until all of a report is told
+        report.iter().for_each(|report| tell_report(report));
         self.moved.notify_all();
         self.stirred.notify_one();
         noted
@@ -287,25 +289,25 @@ impl Discovered {
 }
 
 impl Known {
-    fn fail(&mut self, source: &Source, failed: &Failed, news: &mut News, now: Instant) -> Noted {
+    /// It was asked in vain. What is known, and what of the reason is still to be told.
+    fn fail(&mut self, source: &Source, failed: Failed, news: &mut News, now: Instant) -> (Noted, Option<Box<Report>>) {
+        let noted = if self.answer.is_some() { Noted::Known } else { Noted::Unknown };
         news.failures += 1;
         let is_due = self.told_at.is_none_or(|told| now.since(told) >= TELL_PERIOD);
         let was_told = self.fails.unwrap_or(false);
         self.fails = Some(was_told || is_due);
-        if is_due && !was_told {
-            self.told_at = Some(now);
-            let reason = match failed {
-                Failed::Because(reason) => reason.clone(),
-                Failed::File(report) => {
-                    tell_report(report);
-                    format!("{} problems in it", report.errors())
-                }
-            };
-            let kept = self.answer.as_ref().map_or("nothing is known", |_| "what was known last stays in force");
-            warn!(%source, reason, kept, "servers cannot be looked up");
-            news.texts.push((true, format!("{source} does not say where servers are: {reason}; {kept}")));
+        if !is_due || was_told {
+            return (noted, None);
         }
-        if self.answer.is_some() { Noted::Known } else { Noted::Unknown }
+        self.told_at = Some(now);
+        let (reason, report) = match failed {
+            Failed::Because(reason) => (reason, None),
+            Failed::File(report) => (counted(report.errors(), "problem") + " in it", Some(report)),
+        };
+        let kept = self.answer.as_ref().map_or("nothing is known", |_| "what was known last stays in force");
+        warn!(%source, reason, kept, "servers cannot be looked up");
+        news.texts.push((true, format!("{source} does not say where servers are: {reason}; {kept}")));
+        (noted, report)
     }
 
     fn take(&mut self, source: &Source, mut look: Look, news: &mut News, has_changed: &mut bool) -> Noted {
