@@ -15,9 +15,12 @@ use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
 
 /// What a record begins with. The number is that of its version.
-const MAGIC: &[u8] = b"softmiss state 2\n";
+const MAGIC: &[u8] = b"softmiss state 3\n";
 
-/// The same of one in which keys have no database.
+/// The same of one that does not say how long servers have not been found.
+const SECOND_MAGIC: &[u8] = b"softmiss state 2\n";
+
+/// The same of one in which keys have no database either.
 const FIRST_MAGIC: &[u8] = b"softmiss state 1\n";
 
 /// What is true of a key, as bits.
@@ -36,10 +39,10 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// What is told of these.
-    pub(super) fn of(self, missed: Invalidations) -> Invalidations {
+    /// What is told of these, which are looked at only if they are.
+    pub(super) fn of(self, missed: impl FnOnce() -> Invalidations) -> Invalidations {
         match self {
-            Self::Whole => missed,
+            Self::Whole => missed(),
             Self::Marks => Invalidations { flush: true, ..Invalidations::default() },
         }
     }
@@ -56,6 +59,8 @@ pub struct Saved {
     pub out: bool,
     /// The process that answered for it last; 0: nobody asked.
     pub process: u64,
+    /// For how many seconds it has been left for a server that nobody has found.
+    pub unclaimed: u32,
     /// What it has to forget.
     pub missed: Invalidations,
 }
@@ -71,6 +76,7 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
         put(&mut out, one.server.as_bytes());
         out.extend_from_slice(&[u8::from(one.out), u8::from(*flush)]);
         out.extend_from_slice(&one.process.to_le_bytes());
+        out.extend_from_slice(&one.unclaimed.to_le_bytes());
         put_number(&mut out, databases.len());
         databases.iter().for_each(|database| out.extend_from_slice(&database.to_le_bytes()));
         put_number(&mut out, keys.len());
@@ -88,10 +94,14 @@ pub fn encode(kept: Kept, servers: &[Saved]) -> Vec<u8> {
     out
 }
 
-/// Reads a record, also one of the version before this one. `None` when it is neither, or was damaged.
+/// Reads a record, also one of a version before this one. `None` when it is neither, or was damaged.
 #[must_use]
 pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
-    let rest = record.strip_prefix(MAGIC).or_else(|| record.strip_prefix(FIRST_MAGIC))?;
+    let earlier = || record.strip_prefix(SECOND_MAGIC).or_else(|| record.strip_prefix(FIRST_MAGIC));
+    let (rest, has_times) = match record.strip_prefix(MAGIC) {
+        Some(rest) => (rest, true),
+        None => (earlier()?, false),
+    };
     let (checksum, body) = rest.split_at_checked(CHECKSUM)?;
     if Sha1::digest(body)[..] != *checksum {
         return None;
@@ -103,6 +113,7 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
         let (pool, server) = (rest.text()?, rest.text()?);
         let (out, flush) = (rest.flag()?, rest.flag()?);
         let process = u64::from_le_bytes(rest.take(8)?.try_into().ok()?);
+        let unclaimed = if has_times { rest.number()? } else { 0 };
         let databases = (0..rest.number()?).map(|_| rest.number()).collect::<Option<_>>()?;
         let key = |rest: &mut Rest<'_>| {
             let [marks] = rest.take(1)? else { return None };
@@ -110,7 +121,7 @@ pub fn decode(record: &[u8]) -> Option<(Kept, Vec<Saved>)> {
             Some(StaleKey { database, base64: marks & BASE64 != 0, key: rest.bytes()?.into() })
         };
         let keys = (0..rest.number()?).map(|_| key(&mut rest)).collect::<Option<_>>()?;
-        servers.push(Saved { pool, server, out, process, missed: Invalidations { flush, databases, keys } });
+        servers.push(Saved { pool, server, out, process, unclaimed, missed: Invalidations { flush, databases, keys } });
     }
     Some((kept, servers))
 }
@@ -155,8 +166,8 @@ impl<'a> Rest<'a> {
 impl Registry {
     /// Every server that is out, or that something is pending for, in pools where that matters when it is back.
     #[must_use]
-    pub fn save(&self, config: &Config, kept: Kept) -> Vec<Saved> {
-        let mut saved = self.unclaimed(kept);
+    pub fn save(&self, config: &Config, kept: Kept, now: Instant) -> Vec<Saved> {
+        let mut saved = self.unclaimed(kept, now);
         for pool in &config.pools {
             for server in &pool.servers {
                 let entry = self.entry(pool.id, server.id);
@@ -165,9 +176,10 @@ impl Registry {
                 if !has_pending && (!out || pool.rejoin == Rejoin::Keep) {
                     continue;
                 }
-                let missed = kept.of(entry.pending().all());
+                let missed = kept.of(|| entry.pending().all());
                 let process = entry.process.load(Ordering::Relaxed);
-                saved.push(Saved { pool: pool.name.clone(), server: server.name.clone(), out, process, missed });
+                let (pool, server) = (pool.name.clone(), server.name.clone());
+                saved.push(Saved { pool, server, out, process, unclaimed: 0, missed });
             }
         }
         saved
@@ -235,9 +247,10 @@ mod tests {
         let key = |database, key: &[u8], base64| StaleKey { database, key: key.into(), base64 };
         let keys = vec![key(None, b"k1", false), key(None, &[0xff, 0, 7], true), key(Some(7), b"k1", false)];
         let missed = Invalidations { flush: false, databases: vec![3, 9], keys };
-        let first = Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, missed };
+        let first =
+            Saved { pool: "p".into(), server: "a b".into(), out: true, process: 1 << 40, unclaimed: 77, missed };
         let missed = Invalidations { flush: true, ..Invalidations::default() };
-        vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, missed, ..first }]
+        vec![first.clone(), Saved { server: "c".into(), out: false, process: 0, unclaimed: 0, missed, ..first }]
     }
 
     #[test]
@@ -270,7 +283,7 @@ mod tests {
             keys: vec![key(b"k1", false), key(b"k2", true)],
             ..Invalidations::default()
         };
-        let saved = Saved { pool: "p".into(), server: "a".into(), out: true, process: 9, missed };
+        let saved = Saved { pool: "p".into(), server: "a".into(), out: true, process: 9, unclaimed: 0, missed };
         assert_eq!(decode(&record), Some((Kept::Whole, vec![saved])));
     }
 
@@ -285,7 +298,7 @@ mod tests {
             other[at] ^= 1;
             assert_eq!(decode(&other), None, "byte {at} is another");
         }
-        assert_eq!(decode(b"softmiss state 3\n"), None);
+        assert_eq!(decode(b"softmiss state 4\n"), None);
         assert_eq!(decode(&[&record[..], b"x"].concat()), None);
     }
 
@@ -302,7 +315,7 @@ mod tests {
             crate::health::Verdict::Ejected { .. }
         ) {}
         let next = Registry::new(&config, 1);
-        next.recall(&config, registry.save(&config, Kept::Whole), Instant::ZERO);
+        next.recall(&config, registry.save(&config, Kept::Whole, Instant::ZERO), Instant::ZERO);
         assert_eq!(next.live(pool), [true, false, true]);
         assert_eq!(next.probe_at(pool, b), Some(Instant::ZERO), "it is probed at once");
         assert_eq!(
@@ -313,7 +326,7 @@ mod tests {
         assert_eq!(missed(&next, a), Invalidations { keys: vec![key], ..Invalidations::default() });
         // Of a process that did not come to its end, nobody knows what they missed.
         let next = Registry::new(&config, 1);
-        next.recall(&config, registry.save(&config, Kept::Marks), Instant::ZERO);
+        next.recall(&config, registry.save(&config, Kept::Marks, Instant::ZERO), Instant::ZERO);
         let flush = Invalidations { flush: true, ..Invalidations::default() };
         assert_eq!([a, b].map(|server| missed(&next, server)), [flush.clone(), flush]);
     }
@@ -338,7 +351,14 @@ mod tests {
             let file = format!("p:\n  listen: 127.0.0.1:1\n  redis: {redis}\n  servers: ['h:1:1 a']\n");
             let config = crate::config::parse("file", &file).unwrap().config;
             let registry = Registry::new(&config, 1);
-            let one = Saved { pool: "p".into(), server: "a".into(), out: false, process: 0, missed: missed.clone() };
+            let one = Saved {
+                pool: "p".into(),
+                server: "a".into(),
+                out: false,
+                process: 0,
+                unclaimed: 0,
+                missed: missed.clone(),
+            };
             registry.recall(&config, vec![one], Instant::ZERO);
             let flush = Invalidations { flush: true, ..Invalidations::default() };
             let expected = if stays { missed.clone() } else { flush };

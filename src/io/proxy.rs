@@ -146,7 +146,7 @@ impl Proxy {
         let count = config.settings.workers;
         let published = Arc::new(Published::new(config, seed));
         let topology = published.current();
-        let keeper = Keeper::start(&published);
+        let keeper = Keeper::start(&published, clock);
         let mailboxes = (0..count).map(Mailbox::new).collect::<Result<Vec<_>, _>>()?;
         let (mailboxes, workers): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();

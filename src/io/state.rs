@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::clock::Clock;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
 use crate::topology::Published;
@@ -40,6 +41,7 @@ pub(crate) struct Keeper {
 struct StateFile {
     folder: PathBuf,
     published: Arc<Published>,
+    clock: Clock,
     written: Mutex<Written>,
 }
 
@@ -57,7 +59,7 @@ enum Written {
 impl Keeper {
     /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
     /// nothing is to be kept, or can be.
-    pub(crate) fn start(published: &Arc<Published>) -> Option<Self> {
+    pub(crate) fn start(published: &Arc<Published>, clock: Clock) -> Option<Self> {
         let topology = published.current();
         let (config, registry) = (&topology.config, &topology.registry);
         let folder = config.settings.state_dir.clone();
@@ -73,7 +75,7 @@ impl Keeper {
             registry.doubt_all(config);
         }
         let published = Arc::clone(published);
-        let file = Arc::new(StateFile { folder: folder?, published, written: Mutex::default() });
+        let file = Arc::new(StateFile { folder: folder?, published, clock, written: Mutex::default() });
         if let Err(error) = file.mark() {
             warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
             return None;
@@ -119,7 +121,7 @@ impl StateFile {
     /// Every server of which there is something to be kept.
     fn servers(&self, kept: Kept) -> Vec<Saved> {
         let topology = self.published.current();
-        topology.registry.save(&topology.config, kept)
+        topology.registry.save(&topology.config, kept, self.clock.now())
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
