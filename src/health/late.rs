@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Registry;
-use super::pending::{Invalidations, StaleKey};
+use super::pending::{Invalidations, PendingInvalidations, StaleKey};
 use super::saved::{Kept, Saved};
 use crate::config::discovery::is_open;
 use crate::config::model::{Address, Config, Rejoin, ServerId};
@@ -85,6 +85,9 @@ impl Registry {
                 let (pool, server) = (roster.pool.name.clone(), String::new());
                 let one = Saved { pool, server, out: false, process: 0, unclaimed: 0, missed };
                 new.iter().for_each(|id| self.recall_one(&roster.pool, *id, one.clone(), now));
+                if !new.is_empty() && !roster.places[nobody].is_member {
+                    self.change_pending(&old.entries[nobody], PendingInvalidations::abandon_keys); // others have them
+                }
             }
             let is_doubtful = self.shared.late.is_doubtful.load(Ordering::Relaxed);
             if is_doubtful && roster.pool.rejoin == Rejoin::Safe && is_open(&roster.pool) {
@@ -155,6 +158,7 @@ mod tests {
         let ids = |name: &str| rosters[0].pool.servers.iter().find(|server| server.name == name).expect("there").id;
         let missed = |name: &str| next.entry(PoolId(0), ids(name)).pending().all();
         assert_eq!((missed("a").keys.len(), missed("b")), (2, keys(&[b"meanwhile"])));
+        assert_eq!(registry.entry(PoolId(0), ServerId(0)).pending().cost(), 0, "it is not kept for nobody");
         assert!(next.probe_at(PoolId(0), ids("a")).is_some(), "it was out");
         assert!(next.is_doubted(PoolId(0), ids("b")));
         let expanded =
