@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::choices::Resolve;
 use super::line::usual_name;
-use super::model::{Address, Config, Pool, Server, ServerId, in_order};
+use super::model::{Address, COUNT_LIMIT, Config, Pool, Server, ServerId, in_order};
 use super::place;
 use super::value::{self, Wrong};
 
@@ -193,15 +193,22 @@ fn lines(pool: &Pool, found: &Found) -> Vec<Server> {
 }
 
 /// Has a pool have the servers that are known. A server whose name is another's already is that one. Of a pool none of whose
-/// servers is known it is a server as well that they are [`NOBODY`].
-pub fn expand(pool: &mut Pool, found: &Found) {
+/// servers is known it is a server as well that they are [`NOBODY`]. Whether there are more than it can have, and the last of
+/// them are left out.
+pub fn expand(pool: &mut Pool, found: &Found) -> bool {
     let all = lines(pool, found);
     let mut names = HashSet::new();
     let mut servers: Vec<Server> = Vec::with_capacity(all.len());
+    let mut is_cut = false;
     for mut server in all.iter().filter_map(|line| of_line(pool, line, found).ok()).flatten() {
-        if !names.insert(server.name.clone()) {
+        if names.contains(&server.name) {
             continue;
         }
+        if servers.len() == COUNT_LIMIT {
+            is_cut = true;
+            break;
+        }
+        names.insert(server.name.clone());
         if let Address::Tcp { host, port } = &server.address
             && let Some(Answer::Addresses { at, is_moved: true }) = found.get(&Source::Name(host.clone()))
         {
@@ -218,6 +225,7 @@ pub fn expand(pool: &mut Pool, found: &Found) {
     }
     pool.listed.get_or_insert_with(|| std::mem::take(&mut pool.servers));
     pool.servers = in_order(servers);
+    is_cut
 }
 
 /// Whether it is not known of a pool which servers it has.
@@ -269,7 +277,10 @@ pub fn sources(config: &Config, found: &Found) -> BTreeMap<Source, Terms> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::super::parse;
+    use super::super::roster::Roster;
     use super::*;
 
     fn pool(text: &str) -> Config {
@@ -356,5 +367,23 @@ mod tests {
         assert_eq!((again.servers.len(), again.listed().len()), (3, 1));
         expand(&mut again, &Found::new());
         assert_eq!(again.servers.len(), 1);
+    }
+
+    #[test]
+    fn a_pool_has_no_more_servers_than_there_are_ids() {
+        let mut config = pool("resolve: all, servers: ['h:1:1', 'h:2:1']");
+        let addresses: Vec<String> =
+            (0u32..).take(COUNT_LIMIT / 2 + 1).map(|number| Ipv4Addr::from((10 << 24) + number).to_string()).collect();
+        let of = |count: usize| {
+            let addresses: Vec<&str> = addresses[..count].iter().map(String::as_str).collect();
+            Found::from([(Source::Records("h".to_owned()), records(&addresses))])
+        };
+        for (count, servers, is_cut) in
+            [(COUNT_LIMIT / 2, COUNT_LIMIT - 1, false), (COUNT_LIMIT / 2 + 1, COUNT_LIMIT, true)]
+        {
+            assert_eq!((expand(&mut config.pools[0], &of(count)), config.pools[0].servers.len()), (is_cut, servers));
+        }
+        let rosters = Roster::follow(&[], &config).expect("there are ids for all of them");
+        assert_eq!(Roster::follow(&rosters, &config).expect("they are the same")[0].places.len(), COUNT_LIMIT);
     }
 }

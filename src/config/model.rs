@@ -157,7 +157,7 @@ impl Pool {
 /// Servers in twemproxy's order, which numbers them for modula, for the ring and for the statistics.
 pub(super) fn in_order(mut servers: Vec<Server>) -> Vec<Server> {
     servers.sort_by_cached_key(|server| (server.ring_name().len(), server.ring_name().to_owned()));
-    (0..).zip(&mut servers).for_each(|(index, server)| server.id = ServerId(index));
+    (0..=u16::MAX).zip(&mut servers).for_each(|(index, server)| server.id = ServerId(index));
     servers
 }
 

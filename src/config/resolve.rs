@@ -101,7 +101,7 @@ pub(super) fn resolve(root: &Node, findings: &mut Findings) -> Option<Config> {
     }
     Some(Config {
         settings,
-        pools: (0..).map(PoolId).zip(pools).map(|(id, found)| Pool { id, ..found.pool }).collect(),
+        pools: (0..=u16::MAX).map(PoolId).zip(pools).map(|(id, found)| Pool { id, ..found.pool }).collect(),
     })
 }
 

@@ -48,7 +48,7 @@ impl Roster {
     fn with(mut self, mut servers: Vec<Server>) -> Result<Self, Full> {
         let mut firsts = BTreeMap::new();
         let mut known = BTreeMap::new();
-        for (id, place) in (0u16..).map(ServerId).zip(&mut self.places) {
+        for (id, place) in (0..=u16::MAX).map(ServerId).zip(&mut self.places) {
             place.is_member = false;
             firsts.insert(place.server.name.clone(), place.first);
             known.insert((place.server.name.clone(), place.server.address.to_string()), id);

@@ -24,6 +24,7 @@ use super::supervise;
 use super::worker::{Worker, WorkerContext};
 use crate::config::discovery::has_nobody;
 use crate::config::model::{Config, Port};
+use crate::config::roster::Roster;
 use crate::engine::{Engine, Scripts, Setup};
 use crate::health::Registry;
 use crate::stats::prometheus::Sources;
@@ -50,6 +51,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There are more servers than can be told apart.
+    #[error("a pool has more than 65,535 servers, or there are more pools")]
+    Full,
     /// A thread, or what it needs of the kernel, cannot be had.
     #[error("cannot start a worker")]
     Worker(#[from] std::io::Error),
@@ -140,6 +144,10 @@ impl Proxy {
         // Clients can connect already; they wait no longer than this for servers that have to be found.
         discovered.want_at_once(&[&config], FIND_LIMIT);
         discovered.expand(&mut config);
+        if Roster::follow(&[], &config).is_err() {
+            bound.iter().filter_map(Bound::file).for_each(|file| file.remove());
+            return Err(StartError::Full);
+        }
         let clock = Clock::start();
         // The jitter of probes must differ between hosts that start together; the process id and the time do that.
         let seed = u64::from(std::process::id()) << 32 ^ u64::from(clock.wall(clock.now()).subsec_nanos());

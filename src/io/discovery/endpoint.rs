@@ -20,6 +20,9 @@ use tokio::net::TcpStream;
 /// Longest answer that is read, in bytes: a cluster has 300 nodes at most, of some 100 bytes each.
 const MOST_BYTES: usize = 256 << 10;
 
+/// Most nodes that are believed of an endpoint.
+const MOST_NODES: usize = 1000;
+
 /// Longest line that an answer can begin with.
 const MOST_LINE: usize = 128;
 
@@ -101,6 +104,9 @@ fn cluster(body: &str) -> Result<Cluster, String> {
             return Err(format!("it lists {} twice", node.name));
         }
         nodes.push(node);
+        if nodes.len() > MOST_NODES {
+            return Err(format!("it lists more than {MOST_NODES} nodes, which no cluster has"));
+        }
     }
     if nodes.is_empty() {
         return Err("it lists no nodes".to_owned());
@@ -164,6 +170,11 @@ mod tests {
     fn what_lies_is_not_believed() {
         let long = format!("CONFIG cluster 0 {}\r\n", MOST_BYTES + 1);
         let wrong = format!("CONFIG cluster 0 {}\r\n{BODY}\r\nEND\r\n", BODY.len() - 9);
+        let nodes = |count: usize| {
+            let nodes: String = (0..count).map(|number| format!("n{number}|10.0.0.1|1 ")).collect();
+            answer(&format!("1\n{nodes}\n"))
+        };
+        assert_eq!(parse(&nodes(MOST_NODES)).map(|all| all.map(|all| all.nodes.len())), Ok(Some(MOST_NODES)));
         for (bytes, reason) in [
             (answer("12\n\n"), "no nodes"),
             (answer("12\n"), "no nodes"),
@@ -176,6 +187,7 @@ mod tests {
             (answer("1\n||1\n"), "no node"),
             (answer("1\na\u{7}|10.0.0.1|1\n"), "no node"),
             (answer("1\na|10.0.0.1|1 a|10.0.0.2|1\n"), "twice"),
+            (nodes(MOST_NODES + 1), "more than 1000 nodes"),
             (b"ERROR\r\n".to_vec(), "it answers ERROR"),
             (b"END\r\n".to_vec(), "no cluster"),
             (b"VERSION 1.6\r\n".to_vec(), "not one to"),

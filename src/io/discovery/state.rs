@@ -165,7 +165,15 @@ impl Discovered {
     /// Has the pools of a configuration have the servers that are known.
     pub(crate) fn expand(&self, config: &mut Config) {
         let found = self.lock().found();
-        config.pools.iter_mut().for_each(|pool| expand(pool, &found));
+        for pool in &mut config.pools {
+            if expand(pool, &found) {
+                let servers = pool.servers.len();
+                warn!(
+                    pool = pool.name,
+                    servers, "the pool has as many servers as it can have, further ones are left out"
+                );
+            }
+        }
     }
 
     /// The addresses that a name is known to stand for, and whether it could not be looked up the last time.
