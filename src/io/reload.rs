@@ -129,6 +129,9 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub(super) struct Listening {
     places: Mutex<Vec<Place>>,
+    /// Whoever reads the file, so that who reads it first is first to take it up. Names in it may be waited for at any length:
+    /// the process ends without that.
+    turn: Mutex<()>,
     inherited: Inherited,
     /// Nobody listens any more, or will.
     ended: AtomicBool,
@@ -159,7 +162,8 @@ impl Listening {
     /// Each of these pools listens with what is bound for it.
     pub(super) fn new<'a>(inherited: Inherited, bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
         let place = |(pool, bound): (&Pool, &Bound)| Place::new(pool.id, pool.listen.clone(), bound);
-        Self { places: Mutex::new(bound.map(place).collect()), inherited, ended: AtomicBool::new(false) }
+        let (turn, ended) = (Mutex::default(), AtomicBool::new(false));
+        Self { places: Mutex::new(bound.map(place).collect()), turn, inherited, ended }
     }
 
     /// The process ends: there is nothing more to be taken up. A reload that is under way is not waited for; what it binds is
@@ -190,9 +194,9 @@ impl Operator {
     ///
     /// Why it is not taken up; nothing has changed then. That is told as well.
     pub fn reload(&self, by: &str) -> Result<Changes, Refused> {
-        let mut listening = self.listening.lock(); // one after the other
+        let _turn = self.listening.turn.lock().unwrap_or_else(PoisonError::into_inner); // one after the other
         let counters = Arc::clone(&self.observed.topology().counters[0]);
-        let result = self.try_reload(&mut listening, by);
+        let result = self.try_reload(by);
         match &result {
             Ok(changes) => {
                 counters.reloads.add(1);
@@ -208,10 +212,11 @@ impl Operator {
         result
     }
 
-    fn try_reload(&self, listening: &mut Vec<Place>, by: &str) -> Result<Changes, Refused> {
+    fn try_reload(&self, by: &str) -> Result<Changes, Refused> {
         let Loaded { config: mut next, warnings, .. } =
             self.source.as_ref().ok_or(Refused::NoFile)?.load().map_err(Refused::File)?;
         tell_report(&warnings);
+        let mut listening = self.listening.lock();
         let before = self.observed.topology();
         // What the file does not say is as it was found out at the start.
         let settings = &before.config.settings;
@@ -222,7 +227,7 @@ impl Operator {
         }
         self.discovered.want_at_once(&[&next, &before.config], FIND_LIMIT);
         self.discovered.expand(&mut next);
-        let result = self.take_up(&before, &next, listening, by);
+        let result = self.take_up(&before, &next, &mut listening, by);
         self.discovered.want(&[&self.observed.topology().config]);
         result
     }

@@ -38,3 +38,31 @@ fn an_address_that_was_left_is_free_for_the_next_reload_however_busy_the_worker_
     proxy.shutdown();
     assert!(matches!(operator.reload("test"), Err(Refused::Ending)));
 }
+
+#[test]
+fn a_reload_that_waits_for_a_name_does_not_keep_the_process_from_ending() {
+    let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let text = pools(&[("a", free)]);
+    let config = crate::config::parse("file", &text).unwrap().config;
+    let (waits, is_waiting) = mpsc::channel();
+    let (answer, answers) = mpsc::channel();
+    let answers = Mutex::new(answers);
+    let source = Source::new("/nowhere".into(), move || {
+        waits.send(()).unwrap();
+        answers.lock().unwrap().recv().unwrap();
+        crate::config::parse("file", &text)
+    });
+    let proxy = Proxy::start(config, Some(source), Inherited::default()).unwrap();
+    let operator = proxy.operator(None);
+    let reload = std::thread::spawn(move || operator.reload("test"));
+    is_waiting.recv().unwrap();
+    let (end, ended) = mpsc::channel();
+    let ending = std::thread::spawn(move || {
+        proxy.shutdown();
+        end.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(20)).expect("it ends");
+    answer.send(()).unwrap();
+    assert!(matches!(reload.join().unwrap(), Err(Refused::Ending)));
+    ending.join().unwrap();
+}
