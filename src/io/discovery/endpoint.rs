@@ -13,15 +13,22 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// Longest answer that is read, in bytes: a cluster has 300 nodes at most, of some 100 bytes each.
 const MOST_BYTES: usize = 256 << 10;
 
 /// Most nodes that are believed of an endpoint.
 const MOST_NODES: usize = 1000;
+
+/// Addresses of one name that are asked, and how long after the one before each is.
+const MOST_ADDRESSES: u32 = 8;
+const TURN: Duration = Duration::from_millis(200);
 
 /// Longest line that an answer can begin with.
 const MOST_LINE: usize = 128;
@@ -44,8 +51,27 @@ pub(super) struct Node {
     pub(super) port: u16,
 }
 
-/// Asks one of several addresses.
+/// Asks several addresses, one after the other, each without waiting long for those before: the first good answer counts.
 pub(super) async fn look(at: &[SocketAddr]) -> Result<Cluster, String> {
+    let mut asked = JoinSet::new(); // who has not answered yet is not waited for
+    for (address, turn) in at.iter().copied().zip(0..MOST_ADDRESSES) {
+        asked.spawn(async move {
+            sleep(TURN * turn).await;
+            let reason = |reason| if turn > 0 { format!("{address}: {reason}") } else { reason };
+            ask(address).await.map_err(reason)
+        });
+    }
+    let mut last = Err("it has no address".to_owned());
+    while let Some(result) = asked.join_next().await {
+        last = result.unwrap_or_else(|error| Err(error.to_string()));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+async fn ask(at: SocketAddr) -> Result<Cluster, String> {
     let told = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(at).await.map_err(told)?;
     stream.write_all(b"config get cluster\r\n").await.map_err(told)?;
@@ -164,6 +190,27 @@ mod tests {
         // Whether the last line end belongs to it is not agreed on.
         let short = format!("CONFIG cluster 0 {}\r\n{BODY}\r\nEND\r\n", BODY.len() - 1);
         assert_eq!(parse(short.as_bytes()), Ok(Some(cluster)));
+    }
+
+    #[test]
+    fn an_address_that_says_nothing_of_use_is_passed_over() {
+        use std::io::{Read as _, Write as _};
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let [silent, garbage, good] = [listen(), listen(), listen()];
+        let at = [&silent, &garbage, &good].map(|listener| listener.local_addr().expect("an address"));
+        let serve = |listener: std::net::TcpListener, answer: Vec<u8>| {
+            std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("somebody");
+                stream.read_exact(&mut [0; b"config get cluster\r\n".len()]).expect("a question");
+                stream.write_all(&answer).expect("somebody who reads");
+            })
+        };
+        let served = [serve(garbage, b"HTTP/1.1 400\r\n".to_vec()), serve(good, answer(BODY))];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let limited = async { tokio::time::timeout(Duration::from_secs(10), look(&at)).await };
+        let cluster = runtime.block_on(limited).expect("an answer in time").expect("a good one");
+        assert_eq!(cluster.version, 12);
+        served.into_iter().for_each(|served| served.join().expect("it has served"));
     }
 
     #[test]
