@@ -20,7 +20,21 @@ const MOST_PROBLEMS: usize = 50;
 pub fn load(path: &Path) -> Result<Vec<Server>, Box<Report>> {
     let name = path.display().to_string();
     let unreadable = |message: String| Box::new(Report::new(&name, "", vec![Diagnostic::error(None, message)]));
-    parse(&name, &text_with("list of servers", path, read_at_once).map_err(unreadable)?)
+    parse(&name, &text(path).map_err(unreadable)?)
+}
+
+/// The text of such a file. Its end is not waited for.
+///
+/// # Errors
+///
+/// Why it cannot be read, in words; that may be over the next time.
+pub fn text(path: &Path) -> Result<String, String> {
+    let text = text_with("list of servers", path, read_at_once)?;
+    // Nobody writes into it just now.
+    if text.is_empty() && std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err("this is a pipe or a device that says nothing, and not a file".to_owned());
+    }
+    Ok(text)
 }
 
 /// Reads the text of such a file; `name` is what to call it in messages.

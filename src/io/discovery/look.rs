@@ -61,7 +61,7 @@ impl Asked {
                 Ok(servers(targets.into_iter().map(|(host, port)| server(name_of(&host, port), host, port)).collect()))
             }
             Source::File(path) => {
-                let answer = Answer::Servers(self.file.servers(path).await?);
+                let answer = Answer::Servers(self.file.servers(path, listing::text).await?);
                 Ok(Look { answer, version: 0, is_settled: true })
             }
             Source::Endpoint(endpoint) => {
@@ -118,15 +118,20 @@ fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 impl Watched {
-    /// What the file lists: at once the first time, and then when it has changed, and has been quiet for a second.
-    async fn servers(&mut self, path: &Path) -> Result<Vec<Server>, Failed> {
+    /// What the file lists: at once the first time, and then when it has changed, and has been quiet for a second. One that
+    /// could not be read is read again after as long.
+    async fn servers(&mut self, path: &Path, text: fn(&Path) -> Result<String, String>) -> Result<Vec<Server>, Failed> {
         while self.was_read && !self.watcher.look([FileState::of(path), self.read]) {
             sleep(PERIOD).await;
         }
         (self.read, self.was_read) = (FileState::of(path), true);
-        let path = path.to_owned();
-        let read = spawn_blocking(move || listing::load(&path)).await;
-        read.map_err(|error| Failed::Because(error.to_string()))?.map_err(|report| match &report.diagnostics[..] {
+        let (name, path) = (path.display().to_string(), path.to_owned());
+        let read = spawn_blocking(move || text(&path)).await.unwrap_or_else(|error| Err(error.to_string()));
+        let text = read.map_err(|reason| {
+            (self.read, self.watcher) = (None, Watcher::default()); // that may be over without a trace
+            Failed::Because(reason)
+        })?;
+        listing::parse(&name, &text).map_err(|report| match &report.diagnostics[..] {
             [only] if only.span.is_none() => Failed::Because(only.message.clone()),
             _ => Failed::File(report),
         })
@@ -139,4 +144,24 @@ async fn within<T>(look: impl Future<Output = Result<T, String>>) -> Result<T, S
 
 fn unanswered() -> String {
     format!("no answer within {} s", LIMIT.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_read_again_though_it_has_not_changed() {
+        let file = std::env::temp_dir().join(format!("softmiss-listing-{}", std::process::id()));
+        std::fs::write(&file, "10.0.0.1:1:1\n").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut watched = Watched::default();
+            let failed = watched.servers(&file, |_| Err("too many open files".to_owned())).await;
+            assert!(matches!(failed, Err(Failed::Because(reason)) if reason == "too many open files"));
+            let again = timeout(Duration::from_secs(20), watched.servers(&file, listing::text)).await;
+            assert_eq!(again.expect("in time").expect("a good file").len(), 1);
+        });
+        std::fs::remove_file(&file).unwrap();
+    }
 }
