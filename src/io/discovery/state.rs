@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::settled;
 use crate::config::diagnostic::Report;
@@ -92,10 +92,24 @@ struct Known {
     again: Arc<Notify>,
 }
 
+/// That a source is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) terms: Terms,
+    /// From when on.
+    since: Instant,
+    /// No other time that this or another source was wanted has it.
+    pub(super) number: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// What is asked, how often, and since when.
-    wanted: BTreeMap<Source, (Terms, Instant)>,
+    wanted: BTreeMap<Source, Wanted>,
+    /// Number of the newest of all that was ever wanted.
+    newest: u64,
+    /// Why nobody is asked at present.
+    stopped: Option<String>,
+    stop_told_at: Option<Instant>,
     known: BTreeMap<Source, Known>,
     has_changed: bool,
     news: News,
@@ -137,8 +151,11 @@ impl Discovered {
         let (found, now) = (state.found(), self.clock.now());
         let before = std::mem::take(&mut state.wanted);
         for (source, terms) in configs.iter().rev().flat_map(|config| sources(config, &found)) {
-            let since = before.get(&source).map_or(now, |(_, since)| *since);
-            state.wanted.insert(source, (terms, since));
+            let wanted = before.get(&source).map(|wanted| Wanted { terms, ..*wanted }).unwrap_or_else(|| {
+                state.newest += 1;
+                Wanted { terms, since: now, number: state.newest }
+            });
+            state.wanted.insert(source, wanted);
         }
         state.known.retain(|source, _| state.wanted.contains_key(source));
         self.moved.notify_all();
@@ -153,7 +170,7 @@ impl Discovered {
             self.want_with(&mut state, configs); // one answer may name others to be asked
             let was_asked = |source: &Source| state.known.get(source).is_some_and(|known| known.was_asked);
             let open = state.wanted.iter().filter(|(source, _)| source.has_servers() && !was_asked(source));
-            let until = open.map(|(_, (_, since))| *since + limit).max();
+            let until = open.map(|(_, wanted)| wanted.since + limit).max();
             let remainder = until.map(|until| until.since(self.clock.now())).unwrap_or_default();
             if remainder.is_zero() || self.has_ended() {
                 return;
@@ -237,8 +254,34 @@ impl Discovered {
         !self.has_ended()
     }
 
-    pub(super) fn wanted(&self) -> BTreeMap<Source, Terms> {
-        self.lock().wanted.iter().map(|(source, (terms, _))| (source.clone(), *terms)).collect()
+    pub(super) fn wanted(&self) -> BTreeMap<Source, Wanted> {
+        self.lock().wanted.clone()
+    }
+
+    /// Nobody is asked, for a reason that has nothing to do with whom: what was known last stays in force.
+    #[cold]
+    pub(in crate::io) fn has_stopped(&self, why: &str) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.stopped = Some(why.to_owned());
+        if state.stop_told_at.is_none_or(|told| now.since(told) >= TELL_PERIOD) {
+            state.stop_told_at = Some(now);
+            error!(why, "servers are not looked for at present, what was known last stays in force");
+            state.news.texts.push((true, format!("servers are not looked for at present: {why}")));
+        }
+    }
+
+    /// Those that are wanted are asked from here on.
+    pub(super) fn goes_on(&self) {
+        let mut state = self.lock();
+        if state.stopped.take().is_some() {
+            state.news.texts.push((false, "servers are looked for again".to_owned()));
+        }
+    }
+
+    /// Why nobody is asked at present where servers are, if so.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        self.lock().stopped.clone()
     }
 
     /// Until something has happened that the thread is to know of.
@@ -262,13 +305,14 @@ impl Discovered {
         News { failing, ..std::mem::take(&mut state.news) }
     }
 
-    /// A source was asked, and this came of it.
-    pub(super) fn note(&self, source: &Source, look: Result<Look, Failed>) -> Noted {
+    /// A source was asked, and this came of it. `number` is that by which it was wanted then ([`Wanted`]): if it is wanted by
+    /// another since, it is not known any more what was known of it, and it has not been asked yet.
+    pub(super) fn note(&self, source: &Source, number: u64, look: Result<Look, Failed>) -> Noted {
         let now = self.clock.now();
         let mut locked = self.lock();
-        let State { wanted, known, has_changed, news } = &mut *locked;
-        if !wanted.contains_key(source) {
-            return Noted::Unknown; // any more
+        let State { wanted, known, has_changed, news, .. } = &mut *locked;
+        if wanted.get(source).is_none_or(|wanted| wanted.number != number) {
+            return Noted::Unknown;
         }
         let known = known.entry(source.clone()).or_default();
         known.was_asked = true;
