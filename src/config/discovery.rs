@@ -209,7 +209,8 @@ pub fn expand(pool: &mut Pool, found: &Found) -> bool {
             break;
         }
         names.insert(server.name.clone());
-        if let Address::Tcp { host, port } = &server.address
+        if pool.discovery.interval.is_some() // otherwise another pool is who has it followed
+            && let Address::Tcp { host, port } = &server.address
             && let Some(Answer::Addresses { at, is_moved: true }) = found.get(&Source::Name(host.clone()))
         {
             server.address = Address::Found { host: host.clone(), port: *port, at: at.clone() };
@@ -333,6 +334,9 @@ mod tests {
         }
         let never = pool("resolve_interval: 0, servers: ['h:11211:1 n']");
         assert!(sources(&never, &Found::new()).is_empty());
+        let at = vec!["10.0.0.2".parse().expect("an address")];
+        let of_another_pool = Found::from([(name, Answer::Addresses { at, is_moved: true })]);
+        assert_eq!(told(&never, &of_another_pool), ["n h:11211 1"]);
     }
 
     #[test]

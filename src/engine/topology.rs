@@ -37,6 +37,13 @@ impl Engine {
         &self.topology.pool(pool).server(server).address
     }
 
+    /// Whether the name of a link's server is followed: it is looked up in the background, and not for each connection.
+    #[must_use]
+    pub fn link_is_followed(&self, link: LinkId) -> bool {
+        let (pool, _) = self.link_server(link);
+        self.topology.pool(pool).discovery.interval.is_some()
+    }
+
     /// Gives each pool and server that has none a place, and its connections.
     pub(super) fn add_servers(&mut self) {
         let topology = Arc::clone(&self.topology);

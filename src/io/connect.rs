@@ -45,17 +45,18 @@ impl Connector {
         Ok(connector)
     }
 
-    /// Opens a connection and hands it, or what went wrong, to `done`.
+    /// Opens a connection and hands it, or what went wrong, to `done`. A name that is not followed is looked up for it.
     pub(crate) fn connect(
         &self,
         address: Address,
+        is_followed: bool,
         done: impl FnOnce(Result<OwnedFd, Failure>) + Send + 'static,
     ) -> AbortHandle {
         let discovered = Arc::clone(&self.discovered);
         let attempt = async move {
             let _watch = Watch;
             let mut doubt = Doubt { address, discovered, is_meant: true };
-            let result = connect(&doubt.address, &doubt.discovered).await;
+            let result = connect(&doubt.address, is_followed.then_some(&doubt.discovered)).await;
             doubt.is_meant = result.is_err();
             done(result);
         };
@@ -90,8 +91,8 @@ impl Drop for Watch {
 }
 
 /// Connects to a server. A host has the addresses that it is known to have; where they are not known, or none of them lets
-/// itself be connected to, it is looked up, and its addresses are tried in turn.
-async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, Failure> {
+/// itself be connected to, it is looked up, and its addresses are tried in turn. Without what is `discovered`, none are known.
+pub(super) async fn connect(address: &Address, discovered: Option<&Arc<Discovered>>) -> Result<OwnedFd, Failure> {
     let (host, port) = match address {
         Address::Tcp { host, port } | Address::Found { host, port, .. } => (host.as_str(), *port),
         Address::Sought(_) => return Err(Failure::Unresolved),
@@ -100,10 +101,10 @@ async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, 
             return stream.map(OwnedFd::from).map_err(|error| failure_of(&error));
         }
     };
-    let (known, is_lost) = discovered.addresses(host);
+    let (known, is_lost) = discovered.map(|discovered| discovered.addresses(host)).unwrap_or_default();
     let tried = to_one_of(known.iter().map(|at| SocketAddr::new(*at, port))).await;
     if known.is_empty() || (tried.is_err() && !is_lost && !matches!(tried, Err(Failure::NoResources))) {
-        if !known.is_empty() {
+        if let Some(discovered) = discovered.filter(|_| !known.is_empty()) {
             discovered.doubt(address); // also if another address is found now
         }
         // An address in figures resolves at once, without a thread.
@@ -112,7 +113,7 @@ async fn connect(address: &Address, discovered: &Discovered) -> Result<OwnedFd, 
             Err(error) if known.is_empty() => return Err(lookup_failure(&error)),
             Err(_) => Vec::new(),
         };
-        if known.is_empty() {
+        if let Some(discovered) = discovered.filter(|_| known.is_empty()) {
             discovered.learn(host, &others);
         }
         if known.is_empty() || !others.is_empty() {

@@ -95,7 +95,7 @@ mod tests {
             let _log = log::start(LogSettings { level: LogLevel::Info, format: LogFormat::Text }, None).unwrap();
             let connector = crate::io::connect::Connector::start(std::sync::Arc::default()).unwrap();
             let address = crate::config::model::Address::Unix("/nothing".into());
-            connector.connect(address, |_| panic!("nobody is told"));
+            connector.connect(address, true, |_| panic!("nobody is told"));
             return thread::park_timeout(Duration::from_secs(20));
         }
         let said = end_of("an_attempt_to_connect_that_panics_is_the_end_of_the_process", "1");

@@ -324,7 +324,7 @@ impl Worker {
             None
         } else {
             let address = self.engine.link_address(link).clone();
-            Some(self.connector.connect(address, done))
+            Some(self.connector.connect(address, self.engine.link_is_followed(link), done))
         };
         self.links.connecting(link, attempt, counted);
     }
