@@ -3,7 +3,6 @@
 //! A server that is out of the ring, or does not answer well, is flushed before it is used again.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -42,9 +41,9 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
         if !live {
             operator.invalidate_all(id, server);
         }
-        let of = of.clone();
+        let (of, operator, is_followed) = (of.clone(), operator.clone(), pool.discovery.interval.is_some());
         asked.spawn(async move {
-            let said = if live { Some(ask(&of.address, timeout).await) } else { None };
+            let said = if live { Some(ask(&operator, &of.address, is_followed, timeout).await) } else { None };
             (of, said)
         });
     }
@@ -65,16 +64,15 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
     told.collect()
 }
 
-async fn ask(address: &Address, timeout: Duration) -> io::Result<String> {
+async fn ask(operator: &Operator, address: &Address, is_followed: bool, timeout: Duration) -> io::Result<String> {
     let answer = async {
+        let socket = operator.connect(address, is_followed).await;
+        let socket = socket.map_err(|failure| io::Error::other(failure.to_string()))?;
         match address {
-            Address::Tcp { host, port } => flush(TcpStream::connect((host.as_str(), *port)).await?).await,
-            Address::Found { port, at, .. } => {
-                let at: Vec<_> = at.iter().map(|address| SocketAddr::new(*address, *port)).collect();
-                flush(TcpStream::connect(&at[..]).await?).await
+            Address::Unix(_) => flush(UnixStream::from_std(socket.into())?).await,
+            Address::Tcp { .. } | Address::Found { .. } | Address::Sought(_) => {
+                flush(TcpStream::from_std(socket.into())?).await
             }
-            Address::Sought(_) => Err(io::Error::new(io::ErrorKind::NotFound, "it is not known where that is")),
-            Address::Unix(path) => flush(UnixStream::connect(path).await?).await,
         }
     };
     match tokio::time::timeout(timeout, answer).await {
@@ -91,4 +89,35 @@ async fn flush(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<St
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without an answer"));
     }
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_server_is_flushed_where_its_name_is_known_to_be() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let served = std::thread::spawn(move || {
+            let mut asked = [0; b"flush_all\r\n".len()];
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut asked).unwrap();
+            stream.write_all(b"OK\r\n").unwrap();
+            asked
+        });
+        // A name that nobody has.
+        let file = format!("p: {{listen: '127.0.0.1:1', timeout: 400, servers: ['cache.invalid:{}:1']}}\n", at.port());
+        let proxy = crate::io::Proxy::of(&file);
+        let operator = proxy.operator(None);
+        operator.know("cache.invalid", &[at]);
+        let topology = operator.observed().topology();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let told = runtime.block_on(all(&operator, PoolId(0), &topology.config.pools[0]));
+        assert!(told[0].flushed, "{told:?}");
+        assert_eq!(&served.join().unwrap(), b"flush_all\r\n");
+        proxy.shutdown();
+    }
 }

@@ -91,8 +91,13 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/route", Page::Route, "?pool=&key=", "where a key goes now, and why (JSON)"),
     ("/config", Page::Config, "", "the configuration in force, without secrets (YAML)"),
     ("/stats", Page::Stats, "", "twemproxy's statistics (JSON)"),
-    ("/healthz", Page::Health, "", "200 while every worker serves, 503 otherwise"),
-    ("/readyz", Page::Readiness, "", "as /healthz, and 503 while a pool with on_failure: error has no server"),
+    ("/healthz", Page::Health, "", "200 while every worker serves and servers are looked for, 503 otherwise"),
+    (
+        "/readyz",
+        Page::Readiness,
+        "",
+        "200 while every worker serves, and 503 while a pool with on_failure: error has no server",
+    ),
     ("/servers/eject", Page::Action(AdminAction::Eject), "?pool=&server=", "take a server out of the ring at once"),
     (
         "/servers/drain",
@@ -311,7 +316,13 @@ impl Admin {
                 let Topology { config, registry, counters, .. } = &*topology;
                 respond(StatusCode::OK, JSON, stats::render(config, registry, counters, &moment))
             }
-            Page::Health => self.alive().await.unwrap_or_else(|| respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
+            Page::Health => self.alive().await.unwrap_or_else(|| match self.operator.discovery_stopped() {
+                Some(why) => {
+                    let text = format!("servers are not looked for at present: {why}\n");
+                    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+                }
+                None => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            }),
             Page::Readiness => self.alive().await.unwrap_or_else(|| {
                 let (is_ready, text) = ready::readiness(&sources, view::instant(&moment));
                 let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -396,5 +407,9 @@ mod tests {
         assert!(ok("/servers"), "whoever looks sees what there is");
         release.send(()).unwrap();
         assert!(ok("/healthz") && ok("/readyz"));
+        operator.stop_discovery("too many open files");
+        let answer = get(address, "/healthz");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("too many open files"), "{answer}");
+        assert!(ok("/readyz"), "those that are known are served");
     }
 }

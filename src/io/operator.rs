@@ -1,17 +1,20 @@
 //! What operators do to a running proxy. Each action is told once, with who ordered it: in the log, and among the events.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::connect::connect;
 use super::discovery::state::Discovered;
 use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
 use super::reload::{Listening, Source};
-use crate::config::model::{LogLevel, PoolId, Rejoin, ServerId};
+use crate::config::model::{Address, LogLevel, PoolId, Rejoin, ServerId};
+use crate::failure::Failure;
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 /// The hands of the operator.
@@ -111,6 +114,33 @@ impl Operator {
             }
         }
         silent
+    }
+
+    /// Opens a connection to a server, as a worker would. A name that is not followed is looked up for it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be opened.
+    pub async fn connect(&self, address: &Address, is_followed: bool) -> Result<OwnedFd, Failure> {
+        connect(address, is_followed.then_some(&self.discovered)).await
+    }
+
+    /// Why nobody is asked at present where servers are, if so.
+    #[must_use]
+    pub fn discovery_stopped(&self) -> Option<String> {
+        self.discovered.stopped()
+    }
+
+    /// A name stands for these addresses.
+    #[cfg(test)]
+    pub(crate) fn know(&self, host: &str, at: &[std::net::SocketAddr]) {
+        self.discovered.learn(host, at);
+    }
+
+    /// Has servers looked for no more.
+    #[cfg(test)]
+    pub(crate) fn stop_discovery(&self, why: &str) {
+        self.discovered.has_stopped(why);
     }
 
     /// Has a worker do something, and end if that fails.

@@ -214,7 +214,12 @@ impl Proxy {
     /// One with two workers and a pool at a port that the system chooses, before a server that is not there.
     #[cfg(test)]
     pub(crate) fn of_two_workers() -> Self {
-        let file = "softmiss:\n  workers: 2\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n";
+        Self::of("softmiss:\n  workers: 2\np:\n  listen: 127.0.0.1:1\n  timeout: 400\n  servers: ['127.0.0.1:1:1']\n")
+    }
+
+    /// That of a file with one pool, at a port that the system chooses.
+    #[cfg(test)]
+    pub(crate) fn of(file: &str) -> Self {
         let mut config = crate::config::parse("file", file).unwrap().config;
         if let crate::config::model::Listen::Tcp { address, .. } = &mut config.pools[0].listen {
             address.set_port(0);
