@@ -16,6 +16,9 @@ use crate::io::Operator;
 /// How long a server may take, in a pool without `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest time that is waited for keys that are just being brought along.
+const COPIES: Duration = Duration::from_millis(500);
+
 /// Longest line that a server is heard out.
 const LINE_LIMIT: u64 = 1024;
 
@@ -33,7 +36,15 @@ pub(super) struct Flushed {
 
 /// Flushes every server of a pool, in the order of the file.
 pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flushed> {
-    let live = operator.observed().topology().registry.live(id);
+    let topology = operator.observed().topology();
+    if let Some(warming) = &topology.pool(id).warming {
+        // What is being brought along from one server must not be stored at another behind its flush.
+        let until = tokio::time::Instant::now() + COPIES;
+        while !warming.end() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let live = topology.registry.live(id);
     let timeout = pool.timeout.unwrap_or(TIMEOUT);
     let mut asked = JoinSet::new();
     for of in &pool.servers {

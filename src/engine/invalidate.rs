@@ -330,7 +330,7 @@ impl Engine {
         let up_to = range.up_to;
         if left == 0 {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
-            self.has_forgotten(pool, server, up_to);
+            self.has_forgotten((pool, server, range.database), up_to);
         }
         let link = &self.servers[id];
         let is_probe = link.is_probe();

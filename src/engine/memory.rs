@@ -315,7 +315,7 @@ impl Engine {
 
     /// Refuses the large value that a client is sending, as if there were no server for it. `false` when what it sends
     /// is not known to be one.
-    fn refuse_large(&mut self, id: SessionId, now: Instant) -> bool {
+    pub(super) fn refuse_large(&mut self, id: SessionId, now: Instant) -> bool {
         let Some(session) = self.session(id) else { return false };
         if session.input.is_paused() {
             return true; // it is whole, and is refused when it is looked at again

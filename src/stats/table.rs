@@ -80,7 +80,7 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     forward_error Counter "error lines told to clients because a server failed"
     warmup_asked Counter "keys that had moved to another server and were looked for where they had been (warmup)"
     warmup_brought Counter "keys of these that were found there, and stored where they belong"
-    warmup_failed Counter "keys of these of which one of the two servers did not answer in time"
+    warmup_failed Counter "keys of these of which one of the two servers did not answer in time, or refused what it was asked"
     fragments Counter "parts into which requests for several servers were split"
     clients_cut_off Counter "clients cut off because they held most of what memory_limit allows, or did not read what they subscribed to"
     client_rejected Counter "clients turned away because client_connections was reached"

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 pub use changes::{Changes, Fate, PoolChange, ServerFate};
-pub use warming::{Copies, Warming};
+pub use warming::{Copies, Former, Warming};
 
 use crate::config::model::{self, Config, PoolId, Server, ServerId};
 use crate::config::roster::{Full, Roster, settings_after};
@@ -65,7 +65,7 @@ impl Pool {
 
     /// One that takes the place of another, if there was one.
     fn following(roster: Roster, before: Option<&Self>, now: Instant) -> Self {
-        let warming = before.and_then(|before| Warming::of(before, &roster.pool, now));
+        let warming = before.and_then(|before| Warming::of(before, &roster.pool, roster.places.len(), now));
         Self { warming, ..Self::new(roster) }
     }
 

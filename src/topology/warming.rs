@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Pool;
-use crate::config::model;
+use crate::config::model::{self, ServerId};
 use crate::ring::{self, Ring};
 use crate::time::Instant;
 
@@ -20,22 +20,48 @@ const FORMER: usize = 32;
 /// Groups of keys whose copies are told apart. Two of one group have to wait for each other now and then.
 const GROUPS: usize = 16 << 10;
 
+/// A way from a key to its home that was in force before.
+#[derive(Debug, Clone)]
+pub struct Former {
+    ring: Ring,
+    /// Until when what is found on it is brought along.
+    pub until: Instant,
+    /// By their ids, the servers that have been in the pool ever since. One that left, and came back, has missed what was
+    /// written meanwhile.
+    stayed: Vec<bool>,
+}
+
+impl Former {
+    /// Where a key was at home, if that server is there still.
+    #[must_use]
+    pub fn home(&self, key: &[u8]) -> Option<ServerId> {
+        self.ring.route(key, 0).filter(|home| self.stayed.get(home.index()) == Some(&true))
+    }
+
+    /// Of a pool that has only these servers from here on.
+    fn with(mut self, members: &[ServerId]) -> Self {
+        let is_there = |id: usize| members.iter().any(|member| member.index() == id);
+        self.stayed.iter_mut().enumerate().for_each(|(id, stayed)| *stayed &= is_there(id));
+        self
+    }
+}
+
 /// Where the keys of a pool were at home before, while what is there is brought along.
 #[derive(Debug)]
 pub struct Warming {
-    /// The ways from a key to its home that were in force before, the newest first, and until when each is followed.
-    pub former: Vec<(Ring, Instant)>,
+    /// The ways from a key to its home that were in force before, the newest first.
+    pub former: Vec<Former>,
     /// Which keys are being copied and written.
     pub copies: Arc<Copies>,
-    /// Workers on which nothing is under way any more that went the former way.
-    followed: AtomicUsize,
+    /// For each server, the workers that wait for nothing any more that it was asked on a former way.
+    followed: Box<[AtomicUsize]>,
     /// Nothing is brought along any more.
     over: AtomicBool,
 }
 
 impl Warming {
-    /// What a pool of other settings brings along of the one before it.
-    pub(super) fn of(before: &Pool, next: &model::Pool, now: Instant) -> Option<Arc<Self>> {
+    /// What a pool of other settings brings along of the one before it. It has so many ids of servers.
+    pub(super) fn of(before: &Pool, next: &model::Pool, ids: usize, now: Instant) -> Option<Arc<Self>> {
         let is_as_before =
             ring::is_alike(before, next) && before.servers.iter().map(at).eq(next.servers.iter().map(at));
         let known = before.warming.as_ref();
@@ -43,17 +69,22 @@ impl Warming {
         if is_as_before {
             return known.filter(|known| known.told_until(warmup) > now).map(Arc::clone);
         }
-        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|(_, until)| *until + warmup > now);
-        let newest = (!before.home.is_random()).then(|| (before.home.clone(), now + warmup));
-        let former = newest.into_iter().chain(earlier.cloned()).take(FORMER).collect();
+        let members: Vec<ServerId> = next.servers.iter().map(|server| server.id).collect();
+        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|former| former.until + warmup > now);
+        let newest = (!before.home.is_random()).then(|| {
+            let stayed = (0..before.ids()).map(|id| before.has(ServerId::at(id))).collect();
+            Former { ring: before.home.clone(), until: now + warmup, stayed }
+        });
+        let former = newest.into_iter().chain(earlier.cloned()).take(FORMER).map(|former| former.with(&members));
         let copies = known.map_or_else(Arc::default, |known| Arc::clone(&known.copies));
-        Some(Arc::new(Self { former, copies, followed: AtomicUsize::new(0), over: AtomicBool::new(false) }))
+        let followed = (0..ids).map(|_| AtomicUsize::new(0)).collect();
+        Some(Arc::new(Self { former: former.collect(), copies, followed, over: AtomicBool::new(false) }))
     }
 
     /// Until when something is brought along.
     #[must_use]
     pub fn until(&self) -> Instant {
-        self.former.iter().map(|(_, until)| *until).max().unwrap_or(Instant::ZERO)
+        self.former.iter().map(|former| former.until).max().unwrap_or(Instant::ZERO)
     }
 
     /// Until when the former homes are told of writes. Other processes may have begun later, and still look there.
@@ -76,15 +107,22 @@ impl Warming {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// A worker has nothing under way any more that went the former way.
-    pub fn followed(&self) {
-        self.followed.fetch_add(1, Ordering::AcqRel);
+    /// A worker waits for nothing any more that a server was asked on a former way.
+    pub fn followed(&self, server: ServerId) {
+        if let Some(followed) = self.followed.get(server.index()) {
+            followed.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// Whether that holds for so many workers: then what is found at a former home is what was written there last.
+    /// The same of all servers but some.
+    pub fn followed_by_all_but(&self, is_awaited: impl Fn(ServerId) -> bool) {
+        (0..self.followed.len()).map(ServerId::at).filter(|id| !is_awaited(*id)).for_each(|id| self.followed(id));
+    }
+
+    /// Whether that holds for so many workers: then what is found at a server is what was written there last.
     #[must_use]
-    pub fn is_followed_by(&self, workers: usize) -> bool {
-        self.followed.load(Ordering::Acquire) >= workers
+    pub fn is_followed_by(&self, server: ServerId, workers: usize) -> bool {
+        self.followed.get(server.index()).is_none_or(|followed| followed.load(Ordering::Acquire) >= workers)
     }
 }
 
@@ -136,11 +174,18 @@ impl Copies {
         before & (WRITE - 1) == 0
     }
 
+    /// Whether a copy of the key with this hash may be about to be stored.
+    #[must_use]
+    pub fn is_stored(&self, hash: u64) -> bool {
+        self.group(hash).load(Ordering::SeqCst) & (WRITE - 1) > 0
+    }
+
     /// As [`Copies::write`], of every key.
     #[must_use]
     fn write_all(&self) -> bool {
-        let busy = self.0.iter().filter(|group| group.fetch_add(WRITE, Ordering::SeqCst) & (WRITE - 1) > 0).count();
-        busy == 0
+        self.0
+            .iter()
+            .fold(true, |is_free, group| is_free & (group.fetch_add(WRITE, Ordering::SeqCst) & (WRITE - 1) == 0))
     }
 
     fn group(&self, hash: u64) -> &AtomicU64 {

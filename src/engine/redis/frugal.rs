@@ -96,6 +96,11 @@ impl Engine {
         let (asked, _) = self.asked(id, call);
         if asked.request.verb == Verb::Command {
             self.invalidate_by_keys(id, call.raw, self.now);
+            if self.warmup.is_on() {
+                let refuses = std::mem::replace(&mut self.memory.refuses, true); // it is sent nowhere, and waits for nothing
+                self.is_warm_call(id, call, self.now);
+                self.memory.refuses = refuses;
+            }
         }
         self.answer_degraded(id, asked, None, Failure::NoMemory);
     }

@@ -224,9 +224,6 @@ impl Engine {
                         CommandClass::Transaction(_) | CommandClass::Local(Local::Quit | Local::Reset)
                     ))
             {
-                if self.warmup.is_on() && !self.is_warm_call(id, call, now) {
-                    return Performed::Backpressured;
-                }
                 self.queue(id, call);
                 return Performed::Done;
             }
@@ -252,7 +249,9 @@ impl Engine {
     }
 
     fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        if self.warmup.is_on() && !self.is_warm_call(id, call, now) {
+        // One for several servers may be long, and is looked at when it is ready.
+        let is_split = matches!(call.plan.class, CommandClass::Split(_));
+        if self.warmup.is_on() && !is_split && !self.is_warm_call(id, call, now) {
             return Performed::Backpressured;
         }
         match call.plan.class {

@@ -112,7 +112,9 @@ impl Engine {
         let mut sorted = sorted.unwrap_or_else(|| Sorted::new(ring_version, keys));
         let is_ready = self.sort_on(pool, call.args, stride, &mut sorted)
             && (long.refused || sorted.write_on(call, stride, &mut self.work));
-        let outcome = if is_ready {
+        let outcome = if is_ready && self.warmup.is_on() && !self.is_warm_call(id, call, now) {
+            Performed::Backpressured
+        } else if is_ready {
             let reserved = std::mem::take(&mut long.reserved);
             self.unreserve(id, reserved);
             self.send_sorted(id, call, split, &mut sorted, now)

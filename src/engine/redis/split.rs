@@ -36,13 +36,17 @@ impl Engine {
             self.refuse_request(id, &errors::wrong_arity(call.command.name));
             return Performed::Done;
         }
-        if args.len() == 1 + stride {
-            return self.send_keyed(id, call, args.get(1), now);
-        }
-        if call.raw.len() > memory::WEIGHED
+        if args.len() > 1 + stride
+            && call.raw.len() > memory::WEIGHED
             && let Some(outcome) = self.split_long(id, call, split, now)
         {
             return outcome;
+        }
+        if self.warmup.is_on() && !self.is_warm_call(id, call, now) {
+            return Performed::Backpressured;
+        }
+        if args.len() == 1 + stride {
+            return self.send_keyed(id, call, args.get(1), now);
         }
         let (mut shares, mut order) = (std::mem::take(&mut self.redis.shares), std::mem::take(&mut self.redis.order));
         let mut chain = std::mem::take(&mut self.redis.chain);

@@ -353,7 +353,7 @@ impl Engine {
     }
 
     /// The database that a `SELECT` names, if the pool has it.
-    fn database_of(&self, call: Call<'_>) -> Option<u32> {
+    pub(super) fn database_of(&self, call: Call<'_>) -> Option<u32> {
         let databases = self.topology.pools[call.pool.index()].redis.databases;
         u32::try_from(Self::number(call.args.get(1))?).ok().filter(|number| *number < databases)
     }

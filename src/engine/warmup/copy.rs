@@ -36,19 +36,42 @@ enum Next {
     Settled,
     /// That is not known.
     Failed,
+    /// It never will be: a server does not know, or does not allow, what it was asked.
+    Refused,
+}
+
+/// What became of a key that is to be brought along.
+pub(super) enum Begun {
+    /// It is being copied.
+    Copy,
+    /// Its new home cannot be asked.
+    Nothing,
+    /// There are too many copies under way, or too little memory.
+    Full,
 }
 
 impl Engine {
-    /// Has a key brought along that a client waits for. `false` when that cannot be begun.
-    pub(super) fn copy(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
-        let hash = key.hash(pool);
+    /// Has a key brought along from one of its former homes: the client waits for that, as it is about to be noted.
+    pub(super) fn copy(
+        &mut self,
+        id: SessionId,
+        pool: PoolId,
+        key: Key<'_>,
+        homes: Vec<ServerId>,
+        now: Instant,
+    ) -> Begun {
+        let (hash, wait, ring_version) =
+            (key.hash(pool), self.warmup.next_wait(id), self.pools[pool.index()].ring_version);
         let known = self.warmup.numbers.get(&hash).and_then(|number| self.warmup.copies.get_mut(number));
-        if let Some(known) = known {
-            known.clients.push(id);
-            return true;
+        if let Some(known) = known.filter(|known| known.ring_version == ring_version) {
+            known.clients.push(wait);
+            return Begun::Copy;
+        }
+        if self.warmup.copies.len() >= MOST || self.memory.held() > self.memory.limits().common {
+            return Begun::Full;
         }
         let state = &self.pools[pool.index()];
-        let (Some(warm), Some(home)) = (&state.warm, state.ring.route(key.routed, 0)) else { return false };
+        let (Some(warm), Some(home)) = (&state.warm, state.ring.route(key.routed, 0)) else { return Begun::Nothing };
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
         let copy = Moving {
             pool,
@@ -56,25 +79,22 @@ impl Engine {
             base64: key.base64,
             profile,
             hash,
-            begun: warm.shared.copies.begin(hash),
+            begun: 0,
             shared: Arc::clone(&warm.shared),
-            ring_version: state.ring_version,
+            ring_version,
             stage: Stage::Check,
             sign: key.sign(),
-            is_announced: false,
-            announced_at: now,
+            announced_at: None,
+            is_counted: false,
             home,
-            homes: self.former_homes(pool, key.routed),
+            homes,
             former: Vec::new(),
             from: None,
             is_partial: false,
             rounds: 0,
-            clients: vec![id],
+            clients: vec![wait],
         };
-        if self.warmup.copies.len() >= MOST {
-            return false;
-        }
-        let Some(link) = self.link_for(pool, profile, home, now) else { return false };
+        let Some(link) = self.link_for(pool, profile, home, now) else { return Begun::Nothing };
         let number = self.next_copy();
         let key = copy.memcache_key();
         match profile {
@@ -86,7 +106,7 @@ impl Engine {
         self.counters.pool(pool).warmup_asked.add(1);
         self.warmup.numbers.insert(hash, number);
         self.warmup.copies.insert(number, copy);
-        true
+        Begun::Copy
     }
 
     /// A connection on which a server can be asked for a copy.
@@ -118,7 +138,7 @@ impl Engine {
     /// Asks the home of a key whether somebody else copies it. `false` when that cannot be asked, or the key has not moved.
     pub(super) fn ask_who_copies(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
         let is_over = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.is_over());
-        if is_over || self.former_homes(pool, key.routed).is_empty() {
+        if is_over || self.former_homes(pool, key.routed, |_| true).is_empty() {
             return false;
         }
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
@@ -133,7 +153,8 @@ impl Engine {
                 self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"GET", &sign]));
             }
         }
-        self.warmup.questions.insert(number, id);
+        let wait = self.warmup.next_wait(id);
+        self.warmup.questions.insert(number, wait);
         true
     }
 
@@ -150,16 +171,6 @@ impl Engine {
             let is_nobody = memcache::is_nobody(answer) && resp::is_nobody(answer);
             return self.is_copied(number, !is_nobody, now);
         };
-        if copy.stage == Stage::Leave {
-            return;
-        }
-        if copy.stage == Stage::Announce && !copy.is_announced {
-            copy.is_announced = true;
-            if copy.profile.is_some() {
-                self.warmup.copies.insert(number, copy); // the answer to the second request follows
-                return;
-            }
-        }
         let next = match copy.profile {
             None => self.next_of_memcache(&mut copy, number, answer, status, now),
             Some(_) => self.next_of_redis(&mut copy, number, answer, now),
@@ -172,9 +183,6 @@ impl Engine {
     pub(in crate::engine) fn copy_lost(&mut self, number: u32) {
         let now = self.now;
         let Some(copy) = self.warmup.copies.remove(&number) else { return self.is_copied(number, false, now) };
-        if copy.stage == Stage::Leave {
-            return;
-        }
         if copy.stage == Stage::Store {
             // It may be stored yet, and nobody would know: the server forgets it, before it is asked anything else.
             let database = copy.profile.map(|profile| profile.database);
@@ -192,45 +200,45 @@ impl Engine {
             return;
         }
         let state = &mut self.pools[copy.pool.index()];
-        match &mut state.warm {
-            Some(warm) if matches!(next, Next::Settled) && state.ring_version == copy.ring_version => {
-                warm.settle(copy.hash);
-            }
-            _ => self.counters.pool(copy.pool).warmup_failed.add(1),
+        let is_known = matches!(next, Next::Settled | Next::Refused) && state.ring_version == copy.ring_version;
+        if let Some(warm) = state.warm.as_mut().filter(|_| is_known) {
+            warm.settle(copy.hash);
+        }
+        if !matches!(next, Next::Settled) {
+            self.counters.pool(copy.pool).warmup_failed.add(1);
         }
         if self.warmup.numbers.get(&copy.hash) == Some(&number) {
             self.warmup.numbers.remove(&copy.hash);
         }
         for client in std::mem::take(&mut copy.clients) {
             if self.warmup.copied(client) {
-                self.clients.resume_soon(client);
+                self.clients.resume_soon(client.client);
             }
         }
-        if copy.is_announced {
-            self.leave_copy(copy, number, now);
-        }
+        self.leave_copy(&copy, number, now);
     }
 
-    /// Says that a key is not being copied any more. Nobody waits for the answer.
-    fn leave_copy(&mut self, mut copy: Moving, number: u32, now: Instant) {
-        let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return };
-        let sign = &copy.sign;
-        match copy.profile {
-            None => self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
+    /// Says that a key is not being copied any more, if that it is may be known still. Nobody waits for the answer.
+    fn leave_copy(&mut self, copy: &Moving, number: u32, now: Instant) {
+        let is_known = copy.announced_at.is_some_and(|at| now < at + KNOWN_FOR);
+        let link = if is_known { self.link_for(copy.pool, copy.profile, copy.home, now) } else { None };
+        let (Some(link), sign) = (link, &copy.sign) else { return };
+        if copy.profile.is_none() {
+            return self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
                 memcache::leave(out, memcache::Key { bytes: sign, base64: false });
-            }),
-            Some(_) => {
-                self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"DECR", sign]));
-            }
+            });
         }
-        copy.stage = Stage::Leave;
-        self.warmup.copies.insert(number, copy);
+        self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"DECR", sign]));
+        // It may have been forgotten by then, and made anew.
+        self.ask_copy(link, number, Verb::Command, false, now, |out| {
+            encode::words(out, &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER]);
+        });
     }
 
     /// Says at the new home that the key is being copied.
     fn announce(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
         let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return Next::Failed };
-        copy.announced_at = now;
+        copy.announced_at = Some(now);
         let sign = &copy.sign;
         if copy.profile.is_none() {
             self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
@@ -257,6 +265,7 @@ impl Engine {
             (Stage::Check, Status::Done) => Next::Settled,
             (Stage::Check, Status::Absent) => self.announce(copy, number, now),
             (Stage::Announce, Status::Done) => self.read_first(copy, number, now),
+            (Stage::Check | Stage::Announce | Stage::Read(_), Status::Error) => Next::Refused,
             (Stage::Read(_), Status::Absent) => self.read_next(copy, number, now),
             (Stage::Read(_), Status::Done) => match memcache::found(answer) {
                 Some(found) => self.store_copy(copy, number, Verb::MetaSet, now, |copy, out| {
@@ -281,12 +290,20 @@ impl Engine {
 
     fn next_of_redis(&mut self, copy: &mut Moving, number: u32, answer: &[u8], now: Instant) -> Next {
         match copy.stage {
+            Stage::Check | Stage::Announce | Stage::Lifetime if resp::is_refused(answer) => Next::Refused,
             Stage::Check => match resp::integer(answer) {
                 Some(0) => self.announce(copy, number, now),
                 Some(_) => Next::Settled,
                 None => Next::Failed,
             },
-            Stage::Announce if resp::integer(answer).is_some() => self.read_first(copy, number, now),
+            Stage::Announce => match (resp::integer(answer), copy.is_counted) {
+                (Some(_), false) => {
+                    copy.is_counted = true; // and what has it forgotten after a while is answered next
+                    Next::Asked(Stage::Announce)
+                }
+                (Some(_), true) => self.read_first(copy, number, now),
+                (None, _) => Next::Failed,
+            },
             Stage::Lifetime => {
                 let lifetime = match resp::integer(answer) {
                     Some(-1) => None,
@@ -318,7 +335,6 @@ impl Engine {
                 }
                 Next::Settled
             }
-            Stage::Announce | Stage::Leave => Next::Failed,
         }
     }
 
@@ -365,7 +381,7 @@ impl Engine {
         let is_home = self.pools[copy.pool.index()].ring_version == copy.ring_version;
         let link = self.link_for(copy.pool, copy.profile, copy.home, now);
         let Some(link) = link.filter(|_| is_home) else { return Next::Failed };
-        if copy.shared.is_over() || now >= copy.announced_at + KNOWN_FOR {
+        if copy.shared.is_over() || copy.announced_at.is_none_or(|at| now >= at + KNOWN_FOR) {
             return Next::Failed;
         }
         if !copy.shared.copies.store(copy.hash, copy.begun) {

@@ -5,22 +5,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::copy::Begun;
 use super::key::{Access, Key};
 use super::pool::Warm;
-use super::waits::{Step, Until, Wait};
+use super::waits::{Step, Told, Until, Wait};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::Engine;
 use crate::engine::deadline::Timer;
 use crate::engine::ids::SessionId;
 use crate::engine::request::Asked;
 use crate::engine::servers::ticket::Marks;
+use crate::engine::{Engine, work};
 use crate::health::pending::StaleKey;
 use crate::proto::memcache::request::Words;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
-use crate::topology::Pool;
+use crate::topology::{Former, Pool};
 
-/// Longest time that a request waits for its keys. After that it goes on without.
+/// Longest time that who reads waits for its keys. After that it goes on without.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Longest time that is waited until a former home has forgotten a key: one that hangs answers nobody who copies, either.
@@ -34,6 +35,14 @@ const LOOK: Duration = Duration::from_micros(500);
 
 /// Most keys of one request that are looked for. Those behind them are not brought along with it.
 const MOST: usize = 1024;
+
+/// What became of the keys of a request that were to be brought along.
+enum Looked {
+    /// So many are being copied.
+    Found(u32),
+    /// They cannot be copied yet.
+    Unready,
+}
 
 impl Engine {
     /// A pool may have other servers: keys that move are brought along from here on.
@@ -50,10 +59,9 @@ impl Engine {
             return;
         }
         let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue.in_flight.is_empty());
-        let before = asked.map(|(id, link)| (id, link.queue.outbox.end())).collect();
+        let before = asked.map(|(id, link)| (link.server(), (id, link.queue.outbox.end())));
         let told_until = shared.told_until(next.warmup.unwrap_or_default());
-        let ready_by = self.deadline(pool, now);
-        let warm = Warm::new(Arc::clone(shared), told_until, before, ready_by);
+        let warm = Warm::new(Arc::clone(shared), told_until, before, (now, self.deadline(pool, now)));
         let is_first = self.pools[pool.index()].warm.replace(Box::new(warm)).is_none();
         self.warmup.pools += usize::from(is_first);
         self.pools[pool.index()].is_steady = false;
@@ -64,6 +72,9 @@ impl Engine {
         let state = &mut self.pools[pool.index()];
         self.warmup.pools -= usize::from(state.warm.take().is_some());
         state.is_steady = state.all_live;
+        if self.warmup.pools == 0 {
+            self.warmup.end();
+        }
     }
 
     /// It may be time to look after those who wait.
@@ -84,9 +95,9 @@ impl Engine {
                 self.end_warmup(pool);
                 continue;
             }
-            self.is_ready(pool, now);
-            let is_awaited = self.pools[index].warm.as_ref().is_some_and(|warm| warm.is_awaited());
-            next = next.min(if is_awaited { now + LOOK } else { until });
+            let Self { pools, servers, .. } = &mut *self;
+            let Some(warm) = &mut pools[index].warm else { continue };
+            next = next.min(warm.follow(servers, now).map_or(until, |look| look.min(until)));
         }
         for id in self.warmup.overdue(now) {
             self.clients.resume_soon(id);
@@ -100,26 +111,23 @@ impl Engine {
         }
     }
 
-    /// Whether what is found at a former home of a pool's keys is what was written there last.
-    fn is_ready(&mut self, pool: PoolId, now: Instant) -> bool {
-        let (workers, Self { pools, servers, .. }) = (self.topology.counters.len(), self);
-        let Some(warm) = &mut pools[pool.index()].warm else { return true };
-        warm.is_ready(servers, workers, now)
-    }
-
-    /// The servers that a key belonged to before, each once, and not the one that it belongs to.
-    /// The newest home comes first.
-    pub(super) fn former_homes(&self, pool: PoolId, key: &[u8]) -> Vec<ServerId> {
+    /// The servers that a key belonged to before, each once, the newest first, and not the one that it belongs to. All of
+    /// them are told what is written, and of some it is read what they have still.
+    pub(super) fn former_homes(&self, pool: PoolId, key: &[u8], is_meant: impl Fn(&Former) -> bool) -> Vec<ServerId> {
         let mut homes = Vec::new();
         if let Some(warm) = &self.pools[pool.index()].warm {
             let at = self.pools[pool.index()].ring.route(key, 0);
-            for home in warm.shared.former.iter().filter_map(|(ring, _)| ring.route(key, 0)) {
-                if self.topology.pool(pool).has(home) && Some(home) != at && !homes.contains(&home) {
-                    homes.push(home);
-                }
+            for former in warm.shared.former.iter().filter(|former| is_meant(former)) {
+                let home = former.home(key).filter(|home| Some(*home) != at && !homes.contains(home));
+                homes.extend(home);
             }
         }
         homes
+    }
+
+    /// Those of them where a key is looked for.
+    pub(super) fn homes_to_read(&self, pool: PoolId, key: &[u8], now: Instant) -> Vec<ServerId> {
+        self.former_homes(pool, key, |former| former.until > now)
     }
 
     /// As [`Engine::is_warm`], of a request of memcached's for one key.
@@ -173,75 +181,136 @@ impl Engine {
     ) -> bool {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
         let ring_version = self.pools[pool.index()].ring_version;
-        let (has_waited, step, since) = match self.warmup.waits.get(&id) {
-            None => (false, Step::Looks, now),
-            // Its keys have other homes by now.
-            Some(wait) if wait.ring_version != ring_version => (false, Step::Looks, now),
-            Some(Wait { until: Until::Nothing, step, since, .. }) => (true, *step, *since),
-            Some(Wait { until: Until::Anew, step, since, .. }) => {
-                (now >= *since + self.patience_with(pool), *step, *since)
-            }
-            Some(_) if self.deadline(pool, started) > now => return self.holds_off(id),
-            Some(wait) => (true, wait.step, wait.since),
+        // Whatever it waits for: when its time is over it goes on, and what is refused anyway does not wait.
+        let is_late = self.memory.refuses || self.deadline(pool, started) <= now;
+        let wait = match self.warmup.wait_of(id).filter(|wait| wait.ring_version == ring_version) {
+            Some(wait) if wait.until != Until::Nothing && !is_late => return self.holds_off(id),
+            Some(wait) => wait,
+            None => Wait::new(now, ring_version), // or its keys have other homes by now
         };
-        // Whatever it waits for: when its time is over, it goes on.
-        let is_late = self.deadline(pool, started) <= now;
-        let has_waited = has_waited || is_late;
         self.warmup.forget(id);
-        let wait = |until, most: Instant, step| Wait { until, most, step, is_busy: false, since, ring_version };
-        if access != Access::Overwrites && !has_waited {
-            let mut copied = 0;
-            for key in keys.clone().take(MOST) {
-                if !self.is_looked_for(pool, key, now) {
-                    continue;
+        let most = wait.since + self.timeout(pool).unwrap_or(LONGEST);
+        let may_wait = !is_late && now < most;
+        let (step, count) = (wait.step, keys.clone().count());
+        self.work.cost += count * work::KEY;
+        let later = now + LOOK;
+        // Who only reads may as well miss; who changes something may not.
+        let patience = if access == Access::Reads { wait.since + self.patience_with(pool) } else { most };
+        if step == Step::Looks && access != Access::Overwrites && !is_late && now < patience {
+            match self.look_for(id, pool, keys.clone().take(MOST), now) {
+                Looked::Found(0) => {}
+                Looked::Found(copies) => {
+                    return self.has_to_wait(id, wait.waits(Until::Copied(copies), patience, Step::Looked));
                 }
-                if !self.is_ready(pool, now) {
-                    return self.has_to_wait(id, wait(Until::Ready, now + LOOK, step));
+                Looked::Unready => {
+                    return self.has_to_wait(id, wait.waits(Until::Later, later.min(patience), Step::Looks));
                 }
-                copied += u32::from(self.copy(id, pool, key, now));
             }
-            if copied > 0 {
-                return self.has_to_wait(id, wait(Until::Copied(copied), since + self.patience_with(pool), step));
-            }
+        }
+        if access == Access::Reads {
+            return true;
+        }
+        if step == Step::Stores && may_wait && self.is_stored(pool, keys.clone()) {
+            return self.has_to_wait(id, wait.waits(Until::Later, later, Step::Stores));
         }
         // What overwrites stands in the way of any copy; so it need not be known that its keys are gone elsewhere.
-        let most = since + self.timeout(pool).unwrap_or(LONGEST);
-        let waits = access == Access::Changes && now < most && !is_late;
-        if access != Access::Reads && step == Step::Looks {
-            let told = keys.clone().map(|key| self.tell_former_homes(id, pool, key, waits, now)).sum();
-            if waits && told > 0 {
-                return self.has_to_wait(id, wait(Until::Forgotten(told), most.min(now + FORGETS), Step::Told));
+        let asks = access == Access::Changes && may_wait;
+        if step < Step::Told {
+            let told = keys.clone().map(|key| self.tell_former_homes(id, pool, key, asks, now)).sum();
+            if asks && told > 0 {
+                return self.has_to_wait(id, wait.waits(Until::Forgotten(told), most.min(now + FORGETS), Step::Told));
             }
         }
-        if access != Access::Reads && step < Step::Free {
-            let mut is_free = true;
-            if let Some(warm) = &self.pools[pool.index()].warm {
-                let moved = keys.clone().filter(|key| !self.former_homes(pool, key.routed).is_empty());
-                moved.for_each(|key| is_free &= warm.shared.copies.write(key.hash(pool)));
-            }
-            if !is_free && !is_late {
+        if step < Step::Free {
+            if !self.mark_as_written(pool, keys.clone()) && may_wait {
                 // It may be stored at one of those who have just been told, if there are other homes since.
-                return self.has_to_wait(id, wait(Until::Stored, now + LOOK, Step::Looks));
+                return self.has_to_wait(id, wait.waits(Until::Later, later, Step::Stores));
             }
-            let asked =
-                if waits { keys.map(|key| u32::from(self.ask_who_copies(id, pool, key, now))).sum() } else { 0 };
+            let keys = keys.take(if asks { MOST } else { 0 });
+            let asked = keys.map(|key| u32::from(self.ask_who_copies(id, pool, key, now))).sum();
             if asked > 0 {
-                return self.has_to_wait(id, wait(Until::Answered(asked), most, Step::Told));
+                return self.has_to_wait(id, wait.waits(Until::Answered(asked), most, Step::Told));
             }
         }
         true
     }
 
-    /// How long a request waits for its keys.
+    /// Has those of some keys brought along that have moved and have not been looked for yet.
+    fn look_for<'k>(
+        &mut self,
+        id: SessionId,
+        pool: PoolId,
+        keys: impl Iterator<Item = Key<'k>>,
+        now: Instant,
+    ) -> Looked {
+        let mut copies = 0;
+        for key in keys {
+            let homes = self.homes_to_look_at(pool, key, now);
+            if homes.is_empty() {
+                continue;
+            }
+            let (workers, Self { pools, servers, .. }) = (self.topology.counters.len(), &mut *self);
+            let warm = pools[pool.index()].warm.as_mut();
+            if !warm.is_none_or(|warm| warm.is_ready(&homes, servers, workers, now)) {
+                return Looked::Unready;
+            }
+            match self.copy(id, pool, key, homes, now) {
+                Begun::Copy => copies += 1,
+                Begun::Nothing => {}
+                Begun::Full => return Looked::Unready,
+            }
+        }
+        Looked::Found(copies)
+    }
+
+    /// Where a key is to be looked for that has moved and has not been looked for yet.
+    fn homes_to_look_at(&mut self, pool: PoolId, key: Key<'_>, now: Instant) -> Vec<ServerId> {
+        let (state, config) = (&self.pools[pool.index()], self.topology.pool(pool));
+        let Some(warm) = &state.warm else { return Vec::new() };
+        let hash = key.hash(pool);
+        if now >= warm.shared.until() || warm.shared.is_over() || warm.is_settled(hash) {
+            return Vec::new();
+        }
+        let homes = self.homes_to_read(pool, key.routed, now);
+        if homes.is_empty() {
+            // Nor is anything to be looked for when it is asked for again, unless the ring changes.
+            if let Some(warm) = &mut self.pools[pool.index()].warm {
+                warm.settle_unmoved(hash);
+            }
+            return homes;
+        }
+        let is_home = state.ring.route(key.routed, 0) == config.home.route(key.routed, 0);
+        let is_there = homes.iter().any(|home| state.live[home.index()]);
+        if is_home && is_there { homes } else { Vec::new() }
+    }
+
+    /// Whether somebody in this process is storing a copy of one of some keys.
+    fn is_stored<'k>(&self, pool: PoolId, mut keys: impl Iterator<Item = Key<'k>>) -> bool {
+        let warm = self.pools[pool.index()].warm.as_ref();
+        warm.is_some_and(|warm| keys.any(|key| warm.shared.copies.is_stored(key.hash(pool))))
+    }
+
+    /// The keys are about to be written. `false` when a copy of one of them is being stored.
+    fn mark_as_written<'k>(&self, pool: PoolId, keys: impl Iterator<Item = Key<'k>>) -> bool {
+        let Some(warm) = &self.pools[pool.index()].warm else { return true };
+        let mut is_free = true;
+        for key in keys.filter(|key| !self.former_homes(pool, key.routed, |_| true).is_empty()) {
+            is_free &= warm.shared.copies.write(key.hash(pool));
+        }
+        is_free
+    }
+
+    /// How long who reads waits for its keys.
     fn patience_with(&self, pool: PoolId) -> Duration {
         self.timeout(pool).map_or(PATIENCE, |timeout| (timeout / 4).min(PATIENCE))
     }
 
-    /// A server has confirmed that it has forgotten what it was told to forget, up to a number: who waits for that may go on.
+    /// A server has confirmed that it has forgotten what it was told to forget in a database, up to a number: who waits for
+    /// that may go on.
     #[inline]
-    pub(in crate::engine) fn has_forgotten(&mut self, pool: PoolId, server: ServerId, up_to: u64) {
+    pub(in crate::engine) fn has_forgotten(&mut self, of: Told, up_to: u64) {
         if self.warmup.is_awaited() {
-            for id in self.warmup.forgotten(pool, server, up_to) {
+            for id in self.warmup.forgotten(of, up_to) {
                 self.clients.resume_soon(id);
             }
         }
@@ -250,7 +319,7 @@ impl Engine {
     /// A client waits; says that its request is not to go on.
     fn has_to_wait(&mut self, id: SessionId, wait: Wait) -> bool {
         self.arm_warmup(wait.most);
-        self.warmup.waits.insert(id, wait);
+        self.warmup.begin_wait(id, wait);
         self.holds_off(id)
     }
 
@@ -259,9 +328,10 @@ impl Engine {
     pub(super) fn is_copied(&mut self, number: u32, is_busy: bool, now: Instant) {
         let Some(id) = self.warmup.questions.remove(&number) else { return };
         if self.warmup.answered(id, is_busy, now + LOOK) {
-            self.clients.resume_soon(id);
+            self.clients.resume_soon(id.client);
+        } else if is_busy {
+            self.arm_warmup(now + LOOK);
         }
-        self.arm_warmup(now + LOOK);
     }
 
     fn holds_off(&mut self, id: SessionId) -> bool {
@@ -271,23 +341,12 @@ impl Engine {
         false
     }
 
-    /// Whether a key has moved, and has not been looked for yet.
-    fn is_looked_for(&self, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
-        let (state, config) = (&self.pools[pool.index()], self.topology.pool(pool));
-        let Some(warm) = &state.warm else { return false };
-        now < warm.shared.until()
-            && !warm.shared.is_over()
-            && self.former_homes(pool, key.routed).iter().any(|home| state.live[home.index()])
-            && state.ring.route(key.routed, 0) == config.home.route(key.routed, 0)
-            && !warm.is_settled(key.hash(pool))
-    }
-
     /// Has those forget a key who had it before it moved, as it is about to be written. Returns how many of them have
     /// still to confirm that, which the client `waits` for.
     fn tell_former_homes(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, waits: bool, now: Instant) -> u32 {
         let mut told = 0;
         let stale = || StaleKey { database: key.database, key: key.wire.into(), base64: key.base64 };
-        for home in self.former_homes(pool, key.routed) {
+        for home in self.former_homes(pool, key.routed, |_| true) {
             let live = self.pools[pool.index()].live[home.index()];
             if !live && self.registry.invalidate_key_if_out(pool, home, stale(), now) {
                 continue; // it has to forget the key before it is back
@@ -301,7 +360,8 @@ impl Engine {
                 self.invalidate_soon(link, now);
                 told += 1;
                 if waits {
-                    self.warmup.tell(id, (pool, home), self.registry.newest_pending(pool, home));
+                    let (wait, number) = (self.warmup.next_wait(id), self.registry.newest_pending(pool, home));
+                    self.warmup.tell(wait, (pool, home, key.database), number);
                 }
             }
         }
@@ -312,13 +372,15 @@ impl Engine {
     #[inline]
     pub(in crate::engine) fn may_flush(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
         let Some(pool) = self.pool_of(id) else { return true };
-        let is_late = self.deadline(pool, started) <= now;
-        let is_free = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.end()) || is_late;
-        if is_free {
+        let wait = self.warmup.wait_of(id).unwrap_or_else(|| Wait::new(now, self.pools[pool.index()].ring_version));
+        let is_late = self.memory.refuses
+            || self.deadline(pool, started) <= now
+            || now >= wait.since + self.timeout(pool).unwrap_or(LONGEST);
+        let is_free = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.end());
+        if is_free || is_late {
             self.warmup.forget(id);
+            return true;
         }
-        let most = now + LOOK;
-        let wait = Wait { until: Until::Stored, most, step: Step::Looks, is_busy: false, since: now, ring_version: 0 };
-        is_free || self.has_to_wait(id, wait)
+        self.has_to_wait(id, wait.waits(Until::Later, now + LOOK, Step::Looks))
     }
 }

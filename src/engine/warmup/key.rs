@@ -33,9 +33,8 @@ impl Key<'_> {
     pub(super) fn hash(&self, pool: PoolId) -> u64 {
         let mut hasher = FnvHasher::default();
         hasher.write_u16(pool.0);
-        hasher.write_u8(self.base64.into());
         hasher.write_u32(self.database.map_or(u32::MAX, |database| database));
-        hasher.write(self.wire);
+        hasher.write(self.routed); // the same however it is written
         // Keys that differ in their last byte differ in few bits of that, and are to be spread over tables.
         let hash = hasher.finish();
         (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -27,6 +27,9 @@ mod moving;
 mod pool;
 mod waits;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use key::{Access, Key};
 pub(super) use pool::Warm;
 pub(super) use waits::Warmup;

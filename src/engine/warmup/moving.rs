@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::waits::WaitId;
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::ids::SessionId;
 use crate::engine::redis::Profile;
 use crate::proto::memcache::copy as memcache;
 use crate::time::Instant;
@@ -22,8 +22,6 @@ pub(super) enum Stage {
     Read(Option<u64>),
     /// The new home, to store it.
     Store,
-    /// The new home, to know that the key is not being copied any more.
-    Leave,
 }
 
 /// A key that is being copied.
@@ -41,11 +39,11 @@ pub(super) struct Moving {
     /// The pool's ring when it was begun.
     pub(super) ring_version: u32,
     pub(super) stage: Stage,
-    /// The item that says that it is being copied, once that has been said.
+    /// The item that says that it is being copied, and when that was about to be said, if it was.
     pub(super) sign: Box<[u8]>,
-    pub(super) is_announced: bool,
-    /// When that was about to be said.
-    pub(super) announced_at: Instant,
+    pub(super) announced_at: Option<Instant>,
+    /// Redis: the first of the two answers to that has come.
+    pub(super) is_counted: bool,
     pub(super) home: ServerId,
     /// Where it was before, the newest home first.
     pub(super) homes: Vec<ServerId>,
@@ -56,7 +54,7 @@ pub(super) struct Moving {
     pub(super) is_partial: bool,
     /// How often it was read.
     pub(super) rounds: u32,
-    pub(super) clients: Vec<SessionId>,
+    pub(super) clients: Vec<WaitId>,
 }
 
 impl Moving {

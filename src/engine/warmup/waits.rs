@@ -17,41 +17,70 @@ pub(super) enum Until {
     Forgotten(u32),
     /// The homes of its keys have said whether somebody else copies them: so many answers.
     Answered(u32),
-    /// A copy that somebody else is storing is stored.
-    Stored,
-    /// Keys may be copied.
-    Ready,
-    /// Nothing any more: its keys are looked at anew.
-    Anew,
-    /// Nothing any more: its request goes on as it is.
+    /// Some time has passed.
+    Later,
+    /// Nothing any more.
     Nothing,
 }
 
-/// How far a request has come that writes.
+/// How far a request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// Its keys are looked for.
     Looks,
-    /// The former homes of its keys have been told.
+    /// They have been.
+    Looked,
+    /// It writes, and somebody in this process is storing a copy of one of its keys.
+    Stores,
+    /// The former homes of the keys that it writes have been told.
     Told,
-    /// Nobody copies its keys.
+    /// Nobody copies them.
     Free,
 }
 
+/// A server, and for Redis the database, that is told to forget keys.
+pub(super) type Told = (PoolId, ServerId, Option<u32>);
+
+/// Names one time that a client waits, so that what comes of an earlier one is of no account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WaitId {
+    pub(super) client: SessionId,
+    pub(super) number: u64,
+}
+
 /// A client whose request waits.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
+    number: u64,
     pub(super) until: Until,
     /// It is not waited for longer than until then.
     pub(super) most: Instant,
-    /// How far the request has come.
+    /// How far the request has come when that is over.
     pub(super) step: Step,
     /// Somebody copies one of its keys.
     pub(super) is_busy: bool,
-    /// When it was looked at first. It goes on some time after that whatever happens.
+    /// When the request was looked at first. It goes on some time after that whatever happens.
     pub(super) since: Instant,
     /// The pool's ring by which it waits.
     pub(super) ring_version: u32,
+}
+
+impl Wait {
+    /// A request is looked at for the first time.
+    pub(super) const fn new(since: Instant, ring_version: u32) -> Self {
+        Self { number: 0, until: Until::Nothing, most: since, step: Step::Looks, is_busy: false, since, ring_version }
+    }
+
+    /// Its request waits for something, until then at the longest, and has come so far behind that.
+    pub(super) fn waits(self, until: Until, most: Instant, step: Step) -> Self {
+        Self { until, most, step, is_busy: false, ..self }
+    }
+
+    /// One of several things has come about that it waits for.
+    fn one_less(&mut self, left: u32, of: impl FnOnce(u32) -> Until) -> bool {
+        self.until = if left > 1 { of(left - 1) } else { Until::Nothing };
+        self.until == Until::Nothing
+    }
 }
 
 /// What a worker has to do with keys that are brought along, and who waits for that.
@@ -62,20 +91,15 @@ pub(in crate::engine) struct Warmup {
     pub(super) numbers: BTreeMap<u64, u32>,
     pub(super) last: u32,
     /// Who has asked whether somebody else copies a key, by the same numbers.
-    pub(super) questions: BTreeMap<u32, SessionId>,
-    pub(super) waits: BTreeMap<SessionId, Wait>,
-    /// Who waits until a server has forgotten what it was told to forget, each with the number of the pending invalidation.
-    pub(super) told: BTreeMap<(PoolId, ServerId), VecDeque<(u64, SessionId)>>,
+    pub(super) questions: BTreeMap<u32, WaitId>,
+    waits: BTreeMap<SessionId, Wait>,
+    last_wait: u64,
+    /// Who waits until a server has forgotten what it was told to forget in a database, each with the number of the pending
+    /// invalidation.
+    told: BTreeMap<Told, VecDeque<(u64, WaitId)>>,
     pub(super) alarm: Alarm,
     /// Pools that bring keys along.
     pub(super) pools: usize,
-}
-
-impl Wait {
-    /// Whether it is not over.
-    fn is_on(&self) -> bool {
-        !matches!(self.until, Until::Nothing | Until::Anew)
-    }
 }
 
 impl Warmup {
@@ -93,6 +117,26 @@ impl Warmup {
         }
     }
 
+    /// What a client's request has come to.
+    pub(super) fn wait_of(&self, id: SessionId) -> Option<Wait> {
+        self.waits.get(&id).copied()
+    }
+
+    /// The name of the next time that a client waits.
+    pub(super) const fn next_wait(&self, client: SessionId) -> WaitId {
+        WaitId { client, number: self.last_wait + 1 }
+    }
+
+    /// A client waits: by the [next name](Warmup::next_wait).
+    pub(super) fn begin_wait(&mut self, id: SessionId, wait: Wait) {
+        self.last_wait += 1;
+        self.waits.insert(id, Wait { number: self.last_wait, ..wait });
+    }
+
+    fn wait_mut(&mut self, id: WaitId) -> Option<&mut Wait> {
+        self.waits.get_mut(&id.client).filter(|wait| wait.number == id.number)
+    }
+
     /// Whether anybody waits.
     #[inline]
     pub(super) fn is_awaited(&self) -> bool {
@@ -100,45 +144,48 @@ impl Warmup {
     }
 
     /// A copy of a client's key has come to its end. Whether that was all that the client waited for.
-    pub(super) fn copied(&mut self, id: SessionId) -> bool {
-        let Some(Wait { until, .. }) = self.waits.get_mut(&id) else { return false };
-        let Until::Copied(left) = *until else { return false };
-        *until = if left > 1 { Until::Copied(left - 1) } else { Until::Nothing };
-        *until == Until::Nothing
+    pub(super) fn copied(&mut self, id: WaitId) -> bool {
+        let Some(wait) = self.wait_mut(id) else { return false };
+        if let Until::Copied(left) = wait.until { wait.one_less(left, Until::Copied) } else { false }
     }
 
-    /// A client waits until a server has forgotten what it was told last.
-    pub(super) fn tell(&mut self, id: SessionId, (pool, server): (PoolId, ServerId), number: u64) {
-        self.told.entry((pool, server)).or_default().push_back((number, id));
+    /// A client waits until a server has forgotten what it was told last in a database.
+    pub(super) fn tell(&mut self, id: WaitId, of: Told, number: u64) {
+        let Self { told, waits, last_wait, .. } = self;
+        let told = told.entry(of).or_default();
+        // One that hangs never says so: who has gone on without is forgotten.
+        let is_over =
+            |id: &WaitId| id.number <= *last_wait && waits.get(&id.client).is_none_or(|wait| wait.number != id.number);
+        while told.pop_front_if(|(_, id)| is_over(id)).is_some() {}
+        told.push_back((number, id));
     }
 
     /// A client has heard whether somebody else copies one of its keys. Whether it waits for no other answer: if somebody
     /// does, it is to look again at `later`.
-    pub(super) fn answered(&mut self, id: SessionId, is_busy: bool, later: Instant) -> bool {
-        let Some(wait) = self.waits.get_mut(&id) else { return false };
+    pub(super) fn answered(&mut self, id: WaitId, is_busy: bool, later: Instant) -> bool {
+        let Some(wait) = self.wait_mut(id) else { return false };
         let Until::Answered(left) = wait.until else { return false };
         wait.is_busy |= is_busy;
-        (wait.until, wait.most) = match (left, wait.is_busy) {
-            (2.., _) => (Until::Answered(left - 1), wait.most),
-            (_, true) => (Until::Stored, later),
-            (_, false) => (Until::Nothing, wait.most),
-        };
-        if wait.until == Until::Nothing {
+        if !wait.one_less(left, Until::Answered) {
+            return false;
+        }
+        if wait.is_busy {
+            (wait.until, wait.most) = (Until::Later, later);
+        } else {
             wait.step = Step::Free;
         }
-        wait.until == Until::Nothing
+        !wait.is_busy
     }
 
-    /// A server has forgotten what it was told to forget, up to a number. Those who wait for nothing else.
-    pub(super) fn forgotten(&mut self, pool: PoolId, server: ServerId, up_to: u64) -> Vec<SessionId> {
+    /// A server has forgotten what it was told to forget in a database, up to a number. Those who wait for nothing else.
+    pub(super) fn forgotten(&mut self, of: Told, up_to: u64) -> Vec<SessionId> {
         let mut free = Vec::new();
-        let Some(told) = self.told.get_mut(&(pool, server)) else { return free };
-        while let Some((_, id)) = told.pop_front_if(|(number, _)| *number <= up_to) {
-            let Some(Wait { until, .. }) = self.waits.get_mut(&id) else { continue };
-            let Until::Forgotten(left) = *until else { continue };
-            *until = if left > 1 { Until::Forgotten(left - 1) } else { Until::Nothing };
-            if *until == Until::Nothing {
-                free.push(id);
+        while let Some((_, id)) = self.told.get_mut(&of).and_then(|told| told.pop_front_if(|(at, _)| *at <= up_to)) {
+            let Some(wait) = self.wait_mut(id) else { continue };
+            if let Until::Forgotten(left) = wait.until
+                && wait.one_less(left, Until::Forgotten)
+            {
+                free.push(id.client);
             }
         }
         free
@@ -146,18 +193,21 @@ impl Warmup {
 
     /// Clients whose time is over by now.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<SessionId> {
-        let late = |wait: &Wait| wait.is_on() && wait.most <= now;
-        let over: Vec<_> = self.waits.iter().filter(|(_, wait)| late(wait)).map(|(id, _)| *id).collect();
-        for id in &over {
-            if let Some(wait) = self.waits.get_mut(id) {
-                wait.until = if wait.until == Until::Ready { Until::Anew } else { Until::Nothing };
-            }
+        let mut over = Vec::new();
+        for (id, wait) in self.waits.iter_mut().filter(|(_, wait)| wait.until != Until::Nothing && wait.most <= now) {
+            wait.until = Until::Nothing;
+            over.push(*id);
         }
         over
     }
 
     /// When somebody's time will be over next.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waits.values().filter(|wait| wait.is_on()).map(|wait| wait.most).min()
+        self.waits.values().filter(|wait| wait.until != Until::Nothing).map(|wait| wait.most).min()
+    }
+
+    /// No pool brings keys along any more.
+    pub(super) fn end(&mut self) {
+        self.told.clear();
     }
 }

@@ -50,7 +50,8 @@ pub struct BatchRange {
     pub from: u64,
     /// The last of them; 0: it is put off.
     pub up_to: u64,
-    pub(super) database: Option<u32>,
+    /// Redis: the database whose keys they are.
+    pub database: Option<u32>,
     pub(super) round: u64,
 }
 

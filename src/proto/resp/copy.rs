@@ -23,6 +23,12 @@ pub fn is_of_another_kind(reply: &[u8]) -> bool {
     reply.starts_with(b"-WRONGTYPE")
 }
 
+/// Whether a server does not know, or does not allow, what it was asked, and will not the next time.
+#[must_use]
+pub fn is_refused(reply: &[u8]) -> bool {
+    [&b"-NOPERM"[..], b"-READONLY", b"-ERR unknown command"].iter().any(|refusal| reply.starts_with(refusal))
+}
+
 /// Appends the request to store a string under a key if nothing is there. It has so many milliseconds to live, if not for
 /// ever.
 pub fn store(out: &mut Vec<u8>, key: &[u8], value: &[u8], lifetime: Option<u64>) {

@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+mod redis;
+mod rings;
+
 use super::reload::{Reloaded, got, loopback, pool};
 use super::support::client::Client;
+use super::support::http::post;
 use super::support::process::{Process, free_port};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -66,29 +70,38 @@ fn set(client: &mut Client, key: &str, value: &str) {
     assert_eq!(client.ask(format!("set {key} 5 100 {}\r\n{value}\r\n", value.len())), "STORED");
 }
 
+/// So many keys, each with itself as its value.
+fn stored(client: &mut Client, count: usize) -> Vec<String> {
+    let keys = names(count);
+    keys.iter().for_each(|key| set(client, key, key));
+    keys
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("key:{number}")).collect()
+}
+
 fn value(key: &str, value: &str) -> String {
     format!("VALUE {key} 5 {}\r\n{value}\r\nEND\r\n", value.len())
 }
 
-/// Keys of which the new server, asked by itself, has nothing yet and is to have something.
+/// Those of some keys that belong to the last of the first `count` servers.
 fn moved(pool: &Pool, count: usize, keys: impl Iterator<Item = String>) -> Vec<String> {
-    let changed = pool.reloaded.proxy.file.with_extension("next");
-    std::fs::write(&changed, std::fs::read_to_string(&pool.reloaded.proxy.file).expect("the file")).expect("a copy");
-    let route = |count: usize, key: &str| {
-        std::fs::write(&changed, text(&pool.listen, &pool.servers, count, &pool.more)).expect("a file");
+    let file = pool.reloaded.proxy.file.with_extension("next");
+    std::fs::write(&file, text(&pool.listen, &pool.servers, count, &pool.more)).expect("a file");
+    let is_there = |key: &String| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_softmiss"));
-        let output = command.arg("-c").arg(&changed).args(["route", "p", key]).output().expect("softmiss");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let output = command.arg("-c").arg(&file).args(["route", "p", key]).output().expect("softmiss");
+        String::from_utf8_lossy(&output.stdout).contains(&format!(" {}", NAMES[count - 1]))
     };
-    keys.filter(|key| route(count, key).contains(&format!(" {}", NAMES[count - 1]))).collect()
+    keys.filter(is_there).collect()
 }
 
 #[test]
 fn nothing_is_missed_when_a_server_is_added() {
     let pool = Pool::of_memcached(4, "", &["warmup: 1m"]);
     let mut client = pool.client();
-    let keys: Vec<String> = (0..1000).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, key));
+    let keys = stored(&mut client, 1000);
     pool.goes_over_to(5);
     for key in &keys {
         assert_eq!(got(&mut client, key), value(key, key));
@@ -113,8 +126,7 @@ fn nothing_is_missed_when_a_server_is_added() {
 fn a_get_of_many_keys_brings_all_of_them_along() {
     let pool = Pool::of_memcached(3, "", &["warmup: 1m"]);
     let mut client = pool.client();
-    let keys: Vec<String> = (0..300).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, key));
+    let keys = stored(&mut client, 300);
     pool.goes_over_to(4);
     client.send(format!("get {}\r\n", keys.join(" ")));
     let answer = String::from_utf8(client.read_through(b"END\r\n")).expect("text");
@@ -193,7 +205,7 @@ fn remove_among_readers(keys: &[String], through: SocketAddr, readers: &[SocketA
 #[test]
 fn what_was_removed_stays_removed_for_all_workers_and_connections() {
     let pool = Pool::of_memcached(2, "  workers: 2\n", &["warmup: 1m", "server_connections: 2"]);
-    let keys: Vec<String> = (0..900).map(|number| format!("key:{number}")).collect();
+    let keys = names(900);
     let mut client = pool.client();
     keys.iter().for_each(|key| set(&mut client, key, "old"));
     pool.goes_over_to(3);
@@ -208,7 +220,7 @@ fn what_was_removed_through_another_process_stays_removed() {
     let port = free_port();
     let listen = loopback(port).to_string();
     let other = Reloaded::start(port, "", &text(&listen, &pool.servers, 2, &pool.more));
-    let keys: Vec<String> = (0..900).map(|number| format!("key:{number}")).collect();
+    let keys = names(900);
     let mut client = pool.client();
     keys.iter().for_each(|key| set(&mut client, key, "old"));
     pool.goes_over_to(3);
@@ -243,48 +255,36 @@ fn what_others_write_meanwhile_grants_no_lock_twice() {
 }
 
 #[test]
-fn keys_that_move_back_and_forth_have_what_was_written_last() {
-    let (servers, port) = ([Process::memcached(), Process::memcached(), Process::memcached()], free_port());
-    let of = |weights: [u32; 3]| {
-        let lines: String = (0..3)
-            .map(|index| format!("  - {}:{} {}\n", servers[index].address, weights[index], NAMES[index]))
-            .collect();
-        format!("p:\n  listen: {}\n  timeout: 1000\n  warmup: 1m\n  servers:\n{lines}", loopback(port))
-    };
-    let reloaded = Reloaded::start(port, "", &of([1, 1, 1]));
-    let mut client = reloaded.proxy.client();
-    let keys: Vec<String> = (0..600).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, "old"));
-    // Each leaves copies of other keys at other servers.
-    for weights in [[9, 1, 1], [1, 9, 1], [1, 1, 9], [5, 1, 3], [1, 5, 3], [3, 1, 5]] {
-        reloaded.goes_over("", &of(weights));
-        keys.iter().for_each(|key| assert_eq!(got(&mut client, key), value(key, "old"), "{weights:?}"));
-    }
-    keys.iter().for_each(|key| set(&mut client, key, "new"));
-    for weights in [[1, 1, 1], [9, 1, 1], [1, 9, 1]] {
-        reloaded.goes_over("", &of(weights));
-        keys.iter().for_each(|key| assert_eq!(got(&mut client, key), value(key, "new"), "{weights:?}"));
-    }
-}
-
-#[test]
 fn after_a_flush_nothing_is_brought_along() {
-    let pool = Pool::of_memcached(2, "", &["warmup: 1m"]);
-    let mut client = pool.client();
-    let keys: Vec<String> = (0..100).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, key));
-    pool.goes_over_to(3);
-    assert_eq!(client.ask("flush_all\r\n"), "OK");
-    keys.iter().for_each(|key| assert_eq!(got(&mut client, key), "END\r\n"));
-    assert_eq!(pool.count("warmup_brought"), 0.0);
+    for by_operator in [false, true] {
+        let mut pool = Pool::of_memcached(2, "", &["warmup: 1m"]);
+        pool.reloaded = pool.reloaded.expect_log("servers flushed by the operator");
+        let mut client = pool.client();
+        let keys = stored(&mut client, 50);
+        pool.goes_over_to(3);
+        if by_operator {
+            assert_eq!(post(pool.reloaded.admin, "/flush_all?pool=p").status, 200);
+        } else {
+            assert_eq!(client.ask("flush_all\r\n"), "OK");
+        }
+        keys.iter().for_each(|key| assert_eq!(got(&mut client, key), "END\r\n"));
+        // Whatever is at their former homes behind it.
+        let mut before = [pool.servers[0].client(), pool.servers[1].client()];
+        let of_third = moved(&pool, 3, keys.into_iter());
+        assert!(of_third.len() > 10, "{}", of_third.len());
+        for key in &of_third {
+            before.iter_mut().for_each(|server| set(server, key, "old"));
+            assert_eq!(got(&mut client, key), "END\r\n");
+        }
+        assert_eq!(pool.count("warmup_brought"), 0.0);
+    }
 }
 
 #[test]
 fn a_former_home_that_hangs_costs_little() {
     let pool = Pool::of_memcached(1, "", &["warmup: 1m", "timeout: 400"]);
     let mut client = pool.client();
-    let keys: Vec<String> = (0..40).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, key));
+    let keys = stored(&mut client, 40);
     pool.goes_over_to(2);
     let at_home: Vec<_> = moved(&pool, 2, keys.into_iter());
     assert!(at_home.len() > 5, "{}", at_home.len());
@@ -306,87 +306,8 @@ fn a_former_home_that_hangs_costs_little() {
 fn without_the_option_keys_that_moved_are_missed() {
     let pool = Pool::of_memcached(2, "", &[]);
     let mut client = pool.client();
-    let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| set(&mut client, key, key));
+    let keys = stored(&mut client, 200);
     pool.goes_over_to(3);
     let missed = keys.iter().filter(|key| got(&mut client, key) == "END\r\n").count();
     assert!(missed > 20, "{missed}");
-}
-
-fn redis(client: &mut Client, words: &[&str]) -> String {
-    let mut request = format!("*{}\r\n", words.len());
-    words.iter().for_each(|word| request += &format!("${}\r\n{word}\r\n", word.len()));
-    let line = client.ask(request);
-    match line.strip_prefix('$').and_then(|len| len.parse::<usize>().ok()) {
-        Some(len) => {
-            let body = client.read(len + 2);
-            String::from_utf8_lossy(&body[..len]).into_owned()
-        }
-        None => line,
-    }
-}
-
-#[test]
-fn strings_of_redis_are_brought_along() {
-    let pool = Pool::of_redis(2, "", &["warmup: 1m"]);
-    let mut client = pool.client();
-    let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
-    for key in &keys {
-        assert_eq!(redis(&mut client, &["SET", key, "7", "EX", "100"]), "+OK");
-    }
-    assert_eq!(redis(&mut client, &["SELECT", "3"]), "+OK");
-    for key in &keys {
-        assert_eq!(redis(&mut client, &["SET", key, "three"]), "+OK");
-    }
-    pool.goes_over_to(3);
-    keys.iter().for_each(|key| assert_eq!(redis(&mut client, &["GET", key]), "three"));
-    assert_eq!(redis(&mut client, &["SELECT", "0"]), "+OK");
-    for (index, key) in keys.iter().enumerate() {
-        let (answer, expected) = match index % 8 {
-            0 => (redis(&mut client, &["SET", key, "x", "NX"]), "$-1"),
-            1 => (redis(&mut client, &["INCR", key]), ":8"),
-            2 => (redis(&mut client, &["SETNX", key, "x"]), ":0"),
-            3 => (redis(&mut client, &["DEL", key]), ":1"),
-            4 => (redis(&mut client, &["APPEND", key, "x"]), ":2"),
-            5 => (redis(&mut client, &["EXISTS", key]), ":1"),
-            6 => (redis(&mut client, &["EVAL", "return redis.call('get', KEYS[1])", "1", key]), "7"),
-            _ => {
-                assert_eq!(redis(&mut client, &["MULTI"]), "+OK");
-                assert_eq!(redis(&mut client, &["INCR", key]), "+QUEUED");
-                assert_eq!(redis(&mut client, &["EXEC"]), "*1");
-                (client.line(), ":8")
-            }
-        };
-        assert_eq!(answer, expected, "{key}, {index}");
-        if index % 8 == 3 {
-            assert_eq!(redis(&mut client, &["GET", key]), "$-1");
-        } else {
-            let left: u64 = redis(&mut client, &["TTL", key])[1..].parse().expect("a lifetime");
-            assert!((90..=100).contains(&left), "{left}");
-        }
-    }
-    assert!(pool.count("warmup_brought") > 50.0);
-    assert_eq!(pool.count("warmup_failed"), 0.0);
-}
-
-#[test]
-fn many_strings_of_redis_at_once_are_brought_along() {
-    let pool = Pool::of_redis(2, "", &["warmup: 1m"]);
-    let mut client = pool.client();
-    let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
-    keys.iter().for_each(|key| assert_eq!(redis(&mut client, &["SET", key, key]), "+OK"));
-    assert_eq!(redis(&mut client, &["RPUSH", "list:1", "x"]), ":1");
-    pool.goes_over_to(3);
-    let words: Vec<&str> = std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
-    assert_eq!(redis(&mut client, &words), "*200");
-    for key in &keys {
-        assert_eq!(client.line(), format!("${}", key.len()));
-        assert_eq!(client.line(), *key);
-    }
-    let words: Vec<&str> = std::iter::once("DEL").chain(keys.iter().map(String::as_str)).collect();
-    assert_eq!(redis(&mut client, &words), ":200");
-    keys.iter().for_each(|key| assert_eq!(redis(&mut client, &["GET", key]), "$-1"));
-    // Other kinds are left where they are.
-    assert!([":0", ":1"].contains(&redis(&mut client, &["EXISTS", "list:1"]).as_str()));
-    assert_eq!(pool.count("warmup_failed"), 0.0);
 }

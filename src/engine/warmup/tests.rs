@@ -1,0 +1,104 @@
+//! Tests of requests that are looked at while keys are brought along.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::waits::{Step, Until, Wait, WaitId};
+use super::*;
+use crate::config::{
+    self,
+    model::{Config, PoolId, ServerId},
+};
+use crate::engine::{Engine, Scripts, Setup};
+use crate::health::pending::{ConnectionName, Invalidated};
+use crate::time::Instant;
+use crate::topology::Published;
+
+const POOL: PoolId = PoolId(0);
+const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+fn config(protocol: &str, servers: &str) -> Config {
+    let pool =
+        format!("p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  warmup: 1m\n  {protocol}\n  servers: [{servers}]\n");
+    config::parse("file", &format!("softmiss:\n  memory_limit: 16mb\n{pool}")).expect("a good file").config
+}
+
+/// An engine whose pool has had one server, and has had another one in its place from this moment on, so that each key has
+/// moved.
+fn moving(protocol: &str) -> Engine {
+    let published = Arc::new(Published::new(config(protocol, "'10.0.0.1:1:1 a'"), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    // Of two servers the heavier one has nearly all the keys.
+    published.publish(&config(protocol, "'10.0.0.1:1:1 a', '10.0.0.2:1:1000000 b'"), NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    assert!(engine.pools[POOL.index()].warm.is_some());
+    engine
+}
+
+#[test]
+fn a_large_value_that_there_is_no_memory_for_is_answered_at_once_and_its_key_forgotten_where_it_was() {
+    let value = "x".repeat(60_000);
+    for (protocol, request, answer) in [
+        ("hash: fnv1a_64", format!("set k 0 0 60000\r\n{value}\r\n"), "NOT_STORED\r\n"),
+        ("hash: fnv1a_64", format!("ms k 60000\r\n{value}\r\n"), "NS\r\n"),
+        ("{redis: true, on_failure: miss}", format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$60000\r\n{value}\r\n"), "$-1\r\n"),
+    ] {
+        let protocol = protocol.trim_matches(['{', '}']).replace(", ", "\n  ");
+        let mut engine = moving(&protocol);
+        let client = engine.client_connected(POOL);
+        let (begun, rest) = request.as_bytes().split_at(40_000);
+        engine.client_data(client, begun, NOW);
+        assert!(engine.refuse_large(client, NOW), "{protocol}");
+        engine.client_data(client, rest, NOW);
+        assert_eq!(String::from_utf8_lossy(engine.client_output(client)), answer, "{protocol}");
+        let name = ConnectionName { worker: 9, place: 9, section: 0 };
+        let of = if protocol.contains("redis") { Some(0) } else { None };
+        for server in [ServerId(0), ServerId(1)] {
+            let pending = engine.registry.next_batch(POOL, server, Invalidated::default(), (of, name), 9).keys;
+            let pending: Vec<_> = pending.iter().map(|stale| &stale.key[..]).collect();
+            assert_eq!(pending, [b"k"], "{protocol}, server {}", server.0);
+        }
+        engine.client_data(client, if of.is_some() { b"PING\r\n" } else { b"version\r\n" }, NOW);
+        assert!(engine.client_output(client).len() > answer.len(), "the connection goes on");
+        engine.check_invariants().expect("all is in order");
+    }
+}
+
+#[test]
+fn what_a_server_has_forgotten_counts_for_the_database_where_it_has() {
+    let mut engine = moving("redis: true");
+    let client = engine.client_connected(POOL);
+    let of = |database| (POOL, ServerId(0), Some(database));
+    let waits = &mut engine.warmup;
+    waits.tell(waits.next_wait(client), of(3), 7);
+    waits.begin_wait(client, Wait::new(NOW, 0).waits(Until::Forgotten(1), NOW, Step::Told));
+    assert_eq!(waits.forgotten(of(0), 9), [], "another database");
+    assert_eq!(waits.forgotten(of(3), 6), [], "what came before");
+    assert_eq!(waits.forgotten(of(3), 7), [client]);
+}
+
+#[test]
+fn who_waits_once_more_is_not_told_of_what_it_waited_for_before() {
+    let mut engine = moving("hash: fnv1a_64");
+    let client = engine.client_connected(POOL);
+    let waits = &mut engine.warmup;
+    let first = waits.next_wait(client);
+    let copied = Wait::new(NOW, 0).waits(Until::Copied(1), NOW, Step::Looked);
+    waits.begin_wait(client, copied);
+    waits.begin_wait(client, copied);
+    assert!(!waits.copied(first), "a copy that was waited for before");
+    let second = WaitId { number: first.number + 1, ..first };
+    assert!(waits.copied(second));
+}
+
+#[test]
+fn a_key_is_the_same_however_it_is_written() {
+    let key = |wire: &'static [u8], base64| Key { routed: b"key", wire, base64, database: None };
+    let (plain, encoded) = (key(b"key", false), key(b"a2V5", true));
+    assert_eq!(plain.hash(POOL), encoded.hash(POOL));
+    assert_eq!(plain.sign(), encoded.sign());
+    let other = Key { database: Some(3), ..plain };
+    assert_ne!(plain.hash(POOL), other.hash(POOL));
+    assert_ne!(plain.hash(POOL), plain.hash(PoolId(1)));
+}
