@@ -142,8 +142,12 @@ fn cluster(body: &str) -> Result<Cluster, String> {
 
 fn node(word: &str) -> Option<Node> {
     let [name, address, port] = word.split('|').collect::<Vec<_>>()[..] else { return None };
-    let is_address = address.parse::<IpAddr>().is_ok();
     let fits = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
+    // Behind `%` is the interface by which an address of a link is reached.
+    let (figures, scope) = address.split_once('%').map_or((address, None), |(figures, scope)| (figures, Some(scope)));
+    let is_scope = |scope: &str| !scope.is_empty() && scope.len() < 16 && fits(scope);
+    let is_address =
+        figures.parse::<IpAddr>().is_ok_and(|ip| scope.is_none_or(|scope| ip.is_ipv6() && is_scope(scope)));
     if (name.is_empty() && address.is_empty()) || !(address.is_empty() || is_address) || name.len() > 253 || !fits(name)
     {
         return None;
@@ -162,7 +166,8 @@ mod tests {
         format!("CONFIG cluster 0 {}\r\n{body}\r\nEND\r\n", body.len()).into_bytes()
     }
 
-    const BODY: &str = "12\na.x.cache.amazonaws.com|10.82.235.120|11211 b.x.cache.amazonaws.com||11212 |fd00::7|7\n";
+    const BODY: &str =
+        "12\na.x.cache.amazonaws.com|10.82.235.120|11211 b.x.cache.amazonaws.com||11212 |fd00::7|7 c|fe80::1%eth0|8\n";
 
     #[test]
     fn a_cluster_is_read_however_it_is_cut() {
@@ -175,7 +180,8 @@ mod tests {
             [
                 "a.x.cache.amazonaws.com 10.82.235.120 11211",
                 "b.x.cache.amazonaws.com b.x.cache.amazonaws.com 11212",
-                "fd00::7 fd00::7 7"
+                "fd00::7 fd00::7 7",
+                "c fe80::1%eth0 8"
             ]
         );
         for end in 0..whole.len() {
@@ -232,6 +238,9 @@ mod tests {
             (answer("1\na|10.0.0.1\n"), "no node"),
             (answer("1\na|10.0.0|1\n"), "no node"),
             (answer("1\n||1\n"), "no node"),
+            (answer("1\na|10.0.0.1%eth0|1\n"), "no node"),
+            (answer("1\na|fe80::1%|1\n"), "no node"),
+            (answer("1\na|fe80::1%e\u{7}|1\n"), "no node"),
             (answer("1\na\u{7}|10.0.0.1|1\n"), "no node"),
             (answer("1\na|10.0.0.1|1 a|10.0.0.2|1\n"), "twice"),
             (nodes(MOST_NODES + 1), "more than 1000 nodes"),

@@ -78,7 +78,7 @@ impl Asked {
         }
     }
 
-    /// The addresses that a name stands for, one at least. A look-up that takes long is waited for again the next time, so
+    /// The addresses that a name stands for, one at least, and none that is of no use without its interface. A look-up that takes long is waited for again the next time, so
     /// there is one of a name at most.
     async fn addresses(&mut self, name: &str) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = name.parse() {
@@ -99,11 +99,20 @@ impl Asked {
         self.lookup = None;
         match result {
             Ok(Ok(all)) if all.is_empty() => Err("the name has no address".to_owned()),
-            Ok(Ok(all)) => Ok(all),
+            Ok(Ok(mut all)) => {
+                all.retain(|address| !is_of_link(address));
+                let none = || "the name has only an address of a link, which is looked up for each connection";
+                if all.is_empty() { Err(none().to_owned()) } else { Ok(all) }
+            }
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Whether an address says where something is only together with the interface by which it is reached.
+pub(super) fn is_of_link(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// What the system's resolver says of a name, each address once. It may take as long as it likes.
@@ -149,6 +158,24 @@ fn unanswered() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_a_link_is_left_to_who_knows_its_interface() {
+        let looked_up = |all: &[&str]| {
+            let all: Vec<IpAddr> = all.iter().map(|address| address.parse().unwrap()).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut asked = Asked { lookup: Some(spawn_blocking(move || Ok(all))), ..Asked::default() };
+                asked.addresses("a.name").await.map(|all| all.iter().map(IpAddr::to_string).collect::<Vec<_>>())
+            })
+        };
+        assert_eq!(
+            looked_up(&["fe80::1", "fd00::1", "10.0.0.1"]),
+            Ok(vec!["fd00::1".to_owned(), "10.0.0.1".to_owned()])
+        );
+        assert!(looked_up(&["fe80::1"]).unwrap_err().contains("of a link"));
+        assert!(looked_up(&[]).unwrap_err().contains("no address"));
+    }
 
     #[test]
     fn a_file_that_cannot_be_read_is_read_again_though_it_has_not_changed() {

@@ -25,6 +25,9 @@ const MOST_BYTES: u16 = 4096;
 
 const SRV: u16 = 33;
 
+/// Bytes of a question behind the name, its kind and its class: how much may be answered.
+const OPTIONS: usize = 11;
+
 /// A host, and a port there.
 type Target = (String, u16);
 
@@ -63,9 +66,9 @@ async fn over_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; usize::from(MOST_BYTES)];
     loop {
         let length = socket.recv(&mut answer).await?;
-        if answer[..length].starts_with(&query[..2]) {
+        if answers(&answer[..length], query) {
             answer.truncate(length);
-            return Ok(answer); // others answer something that was asked before
+            return Ok(answer); // others answer something that was asked before, or are nobody's answer
         }
     }
 }
@@ -86,17 +89,30 @@ fn query(id: [u8; 2], name: &str) -> Option<Vec<u8>> {
         query.push(u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?);
         query.extend(label.as_bytes());
     }
-    query.extend([0, 0, 33, 0, 1, 0, 0, 41]);
+    query.extend([0, 0, 33, 0, 1]);
+    query.extend([0, 0, 41]); // from here on these are `OPTIONS`
     query.extend(MOST_BYTES.to_be_bytes());
     query.extend([0; 6]);
     Some(query)
+}
+
+/// Whether this answers a question: it repeats it, as no one else can who has not seen it. Who reports an error may leave it out.
+fn answers(answer: &[u8], query: &[u8]) -> bool {
+    let [Some(id), Some(flags), Some(count)] = [answer.get(..2), answer.get(2..4), answer.get(4..6)] else {
+        return false;
+    };
+    let question = &query[12..query.len() - OPTIONS];
+    let is_repeated =
+        count == [0, 1] && answer[6..].get(6..6 + question.len()).is_some_and(|one| one.eq_ignore_ascii_case(question));
+    let is_error = flags[1] & 0xf != 0 && count == [0, 0];
+    id == &query[..2] && flags[0] & 0x80 != 0 && (is_repeated || is_error)
 }
 
 /// The targets with the best priority in an answer; nothing where it did not fit.
 fn parse(answer: &[u8], query: &[u8]) -> Result<Option<Vec<Target>>, String> {
     let number = |at: usize| Some(u16::from_be_bytes([*answer.get(at)?, *answer.get(at + 1)?]));
     let cut = || "the answer is no answer".to_owned();
-    let flags = number(2).filter(|flags| flags & 0x8000 != 0 && answer.starts_with(&query[..2])).ok_or_else(cut)?;
+    let flags = number(2).filter(|_| answers(answer, query)).ok_or_else(cut)?;
     match flags & 0xf {
         0 => {}
         3 => return Err("there is no such name".to_owned()),
@@ -193,6 +209,17 @@ mod tests {
             let _ = parse(&bad, &query);
         }
         assert_eq!(parse(&answer(&query, [0x83, 0x80], &[]), &query), Ok(None), "it did not fit");
+        // What answers another question says nothing of this one; however its letters are written, it is this one.
+        let other = self::query([7, 9], "_memcached._tcp.cache.examplf").unwrap();
+        assert!(parse(&answer(&other, [0x81, 0x80], &[(0, 7, "m")]), &query).is_err());
+        let louder = self::query([7, 9], &NAME.to_uppercase()).unwrap();
+        assert!(parse(&answer(&louder, [0x81, 0x80], &[(0, 7, "m")]), &query).is_ok());
+        let mut silent = good;
+        silent[5] = 0;
+        assert!(parse(&silent, &query).is_err(), "an answer to nothing");
+        let mut error = answer(&query, [0x81, 0x82], &[])[..12].to_vec();
+        error[5] = 0;
+        assert!(parse(&error, &query).unwrap_err().contains("error 2"));
         for (flags, reason) in [([0x81, 0x83], "no such name"), ([0x81, 0x82], "error 2"), ([0x81, 0x80], "no SRV")] {
             assert!(parse(&answer(&query, flags, &[]), &query).unwrap_err().contains(reason));
         }
@@ -208,6 +235,8 @@ mod tests {
             let mut query = [0; 512];
             let (length, from) = udp.recv_from(&mut query).unwrap();
             udp.send_to(b"\0\0something else", from).unwrap();
+            let other = super::query([query[0], query[1]], "_m._tcp.other.example").unwrap();
+            udp.send_to(&answer(&other, [0x81, 0x80], &[(0, 666, "m")]), from).unwrap();
             udp.send_to(&answer(&query[..length], [0x83, 0x80], &[]), from).unwrap();
             let (mut stream, _) = tcp.accept().unwrap();
             stream.read_exact(&mut query[..2 + length]).unwrap();

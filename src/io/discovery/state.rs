@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use super::settled;
+use super::{look, settled};
 use crate::config::diagnostic::Report;
 use crate::config::discovery::{Answer, Found, Source, Terms, expand, sources};
 use crate::config::model::{Address, Config, Server};
@@ -207,7 +207,8 @@ impl Discovered {
     pub(crate) fn learn(&self, host: &str, found: &[SocketAddr]) {
         let mut state = self.lock();
         let source = Source::Name(host.to_owned());
-        if found.is_empty() || !state.wanted.contains_key(&source) {
+        let is_of_link = found.iter().any(|at| look::is_of_link(&at.ip()));
+        if found.is_empty() || is_of_link || !state.wanted.contains_key(&source) {
             return;
         }
         let known = state.known.entry(source).or_default();
