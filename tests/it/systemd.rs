@@ -146,3 +146,13 @@ fn sockets_that_are_handed_over_are_taken_and_nobody_is_refused_over_a_restart()
     drop(input);
     std::fs::remove_dir_all(folder).expect("remove");
 }
+
+#[test]
+fn the_unit_has_the_file_read_once_by_a_reload() {
+    let unit = std::fs::read_to_string("conf/systemd/softmiss.service").expect("the unit");
+    let said = |key: &str| unit.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    // Such a unit sends a signal and runs the command as well.
+    assert_eq!(said("Type"), Some("notify-reload"));
+    assert!(said("ExecReload").is_some_and(|command| command.starts_with("/usr/bin/softmiss reload ")), "{unit}");
+    assert_eq!(said("ReloadSignal"), Some("SIGUSR1"), "which opens the log anew");
+}
