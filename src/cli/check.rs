@@ -59,6 +59,8 @@ pub(super) fn run(file: PathBuf, is_named: bool, arguments: Arguments) -> anyhow
 /// Says what a file changes.
 fn differ(old: impl FnOnce() -> Option<Config>, new: &Path) -> ExitCode {
     let (Some(old), Some(mut new)) = (old(), read(new)) else { return ExitCode::FAILURE };
+    // A proxy would take the file up, and go on with what was listed before.
+    let is_listed = listed(&new).is_ok();
     // The file leaves them where they are.
     for (port, was) in [(&mut new.settings.stats, old.settings.stats), (&mut new.settings.admin, old.settings.admin)] {
         if *port == Port::Unsaid {
@@ -71,7 +73,7 @@ fn differ(old: impl FnOnce() -> Option<Config>, new: &Path) -> ExitCode {
     if is_hidden(&old.settings.admin_token) || old.pools.iter().any(|pool| is_hidden(&pool.redis.auth)) {
         say("(a running proxy does not tell its passwords: whether they change is not known)\n");
     }
-    ExitCode::SUCCESS
+    if is_listed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The configuration in a file; says what is wrong with it.

@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::diagnostic::{Diagnostic, Severity};
 use super::discovery::is_open;
 use super::findings::{Findings, Keys};
-use super::model::{Distribution, HashKind, OnEject, OnFailure, Pool, Protocol, Rejoin, Resolve, Stall, ketama_groups};
+use super::model::{
+    Address, Discovery, Distribution, HashKind, OnEject, OnFailure, Pool, Protocol, Rejoin, Resolve, Server, Stall,
+    ketama_groups,
+};
 use super::options::{Draft, Only, POOL};
 use super::raw::{Content, Node};
 use super::text::visible;
@@ -76,7 +79,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     if !said.contains(&"redis_databases") {
         pool.redis.databases = pool.redis.databases.max(pool.redis.db + 1);
     }
-    contradictions(&pool, &keys, findings);
+    contradictions(&pool, &said, &keys, findings);
     if !findings.list[before..].iter().any(|one| one.severity == Severity::Error) {
         warn(&pool, key, &keys, findings);
         servers::warn(name, &servers, findings);
@@ -143,9 +146,25 @@ fn discovery(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
             format!("when a server of pool `{name}` comes or goes, most keys move: its distribution is modula");
         warn(place, message, "use `distribution: ketama`, where only the keys of that server do");
     }
-    if pool.discovery.interval.is_none() && pool.discovery.endpoint.is_some() {
+    let Discovery { interval, settle, endpoint, resolve, .. } = &pool.discovery;
+    let is_service = |server: &Server| matches!(server.address, Address::Sought(_));
+    let once = [
+        (ENDPOINT, endpoint.is_some()),
+        ("resolve", *resolve == Resolve::All && is_open(pool)),
+        ("servers", pool.listed().iter().any(is_service)),
+    ];
+    if interval.is_none()
+        && let Some((place, _)) = once.into_iter().find(|(_, is_asked)| *is_asked)
+    {
         let message = format!("the servers of pool `{name}` are asked for once only, as `resolve_interval` is 0");
-        warn(ENDPOINT, message, "give it an interval, such as `30s`");
+        warn(place, message, "give it an interval, such as `30s`");
+    }
+    if let Some(interval) = interval
+        && keys.find("settle").is_some()
+        && *settle > *interval / 4
+    {
+        let message = format!("`settle` of pool `{name}` is cut to a quarter of `resolve_interval`, which is less");
+        warn("settle", message, "make it shorter, or the interval longer");
     }
     if pool.discovery.resolve == Resolve::All && !is_open(pool) {
         let message =
@@ -155,7 +174,7 @@ fn discovery(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
 }
 
 /// What cannot be meant together.
-fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
+fn contradictions(pool: &Pool, said: &[&str], keys: &Keys<'_>, findings: &mut Findings) {
     if pool.rejoin == Rejoin::Safe && pool.on_eject == OnEject::Rehash && pool.distribution != Distribution::Ketama {
         let distribution = pool.distribution.name();
         let message = format!("`rejoin: safe` cannot be kept with `distribution: {distribution}`");
@@ -181,6 +200,7 @@ fn contradictions(pool: &Pool, keys: &Keys<'_>, findings: &mut Findings) {
         // Of those, one is there that is `none`.
         if let Some(key) = [FILE, ENDPOINT].into_iter().find(|key| keys.find(key).is_some())
             && keys.find("servers").is_none()
+            && [FILE, ENDPOINT].iter().all(|key| said.contains(key) || keys.find(key).is_none())
         {
             let message = format!("pool `{}` has no `servers`, and `{key}` gives it none", pool.name);
             findings.push(Diagnostic::error(keys.span(key), message).help("add `servers:`, or write where they are"));

@@ -78,7 +78,7 @@ pub(super) fn duration(text: &str) -> Result<Option<Duration>, Wrong> {
         _ => {
             return wrong(
                 format!("`{text}` is not a duration"),
-                "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`",
+                "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`, `1h`",
             );
         }
     };
@@ -90,7 +90,7 @@ pub(super) fn duration(text: &str) -> Result<Option<Duration>, Wrong> {
         }
         None => wrong(
             format!("`{text}` is not a duration"),
-            "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`",
+            "write milliseconds (`400`) or a number with a unit: `400ms`, `30s`, `1m`, `1h`",
         ),
     }
 }
