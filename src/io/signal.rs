@@ -1,8 +1,8 @@
 //! Signals, with the numbers that twemproxy gives them where it has a use for them.
 //!
 //! `SIGTERM` and `SIGINT` drain and end; `SIGHUP` and `SIGUSR1` reopen the log file, and `SIGHUP` has the configuration
-//! read again; `SIGTTIN` and `SIGTTOU` make the log louder and quieter; `SIGUSR2` does nothing. `SIGABRT` and `SIGQUIT` end the process at once, with a core, as they do
-//! anywhere, and a line of the log before. Each is told in the words of twemproxy, for which operators look.
+//! read again; `SIGTTIN` and `SIGTTOU` make the log louder and quieter; `SIGUSR2` does nothing, and says so. `SIGABRT` and
+//! `SIGQUIT` end the process at once, with a core, as they do anywhere, and a line of the log before. Each is told in the words of twemproxy, for which operators look.
 
 use std::future::Future;
 use std::io;

@@ -76,9 +76,26 @@ fn has_mounts() -> bool {
     let tried = Command::new("unshare").args(["-m", "true"]).output();
     let is_possible = tried.is_ok_and(|output| output.status.success());
     if !is_possible {
-        eprintln!("not run, for want of a mount namespace");
+        not_run("there is no mount namespace to be had");
     }
     is_possible
+}
+
+/// Says why a test does nothing: where it may be seen (`--success-output final`), and where it is when it runs by itself.
+fn not_run(reason: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    println!("{test} was not run: {reason}");
+    eprintln!("{test} was not run: {reason}");
+}
+
+/// A name server of the test's own, where those of the system are not (`127.0.0.53`). Nothing where it cannot be had, or not be
+/// put in their place.
+fn name_server(last: u8) -> Option<UdpSocket> {
+    let bound = UdpSocket::bind(SocketAddr::from(([127, 0, 0, last], 53)));
+    bound
+        .inspect_err(|error| not_run(&format!("no name server at 127.0.0.{last}:53: {error}")))
+        .ok()
+        .filter(|_| has_mounts())
 }
 
 /// Has something change, and waits until it is in force: within two intervals, and what the machine itself was late.
@@ -218,16 +235,13 @@ fn a_name_is_looked_up_at_once_when_its_server_is_not_reached() {
 
 #[test]
 fn every_address_of_a_name_is_a_server_and_so_is_every_srv_record() {
-    let nobody = "no name server can be put at port 53 here";
-    let Some(name_server) = UdpSocket::bind("127.0.0.53:53").ok().filter(|_| has_mounts()) else {
-        return eprintln!("not run: {nobody}");
-    };
+    let Some(name_server) = name_server(153) else { return };
     let (port, at) = (free_port(), free_port());
     let nodes = [2, 3, 4].map(|last| Process::memcached_at_ip([127, 0, 0, last], at));
     let line = |last: u8| format!("127.0.0.{last} all.test\n127.0.0.{last} m-{last}.test\n");
     let hosts = Hosts::new(&(line(2) + &line(3)));
     let names = scratch_dir().join("resolv.conf");
-    std::fs::write(&names, "nameserver 127.0.0.53\noptions timeout:1 attempts:1\n").expect("write");
+    std::fs::write(&names, "nameserver 127.0.0.153\noptions timeout:1 attempts:1\n").expect("write");
     // Two records, of m-2.test and m-4.test, whatever is asked; the answer to a question for addresses is an error.
     let served = Arc::new(AtomicBool::new(true));
     let is_served = Arc::clone(&served);
@@ -307,14 +321,12 @@ fn a_file_of_servers_is_watched_and_a_broken_one_changes_nothing() {
 
 #[test]
 fn a_name_server_that_says_nothing_holds_up_nobody() {
-    let Some(_silent) = UdpSocket::bind("127.0.0.54:53").ok().filter(|_| has_mounts()) else {
-        return eprintln!("not run: no name server can be put at port 53 here");
-    };
+    let Some(_silent) = name_server(154) else { return };
     let (port, at) = (free_port(), free_port());
     let node = Process::memcached_at_ip([127, 0, 0, 2], at);
     let (hosts, names, list) =
         (Hosts::new("127.0.0.2 cache.test\n"), scratch_dir().join("names"), scratch_dir().join("list"));
-    std::fs::write(&names, "nameserver 127.0.0.54\n").expect("write");
+    std::fs::write(&names, "nameserver 127.0.0.154\n").expect("write");
     let unknown: Vec<String> = (0..20).map(|number| format!("n{number}.example:{at}:1")).collect();
     let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
     let waits = pool(free_port(), "  resolve: all\n", &unknown).replace("p:\n", "waits:\n");
@@ -522,6 +534,17 @@ fn what_a_file_would_change_is_told_of_what_it_lists() {
     );
     assert_eq!(told(&["--diff", "old", "old"]), "nothing changes\n");
     std::fs::write(place.join("list"), "10.0.0.1:1:1\n10.0.0.2:1:1\n").expect("write");
+    std::fs::write(place.join("broken"), "10.0.0.1:1:1\n10.0.0.2\n").expect("write");
+    write("wrong", &format!("  servers_file: {}\n", place.join("broken").display()));
+    let wrong = told(&["--diff", "old", "wrong"]);
+    assert!(
+        wrong.contains("servers_file: ") && wrong.contains("broken:2:1") && wrong.contains("has no port"),
+        "{wrong}"
+    );
+    assert!(Command::new("mkfifo").arg(place.join("pipe")).status().expect("mkfifo").success());
+    write("piped", &format!("  servers_file: {}\n", place.join("pipe").display()));
+    let piped = told(&["piped"]);
+    assert!(piped.contains("this is a pipe"), "{piped}");
     write("listed", &format!("  servers_file: {}\n", place.join("list").display()));
     assert_eq!(told(&["listed"]), "listed: ok (1 pool, 2 servers, and those that are found)\n");
 }
