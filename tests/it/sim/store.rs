@@ -11,7 +11,7 @@ use std::rc::Rc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u16);
 
-/// How many keys there can be.
+/// How many keys there are where clients draw anything; [`Store::of`] has others.
 pub(super) const KEYS: usize = 160;
 
 impl Key {
@@ -36,13 +36,17 @@ impl Key {
     }
 
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
+        Self::named(name).filter(|key| key.index() < KEYS)
+    }
+
+    /// As [`Key::parse`], of however many keys there are.
+    fn named(name: &[u8]) -> Option<Self> {
         let number = std::str::from_utf8(name.get(1..)?).ok()?.parse::<u16>().ok()?;
-        let key = match name[0] {
-            b'k' => Self(number.checked_mul(2)?),
-            b'n' => Self(number.checked_mul(2)?.checked_add(1)?),
-            _ => return None,
-        };
-        (key.index() < KEYS).then_some(key)
+        match name[0] {
+            b'k' => Some(Self(number.checked_mul(2)?)),
+            b'n' => Some(Self(number.checked_mul(2)?.checked_add(1)?)),
+            _ => None,
+        }
     }
 }
 
@@ -114,8 +118,15 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
+        Self::of(KEYS)
+    }
+}
+
+impl Store {
+    /// One that may hold so many keys.
+    pub(super) fn of(keys: usize) -> Self {
         Self {
-            logs: vec![vec![(0, None)]; KEYS],
+            logs: vec![vec![(0, None)]; keys],
             signs: BTreeMap::new(),
             unique: 0,
             process: 0,
@@ -123,9 +134,13 @@ impl Default for Store {
             full: false,
         }
     }
-}
 
-impl Store {
+    /// The key of this name, which somebody of the simulation must have drawn.
+    fn key(&self, name: &str) -> Key {
+        let key = Key::named(name.as_bytes()).filter(|key| key.index() < self.logs.len());
+        key.expect("a key of the simulation")
+    }
+
     pub(super) fn clear(&mut self, tick: u64) {
         for log in self.logs.iter_mut().filter(|log| log.last().is_some_and(|(_, state)| state.is_some())) {
             log.push((tick, None));
@@ -202,7 +217,6 @@ impl Store {
     }
 
     fn classic(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
-        let key = || Key::parse(words[1].as_bytes()).expect("a key of the simulation");
         let mut say = |text: &str| {
             out.extend_from_slice(text.as_bytes());
             out.extend_from_slice(b"\r\n");
@@ -211,7 +225,7 @@ impl Store {
             "get" | "gets" | "gat" | "gats" => {
                 let keys = if words[0].starts_with("gat") { &words[2..] } else { &words[1..] };
                 for name in keys {
-                    let key = Key::parse(name.as_bytes()).expect("a key of the simulation");
+                    let key = self.key(name);
                     if let Some(item) = self.get(key) {
                         write!(out, "VALUE {name} {} {}", item.flags, item.value.len()).unwrap();
                         if words[0].ends_with('s') {
@@ -228,7 +242,8 @@ impl Store {
             "set" | "add" | "replace" | "append" | "prepend" | "cas" => {
                 let flags = words[2].parse().unwrap();
                 let unique = words.get(5).map(|unique| unique.parse().unwrap());
-                let outcome = self.store(words[0], key(), flags, unique, block, tick);
+                let key = self.key(words[1]);
+                let outcome = self.store(words[0], key, flags, unique, block, tick);
                 say(match outcome {
                     Some(Outcome::Done) => "STORED",
                     Some(Outcome::Exists) => "EXISTS",
@@ -236,23 +251,26 @@ impl Store {
                     Some(_) => "NOT_STORED",
                     None => "SERVER_ERROR out of memory storing object",
                 });
-                (Some(key()), outcome.unwrap_or(Outcome::Told))
+                (Some(key), outcome.unwrap_or(Outcome::Told))
             }
             "delete" => {
-                let known = self.remove(key(), tick);
+                let key = self.key(words[1]);
+                let known = self.remove(key, tick);
                 say(if known { "DELETED" } else { "NOT_FOUND" });
-                (Some(key()), if known { Outcome::Done } else { Outcome::NotFound })
+                (Some(key), if known { Outcome::Done } else { Outcome::NotFound })
             }
             "touch" => {
-                say(if self.get(key()).is_some() { "TOUCHED" } else { "NOT_FOUND" });
-                (Some(key()), Outcome::Told)
+                let key = self.key(words[1]);
+                say(if self.get(key).is_some() { "TOUCHED" } else { "NOT_FOUND" });
+                (Some(key), Outcome::Told)
             }
             "incr" => {
-                match self.count(key(), words[2].parse().unwrap(), tick) {
+                let key = self.key(words[1]);
+                match self.count(key, words[2].parse().unwrap(), tick) {
                     Ok(number) => say(&number.to_string()),
                     Err(what) => say(what),
                 }
-                (Some(key()), Outcome::Told)
+                (Some(key), Outcome::Told)
             }
             "flush_all" => {
                 self.clear(tick);
@@ -336,7 +354,7 @@ impl Store {
             self.sign(words, out);
             return (None, Outcome::Told);
         }
-        let key = Key::parse(words[1].as_bytes()).expect("a key of the simulation");
+        let key = self.key(words[1]);
         let flags = &words[if words[0] == "ms" { 3 } else { 2 }.min(words.len())..];
         let has = |letter: char| flags.iter().any(|flag| flag.starts_with(letter));
         let quiet = has('q');

@@ -19,7 +19,8 @@ pub(super) fn address(process: usize) -> Address {
     Address::Tcp { host: "sim".to_owned(), port: process as u16 + 1 }
 }
 
-fn process(address: &Address) -> usize {
+/// The number of the process that is found there.
+pub(super) fn process(address: &Address) -> usize {
     let Address::Tcp { port, .. } = address else { unreachable!("all are TCP") };
     usize::from(*port) - 1
 }
