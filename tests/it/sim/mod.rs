@@ -17,6 +17,7 @@
 //! `SOFTMISS_SIM_REQUESTS=n` for another number. `tests/planted/run.sh` plants bugs in the engine and demands that they
 //! are found.
 
+mod agreement;
 mod answer;
 mod balance;
 mod calm;
