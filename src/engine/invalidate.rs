@@ -62,8 +62,11 @@ impl Engine {
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = is_waited_for && (batch.is_behind_own || batch.fence);
-        if self.registry.awaits_flush(pool, server, self.link_database(id)) {
-            self.servers[id].queue.invalidated = Invalidated::default(); // it counted on beginning with that
+        if self.servers[id].queue.begins_with_pending
+            || self.registry.awaits_flush(pool, server, self.link_database(id))
+        {
+            // It counted on beginning with that. The flush may have been confirmed elsewhere, and what came behind it not.
+            self.servers[id].queue.invalidated = Invalidated::default();
         }
         self.send_batch(id, MOST, is_waited_for, now);
         let link = &mut self.servers[id];
@@ -437,7 +440,8 @@ impl Engine {
             // All that is asked from now on comes behind that.
             let concern = (self.link_database(id), self.connection_name(id));
             let batch = self.registry.next_batch(pool, server, link.queue.invalidated, concern, MOST);
-            self.servers[id].queue.invalidated = batch.range.end();
+            let queue = &mut self.servers[id].queue;
+            (queue.invalidated, queue.begins_with_pending) = (batch.range.end(), true);
         } else if link.queue.unconfirmed.left() < MOST {
             self.send_invalidations(id, MOST, now);
         }

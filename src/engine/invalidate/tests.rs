@@ -181,6 +181,53 @@ fn a_connection_begins_with_a_flush_once() {
     }
 }
 
+/// A server may have confirmed the flush that a connection was to begin with before that is open, and has still to forget
+/// there what came behind the flush.
+#[test]
+fn a_connection_begins_with_what_is_left_when_its_flush_was_confirmed() {
+    for (protocol, verb, database, delete) in [
+        ("redis: true", Verb::FlushAll, 0, "DEL"),
+        ("redis: true", Verb::FlushDatabase, 0, "DEL"),
+        ("redis: true", Verb::FlushAll, 3, "DEL"),
+        ("redis: true", Verb::FlushDatabase, 3, "DEL"),
+        ("hash: md5", Verb::FlushAll, 0, "delete"),
+    ] {
+        for later in [false, true] {
+            let mut engine = engine(protocol);
+            let of = engine.link_database(links(&engine)[0]).map(|_| database);
+            engine.undelivered(POOL, SERVER, verb, database, None, NOW);
+            let sent = engine.registry.next_batch(POOL, SERVER, Invalidated::default(), (of, OTHER), usize::MAX);
+            let forget = |engine: &mut Engine, key: &[u8]| {
+                let key = StaleKey { database: of, key: key.into(), base64: false };
+                engine.invalidate_key((POOL, SERVER), key, None, NOW);
+            };
+            forget(&mut engine, b"old");
+            let client = engine.client_connected(POOL);
+            if database > 0 {
+                engine.client_data(client, format!("SELECT {database}\r\n").as_bytes(), NOW);
+            }
+            engine.client_data(client, b"get old\r\n", NOW);
+            if later {
+                forget(&mut engine, b"new");
+                engine.client_data(client, b"get new\r\n", NOW);
+            }
+            let all = engine.servers.iter().map(|(id, _)| id).collect::<Vec<_>>();
+            let asked = |link: &LinkId| engine.servers[*link].queue.in_flight.iter().any(|ticket| !ticket.is_own());
+            let link = all.into_iter().find(asked).unwrap();
+            assert!(engine.servers[link].is_opening());
+            engine.registry.confirm(POOL, SERVER, sent.range, Some(OTHER));
+            engine.servers[link].open(NOW); // without a word of a password or a database
+            engine.invalidate_first(link, NOW);
+            let told = written(&mut engine, link);
+            for key in ["old", "new"].into_iter().take(1 + usize::from(later)) {
+                let deleted = told.match_indices(key).next().unwrap().0;
+                let asked = told.to_lowercase().find("get").unwrap();
+                assert!(deleted < asked && told[..asked].contains(delete), "{verb:?} {database} {key}: {told}");
+            }
+        }
+    }
+}
+
 /// A connection that cannot send an invalidation behind its writes finds out when that is over, and not before.
 #[test]
 fn the_end_is_asked_for_behind_what_waits_for_a_connection() {

@@ -89,6 +89,8 @@ pub(crate) struct Queue {
     pub(super) open_line: usize,
     /// How far the server's pending invalidations have been queued.
     pub(crate) invalidated: Invalidated,
+    /// Some of that has not been queued: its connection, which is still to be opened, begins with all that is pending.
+    pub(crate) begins_with_pending: bool,
     pub(crate) unconfirmed: SentBatches,
     /// The section of what is asked that is about to be over.
     pub(super) fenced: Option<u32>,
