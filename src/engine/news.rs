@@ -121,9 +121,11 @@ impl Engine {
                 if before == RoutingState::Left {
                     self.come_back(pool, server);
                 }
-                // What waits for a connection that was to begin with what is pending does not go without that. And without a
-                // `timeout`, whoever takes a dead server away has those go on who wait for it.
-                let cut = match was_open && self.timeout(pool).is_some() {
+                // What waits for a connection that was to begin with what is pending does not go without that: of one that was
+                // drained before, that was seen to then. And without a `timeout`, whoever takes a dead server away has those
+                // go on who wait for it.
+                let may_wait = was_open || before == RoutingState::Draining;
+                let cut = match may_wait && self.timeout(pool).is_some() {
                     true => Cut::Unasked,
                     false => Cut::Unopened,
                 };
