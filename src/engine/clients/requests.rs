@@ -342,7 +342,7 @@ impl Requests {
 
     /// Those in flight are not waited for any longer.
     pub(in crate::engine) fn give_up_unheard(&mut self) {
-        self.unheard = 0;
+        (self.unheard, self.waits_since) = (0, None);
     }
 
     // --- Which may be together -----------------------------------------------------------------------------------

@@ -182,3 +182,32 @@ fn an_answer_that_nobody_hears_needs_no_memory() {
     assert_eq!(engine.client_output(client), b"");
     assert!(engine.session_ref(client).expect("a client").requests.is_empty());
 }
+
+/// Requests that want no answer are not waited for beyond their time, and a client that does not read its answers goes on
+/// when it has read them: until then it needs no timer.
+#[test]
+fn who_does_not_read_goes_on_when_it_has_whatever_became_of_what_wants_no_answer() {
+    let mut engine = engine_with(16, "stall_detection: false");
+    let now = Instant::from_nanos(1_000_000_000);
+    let client = engine.client_connected(PoolId(0));
+    let unheard = "set k 0 0 1 noreply\r\nv\r\n".repeat(1024);
+    let requests = format!("get large\r\n{unheard}get behind\r\n");
+    engine.client_data(client, requests.as_bytes(), now);
+    let Some(Effect::Connect { link, epoch }) = engine.poll_effect() else { panic!("no connection is opened") };
+    engine.link_connected(link, epoch, now);
+    let written = engine.link_output(link, epoch);
+    assert!(written.ends_with(b"set k 0 0 1\r\nv\r\n"), "no more of them may be in flight");
+    let count = written.len();
+    engine.link_wrote(link, epoch, count, now);
+    let value = "v".repeat(100_000);
+    let answer = format!("VALUE large 0 100000\r\n{value}\r\nEND\r\n");
+    engine.link_data(link, epoch, answer.as_bytes(), now, &mut ());
+    assert!(engine.session_ref(client).expect("a client").is_choked());
+    let late = now + Duration::from_millis(401);
+    engine.handle_timeout(late);
+    assert_eq!(engine.check_invariants(), Ok(()));
+    assert_eq!(engine.link_output(link, epoch), b"");
+    engine.client_wrote(client, answer.len(), late + Duration::from_millis(1));
+    assert_eq!(engine.link_output(link, epoch), b"get behind\r\n");
+    assert_eq!(engine.check_invariants(), Ok(()));
+}
