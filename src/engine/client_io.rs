@@ -1,5 +1,6 @@
 //! The contract with the shell: what happens on the connections of clients.
 
+use super::clients::output::Spared;
 use super::clients::session::Session;
 use super::ids::SessionId;
 use super::{ClientStatus, Engine};
@@ -106,18 +107,19 @@ impl Engine {
         let (is_paused, is_hoarder) = (session.input.is_paused(), session.holding.is_hoarder());
         let crawls = session.crawl().is_some();
         let choked = is_paused && session.is_choked();
-        let written_out = session.output.wrote(count);
+        let spared = session.output.wrote(count);
         let is_changed = session.pending_output() == 0 && !session.is_charged();
         if is_hoarder {
             self.now = now;
             self.turn_over(id, count);
         }
-        if is_paused {
-            self.wrote_to_paused(id, choked, now);
-        } else if is_changed || written_out.is_some() {
+        if is_changed || !matches!(spared, Spared::Nothing) {
             self.recharge_session(id);
         }
-        if let Some(buffer) = written_out {
+        if is_paused {
+            self.wrote_to_paused(id, choked, now);
+        }
+        if let Spared::Buffer(buffer) = spared {
             self.keep_buffer(buffer);
         }
         if crawls {

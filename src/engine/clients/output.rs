@@ -29,6 +29,17 @@ pub(crate) trait Source: std::fmt::Debug + Send {
     fn footprint(&self) -> usize;
 }
 
+/// What an output needs no more when something of it has been written.
+#[derive(Debug)]
+pub(crate) enum Spared {
+    /// It holds what it held.
+    Nothing,
+    /// It holds other memory than before.
+    Memory,
+    /// The buffer of a piece that is done with, for whoever needs another.
+    Buffer(Vec<u8>),
+}
+
 /// What follows bytes that are ready.
 #[derive(Debug)]
 enum Later {
@@ -191,17 +202,12 @@ impl Output {
         &self.pieces.front().unwrap_or(&self.tail)[self.written..]
     }
 
-    /// The first `count` bytes of [`Output::front`] were written. Returns the buffer of a piece that is done with.
-    pub(crate) fn wrote(&mut self, count: usize) -> Option<Vec<u8>> {
+    /// The first `count` bytes of [`Output::front`] were written.
+    pub(crate) fn wrote(&mut self, count: usize) -> Spared {
         self.written += count;
         self.len -= count;
         if self.len == 0 && !self.later.is_empty() {
-            // The last piece is used again.
-            (self.written, self.pieces) = (0, VecDeque::new());
-            self.tail.clear();
-            self.make_ready();
-            let is_over = self.len == 0;
-            return (is_over && self.tail.capacity() > FULL).then(|| std::mem::take(&mut self.tail));
+            return self.go_on();
         }
         match self.pieces.front() {
             Some(piece) if self.written >= piece.len() => {
@@ -210,15 +216,32 @@ impl Output {
                 if self.pieces.is_empty() {
                     self.pieces = VecDeque::new();
                 }
-                done
+                done.map_or(Spared::Nothing, Spared::Buffer)
             }
             None if self.written >= self.tail.len() => {
                 self.written = 0;
                 self.tail.clear();
-                (self.tail.capacity() > FULL).then(|| std::mem::take(&mut self.tail))
+                self.spare_tail().unwrap_or(Spared::Nothing)
             }
-            _ => None,
+            _ => Spared::Nothing,
         }
+    }
+
+    /// All that was ready has been written: makes ready what follows. The last piece is used again.
+    #[cold]
+    #[inline(never)]
+    fn go_on(&mut self) -> Spared {
+        (self.written, self.pieces) = (0, VecDeque::new());
+        self.tail.clear();
+        self.make_ready();
+        let is_over = self.len == 0;
+        // An answer that is put together holds nothing from its last portion on.
+        is_over.then(|| self.spare_tail()).flatten().unwrap_or(Spared::Memory)
+    }
+
+    /// Gives up the last piece, of which all has been written, if it is larger than one that is kept.
+    fn spare_tail(&mut self) -> Option<Spared> {
+        (self.tail.capacity() > FULL).then(|| Spared::Buffer(std::mem::take(&mut self.tail)))
     }
 
     /// Gives back what an empty output does not need.
