@@ -5,7 +5,7 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
-use super::portions::{Long, SPANS, Sorted, end_of, hand_over};
+use super::portions::{Long, Pieces, SPANS, Sorted, end_of, hand_over};
 use std::cell::Cell;
 
 use super::Client;
@@ -79,7 +79,7 @@ impl Engine {
             && let Some(long) = long
         {
             // What will not be made ready is weighed again: others may have taken the memory meanwhile.
-            let weighed = long.sorted.is_some();
+            let weighed = long.sorted.is_some() || !long.copies.0.is_empty();
             self.keep_long(id, raw, Box::new(Long { spans, weighed, ..*long }));
         }
         outcome.turn(raw.len())
@@ -144,18 +144,17 @@ impl Engine {
         if long.refused {
             return true; // it goes nowhere
         }
-        let sorted = long.sorted.get_or_insert_with(|| Sorted::new(0, 0));
-        let is_ready = sorted.copy_for(count, call.raw, &mut self.work);
-        long.reserved = sorted.pieces.len() * call.raw.len();
+        let is_ready = long.copies.copy_for(count, call.raw, &mut self.work);
+        long.reserved = long.copies.0.len() * call.raw.len();
         is_ready
     }
 
     /// Those copies, of which there are none where a request is not long.
     pub(super) fn take_copies(&mut self, id: SessionId) -> Vec<Vec<u8>> {
         let Some(long) = self.redis(id).and_then(|client| client.long.as_mut()) else { return Vec::new() };
-        let (copies, reserved) = (long.sorted.take().map(|sorted| sorted.pieces), std::mem::take(&mut long.reserved));
+        let (Pieces(copies), reserved) = (std::mem::take(&mut long.copies), std::mem::take(&mut long.reserved));
         self.unreserve(id, reserved);
-        copies.unwrap_or_default()
+        copies
     }
 
     /// What was charged to a client for a copy of its request is about to be charged to the servers' connections.
@@ -202,7 +201,7 @@ impl Engine {
     ) -> Performed {
         let pool = call.pool;
         let (mut asked, marks) = self.asked(id, call);
-        let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.drain(..).map(Cell::new).collect();
+        let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.0.drain(..).map(Cell::new).collect();
         let take = |piece: usize| ready.get(piece).map(Cell::take).unwrap_or_default();
         let outcome = if sorted.shares.len() <= 1 {
             asked.key = call.args.get(1);
@@ -235,7 +234,7 @@ impl Engine {
             }
         };
         if outcome == Performed::Backpressured {
-            sorted.pieces = ready.into_iter().map(Cell::into_inner).collect();
+            sorted.pieces = Pieces(ready.into_iter().map(Cell::into_inner).collect());
         }
         outcome
     }

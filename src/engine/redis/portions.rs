@@ -10,7 +10,7 @@ use crate::proto::resp::encode;
 /// Arguments that are looked for, and bytes that are copied, between two looks at what the turn has cost.
 pub(super) const SPANS: usize = 512;
 
-pub(super) const COPIED_AT_ONCE: usize = 64 << 10;
+const COPIED_AT_ONCE: usize = 64 << 10;
 
 /// A long request at the front of a client's input, as far as it is ready.
 #[derive(Debug, Default)]
@@ -23,8 +23,15 @@ pub(crate) struct Long {
     pub(super) refused: bool,
     /// Bytes that are charged to its client for that copy.
     pub(super) reserved: usize,
+    /// What servers get that have its keys.
     pub(super) sorted: Option<Sorted>,
+    /// What they get where all of them get the same.
+    pub(super) copies: Pieces,
 }
+
+/// What servers get of a long request, each its piece; the last one as far as it is written.
+#[derive(Debug, Default)]
+pub(super) struct Pieces(pub(super) Vec<Vec<u8>>);
 
 /// Which servers the keys of a request belong to, and what each of them gets.
 #[derive(Debug)]
@@ -40,8 +47,8 @@ pub(super) struct Sorted {
     pub(super) sizes: Vec<usize>,
     /// The next key that is looked up.
     pub(super) next: usize,
-    /// What the servers get, the last piece as far as it is written; and the last key in that.
-    pub(super) pieces: Vec<Vec<u8>>,
+    pub(super) pieces: Pieces,
+    /// The last key that is in the last piece.
     pub(super) written: Option<u32>,
 }
 
@@ -60,7 +67,7 @@ impl Sorted {
             table: Vec::new(),
             sizes: Vec::new(),
             next: 0,
-            pieces: Vec::new(),
+            pieces: Pieces::default(),
             written: None,
         }
     }
@@ -68,24 +75,24 @@ impl Sorted {
     /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
     pub(super) fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut Work) -> bool {
         if self.shares.len() <= 1 {
-            return self.copy_on(call.raw, work);
+            return self.pieces.copy_for(1, call.raw, work);
         }
-        let args = call.args;
+        let (args, Pieces(pieces)) = (call.args, &mut self.pieces);
         while !work.is_over() {
             let key = match self.written {
                 Some(key) => self.chain[key as usize],
                 None => {
-                    let Some(share) = self.shares.get(self.pieces.len()) else { return true };
-                    let size = self.sizes.get(self.pieces.len()).copied().unwrap_or(0);
+                    let Some(share) = self.shares.get(pieces.len()) else { return true };
+                    let size = self.sizes.get(pieces.len()).copied().unwrap_or(0);
                     let mut piece = Vec::with_capacity(2 * encode::HEAD + args.get(0).len() + size);
                     encode::array(&mut piece, share.words + 1);
                     args.push(0, &mut piece);
-                    self.pieces.push(piece);
+                    pieces.push(piece);
                     share.first
                 }
             };
-            let share = self.pieces.len() - 1;
-            let piece = &mut self.pieces[share];
+            let share = pieces.len() - 1;
+            let piece = &mut pieces[share];
             let (place, before) = (1 + key as usize * stride, piece.len());
             (place..place + stride).for_each(|place| args.push(place, piece));
             work.cost += work::ARGUMENT * stride + (piece.len() - before) / work::COPIED;
@@ -93,24 +100,23 @@ impl Sorted {
         }
         false
     }
+}
 
-    /// As [`Sorted::write_on`], of a request that so many servers get as it is.
+impl Pieces {
+    /// Goes on with copying a request for so many servers; `false` when something is left, as the turn is over.
     pub(super) fn copy_for(&mut self, servers: usize, raw: &[u8], work: &mut Work) -> bool {
-        while self.pieces.is_empty() || self.copy_on(raw, work) {
-            if self.pieces.len() >= servers {
+        while self.0.is_empty() || self.copy_on(raw, work) {
+            if self.0.len() >= servers {
                 return true;
             }
-            self.pieces.push(Vec::with_capacity(raw.len()));
+            self.0.push(Vec::with_capacity(raw.len()));
         }
         false
     }
 
-    /// As [`Sorted::write_on`], of a request that goes to one server as it is.
-    pub(super) fn copy_on(&mut self, raw: &[u8], work: &mut Work) -> bool {
-        if self.pieces.is_empty() {
-            self.pieces.push(Vec::with_capacity(raw.len()));
-        }
-        let Some(piece) = self.pieces.last_mut() else { return true };
+    /// The same, of one copy.
+    fn copy_on(&mut self, raw: &[u8], work: &mut Work) -> bool {
+        let Some(piece) = self.0.last_mut() else { return true };
         while piece.len() < raw.len() {
             if work.is_over() {
                 return false;
