@@ -5,7 +5,7 @@ use super::turn::{BULKY, ENOUGH, SLICE};
 use super::worker::Worker;
 
 impl Worker {
-    /// Goes on with those that wait to be read, each once, until so many bytes have been read in this turn that others come
+    /// Goes on with those that wait to be read, each once, until this turn has dealt with so many bytes that others come
     /// first.
     #[cold]
     pub(crate) fn go_on(&mut self) {
@@ -13,7 +13,7 @@ impl Worker {
         for _ in 0..self.again.len() {
             let Some(token) = self.again.pop_front() else { return };
             self.resume(token);
-            if self.read >= ENOUGH {
+            if self.handled >= ENOUGH {
                 return;
             }
         }
@@ -24,8 +24,8 @@ impl Worker {
     #[cold]
     pub(crate) fn hear_servers(&mut self) -> bool {
         self.most_read = BULKY;
-        let (most, mut left) = (self.read + SLICE, self.unheard.unwrap_or(usize::MAX).min(self.again.len()));
-        while left > 0 && self.read < most {
+        let (most, mut left) = (self.handled + SLICE, self.unheard.unwrap_or(usize::MAX).min(self.again.len()));
+        while left > 0 && self.handled < most {
             left -= 1;
             let Some(token) = self.again.pop_front() else { break };
             if self.is_asked(token) {

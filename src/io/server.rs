@@ -66,7 +66,7 @@ impl Worker {
     /// Reads what a server has to say.
     #[inline]
     pub(crate) fn read_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, clients, scratch, batching, again, slack, most_read, read: all_read, .. } = self;
+        let Self { engine, links, clients, scratch, batching, again, slack, most_read, handled, .. } = self;
         let Some((epoch, stream, bulky)) = links.get_for_turn(link) else { return };
         let mut budget = *most_read;
         // When the engine has given it up, it will not listen.
@@ -90,7 +90,7 @@ impl Worker {
                     batching.hear();
                     budget = budget.saturating_sub(count);
                     *bulky = *most_read - budget >= BULKY && (is_large || engine.link_is_dedicated(link));
-                    *all_read += count;
+                    *handled += count;
                     if is_large {
                         engine.link_filled(link, epoch, count, now, clients);
                         slack.heed(engine.memory(), count);

@@ -63,7 +63,7 @@ impl Slack {
         (self.from, self.bound) = (limit / workers.max(1) / 4, Bound::new(limit));
     }
 
-    /// The worker's buffers hold so much, and so many bytes have come.
+    /// The worker's buffers hold so much, and so many bytes have come or gone.
     #[inline]
     pub(crate) fn heed(&mut self, held: usize, came: usize) {
         self.came += came;

@@ -78,8 +78,9 @@ pub(crate) struct Worker {
     left_over: usize,
     /// Bytes that are read of one connection in this turn.
     pub(crate) most_read: usize,
-    /// Bytes that have been read in this turn.
-    pub(crate) read: usize,
+    /// Bytes that this turn has dealt with: all that were read, and those written to clients that got all that is written at
+    /// a time.
+    pub(crate) handled: usize,
     /// Links with something to write.
     unwritten: Vec<LinkId>,
     alarm: Alarm,
@@ -124,7 +125,7 @@ impl Worker {
             again: VecDeque::new(),
             left_over: 0,
             most_read: share(1),
-            read: 0,
+            handled: 0,
             unwritten: Vec::new(),
             alarm,
             is_alarmed: false,
@@ -161,7 +162,7 @@ impl Worker {
             if may_sleep {
                 poller::pause(crowd);
             }
-            (self.left_over, self.read) = (self.again.len(), 0);
+            (self.left_over, self.handled) = (self.again.len(), 0);
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
             if !self.again.is_empty() {
                 self.go_on();
@@ -182,7 +183,7 @@ impl Worker {
             }
             self.heed_alarm(announced.are_full());
             self.write_out();
-            self.slack.heed(self.engine.memory(), self.read);
+            self.slack.heed(self.engine.memory(), self.handled);
             self.set_alarm().context("cannot set timers")?;
             #[cfg(test)]
             if let Some(error) = self.broken.take() {

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use super::super::client::WRITE_BUDGET;
 use super::super::turn::{BULKY, SLICE};
 use super::*;
 use crate::config::model::PoolId;
@@ -107,6 +108,34 @@ fn a_client_has_one_turn_before_others_have_theirs() {
 }
 
 #[test]
+fn a_client_is_written_no_more_in_a_turn_than_leaves_others_theirs() {
+    let (mut worker, _) = worker_of("pool:\n  listen: 127.0.0.1:1\n  redis: true\n  servers: ['127.0.0.1:1:1']\n");
+    let (near, mut far) = UnixStream::pair().unwrap();
+    for end in [&near, &far] {
+        end.set_nonblocking(true).unwrap();
+        socket2::SockRef::from(end).set_send_buffer_size(4 << 20).unwrap();
+    }
+    let echo = format!("${}\r\n{}\r\n", 2 * WRITE_BUDGET, "x".repeat(2 * WRITE_BUDGET));
+    far.write_all(format!("*2\r\n$4\r\nECHO\r\n{echo}").as_bytes()).unwrap();
+    worker.welcome(PoolId(0), near.into());
+    let (mut got, mut buffer) = (Vec::new(), vec![0; 4 * WRITE_BUDGET]);
+    let mut written = || {
+        let count = std::io::Read::read(&mut far, &mut buffer).unwrap_or(0);
+        got.extend_from_slice(&buffer[..count]);
+        count
+    };
+    worker.handled = 0;
+    worker.write_out();
+    for _ in 0..2 {
+        assert_eq!((written(), &worker.again), (WRITE_BUDGET, &VecDeque::from([Token::Client(FIRST)])));
+        worker.handled = 0;
+        worker.go_on();
+    }
+    assert_eq!((written(), worker.again.len()), (echo.len() - 2 * WRITE_BUDGET, 0));
+    assert!(got == echo.as_bytes());
+}
+
+#[test]
 fn those_with_much_to_say_are_read_behind_the_others_and_not_all_in_one_turn() {
     const TALKERS: usize = 6;
     let (mut worker, _) = worker();
@@ -121,14 +150,14 @@ fn those_with_much_to_say_are_read_behind_the_others_and_not_all_in_one_turn() {
     near.set_nonblocking(true).unwrap();
     worker.welcome(PoolId(0), near.into());
     quiet.write_all(b"mn\r\n").unwrap();
-    worker.read = 0;
+    worker.handled = 0;
     worker.take_announced(&mut poller::Events::default(), false).unwrap();
     worker.write_out();
-    assert_eq!((worker.read, worker.again.len()), (4, TALKERS), "only one was read");
+    assert_eq!((worker.handled, worker.again.len()), (4, TALKERS), "only one was read");
     std::io::Read::read_exact(&mut quiet, &mut [0; 4]).unwrap();
     let first = worker.again.front().copied();
     worker.go_on();
-    assert!(worker.read >= SLICE.min(BULKY) && worker.read <= 2 * SLICE, "{} bytes", worker.read);
+    assert!(worker.handled >= SLICE.min(BULKY) && worker.handled <= 2 * SLICE, "{} bytes", worker.handled);
     assert!(!worker.again.is_empty() && worker.again.front().copied() != first, "others come first");
     drop(ends);
 }
@@ -140,14 +169,14 @@ fn who_had_much_to_say_waits_once_more() {
     near.set_nonblocking(true).unwrap();
     worker.welcome(PoolId(0), near.into());
     let mut reads = |text: &[u8], at_once: bool| {
-        worker.read = 0;
+        worker.handled = 0;
         for part in text.chunks(if at_once { text.len() } else { 2 }) {
             far.write_all(part).unwrap();
             worker.take_announced(&mut poller::Events::default(), false).unwrap();
         }
-        assert_eq!((worker.read, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
+        assert_eq!((worker.handled, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
         worker.go_on();
-        assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
+        assert_eq!((worker.handled, worker.again.len()), (text.len(), 0));
     };
     reads(b"set k 0 0 1000000\r\n", true);
     reads(&[b'x'; BULKY], true);
@@ -165,14 +194,14 @@ fn a_server_with_much_to_say_waits_once_more() {
     worker.welcome(PoolId(0), near.into());
     worker.write_out();
     let mut reads = |text: &[u8], at_once: bool| {
-        worker.read = 0;
+        worker.handled = 0;
         for part in text.chunks(if at_once { text.len() } else { 2 }) {
             links[0].1.write_all(part).unwrap();
             worker.take_announced(&mut poller::Events::default(), false).unwrap();
         }
-        assert_eq!((worker.read, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
+        assert_eq!((worker.handled, worker.again.len()), if at_once { (text.len(), 0) } else { (0, 1) });
         worker.go_on();
-        assert_eq!((worker.read, worker.again.len()), (text.len(), 0));
+        assert_eq!((worker.handled, worker.again.len()), (text.len(), 0));
     };
     reads(b"VALUE k 0 1000000\r\n", true);
     reads(&[b'v'; BULKY], true);
@@ -218,9 +247,9 @@ fn a_worker_that_was_away_hears_servers_before_it_finds_them_silent() {
     worker.is_alarmed = true;
     let mut turns = 0;
     while worker.is_alarmed {
-        worker.read = 0;
+        worker.handled = 0;
         worker.heed_alarm(false);
-        assert!(worker.read <= 2 * SLICE, "{} bytes in one turn", worker.read);
+        assert!(worker.handled <= 2 * SLICE, "{} bytes in one turn", worker.handled);
         turns += 1;
         assert!(turns <= before);
     }
