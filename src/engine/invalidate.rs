@@ -433,7 +433,7 @@ impl Engine {
         if link.queue.invalidated.number >= newest {
             return Ok(());
         }
-        // One that is not open yet begins with the flush.
+        // One that is not open yet begins with all that is pending then.
         let begins = !link.is_up() && self.registry.awaits_flush(pool, server, self.link_database(id));
         let is_behind_own = !link.queue.in_flight.is_empty(); // what comes next must not be forgotten with that
         if begins && !is_behind_own {

@@ -14,12 +14,12 @@ const FULL: usize = 64 << 10;
 /// Capacity that an empty output keeps for the next response.
 const KEPT_CAPACITY: usize = 512;
 
-/// Bytes that a source is asked for at a time: what is put together for one write, and about what that costs.
-const PORTION: usize = 128 << 10;
+/// Bytes of a long answer, about, that are put together at a time. Answers of more are long.
+pub(crate) const PORTION: usize = 128 << 10;
 
 /// A long answer that is put together while it is written.
 pub(crate) trait Source: std::fmt::Debug + Send {
-    /// Appends about so many bytes, and at least one. Whether there are more.
+    /// Appends about so many bytes, and at least one if there are more behind them. Whether there are.
     fn write(&mut self, out: &mut Vec<u8>, about: usize) -> bool;
 
     /// Bytes that are still to be written, about, and at least one.

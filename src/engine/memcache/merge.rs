@@ -1,6 +1,6 @@
 //! memcached's responses as one: multi-gets, and requests that go to every server.
 
-use crate::engine::clients::output::{Output, Source};
+use crate::engine::clients::output::{Output, PORTION, Source};
 use crate::engine::scattered::Came;
 use crate::failure::Failure;
 use crate::proto::memcache::response::Status;
@@ -80,9 +80,6 @@ const RESERVED: usize = 4 << 10;
 
 /// Values up to so many bytes are put together at once, and the buffer that they were in is used again.
 const KEPT_BLOCKS: usize = 8 << 10;
-
-/// Values of more bytes are put together while they are written.
-const LONG: usize = 128 << 10;
 
 /// Keys up to so many are kept room for.
 const KEPT_KEYS: usize = 128;
@@ -328,7 +325,7 @@ impl Merge {
     /// Whether it is put together while it is written.
     #[inline]
     pub(in crate::engine) const fn is_long(&self) -> bool {
-        matches!(&self.wanted, Wanted::Values(values) if values.blocks.len() > LONG)
+        matches!(&self.wanted, Wanted::Values(values) if values.blocks.len() > PORTION)
     }
 
     /// As [`Merge::write`], of what is long.

@@ -6,7 +6,7 @@ use super::InPlace;
 use super::exec::ExecPlan;
 use super::info;
 use super::piecemeal::{Piecemeal, Progress};
-use crate::engine::clients::output::Output;
+use crate::engine::clients::output::{Output, PORTION};
 use crate::failure::Failure;
 use crate::proto::memcache::reply::reason;
 use crate::proto::resp::reply::{self, Reply};
@@ -18,9 +18,6 @@ pub(super) const BEFORE_WAIT: u32 = 2;
 
 /// Bytes of answers below which values are passed on one by one; above, they are put together first.
 const PIECEMEAL: usize = 16 << 10;
-
-/// Answers of more bytes are put together while they are written.
-const LONG: usize = 128 << 10;
 
 /// Parts of an answer that are taken apart without an allocation.
 const FEW: usize = 8;
@@ -263,7 +260,7 @@ impl Gather {
     /// Whether it is put together while it is written.
     #[inline]
     pub(crate) const fn is_long(&self) -> bool {
-        self.bytes > LONG
+        self.bytes > PORTION
     }
 
     /// As [`Gather::write`], of what is long: it is put together while it is written, where that can be.
@@ -289,7 +286,7 @@ impl Gather {
     pub(super) fn put_on(&self, progress: &mut Progress, out: &mut Vec<u8>, until: usize) -> bool {
         match &self.how {
             How::Pick(order) => progress.pick(order, self.version(), &self.parts, out, until),
-            How::Join => progress.join(self.version(), &self.parts, out, until),
+            How::Join => progress.join(&self.parts, out, until),
             How::Least | How::Wait => progress.least(&self.parts, out, until),
             How::Pairs(_) => progress.pairs(&self.parts, out, until),
             How::Exec(plan) => plan.put_on(progress, out, &self.parts, until),

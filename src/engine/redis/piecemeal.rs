@@ -129,14 +129,10 @@ impl Progress {
     }
 
     /// One list of all elements.
-    pub(super) fn join(&mut self, version: Version, parts: &[Part], out: &mut Vec<u8>, until: usize) -> bool {
+    pub(super) fn join(&mut self, parts: &[Part], out: &mut Vec<u8>, until: usize) -> bool {
         if self.begin() {
             let count = self.places.iter().map(|place| place.left).sum::<usize>();
-            if (0..parts.len()).any(|part| said(parts, part).first() == Some(&b'%')) {
-                encode::map(out, count / 2, version);
-            } else {
-                encode::array(out, count);
-            }
+            encode::array(out, count);
         }
         while self.copy(parts, out, until) {
             let Some(place) = self.places.get(self.next) else { return false };
