@@ -111,7 +111,7 @@ impl Engine {
                     link.pool() == pool_id && pool.first_of_name(link.server()) == server
                 };
                 let links = self.servers.iter().filter(is_its);
-                let in_flight: usize = links.map(|(_, link)| link.queue.in_flight.len()).sum();
+                let in_flight: usize = links.map(|(_, link)| link.queue().len()).sum();
                 let requests = counters.requests.value();
                 if requests != ended + in_flight as u64 {
                     let server = server.index();

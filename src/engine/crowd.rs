@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::Engine;
 use super::chore::Chore;
 use super::ids::{LinkId, SessionId};
-use super::servers::ticket::Ticket;
 use super::servers::{Connection, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::request::Words;
@@ -22,28 +21,19 @@ impl Connection {
     /// Whether its queue may be full: what is worth a closer look.
     #[inline]
     pub(super) fn is_long(&self) -> bool {
-        self.queue.outbox.waiting() > QUEUE_LIMIT || self.queue.in_flight.len() >= IN_FLIGHT_LIMIT
+        self.queue().unwritten() > QUEUE_LIMIT || self.queue().len() >= IN_FLIGHT_LIMIT
     }
 
     /// Whether what asks for little has to wait until its queue has drained.
     #[cold]
     #[inline(never)]
     pub(super) fn is_full(&self) -> bool {
-        self.queue.in_flight.len() >= IN_FLIGHT_LIMIT || self.behind() > QUEUE_HARD_LIMIT
-    }
-
-    /// Unwritten bytes behind the request that is being written.
-    fn behind(&self) -> usize {
-        let unwritten = self.queue.outbox.waiting();
-        let rest = |ticket: &Ticket| self.queue.outbox.from(ticket.start).len();
-        // Behind the one that has begun to leave; if none has, behind the next.
-        let next = self.queue.in_flight.partition_point(|ticket| rest(ticket) >= unwritten);
-        self.queue.in_flight.get(next).map_or(0, rest)
+        self.queue().len() >= IN_FLIGHT_LIMIT || self.queue().behind_first() > QUEUE_HARD_LIMIT
     }
 
     /// Whether its queue has drained so far that clients may go on.
     fn has_room(&self) -> bool {
-        self.queue.outbox.waiting() <= QUEUE_LIMIT / 2 && self.queue.in_flight.len() <= IN_FLIGHT_LIMIT / 2
+        self.queue().unwritten() <= QUEUE_LIMIT / 2 && self.queue().len() <= IN_FLIGHT_LIMIT / 2
     }
 }
 
@@ -64,7 +54,7 @@ impl Engine {
     #[cold]
     pub(super) fn stall(&mut self, id: SessionId, link: LinkId) {
         self.note_crowd(link);
-        self.servers[link].queue.hold_back(id);
+        self.servers[link].hold_client(id);
         if let Some(session) = self.session(id) {
             session.input.hold_back();
         }
@@ -153,11 +143,11 @@ impl Engine {
             if !link.has_room() {
                 return;
             }
-            if link.queue.holds_nobody_back() {
+            if link.queue().holds_nobody_back() {
                 return self.end_crowd(id);
             }
             self.invalidate_open(id, now); // what was refused meanwhile comes before what is not
-            if let Some(session) = self.servers[id].queue.let_one_go() {
+            if let Some(session) = self.servers[id].let_client_go() {
                 self.clients.resume_soon(session);
                 self.settle(now);
             }

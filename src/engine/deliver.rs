@@ -166,7 +166,7 @@ impl Engine {
                 at = input.len(); // it is over, with its client
                 break;
             };
-            let front = link.queue.in_flight.front().copied();
+            let front = link.queue().front();
             let step = match front {
                 _ if link.listens() => self.take_message(id, rest, &mut to),
                 None if rest.first() == Some(&b'>') && self.is_redis(id) => self.take_push(id, rest),
@@ -230,7 +230,7 @@ impl Engine {
         let link = &self.servers[id];
         let response = match ticket.verb {
             Verb::MetaGet | Verb::MetaSet | Verb::MetaDelete | Verb::MetaArith | Verb::MetaDebug => {
-                let line = link.queue.outbox.between(ticket.start, link.queue.front_end());
+                let line = link.queue().front_request(ticket);
                 let value_limit = self.response_limit(link);
                 response::meta(input, meta_asked(line, ticket), value_limit)
             }

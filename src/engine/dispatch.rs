@@ -97,7 +97,7 @@ impl Engine {
     #[inline(always)]
     pub(super) fn ready_link(&mut self, id: LinkId, now: Instant) -> Result<LinkId, Failure> {
         let link = &self.servers[id];
-        let long = link.queue.outbox.waiting() > QUEUE_HARD_LIMIT || link.queue.in_flight.len() >= IN_FLIGHT_LIMIT;
+        let long = link.queue().unwritten() > QUEUE_HARD_LIMIT || link.queue().len() >= IN_FLIGHT_LIMIT;
         if link.is_up() && !link.silence.is_suspect() && !long {
             return Ok(id);
         }
@@ -180,9 +180,9 @@ impl Engine {
             let link = &self.servers[id];
             match *link.state() {
                 _ if link.silence.is_suspect() => usize::MAX - 1,
-                ConnectionState::Up(_) if link.is_long() => link.queue.in_flight.len().max(IN_FLIGHT_LIMIT),
-                ConnectionState::Up(_) => link.queue.in_flight.len(),
-                ConnectionState::Connecting | ConnectionState::Handshaking(_) => link.queue.in_flight.len() + 1,
+                ConnectionState::Up(_) if link.is_long() => link.queue().len().max(IN_FLIGHT_LIMIT),
+                ConnectionState::Up(_) => link.queue().len(),
+                ConnectionState::Connecting | ConnectionState::Handshaking(_) => link.queue().len() + 1,
                 // A further connection is worth it when the others are busy.
                 ConnectionState::Down { not_before, .. } if not_before <= now => 2,
                 ConnectionState::Down { .. } => usize::MAX,

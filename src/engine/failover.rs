@@ -203,7 +203,7 @@ impl Engine {
     /// that.
     fn invalidate_on(&mut self, link: LinkId, key: StaleKey, now: Instant) {
         let of = &self.servers[link];
-        let (pool, server, is_used) = (of.pool(), of.server(), !of.is_down() && !of.queue.in_flight.is_empty());
+        let (pool, server, is_used) = (of.pool(), of.server(), !of.is_down() && !of.queue().is_empty());
         let is_foreign = key.database.is_some() && key.database != self.link_database(link);
         let from = is_used.then(|| OlderWrites { name: self.connection_name(link), is_foreign });
         let elsewhere = key.database.filter(|_| is_foreign);
@@ -217,7 +217,7 @@ impl Engine {
     pub(super) fn invalidate_soon(&mut self, link: LinkId, now: Instant) {
         let (pool, server) = self.link_server(link);
         self.invalidate_open(link, now);
-        if self.servers[link].queue.invalidated.number < self.registry.newest_pending(pool, server) {
+        if !self.servers[link].queue().is_invalidated(self.registry.newest_pending(pool, server)) {
             let links = self.member(pool, server).links().iter().copied();
             let database = self.servers[link].profile().database;
             let is_open = |link: &LinkId| {
@@ -225,7 +225,7 @@ impl Engine {
                 link.is_up() && !link.silence.is_suspect() && link.profile().database == database
             };
             // The one with the shortest queue: it is there first.
-            let unwritten = |link: &LinkId| self.servers[*link].queue.outbox.waiting();
+            let unwritten = |link: &LinkId| self.servers[*link].queue().unwritten();
             if let Some(link) = links.filter(is_open).min_by_key(unwritten) {
                 self.invalidate_open(link, now);
             }
@@ -242,7 +242,7 @@ impl Engine {
         let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
         if passes && self.servers[id].is_traffic() && self.invalidates_missed(pool, server) {
             let link = &self.servers[id];
-            let (request, database) = (link.queue.outbox.between(ticket.start, end).to_vec(), link.profile().database);
+            let (request, database) = (link.queue().request(ticket, end).to_vec(), link.profile().database);
             let now = link.silence.since();
             self.invalidate_requests(id, database, &request, now);
             if self.registry.has_pending(pool, server) {

@@ -72,9 +72,8 @@ impl Engine {
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let mut queue = self.servers[id].end(failure, now);
         let (backpressured, fenced) = queue.give_up();
-        let (tickets, outbox) = (&queue.in_flight, &queue.outbox);
-        let reset = !tickets.is_empty();
-        let lingers = was_up && reset && self.lingers(pool, failure, tickets, outbox);
+        let reset = !queue.is_empty();
+        let lingers = was_up && reset && self.lingers(pool, failure, &queue);
         let lingers = lingers.then_some((pool, server));
         if lingers.is_some() {
             self.registry.lingers(pool, server);
@@ -95,16 +94,16 @@ impl Engine {
             if !matches!(failure, Failure::Ejected | Failure::NoResources) && !is_special && (!was_up || reset) {
                 self.report(pool, server, failure, now);
             }
-            self.count_lost(pool, server, tickets.len());
-            self.dedicated_failed(id, owner, tickets, waiting, failure, now);
+            self.count_lost(pool, server, queue.len());
+            self.dedicated_failed(id, owner, &queue, waiting, failure, now);
             return;
         }
         if self.servers[id].is_spare() {
-            self.count_lost(pool, server, tickets.len());
+            self.count_lost(pool, server, queue.len());
             return self.spare_failed(id); // no client waits for anything there
         }
         if self.servers[id].is_probe() {
-            self.count_lost(pool, server, tickets.len());
+            self.count_lost(pool, server, queue.len());
             self.charge_link(id);
             if failure == Failure::NoResources {
                 self.registry.probe_unmade(pool, server, now);
@@ -120,15 +119,14 @@ impl Engine {
             && matches!(failure, Failure::Closed | Failure::Reset)
             && self.pools[pool.index()].live[server.index()];
         let joins = self.topology.pools[pool.index()].join_gets;
-        let overtaken = if may_resend { overtaken(&queue) } else { vec![false; tickets.len()] };
+        let overtaken = if may_resend { overtaken(&queue) } else { vec![false; queue.len()] };
         let mut lost = Vec::new();
         for (index, (ticket, request)) in queue.requests().enumerate() {
-            let unsent = outbox.is_unwritten(ticket.start);
+            let unsent = queue.is_unwritten(ticket);
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.servers[id];
-                let start = link.queue.outbox.end();
-                link.queue.append_again(ticket, request);
+                let start = link.append_again(ticket, request);
                 let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);
@@ -137,7 +135,7 @@ impl Engine {
                 lost.push((ticket, request));
             }
         }
-        let resent = !self.servers[id].queue.in_flight.is_empty();
+        let resent = !self.servers[id].queue().is_empty();
         if self.servers[id].is_long() {
             self.note_crowd(id);
         }
@@ -209,8 +207,8 @@ impl Engine {
     pub(super) fn abandon(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.servers[id];
         let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
-        let (backpressured, fenced) = link.queue.give_up();
-        let queue = std::mem::take(&mut link.queue);
+        let mut queue = link.take_queue();
+        let (backpressured, fenced) = queue.give_up();
         let is_traffic = link.is_traffic();
         self.clients.resume_all_soon(backpressured);
         self.end_crowd(id);
@@ -218,7 +216,7 @@ impl Engine {
             // Nothing is under way there any more, nor what was to find out when that would be over.
             self.end_connection_names(id, fenced);
         }
-        self.count_lost(pool, server, queue.in_flight.len());
+        self.count_lost(pool, server, queue.len());
         for (ticket, request) in queue.requests() {
             self.invalidate_lost(id, ticket, request, !ticket.is(Marks::RESENT), now);
             self.leave_link(id, ticket);
@@ -334,13 +332,12 @@ impl Engine {
 ///
 /// All of one client's requests to one server that are in flight together share a connection, so no other has any.
 fn overtaken(queue: &Queue) -> Vec<bool> {
-    let Queue { in_flight: tickets, outbox, .. } = queue;
     let mut writers = BTreeSet::new();
-    let mut overtaken = vec![false; tickets.len()];
-    for (place, ticket) in tickets.iter().enumerate().rev() {
+    let mut overtaken = vec![false; queue.len()];
+    for (place, ticket) in queue.tickets().enumerate().rev() {
         let Some(client) = ticket.session() else { continue };
         overtaken[place] = writers.contains(&client);
-        if !ticket.only_reads() && !outbox.is_unwritten(ticket.start) {
+        if !ticket.only_reads() && !queue.is_unwritten(*ticket) {
             writers.insert(client);
         }
     }
@@ -349,5 +346,5 @@ fn overtaken(queue: &Queue) -> Vec<bool> {
 
 /// Whether a link that is down holds nothing.
 pub(super) fn down_is_empty(link: &Connection) -> bool {
-    !link.is_down() || link.queue.in_flight.is_empty()
+    !link.is_down() || link.queue().is_empty()
 }

@@ -109,7 +109,7 @@ impl Engine {
         let (pool, server) = (link.pool(), link.server());
         let failure = link.dropped().unwrap_or(Failure::TooLarge);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
-        link.queue.scripts.drop_doubt(ticket);
+        link.scripts().drop_doubt(ticket);
         self.leave_link(id, ticket);
         to.succeeded = true;
         let outcome = match ticket.asker {
@@ -133,8 +133,8 @@ impl Engine {
     #[inline]
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
         let Some(link) = self.servers.get_mut(id) else { return }; // its client is gone
-        link.queue.outbox.release(end);
-        if link.queue.outbox.has_spent() {
+        link.release(end);
+        if link.queue().has_spent() {
             self.restock_spent(id);
         }
     }
@@ -142,7 +142,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn restock_spent(&mut self, id: LinkId) {
-        let spent = self.servers[id].queue.outbox.take_spent();
+        let spent = self.servers[id].take_spent();
         self.keep_buffer(spent);
     }
 

@@ -54,7 +54,7 @@ impl Engine {
             return;
         }
         let link = &servers[id];
-        let request = link.queue.outbox.between(ticket.start, end);
+        let request = link.queue().request(ticket, end);
         let bytes = request.len() + response[0].len() + response[1].len();
         let weight = Weight::of(met, hot.rate, size_of(bytes));
         let slot = ticket.client().and_then(|(id, number)| {

@@ -18,9 +18,8 @@
 use super::ids::LinkId;
 use super::rate_limit::Frequent;
 use super::redis::Profile;
-use super::servers::queue::SentBatch;
 use super::servers::ticket::{Intent, Marks, Ticket};
-use super::servers::{ProbeStep, Servers};
+use super::servers::{ProbeStep, SentBatch, Servers};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -56,31 +55,26 @@ impl Engine {
             return;
         }
         let link = &mut self.servers[id];
-        let mut waiting = link.queue.set_aside();
-        let is_waited_for = !waiting.in_flight.is_empty();
-        let (before, database) = (link.queue.invalidated, link.profile().database);
+        let mut waiting = link.set_aside();
+        let is_waited_for = !waiting.is_empty();
+        let (before, database) = (link.queue().invalidated(), link.profile().database);
         let batch =
             self.registry.next_batch(pool, server, before, (self.link_database(id), self.connection_name(id)), MOST);
         let again = is_waited_for && (batch.is_behind_own || batch.fence);
-        if self.servers[id].queue.begins_with_pending
+        if self.servers[id].queue().begins_with_pending()
             || self.registry.awaits_flush(pool, server, self.link_database(id))
         {
             // It counted on beginning with that. The flush may have been confirmed elsewhere, and what came behind it not.
-            self.servers[id].queue.invalidated = Invalidated::default();
+            self.servers[id].invalidate_from(Invalidated::default());
         }
         self.send_batch(id, MOST, is_waited_for, now);
         let link = &mut self.servers[id];
-        link.queue.unconfirmed.append(std::mem::take(&mut waiting.unconfirmed));
-        let is_behind = link.queue.invalidated.number >= self.registry.newest_pending(pool, server);
-        // What waits may be all that the memory limit has left: no room beyond it is taken.
-        link.queue.outbox.tail().reserve_exact(waiting.outbox.waiting());
+        link.make_room_behind(&mut waiting);
+        let is_behind = link.queue().is_invalidated(self.registry.newest_pending(pool, server));
         let mut lost = 0;
         for (old, request) in waiting.requests() {
             if is_behind || old.is_own() {
-                let link = &mut self.servers[id];
-                let start = link.queue.outbox.end();
-                link.queue.outbox.tail().extend_from_slice(request);
-                link.queue.in_flight.push_back(Ticket { start, ..old });
+                self.servers[id].put_behind(old, request);
             } else {
                 lost += 1;
                 self.invalidate_lost(id, old, request, !old.is(Marks::RESENT), now);
@@ -90,7 +84,7 @@ impl Engine {
         }
         self.count_lost(pool, server, lost);
         if again {
-            self.servers[id].queue.invalidated = before;
+            self.servers[id].invalidate_from(before);
             self.send_invalidations(id, MOST, now);
         }
         self.charge_link(id);
@@ -113,7 +107,7 @@ impl Engine {
         }
         let concern = (self.link_database(id), self.connection_name(id));
         let InvalidationBatch { flush, database, keys, range, fence, .. } =
-            self.registry.next_batch(pool, server, link.queue.invalidated, concern, most);
+            self.registry.next_batch(pool, server, link.queue().invalidated(), concern, most);
         // Looked at behind that: who gives up a connection says so before what was lost with it becomes pending.
         if !self.may_invalidate(id, now) {
             return false;
@@ -136,20 +130,16 @@ impl Engine {
             self.ask(id, verb, marks, now, |out| encode::delete(out, key, *base64));
         }
         let link = &mut self.servers[id];
-        link.queue.invalidated = range.end();
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         if let Some(probe) = link.probe_mut() {
             probe.flushed |= flush || database;
             probe.keys_invalidated += count;
         }
-        let left = u32::from(flush) + u32::from(database) + count;
-        if left > 0 {
-            link.queue.unconfirmed.push(SentBatch { left, range, in_front });
-        }
+        link.sent_invalidations(SentBatch { left: u32::from(flush) + u32::from(database) + count, range, in_front });
         if fence && !in_front && link.is_traffic() && !link.is_fenced() {
             self.fence(id, now);
         }
-        !self.servers[id].queue.unconfirmed.is_empty()
+        self.servers[id].queue().unconfirmed() > 0
     }
 
     /// What was asked on a connection so far may concern databases whose invalidations it cannot send: asks a question
@@ -249,7 +239,7 @@ impl Engine {
         for place in 0..self.member(pool, server).links().len() {
             let id = self.member(pool, server).links()[place];
             let link = &self.servers[id];
-            if link.is_up() && link.queue.invalidated.number < newest {
+            if link.is_up() && !link.queue().is_invalidated(newest) {
                 self.arm_link(id, now + REMINDER);
             }
         }
@@ -279,9 +269,9 @@ impl Engine {
         let link = &self.servers[id];
         let usable = link.is_up() && link.is_traffic() && !link.silence.is_suspect();
         if usable
-            && link.queue.unconfirmed.left() < BATCH
+            && link.queue().unconfirmed() < BATCH
             && !link.is_full()
-            && link.queue.invalidated.number < self.registry.newest_pending(link.pool(), link.server())
+            && !link.queue().is_invalidated(self.registry.newest_pending(link.pool(), link.server()))
         {
             self.send_invalidations(id, BATCH, now);
         }
@@ -300,9 +290,8 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let outbox = &mut self.servers[id].queue.outbox;
-        let start = outbox.end();
-        write(outbox.tail());
+        let (start, out) = self.servers[id].append();
+        write(out);
         let ticket = Ticket { marks, ..Ticket::own(intent, start, verb) };
         self.push_ticket(id, ticket, now);
     }
@@ -329,7 +318,7 @@ impl Engine {
         }
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
-        let Some(SentBatch { left, range, in_front }) = link.queue.unconfirmed.answered() else { return };
+        let Some(SentBatch { left, range, in_front }) = link.invalidation_answered() else { return };
         let up_to = range.up_to;
         if left == 0 {
             self.registry.confirm(pool, server, range, (!in_front).then_some(name));
@@ -341,7 +330,7 @@ impl Engine {
             return self.fail_link(id, Failure::Unready, now);
         }
         if up_to > 0
-            && link.queue.unconfirmed.is_empty()
+            && link.queue().unconfirmed() == 0
             && !(self.registry.has_pending(pool, server) && self.send_invalidations(id, BATCH, now))
             && is_probe
         {
@@ -357,12 +346,11 @@ impl Engine {
         if link.dedicated().is_some() {
             return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
         }
-        if !link.queue.unconfirmed.put_off() {
+        if !link.put_off_invalidations() {
             return; // another key of the same batch was refused already
         }
-        link.queue.invalidated = Invalidated::default();
         let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
-        let behind: Vec<_> = link.queue.in_flight.iter().copied().filter(|ticket| !ticket.is_own()).collect();
+        let behind: Vec<_> = link.queue().tickets().copied().filter(|ticket| !ticket.is_own()).collect();
         for ticket in behind {
             if ticket.client().is_some() && self.is_awaited(ticket) {
                 self.fail_ticket((pool, server, database), ticket, b"", failure, now);
@@ -430,22 +418,21 @@ impl Engine {
         let (pool, server) = self.link_server(id);
         let newest = self.registry.newest_pending(pool, server);
         let link = &self.servers[id];
-        if link.queue.invalidated.number >= newest {
+        if link.queue().is_invalidated(newest) {
             return Ok(());
         }
         // One that is not open yet begins with all that is pending then.
         let begins = !link.is_up() && self.registry.awaits_flush(pool, server, self.link_database(id));
-        let is_behind_own = !link.queue.in_flight.is_empty(); // what comes next must not be forgotten with that
+        let is_behind_own = !link.queue().is_empty(); // what comes next must not be forgotten with that
         if begins && !is_behind_own {
             // All that is asked from now on comes behind that.
             let concern = (self.link_database(id), self.connection_name(id));
-            let batch = self.registry.next_batch(pool, server, link.queue.invalidated, concern, MOST);
-            let queue = &mut self.servers[id].queue;
-            (queue.invalidated, queue.begins_with_pending) = (batch.range.end(), true);
-        } else if link.queue.unconfirmed.left() < MOST {
+            let batch = self.registry.next_batch(pool, server, link.queue().invalidated(), concern, MOST);
+            self.servers[id].begin_with_pending(batch.range.end());
+        } else if link.queue().unconfirmed() < MOST {
             self.send_invalidations(id, MOST, now);
         }
-        if begins || self.servers[id].queue.invalidated.number >= newest { Ok(()) } else { Err(Failure::Stalled) }
+        if begins || self.servers[id].queue().is_invalidated(newest) { Ok(()) } else { Err(Failure::Stalled) }
     }
 
     /// Notes that a server must forget a key before it is asked anything else.

@@ -12,7 +12,7 @@ impl Engine {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut awaited = std::collections::BTreeMap::new();
         for (_, link) in self.servers.iter() {
-            for client in link.queue.in_flight.iter().filter_map(|ticket| ticket.client()) {
+            for client in link.queue().tickets().filter_map(|ticket| ticket.client()) {
                 *awaited.entry(client).or_insert(0u32) += 1;
             }
         }
@@ -51,13 +51,13 @@ impl Engine {
                 return say("is down and holds requests");
             }
             let may_wait = link.dedicated().is_some() && link.is_up();
-            if !link.queue.in_flight.is_empty() && !link.is_timed() && !may_wait {
+            if !link.queue().is_empty() && !link.is_timed() && !may_wait {
                 return say("requests are in flight without a timer");
             }
             if !self.is_in_place(link) {
                 return say("leads to a server that has left, and nothing is in flight");
             }
-            if link.is_up() && !link.queue.outbox.unwritten().is_empty() && !link.is_woken() {
+            if link.is_up() && link.queue().unwritten() > 0 && !link.is_woken() {
                 // The shell clears the mark when it asks for the bytes; it comes back when the socket is writable.
                 continue;
             }

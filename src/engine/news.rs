@@ -1,7 +1,6 @@
 //! News of servers: what one worker finds out goes to the registry, and what the registry says decides who is asked.
 
 use super::chore::Chore;
-use super::servers::Connection;
 use super::servers::ticket::Marks;
 use super::{Effect, Engine, Notice, pool_id, server_id};
 use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
@@ -163,9 +162,9 @@ impl Engine {
                 if !self.servers.has(link) {
                     continue; // its client has been cut off meanwhile
                 }
-                let Connection { queue, .. } = &self.servers[link];
-                let server = self.servers[link].server();
-                let stays = queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS));
+                let connection = &self.servers[link];
+                let server = connection.server();
+                let stays = connection.queue().front().is_some_and(|ticket| ticket.is(Marks::STAYS));
                 let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
                 if stays || (is_held && self.can_end(link)) {
                     continue;
@@ -186,7 +185,7 @@ impl Engine {
             let stays = match cut {
                 Cut::All => false,
                 Cut::Unopened => connection.is_up(),
-                Cut::Unasked => connection.is_up() || !connection.queue.in_flight.is_empty() && connection.is_opening(),
+                Cut::Unasked => connection.is_up() || !connection.queue().is_empty() && connection.is_opening(),
             };
             if stays {
                 continue;

@@ -8,13 +8,12 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a client's verbs are not asked here")]
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::deadline::Timer;
 use super::ids::LinkId;
 use super::invalidate::BATCH;
-use super::servers::outbox::Outbox;
+use super::servers::queue::Queue;
 use super::servers::ticket::{Intent, Marks, Ticket};
 use super::servers::{Probe, ProbeStep, Settling};
 use super::{Effect, Engine, Notice};
@@ -185,11 +184,11 @@ impl Engine {
 
     /// Whether a connection that is given up with these requests in flight is not closed before the server has come to
     /// its end: it may carry out writes of it, and invalidations must come behind them.
-    pub(super) fn lingers(&self, pool: PoolId, failure: Failure, tickets: &VecDeque<Ticket>, outbox: &Outbox) -> bool {
-        let changes = |ticket: &Ticket| !ticket.only_reads() && !outbox.is_unwritten(ticket.start);
+    pub(super) fn lingers(&self, pool: PoolId, failure: Failure, asked: &Queue) -> bool {
+        let changes = |ticket: &Ticket| !ticket.only_reads() && !asked.is_unwritten(*ticket);
         self.topology.pools[pool.index()].rejoin != Rejoin::Keep
             && !matches!(failure, Failure::Closed | Failure::Reset | Failure::Full) // the server has done so itself
-            && tickets.iter().any(changes)
+            && asked.tickets().any(changes)
     }
 
     /// A server has come to the end of a connection to it that was waited for, or will not.
@@ -206,7 +205,7 @@ impl Engine {
     /// An ejected server has answered well all that it was asked so far: the next step.
     pub(super) fn probe_invalidated(&mut self, id: LinkId, now: Instant) {
         let link = &mut self.servers[id];
-        if !link.is_up() || !link.queue.unconfirmed.is_empty() || !link.queue.in_flight.is_empty() {
+        if !link.is_up() || link.queue().unconfirmed() > 0 || !link.queue().is_empty() {
             return; // a flush may be confirmed before or behind the question
         }
         let (pool, server) = (link.pool(), link.server());

@@ -49,9 +49,8 @@ impl Engine {
             };
             match way {
                 Ok((server, link)) => {
-                    let outbox = &mut self.servers[link].queue.outbox;
-                    let start = outbox.end();
-                    let replies = write(outbox.tail(), part.into());
+                    let (start, out) = self.servers[link].append();
+                    let replies = write(out, part.into());
                     ways.push(Way { part, server, link, start, replies, keys: 0 });
                 }
                 Err((server, failure)) => {

@@ -63,7 +63,7 @@ impl Engine {
             Ok(link) => link,
             Err(failure) => return Err(self.unplaced(id, asked, marks, (key, server), failure, expired, now)),
         };
-        if self.servers[link].queue.outbox.waiting() > QUEUE_LIMIT && !asked.request.verb.is_read() {
+        if self.servers[link].queue().unwritten() > QUEUE_LIMIT && !asked.request.verb.is_read() {
             if !expired {
                 self.stall(id, link);
                 return Err(Dispatched::Backpressured);
@@ -148,10 +148,10 @@ impl Engine {
         }
         let Some(session) = self.clients.get_mut(id) else { return };
         let link = &mut self.servers[link_id];
-        let start = link.queue.outbox.end();
+        let start = link.queue().end();
         let asker = Asker::client(id, session.next_number(), asked.request.has_slot());
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
-        write(link.queue.outbox.tail());
+        write(link.tail());
         if asked.request.has_slot() {
             session.requests.push_sent(Slot::of(&asked, link.server(), self.telemetry.at_hand.take()));
         }
@@ -163,8 +163,8 @@ impl Engine {
         let link = &mut self.servers[id];
         let joins = self.topology.pools[link.pool().index()].join_gets;
         let ticket = link.push(ticket, joins, now);
-        let bytes = link.queue.outbox.end().since(ticket.start) as u64;
-        let (first, is_long) = (link.queue.in_flight.len() == 1, link.is_long());
+        let bytes = link.queue().end().since(ticket.start) as u64;
+        let (first, is_long) = (link.queue().len() == 1, link.is_long());
         let (pool, heard) = (link.pool(), link.silence.since());
         let is_dedicated = link.dedicated().is_some();
         let server = self.counters.server(pool, link.server());

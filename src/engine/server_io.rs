@@ -23,7 +23,7 @@ impl Engine {
     /// Whether an answer of its server is waited for.
     #[must_use]
     pub fn link_is_asked(&self, link: LinkId) -> bool {
-        self.servers.get(link).is_some_and(|link| !link.queue.in_flight.is_empty())
+        self.servers.get(link).is_some_and(|link| !link.queue().is_empty())
     }
 
     /// Whether an attempt or a connection is still wanted.

@@ -60,7 +60,7 @@ impl Engine {
 
     /// As [`Engine::retime_on`], for the connections of a pool.
     fn retime_links(&mut self, pool: PoolId, now: Instant) {
-        let waits = |one: &Connection| one.is_opening() || one.listens() || !one.queue.in_flight.is_empty();
+        let waits = |one: &Connection| one.is_opening() || one.listens() || !one.queue().is_empty();
         let waiting = self.servers.iter().filter(|(_, one)| one.pool() == pool && waits(one));
         let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
         waiting.into_iter().for_each(|id| self.arm_link(id, now));

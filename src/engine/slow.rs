@@ -71,12 +71,12 @@ impl Engine {
         let fate = Fate { started, failure: Some(Failure::TimedOut), suppressed, now };
         let is_it = |it: &Ticket| it.asker == Asker::Client { id, number } && it.fragment == fragment;
         let place = self.member(pool, server).links().iter().find_map(|link| {
-            let place = self.servers[*link].queue.in_flight.iter().position(is_it);
+            let place = self.servers[*link].queue().tickets().position(is_it);
             place.map(|place| (*link, place))
         });
         match place {
             Some((link, place)) => {
-                let Some((ticket, end)) = self.servers[link].queue.ticket_at(place) else { return };
+                let Some((ticket, end)) = self.servers[link].queue().ticket_at(place) else { return };
                 self.tell_slow(link, ticket, end, fate);
             }
             None => self.tell_lost(pool, Some(server), Described::unknown(verb), fate),
@@ -111,11 +111,11 @@ impl Engine {
     fn tell_slow(&mut self, id: LinkId, ticket: Ticket, end: Offset, fate: Fate) {
         let mut spans = std::mem::take(&mut self.redis.spans);
         let link = &self.servers[id];
-        let (pool, server, queue) = (link.pool(), link.server(), &link.queue);
-        let request = Described::of(ticket, queue.outbox.between(ticket.start, end));
+        let (pool, server, queue) = (link.pool(), link.server(), link.queue());
+        let request = Described::of(ticket, queue.request(ticket, end));
         let mut slow = self.describe(pool, request, fate, &mut spans);
         slow.server = Some(server);
-        (slow.waited, slow.asked) = match queue.outbox.written(end) {
+        (slow.waited, slow.asked) = match queue.written(end) {
             Written::Not => (Some(slow.took), None),
             Written::At(at) => (Some(at - fate.started), Some(fate.now - at.max(fate.started))),
             Written::Unknown => (None, None),

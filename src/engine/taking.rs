@@ -30,7 +30,7 @@ impl Engine {
     pub(super) fn busy_until(&self, id: LinkId) -> Option<Instant> {
         let link = &self.servers[id];
         let timeout = self.timeout(link.pool())?;
-        let large = link.queue.in_flight.iter().filter_map(|ticket| {
+        let large = link.queue().tickets().filter_map(|ticket| {
             let (id, number) = ticket.client()?;
             self.session_ref(id)?.due_as_large(number, timeout)
         });

@@ -109,10 +109,10 @@ impl Engine {
             self.crawl_timer(id, now);
             return; // what else is asked there takes as long as it takes, and nobody else needs it
         }
-        if link.is_greeting() && link.queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::STAYS)) {
+        if link.is_greeting() && link.queue().front().is_some_and(|ticket| ticket.is(Marks::STAYS)) {
             return; // what is to get through to a busy server has its own time, and so has the password before it
         }
-        let waits = link.is_opening() || (link.is_up() && !link.queue.in_flight.is_empty());
+        let waits = link.is_opening() || (link.is_up() && !link.queue().is_empty());
         if waits && self.look(id, now) {
             return;
         }

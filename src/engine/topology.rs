@@ -141,7 +141,7 @@ impl Engine {
     #[cold]
     pub(super) fn close_left(&mut self, id: LinkId, now: Instant) {
         let link = &self.servers[id];
-        if link.queue.in_flight.is_empty() && link.is_up() {
+        if link.queue().is_empty() && link.is_up() {
             self.fail_link(id, Failure::Ejected, now);
         }
     }

@@ -93,7 +93,7 @@ impl Engine {
             let id = self.member(pool, server).links()[place];
             let link = &self.servers[id];
             let changes = |ticket: &Ticket| !ticket.is_own() && !ticket.only_reads();
-            if !link.is_down() && link.queue.in_flight.iter().any(changes) {
+            if !link.is_down() && link.queue().tickets().any(changes) {
                 let is_foreign = database.is_some() && database != self.link_database(id);
                 older.push(OlderWrites { name: self.connection_name(id), is_foreign });
                 self.arm_link(id, now + REMINDER);

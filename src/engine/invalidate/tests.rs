@@ -111,7 +111,7 @@ fn a_flush_that_was_not_delivered_is_sent_behind_what_was_asked_before() {
         let client = engine.client_connected(POOL);
         let set = if database.is_some() { "SET k old\r\n" } else { "set k 0 0 3\r\nold\r\n" };
         engine.client_data(client, set.as_bytes(), NOW);
-        let used = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
+        let used = links(&engine).into_iter().find(|link| !engine.servers[*link].queue().is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         confirm_all(&engine, database);
         assert!(engine.registry.has_pending(POOL, SERVER), "{flush} was confirmed in front of it");
@@ -145,7 +145,7 @@ fn a_flush_is_sent_between_what_was_asked_before_it_and_after() {
         let client = engine.client_connected(POOL);
         let set = |engine: &mut Engine, value| engine.client_data(client, format!("SET {value} 1\r\n").as_bytes(), NOW);
         set(&mut engine, "old");
-        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
+        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue().is_empty()).unwrap();
         engine.undelivered(POOL, SERVER, verb, 0, None, NOW);
         set(&mut engine, "new");
         let epoch = engine.servers[link].epoch();
@@ -172,7 +172,7 @@ fn a_connection_begins_with_a_flush_once() {
         let client = engine.client_connected(POOL);
         let requests = if protocol == "hash: md5" { "set k 0 0 1\r\n1\r\nget k\r\n" } else { "SET k 1\r\nGET k\r\n" };
         engine.client_data(client, requests.as_bytes(), NOW);
-        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
+        let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue().is_empty()).unwrap();
         let epoch = engine.servers[link].epoch();
         engine.link_connected(link, epoch, NOW);
         let told = written(&mut engine, link);
@@ -212,7 +212,7 @@ fn a_connection_begins_with_what_is_left_when_its_flush_was_confirmed() {
                 engine.client_data(client, b"get new\r\n", NOW);
             }
             let all = engine.servers.iter().map(|(id, _)| id).collect::<Vec<_>>();
-            let asked = |link: &LinkId| engine.servers[*link].queue.in_flight.iter().any(|ticket| !ticket.is_own());
+            let asked = |link: &LinkId| engine.servers[*link].queue().tickets().any(|ticket| !ticket.is_own());
             let link = all.into_iter().find(asked).unwrap();
             assert!(engine.servers[link].is_opening());
             engine.registry.confirm(POOL, SERVER, sent.range, Some(OTHER));
@@ -234,7 +234,7 @@ fn the_end_is_asked_for_behind_what_waits_for_a_connection() {
     let mut engine = engine("redis: true");
     let client = engine.client_connected(POOL);
     engine.client_data(client, b"MULTI\r\nSELECT 3\r\nSET k old\r\nEXEC\r\n", NOW);
-    let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue.in_flight.is_empty()).unwrap();
+    let link = links(&engine).into_iter().find(|link| !engine.servers[*link].queue().is_empty()).unwrap();
     let key = StaleKey { database: Some(3), key: (*b"k").into(), base64: false };
     let from = OlderWrites { name: engine.connection_name(link), is_foreign: true };
     engine.invalidate_key((POOL, SERVER), key, Some(from), NOW);

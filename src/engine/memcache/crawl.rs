@@ -103,7 +103,7 @@ impl Engine {
         let Self { clients, servers, .. } = self;
         let session = clients.get(id);
         if let Some(crawl) = session.and_then(|session| session.crawl()) {
-            crawl.form.encode(servers[link].queue.outbox.tail(), &crawl.which);
+            crawl.form.encode(servers[link].tail(), &crawl.which);
             self.touch_link(link); // once it is connected, it is written anyway
             self.charge_link(link);
         }

@@ -65,11 +65,11 @@ impl Engine {
             });
             match joined {
                 Ok((server, link)) => {
-                    let outbox = &mut self.servers[link].queue.outbox;
+                    let (start, out) = self.servers[link].append();
                     let part = u16::try_from(ways.len()).unwrap_or(u16::MAX); // a pool has no more servers
-                    ways.push(Way { part, server, link, start: outbox.end(), replies: 1, keys: 1 });
-                    encode::get_start(outbox.tail(), asked.request.verb, exptime, cap);
-                    encode::get_key_with_blank(outbox.tail(), word);
+                    ways.push(Way { part, server, link, start, replies: 1, keys: 1 });
+                    encode::get_start(out, asked.request.verb, exptime, cap);
+                    encode::get_key_with_blank(out, word);
                     values.chains.push(Chain::EMPTY);
                     values.link(ways.len() - 1, index, key_of(word).len());
                 }
@@ -89,7 +89,7 @@ impl Engine {
             scattered.merge_mut().failed(0, failure, self.policy(pool).tells());
         }
         self.work.cost += count * work::KEY + ways.len() * work::PART;
-        ways.iter().for_each(|way| encode::line_end(self.servers[way.link].queue.outbox.tail()));
+        ways.iter().for_each(|way| encode::line_end(self.servers[way.link].tail()));
         self.send_parts(id, asked.request, Marks::SPLIT, (count, outcome), scattered, ways, now);
     }
 
@@ -116,7 +116,7 @@ impl Engine {
             };
             way.keys += 1; // a client has at most a window of keys in flight
             values.link(place, *index, key.len());
-            encode::get_key_with_blank(servers[way.link].queue.outbox.tail(), word);
+            encode::get_key_with_blank(servers[way.link].tail(), word);
             *index += 1;
         }
         None

@@ -44,8 +44,8 @@ impl Engine {
         }
         let link = &self.servers[id];
         let value_limit = self.response_limit(link);
-        let is_joined = link.queue.front_is_joined();
-        let asked = asked_keys(link.queue.outbox.between(ticket.start, link.queue.front_end()), ticket.verb);
+        let is_joined = link.queue().front_is_joined();
+        let asked = asked_keys(link.queue().front_request(ticket), ticket.verb);
         let len = match response::value_of(asked, input, ticket.verb, value_limit) {
             Some(len) => len,
             None => match response::piece(input, ticket.verb, value_limit) {
@@ -105,7 +105,7 @@ impl Engine {
     /// The response to a line of gets is over: `line` ends it for each of its requests that has not been answered.
     #[inline(never)]
     fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
-        while self.servers[id].queue.front_is_joined() {
+        while self.servers[id].queue().front_is_joined() {
             if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
                 return Step::Broken(violation);
             }
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     fn front_is_split(&self, id: LinkId) -> bool {
-        self.servers[id].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
+        self.servers[id].queue().front().is_some_and(|ticket| ticket.is(Marks::SPLIT))
     }
 
     /// A value is not for the front request. If it is for another one of the same line, those before that one are misses.
@@ -148,7 +148,7 @@ impl Engine {
         let (pool, server) = (link.pool(), link.server());
         let config = &topology.pools[pool.index()];
         let Some((stream, queue)) = link.stream_and_queue() else { return (input.len(), Following::Unknown) };
-        let keys = asked_keys(queue.outbox.between(ticket.start, queue.front_end()), ticket.verb);
+        let keys = asked_keys(queue.front_request(ticket), ticket.verb);
         let is_joined = queue.front_is_joined();
         let client = ticket.client();
         let mut session = client.and_then(|(id, number)| {
@@ -243,11 +243,11 @@ impl Connection {
     /// How many keys of the front request were there and how many were not, now that its response is over.
     #[inline]
     pub(in crate::engine) fn front_found(&self, status: Status, response: &[u8]) -> (u64, u64) {
-        let Some(ticket) = self.queue.in_flight.front().filter(|ticket| ticket.class == Class::Get) else {
+        let Some(ticket) = self.queue().front().filter(|ticket| ticket.class == Class::Get) else {
             return (0, 0);
         };
         match status {
-            _ if ticket.is(Marks::SPLIT) => self.front_found_of_many(ticket, status, response),
+            _ if ticket.is(Marks::SPLIT) => self.front_found_of_many(&ticket, status, response),
             Status::Done => (1, 0),
             Status::Absent => (0, 1),
             Status::Conflict | Status::OutOfMemory | Status::Unwilling(_) | Status::Error => (0, 0),
@@ -272,7 +272,7 @@ impl Connection {
     /// How many requests stand before the next one of the front request's line that asks for a key; `None` when none does.
     fn joined_request(&self, key: &[u8]) -> Option<usize> {
         let mut joined =
-            self.queue.requests().enumerate().skip(1).take_while(|(_, (ticket, _))| ticket.is(Marks::JOINED));
+            self.queue().requests().enumerate().skip(1).take_while(|(_, (ticket, _))| ticket.is(Marks::JOINED));
         let asks =
             |(ticket, request): (Ticket, &[u8])| Words::new(asked_keys(request, ticket.verb)).any(|it| it == key);
         joined.find_map(|(place, request)| asks(request).then_some(place))

@@ -15,7 +15,7 @@ pub(crate) struct Loaded {
     /// How often servers had been made to forget their scripts when these were asked for.
     pub(super) flushes: u64,
     /// Requests of which it is asked whether the server has their script, in the order of the questions.
-    pub(super) doubts: VecDeque<Doubt>,
+    doubts: VecDeque<Doubt>,
     /// Bytes that these hold.
     doubted: usize,
 }
@@ -38,6 +38,12 @@ impl Loaded {
     /// Nothing is to be made of the answer to a question about a request, if a ticket is one.
     pub(crate) fn drop_doubt(&mut self, ticket: Ticket) {
         drop(self.settle(ticket));
+    }
+
+    /// Whether something is asked about a request.
+    #[inline]
+    pub(crate) fn has_doubts(&self) -> bool {
+        !self.doubts.is_empty()
     }
 
     pub(super) fn doubt(&mut self, doubt: Doubt) {

@@ -11,6 +11,7 @@ use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::Connection;
+use crate::engine::servers::queue::Queue;
 use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::engine::{Effect, Engine};
 use crate::failure::Failure;
@@ -19,7 +20,6 @@ use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
 use crate::proto::resp::plan::Blocking;
 use crate::time::Instant;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,7 +225,7 @@ impl Engine {
         let own = self.client(id).map(|client| &client.dedicated);
         let leaves = |link: &&LinkId| {
             let link = &self.servers[**link];
-            link.leaves() && link.queue.is_free()
+            link.leaves() && link.queue().is_free()
         };
         own.map_or(0, |own| own.iter().filter(leaves).count())
     }
@@ -238,7 +238,7 @@ impl Engine {
             let Some(link) = self.own_link(id, *own) else { return false };
             let is_open = !link.is_down();
             let is_taken = link.listens() || link.leaves() || (wanted == Use::Listen && watches == Some(*own));
-            let is_free = link.queue.is_free() && !is_taken;
+            let is_free = link.queue().is_free() && !is_taken;
             is_open && link.server() == server && link.profile() == profile && is_free
         })
     }
@@ -281,7 +281,7 @@ impl Engine {
     pub(in crate::engine) fn release_waiting(&mut self, id: SessionId) {
         let links = self.redis(id).map(|client| client.dedicated.clone()).unwrap_or_default();
         for link in links {
-            if self.own_link(id, link).is_some_and(|link| !link.listens() && !link.queue.in_flight.is_empty()) {
+            if self.own_link(id, link).is_some_and(|link| !link.listens() && !link.queue().is_empty()) {
                 self.close_dedicated(id, link);
             }
         }
@@ -325,8 +325,7 @@ impl Engine {
     pub(super) fn recycle(&mut self, id: LinkId) {
         let link = &self.servers[id];
         let pool = link.pool();
-        self.counters.server(pool, link.server()).outcomes[Outcome::Lost as usize]
-            .add(link.queue.in_flight.len() as u64);
+        self.counters.server(pool, link.server()).outcomes[Outcome::Lost as usize].add(link.queue().len() as u64);
         self.pools[pool.index()].dedicated -= 1;
         let next = self.servers.release(id);
         self.charge_link(next);
@@ -338,7 +337,7 @@ impl Engine {
         &mut self,
         id: LinkId,
         owner: SessionId,
-        lost: &VecDeque<Ticket>,
+        lost: &Queue,
         waiting: Option<(Ticket, Vec<u8>)>,
         failure: Failure,
         now: Instant,
@@ -351,7 +350,7 @@ impl Engine {
             self.lost_subscriptions(owner, id, now);
         }
         self.recycle(id);
-        for ticket in lost {
+        for ticket in lost.tickets() {
             match &waiting {
                 Some((waits, request)) if waits.asker == ticket.asker => {
                     self.ask_at_home((pool, server), *waits, request, now);

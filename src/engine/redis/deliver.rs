@@ -55,7 +55,7 @@ impl Engine {
         if link.scan().is_none() && input.first() == Some(&b'>') {
             return self.take_push(id, input);
         }
-        let is_doubted = !link.queue.scripts.doubts.is_empty();
+        let is_doubted = link.queue().is_in_doubt();
         let Some(stream) = link.stream_mut() else { return Step::Used(input.len()) };
         let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
         let len = match scan.advance(input) {
@@ -101,7 +101,7 @@ impl Engine {
         /// The longest number of a database, as it is written.
         const NUMBER: usize = 16;
         let link = &self.servers[id];
-        let request = link.queue.outbox.between(ticket.start, link.queue.front_end());
+        let request = link.queue().front_request(ticket);
         let tail = &request[request.len().saturating_sub(SELECT.len() + NUMBER)..];
         let mut last = response;
         while let (_, others @ [_, ..]) = last.split_at(reply::end(last)) {

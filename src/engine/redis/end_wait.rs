@@ -161,10 +161,8 @@ impl Engine {
     /// Whether a connection to a server that is out of the ring is still the one on which it is told to end what waits there.
     pub(super) fn is_errand(&self, id: LinkId, (pool, server): (PoolId, ServerId)) -> bool {
         let Some(link) = self.servers.get(id) else { return false };
-        let carries = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
-        (link.pool(), link.server()) == (pool, server)
-            && !link.is_down()
-            && link.queue.in_flight.back().is_some_and(carries)
+        let carries = |ticket: Ticket| matches!(ticket.asker, Asker::Proxy(Intent::End(_)));
+        (link.pool(), link.server()) == (pool, server) && !link.is_down() && link.queue().back().is_some_and(carries)
     }
 
     /// How many of a pool's connections are beyond the limit, because they end what waits on others.

@@ -173,10 +173,10 @@ impl Engine {
             None => {}
         }
         let link = &mut self.servers[id];
-        let end = link.queue.front_end();
-        let request = link.queue.outbox.between(ticket.start, end).to_vec();
+        let end = link.queue().front_end();
+        let request = link.queue().front_request(ticket).to_vec();
         link.pop();
-        link.queue.outbox.release(end);
+        link.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
@@ -196,7 +196,7 @@ impl Engine {
     pub(in crate::engine) fn take_waiting(&mut self, id: LinkId, now: Instant) -> Option<(Ticket, Vec<u8>)> {
         let link = &self.servers[id];
         let request = waiting_request(link).filter(|_| !is_unblocked(link))?.to_vec();
-        let (ticket, server) = (link.queue.in_flight.back().copied()?, link.server());
+        let (ticket, server) = (link.queue().back()?, link.server());
         let home = self.home_of_waiting(link.pool(), &request);
         (home != Home::Server(server) && self.has_time(ticket, now)).then_some((ticket, request))
     }
@@ -222,9 +222,8 @@ impl Engine {
             Err(failure) => return self.fail_part(id, server, number, ticket.fragment, failure),
         };
         self.learn_name(link, now);
-        let outbox = &mut self.servers[link].queue.outbox;
-        let start = outbox.end();
-        write_rest(outbox.tail(), request, started, now);
+        let (start, out) = self.servers[link].append();
+        write_rest(out, request, started, now);
         self.push_ticket(link, Ticket { start, ..ticket }, now);
         if let Some(slot) = self.session(id).and_then(|session| session.slot_mut(number)) {
             slot.goes_to(server);
@@ -292,9 +291,8 @@ fn is_unblocked(link: &Connection) -> bool {
 
 /// The request that waits on a connection of a client's own, if one does.
 pub(super) fn waiting_request(link: &Connection) -> Option<&[u8]> {
-    let ticket = link.queue.in_flight.back()?;
-    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens())
-        .then(|| link.queue.outbox.from(ticket.start))
+    let ticket = link.queue().back()?;
+    (ticket.client().is_some() && ticket.is(Marks::WAITS) && !link.listens()).then(|| link.queue().request_on(ticket))
 }
 
 /// Appends a request that waits with what is left of its time, which ends at `until`.

@@ -40,7 +40,7 @@ impl Engine {
         let version = self.redis.scripts.version();
         let pool = self.servers[id].pool();
         let flushes = self.redis.scripts.flushes();
-        let Loaded { texts: known, flushes: seen, .. } = &mut self.servers[id].queue.scripts;
+        let Loaded { texts: known, flushes: seen, .. } = self.servers[id].scripts();
         if *seen != flushes {
             *seen = flushes;
             known.clear();

@@ -391,7 +391,7 @@ impl Engine {
             }
             return Step::Used(len);
         }
-        let Some(&ticket) = queue.in_flight.front() else {
+        let Some(ticket) = queue.front() else {
             // What a server that is monitored says of its requests.
             if let Some(owner) = link.owner()
                 && message.first() == Some(&b'+')

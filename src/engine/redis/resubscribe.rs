@@ -121,9 +121,8 @@ impl Engine {
 
     /// Queues a request of the proxy's own that is answered more than once.
     fn ask_many(&mut self, id: LinkId, replies: u32, now: Instant, request: &[u8]) {
-        let outbox = &mut self.servers[id].queue.outbox;
-        let start = outbox.end();
-        outbox.tail().extend_from_slice(request);
+        let (start, out) = self.servers[id].append();
+        out.extend_from_slice(request);
         let ticket = Ticket { replies, ..Ticket::own(Intent::Plain, start, Verb::Subscribe) };
         self.push_ticket(id, ticket, now);
     }

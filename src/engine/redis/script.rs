@@ -83,14 +83,14 @@ impl Engine {
             return false;
         }
         let mut spans = Vec::new();
-        let end = link.queue.front_end();
-        let args = request::args(link.queue.outbox.between(ticket.start, end), &mut spans);
+        let raw = link.queue().front_request(ticket).to_vec();
+        let args = request::args(&raw, &mut spans);
         let name: &[u8] = match args.get(0).to_ascii_lowercase().as_slice() {
             b"evalsha" => b"EVAL",
             b"evalsha_ro" => b"EVAL_RO",
             _ => return false,
         };
-        link.queue.scripts.forget(args.get(1));
+        link.scripts().forget(args.get(1));
         if !is_awaited || link.is_followed(ticket) {
             return false;
         }
@@ -102,7 +102,7 @@ impl Engine {
         let mut question = Vec::new();
         encode::words(&mut question, &[b"SCRIPT", b"EXISTS", args.get(1)]);
         let doubt = Doubt { of: ticket.asker, request, said: said.to_vec() };
-        self.servers[id].queue.scripts.doubt(doubt);
+        self.servers[id].scripts().doubt(doubt);
         self.ask_instead(id, ticket, &question);
         true
     }
@@ -120,7 +120,7 @@ impl Engine {
         // Who was told meanwhile that it has failed may have sent it once more.
         let is_awaited = self.is_awaited(ticket);
         let link = &mut self.servers[id];
-        let doubt = link.queue.scripts.settle(ticket)?;
+        let doubt = link.scripts().settle(ticket)?;
         if reply == b"*1\r\n:0\r\n" && is_awaited && !link.is_followed(ticket) {
             self.ask_instead(id, ticket, &doubt.request);
             return Some(Step::Used(reply.len()));
@@ -131,15 +131,14 @@ impl Engine {
     /// The front ticket's request has been answered, to this program alone; its client waits for the answer to another.
     fn ask_instead(&mut self, id: LinkId, ticket: Ticket, request: &[u8]) {
         let link = &mut self.servers[id];
-        let (now, end) = (link.silence.since(), link.queue.front_end());
+        let (now, end) = (link.silence.since(), link.queue().front_end());
         link.pop();
-        link.queue.outbox.release(end);
+        link.release(end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(link.pool(), link.server()).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);
-        let outbox = &mut self.servers[id].queue.outbox;
-        let start = outbox.end();
-        outbox.tail().extend_from_slice(request);
+        let (start, out) = self.servers[id].append();
+        out.extend_from_slice(request);
         // Never on another connection, where it is not known what was asked.
         self.push_ticket(id, Ticket { start, marks: ticket.marks | Marks::RESENT, ..ticket }, now);
     }
@@ -149,6 +148,6 @@ impl Connection {
     /// Whether the client of the front ticket has sent more behind it.
     fn is_followed(&self, ticket: Ticket) -> bool {
         let of_client = |other: &Ticket| other.session() == ticket.session();
-        self.queue.in_flight.iter().skip(1).any(of_client)
+        self.queue().tickets().skip(1).any(of_client)
     }
 }

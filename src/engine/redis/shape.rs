@@ -19,7 +19,7 @@ impl Engine {
         // What is asked most: of keys that were split, a value for each.
         if ticket.is(Marks::SPLIT)
             && let Some(values) = reply::plain_count(replies)
-            && reply::plain_count(self.servers[id].queue.outbox.from(ticket.start)) == Some(values + 1)
+            && reply::plain_count(self.servers[id].queue().request_on(ticket)) == Some(values + 1)
         {
             return true;
         }
@@ -32,7 +32,7 @@ impl Engine {
         let link = &self.servers[id];
         let slot = self.session_ref(client).and_then(|session| session.slot(number));
         let Some(gather) = slot.and_then(|slot| slot.merge()).and_then(Merge::redis) else { return true };
-        fits(&gather.how, ticket.fragment, link.queue.outbox.between(ticket.start, link.queue.front_end()), replies)
+        fits(&gather.how, ticket.fragment, link.queue().front_request(ticket), replies)
     }
 }
 

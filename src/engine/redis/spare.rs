@@ -26,7 +26,7 @@ impl Engine {
     pub(in crate::engine) fn give_back_if_free(&mut self, id: LinkId, owner: SessionId, now: Instant) {
         let link = &self.servers[id];
         let (pool, server, listens) = (link.pool(), link.server(), link.listens());
-        if !link.is_up() || !link.queue.is_free() || (listens && !link.queue.in_flight.is_empty()) {
+        if !link.is_up() || !link.queue().is_free() || (listens && !link.queue().is_empty()) {
             return;
         }
         let Some(client) = self.redis(owner) else { return };
@@ -126,7 +126,7 @@ impl Engine {
     /// Whether those that are kept are in order. For the checks.
     pub(super) fn check_spares(&self, pool: PoolId) -> Result<usize, String> {
         let spares = self.pools[pool.index()].members.iter().flat_map(|member| &member.spares);
-        let is_fit = |link: &Connection| link.is_spare() && link.is_up() && link.queue.is_free();
+        let is_fit = |link: &Connection| link.is_spare() && link.is_up() && link.queue().is_free();
         match spares.clone().find(|id| !self.servers.has(**id) || !is_fit(&self.servers[**id])) {
             Some(id) => Err(format!("link {}: is kept for others and not fit for them", id.index())),
             None => Ok(spares.count()),

@@ -304,7 +304,7 @@ impl Engine {
             return guard;
         }
         // What its client has asked there without waiting for the answer may have been to select the database.
-        let is_settled = self.servers[link].queue.is_free();
+        let is_settled = self.servers[link].queue().is_free();
         if is_settled && self.catch_up(link, now).is_ok() { guard } else { Guard::Broken }
     }
 

@@ -70,7 +70,7 @@ pub(crate) struct Connection {
     pub(super) state: ConnectionState,
     /// Changes with every connection, so that news of an old one can be told apart.
     pub(super) epoch: u32,
-    pub(crate) queue: Queue,
+    pub(super) queue: Queue,
     pub(crate) silence: Silence,
     /// What the statistics say of it.
     reported: Queues,

@@ -3,10 +3,12 @@
 //! A *link* is a place: it outlives its connections, of which there is one at a time. The places of links that belong to
 //! one client are used again, and the generation in a [`LinkId`] tells a link from those before it.
 
+mod asking;
 mod connection;
 pub(crate) mod outbox;
 mod purpose;
 pub(crate) mod queue;
+mod sent;
 mod silence;
 mod stream;
 pub(crate) mod ticket;
@@ -20,6 +22,7 @@ use crate::failure::Failure;
 use crate::time::Instant;
 pub(crate) use connection::{Connection, ConnectionState, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 pub(crate) use purpose::{Dedicated, Probe, ProbeStep, Purpose};
+pub(crate) use sent::SentBatch;
 pub(crate) use stream::{Cursor, Settling, Stream};
 
 /// The connections of one worker to all servers.

@@ -1,71 +1,13 @@
 //! What is asked on one connection: the requests in flight, with their bytes, and what goes in front of them.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 
-use super::outbox::{Offset, Outbox};
+use super::outbox::{Offset, Outbox, Written};
+use super::sent::SentBatches;
 use super::ticket::{Marks, Ticket};
 use crate::engine::ids::SessionId;
 use crate::engine::redis::Loaded;
-use crate::health::pending::{BatchRange, Invalidated};
-
-/// PendingInvalidations that have been sent together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SentBatch {
-    /// Answers that have not come.
-    pub(crate) left: u32,
-    /// What is confirmed when all have.
-    pub(crate) range: BatchRange,
-    /// It was put in front of what waited on the connection.
-    pub(crate) in_front: bool,
-}
-
-/// The batches of invalidations on a connection that have not been confirmed, in their order.
-#[derive(Debug, Default)]
-pub(crate) struct SentBatches {
-    queue: VecDeque<SentBatch>,
-    /// Answers to all of them that have not come.
-    left: usize,
-}
-
-impl SentBatches {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Answers that have not come.
-    pub(crate) const fn left(&self) -> usize {
-        self.left
-    }
-
-    pub(crate) fn push(&mut self, batch: SentBatch) {
-        self.left += batch.left as usize;
-        self.queue.push_back(batch);
-    }
-
-    /// Puts others behind these.
-    pub(crate) fn append(&mut self, later: Self) {
-        later.queue.into_iter().for_each(|batch| self.push(batch));
-    }
-
-    /// An answer has come. Returns the batch that it belongs to, with what is left of it.
-    pub(crate) fn answered(&mut self) -> Option<SentBatch> {
-        let front = self.queue.front_mut()?;
-        front.left -= 1;
-        self.left -= 1;
-        let batch = *front;
-        if batch.left == 0 {
-            self.queue.pop_front();
-        }
-        Some(batch)
-    }
-
-    /// None of them counts. `false` when the first one did not anyway.
-    pub(crate) fn put_off(&mut self) -> bool {
-        let counts = self.queue.front().is_some_and(|batch| batch.range.up_to > 0);
-        self.queue.iter_mut().for_each(|batch| batch.range.up_to = 0);
-        counts
-    }
-}
+use crate::health::pending::Invalidated;
 
 /// What is on its way to a server, as the statistics have it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,28 +23,28 @@ pub(crate) struct Queues {
 /// What is asked on a connection, be it still to be opened or not, until that is answered or the connection is over.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    pub(crate) outbox: Outbox,
-    pub(crate) in_flight: VecDeque<Ticket>,
+    pub(super) outbox: Outbox,
+    pub(super) in_flight: VecDeque<Ticket>,
     /// Requests of those that were queued since everything had been written.
     pub(super) queued: usize,
     /// Bytes of the line at the end of the outbox, if it is a get that further gets may join.
     pub(super) open_line: usize,
     /// How far the server's pending invalidations have been queued.
-    pub(crate) invalidated: Invalidated,
+    pub(super) invalidated: Invalidated,
     /// Some of that has not been queued: its connection, which is still to be opened, begins with all that is pending.
-    pub(crate) begins_with_pending: bool,
-    pub(crate) unconfirmed: SentBatches,
+    pub(super) begins_with_pending: bool,
+    pub(super) unconfirmed: SentBatches,
     /// The section of what is asked that is about to be over.
     pub(super) fenced: Option<u32>,
     /// For Redis: the scripts that were asked for.
-    pub(crate) scripts: Loaded,
+    pub(super) scripts: Loaded,
     /// Sessions that wait for it to drain.
     backpressured: VecDeque<SessionId>,
 }
 
 impl Queue {
     /// A session waits for it to drain.
-    pub(crate) fn hold_back(&mut self, session: SessionId) {
+    pub(super) fn hold_back(&mut self, session: SessionId) {
         self.backpressured.push_back(session);
     }
 
@@ -112,7 +54,7 @@ impl Queue {
     }
 
     /// The session that has waited the longest for it to drain need not any more.
-    pub(crate) fn let_one_go(&mut self) -> Option<SessionId> {
+    pub(super) fn let_one_go(&mut self) -> Option<SessionId> {
         self.backpressured.pop_front()
     }
 
@@ -122,7 +64,7 @@ impl Queue {
     }
 
     /// What waits to be written, and what has been written and waits for its response.
-    pub(crate) fn queues(&self) -> Queues {
+    pub(super) fn queues(&self) -> Queues {
         let unwritten = self.outbox.waiting();
         let waiting = if unwritten == 0 { 0 } else { self.queued.min(self.in_flight.len()) };
         Queues {
@@ -133,13 +75,130 @@ impl Queue {
         }
     }
 
+    // --- What is in flight ---------------------------------------------------------------------------------------
+
+    /// Whether nothing is in flight.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Requests in flight.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The one that is answered next.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<Ticket> {
+        self.in_flight.front().copied()
+    }
+
+    /// The one that is answered last.
+    pub(crate) fn back(&self) -> Option<Ticket> {
+        self.in_flight.back().copied()
+    }
+
+    /// All of them, in the order in which they are answered.
+    pub(crate) fn tickets(&self) -> vec_deque::Iter<'_, Ticket> {
+        self.in_flight.iter()
+    }
+
+    /// Whether a server is asked whether it has the script of one of them.
+    #[inline]
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.scripts.has_doubts()
+    }
+
+    // --- Their bytes ---------------------------------------------------------------------------------------------
+
+    /// Bytes that wait to be written.
+    #[inline(always)]
+    pub(crate) const fn unwritten(&self) -> usize {
+        self.outbox.waiting()
+    }
+
+    /// Unwritten bytes behind the request that is being written.
+    pub(crate) fn behind_first(&self) -> usize {
+        let rest = |ticket: &Ticket| self.outbox.from(ticket.start).len();
+        // Behind the one that has begun to leave; if none has, behind the next.
+        let next = self.in_flight.partition_point(|ticket| rest(ticket) >= self.unwritten());
+        self.in_flight.get(next).map_or(0, rest)
+    }
+
+    /// Where the next request begins.
+    #[inline]
+    pub(crate) fn end(&self) -> Offset {
+        self.outbox.end()
+    }
+
+    /// The request of a ticket, which ends there.
+    #[inline]
+    pub(crate) fn request(&self, ticket: Ticket, end: Offset) -> &[u8] {
+        self.outbox.between(ticket.start, end)
+    }
+
+    /// The request of the front ticket.
+    #[inline]
+    pub(crate) fn front_request(&self, ticket: Ticket) -> &[u8] {
+        self.request(ticket, self.front_end())
+    }
+
+    /// The request of a ticket, and all behind it.
+    #[inline]
+    pub(crate) fn request_on(&self, ticket: Ticket) -> &[u8] {
+        self.outbox.from(ticket.start)
+    }
+
+    /// Whether no byte of the request of a ticket has been written.
+    pub(crate) fn is_unwritten(&self, ticket: Ticket) -> bool {
+        self.outbox.is_unwritten(ticket.start)
+    }
+
+    /// When the request that ends there was written.
+    pub(crate) fn written(&self, end: Offset) -> Written {
+        self.outbox.written(end)
+    }
+
+    /// Whether it has a large buffer that it does not need any more.
+    #[inline]
+    pub(crate) const fn has_spent(&self) -> bool {
+        self.outbox.has_spent()
+    }
+
+    // --- Invalidations -------------------------------------------------------------------------------------------
+
+    /// How far its server's pending invalidations have been queued.
+    pub(crate) const fn invalidated(&self) -> Invalidated {
+        self.invalidated
+    }
+
+    /// Whether they have been up to the one of this number, so that what is asked next comes behind them.
+    #[inline]
+    pub(crate) const fn is_invalidated(&self, newest: u64) -> bool {
+        self.invalidated.number >= newest
+    }
+
+    /// Whether some of them have not: its connection is still to be opened, and begins with all that is pending.
+    pub(crate) const fn begins_with_pending(&self) -> bool {
+        self.begins_with_pending
+    }
+
+    /// Answers to invalidations that have not come.
+    pub(crate) const fn unconfirmed(&self) -> usize {
+        self.unconfirmed.left()
+    }
+
+    // --- One behind the other ------------------------------------------------------------------------------------
+
     /// Whether the next request goes on with the line of the front ticket, so that the end of one response is theirs.
     pub(crate) fn front_is_joined(&self) -> bool {
         self.in_flight.get(1).is_some_and(|next| next.is(Marks::JOINED))
     }
 
     /// Appends once more a request that was on its way. Joined ones come apart.
-    pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
+    pub(super) fn append_again(&mut self, ticket: Ticket, request: &[u8]) {
         let out = self.outbox.tail();
         if ticket.is(Marks::JOINED) {
             out.extend_from_slice(ticket.verb.name().as_bytes());
@@ -181,7 +240,7 @@ impl Queue {
     }
 
     /// Sets aside what waits, so that something can go in front of it.
-    pub(crate) fn set_aside(&mut self) -> Self {
+    pub(super) fn set_aside(&mut self) -> Self {
         let (in_flight, outbox) = (std::mem::take(&mut self.in_flight), std::mem::take(&mut self.outbox));
         Self { in_flight, outbox, unconfirmed: std::mem::take(&mut self.unconfirmed), ..Self::default() }
     }

@@ -58,8 +58,8 @@ impl Engine {
         if state.warm.as_ref().is_some_and(|warm| Arc::ptr_eq(&warm.shared, shared)) {
             return;
         }
-        let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue.in_flight.is_empty());
-        let before = asked.map(|(id, link)| (link.server(), (id, link.queue.outbox.end())));
+        let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue().is_empty());
+        let before = asked.map(|(id, link)| (link.server(), (id, link.queue().end())));
         let told_until = shared.told_until(next.warmup.unwrap_or_default());
         let warm = Warm::new(Arc::clone(shared), told_until, before, (now, self.deadline(pool, now)));
         let is_first = self.pools[pool.index()].warm.replace(Box::new(warm)).is_none();

@@ -98,7 +98,7 @@ impl Warm {
 /// happen there changes nothing before that.
 fn is_before(servers: &Servers, link: LinkId, end: Offset) -> bool {
     let Some(connection) = servers.get(link) else { return false };
-    connection.queue.in_flight.iter().any(|ticket| {
+    connection.queue().tickets().any(|ticket| {
         let asked_before = (1..1 << 31).contains(&end.since(ticket.start));
         !ticket.is_own() && !ticket.is(Marks::WAITS) && (asked_before || ticket.is(Marks::RESENT))
     })
