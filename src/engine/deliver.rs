@@ -53,15 +53,16 @@ impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.hear(id, data.len(), now);
-        let is_partial = self.servers[id].stream().is_some_and(|stream| !stream.partial.is_empty());
+        let is_partial = self.servers[id].stream().is_some_and(|stream| stream.has_partial());
         let used = if is_partial { self.consume_partial(id, data, outlet) } else { Ok(0) };
         let outcome = used.and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
             let rest = &data[used..];
             let used = self.consume(id, rest, outlet)?;
             if let Some(stream) = self.servers.stream(id) {
-                memory::grow(&mut stream.partial, &rest[used..]);
-                stream.huge &= data.len() < BEHIND || (!stream.partial.is_empty() && stream.need >= HUGE);
+                memory::grow(stream.partial(), &rest[used..]);
+                let is_huge = data.len() < BEHIND || (stream.has_partial() && stream.need() >= HUGE);
+                stream.set_huge(stream.is_huge() && is_huge);
             }
             Ok(())
         });
@@ -115,23 +116,23 @@ impl Engine {
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let mut used = 0;
         loop {
-            let Some(stream) = self.servers.stream(id).filter(|stream| !stream.partial.is_empty()) else {
+            let Some(stream) = self.servers.stream(id).filter(|stream| stream.has_partial()) else {
                 return Ok(used);
             };
             if used == data.len() {
                 return Ok(used);
             }
             // While a length is not known yet, a little more than is needed: a line at a time, not a byte.
-            let len = stream.partial.len();
-            let wanted = stream.need.saturating_sub(len).max(STEP).min(data.len() - used);
+            let (len, _) = stream.partial_len();
+            let wanted = stream.missing().max(STEP).min(data.len() - used);
             let most = if len > LARGE { self.reply_room(&self.servers[id]) } else { usize::MAX };
             let Some(stream) = self.servers[id].stream_mut() else { return Ok(used) };
-            memory::grow_to(&mut stream.partial, &data[used..used + wanted], most);
+            memory::grow_to(stream.partial(), &data[used..used + wanted], most);
             used += wanted;
-            if stream.partial.len() < stream.need {
+            if stream.missing() > 0 {
                 return Ok(used);
             }
-            let buffer = std::mem::take(&mut stream.partial);
+            let buffer = stream.take_partial();
             if buffer.len() > LARGE {
                 let mut buffer = buffer;
                 let behind = buffer.split_off(self.response_end(id, &buffer));
@@ -154,7 +155,7 @@ impl Engine {
     pub(super) fn consume(&mut self, id: LinkId, input: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
         let (pool, server) = self.servers.leads_to(id);
         let Some(stream) = self.servers.stream(id) else { return Ok(input.len()) }; // given up meanwhile
-        if !stream.answered && is_turned_away(input) {
+        if !stream.has_answered() && is_turned_away(input) {
             return Err(Violation::Full);
         }
         let mut at = stream.take_unwanted(input.len());
@@ -178,7 +179,7 @@ impl Engine {
                 Step::Used(used) => at += used,
                 Step::Need(need) => {
                     if let Some(stream) = self.servers.stream(id) {
-                        stream.need = need;
+                        stream.wait_for(need);
                     }
                     break;
                 }
@@ -190,7 +191,7 @@ impl Engine {
         }
         if to.succeeded {
             if let Some(stream) = self.servers.stream(id) {
-                stream.answered = true;
+                stream.note_answer();
             }
             if let Some(failed_for) = self.registry.succeeded(pool, server, self.worker, self.now) {
                 self.outputs.tell(Notice::Well { pool, server, failed_for });
@@ -237,7 +238,7 @@ impl Engine {
             Verb::Stats if link.dropped().is_some() => stats::rest_of_listing(input),
             Verb::Stats if ticket.is(Marks::LISTING) => {
                 let Some(stream) = self.servers[id].stream_mut() else { return Step::Used(input.len()) };
-                stats::listing(input, &mut stream.cursor.line_at)
+                stats::listing(input, &mut stream.cursor_mut().line_at)
             }
             verb => response::classic(input, verb),
         };

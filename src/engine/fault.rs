@@ -66,8 +66,8 @@ impl Engine {
         }
         let suspect = link.silence.is_suspect();
         let stream = link.stream();
-        let (was_up, answered) = (stream.is_some(), stream.is_some_and(|stream| stream.answered));
-        let responding = stream.is_some_and(|stream| stream.cursor.started || !stream.partial.is_empty());
+        let (was_up, answered) = (stream.is_some(), stream.is_some_and(|stream| stream.has_answered()));
+        let responding = stream.is_some_and(|stream| stream.has_begun());
         let may_wait = owner.is_some() && failure == Failure::Ejected && !responding;
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let mut queue = self.servers[id].end(failure, now);

@@ -174,28 +174,28 @@ impl Engine {
         }
         let link = &self.servers[id];
         let Some(stream) = link.stream() else { return Room::Anywhere(usize::MAX) };
-        if stream.partial.is_empty() {
-            return Room::Anywhere(if stream.huge { BEHIND } else { usize::MAX });
+        if !stream.has_partial() {
+            return Room::Anywhere(if stream.is_huge() { BEHIND } else { usize::MAX });
         }
-        let mut missing = stream.need.saturating_sub(stream.partial.len());
+        let ((len, room), mut missing) = (stream.partial_len(), stream.missing());
         if missing < LARGE {
             return Room::Anywhere(usize::MAX);
         }
-        if stream.cursor.scan.is_some_and(|scan| scan.holds_more()) {
+        if stream.cursor().scan.is_some_and(|scan| scan.holds_more()) {
             // So much is missing at the least. Room that grows by little at a time is moved at every turn; room for more than
             // the whole may have is of no use.
-            let (len, most) = (stream.partial.len(), self.reply_room(link).saturating_sub(BEHIND));
+            let most = self.reply_room(link).saturating_sub(BEHIND);
             missing = missing.max(memory::growth(len, 0, most).min(most.saturating_sub(len)));
         }
-        let space = self.space(stream.partial.capacity());
+        let space = self.space(room);
         self.with_buffers(|buffers, engine| {
             if let Some(stream) = engine.servers[id].stream_mut() {
-                buffers.make_room(&mut stream.partial, missing, space);
+                buffers.make_room(stream.partial(), missing, space);
             }
         });
         self.charge_link(id);
         match self.servers[id].stream_mut() {
-            Some(stream) => Room::Here(&mut stream.partial),
+            Some(stream) => Room::Here(stream.partial()),
             None => Room::Anywhere(usize::MAX),
         }
     }
@@ -206,7 +206,7 @@ impl Engine {
         self.refresh(now);
         if self.link_is_current(id, epoch) && self.servers[id].is_up() {
             self.hear(id, count, now);
-            if self.servers[id].stream().is_some_and(|stream| stream.partial.len() >= stream.need) {
+            if self.servers[id].stream().is_some_and(|stream| stream.missing() == 0) {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);
             }
@@ -221,10 +221,10 @@ impl Engine {
     /// Passes on the large response that has become whole, and what was read along with its end.
     fn deliver_large(&mut self, id: LinkId, outlet: &mut dyn Outlet) -> Result<(), Violation> {
         let Some(stream) = self.servers[id].stream_mut() else { return Ok(()) };
-        stream.huge = stream.need >= HUGE;
-        let mut buffer = std::mem::take(&mut stream.partial);
-        let need = stream.need;
-        let end = if stream.cursor.scan.is_some() { self.response_end(id, &buffer) } else { need };
+        let need = stream.need();
+        stream.set_huge(need >= HUGE);
+        let mut buffer = stream.take_partial();
+        let end = if stream.cursor().scan.is_some() { self.response_end(id, &buffer) } else { need };
         let behind = buffer.split_off(end);
         let rest = self.consume_large(id, buffer, behind, outlet)?;
         self.keep_partial(id, rest);
@@ -280,7 +280,7 @@ impl Engine {
     /// Keeps the beginning of a response, unless its connection is over.
     pub(super) fn keep_partial(&mut self, id: LinkId, partial: Vec<u8>) {
         if let Some(stream) = self.servers.stream(id) {
-            stream.partial = partial;
+            stream.keep_partial(partial);
         }
     }
 

@@ -83,9 +83,9 @@ impl Engine {
                 self.invalidation_answered(id, verb, status, now)
             }
             Verb::Stats => self.identified(id, response, now),
-            Verb::Version if link.stream().is_some_and(|stream| stream.settling == Settling::Asked) => {
+            Verb::Version if link.stream().is_some_and(|stream| stream.settling() == Settling::Asked) => {
                 if let Some(stream) = self.servers[id].stream_mut() {
-                    stream.settling = Settling::Heard(now);
+                    stream.settle(Settling::Heard(now));
                 }
                 self.arm_link(id, now + LOOK);
             }
@@ -158,22 +158,22 @@ impl Engine {
         let is_traffic = link.is_traffic();
         let Some(stream) = link.stream_mut() else { return is_settled };
         if is_settled {
-            stream.settling = Settling::None;
+            stream.settle(Settling::None);
             return true;
         }
         if !is_traffic {
             return false;
         }
         let left = self.registry.lingering(pool, server);
-        match stream.settling {
+        match stream.settling() {
             _ if left == 0 => {}
             // Its time to come to their end starts with its first word.
             Settling::None => {
-                stream.settling = Settling::Asked;
+                stream.settle(Settling::Asked);
                 self.ask_version(id, now);
             }
             Settling::Heard(at) | Settling::Reset(at) if now >= at + LINGER_LIMIT => {
-                stream.settling = Settling::Reset(now);
+                stream.settle(Settling::Reset(now));
                 self.wait_no_longer(pool, server, left, now);
             }
             Settling::Asked | Settling::Heard(_) | Settling::Reset(_) => {}

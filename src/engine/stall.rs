@@ -101,7 +101,7 @@ impl Engine {
         let link = &self.servers[id];
         let (pool, server, silence) = (link.pool(), link.server(), now - since);
         // Of a connection that was opened meanwhile the silence began sooner.
-        if link.stream().is_some_and(|stream| stream.answered)
+        if link.stream().is_some_and(|stream| stream.has_answered())
             && self.topology.pools[pool.index()].timeout.is_some_and(|timeout| silence < timeout)
         {
             self.registry.note_pause(pool, server, silence, now);

@@ -160,7 +160,7 @@ impl Engine {
             Some((session, number)) => waiting_values(session, *number),
             None => None,
         };
-        let mut cursor = stream.cursor;
+        let mut cursor = stream.cursor();
         if !cursor.started {
             cursor.started = true;
             cursor.key = values.as_ref().map_or(NO_KEY, |(values, _)| {
@@ -222,7 +222,7 @@ impl Engine {
             values.keep(&input[..kept], largest);
         }
         cursor.line_at = keys.len() - words.rest().len();
-        stream.cursor = cursor;
+        *stream.cursor_mut() = cursor;
         if dropped && let Some(slot) = session.as_mut().and_then(|(session, number)| session.slot_mut(*number)) {
             slot.note(Policy::of(config).outcome());
         }
@@ -262,7 +262,7 @@ impl Connection {
             let nulls = u64::from(self.scan().map_or(0, |scan| scan.nulls()));
             return (values.saturating_sub(nulls), nulls.min(values));
         }
-        let found = self.stream().map_or(0, |stream| u64::from(stream.cursor.found));
+        let found = self.stream().map_or(0, |stream| u64::from(stream.cursor().found));
         if is_error {
             return (found, 0);
         }

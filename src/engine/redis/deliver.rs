@@ -57,9 +57,8 @@ impl Engine {
         }
         let is_doubted = link.queue().is_in_doubt();
         let Some(stream) = link.stream_mut() else { return Step::Used(input.len()) };
-        let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(ticket.replies));
-        let len = match scan.advance(input) {
-            Scanned::Complete { len } if stream.cursor.dropped.is_some() => {
+        let len = match stream.scan(ticket.replies).advance(input) {
+            Scanned::Complete { len } if stream.cursor().dropped.is_some() => {
                 return self.refuse_response(id, to).using(len);
             }
             Scanned::Complete { len } => len,
@@ -120,8 +119,9 @@ impl Engine {
             return Step::Need(need);
         }
         let Some(stream) = self.servers[id].stream_mut() else { return Step::Used(input.len()) };
-        stream.cursor.dropped = Some(Failure::NoMemory);
-        let Some(scan) = &mut stream.cursor.scan else { return Step::Need(need) };
+        let cursor = stream.cursor_mut();
+        cursor.dropped = Some(Failure::NoMemory);
+        let Some(scan) = &mut cursor.scan else { return Step::Need(need) };
         let dropped = scan.discard(input);
         if scan.is_over() {
             return self.refuse_response(id, to).using(dropped);

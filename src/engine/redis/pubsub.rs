@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Subscribe;
-use crate::proto::resp::reply::{self, Reply, Scan, Scanned};
+use crate::proto::resp::reply::{self, Reply, Scanned};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
@@ -356,8 +356,7 @@ impl Engine {
         }
         let link = &mut self.servers[id];
         let Some((stream, queue)) = link.stream_and_queue() else { return Step::Used(input.len()) };
-        let scan = stream.cursor.scan.get_or_insert_with(|| Scan::new(1));
-        let len = match scan.advance(input) {
+        let len = match stream.scan(1).advance(input) {
             Scanned::Complete { len } => len,
             Scanned::Incomplete { need } => {
                 let link = &self.servers[id];
@@ -373,7 +372,7 @@ impl Engine {
             }
             Scanned::Broken => return Step::Broken(Violation::UnexpectedLine),
         };
-        stream.cursor.scan = None;
+        stream.cursor_mut().scan = None;
         let message = &input[..len];
         let (mut word, mut name) = (&b""[..], &b""[..]);
         if let Reply::List(mut items) = reply::read(message) {
@@ -401,8 +400,9 @@ impl Engine {
             return Step::Used(len);
         };
         if word.ends_with(b"subscribe") {
-            stream.cursor.key += 1;
-            if stream.cursor.key < ticket.replies {
+            let confirmed = &mut stream.cursor_mut().key;
+            *confirmed += 1;
+            if *confirmed < ticket.replies {
                 return Step::Used(len);
             }
         }

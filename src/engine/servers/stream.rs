@@ -7,25 +7,134 @@ use crate::time::Instant;
 /// What a server sends on a connection, as far as it has come, and what has been seen of the server there.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    pub(crate) cursor: Cursor,
+    pub(super) cursor: Cursor,
     /// The server has answered something.
-    pub(crate) answered: bool,
+    answered: bool,
     /// Response bytes that are not a whole response yet.
-    pub(crate) partial: Vec<u8>,
+    pub(super) partial: Vec<u8>,
     /// Length of `partial` below which looking at it is useless.
-    pub(crate) need: usize,
+    need: usize,
     /// The last large response was very large.
-    pub(crate) huge: bool,
+    huge: bool,
     /// Bytes of a response that are dropped as they come: it is larger than is taken.
     unwanted: usize,
     /// The last write found no room for all that was to be written.
     pub(super) blocked: bool,
     /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
     condemned: bool,
-    pub(crate) settling: Settling,
+    settling: Settling,
 }
 
 impl Stream {
+    /// How far the response to the front ticket has been used.
+    #[inline(always)]
+    pub(crate) const fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The same, to go on.
+    #[inline(always)]
+    pub(crate) const fn cursor_mut(&mut self) -> &mut Cursor {
+        &mut self.cursor
+    }
+
+    /// For Redis: how far the response to the front ticket has been looked at, which consists of so many replies.
+    #[inline(always)]
+    pub(crate) fn scan(&mut self, replies: u32) -> &mut Scan {
+        self.cursor.scan.get_or_insert_with(|| Scan::new(replies))
+    }
+
+    /// Whether something of the response to the front ticket has come.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.cursor.started || self.has_partial()
+    }
+
+    /// The server has answered something.
+    #[inline(always)]
+    pub(crate) const fn note_answer(&mut self) {
+        self.answered = true;
+    }
+
+    /// Whether it has.
+    #[inline(always)]
+    pub(crate) const fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    // --- Responses that are not whole yet ---------------------------------------------------------------------------
+
+    /// Whether the beginning of a response is kept.
+    #[inline(always)]
+    pub(crate) const fn has_partial(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// The beginning of a response, to be read to.
+    #[inline]
+    pub(crate) const fn partial(&mut self) -> &mut Vec<u8> {
+        &mut self.partial
+    }
+
+    /// Its bytes, and the room that it has.
+    #[inline]
+    pub(crate) const fn partial_len(&self) -> (usize, usize) {
+        (self.partial.len(), self.partial.capacity())
+    }
+
+    /// Takes it, to be looked at.
+    #[inline]
+    pub(crate) fn take_partial(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.partial)
+    }
+
+    /// Keeps what has been looked at, and is not whole.
+    #[inline]
+    pub(crate) fn keep_partial(&mut self, partial: Vec<u8>) {
+        self.partial = partial;
+    }
+
+    /// To look at it is useless before it has so many bytes.
+    #[inline(always)]
+    pub(crate) const fn wait_for(&mut self, need: usize) {
+        self.need = need;
+    }
+
+    /// How many that are.
+    #[inline]
+    pub(crate) const fn need(&self) -> usize {
+        self.need
+    }
+
+    /// How many of them are missing.
+    #[inline]
+    pub(crate) const fn missing(&self) -> usize {
+        self.need.saturating_sub(self.partial.len())
+    }
+
+    /// The last large response was very large, or is not the last any more.
+    #[inline]
+    pub(crate) const fn set_huge(&mut self, huge: bool) {
+        self.huge = huge;
+    }
+
+    /// Whether it was.
+    #[inline]
+    pub(crate) const fn is_huge(&self) -> bool {
+        self.huge
+    }
+
+    // --- What is known of its server --------------------------------------------------------------------------------
+
+    /// Whether invalidations may be sent.
+    pub(crate) const fn settling(&self) -> Settling {
+        self.settling
+    }
+
+    /// That is known.
+    pub(crate) const fn settle(&mut self, settling: Settling) {
+        self.settling = settling;
+    }
+
     /// Whether the last write found no room for all that was to be written.
     pub(crate) const fn is_blocked(&self) -> bool {
         self.blocked
