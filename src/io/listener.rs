@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use thiserror::Error;
 use tracing::{error, warn};
 
 use super::files::{ADVICE, Files};
@@ -87,6 +88,25 @@ impl AsFd for Bound {
             Self::Tcp(listener) => listener.as_fd(),
             Self::Unix(listener, _) => listener.as_fd(),
         }
+    }
+}
+
+/// A pool's address cannot be listened on.
+#[derive(Debug, Error)]
+#[error("pool {pool}: cannot listen on {address}")]
+pub struct NotListening {
+    /// The pool.
+    pool: String,
+    /// The address, as written.
+    address: String,
+    /// What the system says.
+    pub(super) source: io::Error,
+}
+
+impl NotListening {
+    /// That of this pool, as the system says.
+    pub(super) fn at(pool: &Pool, source: io::Error) -> Self {
+        Self { pool: pool.name.clone(), address: pool.listen.to_string(), source }
     }
 }
 

@@ -39,6 +39,7 @@ mod watch;
 mod worker;
 
 pub use inherited::Inherited;
+pub use listener::NotListening;
 pub use operator::Operator;
 pub use proxy::{Observed, Proxy, StartError};
 pub use slack::give_back_with;

@@ -14,7 +14,7 @@ use super::discovery::state::Discovered;
 use super::events::Events;
 use super::files::Files;
 use super::inherited::Inherited;
-use super::listener::{self, Acceptor, Bound, Entrance, Entrances};
+use super::listener::{self, Acceptor, Bound, Entrance, Entrances, NotListening};
 use super::log::LogControl;
 use super::mailbox::{Handle, Mailbox, Message};
 use super::operator::Operator;
@@ -34,15 +34,8 @@ use crate::topology::{Published, Topology};
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A pool's address cannot be listened on.
-    #[error("pool {pool}: cannot listen on {address}")]
-    Listen {
-        /// The pool.
-        pool: String,
-        /// The address, as written.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(NotListening),
     /// The statistics address cannot be listened on.
     #[error("cannot serve statistics on {address}")]
     Stats {
@@ -132,8 +125,7 @@ impl Proxy {
                 Err(source) => {
                     let files: Vec<_> = bound.drain(..).filter_map(|bound: Bound| bound.file()).collect();
                     files.iter().for_each(|file| file.remove());
-                    let (pool, address) = (pool.name.clone(), pool.listen.to_string());
-                    return Err(StartError::Listen { pool, address, source });
+                    return Err(StartError::Listen(NotListening::at(pool, source)));
                 }
             }
         }

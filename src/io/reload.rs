@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use super::discovery::state::{News, TakesUp};
 use super::events::PROXY;
 use super::inherited::Inherited;
-use super::listener::{self, Bound, Entrance, Entrances};
+use super::listener::{self, Bound, Entrance, Entrances, NotListening};
 use super::log::tell_report;
 use super::mailbox::Message;
 use super::operator::Operator;
@@ -100,15 +100,8 @@ pub enum Refused {
     #[error("{0}")]
     File(Box<Report>),
     /// A pool's address cannot be listened on.
-    #[error("pool {pool}: cannot listen on {address}: {source}")]
-    Listen {
-        /// The pool.
-        pool: String,
-        /// The address, as written.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error("{0}: {source}", source = .0.source)]
+    Listen(NotListening),
     /// A pool would have none of the servers that it has, and none yet of those that it is to have.
     #[error("pool {pool}: it is not known which servers it has, {sought} has not said so")]
     Nobody {
@@ -316,7 +309,7 @@ impl Operator {
                 tell_report(report);
                 format!("{} in {}", counted(report.errors(), "problem"), report.name)
             }
-            Refused::NoFile | Refused::Listen { .. } | Refused::Nobody { .. } | Refused::Ending | Refused::Full => {
+            Refused::NoFile | Refused::Listen(_) | Refused::Nobody { .. } | Refused::Ending | Refused::Full => {
                 refused.to_string()
             }
         };
@@ -392,8 +385,7 @@ fn bind<'a>(
             Ok(bound) => all.push((pool, bound)),
             Err(source) => {
                 all.into_iter().filter_map(|(_, bound)| bound).for_each(listener::close);
-                let (pool, address) = (pool.name.clone(), pool.listen.to_string());
-                return Err(Refused::Listen { pool, address, source });
+                return Err(Refused::Listen(NotListening::at(pool, source)));
             }
         }
     }
