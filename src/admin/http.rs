@@ -108,6 +108,7 @@ const PAGES: &[(&str, Page, &str, &str)] = &[
     ("/servers/restore", Page::Action(AdminAction::Restore), "?pool=&server=", "let a server back"),
     ("/flush_all", Page::Action(AdminAction::Flush), "?pool=", "flush every server of a memcached pool"),
     ("/reload", Page::Action(AdminAction::Reload), "", "read the configuration again and take it up"),
+    ("/upgrade", Page::Action(AdminAction::Upgrade), "", "have another process, of a new binary say, take over"),
     ("/log", Page::Action(AdminAction::Log), "?level=", "error, warn, info, debug or trace"),
 ];
 

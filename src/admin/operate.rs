@@ -12,6 +12,7 @@ use crate::config::model::{LogLevel, Protocol};
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 use crate::io::Operator;
 use crate::io::reload::Refused;
+use crate::io::upgrade::Stays;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub(super) enum AdminAction {
     Flush,
     Log,
     Reload,
+    Upgrade,
 }
 
 impl AdminAction {
@@ -32,7 +34,7 @@ impl AdminAction {
             Self::Restore => &["pool", "server"],
             Self::Flush => &["pool"],
             Self::Log => &["level"],
-            Self::Reload => &[],
+            Self::Reload | Self::Upgrade => &[],
         }
     }
 }
@@ -51,6 +53,7 @@ pub(super) async fn act(
         AdminAction::Flush => flush(operator, query, by).await,
         AdminAction::Log => log(operator, query, by),
         AdminAction::Reload => reload(operator, by).await,
+        AdminAction::Upgrade => upgrade(operator, by).await,
     }
 }
 
@@ -136,6 +139,18 @@ fn log(operator: &Operator, query: &Query, by: IpAddr) -> Result<(StatusCode, Va
     match operator.set_log_level(*level, by) {
         Some(before) => Ok((StatusCode::OK, json!({"level": name, "before": before.name()}))),
         None => Err(Refusal::missing("this process has no log whose level can be changed".to_owned())),
+    }
+}
+
+/// It takes a moment until a successor serves, or has failed.
+async fn upgrade(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value), Refusal> {
+    let (own, by) = (operator.clone(), by.to_string());
+    let refuse = |status, text| Refusal { status, text, allow: None };
+    match tokio::task::spawn_blocking(move || own.upgrade(&by)).await {
+        Ok(Ok(pid)) => Ok((StatusCode::OK, json!({"pid": pid}))),
+        Ok(Err(stays @ Stays::NoFile)) => Err(refuse(StatusCode::NOT_FOUND, stays.to_string())),
+        Ok(Err(stays @ (Stays::Already | Stays::Failed(_)))) => Err(refuse(StatusCode::CONFLICT, stays.to_string())),
+        Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 

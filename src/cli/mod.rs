@@ -31,6 +31,7 @@ Examples:
                                    what another file would change, and how many
                                    keys would move
   softmiss reload                  have it take up its changed file, live
+  softmiss upgrade                 have a new binary take over, clients included
   softmiss route -c conf/example.yml user:42
                                    which server a key belongs to, and why
   softmiss route -c conf/example.yml --dead cache-a user:42
@@ -38,8 +39,8 @@ Examples:
 
 Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT
 answer what has been read and end; SIGHUP takes up a changed file and reopens
-the log file; SIGUSR1 reopens the log file only; SIGTTIN and SIGTTOU make the
-log louder and quieter.";
+the log file; SIGUSR1 reopens the log file only; SIGUSR2 has a new process take
+over; SIGTTIN and SIGTTOU make the log louder and quieter.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -62,6 +63,8 @@ enum Command {
     Route(route::Arguments),
     /// Have a running proxy read its configuration again; exit 1 if that is refused
     Reload(reload::Arguments),
+    /// Have another process, of a new binary say, take over from a running proxy
+    Upgrade(reload::Arguments),
     /// Watch a running proxy: pools, servers, events, rates and latencies, live
     Top(top::Arguments),
     /// Show the proxy at work: nodes, load and faults inside this one process
@@ -102,7 +105,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Some(Command::Check(arguments)) => check::run(file, flags.conf_file.is_some(), arguments),
         Some(Command::Route(arguments)) => route::run(&file, &arguments),
-        Some(Command::Reload(arguments)) => reload::run(&file, flags.conf_file.is_some(), &arguments),
+        Some(Command::Reload(arguments)) => {
+            reload::run(reload::Order::Reload, &file, flags.conf_file.is_some(), &arguments)
+        }
+        Some(Command::Upgrade(arguments)) => {
+            reload::run(reload::Order::Upgrade, &file, flags.conf_file.is_some(), &arguments)
+        }
         Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {

@@ -1,4 +1,5 @@
-//! `reload`: a running proxy reads its configuration again, through its admin port.
+//! `reload` and `upgrade`: a running proxy reads its configuration again, or is succeeded by another process, through its
+//! admin port.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,29 @@ use crate::io::terminal::{colour, complain, counted, say};
 /// How long a proxy may take that has names to look up.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The arguments of `reload`.
+/// What a proxy is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Reload,
+    Upgrade,
+}
+
+impl Order {
+    const fn name(self) -> &'static str {
+        if let Self::Reload = self { "reload" } else { "upgrade" }
+    }
+
+    const fn request(self) -> &'static str {
+        if let Self::Reload = self { "POST /reload" } else { "POST /upgrade" }
+    }
+
+    /// The signal that does the same.
+    const fn signal(self) -> &'static str {
+        if let Self::Reload = self { "SIGHUP" } else { "SIGUSR2" }
+    }
+}
+
+/// The arguments of `reload` and `upgrade`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The proxy's admin port, HOST:PORT; otherwise what the configuration file has as `admin`
@@ -30,38 +53,50 @@ struct Answer {
     changes: Vec<String>,
 }
 
-pub(super) fn run(file: &Path, is_named: bool, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// What a proxy answers that is succeeded.
+#[derive(Debug, Deserialize)]
+struct Succeeded {
+    pid: u32,
+}
+
+pub(super) fn run(order: Order, file: &Path, is_named: bool, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let loaded = config::load(file);
     let address = match (&arguments.address, &loaded) {
-        (Some(text), _) => port::written(text, "reload")?,
+        (Some(text), _) => port::written(text, order.name())?,
         (None, Err(report)) if file.exists() => {
             complain(&report.render(colour()));
             let problems = counted(report.errors(), "problem");
             complain(&format!("\nsoftmiss: {} is refused, {problems}: nothing was changed", file.display()));
             return Ok(ExitCode::FAILURE);
         }
-        (None, _) => port::configured(file, "reload")?,
+        (None, _) => port::configured(file, order.name())?,
     };
     // It is for the proxy of this file, or of this host, and nobody else.
     let is_here = arguments.address.is_none() || is_loopback(&address);
     let token = loaded.ok().filter(|_| is_here).and_then(|loaded| loaded.config.settings.admin_token);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(port::ask(&address, "POST /reload", token.as_deref(), TIMEOUT));
+    let asked = runtime.block_on(port::ask(&address, order.request(), token.as_deref(), TIMEOUT));
     runtime.shutdown_background(); // a name that is still being looked up is not waited for
     let answer = match asked {
         Ok(answer) => answer,
         Err(trouble) => {
             complain(&format!(
                 "softmiss: nobody answers at {address} ({trouble}): is softmiss running, and is that its admin port? A \
-                 SIGHUP to the process does the same; what came of it stands in its log"
+                 {} to the process does the same; what came of it stands in its log",
+                order.signal()
             ));
             return Ok(ExitCode::FAILURE);
         }
     };
     match port::parts(&answer) {
+        Some((200, body)) if order == Order::Upgrade => {
+            let Ok(Succeeded { pid }) = serde_json::from_slice(body) else { return Ok(stranger(order, &address)) };
+            say(&format!("process {pid} serves, clients go over to it\n"));
+            Ok(ExitCode::SUCCESS)
+        }
         Some((200, body)) => {
             let Ok(Answer { file: read, changes }) = serde_json::from_slice(body) else {
-                return Ok(stranger(&address));
+                return Ok(stranger(order, &address));
             };
             let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if let Some(read) = read.filter(|read| is_named && real(read) != real(file)) {
@@ -82,11 +117,14 @@ pub(super) fn run(file: &Path, is_named: bool, arguments: &Arguments) -> anyhow:
             let text = String::from_utf8_lossy(body);
             complain(&format!("{}\n\nsoftmiss: the proxy at {address} has changed nothing", text.trim_end()));
             if status == 401 {
-                complain("softmiss: a SIGHUP to the process needs no token; what comes of it stands in its log");
+                let signal = order.signal();
+                complain(&format!(
+                    "softmiss: a {signal} to the process needs no token; what comes of it stands in its log"
+                ));
             }
             Ok(ExitCode::FAILURE)
         }
-        _ => Ok(stranger(&address)),
+        _ => Ok(stranger(order, &address)),
     }
 }
 
@@ -96,10 +134,11 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
-fn stranger(address: &str) -> ExitCode {
+fn stranger(order: Order, address: &str) -> ExitCode {
     complain(&format!(
-        "softmiss: what answers at {address} is not the admin port of a softmiss that can reload; its file has it as \
-         `softmiss: {{admin: {EXAMPLE}}}`"
+        "softmiss: what answers at {address} is not the admin port of a softmiss that can {}; its file has it as \
+         `softmiss: {{admin: {EXAMPLE}}}`",
+        order.name()
     ));
     ExitCode::FAILURE
 }

@@ -27,7 +27,8 @@ const USUAL_STATS: SocketAddr = config::USUAL_PORTS[0].1;
 const MOST_VERBOSE: u32 = 11;
 
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
-    let inherited = Inherited::of_process(); // before anything is opened
+    // Before anything is opened.
+    let inherited = Inherited::of_process().context("cannot hear of the process that this one is to take over from")?;
     let in_background = flags.daemonize && !daemon::is_background();
     // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
     let signals = (!in_background).then(Signals::catch).transpose().context("cannot catch signals")?;
@@ -35,10 +36,14 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(report) => {
-            complain(&report.render(colour()));
             let refused = format!("{} is refused, {}", file.display(), counted(report.errors(), "problem"));
-            complain(&format!("\nsoftmiss: {refused}"));
-            if flags.output.is_some() {
+            // What a successor says stands in the log of the process that goes on.
+            let is_successor = inherited.refuse(&refused);
+            if !is_successor {
+                complain(&report.render(colour()));
+                complain(&format!("\nsoftmiss: {refused}"));
+            }
+            if is_successor || flags.output.is_some() {
                 let log = log::start(LogSettings::default(), flags.output.as_deref())?;
                 tell_report(&report);
                 error!("{refused}");
@@ -94,9 +99,9 @@ fn serve(
     signals: Signals,
 ) -> anyhow::Result<()> {
     let mut taken = Vec::new();
-    let stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS);
+    let stats = usual(&loaded.config, loaded.config.settings.stats, USUAL_STATS, &inherited);
     loaded.config.settings.stats = stats.unwrap_or_else(|| left_alone(&mut taken, USUAL_STATS, "stats"));
-    let admin = usual(&loaded.config, loaded.config.settings.admin, admin::USUAL);
+    let admin = usual(&loaded.config, loaded.config.settings.admin, admin::USUAL, &inherited);
     let admin = admin.unwrap_or_else(|| left_alone(&mut taken, admin::USUAL, "admin"));
     loaded.config.settings.admin = admin;
     let pools: Vec<&str> = loaded.config.pools.iter().map(|pool| pool.name.as_str()).collect();
@@ -122,16 +127,20 @@ fn serve(
     let admin = match admin {
         Port::At(address) => {
             let cannot = move || format!("cannot serve the admin port on {address}");
-            Some((Admin::bind(address).with_context(cannot)?, cannot))
+            let bound = inherited.of_port(address).map_or_else(|| Admin::bind(address), Ok);
+            Some((bound.with_context(cannot)?, cannot))
         }
         Port::Off | Port::Unsaid => None,
     };
-    let proxy = Proxy::start(loaded.config, Some(source), inherited)?;
+    let mut proxy = Proxy::start(loaded.config, Some(source), inherited)?;
     let operator = proxy.operator(Some(log.control()));
     if let Some((listener, cannot)) = admin {
+        proxy.hand_on(&listener);
         Admin::start(listener, operator).with_context(cannot)?;
     }
     statsd::start(proxy.observed())?;
+    // From here on it is this process that serves, and nobody before it.
+    proxy.take_over().context("cannot take over from the process before this one")?;
     let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
     if flags.daemonize {
         log.control().leave_stderr()?;
@@ -181,14 +190,17 @@ fn clash(config: &Config, flags: &Flags) -> Option<String> {
 /// Where a port is served. The usual address is taken only if it is free, for nobody's sake that was given an address by
 /// name: a second proxy on the host must start too, and so must a file of twemproxy's with a pool there. `None` where it is
 /// not free.
-fn usual(config: &Config, port: Port, address: SocketAddr) -> Option<Port> {
+fn usual(config: &Config, port: Port, address: SocketAddr, inherited: &Inherited) -> Option<Port> {
     let is_given = |one: SocketAddr| config::overlap(one, address);
     let mut listens = config.pools.iter().map(|pool| &pool.listen);
     let to_a_pool = listens.any(|listen| matches!(listen, Listen::Tcp { address, .. } if is_given(*address)));
     let ports = [config.settings.stats, config.settings.admin];
     let is_given = to_a_pool || ports.iter().any(|port| matches!(port, Port::At(address) if is_given(*address)));
     match port {
-        Port::Unsaid => (!is_given && std::net::TcpListener::bind(address).is_ok()).then_some(Port::At(address)),
+        Port::Unsaid => {
+            let is_free = || inherited.has_port(address) || std::net::TcpListener::bind(address).is_ok();
+            (!is_given && is_free()).then_some(Port::At(address))
+        }
         said @ (Port::Off | Port::At(_)) => Some(said),
     }
 }

@@ -3,7 +3,7 @@
 use super::clients::output::Spared;
 use super::clients::session::Session;
 use super::ids::SessionId;
-use super::{ClientStatus, Engine};
+use super::{ClientStatus, Course, Engine};
 use crate::config::model::PoolId;
 use crate::time::Instant;
 
@@ -140,14 +140,16 @@ impl Engine {
 
     /// What may be done with a client connection now. Asking clears the client's mark for [`Engine::poll_client`].
     pub fn client_status(&mut self, id: SessionId) -> ClientStatus {
-        let draining = self.draining;
+        let course = self.course;
         let Some(session) = self.session(id) else {
             return ClientStatus { reads: false, finished: true };
         };
-        let over = session.is_over() || draining;
+        let over = session.is_over() || course == Course::Drains;
+        // One that can go over to another process asks the next thing there.
+        let departs = course == Course::HandsOver && !session.is_bound();
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.requests.was_alone() && session.input.len() < LISTEN_LIMIT;
-        let reads = (!session.input.is_paused() || listens) && !over && !session.holding.is_starved();
+        let reads = (!session.input.is_paused() || listens) && !over && !departs && !session.holding.is_starved();
         let has_begun = !session.input.is_empty();
         let status = ClientStatus { reads, finished: over && session.is_idle() };
         // What it holds has changed only if something came for it, or it waits for something.
@@ -155,6 +157,12 @@ impl Engine {
             self.recharge_session(id);
         }
         ClientStatus { reads: status.reads && (!has_begun || self.may_grow(id)), ..status }
+    }
+
+    /// The pool of a client.
+    #[must_use]
+    pub fn client_pool(&self, id: SessionId) -> Option<PoolId> {
+        self.session_ref(id).map(Session::pool)
     }
 
     /// Whether the requests of a client may wait for a silent server without end.

@@ -12,7 +12,7 @@ use super::request::Answer;
 use super::scattered::Came;
 use super::servers::outbox::Offset;
 use super::servers::ticket::Asker;
-use super::{Engine, Outlet};
+use super::{Course, Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
@@ -291,9 +291,9 @@ impl Engine {
         let written = outlet.offer(id, response);
         let (head, tail) = (written.min(response[0].len()), written.saturating_sub(response[0].len()));
         let rest = [&response[0][head..], &response[1][tail..]];
-        let draining = self.draining;
+        let serves = self.course == Course::Serves;
         let Some(session) = self.session(id) else { return };
-        if rest[0].is_empty() && rest[1].is_empty() && session.is_content() && !draining {
+        if rest[0].is_empty() && rest[1].is_empty() && session.is_content() && serves {
             return;
         }
         session.output.append(rest[0]);

@@ -89,6 +89,7 @@ mod taking;
 mod telemetry;
 mod timers;
 mod topology;
+mod travel;
 mod turn;
 mod warmup;
 mod ways;
@@ -110,10 +111,11 @@ use ids::{LinkId, SessionId};
 pub use language::Language;
 use pool::{Member, PoolState};
 use random::next_random;
-pub use redis::{Findings, Inquiry, Peer, Scripts, handshaking::Term};
+pub use redis::{CarriedRedis, Findings, Inquiry, Peer, Scripts, handshaking::Term};
 use servers::Servers;
 pub use setup::Setup;
 pub use slow_log::Slow;
+pub use travel::Carried;
 
 /// What the shell may do with a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +139,17 @@ impl Outlet for () {
     fn offer(&mut self, _client: SessionId, _pieces: [&[u8]; 2]) -> usize {
         0
     }
+}
+
+/// What becomes of a worker's clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// They are served.
+    Serves,
+    /// Another process takes them, each at its next request.
+    HandsOver,
+    /// They are answered what has been read of them, and then hung up on.
+    Drains,
 }
 
 /// The state of one worker.
@@ -169,7 +182,7 @@ pub struct Engine {
     memory: memory::Memory,
     /// The time of the event at hand.
     now: Instant,
-    draining: bool,
+    course: Course,
     telemetry: telemetry::Telemetry,
 }
 
@@ -226,7 +239,7 @@ impl Engine {
 
     /// Reads no more; what has been read is answered, then each client is finished.
     pub fn drain(&mut self) {
-        self.draining = true;
+        self.course = Course::Drains;
         let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.give_up_asking(id);

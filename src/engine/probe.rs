@@ -16,7 +16,7 @@ use super::invalidate::BATCH;
 use super::servers::queue::Queue;
 use super::servers::ticket::{Intent, Marks, Ticket};
 use super::servers::{Probe, ProbeStep, Settling};
-use super::{Effect, Engine, Notice};
+use super::{Course, Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -51,7 +51,7 @@ impl Engine {
 
     /// The time of a probe has come.
     pub(super) fn probe_timer(&mut self, pool: PoolId, server: ServerId, now: Instant) {
-        if self.draining || !self.member_mut(pool, server).probe_timer().is_due(now) {
+        if self.course != Course::Serves || !self.member_mut(pool, server).probe_timer().is_due(now) {
             return;
         }
         if self.pools[pool.index()].routing[server.index()] == RoutingState::Left {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::deadline::Timers;
 use super::servers::Servers;
-use super::{Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, warmup, work};
+use super::{Course, Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, warmup, work};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -60,7 +60,7 @@ impl Engine {
             redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,
-            draining: false,
+            course: Course::Serves,
             telemetry,
         };
         engine.add_servers();

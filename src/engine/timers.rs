@@ -1,12 +1,12 @@
 //! What happens when a timer fires: requests have run out of time, servers have gone silent, connections may be opened.
 
-use super::Engine;
 use super::deadline::Timer;
 use super::ids::{LinkId, SessionId};
 use super::request::{Answer, Request};
 use super::scattered::Merge;
 use super::servers::ConnectionState;
 use super::servers::ticket::Marks;
+use super::{Course, Engine};
 use crate::config::model::PoolId;
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -122,7 +122,7 @@ impl Engine {
                 let live = self.pools[pool.index()].live[server.index()];
                 let wanted =
                     link.silence.is_suspect() || self.registry.failures(pool, server) > 0 || self.has_to_invalidate(id);
-                if live && wanted && !self.draining {
+                if live && wanted && self.course != Course::Drains {
                     if now >= not_before {
                         self.start_connect(id, now);
                     } else {

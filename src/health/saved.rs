@@ -198,25 +198,24 @@ impl Registry {
         }
     }
 
+    /// Takes up what servers have missed while this registry was in use, of which another process tells. Of servers that are
+    /// not there nothing is kept.
+    pub fn recall_missed(&self, config: &Config, missed: Vec<Saved>, now: Instant) {
+        for one in missed {
+            let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
+            if let Some(server) = rules.servers.iter().find(|server| server.name == one.server) {
+                self.add_missed(rules, server.id, one.missed, now);
+            }
+        }
+        self.bound_pending(now);
+    }
+
     /// Takes up what is left of one server.
     pub(super) fn recall_one(&self, rules: &Pool, server: ServerId, one: Saved, now: Instant) {
         let (servers, entry) = (&self.pools[rules.id.index()], self.entry(rules.id, server));
         entry.process.store(one.process, Ordering::Relaxed);
-        let Invalidations { flush, databases, keys, .. } = one.missed;
-        // A pool of the other protocol knows nothing by these names: it forgets all.
-        let is_strange = if rules.protocol == Protocol::Redis {
-            keys.iter().any(|key| key.database.is_none())
-        } else {
-            !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
-        };
-        if flush || is_strange || (one.out && rules.rejoin == Rejoin::Flush) {
-            self.add_pending(entry, |pending| pending.add_flush(now));
-        }
-        let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
-        databases
-            .into_iter()
-            .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
-        keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
+        let flush = one.missed.flush || (one.out && rules.rejoin == Rejoin::Flush);
+        self.add_missed(rules, server, Invalidations { flush, ..one.missed }, now);
         self.bound_pending(now);
         let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
@@ -224,6 +223,26 @@ impl Registry {
             entry.lock().begin_out(now);
             self.shared.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// A server has to forget this.
+    fn add_missed(&self, rules: &Pool, server: ServerId, missed: Invalidations, now: Instant) {
+        let entry = self.entry(rules.id, server);
+        let Invalidations { flush, databases, keys, .. } = missed;
+        // A pool of the other protocol knows nothing by these names: it forgets all.
+        let is_strange = if rules.protocol == Protocol::Redis {
+            keys.iter().any(|key| key.database.is_none())
+        } else {
+            !databases.is_empty() || keys.iter().any(|key| key.database.is_some())
+        };
+        if flush || is_strange {
+            self.add_pending(entry, |pending| pending.add_flush(now));
+        }
+        let (databases, keys) = if is_strange { Default::default() } else { (databases, keys) };
+        databases
+            .into_iter()
+            .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
+        keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
     }
 
     /// What a server missed before this process was started is not known: if it cannot be reached at first, it has to be

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::poller::{Announced, Seat, Token};
+use super::departing::Departing;
+use super::poller::{Announced, Poller, Seat, Token};
 use super::stream::Stream;
 use super::turn::BULKY;
 use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, Outlet, Peer, Room};
+use crate::engine::{Carried, Engine, Outlet, Peer, Room};
 use crate::time::Instant;
 
 /// Bytes read of a client in one turn, after which other connections get theirs.
@@ -95,6 +96,15 @@ impl Clients {
         if let Some(place) = self.places.get_mut(id.index()) {
             *place = None;
         }
+    }
+
+    /// The connection of a client that leaves for another process.
+    pub(crate) fn part_with(&mut self, id: SessionId, poller: &Poller) -> Option<OwnedFd> {
+        self.get(id)?;
+        let socket = self.places[id.index()].take()?.stream.into_socket();
+        // That it is open elsewhere would have it announced here on and on.
+        let _ = poller.leave(&socket);
+        Some(socket)
     }
 
     /// Takes note of what has happened to a client's connection. Whose it is, and whether it is to wait for its turn.
@@ -210,7 +220,16 @@ enum Became {
 impl Worker {
     /// Starts to serve a client.
     pub(crate) fn welcome(&mut self, pool: PoolId, socket: OwnedFd) {
-        let id = self.engine.client_connected(pool);
+        self.serve(Departing { pool, carried: Carried::default(), socket, stays: false });
+    }
+
+    /// As [`Worker::welcome`], of a client that comes from another process.
+    pub(crate) fn serve(&mut self, client: Departing) {
+        let Departing { pool, carried, socket, stays } = client;
+        let id = self.engine.client_arrived(pool, carried, self.clock.now());
+        if stays {
+            self.engine.client_stays(id);
+        }
         if self.engine.tells_of_clients(pool) {
             self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
         }
@@ -235,6 +254,9 @@ impl Worker {
             Became::Finished => self.dismiss(id, false),
             Became::Leaving => self.is_leaving(id, now),
             Became::Broken => self.dismiss(id, true),
+        }
+        if self.hands_over() {
+            self.depart(id);
         }
         self.pass_on(now);
     }

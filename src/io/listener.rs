@@ -288,6 +288,32 @@ impl Acceptor {
         }
     }
 
+    /// Accepts nobody until [`Acceptor::go_on`]: another process does.
+    pub(crate) fn stop(&mut self, poller: &Poller) {
+        self.resumes = None;
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.paused = true;
+            let _ = poller.leave(&listener.bound);
+        }
+    }
+
+    /// Accepts again.
+    pub(crate) fn go_on(&mut self, poller: &Poller) {
+        for place in 0..self.listeners.len() {
+            if self.listeners[place].as_mut().is_some_and(|listener| std::mem::take(&mut listener.paused)) {
+                self.listen(place, poller);
+            }
+        }
+    }
+
+    /// Counts a client that has been let in elsewhere, and deals it: to another worker, or to this one (`None`).
+    pub(crate) fn deal_arrived(&mut self, id: PoolId) -> Option<Handle> {
+        *self.let_in.get_mut(id.index())? += 1;
+        let least = (0..self.workers.len()).min_by_key(|index| self.workers[*index].load.load(Ordering::Relaxed))?;
+        self.workers[least].load.fetch_add(1, Ordering::Relaxed);
+        (least > 0).then(|| self.workers[least].clone())
+    }
+
     /// When [`Acceptor::resume`] has something to do.
     pub(crate) fn resumes(&self) -> Option<Instant> {
         self.resumes

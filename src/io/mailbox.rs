@@ -9,12 +9,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 
 use super::alarm::Alarm;
+use super::departing::Departing;
 use super::listener::Entrances;
 use super::poller::{Poller, Waker};
 use crate::config::model::PoolId;
 use crate::engine::ids::LinkId;
 use crate::engine::{Findings, Inquiry};
 use crate::failure::Failure;
+use crate::stats::carried::Counted;
 
 /// What a worker is told from outside.
 #[derive(Debug)]
@@ -40,6 +42,14 @@ pub(crate) enum Message {
     Found(Box<Findings>),
     /// Say that the loop turns ([`Handle::has_turned`]).
     Turn,
+    /// Serve this client, which comes from another process, or stays in spite of one.
+    Arrive(Box<Departing>),
+    /// Another process takes all clients: each is to leave by this way as soon as it can.
+    HandOver(Sender<Departing>),
+    /// Count what another process has counted.
+    Count(Box<Counted>),
+    /// It does not: those that are here stay.
+    GoOn,
     /// Finish what has been read, then end.
     Drain,
     /// End, whatever has not been finished.

@@ -9,6 +9,7 @@ mod alarm;
 mod client;
 pub mod clock;
 mod connect;
+mod departing;
 mod discovery;
 pub mod events;
 pub(crate) mod files;
@@ -35,6 +36,7 @@ mod systemd;
 mod tell;
 pub(crate) mod terminal;
 mod turn;
+pub mod upgrade;
 mod watch;
 mod worker;
 

@@ -13,6 +13,8 @@ use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
 use super::reload::{Listening, Source};
+use super::state::Keeper;
+use super::upgrade::Upgrade;
 use crate::config::model::{Address, LogLevel, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
@@ -26,6 +28,10 @@ pub struct Operator {
     pub(super) source: Option<Arc<Source>>,
     pub(super) listening: Arc<Listening>,
     pub(super) discovered: Arc<Discovered>,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) upgrade: Arc<Upgrade>,
+    /// Clients of Redis pools have larger numbers.
+    pub(super) numbered_after: u64,
 }
 
 impl Operator {

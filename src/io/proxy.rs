@@ -21,6 +21,7 @@ use super::operator::Operator;
 use super::reload::{FIND_LIMIT, Listening, Source};
 use super::state::Keeper;
 use super::supervise;
+use super::upgrade::{Predecessor, Succession, Upgrade};
 use super::worker::{Worker, WorkerContext};
 use crate::config::discovery::has_nobody;
 use crate::config::model::{Config, Port};
@@ -99,6 +100,10 @@ pub struct Proxy {
     pub(crate) observed: Observed,
     pub(crate) stats: Option<std::net::TcpListener>,
     keeper: Option<Keeper>,
+    pub(super) upgrade: Arc<Upgrade>,
+    numbered_after: u64,
+    /// What is to be taken over of another process.
+    succession: Option<Succession>,
 }
 
 impl Proxy {
@@ -114,7 +119,9 @@ impl Proxy {
         let stats = match config.settings.stats {
             Port::Unsaid | Port::Off => None,
             Port::At(address) => Some(
-                listener::bind_tcp(address, 128, false, false)
+                inherited
+                    .of_port(address)
+                    .map_or_else(|| listener::bind_tcp(address, 128, false, false), Ok)
                     .map_err(|source| StartError::Stats { address, source })?,
             ),
         };
@@ -146,7 +153,11 @@ impl Proxy {
         let count = config.settings.workers;
         let published = Arc::new(Published::new(config, seed));
         let topology = published.current();
-        let keeper = Keeper::start(&published, clock);
+        let predecessor = inherited.take_predecessor();
+        let keeper = Keeper::start(&published, clock, predecessor.as_ref());
+        if let Some(predecessor) = &predecessor {
+            predecessor.keep_out(&topology.config, &topology.registry, clock.now());
+        }
         let mailboxes = (0..count).map(Mailbox::new).collect::<Result<Vec<_>, _>>()?;
         let (mailboxes, workers): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
         let workers: Arc<[Handle]> = workers.into();
@@ -155,9 +166,21 @@ impl Proxy {
         let events = Arc::new(Events::default());
         let addresses = bound.iter().map(Bound::address).collect();
         let pools = &topology.config.pools;
+        inherited.close_left();
         let listening = Arc::new(Listening::new(inherited, pools.iter().zip(&bound)));
+        if let Some(stats) = stats.as_ref().and_then(|stats| stats.try_clone().ok()) {
+            listening.add_port(stats);
+        }
         let ways = pools.iter().zip(bound).map(|(pool, bound)| (pool.id, Entrance::New(bound))).collect();
-        let mut entrances = Some(Entrances { topology: Arc::clone(&topology), ways, waits: None });
+        let entrances = Entrances { topology: Arc::clone(&topology), ways, waits: None };
+        // As long as the process before this one serves, they come in there.
+        let numbered_after = predecessor.as_ref().map_or(0, Predecessor::clients);
+        let nowhere = || Entrances { topology: Arc::clone(&topology), ways: Vec::new(), waits: None };
+        let (entrances, succession) = match predecessor {
+            Some(predecessor) => (nowhere(), Some(Succession { predecessor, entrances })),
+            None => (entrances, None),
+        };
+        let mut entrances = Some(entrances);
         let mut threads = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let setup = Setup {
@@ -182,7 +205,11 @@ impl Proxy {
                 others: others.cloned().collect(),
             };
             // What an engine is made of is best allocated by the thread that uses it.
-            let work = move || Worker::new(Engine::new(setup), mailbox, acceptor, context).run();
+            let work = move || {
+                let mut engine = Engine::new(setup);
+                engine.number_clients_after(numbered_after);
+                Worker::new(engine, mailbox, acceptor, context).run()
+            };
             threads.push(supervise::spawn(format!("worker-{index}"), work)?);
         }
         for pool in &topology.config.pools {
@@ -196,9 +223,23 @@ impl Proxy {
             info!(listen = %address, "statistics are served");
         }
         let observed = Observed { published, clock, events, files };
+        let upgrade = Arc::new(Upgrade::new(source.is_some()));
         let source = source.map(Arc::new);
         std::mem::forget(is_to_end);
-        let proxy = Self { workers, threads, addresses, listening, source, discovered, observed, stats, keeper };
+        let proxy = Self {
+            workers,
+            threads,
+            addresses,
+            listening,
+            source,
+            discovered,
+            observed,
+            stats,
+            keeper,
+            upgrade,
+            numbered_after,
+            succession,
+        };
         let _ = take_up.send(proxy.operator(None)); // a thread that has panicked has been told
         Ok(proxy)
     }
@@ -244,7 +285,26 @@ impl Proxy {
             source: self.source.clone(),
             listening: Arc::clone(&self.listening),
             discovered: Arc::clone(&self.discovered),
+            keeper: self.keeper.clone(),
+            upgrade: Arc::clone(&self.upgrade),
+            numbered_after: self.numbered_after,
         }
+    }
+
+    /// A port that is not a pool's is handed on to a successor as well.
+    pub fn hand_on(&self, listener: &std::net::TcpListener) {
+        if let Ok(listener) = listener.try_clone() {
+            self.listening.add_port(listener);
+        }
+    }
+
+    /// Takes over from the process before this one, if it is there to be taken over from: this one serves from here on.
+    ///
+    /// # Errors
+    ///
+    /// When the other one does not hear that it does.
+    pub fn take_over(&mut self) -> std::io::Result<()> {
+        self.succession.take().map_or(Ok(()), |succession| self.operator(None).take_over(succession))
     }
 
     /// The health of the servers.

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -24,6 +26,7 @@ use super::mailbox::Message;
 use super::operator::Operator;
 use super::socket_file::{self, SocketFile};
 use super::terminal::counted;
+use super::upgrade::Listens;
 use super::watch::FileState;
 use crate::config::Loaded;
 use crate::config::diagnostic::Report;
@@ -126,28 +129,38 @@ pub(super) struct Listening {
     /// the process ends without that.
     turn: Mutex<()>,
     inherited: Inherited,
+    /// The listeners of the admin port and of the statistics.
+    ports: Mutex<Vec<TcpListener>>,
     /// Nobody listens any more, or will.
     ended: AtomicBool,
 }
 
 /// Where a pool listens.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     pool: PoolId,
     listen: Listen,
     /// The file of a unix socket.
     file: Option<Arc<SocketFile>>,
     /// The listener of a TCP address, which the first worker has and closes.
     tcp: Weak<TcpListener>,
+    /// That of a unix socket.
+    unix: Weak<UnixListener>,
 }
 
 impl Place {
     fn new(pool: PoolId, listen: Listen, bound: &Bound) -> Self {
-        let tcp = match bound {
-            Bound::Tcp(listener) => Arc::downgrade(listener),
-            Bound::Unix(..) => Weak::new(),
+        let (tcp, unix) = match bound {
+            Bound::Tcp(listener) => (Arc::downgrade(listener), Weak::new()),
+            Bound::Unix(listener, _) => (Weak::new(), Arc::downgrade(listener)),
         };
-        Self { pool, listen, file: bound.file(), tcp }
+        Self { pool, listen, file: bound.file(), tcp, unix }
+    }
+
+    /// One more descriptor of its listener.
+    fn listener(&self) -> Option<OwnedFd> {
+        let of_tcp = self.tcp.upgrade().and_then(|listener| listener.try_clone().ok()).map(OwnedFd::from);
+        of_tcp.or_else(|| self.unix.upgrade().and_then(|listener| listener.try_clone().ok()).map(OwnedFd::from))
     }
 }
 
@@ -155,8 +168,8 @@ impl Listening {
     /// Each of these pools listens with what is bound for it.
     pub(super) fn new<'a>(inherited: Inherited, bound: impl Iterator<Item = (&'a Pool, &'a Bound)>) -> Self {
         let place = |(pool, bound): (&Pool, &Bound)| Place::new(pool.id, pool.listen.clone(), bound);
-        let (turn, ended) = (Mutex::default(), AtomicBool::new(false));
-        Self { places: Mutex::new(bound.map(place).collect()), turn, inherited, ended }
+        let (turn, ports, ended) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { places: Mutex::new(bound.map(place).collect()), turn, inherited, ports, ended }
     }
 
     /// The process ends: there is nothing more to be taken up. A reload that is under way is not waited for; what it binds is
@@ -170,7 +183,28 @@ impl Listening {
         self.lock().iter().filter_map(|place| place.file.as_ref()).for_each(|file| file.remove());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+    /// A port that is not a pool's is listened on as well.
+    pub(super) fn add_port(&self, listener: TcpListener) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// Every listening socket, and what it is for.
+    pub(super) fn all(&self) -> Vec<(Listens, OwnedFd)> {
+        let clone = |listener: &TcpListener| listener.try_clone().ok().map(OwnedFd::from);
+        let ports: Vec<_> =
+            self.ports.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(clone).collect();
+        let kept = self.inherited.kept().filter_map(|bound| bound.as_fd().try_clone_to_owned().ok());
+        let of_pools = self
+            .lock()
+            .iter()
+            .filter(|place| !self.inherited.keeps(&place.listen))
+            .filter_map(Place::listener)
+            .collect::<Vec<_>>();
+        let as_kept = kept.map(|one| (Listens { is_kept: true }, one));
+        as_kept.chain(ports.into_iter().chain(of_pools).map(|one| (Listens { is_kept: false }, one))).collect()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,9 @@
 //! Signals, with the numbers that twemproxy gives them where it has a use for them.
 //!
 //! `SIGTERM` and `SIGINT` drain and end; `SIGHUP` and `SIGUSR1` reopen the log file, and `SIGHUP` has the configuration
-//! read again; `SIGTTIN` and `SIGTTOU` make the log louder and quieter; `SIGUSR2` does nothing, and says so. `SIGABRT` and
-//! `SIGQUIT` end the process at once, with a core, as they do anywhere, and a line of the log before. Each is told in the words of twemproxy, for which operators look.
+//! read again; `SIGUSR2` has another process take over; `SIGTTIN` and `SIGTTOU` make the log louder and quieter. `SIGABRT`
+//! and `SIGQUIT` end the process at once, with a core, as they do anywhere, and a line of the log before. Each is told in the
+//! words of twemproxy, for which operators look.
 
 use std::future::Future;
 use std::io;
@@ -59,6 +60,7 @@ impl Signals {
         let operator = proxy.operator(log);
         let (mut watcher, mut reloads) =
             (Watcher::default(), Reloads { operator: operator.clone(), running: None, next: None });
+        let mut is_succeeded = false;
         runtime.block_on(async {
             systemd::ready(&operator);
             tokio::spawn(systemd::attend(operator.clone()));
@@ -85,15 +87,28 @@ impl Signals {
                             info!("signal 10 (SIGUSR1) received, reopening log file");
                             reopen(log);
                         }
-                        _ = user2.recv() => info!("signal 12 (SIGUSR2) received, which means nothing here"),
+                        _ = user2.recv() => {
+                            info!("signal 12 (SIGUSR2) received, starting a successor");
+                            let operator = operator.clone();
+                            tokio::task::spawn_blocking(move || operator.upgrade("SIGUSR2")); // which tells what came of it
+                        }
+                        () = proxy.upgrade.over.notified() => {
+                            is_succeeded = true;
+                            break;
+                        }
                         _ = louder.recv() => if let Some(log) = log { log.shift(1, "SIGTTIN") },
                         _ = quieter.recv() => if let Some(log) = log { log.shift(-1, "SIGTTOU") },
                     }
                 }
             } // what was to end it is over before it ends
-            systemd::stopping();
+            if !is_succeeded {
+                systemd::stopping();
+            }
             proxy.drain();
             let hurry = proxy.hurry();
+            if is_succeeded {
+                hurry(); // whoever is left has had its time
+            }
             let mut ended = tokio::task::spawn_blocking(move || proxy.wait());
             loop {
                 tokio::select! {
@@ -109,6 +124,9 @@ impl Signals {
                 }
             }
         });
+        if is_succeeded {
+            operator.say_farewell();
+        }
         // A reload that waits for names does not keep the process from ending.
         runtime.shutdown_background();
         info!("ended");

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::clock::Clock;
+use super::upgrade::Predecessor;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
 use crate::topology::Published;
@@ -43,6 +45,8 @@ struct StateFile {
     published: Arc<Published>,
     clock: Clock,
     written: Mutex<Written>,
+    /// Another process keeps the file meanwhile.
+    paused: AtomicBool,
 }
 
 /// What was written last.
@@ -59,11 +63,14 @@ enum Written {
 impl Keeper {
     /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
     /// nothing is to be kept, or can be.
-    pub(crate) fn start(published: &Arc<Published>, clock: Clock) -> Option<Self> {
+    pub(crate) fn start(published: &Arc<Published>, clock: Clock, predecessor: Option<&Predecessor>) -> Option<Self> {
         let topology = published.current();
         let (config, registry) = (&topology.config, &topology.registry);
         let folder = config.settings.state_dir.clone();
-        let left = folder.as_deref().and_then(left_in);
+        let left = match predecessor {
+            Some(predecessor) => predecessor.missed.clone().map(|missed| (Kept::Whole, missed)),
+            None => folder.as_deref().and_then(left_in),
+        };
         let whole = matches!(left, Some((Kept::Whole, _)));
         if let Some((_, saved)) = left {
             if !saved.is_empty() {
@@ -75,7 +82,13 @@ impl Keeper {
             registry.doubt_all(config);
         }
         let published = Arc::clone(published);
-        let file = Arc::new(StateFile { folder: folder?, published, clock, written: Mutex::default() });
+        let file = Arc::new(StateFile {
+            folder: folder?,
+            published,
+            clock,
+            written: Mutex::default(),
+            paused: AtomicBool::new(predecessor.is_some()),
+        });
         if let Err(error) = file.mark() {
             warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
             return None;
@@ -91,12 +104,27 @@ impl Keeper {
         let _ = self.wake.send(());
     }
 
+    /// Another process keeps the file from here on, or does not any more.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        {
+            let mut written = self.file.written();
+            self.file.paused.store(is_paused, Ordering::Release);
+            if !is_paused && *written != Written::Whole {
+                *written = Written::Nothing; // what is there is the other one's
+            }
+        }
+        self.look();
+    }
+
     /// The process ends: writes down all that is pending.
     pub(crate) fn end(&self) {
         // Whoever writes marks does so before this, or not at all.
         let mut written = self.file.written();
         let record = saved::encode(Kept::Whole, &self.file.servers(Kept::Whole));
         *written = Written::Whole;
+        if self.file.paused.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = replace(&self.file.folder, &record) {
             warn!(folder = %self.file.folder.display(), %error, "cannot keep what servers missed");
         }
@@ -109,6 +137,7 @@ impl StateFile {
         let mut written = self.written();
         let marks = Written::Marks(self.servers(Kept::Marks));
         if let Written::Marks(servers) = &marks
+            && !self.paused.load(Ordering::Acquire)
             && *written != Written::Whole
             && *written != marks
         {

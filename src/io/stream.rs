@@ -39,6 +39,11 @@ impl Stream {
         Self { socket, readable: true, over: false, dead: false, full: false, room_is_watched: false }
     }
 
+    /// The socket alone.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Has told what happens to it from now on.
     pub(crate) fn watch(&self, poller: &Poller, token: Token) -> io::Result<()> {
         poller.watch(&self.socket, token)

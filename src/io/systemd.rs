@@ -30,6 +30,11 @@ pub(super) fn reloading() {
     }
 }
 
+/// Another process is the one that serves.
+pub(super) fn succeeded_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// It ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("answers what has been read, then ends")]);

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,6 +17,7 @@ use super::alarm::Alarm;
 use super::client::Clients;
 use super::clock::Clock;
 use super::connect::Connector;
+use super::departing::Departing;
 use super::events::Events;
 use super::files::{ADVICE, Files};
 use super::links::{Batching, Links};
@@ -27,7 +28,7 @@ use super::slack::Slack;
 use super::state::Keeper;
 use super::tell;
 use super::turn::{LATE, share};
-use crate::engine::ids::LinkId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;
@@ -101,6 +102,8 @@ pub(crate) struct Worker {
     lack_told: Option<Instant>,
     own: Handle,
     others: Vec<Handle>,
+    /// Where clients leave for another process, if they do.
+    departures: Option<Sender<Departing>>,
     /// When draining is over, if it has begun.
     drains_until: Option<Instant>,
     /// Why a test has it end.
@@ -140,6 +143,7 @@ impl Worker {
             lack_told: None,
             own,
             others,
+            departures: None,
             drains_until: None,
             #[cfg(test)]
             broken: None,
@@ -419,6 +423,10 @@ impl Worker {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Client(pool, socket) => self.welcome(pool, socket),
+                Message::Arrive(client) => self.arrive(*client),
+                Message::HandOver(departures) => self.hand_over(departures),
+                Message::Count(counted) => self.engine.count_carried(&counted),
+                Message::GoOn => self.go_on_serving(),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
                 Message::News => self.is_alarmed = true,
                 Message::Topology(entrances) => self.go_over(entrances),
@@ -469,6 +477,56 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Another process takes all clients, and accepts those who come from here on.
+    #[cold]
+    fn hand_over(&mut self, departures: Sender<Departing>) {
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.stop(&self.poller);
+        }
+        self.departures = Some(departures);
+        // Each is looked at for that, and leaves if it can.
+        self.engine.set_departing(true, self.clock.now());
+    }
+
+    /// Nobody takes them: they are served here as before.
+    #[cold]
+    fn go_on_serving(&mut self) {
+        self.departures = None;
+        self.engine.set_departing(false, self.clock.now());
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.go_on(&self.poller);
+        }
+    }
+
+    /// A client has come from another process, or stays here in spite of one.
+    #[cold]
+    fn arrive(&mut self, client: Departing) {
+        let other = self.acceptor.as_mut().and_then(|acceptor| acceptor.deal_arrived(client.pool));
+        match other {
+            Some(other) => drop(other.tell(Message::Arrive(Box::new(client)))),
+            None => self.serve(client),
+        }
+    }
+
+    /// Whether clients leave for another process.
+    #[inline]
+    pub(crate) fn hands_over(&self) -> bool {
+        self.departures.is_some()
+    }
+
+    /// Has a client leave for another process if it can.
+    #[cold]
+    pub(crate) fn depart(&mut self, id: SessionId) {
+        let Some(departures) = &self.departures else { return };
+        let Some(carried) = self.engine.client_departs(id) else { return };
+        let pool = self.engine.client_pool(id);
+        let Some((pool, socket)) = pool.zip(self.clients.part_with(id, &self.poller)) else { return };
+        // Whoever counts those that are here finds it among those that have left.
+        let _ = departures.send(Departing { pool, carried, socket, stays: false });
+        self.engine.client_gone(id, false);
+        self.has_left();
     }
 
     /// A client that was given to this worker has left.

@@ -62,6 +62,11 @@ impl Histogram {
         self.sum.add(nanos);
     }
 
+    /// Its cells, each with its number; the sum is the last.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(usize, &Cell)) {
+        self.buckets.iter().chain([&self.sum]).enumerate().for_each(|(number, cell)| visit(number, cell));
+    }
+
     /// Adds what is counted here to a snapshot.
     pub fn add_to(&self, snapshot: &mut Snapshot) {
         for (total, cell) in snapshot.buckets.iter_mut().zip(self.buckets.iter()) {

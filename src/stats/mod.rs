@@ -1,5 +1,6 @@
 //! Counting: plain cells that workers write and anyone may read.
 
+pub mod carried;
 mod cell;
 pub mod counters;
 pub mod histogram;

@@ -61,5 +61,6 @@ mod systemd;
 mod too_large;
 mod top;
 mod twemproxy_compat;
+mod upgrade;
 mod warmup;
 mod weather;

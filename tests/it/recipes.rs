@@ -196,7 +196,7 @@ fn every_command_of_the_pages_runs() {
         match given.first().map_or("", String::as_str) {
             "check" | "route" | "reload" | "man" | "completions" => {}
             "top" => given.push("--once".to_owned()),
-            "demo" => given.push("--help".to_owned()),
+            "demo" | "upgrade" => given.push("--help".to_owned()),
             _ => given.push("-t".to_owned()),
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_softmiss"));

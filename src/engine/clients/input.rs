@@ -83,6 +83,11 @@ impl Input {
         self.partial.is_empty()
     }
 
+    /// They.
+    pub(in crate::engine) fn unparsed(&self) -> &[u8] {
+        &self.partial
+    }
+
     /// Memory that they take.
     #[inline]
     pub(in crate::engine) fn capacity(&self) -> usize {

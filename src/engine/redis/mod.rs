@@ -11,6 +11,7 @@
 mod alone;
 mod asked_scripts;
 mod call;
+mod carried;
 mod client;
 mod dedicated;
 mod deliver;
@@ -64,6 +65,7 @@ use crate::proto::memcache::reply;
 use crate::proto::resp::{Version, encode};
 pub(super) use asked_scripts::Loaded;
 pub(super) use call::Turn;
+pub use carried::CarriedRedis;
 pub(crate) use client::{Client, InPlace, Profile, Replies};
 pub use peer::Peer;
 pub use question::{Findings, Inquiry};

@@ -234,6 +234,11 @@ impl Proxy {
         Self::started_by(command, text, port)
     }
 
+    /// As [`Proxy::with_file`], of a program that may be replaced while it runs.
+    pub(crate) fn of_program(program: &std::path::Path, text: &str, port: u16) -> Self {
+        Self::started_by(Command::new(program), text, port)
+    }
+
     fn started_by(mut command: Command, text: &str, port: u16) -> Self {
         let directory = scratch_dir();
         let file = directory.join("softmiss.yml");

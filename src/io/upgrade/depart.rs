@@ -1,0 +1,173 @@
+//! The side of the process that hands over.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::stage::{Stage, end, newer, reason};
+use super::wire::{self, Client, Kind};
+use crate::health::saved::{self, Kept, Saved};
+use crate::io::departing::Departing;
+use crate::io::events::PROXY;
+use crate::io::mailbox::Message;
+use crate::io::operator::Operator;
+use crate::time::Instant;
+
+/// Clients that are sent before it is heard whether the successor has them.
+const BATCH: usize = 64;
+
+/// How often is looked what servers have missed, and whether all clients have gone.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// How long the successor may take to say that it has a client.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the process stays at least, so that whoever has ordered its end gets an answer.
+const STAYS: Duration = Duration::from_millis(100);
+
+impl Operator {
+    /// Has clients go over to a successor that serves, until all have, or have had their time. Then this process is over.
+    pub(super) fn hand_over(&self, socket: UnixStream, mut child: Child, mut missed: Vec<Saved>) {
+        // What is reloaded from here on, the successor reloads.
+        let listening = self.listening.lock();
+        let topology = self.observed.topology();
+        let begun = self.observed.clock.now();
+        let until = begun + topology.config.settings.drain_timeout;
+        if let Some(keeper) = &self.keeper {
+            keeper.pause(true);
+        }
+        let (departures, departing) = mpsc::channel();
+        for worker in self.workers.iter() {
+            worker.tell(Message::HandOver(departures.clone()));
+        }
+        drop(departures);
+        let mut here = Vec::new();
+        let counted = self.counted();
+        let sent = wire::send_bare(&socket, Kind::Go, b"", None)
+            .and_then(|()| wire::send(&socket, Kind::Counted, Some(&counted), b"", None))
+            .and_then(|()| self.send_clients(&socket, &departing, &mut here, &mut missed, until));
+        match sent {
+            Ok(gone) => {
+                let left = self.clients();
+                if left > 0 {
+                    warn!(
+                        clients = left,
+                        "clients were in the middle of something for longer than drain_timeout: they are hung up on"
+                    );
+                }
+                info!(clients = gone, "clients have gone over to the successor, this process ends");
+                self.listening.end();
+                let rest = STAYS.saturating_sub(self.observed.clock.now() - begun);
+                std::thread::park_timeout(rest); // nobody wakes this thread
+                self.upgrade.set(Stage::Farewell(socket, missed, counted));
+                self.upgrade.over.notify_one();
+            }
+            Err(error) => {
+                let (why, status) = (reason(&error), end(&mut child));
+                error!(reason = why, status, "the successor has not taken over, this process goes on");
+                self.tell(PROXY, PROXY, true, format!("no upgrade: {why} ({status})"));
+                for worker in self.workers.iter() {
+                    worker.tell(Message::GoOn);
+                }
+                // Whoever was on the way is served here. One that the successor has said to have is gone with it.
+                here.extend(departing.try_iter());
+                for departing in here {
+                    self.give_back(departing);
+                }
+                if let Some(keeper) = &self.keeper {
+                    keeper.pause(false);
+                }
+                crate::io::systemd::succeeded_by(std::process::id());
+                self.upgrade.set(Stage::None);
+            }
+        }
+        drop(listening);
+    }
+
+    /// Clients of all workers that have not left them.
+    fn clients(&self) -> usize {
+        self.workers.iter().map(|worker| worker.load.load(Ordering::Acquire)).sum()
+    }
+
+    /// Sends clients as they come, and what servers miss. `here` has those that the successor has not said to have. How many
+    /// it has.
+    fn send_clients(
+        &self,
+        socket: &UnixStream,
+        departing: &Receiver<Departing>,
+        here: &mut Vec<Departing>,
+        missed: &mut Vec<Saved>,
+        until: Instant,
+    ) -> io::Result<usize> {
+        socket.set_read_timeout(Some(ANSWER_LIMIT))?;
+        socket.set_write_timeout(Some(ANSWER_LIMIT))?;
+        let mut gone = 0;
+        loop {
+            // Before it is looked for those who are on the way.
+            let is_over = self.clients() == 0 || self.observed.clock.now() >= until;
+            here.extend(departing.recv_timeout(PERIOD).into_iter().chain(departing.try_iter()).take(BATCH));
+            // What a client was told to be changed is pending there before it asks again.
+            self.send_missed(socket, missed)?;
+            for departing in &*here {
+                let pool = self.observed.topology().pools[departing.pool.index()].name.clone();
+                let client = Client { pool, redis: departing.carried.redis.clone() };
+                let input = &departing.carried.input;
+                wire::send(socket, Kind::Client, Some(&client), input, Some(departing.socket.as_fd()))?;
+            }
+            let is_last = is_over && here.is_empty();
+            while !here.is_empty() {
+                let frame = wire::receive(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                match frame.kind {
+                    Some(Kind::Taken) => {
+                        gone += 1;
+                        here.remove(0);
+                    }
+                    Some(Kind::Left) => {
+                        let left = here.remove(0);
+                        self.give_back(Departing { stays: true, ..left });
+                    }
+                    _ => {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, "it says something that was not asked"));
+                    }
+                }
+            }
+            if is_last {
+                return Ok(gone);
+            }
+        }
+    }
+
+    /// A client is served here after all.
+    fn give_back(&self, departing: Departing) {
+        self.workers[0].tell(Message::Arrive(Box::new(departing)));
+    }
+
+    /// Sends what is pending since it was sent last.
+    fn send_missed(&self, socket: &UnixStream, before: &mut Vec<Saved>) -> io::Result<()> {
+        let now = self.missed();
+        let newer = newer(before, &now);
+        if !newer.is_empty() {
+            wire::send_bare(socket, Kind::Missed, &saved::encode(Kept::Whole, &newer), None)?;
+        }
+        *before = now;
+        Ok(())
+    }
+
+    /// The last words of a process whose workers have ended.
+    pub(in crate::io) fn say_farewell(&self) {
+        let Stage::Farewell(socket, mut missed, counted) = self.upgrade.set(Stage::Begun) else { return };
+        let said = self
+            .send_missed(&socket, &mut missed)
+            .and_then(|()| wire::send(&socket, Kind::Counted, Some(&self.counted().since(&counted)), b"", None))
+            .and_then(|()| wire::send_bare(&socket, Kind::End, b"", None));
+        if let Err(error) = said {
+            warn!(reason = reason(&error), "the successor has not heard what servers missed at the end");
+        }
+    }
+}

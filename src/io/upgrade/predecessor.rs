@@ -1,0 +1,96 @@
+//! The process that this one takes over from.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::stage::{MARK, START_LIMIT};
+use super::wire::{self, Hello, KeptOut, Kind};
+use crate::config::model::Config;
+use crate::health::Registry;
+use crate::health::maintenance::Maintenance;
+use crate::health::saved::{self, Saved};
+use crate::io::listener::Entrances;
+use crate::time::Instant;
+
+/// What is said of a listening socket.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(in crate::io) struct Listens {
+    /// A service manager has made it, and keeps it open.
+    #[serde(default)]
+    pub(in crate::io) is_kept: bool,
+}
+
+/// A listening socket, and what is said of it.
+type HandedOver = (Listens, OwnedFd);
+
+/// The process that this one is to take over from.
+#[derive(Debug)]
+pub(in crate::io) struct Predecessor {
+    pub(super) socket: UnixStream,
+    pub(super) hello: Hello,
+    /// What servers have missed, and which are out; `None` where that cannot be read.
+    pub(in crate::io) missed: Option<Vec<Saved>>,
+}
+
+impl Predecessor {
+    /// That of this process, if it has one, and the sockets that it hands over. To be called before anything is opened.
+    pub(in crate::io) fn of_process() -> io::Result<Option<(Self, Vec<HandedOver>)>> {
+        if std::env::var_os(MARK).is_none() {
+            return Ok(None);
+        }
+        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let nowhere = std::fs::File::open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nowhere)?;
+        socket.set_read_timeout(Some(START_LIMIT))?;
+        socket.set_write_timeout(Some(START_LIMIT))?;
+        let (mut hello, mut listeners, mut missed) = (None, Vec::new(), None);
+        loop {
+            let frame = wire::receive(&socket)?.ok_or(ErrorKind::UnexpectedEof)?;
+            match frame.kind {
+                Some(Kind::Hello) => hello = Some(frame.json::<Hello>()?),
+                Some(Kind::Listener) => {
+                    let of = frame.json::<Listens>()?;
+                    listeners.extend(frame.descriptor.map(|descriptor| (of, descriptor)));
+                }
+                Some(Kind::Missed) => missed = saved::decode(&frame.body).map(|(_, missed)| missed),
+                Some(Kind::Start) => break,
+                _ => {}
+            }
+        }
+        let hello = hello.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it does not say who it is"))?;
+        Ok(Some((Self { socket, hello, missed }, listeners)))
+    }
+
+    /// Has servers kept out that the operator keeps out. To be called before anybody uses the registry.
+    pub(in crate::io) fn keep_out(&self, config: &Config, registry: &Registry, now: Instant) {
+        for KeptOut { pool, server, drains } in &self.hello.kept_out {
+            let of = config.pools.iter().find(|known| known.name == *pool);
+            let Some((of, known)) =
+                of.and_then(|of| Some((of, of.servers.iter().find(|known| known.name == *server)?)))
+            else {
+                continue;
+            };
+            let kind = if *drains { Maintenance::Drain } else { Maintenance::Eject };
+            let _ = registry.begin_maintenance(of.id, known.id, kind, true, now);
+        }
+    }
+
+    /// Numbers up to this one may be those of clients that come over.
+    pub(in crate::io) fn clients(&self) -> u64 {
+        self.hello.clients
+    }
+
+    /// This process cannot take over.
+    pub(in crate::io) fn refuse(&self, reason: &str) {
+        let _ = wire::send_bare(&self.socket, Kind::Failed, reason.as_bytes(), None); // it may have given up
+    }
+}
+
+/// What a process takes over, from when it serves.
+#[derive(Debug)]
+pub(in crate::io) struct Succession {
+    pub(in crate::io) predecessor: Predecessor,
+    /// Where clients come in as soon as they do.
+    pub(in crate::io) entrances: Entrances,
+}

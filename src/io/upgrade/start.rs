@@ -1,0 +1,116 @@
+//! Starting a successor: what it is told before it serves.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use tracing::{error, info};
+
+use super::stage::{START_LIMIT, Stage, Stays, end, reason};
+use super::wire::{self, Hello, KeptOut, Kind, Ready};
+use crate::health::maintenance::Maintenance;
+use crate::health::saved::{self, Kept, Saved};
+use crate::health::tracker::State;
+use crate::io::events::PROXY;
+use crate::io::operator::Operator;
+use crate::io::systemd;
+use crate::stats::carried::Counted;
+
+impl Operator {
+    /// Starts a successor. When this returns, it serves, and clients go over. `by` is who wants it. Returns its process id.
+    ///
+    /// # Errors
+    ///
+    /// Why this process goes on as before. That is told in the log and among the events.
+    pub fn upgrade(&self, by: &str) -> Result<u32, Stays> {
+        let result = self.start_successor(by);
+        if let Err(stays) = &result {
+            error!(by, reason = %stays, "no upgrade, this process goes on");
+            self.tell(PROXY, PROXY, true, format!("no upgrade: {stays} ({by})"));
+        }
+        result
+    }
+
+    fn start_successor(&self, by: &str) -> Result<u32, Stays> {
+        let program = self.upgrade.program.as_ref().ok_or(Stays::NoFile)?;
+        if !self.upgrade.begin() {
+            return Err(Stays::Already);
+        }
+        info!(by, program = %program.path.display(), "starting a successor");
+        let failed = |what: String| {
+            self.upgrade.set(Stage::None);
+            Err(Stays::Failed(what))
+        };
+        let (socket, mut child) = match program.start() {
+            Ok(started) => started,
+            Err(error) => return failed(format!("cannot start {}: {error}", program.path.display())),
+        };
+        let pid = child.id();
+        match self.introduce(&socket) {
+            Ok((version, missed)) => {
+                info!(pid, version, "the successor serves, clients go over to it");
+                systemd::succeeded_by(pid);
+                let own = self.clone();
+                let take_over = move || own.hand_over(socket, child, missed);
+                if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(take_over) {
+                    return failed(format!("cannot start a thread: {error}"));
+                }
+                self.tell(PROXY, PROXY, false, format!("process {pid} of version {version} takes over ({by})"));
+                Ok(pid)
+            }
+            Err(error) => failed(format!("{}, {}", reason(&error), end(&mut child))),
+        }
+    }
+
+    /// Gives a successor what it has to know, and waits until it serves. Its version, and what it was told of servers.
+    fn introduce(&self, socket: &UnixStream) -> io::Result<(String, Vec<Saved>)> {
+        socket.set_read_timeout(Some(START_LIMIT))?;
+        socket.set_write_timeout(Some(START_LIMIT))?;
+        let topology = self.observed.topology();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        // Each worker numbers its own, and counts clients and servers among its connections.
+        let connections: u64 = topology.counters.iter().map(|worker| worker.total_connections.value()).sum();
+        let clients = self.numbered_after + (connections + 1) * topology.counters.len() as u64;
+        let hello = Hello { version, pid: std::process::id(), clients, kept_out: self.kept_out() };
+        wire::send(socket, Kind::Hello, Some(&hello), b"", None)?;
+        for (of, listener) in self.listening.all() {
+            wire::send(socket, Kind::Listener, Some(&of), b"", Some(listener.as_fd()))?;
+        }
+        let missed = self.missed();
+        wire::send_bare(socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)?;
+        wire::send_bare(socket, Kind::Start, b"", None)?;
+        let frame = wire::receive(socket)?.ok_or(ErrorKind::UnexpectedEof)?;
+        match frame.kind {
+            Some(Kind::Ready) => Ok((frame.json::<Ready>()?.version, missed)),
+            Some(Kind::Failed) => Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned())),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "it says something else than that it serves")),
+        }
+    }
+
+    /// Servers that the operator keeps out.
+    fn kept_out(&self) -> Vec<KeptOut> {
+        let topology = self.observed.topology();
+        let mut kept_out = Vec::new();
+        for pool in &topology.config.pools {
+            for server in &pool.servers {
+                if let State::Maintenance { kind, .. } = topology.registry.state(pool.id, server.id) {
+                    let (pool, server) = (pool.name.clone(), server.name.clone());
+                    kept_out.push(KeptOut { pool, server, drains: kind == Maintenance::Drain });
+                }
+            }
+        }
+        kept_out
+    }
+
+    /// What has been counted.
+    pub(super) fn counted(&self) -> Counted {
+        let topology = self.observed.topology();
+        Counted::of(&topology.counters, &topology.config)
+    }
+
+    /// What servers have missed, and which are out.
+    pub(super) fn missed(&self) -> Vec<Saved> {
+        let topology = self.observed.topology();
+        topology.registry.save(&topology.config, Kept::Whole, self.observed.clock.now())
+    }
+}

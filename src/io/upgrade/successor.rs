@@ -1,0 +1,109 @@
+//! Taking over from the process before this one.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::predecessor::{Predecessor, Succession};
+use super::wire::{self, Client, Frame, Kind, Ready};
+use crate::engine::Carried;
+use crate::health::saved;
+use crate::io::departing::Departing;
+use crate::io::mailbox::Message;
+use crate::io::operator::Operator;
+use crate::stats::carried::Counted;
+
+/// How long the process before this one may be silent. It is heard of when it ends, too.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3600);
+
+impl Operator {
+    /// This process serves: the one before it hands over. Returns when clients come in here.
+    pub(in crate::io) fn take_over(&self, succession: Succession) -> io::Result<()> {
+        let Succession { predecessor, entrances } = succession;
+        let Predecessor { socket, hello, .. } = predecessor;
+        let ready = Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
+        wire::send(&socket, Kind::Ready, Some(&ready), b"", None)?;
+        // One that has ended without a word has left everything to this one.
+        let frame = wire::receive(&socket).ok().flatten();
+        let is_there = frame.as_ref().is_some_and(|frame| frame.kind == Some(Kind::Go));
+        self.workers[0].tell(Message::Topology(Some(Box::new(entrances))));
+        if let Some(keeper) = &self.keeper {
+            keeper.pause(false);
+        }
+        info!(
+            pid = hello.pid,
+            version = hello.version,
+            "clients come in here, those of the process before this one follow"
+        );
+        if !is_there {
+            warn!("the process before this one has ended before its clients could go over");
+            return Ok(());
+        }
+        let own = self.clone();
+        std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || match own.receive_clients(&socket) {
+            Ok(clients) => info!(clients, "all that the process before this one had has come over"),
+            Err(error) => {
+                error!(%error, "the process before this one has ended before all of its clients had come over")
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Takes clients, until there are no more. How many there were.
+    fn receive_clients(&self, socket: &UnixStream) -> io::Result<usize> {
+        socket.set_read_timeout(Some(SILENCE_LIMIT))?;
+        let mut clients = 0;
+        loop {
+            let frame = wire::receive(socket)?.ok_or(ErrorKind::UnexpectedEof)?;
+            match frame.kind {
+                Some(Kind::Client) => clients += usize::from(self.receive_client(socket, frame)?),
+                Some(Kind::Missed) => self.heed_missed(&frame.body),
+                Some(Kind::Counted) => {
+                    let counted = frame.json::<Counted>()?;
+                    self.workers[0].tell(Message::Count(Box::new(counted)));
+                }
+                Some(Kind::End) => return Ok(clients),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a client, if there is a pool for it. Whether there is.
+    fn receive_client(&self, socket: &UnixStream, frame: Frame) -> io::Result<bool> {
+        let topology = self.observed.topology();
+        let Some((pool, carried)) = frame.json_and_rest::<Client>().ok().and_then(|(client, input)| {
+            let pool = topology.config.pools.iter().find(|pool| pool.name == client.pool)?;
+            let is_redis = pool.protocol == crate::config::model::Protocol::Redis;
+            let has_database = client.redis.as_ref().is_none_or(|redis| redis.database < pool.redis.databases);
+            let is_understood = client.redis.is_some() == is_redis && has_database;
+            is_understood.then(|| (pool.id, Carried { input: input.to_vec(), redis: client.redis }))
+        }) else {
+            wire::send_bare(socket, Kind::Left, b"", None)?;
+            return Ok(false);
+        };
+        let Some(descriptor) = frame.descriptor else {
+            wire::send_bare(socket, Kind::Left, b"", None)?;
+            return Ok(false);
+        };
+        // First, so that nobody else reads of it once it is read here.
+        wire::send_bare(socket, Kind::Taken, b"", None)?;
+        let departing = Departing { pool, carried, socket: descriptor, stays: false };
+        self.workers[0].tell(Message::Arrive(Box::new(departing)));
+        Ok(true)
+    }
+
+    /// Servers have missed something while the process before this one still asked them.
+    fn heed_missed(&self, record: &[u8]) {
+        let Some((_, missed)) = saved::decode(record) else {
+            return warn!("cannot read what servers have missed since this process was started");
+        };
+        let topology = self.observed.topology();
+        Arc::clone(&topology.registry).recall_missed(&topology.config, missed, self.observed.clock.now());
+        for worker in self.workers.iter() {
+            worker.tell(Message::News); // a worker that has ended needs no news
+        }
+    }
+}

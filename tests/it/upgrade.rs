@@ -1,0 +1,390 @@
+//! Another process takes over from a running one: clients stay, and so does what is known of servers.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::reload::{Reloaded, got, loopback, pool, whole, works};
+use super::support::client::Client;
+use super::support::http::{get, post};
+use super::support::process::{Process, Proxy, free_port, scratch_dir};
+use super::support::wait_until;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A proxy, and whoever has taken over from it, which ends with it.
+struct Succeeded {
+    reloaded: Reloaded,
+    pid: u32,
+}
+
+impl Succeeded {
+    fn of(reloaded: Reloaded) -> Self {
+        let pid = reloaded.proxy.id();
+        Self { reloaded, pid }
+    }
+
+    /// Another process takes over; when this returns, the one before it has ended.
+    fn upgrade(&mut self) {
+        let answer = post(self.reloaded.admin, "/upgrade");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        self.is_succeeded_by(answer.json()["pid"].as_u64().expect("a number") as u32);
+    }
+
+    fn is_succeeded_by(&mut self, pid: u32) {
+        let before = std::mem::replace(&mut self.pid, pid);
+        assert_ne!(before, pid);
+        wait_until("the end of the process before", SOON, || !is_there(before));
+    }
+
+    fn client(&self) -> Client {
+        self.reloaded.proxy.client()
+    }
+}
+
+impl Drop for Succeeded {
+    fn drop(&mut self) {
+        if self.pid != self.reloaded.proxy.id() {
+            let _ = Command::new("kill").args(["-s", "KILL", &self.pid.to_string()]).status();
+        }
+    }
+}
+
+/// Whether a process runs: one that has ended, and that nobody has waited for, does not.
+fn is_there(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Whether a client has an answer, and not an end.
+fn is_served(client: &mut Client) -> bool {
+    use std::io::Write as _;
+    client.stream.write_all(b"version\r\n").is_ok() && client.try_line().is_some()
+}
+
+fn redis_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
+    let named: Vec<_> = servers.iter().zip(["ra", "rb", "rc"]).map(|(server, name)| (server.address, name)).collect();
+    pool("r", &loopback(listen).to_string(), &named, &[&["redis: true"], more].concat())
+}
+
+fn memcached_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
+    let named: Vec<_> = servers.iter().zip(["a", "b", "c"]).map(|(server, name)| (server.address, name)).collect();
+    pool("m", &loopback(listen).to_string(), &named, more)
+}
+
+#[test]
+fn clients_stay_with_what_they_have_set_up() {
+    let (memcached, redis) = (Process::memcached(), Process::redis());
+    let (port, of_redis, socket) = (free_port(), free_port(), scratch_dir().join("s"));
+    let unix = pool("u", &socket.display().to_string(), &[(memcached.address, "a")], &[]);
+    let pools = memcached_pool(port, &[&memcached], &[]) + &redis_pool(of_redis, &[&redis], &[]) + &unix;
+    let mut proxy = Succeeded::of(Reloaded::start(port, "  workers: 2\n", &pools));
+    let mut clients: Vec<Client> = (0..20).map(|_| proxy.client()).collect();
+    assert!(works(&mut clients[0], "k"));
+    let mut local = UnixStream::connect(&socket).expect("the socket");
+    let mut set_up = Client::connect(loopback(of_redis));
+    set_up.send("HELLO 3\r\n");
+    set_up.read_through(b"modules\r\n*0\r\n");
+    for request in ["SELECT 3\r\n", "CLIENT SETNAME bob\r\n", "SET k three\r\n"] {
+        assert_eq!(set_up.ask(request), "+OK");
+    }
+    let number = set_up.ask("CLIENT ID\r\n");
+    let mut partial = proxy.client();
+    partial.send("set later 0 0 5\r\nhe");
+    for _ in 0..3 {
+        proxy.upgrade();
+        for client in &mut clients {
+            assert_eq!(got(client, "k"), "VALUE k 0 1\r\nk\r\nEND\r\n");
+        }
+        local.write_all(b"get k\r\n").expect("it stays");
+        let mut answer = [0; 21];
+        local.read_exact(&mut answer).expect("it stays");
+        assert_eq!(&answer, b"VALUE k 0 1\r\nk\r\nEND\r\n");
+        assert_eq!((set_up.ask("GET k\r\n"), set_up.line()), ("$5".into(), "three".into()));
+        assert_eq!((set_up.ask("CLIENT GETNAME\r\n"), set_up.line()), ("$3".into(), "bob".into()));
+        assert_eq!(set_up.ask("CLIENT ID\r\n"), number);
+        assert_eq!(set_up.ask("GET nothing\r\n"), "_", "RESP3");
+        let mut new = Client::connect(loopback(of_redis));
+        assert_ne!(new.ask("CLIENT ID\r\n"), number);
+        assert!(works(&mut proxy.client(), "new"));
+    }
+    assert_eq!(partial.ask("llo\r\n"), "STORED");
+    assert_eq!(got(&mut clients[7], "later"), "VALUE later 0 5\r\nhello\r\nEND\r\n");
+    // As long as it is served, the file of the socket is there; then it is not.
+    assert!(socket.exists());
+    Command::new("kill").arg(proxy.pid.to_string()).status().expect("kill");
+    wait_until("the end of the last process", SOON, || !is_there(proxy.pid));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn under_load_nobody_is_failed_refused_or_cut_off() {
+    let servers = [Process::memcached(), Process::memcached()];
+    let port = free_port();
+    let pools = memcached_pool(port, &[&servers[0], &servers[1]], &["on_failure: error"]);
+    let mut proxy = Succeeded::of(Reloaded::start(port, "  workers: 2\n", &pools));
+    let (stop, connected) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let (address, stop) = (proxy.reloaded.proxy.address, &stop);
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                for round in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Several at a time, which are read at once or not.
+                    let key = format!("k:{number}:{}", round % 50);
+                    let value = format!("{number}:{round}");
+                    let set = format!("set {key} 0 0 {}\r\n{value}\r\n", value.len());
+                    client.send(format!("{set}get {key}\r\nget nothing {key}\r\n"));
+                    let told = format!("VALUE {key} 0 {}\r\n{value}\r\nEND\r\n", value.len());
+                    let expected = format!("STORED\r\n{told}{told}");
+                    assert_eq!(String::from_utf8(client.read(expected.len())).expect("text"), expected);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(works(&mut Client::connect(proxy.reloaded.proxy.address), "new"));
+                connected.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // Each end is known by its process: the borrow of the clients is over when the scope is.
+        let admin = proxy.reloaded.admin;
+        let mut before = proxy.pid;
+        for _ in 0..5 {
+            let have = connected.load(Ordering::Relaxed);
+            let pid = post(admin, "/upgrade").json()["pid"].as_u64().expect("a number") as u32;
+            wait_until("the end of the process before", SOON, || !is_there(before));
+            before = pid;
+            wait_until("clients that come", SOON, || connected.load(Ordering::Relaxed) > have + 20);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let pid = before_of(&proxy);
+    proxy.pid = pid;
+}
+
+/// The process that serves now, by the log of all.
+fn before_of(proxy: &Succeeded) -> u32 {
+    let log = proxy.reloaded.proxy.log();
+    let line = log.iter().rfind(|line| line.contains("softmiss starts")).expect("a start");
+    line.split("pid=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a number")
+}
+
+#[test]
+fn what_is_counted_and_known_of_servers_goes_over() {
+    let mut servers = [Process::memcached(), Process::memcached(), Process::memcached()];
+    let port = free_port();
+    let more = ["auto_eject_hosts: true", "server_failure_limit: 2", "server_retry_timeout: 200", "rejoin: safe"];
+    let pools = memcached_pool(port, &[&servers[0], &servers[1], &servers[2]], &more);
+    let reloaded = Reloaded::start(port, "", &pools);
+    let reloaded = reloaded.expect_log("server ejected").expect_log("server is silent");
+    let reloaded = reloaded.expect_log("an ejected server is probed").expect_log("by the operator");
+    let mut proxy = Succeeded::of(reloaded);
+    let mut client = proxy.client();
+    let keys: Vec<String> = (0..90).map(|number| format!("{number}:key")).collect();
+    keys.iter().for_each(|key| assert_eq!(client.ask(format!("set {key} 0 0 3\r\nold\r\n")), "STORED"));
+    let mut direct = servers[0].client();
+    let at_first: Vec<_> = keys.iter().filter(|key| got(&mut direct, key) != "END\r\n").collect();
+    assert!(at_first.len() > 10);
+    // The first one hangs and misses what is removed; the second one is kept out by the operator.
+    servers[0].signal("STOP");
+    wait_until("its ejection", SOON, || {
+        got(&mut client, at_first[0]);
+        proxy.reloaded.proxy.log().iter().any(|line| line.contains("server ejected"))
+    });
+    at_first.iter().for_each(|key| drop(client.ask(format!("delete {key}\r\n"))));
+    let admin = proxy.reloaded.admin;
+    assert_eq!(post(admin, "/servers/eject?pool=m&server=b").status, 200);
+    let requests = proxy.reloaded.metric("softmiss_pool_requests_total");
+    let ejections = proxy.reloaded.metric("softmiss_server_ejections_total");
+    assert!(requests > 100.0 && ejections > 0.0);
+    proxy.upgrade();
+    wait_until("the counts", SOON, || proxy.reloaded.metric("softmiss_pool_requests_total") >= requests);
+    assert_eq!(proxy.reloaded.metric("softmiss_pool_requests_total"), requests);
+    assert_eq!(proxy.reloaded.metric("softmiss_server_ejections_total"), ejections, "it is not ejected once more");
+    let state = |name: &str| {
+        let told = get(admin, "/servers").json();
+        let servers = told["pools"][0]["servers"].as_array().expect("servers").clone();
+        servers.into_iter().find(|server| server["name"] == name).expect("it")["state"].to_string()
+    };
+    assert!(!state("a").contains("up") && !state("b").contains("up"), "{} {}", state("a"), state("b"));
+    servers[0].signal("CONT");
+    wait_until("its return", SOON, || state("a").contains("up"));
+    for key in at_first {
+        assert_eq!(got(&mut client, key), "END\r\n", "it was removed");
+    }
+    servers[1].kill();
+}
+
+#[test]
+fn who_is_in_the_middle_of_something_has_its_time_for_that() {
+    let redis = Process::redis();
+    let port = free_port();
+    let pools = redis_pool(port, &[&redis], &[]);
+    let reloaded = Reloaded::start(port, "  drain_timeout: 1000\n", &pools).expect_log("in the middle of something");
+    let mut proxy = Succeeded::of(reloaded);
+    let [mut transaction, mut blocked, mut subscriber, mut watcher] = [(); 4].map(|()| proxy.client());
+    assert_eq!(transaction.ask("MULTI\r\n"), "+OK");
+    assert_eq!(transaction.ask("INCR n\r\n"), "+QUEUED");
+    assert_eq!(watcher.ask("WATCH n\r\n"), "+OK");
+    blocked.send("BLPOP list 0\r\n");
+    assert_eq!(subscriber.ask("SUBSCRIBE news\r\n"), "*3");
+    let pid = post(proxy.reloaded.admin, "/upgrade").json()["pid"].as_u64().expect("a number") as u32;
+    proxy.reloaded.proxy.wait_for_log("clients come in here", SOON);
+    assert_eq!((transaction.ask("INCR n\r\n"), transaction.ask("EXEC\r\n")), ("+QUEUED".into(), "*2".into()));
+    assert_eq!((transaction.line(), transaction.line()), (":1".into(), ":2".into()));
+    assert_eq!((watcher.ask("MULTI\r\n"), watcher.ask("INCR n\r\n")), ("+OK".into(), "+QUEUED".into()));
+    assert_eq!(watcher.ask("EXEC\r\n"), "*-1", "the guard holds");
+    let mut new = proxy.client();
+    assert_eq!(new.ask("RPUSH list x\r\n"), ":1");
+    assert_eq!(blocked.line(), "*2");
+    blocked.read_through(b"x\r\n");
+    proxy.is_succeeded_by(pid);
+    for client in [&mut transaction, &mut blocked, &mut watcher] {
+        assert_eq!(client.ask("PING\r\n"), "+PONG", "it has gone over");
+    }
+    subscriber.read_through(b":1\r\n");
+    assert!(subscriber.is_closed(), "it has had its time");
+}
+
+#[test]
+fn a_successor_that_does_not_serve_leaves_all_as_it_was() {
+    let memcached = Process::memcached();
+    let port = free_port();
+    let good = memcached_pool(port, &[&memcached], &[]);
+    let reloaded =
+        Reloaded::start(port, "", &good).expect_log("no upgrade").expect_log("nonsense").expect_log("1 problem");
+    let mut proxy = Succeeded::of(reloaded);
+    let mut client = proxy.client();
+    assert!(works(&mut client, "k"));
+    proxy.reloaded.write("", &format!("{good}  nonsense: 1\n"));
+    for _ in 0..2 {
+        let answer = post(proxy.reloaded.admin, "/upgrade");
+        assert_eq!(answer.status, 409);
+        assert!(answer.body.contains("1 problem"), "{answer:?}");
+        assert!(works(&mut client, "k") && works(&mut proxy.client(), "new"));
+    }
+    proxy.reloaded.write("", &good);
+    proxy.upgrade();
+    assert!(works(&mut client, "k"));
+}
+
+/// Takes over as far as it is told, and ends.
+const FALSE_SUCCESSOR: &str = r#"#!/usr/bin/env python3
+import json, socket, struct, sys
+line = socket.socket(fileno=0)
+def frame():
+    head, kept = b"", []
+    while len(head) < 5:
+        more, fds, _, _ = socket.recv_fds(line, 5 - len(head), 1)
+        if not more:
+            sys.exit()
+        head, kept = head + more, kept + fds
+    kind, length = head[:1], struct.unpack("<I", head[1:])[0]
+    while length:
+        length -= len(line.recv(length))
+    return kind
+def say(kind, body=b""):
+    line.sendall(kind + struct.pack("<I", len(body)) + body)
+far = "HOW FAR"
+if far == "ends":
+    sys.exit()
+while frame() != b"s":
+    pass
+say(b"r", json.dumps({"version": "another"}).encode())
+while frame() != b"g":
+    pass
+if far == "starts":
+    sys.exit()
+while frame() != b"c":
+    pass
+if far == "takes":
+    say(b"t")
+if far == "leaves":
+    say(b"x")
+    while True:
+        if frame() == b"c":
+            say(b"x")
+"#;
+
+#[test]
+fn a_successor_that_ends_on_the_way_takes_nobody_with_it_that_it_did_not_have() {
+    let memcached = Process::memcached();
+    let folder = scratch_dir();
+    let real = Path::new(env!("CARGO_BIN_EXE_softmiss"));
+    for far in ["ends", "starts", "gets", "takes", "leaves"] {
+        let program = folder.join(far);
+        std::fs::copy(real, &program).expect("a copy");
+        let (port, admin) = (free_port(), loopback(free_port()));
+        let file = whole(admin, "  drain_timeout: 600\n", &memcached_pool(port, &[&memcached], &[]));
+        let proxy = Proxy::of_program(&program, &file, port);
+        wait_until("the admin port", SOON, || std::net::TcpStream::connect(admin).is_ok());
+        let mut proxy = Reloaded { proxy, admin };
+        for part in ["no upgrade", "the successor has not taken over", "in the middle of something"] {
+            proxy = proxy.expect_log(part);
+        }
+        let mut clients: Vec<Client> = (0..5).map(|_| proxy.proxy.client()).collect();
+        clients.iter_mut().for_each(|client| assert!(works(client, "k")));
+        let next = folder.join("next");
+        std::fs::write(&next, FALSE_SUCCESSOR.replace("HOW FAR", far)).expect("a script");
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        std::fs::rename(&next, &program).expect("another program");
+        let answer = post(admin, "/upgrade");
+        assert_eq!(answer.status, if far == "ends" { 409 } else { 200 }, "{far}: {answer:?}");
+        if far == "leaves" {
+            // They have their time here, though nobody takes them.
+            clients.iter_mut().for_each(|client| assert!(works(client, "k")));
+            assert!(proxy.proxy.wait(SOON).success());
+            continue;
+        }
+        proxy.proxy.wait_for_log(if far == "ends" { "no upgrade" } else { "has not taken over" }, SOON);
+        let lost = clients.iter_mut().map(is_served).filter(|served| !served).count();
+        assert_eq!(lost, usize::from(far == "takes"), "{far}");
+        assert!(works(&mut proxy.proxy.client(), "new"), "{far}");
+        // And the next one takes over.
+        std::fs::copy(real, &next).expect("a copy");
+        std::fs::rename(&next, &program).expect("another program");
+        let mut proxy = Succeeded::of(proxy);
+        proxy.upgrade();
+        let there = clients.iter_mut().filter_map(|client| is_served(client).then(|| works(client, "k")));
+        assert_eq!(there.filter(|works| *works).count(), 5 - lost, "{far}");
+    }
+}
+
+#[test]
+fn one_in_the_background_is_succeeded_by_its_signal_and_its_files_follow() {
+    let memcached = Process::memcached();
+    let (folder, port) = (scratch_dir(), free_port());
+    let [file, pid, log] = ["softmiss.yml", "pid", "log"].map(|name| folder.join(name));
+    std::fs::write(&file, whole(loopback(free_port()), "", &memcached_pool(port, &[&memcached], &[]))).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softmiss"));
+    command.args(["-d", "-s", &free_port().to_string()]);
+    command.arg("-c").arg(&file).arg("-p").arg(&pid).arg("-o").arg(&log);
+    assert!(command.output().expect("softmiss").status.success());
+    let written = || std::fs::read_to_string(&pid).ok().and_then(|text| text.parse::<u32>().ok());
+    let first = written().expect("its id");
+    let mut client = Client::connect(loopback(port));
+    let mut before = first;
+    for _ in 0..2 {
+        assert!(works(&mut client, "k"));
+        assert!(Command::new("kill").args(["-s", "USR2", &before.to_string()]).status().expect("kill").success());
+        wait_until("the end of the process before", SOON, || !is_there(before));
+        let next = written().expect("its id");
+        assert!(next != before && is_there(next));
+        before = next;
+    }
+    assert!(works(&mut client, "k"));
+    Command::new("kill").arg(before.to_string()).status().expect("kill");
+    wait_until("the end of the last process", SOON, || !is_there(before));
+    assert!(!pid.exists());
+    let log = std::fs::read_to_string(&log).expect("the log");
+    for line in ["starting a successor", "all that the process before this one had has come over", "signal 15"] {
+        assert!(log.contains(line), "no {line} in {log}");
+    }
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
