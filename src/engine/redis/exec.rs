@@ -211,7 +211,7 @@ impl Planned {
         self.parts.iter().map(of).collect()
     }
 
-    /// Has a large answer be written a little at a time, if its pieces are all there. `results` are what follows them.
+    /// Has a large answer be written a little at a time, if none of its pieces is an error; nulls stand for what is lost. `results` are what follows them.
     fn put_off(
         &self,
         pieces: &[(u16, Piece_<'_>)],
@@ -220,9 +220,13 @@ impl Planned {
         progress: &mut Progress,
     ) -> bool {
         let bytes = |piece: &Piece_<'_>| if let Piece_::Came(reply) = piece { reply.len() } else { 0 };
-        let is_whole = |piece: &Piece_<'_>| matches!(piece, Piece_::Came(reply) if !reply.starts_with(b"-"));
+        let is_error = |piece: &Piece_<'_>| match piece {
+            Piece_::Came(reply) => reply.starts_with(b"-"),
+            Piece_::Error(_) => true,
+            Piece_::Lost => false,
+        };
         if pieces.iter().map(|(_, piece)| bytes(piece)).sum::<usize>() <= LONG
-            || !pieces.iter().all(|(_, piece)| is_whole(piece))
+            || pieces.iter().any(|(_, piece)| is_error(piece))
         {
             return false;
         }

@@ -1,8 +1,10 @@
 //! Long answers: put together a little at a time, as they are written.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use softmiss::engine::ids::{LinkId, SessionId};
+use softmiss::failure::Failure;
 
 use super::events::command;
 use super::rig::Rig;
@@ -27,7 +29,7 @@ fn redis(servers: usize) -> Rig {
     Rig::new(servers, &["redis: true", "timeout: 400", "on_failure: miss"])
 }
 
-/// A client asks something, each server answers what it gets as `answer` has it.
+/// A client asks something, each server answers what it gets as `answer` has it; one that has nothing to say breaks off.
 fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -> SessionId {
     let client = rig.client();
     rig.send(client, request, 64 << 10);
@@ -43,8 +45,12 @@ fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -
     for (link, request) in sent {
         let server = order.iter().position(|other| *other == link).expect("a connection");
         let epoch = rig.links[&link];
-        for part in answer(server, &request).as_bytes().chunks(64 << 10) {
+        let said = answer(server, &request);
+        for part in said.as_bytes().chunks(64 << 10) {
             rig.engine.link_data(link, epoch, part, rig.now, &mut ());
+        }
+        if said.is_empty() {
+            rig.engine.link_failed(link, epoch, Failure::Reset, rig.now);
         }
     }
     rig.engine.check_invariants().unwrap();
@@ -145,6 +151,63 @@ fn values_of_redis() {
         let right =
             format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{}", array([bulk(&value(&keys[0], length)), of(&keys)].into_iter()));
         check("EXEC", &mut redis(3), &all, &|_, request| answers(request), &right);
+    }
+}
+
+/// What one server of three refuses, did not carry out or never says is told in its places of a long answer.
+#[test]
+fn a_transaction_of_which_a_part_is_missing() {
+    const LENGTH: usize = 30_000;
+    let keys: Vec<String> = (0..40).map(|key: usize| format!("key{}", key * 7_368_787)).collect();
+    let (got, many) = keys.split_at(8);
+    let mut all = words(&["MULTI"]);
+    got.iter().for_each(|key| all.extend(words(&["GET", key])));
+    all.extend(command(std::iter::once("MGET".to_owned()).chain(many.iter().cloned())));
+    all.extend(words(&["EXEC"]));
+    let present = |key: &String| bulk(&value(key, LENGTH));
+    for case in ["error", "refused", "aborted", "lost"] {
+        let homes = RefCell::new(BTreeMap::new());
+        let answer = |server: usize, request: &[u8]| {
+            let asked = keys_of(request);
+            homes.borrow_mut().extend(asked.iter().map(|key| (key.clone(), server)));
+            let (alone, together): (Vec<_>, Vec<_>) = asked.into_iter().partition(|key| got.contains(key));
+            let mut answers: Vec<String> = alone.iter().map(present).collect();
+            answers.push(array(together.iter().map(present)));
+            let (is_missing, count) = (server == 1, answers.len());
+            match case {
+                "refused" if is_missing => {
+                    format!("+OK\r\n-ERR no\r\n{}-EXECABORT of that\r\n", "+QUEUED\r\n".repeat(count - 1))
+                }
+                "aborted" if is_missing => format!("+OK\r\n{}*-1\r\n", "+QUEUED\r\n".repeat(count)),
+                "lost" if is_missing => String::new(),
+                _ => {
+                    if case == "error" && is_missing {
+                        "-ERR no\r\n".clone_into(&mut answers[count - 1]);
+                    }
+                    format!("+OK\r\n{}{}", "+QUEUED\r\n".repeat(count), array(answers.into_iter()))
+                }
+            }
+        };
+        let mut rig = redis(3);
+        let client = ask(&mut rig, &all, &answer);
+        let said = read(&mut rig, client, case);
+        let homes = homes.into_inner();
+        let is_missing = |key: &String| homes[key] == 1;
+        assert!(
+            [got, many].iter().all(|keys| (1..keys.len()).contains(&keys.iter().filter(|key| is_missing(key)).count()))
+        );
+        let one = |key: &String| match case {
+            "refused" if is_missing(key) => "-ERR no\r\n".to_owned(),
+            "aborted" | "lost" if is_missing(key) => "$-1\r\n".to_owned(),
+            _ => present(key),
+        };
+        let last = match case {
+            "error" | "refused" => "-ERR no\r\n".to_owned(),
+            _ => array(many.iter().map(one)),
+        };
+        let right = array(got.iter().map(one).chain([last]));
+        let right = format!("+OK\r\n{}{right}", "+QUEUED\r\n".repeat(got.len() + 1));
+        assert!(said == right, "{case}: {} bytes, and not those", said.len());
     }
 }
 
