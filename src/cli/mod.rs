@@ -5,6 +5,7 @@
 mod check;
 pub mod daemon;
 mod flags;
+mod health;
 mod port;
 mod reload;
 mod route;
@@ -27,6 +28,7 @@ Examples:
   softmiss check conf/example.yml  all that is wrong with a file, at once
   softmiss -c conf/example.yml     run
   softmiss top 127.0.0.1:22223     watch it run, by its admin port
+  softmiss health                  whether it is alive, for a container's probe
   softmiss check --diff conf/twemproxy.yml conf/example.yml
                                    what another file would change, and how many
                                    keys would move
@@ -65,6 +67,8 @@ enum Command {
     Reload(reload::Arguments),
     /// Have another process, of a new binary say, take over from a running proxy
     Upgrade(reload::Arguments),
+    /// Say whether a running proxy is alive; exit 1 if it is not, or nobody answers
+    Health(health::Arguments),
     /// Watch a running proxy: pools, servers, events, rates and latencies, live
     Top(top::Arguments),
     /// Show the proxy at work: nodes, load and faults inside this one process
@@ -111,6 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Upgrade(arguments)) => {
             reload::run(reload::Order::Upgrade, &file, flags.conf_file.is_some(), &arguments)
         }
+        Some(Command::Health(arguments)) => health::run(&file, &arguments),
         Some(Command::Top(arguments)) => top::run(&file, &arguments),
         Some(Command::Demo(options)) => crate::demo::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {

@@ -427,3 +427,52 @@ fn no_counter_ever_goes_down() {
         assert!(before["softmiss_pool_requests_total{pool=\"cache\"}"] > 1000.0);
     });
 }
+
+#[test]
+fn whether_it_is_alive_can_be_asked_by_a_command() {
+    let server = Process::memcached();
+    let watched = Watched::start(&[&server], "");
+    let program = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_softmiss")).args(arguments).output().expect("softmiss");
+        let [said, complained] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (output.status.code(), said, complained)
+    };
+    let well = (Some(0), "ok\n".to_owned(), String::new());
+    assert_eq!(program(&["health", &watched.admin.to_string()]), well);
+    let file = watched.proxy.file.to_str().expect("a name");
+    assert_eq!(program(&["-c", file, "health"]), well, "where the file has the port");
+    // One that is not well says why, and who is no admin port is not taken for one.
+    let unwell = "HTTP/1.1 503 Service Unavailable\r\n\r\nworker-1 does not answer\n";
+    let (port, thread) =
+        answering([unwell, "HTTP/1.1 200 OK\r\n\r\n<html>", "HTTP/1.1 404 Not Found\r\n\r\n", "SSH-2.0\r\n"]);
+    let address = port.to_string();
+    let told = program(&["health", &address]);
+    assert_eq!(told, (Some(1), "worker-1 does not answer\n".to_owned(), String::new()));
+    for _ in 0..3 {
+        let (code, said, complained) = program(&["health", &address]);
+        assert_eq!((code, said), (Some(1), String::new()));
+        assert!(complained.contains("is not the admin port of softmiss"), "{complained}");
+    }
+    thread.join().expect("all four were asked");
+    let (code, said, complained) = program(&["health", &address]);
+    assert_eq!((code, said), (Some(1), String::new()));
+    assert_eq!(complained, format!("softmiss: nobody answers at {address} (connection refused)\n"));
+    let (code, _, complained) = program(&["health", "22223"]);
+    assert!(code == Some(1) && complained.contains("write HOST:PORT, as in softmiss health 127.0.0.1:22223"));
+}
+
+/// Somebody who gives these answers, whatever is asked, and then is gone.
+fn answering<const N: usize>(answers: [&'static str; N]) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serve = move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut asked = [0; 1024];
+            let count = stream.read(&mut asked).expect("a request");
+            assert!(asked[..count].starts_with(b"GET /healthz HTTP/1"));
+            stream.write_all(answer.as_bytes()).expect("an answer");
+        }
+    };
+    (address, std::thread::spawn(serve))
+}

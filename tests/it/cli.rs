@@ -364,7 +364,7 @@ fn a_log_that_goes_nowhere_is_said_to_when_it_starts() {
 fn the_help_fits_a_terminal_and_its_examples_can_be_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut tried = 0;
-    for command in ["", "check", "route", "reload", "upgrade", "top", "demo"] {
+    for command in ["", "check", "route", "reload", "upgrade", "health", "top", "demo"] {
         for flag in ["-h", "--help"] {
             let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
             let output = softmiss(&arguments);

@@ -88,7 +88,11 @@ fn every_flag_and_every_command_is_told_of_where_it_is_looked_for() {
     assert_eq!(told, short, "the page, and the help");
 
     let commands: BTreeSet<String> = listed(&main, "Commands").into_iter().filter(|name| name != "help").collect();
-    assert_eq!(commands, ["check", "demo", "reload", "route", "top", "upgrade"].map(str::to_owned).into(), "{main}");
+    assert_eq!(
+        commands,
+        ["check", "demo", "health", "reload", "route", "top", "upgrade"].map(str::to_owned).into(),
+        "{main}"
+    );
     let all: String = [
         "README.md",
         "docs/configuration.md",

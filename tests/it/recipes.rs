@@ -194,7 +194,7 @@ fn every_command_of_the_pages_runs() {
         let mut given: Vec<_> = words(rest).iter().map(|word| stage.filled(word)).collect();
         // What would go on until it is ended says only whether it would start.
         match given.first().map_or("", String::as_str) {
-            "check" | "route" | "reload" | "man" | "completions" => {}
+            "check" | "route" | "reload" | "health" | "man" | "completions" => {}
             "top" => given.push("--once".to_owned()),
             "demo" | "upgrade" => given.push("--help".to_owned()),
             _ => given.push("-t".to_owned()),
