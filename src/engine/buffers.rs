@@ -1,5 +1,8 @@
 //! Buffers that large values are read to, handed on and used again.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 /// A message of which so many bytes are missing is read into a buffer of its own.
 pub(super) const LARGE: usize = 16 << 10;
 
@@ -42,6 +45,38 @@ pub(super) fn enlarge(message: &mut Vec<u8>, more: usize) {
         *message = larger;
     } else {
         message.reserve_exact(more);
+    }
+}
+
+/// A response that waits for others.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// A copy of it.
+    Copied(Vec<u8>),
+    /// The buffer that it came in, of which it is all.
+    Whole(Arc<Vec<u8>>),
+}
+
+impl Kept {
+    /// Keeps a response. `whole` is the buffer at hand, if that has one response in it: it is shared, where a copy of what
+    /// is large would take longer than anybody is to wait for.
+    #[inline]
+    pub(super) fn of(response: &[u8], whole: Option<&Arc<Vec<u8>>>) -> Self {
+        match whole {
+            Some(whole) if whole.len() == response.len() => Self::Whole(Arc::clone(whole)),
+            _ => Self::Copied(response.to_vec()),
+        }
+    }
+}
+
+impl Deref for Kept {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Whole(bytes) => bytes,
+        }
     }
 }
 

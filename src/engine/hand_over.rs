@@ -203,7 +203,7 @@ impl Engine {
             let forgiven = forgiven.or_else(|| (!fits_twice).then_some(Failure::NoMemory));
             // Values are held from when they come, piece by piece.
             let came = match forgiven {
-                None => scattered.merge_mut().came(fragment, response[0], status),
+                None => scattered.merge_mut().came(fragment, response[0], memory.whole.as_ref(), status),
                 Some(failure) => {
                     let tells = Policy::of(&topology.pools[pool.index()]).tells();
                     counters.count_degraded(pool, Some(server), failure);

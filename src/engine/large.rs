@@ -19,6 +19,7 @@ use crate::proto::memcache::response::Violation;
 use crate::proto::memcache::{Verb, encode};
 use crate::proto::resp::reply::Scanned;
 use crate::time::Instant;
+use std::sync::Arc;
 
 /// What is left of a response, and smaller than this, is copied.
 const WORTH_KEEPING: usize = 16 << 10;
@@ -243,15 +244,23 @@ impl Engine {
         self.charge_link(id); // the buffer is to be the client's
         let least = WORTH_KEEPING.max(buffer.capacity() / 4);
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
-        let used = self.consume(id, &buffer, &mut keeping)?;
-        match keeping.rest {
-            _ if used < buffer.len() => {
+        if self.servers[id].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::PART)) {
+            buffer.shrink_to_fit(); // it may wait for a while
+        }
+        // Who waits for it with answers of others shares it.
+        let buffer = Arc::new(buffer);
+        self.memory.whole = Some(Arc::clone(&buffer));
+        let used = self.consume(id, &buffer, &mut keeping);
+        self.memory.whole = None;
+        let used = used?;
+        match (Arc::try_unwrap(buffer), keeping.rest) {
+            (Ok(mut buffer), _) if used < buffer.len() => {
                 // It is longer than it said, as when the request that it turns out to be for is the last one of its line.
                 buffer.drain(..used);
                 buffer.append(&mut behind);
                 behind = buffer;
             }
-            Some(Rest { client, written, tail }) => {
+            (Ok(mut buffer), Some(Rest { client, written, tail })) => {
                 buffer.extend_from_slice(&tail);
                 if let Some(session) = self.session(client) {
                     session.output.push_rest(buffer, written);
@@ -259,7 +268,8 @@ impl Engine {
                 self.charge_session(client);
                 self.touch_session(client);
             }
-            None => self.keep_buffer(buffer),
+            (Ok(buffer), None) => self.keep_buffer(buffer),
+            (Err(_), _) => {} // it is kept
         }
         if !behind.is_empty() {
             let used = self.consume(id, &behind, outlet)?;

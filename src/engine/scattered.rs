@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::version::Version;
 use crate::time::Instant;
+use std::sync::Arc;
 
 /// A request over several servers, each of which has a part of it, known by its number.
 #[derive(Debug)]
@@ -100,11 +101,11 @@ impl Scattered {
 }
 
 impl Merge {
-    /// The answer to a part.
+    /// The answer to a part, which may be all that is in a buffer.
     #[inline]
-    pub(crate) fn came(&mut self, part: u16, response: &[u8], status: Status) -> Came {
+    pub(crate) fn came(&mut self, part: u16, response: &[u8], whole: Option<&Arc<Vec<u8>>>, status: Status) -> Came {
         match self {
-            Self::Redis(gather) => Came { grown: gather.came(part, response), version: None },
+            Self::Redis(gather) => Came { grown: gather.came(part, response, whole), version: None },
             Self::Memcache(merge) => merge.came(response, status),
         }
     }

@@ -84,6 +84,8 @@ pub(in crate::engine) struct Memory {
     counters: Arc<Counters>,
     /// Buffers for the next large responses.
     pub(in crate::engine) buffers: BufferPool,
+    /// The buffer of which the response at hand is all, if who waits for it may share it.
+    pub(in crate::engine) whole: Option<Arc<Vec<u8>>>,
     /// The request at hand is to be answered as if its server had failed.
     pub(in crate::engine) refuses: bool,
     /// The hoarders; some may have given up what they held, or left.
@@ -110,6 +112,7 @@ impl Memory {
             workers,
             counters,
             buffers: BufferPool::new(limits.all),
+            whole: None,
             refuses: false,
             hoarders: Vec::new(),
             starved: VecDeque::new(),

@@ -6,12 +6,14 @@ use super::InPlace;
 use super::exec::ExecPlan;
 use super::info;
 use super::piecemeal::{Piecemeal, Progress};
+use crate::engine::buffers::Kept;
 use crate::engine::clients::output::{Output, PORTION};
 use crate::failure::Failure;
 use crate::proto::memcache::reply::reason;
 use crate::proto::resp::reply::{self, Reply};
 use crate::proto::resp::{Version, encode, request};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Answers that come before that of a `WAIT`.
 pub(super) const BEFORE_WAIT: u32 = 2;
@@ -44,7 +46,7 @@ pub(crate) struct Gather {
 #[derive(Debug)]
 pub(crate) enum Part {
     /// It has come.
-    Came(Vec<u8>),
+    Came(Kept),
     /// It has not, or never will: the error to tell, if the pool tells errors.
     Lost(Option<Vec<u8>>),
 }
@@ -125,14 +127,14 @@ impl Gather {
         self.bytes + self.plan
     }
 
-    /// A server has answered. Says how many bytes are held for that.
+    /// A server has answered, perhaps with all that is in a buffer. Says how many bytes are held for that.
     #[inline]
-    pub(crate) fn came(&mut self, fragment: u16, reply: &[u8]) -> usize {
+    pub(crate) fn came(&mut self, fragment: u16, reply: &[u8], whole: Option<&Arc<Vec<u8>>>) -> usize {
         self.failed |= reply.first() == Some(&b'-');
         let Some(part) = self.parts.get_mut(usize::from(fragment)) else { return 0 };
         let reply = if matches!(self.how, How::Wait) { answer_to_wait(reply) } else { reply };
         self.bytes += reply.len();
-        *part = Part::Came(reply.to_vec());
+        *part = Part::Came(Kept::of(reply, whole));
         reply.len()
     }
 
@@ -159,7 +161,7 @@ impl Gather {
     /// The answers that came and are no errors.
     fn good(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Came(reply) if reply.first() != Some(&b'-') => Some(reply.as_slice()),
+            Part::Came(reply) if reply.first() != Some(&b'-') => Some(&**reply),
             _ => None,
         })
     }
@@ -167,7 +169,7 @@ impl Gather {
     /// The first error that came or is to be told.
     fn error(&self) -> Option<&[u8]> {
         self.parts.iter().find_map(|part| match part {
-            Part::Came(reply) if reply.first() == Some(&b'-') => Some(reply.as_slice()),
+            Part::Came(reply) if reply.first() == Some(&b'-') => Some(&**reply),
             Part::Lost(error) => error.as_deref(),
             _ => None,
         })
@@ -348,7 +350,7 @@ impl Gather {
     /// servers could be asked.
     fn not_killed(&self, out: &mut Vec<u8>) {
         let mut errors = self.parts.iter().filter_map(|part| match part {
-            Part::Came(reply) => Some(reply.as_slice()),
+            Part::Came(reply) => Some(&**reply),
             Part::Lost(error) => error.as_deref(),
         });
         let lost = self.parts.iter().any(|part| matches!(part, Part::Lost(None)));
@@ -371,7 +373,7 @@ impl Gather {
     fn scan(&self, out: &mut Vec<u8>, server: u64, servers: u64) {
         let next_server = if server + 1 < servers { server + 1 } else { 0 };
         let reply = match self.parts.first() {
-            Some(Part::Came(reply)) => reply.as_slice(),
+            Some(Part::Came(reply)) => &**reply,
             Some(Part::Lost(Some(error))) => return out.extend_from_slice(error),
             _ => b"*2\r\n$1\r\n0\r\n*0\r\n",
         };

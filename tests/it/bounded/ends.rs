@@ -1,0 +1,55 @@
+//! The last bytes of large answers.
+
+use std::collections::BTreeMap;
+
+use softmiss::engine::ids::LinkId;
+
+use super::Event;
+use super::events::command;
+use super::rig::Rig;
+
+/// Bytes that are kept back of what each server says.
+const LAST: usize = 100;
+
+/// A client asks something, and each server answers what it gets; the last bytes of each are what is counted.
+fn ends(mut rig: Rig, ask: &[u8], answer: &dyn Fn(&[u8]) -> Vec<u8>, count: &mut dyn FnMut(&mut dyn FnMut())) {
+    let client = rig.client();
+    rig.send(client, ask, 64 << 10);
+    let mut sent: BTreeMap<LinkId, Vec<u8>> = BTreeMap::new();
+    loop {
+        rig.turn_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
+        if !rig.is_busy() {
+            break;
+        }
+        rig.tick();
+    }
+    let answers: Vec<_> = sent.iter().map(|(link, request)| (*link, rig.links[link], answer(request))).collect();
+    assert_eq!(answers.len(), rig.links.len(), "all are asked");
+    for (link, epoch, answer) in &answers {
+        let first = &answer[..answer.len() - LAST];
+        first.chunks(64 << 10).for_each(|part| rig.engine.link_data(*link, *epoch, part, rig.now, &mut ()));
+    }
+    assert!(rig.engine.client_output(client).is_empty());
+    count(&mut || {
+        for (link, epoch, answer) in &answers {
+            let last = &answer[answer.len() - LAST..];
+            rig.engine.link_data(*link, *epoch, last, rig.now, &mut ());
+        }
+    });
+    assert!(!rig.engine.client_output(client).is_empty());
+    rig.engine.check_invariants().unwrap();
+}
+
+fn redis(servers: usize) -> Rig {
+    Rig::new(servers, &["redis: true", "timeout: 400"])
+}
+
+pub(super) const ENDS: &[Event] = &[("MGET of large values", 100_000, |size, count| {
+    let value = format!("${size}\r\n{}\r\n", "v".repeat(size));
+    let answer = |request: &[u8]| {
+        let keys = memchr::memmem::find_iter(request, b"key").count();
+        format!("*{keys}\r\n{}", value.repeat(keys)).into_bytes()
+    };
+    let keys = (0..12).map(|key| format!("key{}", key * 7_368_787));
+    ends(redis(3), &command(std::iter::once("MGET".to_owned()).chain(keys)), &answer, count);
+})];
