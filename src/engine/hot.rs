@@ -10,7 +10,7 @@ use super::ids::LinkId;
 use super::keys::{each_key, payload};
 use super::memcache;
 use super::named_key::{Named, Replied};
-use super::redis::named::first_keys;
+use super::redis::named::{each_key as each_key_of, first_keys};
 use super::sampler::size_of;
 use super::scattered::Merge;
 use super::servers::outbox::Offset;
@@ -26,6 +26,9 @@ use crate::time::Instant;
 const LONG: usize = 256 << 10;
 const LOOKED_AT: usize = 16 << 10;
 const KEPT_BITS: u32 = 19;
+
+/// What a transaction begins with.
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 
 /// How many requests one in the sample stands for, in parts of [`REQUEST`].
 #[derive(Debug, Clone, Copy)]
@@ -68,16 +71,28 @@ impl Engine {
                 // Some of its keys stand for the others that are near them, from a place on that is drawn.
                 let every = 1 + (request.len() >> KEPT_BITS);
                 let mut passed = super::next_random(&mut hot.random) as usize % every;
-                let weight = Weight(weight.0.saturating_mul(every as u64));
-                let is_split = first_keys(request, LOOKED_AT, spans, &mut |Named { key, stored, replied }| {
+                let one = Weight(weight.0.saturating_mul(every as u64));
+                let mut visit = |Named { key, stored, replied }: Named<'_>| {
                     let value = stored + values.next(replied);
                     passed += 1;
                     if passed == every {
                         passed = 0;
-                        noted.touch(weight.touch(key, link.server(), value as u64));
+                        noted.touch(one.touch(key, link.server(), value as u64));
                     }
-                });
-                if is_split {
+                };
+                if first_keys(request, LOOKED_AT, spans, &mut visit) {
+                    return;
+                }
+                if resp::plain_count(request).is_some_and(|words| words > LOOKED_AT as u64) {
+                    each_key_of(request, usize::MAX, spans, &mut visit);
+                    return;
+                }
+                if request.starts_with(MULTI) {
+                    // The commands at its front stand for all.
+                    let weight = Weight(weight.0.saturating_mul((request.len() / LONG) as u64));
+                    each_key_of(request, LONG, spans, &mut |Named { key, stored, .. }| {
+                        noted.touch(weight.touch(key, link.server(), stored as u64));
+                    });
                     return;
                 }
             }

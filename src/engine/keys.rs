@@ -26,7 +26,7 @@ pub(super) fn each_key(
             let replied = if keys.clone().nth(1).is_some() { Replied::Next } else { Replied::All };
             keys.for_each(|key| visit(Named { key, stored: 0, replied }));
         }
-        Verb::Query | Verb::Command | Verb::Watch => return named::each_key(request, spans, visit),
+        Verb::Query | Verb::Command | Verb::Watch => return named::each_key(request, usize::MAX, spans, visit),
         Verb::FlushAll | Verb::Stats | Verb::Version | Verb::FlushDatabase | Verb::Subscribe => {}
         Verb::Set
         | Verb::Add

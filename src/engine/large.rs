@@ -244,7 +244,7 @@ impl Engine {
         self.charge_link(id); // the buffer is to be the client's
         let least = WORTH_KEEPING.max(buffer.capacity() / 4);
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
-        if self.servers[id].queue.in_flight.front().is_some_and(|ticket| ticket.is(Marks::PART)) {
+        if self.servers[id].queue().front().is_some_and(|ticket| ticket.is(Marks::PART)) {
             buffer.shrink_to_fit(); // it may wait for a while
         }
         // Who waits for it with answers of others shares it.

@@ -1,7 +1,7 @@
 //! What a Redis client has set up.
 
 use super::peer::Peer;
-use super::portions::Long;
+use super::portions::{ARGUMENT_COST, Long};
 use super::question::Asking;
 use super::queue::Queue;
 use super::subscriptions::Subscriptions;
@@ -9,25 +9,14 @@ use super::unread::Unread;
 use super::watched::Watch;
 use crate::engine::ids::LinkId;
 use crate::proto::resp::Version;
-use crate::proto::resp::fallback::Fallback;
 use crate::proto::resp::request::{Progress, Swallow};
 use crate::time::Instant;
-
-/// What an argument of a request takes besides its bytes when the request is carried out.
-pub(super) const ARGUMENT_COST: usize = 24;
 
 /// What a server connection is set to before its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Profile {
     pub(crate) version: Version,
     pub(crate) database: u32,
-}
-
-/// What a request is answered if a server fails it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct InPlace {
-    pub(crate) version: Version,
-    pub(crate) fallback: Fallback,
 }
 
 /// Which of its requests a client wants answered (`CLIENT REPLY`).

@@ -30,9 +30,12 @@ fn status(response: &[u8]) -> Status {
 
 /// As [`status`], of the answers to a whole transaction: what kept any of its parts from being queued.
 fn status_of_all(response: &[u8], replies: u32) -> Status {
-    let mut rest = response;
-    for _ in 0..replies {
-        let (one, others) = rest.split_at(reply::end(rest));
+    let (mut rest, mut left) = (response, replies as usize);
+    while left > 0 {
+        let (others, queued) = reply::behind_queued(rest, left - 1);
+        (rest, left) = (others, left - queued - 1);
+        // Behind the last there is nothing, so its end need not be looked for.
+        let (one, others) = rest.split_at(if left == 0 { rest.len() } else { reply::end(rest) });
         if let unwilling @ Status::Unwilling(_) = status(one) {
             return unwilling;
         }
@@ -102,11 +105,8 @@ impl Engine {
         let link = &self.servers[id];
         let request = link.queue().front_request(ticket);
         let tail = &request[request.len().saturating_sub(SELECT.len() + NUMBER)..];
-        let mut last = response;
-        while let (_, others @ [_, ..]) = last.split_at(reply::end(last)) {
-            last = others;
-        }
-        last.starts_with(b"-") && tail.windows(SELECT.len()).any(|words| words == SELECT)
+        let selects = tail.windows(SELECT.len()).any(|words| words == SELECT);
+        selects && reply::last(response).is_some_and(|(_, last)| last.starts_with(b"-"))
     }
 
     /// So much is needed of a response, or more: it is collected if there is memory for it. If not, it is dropped as it

@@ -4,7 +4,8 @@ use super::peer::Peer;
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::client::{ARGUMENT_COST, Client};
+use super::client::Client;
+use super::portions::ARGUMENT_COST;
 use crate::config::model::{Listen, PoolId};
 use crate::engine::Engine;
 use crate::engine::clients::session::Session;

@@ -2,12 +2,13 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::InPlace;
 use super::gather::Part;
+use super::in_place::InPlace;
 use super::piecemeal::{Place, Progress, said};
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Items, Reply};
+use std::ops::Deref;
 
 /// The answer to a command of which more bytes have come is written a little at a time.
 const LONG: usize = 64 << 10;
@@ -21,6 +22,10 @@ pub(crate) struct ExecPlan {
     /// It selects databases: for each such command, the place of its answer and the number. What comes behind the answer to
     /// `EXEC` is that to the request which selected the first one again, for whoever uses the connection next.
     pub(super) selects: Vec<(usize, u32)>,
+    /// For each part, how many commands it has a piece of.
+    pub(super) answers: Vec<u32>,
+    /// Each of the commands is one server's.
+    pub(super) are_whole: bool,
 }
 
 /// One command of a transaction.
@@ -29,9 +34,29 @@ pub(super) struct Planned {
     /// The parts that have a piece of its answer, in the order of its keys; the same part may come again.
     pub(super) order: Vec<u16>,
     /// The parts that have a piece, each once.
-    pub(super) parts: Vec<u16>,
+    pub(super) parts: Parts,
     pub(super) kind: Kind,
     pub(super) in_place: InPlace,
+}
+
+/// Parts of an answer. Most commands are one server's, and take no room beyond this.
+#[derive(Debug)]
+pub(super) enum Parts {
+    None,
+    One(u16),
+    Several(Vec<u16>),
+}
+
+impl Deref for Parts {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        match self {
+            Self::None => &[],
+            Self::One(part) => std::slice::from_ref(part),
+            Self::Several(parts) => parts,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,21 +81,13 @@ impl ExecPlan {
         if self.selects.is_empty() {
             return raw;
         }
-        let mut rest = raw;
-        while !rest.is_empty() {
-            let (_, others) = rest.split_at(reply::end(rest));
-            if others.is_empty() {
-                break;
-            }
-            rest = others;
-        }
-        &raw[..raw.len() - rest.len()]
+        reply::last(raw).map_or(raw, |(start, _)| &raw[..start])
     }
 
     /// The database that is selected now, if the transaction has selected one.
     pub(super) fn selected(&self, parts: &[Part]) -> Option<u32> {
         let Some(Part::Came(raw)) = parts.first().filter(|_| !self.selects.is_empty()) else { return None };
-        let Result_::Items(items) = result_of(self.without_return(raw)) else { return None };
+        let Result_::Items(items) = result_of(self.without_return(raw), self.words(0)) else { return None };
         let answers: Vec<&[u8]> = items.collect();
         let mut well =
             self.selects.iter().rev().filter(|(place, _)| answers.get(*place).is_some_and(|one| one.starts_with(b"+")));
@@ -79,7 +96,7 @@ impl ExecPlan {
 
     /// Appends the answer. `whole` is for when there is nothing to put together.
     pub(super) fn put(&self, out: &mut Vec<u8>, parts: &[Part], whole: InPlace) {
-        let mut results: Vec<Result_<'_>> = parts.iter().map(|part| self.result(part)).collect();
+        let mut results = self.results(parts);
         if let [only] = &results[..] {
             match only {
                 Result_::Lost(None) if self.guarded => return encode::null_array(out, whole.version),
@@ -98,7 +115,7 @@ impl ExecPlan {
 
     /// What the answer is begun with, if it can be put together a little at a time: it is the list of those of all commands.
     pub(super) fn progress(&self, parts: &[Part]) -> Option<Progress> {
-        let results: Vec<_> = parts.iter().map(|part| self.result(part)).collect();
+        let results = self.results(parts);
         let is_list = |result: &Result_<'_>| matches!(result, Result_::Items(_));
         if results.len() == 1 && !results.iter().all(is_list) {
             return None;
@@ -116,12 +133,13 @@ impl ExecPlan {
             encode::array(out, self.commands.len());
         }
         let result = |(part, place): (usize, &Place)| match place.is_nowhere() {
-            true => parts.get(part).map_or(Result_::Lost(None), |part| self.result(part)),
+            true => parts.get(part).map_or(Result_::Lost(None), |said| self.result(part, said)),
             false => Result_::Items(place.items(said(parts, part))),
         };
         let mut results: Vec<Result_<'_>> = progress.places.iter().enumerate().map(result).collect();
         let mut more = true;
-        while progress.copy(parts, out, until) {
+        let last = progress.next.saturating_add(Progress::elements(1, out, until));
+        while progress.copy(parts, out, until) && progress.next < last {
             if let Some(within) = &mut progress.within
                 && let Some(command) = self.commands.get(progress.next - 1)
                 && within.pick(&command.order, command.in_place.version, parts, out, until)
@@ -163,31 +181,39 @@ enum Result_<'a> {
 }
 
 impl ExecPlan {
-    fn result<'a>(&self, part: &'a Part) -> Result_<'a> {
+    /// The answers that come from a server before that to `EXEC`.
+    fn words(&self, part: usize) -> usize {
+        self.answers.get(part).map_or(0, |count| *count as usize + 1)
+    }
+
+    fn result<'a>(&self, number: usize, part: &'a Part) -> Result_<'a> {
         match part {
-            Part::Came(raw) => result_of(self.without_return(raw)),
+            Part::Came(raw) => result_of(self.without_return(raw), self.words(number)),
             Part::Lost(error) => Result_::Lost(error.as_deref()),
         }
     }
+
+    fn results<'a>(&self, parts: &'a [Part]) -> Vec<Result_<'a>> {
+        parts.iter().enumerate().map(|(number, part)| self.result(number, part)).collect()
+    }
 }
 
-/// Reads the answers to `MULTI`, the commands, and `EXEC`.
-fn result_of(raw: &[u8]) -> Result_<'_> {
-    let (mut rest, mut refusal) = (raw, None);
-    loop {
-        let (one, others) = rest.split_at(reply::end(rest));
-        if !others.is_empty() {
-            if one.starts_with(b"-") {
-                refusal = refusal.or(Some(one));
-            }
-            rest = others;
-            continue;
+/// Reads the answers to `MULTI` and the commands, which are so many words, and that to `EXEC`.
+fn result_of(raw: &[u8], words: usize) -> Result_<'_> {
+    let (mut rest, mut left, mut refusal) = (raw, words, None);
+    while left > 0 {
+        let (others, queued) = reply::behind_queued(rest, left);
+        (rest, left) = (others, left - queued);
+        if left > 0 {
+            let (one, others) = rest.split_at(reply::end(rest));
+            refusal = refusal.or_else(|| one.starts_with(b"-").then_some(one));
+            (rest, left) = (others, left - 1);
         }
-        return match reply::read(one) {
-            Reply::Null => Result_::Aborted,
-            Reply::List(items) => Result_::Items(items),
-            _ => Result_::Refused(refusal.unwrap_or(one)),
-        };
+    }
+    match reply::read(rest) {
+        Reply::Null => Result_::Aborted,
+        Reply::List(items) => Result_::Items(items),
+        _ => Result_::Refused(refusal.unwrap_or(rest)),
     }
 }
 

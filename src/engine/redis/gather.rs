@@ -2,8 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use super::InPlace;
 use super::exec::ExecPlan;
+use super::in_place::InPlace;
 use super::info;
 use super::piecemeal::{Piecemeal, Progress};
 use crate::engine::buffers::Kept;

@@ -5,7 +5,7 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
-use super::portions::{Long, Pieces, SPANS, Sorted, end_of, hand_over};
+use super::portions::{Long, Pieces, Sorted, end_of, hand_over};
 use std::cell::Cell;
 
 use super::Client;
@@ -18,7 +18,7 @@ use crate::engine::{Engine, memory, work};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::plan::Split;
-use crate::proto::resp::request::{self, Progress};
+use crate::proto::resp::request::Progress;
 use crate::time::Instant;
 
 impl Client {
@@ -49,12 +49,7 @@ impl Engine {
         if !spans.is_empty() {
             (long.spans, long.found) = (std::mem::take(spans), raw.len());
         }
-        while long.found < raw.len() && !self.work.is_over() {
-            let before = long.spans.len();
-            long.found = request::find_spans(raw, long.found, SPANS, &mut long.spans);
-            self.work.cost += (long.spans.len() - before) * work::ARGUMENT;
-        }
-        if long.found < raw.len() {
+        if !long.find_on(raw, &mut self.work) {
             self.keep_long(id, raw, long);
             return Turn::Unready;
         }
@@ -166,7 +161,7 @@ impl Engine {
     }
 
     /// Goes on with finding out which servers keys belong to; `false` when some are left, as the turn is over.
-    fn sort_on(&mut self, pool: PoolId, args: Args<'_>, stride: usize, sorted: &mut Sorted) -> bool {
+    pub(super) fn sort_on(&mut self, pool: PoolId, args: Args<'_>, stride: usize, sorted: &mut Sorted) -> bool {
         let Sorted { shares, order, chain, table, sizes, next, .. } = sorted;
         while *next < order.len() {
             if self.work.is_over() {

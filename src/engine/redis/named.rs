@@ -36,9 +36,10 @@ pub(in crate::engine) fn first_keys(
 }
 
 /// Shows every key of a request to `visit`; returns the name of the command. A transaction is several requests, and has
-/// the name of the first, `multi`.
+/// the name of the first, `multi`; of those, the ones are looked at that begin in its first `most` bytes.
 pub(in crate::engine) fn each_key(
     request: &[u8],
+    most: usize,
     spans: &mut Vec<Span>,
     visit: &mut dyn FnMut(Named<'_>),
 ) -> &'static str {
@@ -46,6 +47,7 @@ pub(in crate::engine) fn each_key(
     let mut name = None;
     let limits = Limits { value: usize::MAX, trusted: true };
     while !rest.is_empty()
+        && request.len() - rest.len() < most
         && let Parsed::Complete { len } = request::parse(rest, &mut Progress::default(), limits, spans)
     {
         let args = Args::new(&rest[..len], spans);

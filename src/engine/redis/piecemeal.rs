@@ -90,7 +90,7 @@ impl Progress {
     }
 
     /// Elements that may be dealt with until `out` has so many bytes, each of so many parts.
-    fn elements(parts: usize, out: &[u8], until: usize) -> usize {
+    pub(super) fn elements(parts: usize, out: &[u8], until: usize) -> usize {
         (until.saturating_sub(out.len()) / ELEMENT / parts.max(1)).max(1)
     }
 

@@ -5,10 +5,13 @@ use super::piece::Share;
 use crate::engine::memory::grow::grow;
 use crate::engine::work::{self, Work};
 use crate::proto::resp::args::{Args, Span};
-use crate::proto::resp::encode;
+use crate::proto::resp::{encode, request};
 
 /// Arguments that are looked for, and bytes that are copied, between two looks at what the turn has cost.
 pub(super) const SPANS: usize = 512;
+
+/// What an argument of a request takes besides its bytes when the request is carried out.
+pub(super) const ARGUMENT_COST: usize = 24;
 
 const COPIED_AT_ONCE: usize = 64 << 10;
 
@@ -32,6 +35,24 @@ pub(crate) struct Long {
 /// What servers get of a long request, each its piece; the last one as far as it is written.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(pub(super) Vec<Vec<u8>>);
+
+impl Long {
+    /// Goes on with looking for its arguments; `false` when some are left, as the turn is over.
+    pub(super) fn find_on(&mut self, raw: &[u8], work: &mut Work) -> bool {
+        while self.found < raw.len() && !work.is_over() {
+            let before = self.spans.len();
+            self.found = request::find_spans(raw, self.found, SPANS, &mut self.spans);
+            work.cost += (self.spans.len() - before) * work::ARGUMENT;
+        }
+        self.found >= raw.len()
+    }
+
+    /// Which servers its keys belong to in a ring, as far as that is known.
+    pub(super) fn sorted_in(&mut self, ring_version: u32, keys: usize) -> &mut Sorted {
+        self.sorted.take_if(|sorted| sorted.ring_version != ring_version);
+        self.sorted.get_or_insert_with(|| Sorted::new(ring_version, keys))
+    }
+}
 
 /// Which servers the keys of a request belong to, and what each of them gets.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! What a client has queued since `MULTI`.
 
+use super::planned::Planning;
 use crate::proto::resp::command::Command;
 
 /// Bytes that a client may queue.
@@ -9,32 +10,66 @@ pub(super) const QUEUE_LIMIT: usize = 64 << 20;
 /// stream, and what is made of its answer is noted.
 pub(super) const REQUEST_COST: usize = 320;
 
+/// Room for the bytes of requests that is taken at a time: as much as they have so far, within bounds.
+const ROOM: (usize, usize) = (128, 64 << 10);
+
 /// What a client has queued since `MULTI`.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    pub(super) requests: Vec<Queued>,
+    requests: Vec<Queued>,
+    /// Their bytes, of many in one place: all of them are let go at once.
+    places: Vec<Vec<u8>>,
     pub(super) bytes: usize,
     /// A request was refused: `EXEC` will carry out none.
     pub(super) spoiled: bool,
+    /// Its `EXEC` has come, and is made ready.
+    pub(super) planning: Option<Box<Planning>>,
 }
 
+/// Where the bytes of a request are.
 #[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) raw: Vec<u8>,
-    pub(super) command: &'static Command,
+struct Queued {
+    place: usize,
+    start: usize,
+    len: usize,
+    command: &'static Command,
 }
 
 impl Queue {
     pub(crate) fn footprint(&self) -> usize {
-        2 * self.bytes + self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST
+        let planning = self.planning.as_ref().map_or(0, |planning| planning.footprint());
+        2 * self.bytes + self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST + planning
     }
 
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
 
+    /// Adds a request behind the others.
+    pub(super) fn push(&mut self, raw: &[u8], command: &'static Command) {
+        if self.places.last().is_none_or(|last| last.capacity() - last.len() < raw.len()) {
+            self.places.push(Vec::with_capacity(raw.len().max(self.bytes.clamp(ROOM.0, ROOM.1))));
+        }
+        let place = self.places.len() - 1;
+        let bytes = &mut self.places[place];
+        self.requests.push(Queued { place, start: bytes.len(), len: raw.len(), command });
+        bytes.extend_from_slice(raw);
+        self.bytes += raw.len();
+    }
+
+    /// A request, and its command.
+    pub(super) fn get(&self, number: usize) -> Option<(&[u8], &'static Command)> {
+        let request = self.requests.get(number)?;
+        Some((&self.places[request.place][request.start..request.start + request.len], request.command))
+    }
+
+    /// All requests, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &'static Command)> {
+        (0..self.requests.len()).map_while(|number| self.get(number))
+    }
+
     /// Drops the requests; they are not to be carried out.
     pub(super) fn clear(&mut self) {
-        (self.requests, self.bytes, self.spoiled) = (Vec::new(), 0, true);
+        *self = Self { spoiled: true, ..Self::default() };
     }
 }

@@ -42,7 +42,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
     let is_error = raw.first() == Some(&b'-');
     match how {
         How::Exec(plan) => fits_exec(plan, fragment, raw),
-        How::Wait => last(raw).is_some_and(|answer| answer.starts_with(b"-") || are_numbers(answer, None)),
+        How::Wait => reply::last(raw).is_some_and(|(_, answer)| answer.starts_with(b"-") || are_numbers(answer, None)),
         _ if is_error => true,
         How::Pick(_) => reply::items(raw).is_some_and(|items| items.len() == words_behind(request, 1)),
         How::Sum | How::Most => is_number(raw),
@@ -107,39 +107,30 @@ fn fits_scan(raw: &[u8]) -> bool {
         && items.next().is_some_and(|list| reply::items(list).is_some())
 }
 
-/// The last of several replies.
-fn last(raw: &[u8]) -> Option<&[u8]> {
-    let mut rest = raw;
-    while !rest.is_empty() {
-        let (one, others) = rest.split_at(reply::end(rest));
-        if others.is_empty() {
-            return Some(one);
-        }
-        rest = others;
-    }
-    None
-}
-
 /// Words, and then an answer for each command that the server has a part in, null, or an error.
 fn fits_exec(plan: &ExecPlan, fragment: u16, raw: &[u8]) -> bool {
     let raw = plan.without_return(raw);
-    let Some(end) = last(raw) else { return false };
-    let said = &raw[..raw.len() - end.len()];
-    let mut rest = said;
-    while !rest.is_empty() {
-        if !matches!(rest[0], b'+' | b'-') {
+    let Some(count) = plan.answers.get(usize::from(fragment)).map(|count| *count as usize) else { return false };
+    let (mut end, mut words) = (raw, count + 1);
+    while words > 0 {
+        let (others, queued) = reply::behind_queued(end, words - 1);
+        (end, words) = (others, words - queued - 1);
+        if !matches!(end.first(), Some(b'+' | b'-')) {
             return false;
         }
-        rest = &rest[reply::end(rest)..];
+        end = &end[reply::end(end)..];
     }
     if end.starts_with(b"-") || reply::is_null(end) {
         return true;
     }
     let Some(mut answers) = reply::items(end) else { return false };
-    let commands = plan.commands.iter().filter(|command| command.parts.contains(&fragment));
-    if answers.len() != commands.clone().count() {
+    if answers.len() != count {
         return false;
     }
+    if plan.are_whole {
+        return true;
+    }
+    let commands = plan.commands.iter().filter(|command| command.parts.contains(&fragment));
     commands.zip(&mut answers).all(|(command, answer)| match &command.kind {
         Kind::Split(Split::Values) if !answer.starts_with(b"-") => {
             let wanted = command.order.iter().filter(|part| **part == fragment).count();

@@ -9,12 +9,11 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::call::{Call, Performed};
-use super::exec::{ExecPlan, Kind, Planned};
+use super::exec::ExecPlan;
 use super::gather::How;
 use super::keyed::CROSS_SLOT;
-use super::local::{NO_INTEGER, OUT_OF_RANGE};
-use super::piece::Piece;
-use super::queue::{QUEUE_LIMIT, Queue, Queued, REQUEST_COST};
+use super::planned::Planning;
+use super::queue::{QUEUE_LIMIT, REQUEST_COST};
 use super::watched::Guard;
 use crate::config::model::{PoolId, ServerId, Transactions};
 use crate::engine::Engine;
@@ -22,25 +21,11 @@ use crate::engine::ids::SessionId;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::To;
 use crate::failure::Failure;
-use crate::proto::resp::args::Args;
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::fallback::Fallback;
-use crate::proto::resp::plan::{self, CommandClass, Everywhere, Local, Transaction};
+use crate::proto::resp::plan::{self, CommandClass, Local, Transaction};
 use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
-
-/// The piece of a server, with what begins a transaction; a new one if it has none yet.
-fn piece_of(pieces: &mut Vec<Piece>, to: To) -> u16 {
-    let known = pieces.iter().position(|piece| piece.to == to);
-    let place = known.unwrap_or_else(|| {
-        let mut request = Vec::new();
-        encode::words(&mut request, &[b"MULTI"]);
-        pieces.push(Piece { to, request, replies: 1 });
-        pieces.len() - 1
-    });
-    u16::try_from(place).unwrap_or(u16::MAX)
-}
 
 /// Whether a command can be part of a transaction where there is one server that all of it goes to.
 fn is_for_one(call: Call<'_>) -> bool {
@@ -93,8 +78,7 @@ impl Engine {
         if queue.spoiled {
             return self.say(id, b"+QUEUED\r\n");
         }
-        queue.bytes += call.raw.len();
-        queue.requests.push(Queued { raw: call.raw.to_vec(), command: call.command });
+        queue.push(call.raw, call.command);
         self.say(id, b"+QUEUED\r\n");
         self.charge_session(id);
     }
@@ -138,10 +122,9 @@ impl Engine {
         if keys::has_patterns(call.command) {
             self.check_patterns(first, call)?;
         }
-        if single && let Some(earlier) = queued.and_then(|queue| queue.requests.first()) {
+        if single && let Some((raw, command)) = queued.and_then(|queue| queue.get(0)) {
             let mut spans = Vec::new();
-            let args = request::args(&earlier.raw, &mut spans);
-            let earlier = Call { args, command: earlier.command, plan: plan::of(earlier.command), ..call };
+            let earlier = Call { args: request::args(raw, &mut spans), command, plan: plan::of(command), ..call };
             if self.keys_of(earlier).first().is_some_and(|key| !self.same_server(pool, key, std::iter::once(*first))) {
                 return Err(CROSS_SLOT.to_vec());
             }
@@ -190,11 +173,23 @@ impl Engine {
         if client.watch.is_some() && !idle {
             return Performed::Alone; // what was asked before it may change what is watched
         }
-        let Some(queue) = client.queue.take() else {
+        let Some(mut queue) = client.queue.take() else {
             self.say_error(id, b"ERR EXEC without MULTI");
             return Performed::Done;
         };
         let version = client.version;
+        let is_ready = queue.spoiled || self.plan_on(id, call, &mut queue, now);
+        if let Some(client) = self.redis(id) {
+            client.queue = Some(queue);
+        }
+        self.charge_session(id);
+        if !is_ready {
+            return Performed::Unready;
+        }
+        if self.warmup.is_on() && !self.is_warm_exec(id, call, now) {
+            return Performed::Backpressured;
+        }
+        let Some(mut queue) = self.redis(id).and_then(|client| client.queue.take()) else { return Performed::Done };
         self.charge_session(id);
         let guard = self.guard(id).map(|guard| self.guard_behind_invalidations(guard, now));
         let refusal: Option<&[u8]> = match guard {
@@ -211,18 +206,8 @@ impl Engine {
             self.say_broken(id, version, now);
             return Performed::Done;
         }
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut commands = Vec::with_capacity(queue.requests.len());
-        let mut spans = Vec::new();
-        for Queued { raw, command } in &queue.requests {
-            let args = request::args(raw, &mut spans);
-            let part = Call { raw, args, command, plan: plan::of(command), ..call };
-            if command.name == "script|flush" {
-                self.forget_scripts(part);
-            }
-            commands.push(self.plan_command(id, part, &mut pieces, now));
-        }
-        let servers = pieces.iter().filter_map(|piece| piece.to.server());
+        let Some(planning) = &queue.planning else { return Performed::Done };
+        let servers = planning.pieces.iter().filter_map(|piece| piece.to.server());
         if self.servers.crowded() > 0
             && guard.is_none()
             && self.hold_back_for(id, pool, servers, false, (call.started, now))
@@ -233,9 +218,14 @@ impl Engine {
             self.charge_session(id);
             return Performed::Backpressured;
         }
-        let selects = self.selects(call, &queue);
+        let Some(mut planning) = queue.planning.take() else { return Performed::Done };
+        for (raw, command) in planning.forgets.iter().filter_map(|place| queue.get(*place)) {
+            let mut spans = Vec::new();
+            self.forget_scripts(Call { raw, args: request::args(raw, &mut spans), command, ..call });
+        }
+        let selects = std::mem::take(&mut planning.selects);
         if let Some(Guard::Holds(link, watched)) = guard {
-            if pieces.iter().any(|piece| piece.to != To::Server(watched)) {
+            if planning.pieces.iter().any(|piece| piece.to != To::Server(watched)) {
                 self.refuse_request(id, CROSS_SLOT);
                 self.end_watch(id, now);
                 return Performed::Done;
@@ -246,14 +236,15 @@ impl Engine {
                 return Performed::Done;
             }
             // The server is asked also if it has nothing to carry out: it alone knows whether a key was changed.
-            let place = piece_of(&mut pieces, To::Server(watched));
-            pieces[usize::from(place)].to = To::Link(watched, link);
+            let place = planning.piece_of(To::Server(watched));
+            planning.pieces[usize::from(place)].to = To::Link(watched, link);
             if let Some(session) = self.session(id) {
                 session.requests.bar_next();
                 session.redis_mut().map(|client| client.watch.take()); // EXEC ends it
             }
         }
-        for piece in &mut pieces {
+        let answers = planning.pieces.iter().map(|piece| piece.replies - 1).collect();
+        for piece in &mut planning.pieces {
             if let Some(server) = piece.to.server()
                 && self.has_pending_selected(id, pool, server, &selects)
             {
@@ -273,7 +264,8 @@ impl Engine {
             session.requests.bar_next(); // what follows goes to the database that is selected then
         }
         let (asked, _) = self.asked(id, call);
-        let plan = ExecPlan { commands, guarded: guard.is_some(), selects };
+        let Planning { pieces, commands, are_whole, .. } = *planning;
+        let plan = ExecPlan { commands, guarded: guard.is_some(), selects, answers, are_whole };
         let number = self.next_number(id);
         self.gather(id, asked, Marks::ONCE, How::Exec(Box::new(plan)), pieces, now);
         self.note_large(id, number, queue.bytes);
@@ -306,91 +298,5 @@ impl Engine {
         // What its client has asked there without waiting for the answer may have been to select the database.
         let is_settled = self.servers[link].queue().is_free();
         if is_settled && self.catch_up(link, now).is_ok() { guard } else { Guard::Broken }
-    }
-
-    /// Appends one command of a transaction to the pieces of the servers that it concerns.
-    fn plan_command(&self, id: SessionId, call: Call<'_>, pieces: &mut Vec<Piece>, now: Instant) -> Planned {
-        let mut in_place = self.in_place(id, call);
-        if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush)) {
-            in_place.fallback = Fallback::NONE; // no key has to be forgotten for it
-        }
-        let here = |body: Vec<u8>| Planned { order: Vec::new(), parts: Vec::new(), kind: Kind::Here(body), in_place };
-        match call.plan.class {
-            CommandClass::Local(Local::Select) if self.database_of(call).is_none() => {
-                let mut body = Vec::new();
-                let is_number = Self::number(call.args.get(1)).is_some();
-                encode::error(&mut body, if is_number { OUT_OF_RANGE } else { NO_INTEGER });
-                here(body)
-            }
-            CommandClass::Local(local) if !matches!(local, Local::Select | Local::Role) => {
-                here(self.answer_of(local, call.args, now))
-            }
-            CommandClass::Transaction(_) => here(b"+OK\r\n".to_vec()), // UNWATCH, which EXEC does anyway
-            CommandClass::Split(split) => {
-                let (parts, order) = self.pieces(call, split);
-                let mut places = Vec::with_capacity(parts.len());
-                for part in parts {
-                    let place = piece_of(pieces, part.to);
-                    pieces[usize::from(place)].request.extend_from_slice(&part.request);
-                    pieces[usize::from(place)].replies += 1;
-                    places.push(place);
-                }
-                let order = order.into_iter().map(|piece| places[usize::from(piece)]).collect();
-                let kind = if places.len() > 1 { Kind::Split(split) } else { Kind::Whole };
-                Planned { order, parts: places, kind, in_place }
-            }
-            _ => {
-                let keys = self.keys_of(call);
-                let key = keys.first().copied().unwrap_or_default();
-                let server = self.pools[call.pool.index()].ring.route(key, 0);
-                let place = piece_of(pieces, server.map_or(To::Nowhere(None, Failure::Ejected), To::Server));
-                let piece = &mut pieces[usize::from(place)];
-                piece.request.extend_from_slice(call.raw);
-                piece.replies += 1;
-                Planned { order: Vec::new(), parts: vec![place], kind: Kind::Whole, in_place }
-            }
-        }
-    }
-
-    /// The database that a `SELECT` names, if the pool has it.
-    pub(super) fn database_of(&self, call: Call<'_>) -> Option<u32> {
-        let databases = self.topology.pools[call.pool.index()].redis.databases;
-        u32::try_from(Self::number(call.args.get(1))?).ok().filter(|number| *number < databases)
-    }
-
-    /// The databases that a transaction selects, each with the place of the answer among those of its server.
-    fn selects(&self, exec: Call<'_>, queue: &Queue) -> Vec<(usize, u32)> {
-        let (mut selects, mut place, mut spans) = (Vec::new(), 0, Vec::new());
-        if !queue.requests.iter().any(|queued| queued.command.name == "select") {
-            return selects;
-        }
-        for Queued { raw, command } in &queue.requests {
-            let args = request::args(raw, &mut spans);
-            let call = Call { raw, args, command, plan: plan::of(command), ..exec };
-            match (call.plan.class, self.database_of(call)) {
-                (CommandClass::Local(Local::Select), Some(database)) => selects.push((place, database)),
-                (CommandClass::Local(local), _) if local != Local::Role => continue,
-                (CommandClass::Transaction(_), _) => continue, // the server is not asked
-                _ => {}
-            }
-            place += 1;
-        }
-        selects
-    }
-
-    /// What a command says that is answered here, inside a transaction.
-    fn answer_of(&self, local: Local, args: Args<'_>, now: Instant) -> Vec<u8> {
-        let mut body = Vec::new();
-        match local {
-            Local::Time => {
-                let wall = self.started_at + (now - Instant::ZERO);
-                encode::array(&mut body, 2);
-                encode::bulk(&mut body, wall.as_secs().to_string().as_bytes());
-                encode::bulk(&mut body, wall.subsec_micros().to_string().as_bytes());
-            }
-            _ if args.len() > 1 => encode::bulk(&mut body, args.get(1)),
-            _ => encode::simple(&mut body, b"PONG"),
-        }
-        body
     }
 }

@@ -1,7 +1,6 @@
 //! Requests of Redis for keys that have moved ([`warmup`](crate::engine::warmup)).
 
 use super::call::Call;
-use super::queue::Queued;
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
 use crate::engine::warmup::{Access, Key};
@@ -30,11 +29,10 @@ impl Engine {
                 self.is_warm(id, keys, access(call), (call.started, now))
             }
             CommandClass::Everywhere(Everywhere::Flush) => self.may_flush(id, call.started, now),
-            CommandClass::Transaction(Transaction::Exec) => self.is_warm_exec(id, call, now),
             CommandClass::Everywhere(_)
             | CommandClass::Anywhere
             | CommandClass::Local(_)
-            | CommandClass::Transaction(_)
+            | CommandClass::Transaction(_) // an `EXEC` is looked at when it is ready
             | CommandClass::Subscribe(_)
             | CommandClass::Publish
             | CommandClass::Monitor
@@ -44,12 +42,17 @@ impl Engine {
     }
 
     /// As [`Engine::is_warm_call`], of what a client has queued.
-    fn is_warm_exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> bool {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn is_warm_exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> bool {
+        if self.pools[call.pool.index()].warm.is_none() {
+            return true;
+        }
         let Some(client) = self.redis(id) else { return true };
         let Some(queue) = client.queue.take_if(|queue| !queue.spoiled) else { return true };
         let mut database = Some(client.database);
         let (mut keys, mut changes, mut spans) = (Vec::new(), false, Vec::new());
-        for Queued { raw, command } in &queue.requests {
+        for (raw, command) in queue.iter() {
             let args = request::args(raw, &mut spans);
             let queued = Call { raw, args, command, plan: plan::of(command), ..call };
             if command.name == "select" {

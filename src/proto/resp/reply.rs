@@ -252,13 +252,44 @@ pub fn is_null(reply: &[u8]) -> bool {
 #[must_use]
 #[inline(never)]
 pub fn end(input: &[u8]) -> usize {
-    if let (Some(b':'), Some(line)) = (input.first(), memchr::memchr(b'\n', input)) {
-        return line + 1;
+    if let (Some(b':' | b'+' | b'-'), Some(line)) = (input.first(), memchr::memchr(b'\r', input)) {
+        return line + 2;
     }
     match Scan::new(1).advance(input) {
         Scanned::Complete { len } => len,
         _ => input.len(),
     }
+}
+
+/// What stands behind those of so many replies, from the front on, which say that a part of a transaction is queued; and how
+/// many these are.
+#[must_use]
+pub fn behind_queued(replies: &[u8], most: usize) -> (&[u8], usize) {
+    const QUEUED: &[u8] = b"+QUEUED\r\n";
+    const EIGHT: &[u8] = b"+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n";
+    let (mut rest, mut count) = (replies, 0);
+    for (words, number) in [(EIGHT, 8), (QUEUED, 1)] {
+        while count + number <= most
+            && let Some(behind) = rest.strip_prefix(words)
+        {
+            (rest, count) = (behind, count + number);
+        }
+    }
+    (rest, count)
+}
+
+/// The last of several whole replies, and where it begins.
+#[must_use]
+pub fn last(replies: &[u8]) -> Option<(usize, &[u8])> {
+    let mut rest = replies;
+    while !rest.is_empty() {
+        let (one, others) = rest.split_at(end(rest));
+        if others.is_empty() {
+            return Some((replies.len() - one.len(), one));
+        }
+        rest = others;
+    }
+    None
 }
 
 /// A whole reply, taken apart one level deep.

@@ -76,13 +76,29 @@ fn words(mut bytes: &[u8]) -> Vec<Vec<String>> {
 /// Every server answers what it got; each value is its key.
 fn answer(rig: &mut Rig, sent: &Sent) {
     for (link, bytes) in sent {
-        let mut reply = String::new();
+        let (mut reply, mut queued) = (String::new(), None);
         for request in words(bytes) {
             let keys = &request[1..];
+            // In a transaction, what is said of a command now is said later.
+            if request[0] == "EXEC"
+                && let Some((before, count)) = queued.take()
+            {
+                let said: String = reply.split_off(before);
+                reply += &"+QUEUED\r\n".repeat(count);
+                reply += &format!("*{count}\r\n{said}");
+                continue;
+            }
+            if let Some((_, count)) = &mut queued {
+                *count += 1;
+            }
             match &*request[0] {
                 "MGET" => {
                     reply += &format!("*{}\r\n", keys.len());
                     keys.iter().for_each(|key| reply += &format!("${}\r\n{key}\r\n", key.len()));
+                }
+                "MULTI" => {
+                    reply += "+OK\r\n";
+                    queued = Some((reply.len(), 0));
                 }
                 "MSET" => reply += "+OK\r\n",
                 "GET" => reply += &format!("${}\r\n{}\r\n", keys[0].len(), keys[0]),
@@ -190,6 +206,43 @@ fn in_a_transaction_it_is_queued() {
     let (_, sent) = moments(&mut rig);
     assert!(sent.is_empty());
     assert_eq!(rig.read(client), b"+OK\r\n+QUEUED\r\n+OK\r\n+PONG\r\n");
+}
+
+/// What a transaction is to do is found out when its `EXEC` comes, as its servers may be others by then.
+#[test]
+fn a_transaction_is_made_ready_in_portions() {
+    let gets = |number: usize| command(["GET".to_owned(), key(number, 6)].into_iter());
+    let many: Vec<u8> = (0..KEYS / 2).flat_map(gets).collect();
+    for (commands, count) in [(many, KEYS / 2), (request("MGET", KEYS, 6), 1)] {
+        for lost in [false, true] {
+            let mut rig = redis(&[]);
+            let client = start(&mut rig, &[b"MULTI\r\n", &commands[..]].concat());
+            moments(&mut rig);
+            let queued = rig.read(client).len();
+            assert_eq!(queued, "+OK\r\n".len() + count * "+QUEUED\r\n".len());
+            rig.send(client, b"EXEC\r\nPING\r\n", 100);
+            rig.engine.check_invariants().unwrap();
+            if lost {
+                rig.tick();
+                assert!(rig.turn() == 0 && rig.is_busy());
+                rig.lose(1);
+            }
+            let (moments, sent) = moments(&mut rig);
+            assert!(moments > KEYS / MOST_KEYS, "{count} commands take {moments} moments");
+            assert_eq!(sent.len(), if lost { 2 } else { 3 });
+            answer(&mut rig, &sent);
+            let values = right_answer("MGET", if count == 1 { KEYS } else { count }, 6);
+            let right = if count == 1 { [b"*1\r\n", &values[..]].concat() } else { values };
+            assert!(rig.read(client) == [&right[..], b"+PONG\r\n"].concat(), "{count} commands");
+            // One that leaves while it waits takes it along.
+            let client = start(&mut rig, &[b"MULTI\r\n", &commands[..], b"EXEC\r\n"].concat());
+            rig.tick();
+            rig.engine.client_gone(client, false);
+            rig.settle();
+            assert!(rig.engine.memory() <= 5 << 20, "{} bytes are kept", rig.engine.memory());
+            rig.engine.check_invariants().unwrap();
+        }
+    }
 }
 
 #[test]

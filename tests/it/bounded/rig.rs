@@ -29,7 +29,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// One pool of so many servers, with further lines for its section.
     pub(crate) fn new(servers: usize, more: &[&str]) -> Self {
-        let mut text = "pool:\n  listen: 127.0.0.1:1\n  preconnect: true\n  auto_eject_hosts: true\n".to_owned();
+        Self::of_process("", servers, more)
+    }
+
+    /// As [`Rig::new`], with settings of the process.
+    pub(crate) fn of_process(settings: &str, servers: usize, more: &[&str]) -> Self {
+        let mut text = settings.to_owned();
+        text += "pool:\n  listen: 127.0.0.1:1\n  preconnect: true\n  auto_eject_hosts: true\n";
         text += "  server_failure_limit: 1\n";
         more.iter().for_each(|line| text += &format!("  {line}\n"));
         text += "  servers:\n";
