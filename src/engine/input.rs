@@ -1,46 +1,22 @@
 //! A client's bytes become requests, and requests go to servers.
 
-use super::clients::input::LongGet;
 use super::clients::output::Output;
 use super::clients::session::Session;
 use super::dispatched::Dispatched;
 use super::ids::SessionId;
-use super::memcache::GAT_KEYS_LIMIT;
+use super::memcache::{FRUGAL_VALUE_LIMIT, class_of};
 use super::memory;
 use super::redis::Turn;
-use super::request::{Asked, Slot};
-use super::servers::ticket::Marks;
+use super::request::Slot;
 use super::{Engine, Timer, work};
 use crate::config::model::PoolId;
-use crate::outcome::{self, Class};
-use crate::proto::memcache::meta::{Flags, Meta, decode_key};
-use crate::proto::memcache::request::{self, Get, Parsed, Refusal, Request, Skip, Words};
-use crate::proto::memcache::{Verb, encode, reply};
+use crate::outcome;
+use crate::proto::memcache::request::{self, Parsed, Refusal, Skip};
 use crate::time::Instant;
 use std::time::Duration;
 
-/// A value that is larger than this can be refused because there is no memory for it.
-const FRUGAL_VALUE_LIMIT: usize = 16 << 10;
-
 /// Time that is left to requests which could not be carried out when they were read.
 const GRACE: Duration = Duration::from_millis(40);
-
-/// What kind of thing a request asks for.
-const fn class_of(request: &Request<'_>) -> Class {
-    match request {
-        Request::Get(get) => get.verb.class(),
-        Request::Store(store) => store.verb.class(),
-        Request::Change(change) => change.verb.class(),
-        Request::Meta(meta) => meta.verb.class(),
-        Request::FlushAll { .. }
-        | Request::Stats(_)
-        | Request::Version
-        | Request::Verbosity { .. }
-        | Request::Crawl { .. }
-        | Request::MetaNoop
-        | Request::Quit => Class::Other,
-    }
-}
 
 impl Engine {
     /// Takes bytes from a client and carries out the requests in them.
@@ -307,36 +283,6 @@ impl Engine {
         self.topology.pools[pool.index()].value_limit.min(self.memory.limits().common)
     }
 
-    /// Answers, by the pool's policy, a request to store a large value of which only the line is looked at: there is no
-    /// memory for it. `false` when the line is no such request.
-    #[cold]
-    fn fail_large(&mut self, id: SessionId, line: &[u8], started: Instant, now: Instant) -> bool {
-        let Some(pool) = self.pool_of(id) else { return false };
-        // The same request for an empty value, which is not sent either.
-        let line = line.trim_ascii_end();
-        let place = if line.starts_with(b"ms ") { 2 } else { 4 };
-        let mut empty: Vec<u8> = Vec::with_capacity(line.len() + 4);
-        for (index, word) in Words::new(line).enumerate() {
-            if index > 0 {
-                empty.push(b' ');
-            }
-            empty.extend_from_slice(if index == place { b"0" } else { word });
-        }
-        empty.extend_from_slice(b"\r\n\r\n");
-        let Parsed::Complete { request: request @ (Request::Store(_) | Request::Meta(_)), .. } =
-            request::parse(&empty, FRUGAL_VALUE_LIMIT)
-        else {
-            return false;
-        };
-        self.begin_request(class_of(&request));
-        self.count_request(pool);
-        self.memory.refuses = true;
-        self.perform(id, request, started, now);
-        self.memory.refuses = false;
-        self.end_request(pool, outcome::Outcome::Local);
-        true
-    }
-
     /// Closes a client's connection at once, with no word of what it asked before either: it does not speak the protocol,
     /// and what it says may not be its own.
     #[cold]
@@ -390,112 +336,5 @@ impl Engine {
         if self.session(id).is_some_and(|session| session.requests.timer().set(at)) {
             self.timers.set(at, Timer::Session(id));
         }
-    }
-
-    #[inline(never)]
-    fn perform(&mut self, id: SessionId, request: Request<'_>, started: Instant, now: Instant) -> Dispatched {
-        match request {
-            Request::Get(get) => return self.get(id, &get, started, now),
-            Request::Store(store) => {
-                let asked = Asked::of_key(store.verb, store.key, store.noreply, started);
-                return self
-                    .send_one(id, asked, Marks::NONE, store.key, now, |out, cap| encode::store(out, &store, cap));
-            }
-            Request::Change(change) => {
-                let asked = Asked::of_key(change.verb, change.key, change.noreply, started);
-                return self
-                    .send_one(id, asked, Marks::NONE, change.key, now, |out, cap| encode::change(out, &change, cap));
-            }
-            Request::Meta(meta) => return self.meta(id, &meta, started, now),
-            Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
-                if self.servers.crowded() > 0 && self.holds_back_all(id, started, now) =>
-            {
-                return Dispatched::Backpressured;
-            }
-            Request::FlushAll { .. } if self.warmup.is_on() && !self.may_flush(id, started, now) => {
-                return Dispatched::Backpressured;
-            }
-            Request::FlushAll { delay, noreply } => self.flush_all(id, delay, noreply, started, now),
-            Request::Stats(of) => self.stats(id, of, started, now),
-            Request::Version => self.servers_version(id, started, now),
-            Request::Crawl { form, which } => return self.crawl(id, form, which, now),
-            Request::MetaNoop => self.answer(id, reply::META_NOOP),
-            Request::Verbosity { level, noreply } => self.verbosity(id, level, noreply, started, now),
-            Request::Quit => {
-                if let Some(session) = self.session(id) {
-                    session.close();
-                }
-                self.touch_session(id);
-            }
-        }
-        Dispatched::Done
-    }
-
-    /// As [`Engine::perform`], of what is asked most: a get of one key, whose line can be passed on as it is.
-    #[inline]
-    fn lone_get(&mut self, id: SessionId, key: &[u8], line: &[u8], started: Instant, now: Instant) -> Dispatched {
-        self.begin_request(Class::Get);
-        self.send_one(id, Asked::new(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
-    }
-
-    fn get(&mut self, id: SessionId, get: &Get<'_>, started: Instant, now: Instant) -> Dispatched {
-        let asked = Asked::new(get.verb, started);
-        match get.count {
-            0 => self.answer(id, reply::END),
-            1 => {
-                let (verb, exptime, key) = (get.verb, get.exptime, get.first);
-                return self.send_one(id, asked, Marks::NONE, key, now, |out, cap| {
-                    encode::get_one(out, verb, exptime, key, cap)
-                });
-            }
-            count => {
-                let room = self.session(id).map_or(0, |session| session.room());
-                if self.servers.crowded() > 0
-                    && self.holds_back_get(id, Words::new(get.keys), count.min(room), started, now)
-                {
-                    return Dispatched::Backpressured;
-                }
-                if self.warmup.is_on()
-                    && !self.is_warm_get(
-                        id,
-                        Words::new(get.keys),
-                        count.min(room),
-                        get.exptime.is_some(),
-                        (started, now),
-                    )
-                {
-                    return Dispatched::Backpressured;
-                }
-                if count > room || (get.exptime.is_some() && get.keys.len() > GAT_KEYS_LIMIT) {
-                    // The line goes out in parts, each when there is room for it. Its keys and line end stay behind.
-                    let rest = get.keys.len() + get.line_end;
-                    let (verb, exptime) = (get.verb, get.exptime);
-                    let long = LongGet { verb, exptime, started, rest, keys: count };
-                    if let Some(session) = self.session(id) {
-                        session.input.put_long_get(Box::new(long));
-                    }
-                    return Dispatched::Begun(rest);
-                }
-                self.multi_get(id, asked, get.exptime, Words::new(get.keys), count, None, now);
-            }
-        }
-        Dispatched::Done
-    }
-
-    fn meta(&mut self, id: SessionId, meta: &Meta<'_>, started: Instant, now: Instant) -> Dispatched {
-        let marks = Marks::STRIP_KEY.when(encode::adds_key(meta))
-            | Marks::BASE64.when(meta.seen.base64)
-            | Marks::ONCE.when(meta.seen.changes);
-        let mut echo = Vec::new();
-        if meta.seen.opaque || meta.seen.key {
-            encode::echo(&mut echo, meta);
-        }
-        let Flags { quiet, conditional, adds, .. } = meta.seen;
-        let conditional = conditional || (adds && !self.absorbs_add(id));
-        let mut asked = Asked { echo: &echo, ..Asked::of_key(meta.verb, meta.key, false, started) };
-        (asked.request.quiet, asked.request.conditional) = (quiet, conditional);
-        let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
-        let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
-        self.send_one(id, asked, marks, key, now, |out, cap| encode::meta(out, meta, cap))
     }
 }

@@ -7,6 +7,7 @@ mod known_version;
 mod listing;
 mod merge;
 mod multiget;
+mod requests;
 mod values;
 mod version;
 
@@ -14,5 +15,5 @@ pub(super) use kept::Kept;
 pub(super) use known_version::Known;
 pub(super) use listing::Crawl;
 pub(super) use merge::{Merge, NO_KEY, Values};
-pub(super) use multiget::GAT_KEYS_LIMIT;
+pub(super) use requests::{FRUGAL_VALUE_LIMIT, class_of};
 pub(super) use values::asked_keys;
