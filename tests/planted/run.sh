@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does the simulation find bugs? Each patch beside this script plants one in a copy of the tree; the simulation must fail
-# on every copy: that of memcached pools or that of Redis pools, both are run. By hand: it builds the tests once for each
-# patch. Names of patches, without `.patch`, are those to plant; without names all are. `SOFTMISS_SIM_SEEDS` sets how many
+# on every copy: that of memcached pools, or that of Redis pools, which is run where the first finds nothing. By hand: it
+# builds the tests once for each patch. Names of patches, without `.patch`, are those to plant; without names all are. `SOFTMISS_SIM_SEEDS` sets how many
 # seeds are tried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,7 +18,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$copy/target}"
 export RUST_BACKTRACE=0
 
 simulate() {
-    (cd "$copy" && cargo test --quiet --test it sim:: >"$copy/output" 2>&1)
+    (cd "$copy" && cargo test --quiet --test it sim:: -- --skip redis:: >"$copy/output" 2>&1 &&
+        cargo test --quiet --test it redis::sim:: >"$copy/output" 2>&1)
 }
 
 (cd "$copy" && cargo test --quiet --test it --no-run)
