@@ -6,7 +6,7 @@ use super::redis::Profile;
 use super::request::Asked;
 use super::servers::ticket::{Asker, Marks, Ticket};
 use super::servers::{ConnectionState, IN_FLIGHT_LIMIT, Purpose, QUEUE_HARD_LIMIT};
-use super::{Engine, next_random};
+use super::{Course, Engine, next_random};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::proto::memcache::lifetime::Cap;
@@ -242,8 +242,13 @@ impl Engine {
 
     #[inline(never)]
     fn leave_unheard(&mut self, id: SessionId) {
-        if self.session(id).is_some_and(|session| session.requests.leave_unheard()) {
+        let Some(session) = self.session(id) else { return };
+        let (goes_on, is_last) = (session.requests.leave_unheard(), !session.requests.may_have_unheard());
+        if goes_on {
             self.clients.resume_soon(id);
+        }
+        if is_last && self.course == Course::HandsOver {
+            self.touch_session(id); // it may leave
         }
     }
 }

@@ -75,12 +75,94 @@ impl Engine {
 impl Session {
     /// Whether it can go over to another process: see [`Engine::client_departs`].
     fn may_travel(&self) -> bool {
-        self.is_idle() && !self.is_over() && !self.is_bound()
+        // What wants no answer would be overtaken by what is asked elsewhere.
+        self.is_idle() && !self.is_over() && !self.is_bound() && !self.requests.may_have_unheard()
     }
 
     /// Whether it has begun something that it has to come to the end of here, and for which it is read on.
     pub(super) fn is_bound(&self) -> bool {
         let is_bound = self.redis().is_some_and(Client::is_bound);
         is_bound || self.stays() || self.crawl().is_some() || self.input.is_skipping() || self.input.refuses_large()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+    use crate::engine::{Effect, Scripts, Setup};
+    use crate::topology::Published;
+
+    const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
+    /// A client that has sent this to a pool that is about to be handed over, and the bytes that its server was asked.
+    fn asked(protocol: &str, request: &[u8]) -> (Engine, SessionId, impl FnMut(&mut Engine, &[u8])) {
+        let file = format!("p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  {protocol}\n  servers: ['10.0.0.1:1:1']\n");
+        let published = Arc::new(Published::new(config::parse("file", &file).unwrap().config, 1));
+        let scripts = Scripts::default();
+        let mut engine = Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts });
+        let client = engine.client_connected(PoolId(0));
+        engine.client_data(client, request, NOW);
+        let Some(Effect::Connect { link, epoch }) = engine.poll_effect() else { panic!("nobody is asked") };
+        engine.link_connected(link, epoch, NOW);
+        engine.set_departing(true, NOW);
+        let len = engine.link_output(link, epoch).len();
+        engine.link_wrote(link, epoch, len, NOW);
+        let answered = move |engine: &mut Engine, answer: &[u8]| engine.link_data(link, epoch, answer, NOW, &mut ());
+        (engine, client, answered)
+    }
+
+    #[test]
+    fn nobody_leaves_before_what_it_asked_is_done_whether_it_wants_an_answer_or_not() {
+        for (protocol, request, answer, told) in [
+            ("hash: md5", &b"get k\r\n"[..], &b"END\r\n"[..], 5),
+            ("hash: md5", b"set k 0 0 1 noreply\r\nx\r\n", b"STORED\r\n", 0),
+            ("hash: md5", b"delete k noreply\r\n", b"DELETED\r\n", 0),
+            ("hash: md5", b"ms k 1 q\r\nx\r\n", b"HD\r\n", 0),
+            ("redis: true", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nx\r\n", b"+OK\r\n", 5),
+            ("redis: true", b"CLIENT REPLY OFF\r\nSET k x\r\n", b"+OK\r\n", 0),
+        ] {
+            let (mut engine, client, mut answered) = asked(protocol, request);
+            let what = String::from_utf8_lossy(request).into_owned();
+            assert!(!engine.client_status(client).reads, "{what}");
+            assert_eq!(engine.client_departs(client), None, "{what}");
+            while engine.poll_client().is_some() {}
+            answered(&mut engine, answer);
+            let there = engine.client_output(client).len();
+            assert_eq!(there, told, "{what}");
+            if told > 0 {
+                assert_eq!(engine.client_departs(client), None, "{what}: it has still to be told");
+                engine.client_wrote(client, told, NOW);
+            } else {
+                assert_eq!(engine.poll_client(), Some(client), "{what}: it is looked at");
+            }
+            assert!(engine.client_departs(client).is_some(), "{what}");
+            engine.check_invariants().expect("all is in order");
+        }
+    }
+
+    #[test]
+    fn what_is_begun_goes_along_or_is_come_to_the_end_of() {
+        let file = "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  redis: true\n  servers: ['10.0.0.1:1:1']\n";
+        let published = Arc::new(Published::new(config::parse("file", file).unwrap().config, 1));
+        let scripts = Scripts::default();
+        let mut engine = Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts });
+        let client = engine.client_connected(PoolId(0));
+        engine.client_data(client, b"SELECT 3\r\n*2\r\n$3\r\nGET\r\n$5\r\nna", NOW);
+        engine.client_wrote(client, 5, NOW);
+        engine.set_departing(true, NOW);
+        let carried = engine.client_departs(client).expect("it can leave");
+        assert_eq!(carried.input, b"*2\r\n$3\r\nGET\r\n$5\r\nna");
+        assert_eq!(carried.redis.as_ref().map(|redis| redis.database), Some(3));
+        engine.client_gone(client, false);
+        engine.set_departing(false, NOW);
+        let client = engine.client_arrived(PoolId(0), carried, NOW);
+        engine.client_data(client, b"mes\r\nMULTI\r\n", NOW);
+        engine.set_departing(true, NOW);
+        assert!(engine.client_departs(client).is_none());
+        engine.check_invariants().expect("all is in order");
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Requests {
     estimate: usize,
     /// Requests in flight that want no answer, and have no slots.
     unheard: u32,
+    /// Some of them were not waited for any longer: the number says nothing of those.
+    gave_up_unheard: bool,
     /// Since when what follows waits until fewer of those are in flight.
     waits_since: Option<Instant>,
 }
@@ -83,6 +85,7 @@ impl Requests {
             held: 0,
             estimate: FIRST_ESTIMATE,
             unheard: 0,
+            gave_up_unheard: false,
             waits_since: None,
         }
     }
@@ -342,7 +345,13 @@ impl Requests {
 
     /// Those in flight are not waited for any longer.
     pub(in crate::engine) fn give_up_unheard(&mut self) {
+        self.gave_up_unheard |= self.unheard > 0;
         (self.unheard, self.waits_since) = (0, None);
+    }
+
+    /// Whether one may be in flight.
+    pub(in crate::engine) const fn may_have_unheard(&self) -> bool {
+        self.unheard > 0 || self.gave_up_unheard
     }
 
     // --- Which may be together -----------------------------------------------------------------------------------
