@@ -462,7 +462,7 @@ fn whether_it_is_alive_can_be_asked_by_a_command() {
 }
 
 /// Somebody who gives these answers, whatever is asked, and then is gone.
-fn answering<const N: usize>(answers: [&'static str; N]) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
+fn answering<const N: usize>(answers: [&'static str; N]) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let serve = move || {
