@@ -108,7 +108,7 @@ fn two_workers_share_one_opinion_of_the_servers() {
 
 #[test]
 fn servers_that_are_added_get_what_was_written_last() {
-    simulate(|seed| Plan::growing(seed).with_workers(1 + seed as usize % 2), 80);
+    simulate(|seed| Plan::growing(seed).with_workers(1 + seed as usize % 2), 160);
 }
 
 #[test]
