@@ -75,8 +75,14 @@ impl Operator {
                 for worker in self.workers.iter() {
                     worker.tell(Message::GoOn);
                 }
-                // Whoever was on the way is served here. One that the successor has said to have is gone with it.
-                here.extend(departing.try_iter());
+                // What it has said of those that were sent to it can still be heard: one that it has is gone with it.
+                while let Ok(Some(frame)) = wire::receive(&socket)
+                    && !here.is_empty()
+                {
+                    self.heed_answer(&mut here, frame.kind);
+                }
+                // Whoever else was on the way is served here, until no worker sends more.
+                here.extend(departing.iter());
                 for departing in here {
                     self.give_back(departing);
                 }
@@ -123,16 +129,9 @@ impl Operator {
             let is_last = is_over && here.is_empty();
             while !here.is_empty() {
                 let frame = wire::receive(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                match frame.kind {
-                    Some(Kind::Taken) => {
-                        gone += 1;
-                        here.remove(0);
-                    }
-                    Some(Kind::Left) => {
-                        let left = here.remove(0);
-                        self.give_back(Departing { stays: true, ..left });
-                    }
-                    _ => {
+                match self.heed_answer(here, frame.kind) {
+                    Some(is_taken) => gone += usize::from(is_taken),
+                    None => {
                         return Err(io::Error::new(io::ErrorKind::InvalidData, "it says something that was not asked"));
                     }
                 }
@@ -141,6 +140,21 @@ impl Operator {
                 return Ok(gone);
             }
         }
+    }
+
+    /// The successor says whether it has the first of some clients, who is not among them any more. `None` if it says something
+    /// else.
+    fn heed_answer(&self, here: &mut Vec<Departing>, said: Option<Kind>) -> Option<bool> {
+        let is_taken = match said {
+            Some(Kind::Taken) => true,
+            Some(Kind::Left) => false,
+            _ => return None,
+        };
+        let first = here.remove(0);
+        if !is_taken {
+            self.give_back(Departing { stays: true, ..first });
+        }
+        Some(is_taken)
     }
 
     /// A client is served here after all.
