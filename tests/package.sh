@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the Debian package, and tries it in a root of its own: installed, changed by hand, upgraded, removed, purged.
+# Builds the Debian package, and tries it: in a root where there is nothing else, and on a copy of this host with a service that
+# is served; installed, changed by hand, upgraded while a client stays, removed, purged.
 #
 #     tests/package.sh            the package is target/package/softmiss.deb
 #
@@ -24,7 +25,9 @@ target/release/softmiss completions fish > "$folder/softmiss.fish"
 python3 tests/tools/licences.py > "$folder/third-party-licences.txt"
 version=$(cargo deb --no-build --no-strip --quiet --output "$folder/softmiss.deb" >/dev/null && dpkg-deb -f "$folder/softmiss.deb" Version)
 next="$version+next"
-cargo deb --no-build --no-strip --quiet --deb-version "$next" --output "$folder/next.deb" >/dev/null
+# The next version has the same in it.
+dpkg-deb -R "$folder/softmiss.deb" "$folder/next" && sed -i "s/^Version: .*/Version: $next/" "$folder/next/DEBIAN/control"
+dpkg-deb -Znone -b "$folder/next" "$folder/next.deb" >/dev/null
 
 check() { "$@" || { echo "package.sh: not so: $*"; exit 1; }; }
 root=$(mktemp -d)
@@ -50,7 +53,7 @@ wanted="$root/etc/systemd/system/multi-user.target.wants/softmiss.service"
 check test -L "$wanted"
 # What the scripts do where systemd and a user are to be told cannot be done here; that it is in them can be seen.
 scripts=$(dpkg-deb --ctrl-tarfile "$folder/softmiss.deb" | tar -xO ./postinst ./prerm ./postrm)
-for word in daemon-reload "invoke start softmiss" "invoke restart softmiss" "invoke stop softmiss" useradd userdel; do
+for word in daemon-reload "invoke start softmiss" "invoke restart softmiss" "invoke stop softmiss" useradd userdel take_over; do
     check grep -q "$word" <<< "$scripts"
 done
 
@@ -84,6 +87,28 @@ dpkg_in -P softmiss >/dev/null
 check test -z "$(state)"
 check test ! -e "$root/etc/softmiss"
 check test ! -L "$wanted"
+
+# As on a host: what is changed lies above this host's files, in memory, and is gone with the namespace.
+host() {
+    local root
+    root=$(mktemp -d)
+    mount -t tmpfs softmiss "$root" && mkdir "$root"/{above,work,root}
+    mount -t overlay softmiss -o "lowerdir=/,upperdir=$root/above,workdir=$root/work" "$root/root"
+    cd "$root/root"
+    mount -t proc softmiss proc && mount --rbind /dev dev && mount -t tmpfs softmiss run && mount -t tmpfs softmiss tmp
+    mkdir -p tmp/package run/systemd/system && rm -f usr/sbin/policy-rc.d
+    cp "$OLDPWD/$1"/{softmiss,next}.deb "$OLDPWD/tests/tools/on_a_host.py" tmp/package
+    install -m 755 "$OLDPWD/tests/tools/systemctl.py" usr/bin/systemctl
+    ip link set lo up
+    LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive chroot . python3 /tmp/package/on_a_host.py /tmp/package
+}
+if [ "$(id -u)" = 0 ] && unshare --mount --net --pid --fork true 2>/dev/null \
+    && command -v ip >/dev/null && command -v deb-systemd-invoke >/dev/null; then
+    export -f host
+    check unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c 'host "$1"' host "$folder"
+else
+    echo "package.sh: not tried on a copy of this host, as that needs root, namespaces, ip and deb-systemd-invoke"
+fi
 
 if command -v systemd-analyze >/dev/null; then
     unit=conf/systemd/softmiss.service

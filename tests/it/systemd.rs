@@ -88,6 +88,77 @@ fn it_is_told_of_the_start_of_reloads_of_servers_that_are_out_and_of_the_end() {
     std::fs::remove_dir_all(folder).expect("remove");
 }
 
+/// What a manager is told from when an upgrade is ordered, until `is_all` of it.
+fn hear_all(manager: &UnixDatagram, is_all: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let mut heard = Vec::new();
+    wait_until("what is told of an upgrade", SOON, || {
+        let mut buffer = [0; 4096];
+        heard.extend(manager.recv(&mut buffer).map(|count| String::from_utf8_lossy(&buffer[..count]).into_owned()));
+        is_all(&heard)
+    });
+    heard
+}
+
+#[test]
+fn it_is_told_of_the_process_that_takes_over_and_hears_of_life_from_that() {
+    let (folder, port) = (scratch_dir(), free_port());
+    let (socket, file, program) = (folder.join("notify"), folder.join("softmiss.yml"), folder.join("program"));
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let pool = format!("cache:\n  listen: 127.0.0.1:{port}\n  timeout: 400\n  servers: ['127.0.0.1:9:1 one']\n");
+    std::fs::write(&file, format!("softmiss: {{stats: none, admin: none}}\n{pool}")).expect("write");
+    // A package puts another file in the place of the program; this one ends when it is to take over.
+    let next = folder.join("next");
+    let put = |write: &dyn Fn()| {
+        write();
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        std::fs::rename(&next, &program).expect("another program");
+    };
+    let real = || {
+        std::fs::copy(env!("CARGO_BIN_EXE_softmiss"), &next).expect("a copy");
+    };
+    put(&real);
+    let line = "WATCHDOG_PID=$$ WATCHDOG_USEC=900000 exec \"$0\" -c \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).arg(&program).arg(&file).env("NOTIFY_SOCKET", &socket);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut proxy = Ended(child.expect("softmiss"));
+    hear(&manager, "READY=1");
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    assert!(client.ask("version\r\n").starts_with("VERSION"));
+    let main = |heard: &[String]| -> Vec<u32> {
+        let told = heard.iter().filter_map(|text| text.strip_prefix("MAINPID=")?.trim_end().parse().ok());
+        told.collect()
+    };
+
+    put(&|| std::fs::write(&next, super::upgrade::FALSE_SUCCESSOR.replace("HOW FAR", "starts")).expect("a script"));
+    proxy.signal("USR2");
+    let told = main(&hear_all(&manager, |heard| main(heard).len() == 2));
+    assert!(told[0] != proxy.0.id() && told[1] == proxy.0.id(), "it is the main process again: {told:?}");
+
+    put(&real);
+    proxy.signal("USR2");
+    let is_ready = |text: &String| text.starts_with("READY=1\nSTATUS=all is well");
+    let mut heard = hear_all(&manager, |heard| heard.iter().any(is_ready));
+    assert!(proxy.0.wait().expect("its end").success());
+    manager.set_nonblocking(true).expect("a socket");
+    let mut buffer = [0; 4096];
+    while let Ok(count) = manager.recv(&mut buffer) {
+        heard.push(String::from_utf8_lossy(&buffer[..count]).into_owned());
+    }
+    manager.set_nonblocking(false).expect("a socket");
+    let successor = main(&heard)[0];
+    let of = |wanted: &dyn Fn(&String) -> bool| heard.iter().position(wanted);
+    assert!(of(&|text| text.starts_with("MAINPID=")) < of(&is_ready), "before that nobody listens to it: {heard:?}");
+    assert_eq!(of(&|text| text.starts_with("STOPPING=1")), None, "the service goes on: {heard:?}");
+    // Nobody else is left who could say so.
+    hear(&manager, "WATCHDOG=1");
+    assert!(client.ask("version\r\n").starts_with("VERSION"), "the client has gone over");
+    assert!(Command::new("kill").arg(successor.to_string()).status().expect("kill").success());
+    hear(&manager, "STOPPING=1");
+    std::fs::remove_dir_all(folder).expect("remove");
+}
+
 /// A manager that keeps a TCP socket and a unix socket, and starts the program anew with both.
 pub(crate) const MANAGER: &str = "
 import os, socket, sys
@@ -155,4 +226,6 @@ fn the_unit_has_the_file_read_once_by_a_reload() {
     assert_eq!(said("Type"), Some("notify-reload"));
     assert!(said("ExecReload").is_some_and(|command| command.starts_with("/usr/bin/softmiss reload ")), "{unit}");
     assert_eq!(said("ReloadSignal"), Some("SIGUSR1"), "which opens the log anew");
+    // Of an upgrade that fails, the process of before tells while another is the main one.
+    assert_eq!(said("NotifyAccess"), Some("all"));
 }

@@ -275,7 +275,7 @@ fn a_successor_that_does_not_serve_leaves_all_as_it_was() {
 }
 
 /// Takes over as far as it is told, and ends.
-const FALSE_SUCCESSOR: &str = r#"#!/usr/bin/env python3
+pub(crate) const FALSE_SUCCESSOR: &str = r#"#!/usr/bin/env python3
 import json, socket, struct, sys
 line = socket.socket(fileno=0)
 def frame():
