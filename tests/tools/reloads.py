@@ -127,13 +127,18 @@ class Load(threading.Thread):
         self.troubles, self.asked, self.hits, self.spans = [], 0, 0, []
 
     def connect(self):
+        """`port` is a port of this host, or the path of a unix socket."""
+        local = isinstance(self.port, str)
         if self.kind == "pymemcache":
-            client = Client(("127.0.0.1", self.port), connect_timeout=5, timeout=5, no_delay=True)
+            place = self.port if local else ("127.0.0.1", self.port)
+            client = Client(place, connect_timeout=5, timeout=5, no_delay=not local)
             return client.get, lambda key, value: client.set(key, value, noreply=False), client
         if self.kind == "pylibmc":
-            client = pylibmc.Client([f"127.0.0.1:{self.port}"], behaviors={"tcp_nodelay": True})
+            place = self.port if local else f"127.0.0.1:{self.port}"
+            client = pylibmc.Client([place], behaviors={"tcp_nodelay": True})
             return client.get, client.set, client
-        client = redis.Redis(port=self.port, retry=None, single_connection_client=True)
+        place = {"unix_socket_path": self.port} if local else {"port": self.port}
+        client = redis.Redis(**place, retry=None, single_connection_client=True)
         return client.get, client.set, client
 
     def run(self):
@@ -159,9 +164,9 @@ class Load(threading.Thread):
             self.spans.append(time.perf_counter() - since)
             self.asked += 1
             if self.kind == "pymemcache" and client.sock:
-                sockets.add(client.sock.getsockname())
+                sockets.add(client.sock)
             elif self.kind == "redis-py" and client.connection and client.connection._sock:
-                sockets.add(client.connection._sock.getsockname())
+                sockets.add(client.connection._sock)
             next_at += pause
             time.sleep(max(0, next_at - time.monotonic()))
         if len(sockets) > 1:
