@@ -141,6 +141,10 @@ fn serve(
     statsd::start(proxy.observed())?;
     // From here on it is this process that serves, and nobody before it.
     proxy.take_over().context("cannot take over from the process before this one")?;
+    if let Some(path) = &flags.pid_file {
+        // The directory may be another one for whoever writes it later.
+        proxy.has_pid_file(&std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    }
     let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
     if flags.daemonize {
         log.control().leave_stderr()?;

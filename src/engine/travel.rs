@@ -5,6 +5,7 @@ use super::ids::SessionId;
 use super::redis::{CarriedRedis, Client};
 use super::{Course, Engine};
 use crate::config::model::PoolId;
+use crate::failure::Failure;
 use crate::stats::carried::Counted;
 use crate::time::Instant;
 
@@ -26,7 +27,9 @@ impl Engine {
         for id in ids {
             self.touch_session(id);
         }
-        if !departing {
+        if departing {
+            self.end_probes(now);
+        } else {
             for index in 0..self.pools.len() {
                 let pool = super::pool_id(index);
                 let servers: Vec<_> = self.topology.pool(pool).members().collect();
@@ -34,6 +37,17 @@ impl Engine {
             }
         }
         self.settle(now);
+    }
+
+    /// No server is let back that is being probed: what its probe has still to ask, another process asks.
+    fn end_probes(&mut self, now: Instant) {
+        for index in 0..self.pools.len() {
+            let pool = super::pool_id(index);
+            for server in self.topology.pool(pool).members().collect::<Vec<_>>() {
+                let link = self.member(pool, server).probe();
+                self.fail_link(link, Failure::Ejected, now);
+            }
+        }
     }
 
     /// What is to go over with a client, if it is between two requests, and has nothing that only this process can give it:

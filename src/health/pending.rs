@@ -40,6 +40,15 @@ pub struct Invalidations {
     pub keys: Vec<StaleKey>,
 }
 
+/// Up to where something has been told of what is pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// The number of the newest invalidation.
+    last: u64,
+    /// When the last of the flushes takes effect that do so later.
+    later: Option<Instant>,
+}
+
 /// A key whose invalidation is pending.
 #[derive(Debug)]
 struct PendingKey {
@@ -193,6 +202,25 @@ impl PendingInvalidations {
         self.newest = Some(now);
         self.last += 1;
         self.last
+    }
+
+    /// What has become pending behind a mark, which is set to the end of that. What has become pending anew is among it.
+    pub fn since(&self, mark: &mut Mark) -> Invalidations {
+        let now = Mark { last: self.last, later: self.later.last().copied() };
+        let Mark { last, later } = std::mem::replace(mark, now);
+        if now.last == last && now.later <= later {
+            return Invalidations::default();
+        }
+        if self.flush.as_ref().is_some_and(|flush| flush.number > last) || now.later > later {
+            return Invalidations { flush: true, ..Invalidations::default() };
+        }
+        let databases = self.databases.iter().filter(|(_, flush)| flush.number > last);
+        let keys = self.keys.iter().filter(|((_, number), _)| *number > last);
+        Invalidations {
+            flush: false,
+            databases: databases.map(|(database, _)| *database).collect(),
+            keys: keys.map(|(_, pending)| pending.key.clone()).collect(),
+        }
     }
 
     /// Adds a key. If it comes from a connection (`from`), it has to be sent behind what is in flight there, or after that

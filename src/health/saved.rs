@@ -4,11 +4,12 @@
 //! record that is [`Kept::Whole`] was written at the end of a process, with all that was pending. One that is [`Kept::Marks`]
 //! was written before the end, and tells only for which servers something was pending: those have to be flushed.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
-use super::pending::{Invalidations, StaleKey};
+use super::pending::{Invalidations, Mark, StaleKey};
 use super::{Registry, UNMET};
 use crate::config::discovery::is_open;
 use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId};
@@ -64,6 +65,10 @@ pub struct Saved {
     /// What it has to forget.
     pub missed: Invalidations,
 }
+
+/// How much another process has been told of what is pending.
+#[derive(Debug, Default)]
+pub struct Told(BTreeMap<(PoolId, ServerId), Mark>);
 
 /// A record of these servers.
 #[must_use]
@@ -185,8 +190,26 @@ impl Registry {
         saved
     }
 
+    /// What has become pending since `told`, of servers that are there. That is told of from here on.
+    pub fn missed_since(&self, config: &Config, told: &mut Told) -> Vec<Saved> {
+        let mut saved = Vec::new();
+        for pool in &config.pools {
+            for server in &pool.servers {
+                let entry = self.entry(pool.id, server.id);
+                let mark = told.0.entry((pool.id, server.id)).or_default();
+                let missed = entry.pending().since(mark);
+                if missed != Invalidations::default() {
+                    let process = entry.process.load(Ordering::Relaxed);
+                    let (pool, server) = (pool.name.clone(), server.name.clone());
+                    saved.push(Saved { pool, server, out: false, process, unclaimed: 0, missed });
+                }
+            }
+        }
+        saved
+    }
+
     /// Takes up what the process before this one has left: what was pending is pending again, and servers that were out
-    /// are until they have been probed. To be called before anybody uses the registry.
+    /// are until they have been probed. To be called before any client is served.
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
         for one in saved {
             let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
@@ -218,9 +241,10 @@ impl Registry {
         self.add_missed(rules, server, Invalidations { flush, ..one.missed }, now);
         self.bound_pending(now);
         let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if one.out && rules.auto_eject_hosts && *ejected < servers.most_ejected {
+        let mut tracker = entry.lock();
+        if one.out && tracker.is_up() && rules.auto_eject_hosts && *ejected < servers.most_ejected {
             *ejected += 1;
-            entry.lock().begin_out(now);
+            tracker.begin_out(now);
             self.shared.version.fetch_add(1, Ordering::Release);
         }
     }
@@ -399,5 +423,33 @@ mod tests {
         }
         assert!(registry.has_pending(pool, a) && !registry.is_doubted(pool, a));
         assert!(!registry.has_pending(pool, b), "it had answered");
+    }
+
+    #[test]
+    fn another_process_is_told_of_what_is_missed_again() {
+        let file = "p:\n  listen: 127.0.0.1:1\n  auto_eject_hosts: true\n  servers: ['h:1:1 a', 'h:2:1 b']\n";
+        let config = crate::config::parse("file", file).unwrap().config;
+        let (pool, a) = (PoolId(0), ServerId(0));
+        let registry = Registry::new(&config, 1);
+        let key = |key: &[u8]| StaleKey { database: None, key: key.into(), base64: false };
+        let mut told = Told::default();
+        let mut since = || {
+            let missed = registry.missed_since(&config, &mut told);
+            missed.into_iter().map(|one| (one.server, one.missed.flush, one.missed.keys)).collect::<Vec<_>>()
+        };
+        let missed = |name: &[u8]| registry.invalidate_key(pool, a, key(name), None, Instant::ZERO);
+        missed(b"k");
+        assert_eq!(since(), [("a".to_owned(), false, vec![key(b"k")])]);
+        assert_eq!(since(), []);
+        // The other one may have removed it already.
+        missed(b"k");
+        missed(b"l");
+        assert_eq!(since(), [("a".to_owned(), false, vec![key(b"k"), key(b"l")])]);
+        registry.invalidate_all(pool, a, Instant::ZERO);
+        assert_eq!(since(), [("a".to_owned(), true, vec![])]);
+        missed(b"k");
+        assert_eq!(since(), [("a".to_owned(), false, vec![key(b"k")])], "no second flush");
+        registry.invalidate_all_later(pool, a, Instant::ZERO);
+        assert_eq!(since(), [("a".to_owned(), true, vec![])]);
     }
 }

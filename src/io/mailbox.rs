@@ -1,5 +1,6 @@
 //! Where a worker waits, and how other threads reach it.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -45,7 +46,12 @@ pub(crate) enum Message {
     /// Serve this client, which comes from another process, or stays in spite of one.
     Arrive(Box<Departing>),
     /// Another process takes all clients: each is to leave by this way as soon as it can.
-    HandOver(Sender<Departing>),
+    HandOver {
+        /// By which way.
+        departures: Sender<Departing>,
+        /// Is dropped when nobody is let in any more, and no server back.
+        heeds: Sender<Infallible>,
+    },
     /// Count what another process has counted.
     Count(Box<Counted>),
     /// It does not: those that are here stay.

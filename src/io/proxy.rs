@@ -154,7 +154,7 @@ impl Proxy {
         let published = Arc::new(Published::new(config, seed));
         let topology = published.current();
         let predecessor = inherited.take_predecessor();
-        let keeper = Keeper::start(&published, clock, predecessor.as_ref());
+        let keeper = Keeper::start(&published, clock, predecessor.is_some());
         if let Some(predecessor) = &predecessor {
             predecessor.keep_out(&topology.config, &topology.registry, clock.now());
         }
@@ -296,6 +296,11 @@ impl Proxy {
         if let Ok(listener) = listener.try_clone() {
             self.listening.add_port(listener);
         }
+    }
+
+    /// The file that has the id of this process while it serves.
+    pub fn has_pid_file(&self, path: &std::path::Path) {
+        self.upgrade.has_pid_file(path);
     }
 
     /// Takes over from the process before this one, if it is there to be taken over from: this one serves from here on.

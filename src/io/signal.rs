@@ -60,7 +60,7 @@ impl Signals {
         let operator = proxy.operator(log);
         let (mut watcher, mut reloads) =
             (Watcher::default(), Reloads { operator: operator.clone(), running: None, next: None });
-        let mut is_succeeded = false;
+        let (mut is_succeeded, mut is_to_end) = (false, false);
         runtime.block_on(async {
             systemd::ready(&operator);
             tokio::spawn(systemd::attend(operator.clone()));
@@ -71,8 +71,9 @@ impl Signals {
                 let mut end = std::pin::pin!(end);
                 loop {
                     tokio::select! {
-                        _ = terminate.recv() => break info!("signal 15 (SIGTERM) received, draining"),
-                        _ = interrupt.recv() => break info!("signal 2 (SIGINT) received, draining"),
+                        _ = terminate.recv() => if ends(&proxy, "15 (SIGTERM)", &mut is_to_end) { break },
+                        _ = interrupt.recv() => if ends(&proxy, "2 (SIGINT)", &mut is_to_end) { break },
+                        () = proxy.upgrade.failed.notified() => if is_to_end { break },
                         () = &mut end => break,
                         _ = hang_up.recv() => {
                             info!("signal 1 (SIGHUP) received, reopening log file");
@@ -175,6 +176,17 @@ async fn watched(operator: &Operator) -> Option<&Source> {
     let is_watched = operator.observed().topology().config.settings.watch;
     tokio::time::sleep(if is_watched { PERIOD } else { LONG_PERIOD }).await;
     is_watched.then_some(source)
+}
+
+/// A signal has come that ends the process. Whether it drains at once: clients that go over to a successor do so first, unless
+/// that has been said before. It ends then, or when it turns out that they do not.
+fn ends(proxy: &Proxy, signal: &str, is_to_end: &mut bool) -> bool {
+    if proxy.upgrade.is_to_end() && !std::mem::replace(is_to_end, true) {
+        info!("signal {signal} received, ending when clients have gone over");
+        return false;
+    }
+    info!("signal {signal} received, draining");
+    true
 }
 
 fn reopen(log: Option<&LogControl>) {

@@ -17,10 +17,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::clock::Clock;
-use super::upgrade::Predecessor;
 use crate::health::saved::{self, Kept, Saved};
 use crate::time::Instant;
-use crate::topology::Published;
+use crate::topology::{Published, Topology};
 
 /// The file in the folder, and the one that is to take its place.
 const NAME: &str = "missed";
@@ -62,24 +61,12 @@ enum Written {
 
 impl Keeper {
     /// Takes up what the process before this one has left, and starts to keep what this one has to leave. `None` when
-    /// nothing is to be kept, or can be.
-    pub(crate) fn start(published: &Arc<Published>, clock: Clock, predecessor: Option<&Predecessor>) -> Option<Self> {
+    /// nothing is to be kept, or can be. A successor is told later what there is, and keeps nothing until then.
+    pub(crate) fn start(published: &Arc<Published>, clock: Clock, is_successor: bool) -> Option<Self> {
         let topology = published.current();
-        let (config, registry) = (&topology.config, &topology.registry);
-        let folder = config.settings.state_dir.clone();
-        let left = match predecessor {
-            Some(predecessor) => predecessor.missed.clone().map(|missed| (Kept::Whole, missed)),
-            None => folder.as_deref().and_then(left_in),
-        };
-        let whole = matches!(left, Some((Kept::Whole, _)));
-        if let Some((_, saved)) = left {
-            if !saved.is_empty() {
-                info!(servers = saved.len(), whole, "taking up what servers missed before the start");
-            }
-            registry.recall(config, saved, Instant::ZERO);
-        }
-        if !whole {
-            registry.doubt_all(config);
+        let folder = topology.config.settings.state_dir.clone();
+        if !is_successor {
+            take_up(&topology, left(&topology), Instant::ZERO);
         }
         let published = Arc::clone(published);
         let file = Arc::new(StateFile {
@@ -87,7 +74,7 @@ impl Keeper {
             published,
             clock,
             written: Mutex::default(),
-            paused: AtomicBool::new(predecessor.is_some()),
+            paused: AtomicBool::new(is_successor),
         });
         if let Err(error) = file.mark() {
             warn!(folder = %file.folder.display(), %error, "cannot keep what servers miss: it is lost when the process ends");
@@ -187,6 +174,26 @@ fn keep(file: &StateFile, woken: &Receiver<()>) {
             Err(_) => {}
         }
     }
+}
+
+/// Takes up what is known of servers: what they missed, and which are out. What is not known is doubted.
+pub(super) fn take_up(topology: &Topology, known: Option<(Kept, Vec<Saved>)>, now: Instant) {
+    let (config, registry) = (&topology.config, &topology.registry);
+    let whole = matches!(known, Some((Kept::Whole, _)));
+    if let Some((_, saved)) = known {
+        if !saved.is_empty() {
+            info!(servers = saved.len(), whole, "taking up what servers missed before the start");
+        }
+        registry.recall(config, saved, now);
+    }
+    if !whole {
+        registry.doubt_all(config);
+    }
+}
+
+/// What another process has left.
+pub(super) fn left(topology: &Topology) -> Option<(Kept, Vec<Saved>)> {
+    topology.config.settings.state_dir.as_deref().and_then(left_in)
 }
 
 /// What the process before this one has left.

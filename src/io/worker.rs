@@ -424,7 +424,10 @@ impl Worker {
             match message {
                 Message::Client(pool, socket) => self.welcome(pool, socket),
                 Message::Arrive(client) => self.arrive(*client),
-                Message::HandOver(departures) => self.hand_over(departures),
+                Message::HandOver { departures, heeds } => {
+                    self.hand_over(departures);
+                    drop(heeds);
+                }
                 Message::Count(counted) => self.engine.count_carried(&counted),
                 Message::GoOn => self.go_on_serving(),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
@@ -481,7 +484,7 @@ impl Worker {
 
     /// A client that was given to this worker has left.
     pub(crate) fn has_left(&self) {
-        self.own.load.fetch_sub(1, Ordering::Relaxed);
+        self.own.load.fetch_sub(1, Ordering::Release);
     }
 
     fn is_drained(&self) -> bool {

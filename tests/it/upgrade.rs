@@ -388,3 +388,173 @@ fn one_in_the_background_is_succeeded_by_its_signal_and_its_files_follow() {
     }
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
+
+/// Waits for a file, and is the real program then.
+const LATE_SUCCESSOR: &str = "#!/bin/sh\nuntil [ -e 'GO' ]; do sleep 0.01; done\nexec 'REAL' \"$@\"\n";
+
+#[test]
+fn a_server_that_returns_while_a_successor_starts_is_flushed_once() {
+    let redis = [Process::redis(), Process::redis()];
+    let (folder, port) = (scratch_dir(), free_port());
+    let (program, go) = (folder.join("program"), folder.join("go"));
+    let more = ["auto_eject_hosts: true", "server_failure_limit: 1", "server_retry_timeout: 100", "rejoin: flush"];
+    let pools = redis_pool(port, &[&redis[0], &redis[1]], &more);
+    let reloaded = of_replaceable(&program, port, &[], &pools);
+    let admin = reloaded.admin;
+    let reloaded = reloaded.expect_log("server ejected").expect_log("server is silent");
+    let mut proxy = Succeeded::of(reloaded.expect_log("an ejected server is probed"));
+    let (mut client, mut direct) = (proxy.client(), redis[0].client());
+    let of_first = (0..100).map(|number| format!("{number}:lock")).find(|key| {
+        assert_eq!(client.ask(format!("SET {key} x\r\n")), "+OK");
+        direct.ask(format!("DEL {key}\r\n")) == ":1"
+    });
+    let key = of_first.expect("a key of the first server");
+    let state = || get(admin, "/servers").json()["pools"][0]["servers"][0]["state"].as_str().map(str::to_owned);
+    redis[0].signal("STOP");
+    wait_until("its ejection", SOON, || {
+        client.ask(format!("EXISTS {key}\r\n"));
+        state().is_some_and(|state| state != "up")
+    });
+    let real = env!("CARGO_BIN_EXE_softmiss");
+    replace(&program, &LATE_SUCCESSOR.replace("GO", go.to_str().expect("a path")).replace("REAL", real));
+    std::thread::scope(|scope| {
+        let order = scope.spawn(|| post(admin, "/upgrade"));
+        proxy.reloaded.proxy.wait_for_log("starting a successor", SOON);
+        redis[0].signal("CONT");
+        wait_until("its return", SOON, || state().is_some_and(|state| state == "up"));
+        assert_eq!(client.ask(format!("SET {key} mine NX\r\n")), "+OK");
+        assert_eq!(direct.ask(format!("EXISTS {key}\r\n")), ":1", "it is there");
+        std::fs::write(&go, "").expect("a file");
+        let answer = order.join().expect("no panic");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        proxy.is_succeeded_by(answer.json()["pid"].as_u64().expect("a number") as u32);
+    });
+    assert_eq!(client.ask(format!("SET {key} other NX\r\n")), "$-1");
+    // Nor later: what would be done to the server is done once it has been found to be up.
+    wait_until("its return", SOON, || state().is_some_and(|state| state == "up"));
+    assert_eq!(client.ask(format!("SET {key} other NX\r\n")), "$-1");
+}
+
+/// A proxy of a program that can be replaced, and what replaces it.
+fn of_replaceable(program: &Path, port: u16, arguments: &[&str], pools: &str) -> Reloaded {
+    let admin = loopback(free_port());
+    std::fs::copy(env!("CARGO_BIN_EXE_softmiss"), program).expect("a copy");
+    let proxy = {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Proxy::started_by(command, &whole(admin, "", pools), port)
+    };
+    wait_until("the admin port", SOON, || std::net::TcpStream::connect(admin).is_ok());
+    get(admin, "/healthz"); // it knows where its program is
+    Reloaded { proxy, admin }
+}
+
+fn replace(program: &Path, script: &str) {
+    let next = program.with_extension("next");
+    std::fs::write(&next, script).expect("a script");
+    std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    std::fs::rename(&next, program).expect("another program");
+}
+
+#[test]
+fn a_client_that_was_taken_is_not_served_twice_though_that_was_not_heard() {
+    let memcached = Process::memcached();
+    let (folder, port) = (scratch_dir(), free_port());
+    let (program, pid) = (folder.join("program"), folder.join("pid"));
+    let pools = memcached_pool(port, &[&memcached], &[]);
+    let arguments = ["-p", pid.to_str().expect("a path")];
+    let proxy = of_replaceable(&program, port, &arguments, &pools).expect_log("has not taken over");
+    // Each has sent so much that the successor has ended before the second one has been sent.
+    let mut clients = [(); 2].map(|()| proxy.proxy.client());
+    let value = "v".repeat(900_000);
+    for (client, key) in clients.iter_mut().zip(["a", "b"]) {
+        client.send(format!("set {key} 0 0 1000000\r\n{value}"));
+    }
+    wait_until("what they have sent", SOON, || proxy.metric("softmiss_buffered_bytes") > 1_800_000.0);
+    replace(&program, &FALSE_SUCCESSOR.replace("HOW FAR", "takes"));
+    std::fs::write(&pid, "the successor's").expect("a file");
+    assert_eq!(post(proxy.admin, "/upgrade").status, 200);
+    proxy.proxy.wait_for_log("has not taken over", SOON);
+    let rest = "v".repeat(100_000);
+    let stored = clients.iter_mut().map(|client| {
+        let is_sent = client.stream.write_all(format!("{rest}\r\n").as_bytes()).is_ok();
+        is_sent && client.try_line().is_some_and(|line| line == "STORED")
+    });
+    assert_eq!(stored.filter(|stored| *stored).count(), 1);
+    wait_until("the id of who serves", SOON, || {
+        std::fs::read_to_string(&pid).is_ok_and(|written| written == proxy.proxy.id().to_string())
+    });
+}
+
+#[test]
+fn who_is_told_to_end_while_clients_go_over_ends_when_they_have() {
+    let redis = Process::redis();
+    for is_successor_told in [false, true] {
+        let port = free_port();
+        let reloaded = Reloaded::start(port, "", &redis_pool(port, &[&redis], &[]));
+        let mut proxy = Succeeded::of(match is_successor_told {
+            true => reloaded.expect_log("has not taken over").expect_log("before all of its clients"),
+            false => reloaded,
+        });
+        let [mut idle, mut transaction] = [(); 2].map(|()| proxy.client());
+        assert_eq!((idle.ask("PING\r\n"), transaction.ask("MULTI\r\n")), ("+PONG".into(), "+OK".into()));
+        let pid = post(proxy.reloaded.admin, "/upgrade").json()["pid"].as_u64().expect("a number") as u32;
+        proxy.reloaded.proxy.wait_for_log("clients come in here", SOON);
+        assert_eq!(idle.ask("PING\r\n"), "+PONG");
+        let told = if is_successor_told { pid } else { proxy.pid };
+        Command::new("kill").arg(told.to_string()).status().expect("kill");
+        proxy.reloaded.proxy.wait_for_log("ending when clients have gone over", SOON);
+        if is_successor_told {
+            // Nobody goes on in its place.
+            wait_until("the end of both", SOON, || !is_there(pid) && !is_there(proxy.pid));
+            continue;
+        }
+        assert_eq!((idle.ask("PING\r\n"), transaction.ask("PING\r\n")), ("+PONG".into(), "+QUEUED".into()));
+        assert_eq!((transaction.ask("EXEC\r\n"), transaction.line()), ("*1".into(), "+PONG".into()));
+        proxy.is_succeeded_by(pid);
+        assert_eq!((idle.ask("PING\r\n"), transaction.ask("PING\r\n")), ("+PONG".into(), "+PONG".into()));
+    }
+}
+
+#[test]
+fn who_is_told_to_end_leaves_no_successor_that_has_not_served() {
+    let memcached = Process::memcached();
+    let (folder, port) = (scratch_dir(), free_port());
+    let (program, never) = (folder.join("program"), folder.join("never"));
+    let reloaded = of_replaceable(&program, port, &[], &memcached_pool(port, &[&memcached], &[]));
+    let mut reloaded = reloaded.expect_log("no upgrade");
+    let script = LATE_SUCCESSOR.replace("GO", never.to_str().expect("a path"));
+    replace(&program, &script.replace("\nuntil", &format!("\necho $$ > '{}/pid'\nuntil", folder.display())));
+    let old = reloaded.proxy.id();
+    Command::new("kill").args(["-s", "USR2", &old.to_string()]).status().expect("kill");
+    let mut pid = 0;
+    wait_until("the successor", SOON, || {
+        pid = std::fs::read_to_string(folder.join("pid")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        pid > 0
+    });
+    Command::new("kill").arg(old.to_string()).status().expect("kill");
+    assert!(reloaded.proxy.wait(SOON).success());
+    wait_until("the end of the successor", SOON, || !is_there(pid));
+}
+
+#[test]
+fn a_successor_that_is_killed_while_clients_are_busy_leaves_them_and_those_who_come() {
+    let redis = Process::redis();
+    let port = free_port();
+    let reloaded = Reloaded::start(port, "  drain_timeout: 1000\n", &redis_pool(port, &[&redis], &[]));
+    let proxy = reloaded.expect_log("the successor has not taken over");
+    let [mut idle, mut transaction] = [(); 2].map(|()| proxy.proxy.client());
+    assert_eq!((idle.ask("PING\r\n"), transaction.ask("MULTI\r\n")), ("+PONG".into(), "+OK".into()));
+    let pid = post(proxy.admin, "/upgrade").json()["pid"].as_u64().expect("a number") as u32;
+    proxy.proxy.wait_for_log("clients come in here", SOON);
+    assert_eq!(idle.ask("PING\r\n"), "+PONG", "it is served there");
+    Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status().expect("kill");
+    // Nobody comes or goes meanwhile.
+    proxy.proxy.wait_for_log("the successor has not taken over", SOON);
+    assert!(idle.is_closed());
+    assert_eq!((transaction.ask("PING\r\n"), transaction.ask("EXEC\r\n")), ("+QUEUED".into(), "*1".into()));
+    assert_eq!(proxy.proxy.client().ask("PING\r\n"), "+PONG");
+    let mut proxy = Succeeded::of(proxy);
+    proxy.upgrade();
+    assert_eq!((transaction.line(), transaction.ask("PING\r\n")), ("+PONG".into(), "+PONG".into()));
+}

@@ -1,5 +1,6 @@
 //! The side of the process that hands over.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -10,14 +11,16 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::stage::{Stage, end, newer, reason};
+use super::stage::{Stage, end, reason};
 use super::wire::{self, Client, Kind};
-use crate::health::saved::{self, Kept, Saved};
+use crate::health::saved::{self, Kept, Told};
 use crate::io::departing::Departing;
 use crate::io::events::PROXY;
 use crate::io::mailbox::Message;
 use crate::io::operator::Operator;
+use crate::io::state;
 use crate::time::Instant;
+use crate::topology::Topology;
 
 /// Clients that are sent before it is heard whether the successor has them.
 const BATCH: usize = 64;
@@ -33,7 +36,7 @@ const STAYS: Duration = Duration::from_millis(100);
 
 impl Operator {
     /// Has clients go over to a successor that serves, until all have, or have had their time. Then this process is over.
-    pub(super) fn hand_over(&self, socket: UnixStream, mut child: Child, mut missed: Vec<Saved>) {
+    pub(super) fn hand_over(&self, socket: UnixStream, mut child: Child) {
         // What is reloaded from here on, the successor reloads.
         let listening = self.listening.lock();
         let topology = self.observed.topology();
@@ -43,15 +46,21 @@ impl Operator {
             keeper.pause(true);
         }
         let (departures, departing) = mpsc::channel();
+        let (heeds, heeded) = mpsc::channel::<Infallible>();
         for worker in self.workers.iter() {
-            worker.tell(Message::HandOver(departures.clone()));
+            worker.tell(Message::HandOver { departures: departures.clone(), heeds: heeds.clone() });
         }
-        drop(departures);
-        let mut here = Vec::new();
+        drop((departures, heeds));
+        // Until all have: then nobody is accepted here any more, and no server let back, but by the successor.
+        let _ = heeded.recv_timeout(ANSWER_LIMIT);
+        let (mut here, mut told) = (Vec::new(), Told::default());
+        topology.registry.missed_since(&topology.config, &mut told);
+        let missed = topology.registry.save(&topology.config, Kept::Whole, self.observed.clock.now());
         let counted = self.counted();
-        let sent = wire::send_bare(&socket, Kind::Go, b"", None)
+        let sent = wire::send_bare(&socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)
+            .and_then(|()| wire::send_bare(&socket, Kind::Go, b"", None))
             .and_then(|()| wire::send(&socket, Kind::Counted, Some(&counted), b"", None))
-            .and_then(|()| self.send_clients(&socket, &departing, &mut here, &mut missed, until));
+            .and_then(|()| self.send_clients(&socket, &departing, &mut here, &mut told, until));
         match sent {
             Ok(gone) => {
                 let left = self.clients();
@@ -65,13 +74,14 @@ impl Operator {
                 self.listening.end();
                 let rest = STAYS.saturating_sub(self.observed.clock.now() - begun);
                 std::thread::park_timeout(rest); // nobody wakes this thread
-                self.upgrade.set(Stage::Farewell(socket, missed, counted));
+                self.upgrade.set(Stage::Farewell(socket, told, counted));
                 self.upgrade.over.notify_one();
             }
             Err(error) => {
                 let (why, status) = (reason(&error), end(&mut child));
                 error!(reason = why, status, "the successor has not taken over, this process goes on");
                 self.tell(PROXY, PROXY, true, format!("no upgrade: {why} ({status})"));
+                self.doubt_missed(&topology);
                 for worker in self.workers.iter() {
                     worker.tell(Message::GoOn);
                 }
@@ -89,11 +99,26 @@ impl Operator {
                 if let Some(keeper) = &self.keeper {
                     keeper.pause(false);
                 }
+                self.upgrade.write_pid();
                 crate::io::systemd::succeeded_by(std::process::id());
                 self.upgrade.set(Stage::None);
+                self.upgrade.failed.notify_one();
             }
         }
         drop(listening);
+    }
+
+    /// A successor has served, and has ended: what servers missed by it is not known. Those that were out there, or are here,
+    /// have to forget all.
+    fn doubt_missed(&self, topology: &Topology) {
+        let (config, registry, now) = (&topology.config, &topology.registry, self.observed.clock.now());
+        let mut doubted = registry.save(config, Kept::Marks, now);
+        doubted.retain(|one| one.out);
+        doubted.extend(state::left(topology).into_iter().flat_map(|(_, left)| left));
+        registry.recall_missed(config, doubted, now);
+        for worker in self.workers.iter() {
+            worker.tell(Message::News);
+        }
     }
 
     /// Clients of all workers that have not left them.
@@ -108,7 +133,7 @@ impl Operator {
         socket: &UnixStream,
         departing: &Receiver<Departing>,
         here: &mut Vec<Departing>,
-        missed: &mut Vec<Saved>,
+        told: &mut Told,
         until: Instant,
     ) -> io::Result<usize> {
         socket.set_read_timeout(Some(ANSWER_LIMIT))?;
@@ -119,7 +144,7 @@ impl Operator {
             let is_over = self.clients() == 0 || self.observed.clock.now() >= until;
             here.extend(departing.recv_timeout(PERIOD).into_iter().chain(departing.try_iter()).take(BATCH));
             // What a client was told to be changed is pending there before it asks again.
-            self.send_missed(socket, missed)?;
+            self.send_missed(socket, told)?;
             for departing in &*here {
                 let pool = self.observed.topology().pools[departing.pool.index()].name.clone();
                 let client = Client { pool, redis: departing.carried.redis.clone() };
@@ -127,6 +152,9 @@ impl Operator {
                 wire::send(socket, Kind::Client, Some(&client), input, Some(departing.socket.as_fd()))?;
             }
             let is_last = is_over && here.is_empty();
+            if here.is_empty() && wire::has_ended(socket)? {
+                return Err(io::ErrorKind::UnexpectedEof.into()); // also while there is nothing to be sent
+            }
             while !here.is_empty() {
                 let frame = wire::receive(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 match self.heed_answer(here, frame.kind) {
@@ -162,22 +190,21 @@ impl Operator {
         self.workers[0].tell(Message::Arrive(Box::new(departing)));
     }
 
-    /// Sends what is pending since it was sent last.
-    fn send_missed(&self, socket: &UnixStream, before: &mut Vec<Saved>) -> io::Result<()> {
-        let now = self.missed();
-        let newer = newer(before, &now);
-        if !newer.is_empty() {
-            wire::send_bare(socket, Kind::Missed, &saved::encode(Kept::Whole, &newer), None)?;
+    /// Sends what has become pending since that was sent last.
+    fn send_missed(&self, socket: &UnixStream, told: &mut Told) -> io::Result<()> {
+        let topology = self.observed.topology();
+        let missed = topology.registry.missed_since(&topology.config, told);
+        if missed.is_empty() {
+            return Ok(());
         }
-        *before = now;
-        Ok(())
+        wire::send_bare(socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)
     }
 
     /// The last words of a process whose workers have ended.
     pub(in crate::io) fn say_farewell(&self) {
-        let Stage::Farewell(socket, mut missed, counted) = self.upgrade.set(Stage::Begun) else { return };
+        let Stage::Farewell(socket, mut told, counted) = self.upgrade.set(Stage::None) else { return };
         let said = self
-            .send_missed(&socket, &mut missed)
+            .send_missed(&socket, &mut told)
             .and_then(|()| wire::send(&socket, Kind::Counted, Some(&self.counted().since(&counted)), b"", None))
             .and_then(|()| wire::send_bare(&socket, Kind::End, b"", None));
         if let Err(error) = said {

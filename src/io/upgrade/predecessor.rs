@@ -9,7 +9,6 @@ use super::wire::{self, Hello, KeptOut, Kind};
 use crate::config::model::Config;
 use crate::health::Registry;
 use crate::health::maintenance::Maintenance;
-use crate::health::saved::{self, Saved};
 use crate::io::listener::Entrances;
 use crate::time::Instant;
 
@@ -29,8 +28,6 @@ type HandedOver = (Listens, OwnedFd);
 pub(in crate::io) struct Predecessor {
     pub(super) socket: UnixStream,
     pub(super) hello: Hello,
-    /// What servers have missed, and which are out; `None` where that cannot be read.
-    pub(in crate::io) missed: Option<Vec<Saved>>,
 }
 
 impl Predecessor {
@@ -44,7 +41,7 @@ impl Predecessor {
         rustix::stdio::dup2_stdin(&nowhere)?;
         socket.set_read_timeout(Some(START_LIMIT))?;
         socket.set_write_timeout(Some(START_LIMIT))?;
-        let (mut hello, mut listeners, mut missed) = (None, Vec::new(), None);
+        let (mut hello, mut listeners) = (None, Vec::new());
         loop {
             let frame = wire::receive(&socket)?.ok_or(ErrorKind::UnexpectedEof)?;
             match frame.kind {
@@ -53,13 +50,12 @@ impl Predecessor {
                     let of = frame.json::<Listens>()?;
                     listeners.extend(frame.descriptor.map(|descriptor| (of, descriptor)));
                 }
-                Some(Kind::Missed) => missed = saved::decode(&frame.body).map(|(_, missed)| missed),
                 Some(Kind::Start) => break,
                 _ => {}
             }
         }
         let hello = hello.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it does not say who it is"))?;
-        Ok(Some((Self { socket, hello, missed }, listeners)))
+        Ok(Some((Self { socket, hello }, listeners)))
     }
 
     /// Has servers kept out that the operator keeps out. To be called before anybody uses the registry.

@@ -1,20 +1,21 @@
 //! How far an upgrade is, and the process that is to be the successor.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, getppid, kill_process};
 use thiserror::Error;
 use tokio::sync::Notify;
+use tracing::warn;
 
-use crate::health::pending::Invalidations;
-use crate::health::saved::Saved;
+use crate::health::saved::Told;
 use crate::stats::carried::Counted;
 
 /// Set in the environment of a successor.
@@ -52,18 +53,26 @@ pub(super) struct Program {
 pub(in crate::io) struct Upgrade {
     pub(super) program: Option<Program>,
     stage: Mutex<Stage>,
+    /// The file with the id of the process that serves.
+    pid_file: OnceLock<PathBuf>,
     /// All clients have gone over, or have had their time.
     pub(in crate::io) over: Notify,
+    /// A successor that has served has ended before that.
+    pub(in crate::io) failed: Notify,
+    /// The process whose clients come over to this one; 0: there is none.
+    predecessor: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 pub(super) enum Stage {
     #[default]
     None,
-    /// A successor is started, or takes over.
-    Begun,
+    /// A successor is started: which process, if there is one yet.
+    Starts(Option<u32>),
+    /// It serves, clients go over to it.
+    HandsOver,
     /// All that is left to be said.
-    Farewell(UnixStream, Vec<Saved>, Counted),
+    Farewell(UnixStream, Told, Counted),
 }
 
 impl Upgrade {
@@ -72,7 +81,51 @@ impl Upgrade {
     pub(in crate::io) fn new(can_be_started: bool) -> Self {
         let program = |path| Program { path, arguments: std::env::args_os().skip(1).collect() };
         let program = can_be_started.then(std::env::current_exe).and_then(Result::ok).map(program);
-        Self { program, stage: Mutex::default(), over: Notify::new() }
+        Self {
+            program,
+            stage: Mutex::default(),
+            pid_file: OnceLock::new(),
+            over: Notify::new(),
+            failed: Notify::new(),
+            predecessor: AtomicU32::new(0),
+        }
+    }
+
+    /// The process is told to end. Whether it does without that being done: clients go over to a successor first. A
+    /// successor that does not serve yet is told the same, and so is a process of before whose clients have not all come over:
+    /// neither of them is to go on in the place of this one.
+    pub(in crate::io) fn is_to_end(&self) -> bool {
+        if let pid @ 1.. = self.predecessor.load(Ordering::Acquire)
+            && getppid().is_some_and(|parent| parent.as_raw_nonzero().get().cast_unsigned() == pid)
+        {
+            tell_to_end(pid);
+        }
+        match *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+            Stage::None | Stage::Starts(None) => false,
+            Stage::Starts(Some(pid)) => {
+                tell_to_end(pid);
+                false
+            }
+            Stage::HandsOver | Stage::Farewell(..) => true,
+        }
+    }
+
+    /// Clients of this process come over; 0: no more.
+    pub(super) fn takes_over_from(&self, pid: u32) {
+        self.predecessor.store(pid, Ordering::Release);
+    }
+
+    /// The process that serves has its id in this file.
+    pub(in crate::io) fn has_pid_file(&self, path: &Path) {
+        let _ = self.pid_file.set(path.to_owned()); // there is one of them at most
+    }
+
+    /// A successor that has written its own id there serves no more.
+    pub(super) fn write_pid(&self) {
+        let Some(path) = self.pid_file.get() else { return };
+        if let Err(error) = std::fs::write(path, std::process::id().to_string()) {
+            warn!(file = %path.display(), %error, "cannot write the pid file");
+        }
     }
 
     pub(super) fn set(&self, stage: Stage) -> Stage {
@@ -84,7 +137,7 @@ impl Upgrade {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = matches!(*stage, Stage::None);
         if is_first {
-            *stage = Stage::Begun;
+            *stage = Stage::Starts(None);
         }
         is_first
     }
@@ -100,6 +153,12 @@ impl Program {
             command.env_remove(name);
         });
         Ok((own, command.spawn()?))
+    }
+}
+
+fn tell_to_end(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM); // it may have ended
     }
 }
 
@@ -119,19 +178,4 @@ pub(super) fn reason(error: &io::Error) -> String {
 pub(super) fn end(child: &mut Child) -> String {
     let _ = child.kill(); // it may have ended by itself
     child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
-}
-
-/// What is pending of a server that was not before.
-pub(super) fn newer(before: &[Saved], now: &[Saved]) -> Vec<Saved> {
-    let left = |one: &Saved| {
-        let mut one = one.clone();
-        if let Some(was) = before.iter().find(|was| (&was.pool, &was.server) == (&one.pool, &one.server)) {
-            one.missed.flush &= !was.missed.flush;
-            one.missed.databases.retain(|database| !was.missed.databases.contains(database));
-            let known: BTreeSet<_> = was.missed.keys.iter().collect();
-            one.missed.keys.retain(|key| !known.contains(key));
-        }
-        (one.missed != Invalidations::default()).then_some(one)
-    };
-    now.iter().filter_map(left).collect()
 }

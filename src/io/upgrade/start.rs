@@ -9,7 +9,6 @@ use tracing::{error, info};
 use super::stage::{START_LIMIT, Stage, Stays, end, reason};
 use super::wire::{self, Hello, KeptOut, Kind, Ready};
 use crate::health::maintenance::Maintenance;
-use crate::health::saved::{self, Kept, Saved};
 use crate::health::tracker::State;
 use crate::io::events::PROXY;
 use crate::io::operator::Operator;
@@ -46,12 +45,14 @@ impl Operator {
             Err(error) => return failed(format!("cannot start {}: {error}", program.path.display())),
         };
         let pid = child.id();
+        self.upgrade.set(Stage::Starts(Some(pid)));
         match self.introduce(&socket) {
-            Ok((version, missed)) => {
+            Ok(version) => {
                 info!(pid, version, "the successor serves, clients go over to it");
+                self.upgrade.set(Stage::HandsOver);
                 systemd::succeeded_by(pid);
                 let own = self.clone();
-                let take_over = move || own.hand_over(socket, child, missed);
+                let take_over = move || own.hand_over(socket, child);
                 if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(take_over) {
                     return failed(format!("cannot start a thread: {error}"));
                 }
@@ -62,8 +63,8 @@ impl Operator {
         }
     }
 
-    /// Gives a successor what it has to know, and waits until it serves. Its version, and what it was told of servers.
-    fn introduce(&self, socket: &UnixStream) -> io::Result<(String, Vec<Saved>)> {
+    /// Gives a successor what it has to know, and waits until it serves. Its version.
+    fn introduce(&self, socket: &UnixStream) -> io::Result<String> {
         socket.set_read_timeout(Some(START_LIMIT))?;
         socket.set_write_timeout(Some(START_LIMIT))?;
         let topology = self.observed.topology();
@@ -76,12 +77,10 @@ impl Operator {
         for (of, listener) in self.listening.all() {
             wire::send(socket, Kind::Listener, Some(&of), b"", Some(listener.as_fd()))?;
         }
-        let missed = self.missed();
-        wire::send_bare(socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)?;
         wire::send_bare(socket, Kind::Start, b"", None)?;
         let frame = wire::receive(socket)?.ok_or(ErrorKind::UnexpectedEof)?;
         match frame.kind {
-            Some(Kind::Ready) => Ok((frame.json::<Ready>()?.version, missed)),
+            Some(Kind::Ready) => Ok(frame.json::<Ready>()?.version),
             Some(Kind::Failed) => Err(io::Error::other(String::from_utf8_lossy(&frame.body).into_owned())),
             _ => Err(io::Error::new(ErrorKind::InvalidData, "it says something else than that it serves")),
         }
@@ -106,11 +105,5 @@ impl Operator {
     pub(super) fn counted(&self) -> Counted {
         let topology = self.observed.topology();
         Counted::of(&topology.counters, &topology.config)
-    }
-
-    /// What servers have missed, and which are out.
-    pub(super) fn missed(&self) -> Vec<Saved> {
-        let topology = self.observed.topology();
-        topology.registry.save(&topology.config, Kept::Whole, self.observed.clock.now())
     }
 }

@@ -14,6 +14,7 @@ use crate::health::saved;
 use crate::io::departing::Departing;
 use crate::io::mailbox::Message;
 use crate::io::operator::Operator;
+use crate::io::state;
 use crate::stats::carried::Counted;
 
 /// How long the process before this one may be silent. It is heard of when it ends, too.
@@ -26,9 +27,23 @@ impl Operator {
         let Predecessor { socket, hello, .. } = predecessor;
         let ready = Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
         wire::send(&socket, Kind::Ready, Some(&ready), b"", None)?;
+        let mut known = None;
         // One that has ended without a word has left everything to this one.
-        let frame = wire::receive(&socket).ok().flatten();
-        let is_there = frame.as_ref().is_some_and(|frame| frame.kind == Some(Kind::Go));
+        let is_there = loop {
+            match wire::receive(&socket).ok().flatten() {
+                Some(Frame { kind: Some(Kind::Go), .. }) => break true,
+                Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = saved::decode(&body),
+                Some(_) => {}
+                None => break false,
+            }
+        };
+        let topology = self.observed.topology();
+        if !is_there {
+            known = state::left(&topology);
+        }
+        // Nobody has let a server back since that was said, and this process does so from here on.
+        state::take_up(&topology, known, self.observed.clock.now());
+        self.tell_news();
         self.workers[0].tell(Message::Topology(Some(Box::new(entrances))));
         if let Some(keeper) = &self.keeper {
             keeper.pause(false);
@@ -42,11 +57,16 @@ impl Operator {
             warn!("the process before this one has ended before its clients could go over");
             return Ok(());
         }
+        self.upgrade.takes_over_from(hello.pid);
         let own = self.clone();
-        std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || match own.receive_clients(&socket) {
-            Ok(clients) => info!(clients, "all that the process before this one had has come over"),
-            Err(error) => {
-                error!(%error, "the process before this one has ended before all of its clients had come over")
+        std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || {
+            let received = own.receive_clients(&socket);
+            own.upgrade.takes_over_from(0);
+            match received {
+                Ok(clients) => info!(clients, "all that the process before this one had has come over"),
+                Err(error) => {
+                    error!(%error, "the process before this one has ended before all of its clients had come over")
+                }
             }
         })?;
         Ok(())
@@ -102,6 +122,11 @@ impl Operator {
         };
         let topology = self.observed.topology();
         Arc::clone(&topology.registry).recall_missed(&topology.config, missed, self.observed.clock.now());
+        self.tell_news();
+    }
+
+    /// Something is known of servers that workers have to look at.
+    fn tell_news(&self) {
         for worker in self.workers.iter() {
             worker.tell(Message::News); // a worker that has ended needs no news
         }

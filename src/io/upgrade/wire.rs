@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -28,7 +29,8 @@ pub(super) enum Kind {
     Hello = b'h',
     /// A listening socket.
     Listener = b'l',
-    /// What servers have missed, and which are out: a record as in `state_dir`.
+    /// What servers have missed, and which are out: a record as in `state_dir`. The one before [`Kind::Go`] is whole; what
+    /// follows later has been added to it.
     Missed = b'm',
     /// That is all that has to be known to start.
     Start = b's',
@@ -201,6 +203,16 @@ pub(super) fn receive(from: &UnixStream) -> io::Result<Option<Frame>> {
     }
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
     Ok(Some(Frame { kind, body, descriptor }))
+}
+
+/// Whether the other side has ended.
+pub(super) fn has_ended(of: &UnixStream) -> io::Result<bool> {
+    let mut polled = [PollFd::new(of, PollFlags::empty())];
+    match rustix::event::poll(&mut polled, Some(&Timespec::default())) {
+        Ok(_) => Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn receive_some(from: &UnixStream, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {

@@ -239,7 +239,8 @@ impl Proxy {
         Self::started_by(Command::new(program), text, port)
     }
 
-    fn started_by(mut command: Command, text: &str, port: u16) -> Self {
+    /// As [`Proxy::with_file`], of a command that starts the program.
+    pub(crate) fn started_by(mut command: Command, text: &str, port: u16) -> Self {
         let directory = scratch_dir();
         let file = directory.join("softmiss.yml");
         std::fs::write(&file, text).expect("write the file");
