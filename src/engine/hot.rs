@@ -163,8 +163,7 @@ impl<'a> Values<'a> {
             Self::Blocks(values, index) => {
                 let Some(key) = values.keys.get(*index as usize) else { return 0 };
                 *index = key.next;
-                let block = values.blocks.get(key.offset as usize..(key.offset + key.len) as usize).unwrap_or_default();
-                payload([block, b""])
+                payload([values.block(key), b""])
             }
             Self::One(size) if replied == Replied::All => *size,
             Self::Items(items) if replied == Replied::All => items.bytes().len(),

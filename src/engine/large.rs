@@ -11,7 +11,7 @@ use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::memory;
 use super::request::Asked;
-use super::servers::ticket::Marks;
+use super::servers::ticket::{Marks, Ticket};
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};
 use crate::proto::memcache::request::{self, Parsed, Request};
@@ -244,10 +244,10 @@ impl Engine {
         self.charge_link(id); // the buffer is to be the client's
         let least = WORTH_KEEPING.max(buffer.capacity() / 4);
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
-        if self.servers[id].queue().front().is_some_and(|ticket| ticket.is(Marks::PART)) {
+        if self.servers[id].queue().front().is_some_and(is_part) {
             buffer.shrink_to_fit(); // it may wait for a while
         }
-        // Who waits for it with answers of others shares it.
+        // Who waits for it with answers of others shares it, and keeps it.
         let buffer = Arc::new(buffer);
         self.memory.whole = Some(Arc::clone(&buffer));
         let used = self.consume(id, &buffer, &mut keeping);
@@ -269,7 +269,10 @@ impl Engine {
                 self.touch_session(client);
             }
             (Ok(buffer), None) => self.keep_buffer(buffer),
-            (Err(_), _) => {} // it is kept
+            (Err(kept), _) if used < kept.len() => {
+                behind.splice(..0, kept[used..].iter().copied());
+            }
+            (Err(_), _) => {}
         }
         if !behind.is_empty() {
             let used = self.consume(id, &behind, outlet)?;
@@ -314,4 +317,10 @@ impl Engine {
         self.memory.buffers = buffers;
         result
     }
+}
+
+/// Whether what a request gets waits for other parts of its answer.
+fn is_part(ticket: Ticket) -> bool {
+    ticket.is(Marks::PART)
+        || ticket.is(Marks::SPLIT) && matches!(ticket.verb, Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats)
 }

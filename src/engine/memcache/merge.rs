@@ -7,6 +7,7 @@ use crate::proto::memcache::response::Status;
 use crate::proto::memcache::version::Version;
 use crate::proto::memcache::{reply, stats};
 use crate::time::Instant;
+use std::sync::Arc;
 
 /// The end of the list of a part's keys.
 pub(in crate::engine) const NO_KEY: u32 = u32::MAX;
@@ -39,8 +40,11 @@ pub(in crate::engine) struct Values {
     pub(in crate::engine) keys: Vec<KeySlot>,
     /// Those of each part.
     pub(in crate::engine) chains: Vec<Chain>,
-    /// The `VALUE` blocks, in the order in which they came.
-    pub(in crate::engine) blocks: Vec<u8>,
+    /// The `VALUE` blocks, in the order in which they came: the last of them.
+    blocks: Vec<u8>,
+    /// Those before them, and how many bytes they are. A large one is in the buffer that it came in.
+    pieces: Vec<Arc<Vec<u8>>>,
+    in_pieces: usize,
     /// More of the same request follows: no `END` yet.
     pub(in crate::engine) unfinished: bool,
 }
@@ -62,17 +66,19 @@ impl Chain {
 pub(in crate::engine) struct KeySlot {
     /// The next key of the same part, or [`NO_KEY`].
     pub(in crate::engine) next: u32,
-    /// Where its block lies in [`Values::blocks`].
-    pub(in crate::engine) offset: u32,
+    /// Where its block lies in its piece.
+    offset: u32,
     /// Length of its block; 0 for a miss.
-    pub(in crate::engine) len: u32,
+    len: u32,
+    /// The number of its piece. That of the last one is how many there are before it.
+    piece: u16,
     /// Length of the key itself, so that it need not be looked for in the request once more.
     pub(in crate::engine) key_len: u8,
 }
 
 impl KeySlot {
     /// A key that nothing is known of.
-    pub(in crate::engine) const MISSING: Self = Self { next: NO_KEY, offset: 0, len: 0, key_len: 0 };
+    pub(in crate::engine) const MISSING: Self = Self { next: NO_KEY, offset: 0, len: 0, piece: 0, key_len: 0 };
 }
 
 /// Most bytes that are reserved for the values of a multi-get before they come.
@@ -81,13 +87,22 @@ const RESERVED: usize = 4 << 10;
 /// Values up to so many bytes are put together at once, and the buffer that they were in is used again.
 const KEPT_BLOCKS: usize = 8 << 10;
 
+/// From so many bytes on, values are put down in another piece: what grows is moved.
+const PIECE: usize = 256 << 10;
+
 /// Keys up to so many are kept room for.
 const KEPT_KEYS: usize = 128;
 
 impl Values {
     /// No values at all.
-    pub(in crate::engine) const EMPTY: Self =
-        Self { keys: Vec::new(), chains: Vec::new(), blocks: Vec::new(), unfinished: false };
+    pub(in crate::engine) const EMPTY: Self = Self {
+        keys: Vec::new(),
+        chains: Vec::new(),
+        blocks: Vec::new(),
+        pieces: Vec::new(),
+        in_pieces: 0,
+        unfinished: false,
+    };
 
     /// Has no values yet, of so many keys, which belong to no part yet.
     pub(in crate::engine) fn reset(&mut self, count: usize, unfinished: bool) {
@@ -95,12 +110,14 @@ impl Values {
         self.keys.resize(count, KeySlot::MISSING);
         self.chains.clear();
         self.blocks.clear();
+        self.pieces.clear();
+        self.in_pieces = 0;
         self.unfinished = unfinished;
     }
 
     /// Whether its buffers are worth keeping for another request.
     pub(in crate::engine) fn is_worth_keeping(&self) -> bool {
-        self.blocks.capacity() <= KEPT_BLOCKS && self.keys.capacity() <= KEPT_KEYS
+        self.pieces.is_empty() && self.blocks.capacity() <= KEPT_BLOCKS && self.keys.capacity() <= KEPT_KEYS
     }
 
     /// Puts the key number `index`, of so many bytes, behind the others of its part.
@@ -126,10 +143,14 @@ impl Values {
 
     /// Says where, in the blocks that are kept next, the block of a key lies.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the blocks of one part stay below 4 GiB: see `fits`")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a piece stays below 4 GiB, and there are few: see `fits` and `end_piece`"
+    )]
     pub(in crate::engine) fn place(&mut self, key: u32, offset: usize, len: usize) {
         if let Some(slot) = self.keys.get_mut(key as usize) {
             (slot.offset, slot.len) = ((self.blocks.len() + offset) as u32, len as u32);
+            slot.piece = self.pieces.len() as u16;
         }
     }
 
@@ -141,6 +162,64 @@ impl Values {
             self.blocks.reserve(blocks.len().max((largest * self.keys.len()).min(RESERVED)));
         }
         self.blocks.extend_from_slice(blocks);
+        if self.blocks.len() >= PIECE {
+            self.end_piece();
+        }
+    }
+
+    /// The next block begins a piece. Whether it does: there is an end to how many there can be.
+    #[cold]
+    #[inline(never)]
+    fn end_piece(&mut self) -> bool {
+        if self.pieces.len() + 1 >= usize::from(u16::MAX) {
+            return self.blocks.is_empty();
+        }
+        if !self.blocks.is_empty() {
+            self.in_pieces += self.blocks.len();
+            self.pieces.push(Arc::new(std::mem::take(&mut self.blocks)));
+        }
+        true
+    }
+
+    /// Keeps the block of a key, at the front of the buffer that it came in. `false` if it is to be copied.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::engine) fn share(&mut self, key: u32, len: usize, whole: &Arc<Vec<u8>>) -> bool {
+        if !self.fits(len) || !self.end_piece() {
+            return false;
+        }
+        self.place(key, 0, len);
+        self.in_pieces += len;
+        self.pieces.push(Arc::clone(whole));
+        true
+    }
+
+    /// The block of a key.
+    #[inline]
+    pub(in crate::engine) fn block(&self, key: &KeySlot) -> &[u8] {
+        let piece = self.pieces.get(usize::from(key.piece)).map_or(&self.blocks, |piece| piece);
+        &piece[key.offset as usize..][..key.len as usize]
+    }
+
+    /// Gives up the block of a key that has been passed on, if it is in a piece of its own.
+    fn drop_block(&mut self, index: usize) {
+        let Some(key) = self.keys.get_mut(index) else { return };
+        if let Some(piece) = self.pieces.get_mut(usize::from(key.piece)).filter(|piece| piece.len() == key.len as usize)
+        {
+            self.in_pieces -= piece.len();
+            *piece = Arc::default();
+            *key = KeySlot::MISSING;
+        }
+    }
+
+    /// Bytes of all blocks.
+    const fn len(&self) -> usize {
+        self.blocks.len() + self.in_pieces
+    }
+
+    /// Memory that it holds.
+    const fn footprint(&self) -> usize {
+        self.len() + self.keys.len() * size_of::<KeySlot>()
     }
 
     /// Whether further blocks of `len` bytes can be held.
@@ -150,13 +229,13 @@ impl Values {
 
     /// Appends what the client gets.
     fn write(&self, error: Option<&[u8]>, out: &mut Output) {
-        let block = |key: &KeySlot| &self.blocks[key.offset as usize..(key.offset + key.len) as usize];
-        if self.blocks.len() <= KEPT_BLOCKS {
+        if self.len() <= KEPT_BLOCKS {
+            let block = |key: &KeySlot| &self.blocks[key.offset as usize..(key.offset + key.len) as usize];
             out.append_with(self.blocks.len(), |out| {
                 self.keys.iter().map(block).for_each(|block| out.extend_from_slice(block));
             });
         } else {
-            self.keys.iter().for_each(|key| out.append(block(key)));
+            self.keys.iter().for_each(|key| out.append(self.block(key)));
         }
         if !self.unfinished {
             out.append(error.unwrap_or(reply::END));
@@ -183,12 +262,14 @@ impl Source for PassedOn {
         while out.len() < until
             && let Some(key) = self.values.keys.get(self.next)
         {
-            let block = &self.values.blocks[key.offset as usize..(key.offset + key.len) as usize];
-            let rest = &block[self.within..];
+            let rest = &self.values.block(key)[self.within..];
             let part = rest.len().min(until - out.len());
             out.extend_from_slice(&rest[..part]);
-            let is_whole = part == rest.len();
-            (self.next, self.within) = if is_whole { (self.next + 1, 0) } else { (self.next, self.within + part) };
+            self.within += part;
+            if part == rest.len() {
+                self.values.drop_block(self.next);
+                (self.next, self.within) = (self.next + 1, 0);
+            }
         }
         let more = self.next < self.values.keys.len();
         if !more {
@@ -203,7 +284,7 @@ impl Source for PassedOn {
     }
 
     fn footprint(&self) -> usize {
-        self.values.blocks.capacity() + self.values.keys.capacity() * size_of::<KeySlot>()
+        self.values.blocks.capacity() + self.values.in_pieces + self.values.keys.capacity() * size_of::<KeySlot>()
     }
 }
 
@@ -325,7 +406,7 @@ impl Merge {
     /// Whether it is put together while it is written.
     #[inline]
     pub(in crate::engine) const fn is_long(&self) -> bool {
-        matches!(&self.wanted, Wanted::Values(values) if values.blocks.len() > PORTION)
+        matches!(&self.wanted, Wanted::Values(values) if values.len() > PORTION)
     }
 
     /// As [`Merge::write`], of what is long.
@@ -334,7 +415,7 @@ impl Merge {
     pub(in crate::engine) fn write_on(self, out: &mut Output) {
         let Wanted::Values(values) = self.wanted else { return self.write(out) };
         let end = if values.unfinished { Vec::new() } else { self.error.unwrap_or_else(|| reply::END.to_vec()) };
-        let left = values.blocks.len() + end.len();
+        let left = values.len() + end.len();
         out.append_from(Box::new(PassedOn { values, end, next: 0, within: 0, left }));
     }
 
@@ -363,7 +444,7 @@ impl Merge {
     /// Memory that it holds.
     pub(in crate::engine) fn footprint(&self) -> usize {
         match &self.wanted {
-            Wanted::Values(values) => values.blocks.len() + values.keys.len() * size_of::<KeySlot>(),
+            Wanted::Values(values) => values.footprint(),
             Wanted::Listing(listing) => listing.summed.footprint(),
             Wanted::Word(_) | Wanted::Version(_) => 0,
         }

@@ -143,7 +143,7 @@ impl Engine {
             self.memory.limits().common.saturating_sub(self.memory.held()) / 2,
         );
         let (fair, limit) = (self.memory.limits().fair, self.response_limit(&self.servers[id]));
-        let Self { servers, clients, topology, counters, telemetry, .. } = self;
+        let Self { servers, clients, topology, counters, telemetry, memory, .. } = self;
         let link = &mut servers[id];
         let (pool, server) = (link.pool(), link.server());
         let config = &topology.pools[pool.index()];
@@ -176,7 +176,7 @@ impl Engine {
                 largest = largest.max(len);
             }
         }
-        let mut kept = at;
+        let (mut kept, mut shared) = (at, 0);
         let behind = loop {
             if is_joined && words.rest().is_empty() {
                 break Following::NextRequest;
@@ -207,6 +207,12 @@ impl Engine {
                     if Policy::of(config).tells() {
                         error.get_or_insert_with(|| memcache::error(failure).to_vec());
                     }
+                } else if at == 0
+                    && let Some(whole) = memory.whole.as_ref().filter(|whole| is_most_of(len, input, whole))
+                    && values.share(key, len, whole)
+                {
+                    shared = len;
+                    largest = len;
                 } else if values.fits(at + len) {
                     values.place(key, at, len);
                     kept = at + len;
@@ -226,8 +232,8 @@ impl Engine {
         if dropped && let Some(slot) = session.as_mut().and_then(|(session, number)| session.slot_mut(*number)) {
             slot.note(Policy::of(config).outcome());
         }
-        if let Some((session, _)) = session.filter(|_| kept > 0) {
-            session.requests.hold(kept);
+        if let Some((session, _)) = session.filter(|_| kept + shared > 0) {
+            session.requests.hold(kept + shared);
             session.requests.observe_response(largest);
         }
         if largest > SMALL
@@ -311,6 +317,11 @@ impl Step {
     pub(in crate::engine) fn using(self, bytes: usize) -> Self {
         if matches!(self, Self::Used(_)) { Self::Used(bytes) } else { self }
     }
+}
+
+/// Whether `input` is all of a buffer, and that has little more in it than a value of so many bytes at its front.
+fn is_most_of(len: usize, input: &[u8], buffer: &[u8]) -> bool {
+    len > LARGE && input.len() == buffer.len() && buffer.len() - len <= SMALL
 }
 
 /// The values that a part's ticket belongs to, and the error that is told with them, if somebody still waits for them.

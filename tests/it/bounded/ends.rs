@@ -40,12 +40,28 @@ fn ends(mut rig: Rig, ask: &[u8], answer: &dyn Fn(&[u8]) -> Vec<u8>, count: &mut
     rig.engine.check_invariants().unwrap();
 }
 
+// Which of its keys are hot is looked at of a large request for certain, and of small ones seldom.
+const SETTINGS: &str = "softmiss:\n  hot_keys: none\n";
+
 fn redis(servers: usize) -> Rig {
-    // Which of its keys are hot is looked at of a large request for certain, and of small ones seldom.
-    Rig::of_process("softmiss:\n  hot_keys: none\n", servers, &["redis: true", "timeout: 400"])
+    Rig::of_process(SETTINGS, servers, &["redis: true", "timeout: 400"])
+}
+
+/// What a server of memcached's has for what is asked of it.
+fn found(request: &[u8], value: &str) -> Vec<u8> {
+    let request = String::from_utf8_lossy(request);
+    let block = |key: &str| format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len());
+    (request.trim_end().split(' ').skip(1).map(block).collect::<String>() + "END\r\n").into_bytes()
 }
 
 pub(super) const ENDS: &[Event] = &[
+    ("get of large values", 100_000, |size, count| {
+        let value = "v".repeat(size);
+        let keys: Vec<_> = (0..12).map(|key| format!("key{}", key * 7_368_787)).collect();
+        let ask = format!("get {}\r\n", keys.join(" "));
+        let memcached = Rig::of_process(SETTINGS, 3, &["timeout: 400"]);
+        ends(memcached, ask.as_bytes(), &|request| found(request, &value), count);
+    }),
     ("MGET of large values", 100_000, |size, count| {
         let value = format!("${size}\r\n{}\r\n", "v".repeat(size));
         let answer = |request: &[u8]| {
