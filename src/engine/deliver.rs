@@ -135,8 +135,9 @@ impl Engine {
             let buffer = stream.take_partial();
             if buffer.len() > LARGE {
                 let mut buffer = buffer;
-                let behind = buffer.split_off(self.response_end(id, &buffer));
-                let rest = self.consume_large(id, buffer, behind, outlet)?;
+                let (end, is_whole) = self.response_end(id, &buffer);
+                let behind = buffer.split_off(end);
+                let rest = self.consume_large(id, (buffer, is_whole), behind, outlet)?;
                 self.keep_partial(id, rest);
                 continue;
             }

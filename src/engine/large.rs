@@ -225,26 +225,27 @@ impl Engine {
         let need = stream.need();
         stream.set_huge(need >= HUGE);
         let mut buffer = stream.take_partial();
-        let end = if stream.cursor().scan.is_some() { self.response_end(id, &buffer) } else { need };
+        let (end, is_whole) =
+            if stream.cursor().scan.is_some() { self.response_end(id, &buffer) } else { (need, true) };
         let behind = buffer.split_off(end);
-        let rest = self.consume_large(id, buffer, behind, outlet)?;
+        let rest = self.consume_large(id, (buffer, is_whole), behind, outlet)?;
         self.keep_partial(id, rest);
         Ok(())
     }
 
     /// Passes on what there is of responses in a large buffer and in what was read `behind` it; returns what is left of
-    /// both. If the buffer is one response, the client gets it in this very buffer.
+    /// both. If the buffer is one response, the client gets it in this very buffer. What may not be whole needs more room.
     pub(super) fn consume_large(
         &mut self,
         id: LinkId,
-        mut buffer: Vec<u8>,
+        (mut buffer, is_whole): (Vec<u8>, bool),
         mut behind: Vec<u8>,
         outlet: &mut dyn Outlet,
     ) -> Result<Vec<u8>, Violation> {
         self.charge_link(id); // the buffer is to be the client's
         let least = WORTH_KEEPING.max(buffer.capacity() / 4);
         let mut keeping = Keeping { outlet, len: buffer.len(), least, rest: None };
-        if self.servers[id].queue().front().is_some_and(is_part) {
+        if is_whole && self.servers[id].queue().front().is_some_and(is_part) {
             buffer.shrink_to_fit(); // it may wait for a while
         }
         // Who waits for it with answers of others shares it, and keeps it.
@@ -281,12 +282,14 @@ impl Engine {
         Ok(behind)
     }
 
-    /// Where the response at the front of a server's bytes ends, if that is known and something follows.
-    pub(super) fn response_end(&self, id: LinkId, input: &[u8]) -> usize {
+    /// Where the response at the front of a server's bytes ends, if that is known and something follows; and whether it may
+    /// be whole.
+    pub(super) fn response_end(&self, id: LinkId, input: &[u8]) -> (usize, bool) {
         let mut scan = self.servers[id].scan();
         match scan.as_mut().map(|scan| scan.advance(input)) {
-            Some(Scanned::Complete { len }) => len,
-            _ => input.len(),
+            Some(Scanned::Complete { len }) => (len, true),
+            Some(_) => (input.len(), false),
+            None => (input.len(), true),
         }
     }
 

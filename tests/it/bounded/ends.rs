@@ -83,3 +83,21 @@ pub(super) const ENDS: &[Event] = &[
         ends(redis(3), &[b"MULTI\r\n", &gets[..], b"EXEC\r\n"].concat(), &answer, count);
     }),
 ];
+
+#[test]
+fn what_there_is_of_an_answer_is_moved_seldom_while_more_comes() {
+    // Lists in a list: how much is missing is known of the inner one only, and is little again and again.
+    let inner = format!("*200\r\n{}", ":12345\r\n".repeat(200));
+    let answer = format!("*1000\r\n{}", inner.repeat(1000));
+    let mut rig = redis(2);
+    let client = rig.client();
+    rig.send(client, b"SLOWLOG GET\r\n", 64 << 10);
+    rig.settle();
+    let (mut held, mut moved) = (rig.engine.memory(), 0);
+    for part in answer.as_bytes()[..answer.len() - LAST].chunks(2_000) {
+        rig.say(part, part.len());
+        moved += usize::from(std::mem::replace(&mut held, rig.engine.memory()) != held);
+    }
+    assert!(held > answer.len(), "it is kept");
+    assert!(moved <= 40, "moved {moved} times");
+}
