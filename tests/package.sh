@@ -3,6 +3,7 @@
 # is served; installed, changed by hand, upgraded while a client stays, removed, purged.
 #
 #     tests/package.sh            the package is target/package/softmiss.deb
+#     tests/package.sh PROGRAM    the same, of a release build that is there
 #
 # Needs dpkg; cargo-deb is built to target/tools if it is not there, which takes some minutes once.
 set -euo pipefail
@@ -16,12 +17,13 @@ fi
 
 folder=target/package
 rm -rf "$folder" && mkdir -p "$folder"
-cargo build --release --quiet
-mkdir "$folder/bin" && strip -o "$folder/bin/softmiss" target/release/softmiss
-target/release/softmiss man > "$folder/softmiss.1"
-target/release/softmiss completions bash > "$folder/softmiss"
-target/release/softmiss completions zsh > "$folder/_softmiss"
-target/release/softmiss completions fish > "$folder/softmiss.fish"
+program=${1:-target/release/softmiss}
+[ $# -gt 0 ] || cargo build --release --quiet
+mkdir "$folder/bin" && strip -o "$folder/bin/softmiss" "$program"
+"$program" man > "$folder/softmiss.1"
+"$program" completions bash > "$folder/softmiss"
+"$program" completions zsh > "$folder/_softmiss"
+"$program" completions fish > "$folder/softmiss.fish"
 python3 tests/tools/licences.py > "$folder/third-party-licences.txt"
 version=$(cargo deb --no-build --no-strip --quiet --output "$folder/softmiss.deb" >/dev/null && dpkg-deb -f "$folder/softmiss.deb" Version)
 next="$version+next"
