@@ -57,6 +57,8 @@ type Subject = Option<(PoolId, Option<ServerId>)>;
 struct Told {
     /// Nobody was told anything yet.
     is_new: bool,
+    /// There was something before anything could be told.
+    goes_on: bool,
     counters: HashMap<(Subject, String), u64>,
     latencies: HashMap<Subject, Snapshot>,
 }
@@ -70,14 +72,15 @@ struct Series {
     latencies: Vec<Latency>,
 }
 
-/// Starts a thread that tells statsd, whenever the configuration names one, until the process ends.
+/// Starts a thread that tells statsd, whenever the configuration names one, until the process ends. One that goes on with what
+/// another process has counted tells nothing of that.
 ///
 /// # Errors
 ///
 /// When the thread cannot be started.
-pub fn start(observed: Observed) -> std::io::Result<()> {
+pub fn start(observed: Observed, goes_on: bool) -> std::io::Result<()> {
     let (mut series, mut told, mut complained) =
-        (None, Told { is_new: true, counters: HashMap::new(), latencies: HashMap::new() }, false);
+        (None, Told { is_new: true, goes_on, counters: HashMap::new(), latencies: HashMap::new() }, false);
     rounds::spawn_rounds("statsd", move || {
         round(&observed, &mut series, &mut told, &mut complained);
         Ok(())
@@ -104,7 +107,7 @@ fn round(observed: &Observed, series: &mut Option<Series>, told: &mut Told, comp
                 }
                 series.take().into_iter().for_each(|old| told.note(old));
                 // Whoever is told only now is not told of everything since the start as of one interval.
-                let is_late = std::mem::replace(&mut told.is_new, false) && topology.version > 0;
+                let is_late = std::mem::replace(&mut told.is_new, false) && (topology.version > 0 || told.goes_on);
                 fresh.go_on(told, is_late.then_some(&sources));
                 (*series, *complained) = (Some(fresh), false);
             }

@@ -138,9 +138,10 @@ fn serve(
         proxy.hand_on(&listener);
         Admin::start(listener, operator).with_context(cannot)?;
     }
-    statsd::start(proxy.observed())?;
+    let goes_on = proxy.is_successor();
     // From here on it is this process that serves, and nobody before it.
     proxy.take_over().context("cannot take over from the process before this one")?;
+    statsd::start(proxy.observed(), goes_on)?;
     if let Some(path) = &flags.pid_file {
         // The directory may be another one for whoever writes it later.
         proxy.has_pid_file(&std::path::absolute(path).unwrap_or_else(|_| path.clone()));

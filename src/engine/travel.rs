@@ -77,7 +77,9 @@ impl Engine {
     pub fn client_arrived(&mut self, pool: PoolId, carried: Carried, now: Instant) -> SessionId {
         let id = self.client_connected(pool);
         if let (Some(redis), Some(client)) = (carried.redis, self.session(id).and_then(Session::redis_mut)) {
+            let trusted = client.trusted;
             redis.give_to(client);
+            client.trusted |= trusted; // a password may not be asked for here
         }
         if !carried.input.is_empty() {
             self.client_data(id, &carried.input, now);

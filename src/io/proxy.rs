@@ -291,6 +291,12 @@ impl Proxy {
         }
     }
 
+    /// Whether it is to take over from another process.
+    #[must_use]
+    pub fn is_successor(&self) -> bool {
+        self.succession.is_some()
+    }
+
     /// A port that is not a pool's is handed on to a successor as well.
     pub fn hand_on(&self, listener: &std::net::TcpListener) {
         if let Ok(listener) = listener.try_clone() {

@@ -558,3 +558,34 @@ fn a_successor_that_is_killed_while_clients_are_busy_leaves_them_and_those_who_c
     proxy.upgrade();
     assert_eq!((transaction.line(), transaction.ask("PING\r\n")), ("+PONG".into(), "+PONG".into()));
 }
+
+#[test]
+fn statsd_is_told_nothing_twice() {
+    let statsd = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    statsd.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    let (memcached, port) = (Process::memcached(), free_port());
+    let settings = format!("  statsd: {{address: '{}', interval: 100ms}}\n", statsd.local_addr().expect("an address"));
+    let reloaded = Reloaded::start(port, &settings, &memcached_pool(port, &[&memcached], &[]));
+    let mut proxy = Succeeded::of(reloaded);
+    let mut sum = 0;
+    let mut hear = |until: &dyn Fn(u64, usize) -> bool| {
+        let mut packets = 0;
+        while !until(sum, packets) {
+            let mut buffer = [0; 9000];
+            let Ok(count) = statsd.recv(&mut buffer) else { continue };
+            packets += 1;
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            let told = text.lines().filter_map(|line| line.strip_prefix("softmiss.m.requests:"));
+            sum += told.map(|told| told.trim_end_matches("|c").parse::<u64>().expect("a number")).sum::<u64>();
+        }
+        sum
+    };
+    let mut client = proxy.client();
+    (0..30).for_each(|_| assert!(works(&mut client, "k")));
+    assert_eq!(hear(&|sum, _| sum >= 60), 60);
+    proxy.upgrade();
+    // Some intervals of the successor's, of which each tells at least its gauges.
+    assert_eq!(hear(&|_, packets| packets > 10), 60, "what the process before had told");
+    (0..10).for_each(|_| assert!(works(&mut client, "k")));
+    assert_eq!(hear(&|sum, _| sum >= 80), 80);
+}

@@ -29,7 +29,7 @@ const BATCH: usize = 64;
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// How long the successor may take to say that it has a client.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the process stays at least, so that whoever has ordered its end gets an answer.
 const STAYS: Duration = Duration::from_millis(100);
@@ -58,8 +58,8 @@ impl Operator {
         let missed = topology.registry.save(&topology.config, Kept::Whole, self.observed.clock.now());
         let counted = self.counted();
         let sent = wire::send_bare(&socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)
-            .and_then(|()| wire::send_bare(&socket, Kind::Go, b"", None))
             .and_then(|()| wire::send(&socket, Kind::Counted, Some(&counted), b"", None))
+            .and_then(|()| wire::send_bare(&socket, Kind::Go, b"", None))
             .and_then(|()| self.send_clients(&socket, &departing, &mut here, &mut told, until));
         match sent {
             Ok(gone) => {
@@ -78,7 +78,9 @@ impl Operator {
                 self.upgrade.over.notify_one();
             }
             Err(error) => {
-                let (why, status) = (reason(&error), end(&mut child));
+                let is_silent = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                let silent = || format!("the successor has said nothing for {} s", ANSWER_LIMIT.as_secs());
+                let (why, status) = (if is_silent { silent() } else { reason(&error) }, end(&mut child));
                 error!(reason = why, status, "the successor has not taken over, this process goes on");
                 self.tell(PROXY, PROXY, true, format!("no upgrade: {why} ({status})"));
                 self.doubt_missed(&topology);

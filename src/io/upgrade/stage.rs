@@ -181,6 +181,13 @@ pub(super) fn reason(error: &io::Error) -> String {
     format!("the successor: {error}")
 }
 
+/// Ends a successor that is of no use, of which only the id is known.
+pub(super) fn end_by_id(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL); // it may have ended by itself
+    }
+}
+
 /// Ends a successor that is of no use, and says how it has.
 pub(super) fn end(child: &mut Child) -> String {
     let _ = child.kill(); // it may have ended by itself

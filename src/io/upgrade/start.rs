@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use tracing::{error, info};
 
-use super::stage::{START_LIMIT, Stage, Stays, end, reason};
+use super::stage::{START_LIMIT, Stage, Stays, end, end_by_id, reason};
 use super::wire::{self, Hello, KeptOut, Kind, Ready};
 use crate::health::maintenance::Maintenance;
 use crate::health::tracker::State;
@@ -14,6 +14,9 @@ use crate::io::events::PROXY;
 use crate::io::operator::Operator;
 use crate::io::systemd;
 use crate::stats::carried::Counted;
+
+/// Clients that may come between the question how many there were, and the end of the process.
+const COMING: u64 = 1 << 20;
 
 impl Operator {
     /// Starts a successor. When this returns, it serves, and clients go over. `by` is who wants it. Returns its process id.
@@ -54,6 +57,8 @@ impl Operator {
                 let own = self.clone();
                 let take_over = move || own.hand_over(socket, child);
                 if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(take_over) {
+                    end_by_id(pid);
+                    systemd::succeeded_by(std::process::id());
                     return failed(format!("cannot start a thread: {error}"));
                 }
                 self.tell(PROXY, PROXY, false, format!("process {pid} of version {version} takes over ({by})"));
@@ -71,7 +76,7 @@ impl Operator {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         // Each worker numbers its own, and counts clients and servers among its connections.
         let connections: u64 = topology.counters.iter().map(|worker| worker.total_connections.value()).sum();
-        let clients = self.numbered_after + (connections + 1) * topology.counters.len() as u64;
+        let clients = self.numbered_after + (connections + COMING) * topology.counters.len() as u64;
         let hello = Hello { version, pid: std::process::id(), clients, kept_out: self.kept_out() };
         wire::send(socket, Kind::Hello, Some(&hello), b"", None)?;
         for (of, listener) in self.listening.all() {

@@ -33,6 +33,7 @@ impl Operator {
             match wire::receive(&socket).ok().flatten() {
                 Some(Frame { kind: Some(Kind::Go), .. }) => break true,
                 Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = saved::decode(&body),
+                Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame)?,
                 Some(_) => {}
                 None => break false,
             }
@@ -72,6 +73,13 @@ impl Operator {
         Ok(())
     }
 
+    /// Counts what the process before this one has counted.
+    fn count(&self, frame: &Frame) -> io::Result<()> {
+        let counted = frame.json::<Counted>()?;
+        self.workers[0].tell(Message::Count(Box::new(counted)));
+        Ok(())
+    }
+
     /// Takes clients, until there are no more. How many there were.
     fn receive_clients(&self, socket: &UnixStream) -> io::Result<usize> {
         socket.set_read_timeout(Some(SILENCE_LIMIT))?;
@@ -81,10 +89,7 @@ impl Operator {
             match frame.kind {
                 Some(Kind::Client) => clients += usize::from(self.receive_client(socket, frame)?),
                 Some(Kind::Missed) => self.heed_missed(&frame.body),
-                Some(Kind::Counted) => {
-                    let counted = frame.json::<Counted>()?;
-                    self.workers[0].tell(Message::Count(Box::new(counted)));
-                }
+                Some(Kind::Counted) => self.count(&frame)?,
                 Some(Kind::End) => return Ok(clients),
                 _ => {}
             }
