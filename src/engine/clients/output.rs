@@ -75,7 +75,36 @@ pub(crate) struct Output {
     /// Bytes that are ready, and wait to be written.
     len: usize,
     /// What follows them, if not all is ready. Something is ready as long as anything follows.
-    later: VecDeque<Later>,
+    later: Behind,
+}
+
+/// What is not ready. Few clients have any, so that it takes room of its own only then.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "an idle client takes as little as can be")]
+struct Behind(Option<Box<VecDeque<Later>>>);
+
+impl Behind {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Later> {
+        self.0.iter().flat_map(|all| all.iter())
+    }
+
+    /// All of it, for whoever puts back what is left.
+    fn take(&mut self) -> VecDeque<Later> {
+        self.0.take().map(|all| *all).unwrap_or_default()
+    }
+
+    fn put_back(&mut self, left: VecDeque<Later>) {
+        self.0 = (!left.is_empty()).then(|| Box::new(left));
+    }
+
+    fn all(&mut self) -> &mut VecDeque<Later> {
+        self.0.get_or_insert_default()
+    }
 }
 
 impl Output {
@@ -146,9 +175,10 @@ impl Output {
     #[cold]
     #[inline(never)]
     fn append_later(&mut self, bytes: Vec<u8>) {
-        match self.later.back_mut() {
+        let later = self.later.all();
+        match later.back_mut() {
             Some(Later::Bytes(last)) if last.len() + bytes.len() <= FULL => last.extend_from_slice(&bytes),
-            _ => self.later.push_back(Later::Bytes(bytes)),
+            _ => later.push_back(Later::Bytes(bytes)),
         }
     }
 
@@ -156,7 +186,7 @@ impl Output {
     #[cold]
     #[inline(never)]
     pub(crate) fn append_from(&mut self, source: Box<dyn Source>) {
-        self.later.push_back(Later::Source(source));
+        self.later.all().push_back(Later::Source(source));
         if self.len == 0 {
             self.make_ready();
         }
@@ -166,7 +196,7 @@ impl Output {
     #[cold]
     #[inline(never)]
     fn make_ready(&mut self) {
-        let mut later = std::mem::take(&mut self.later);
+        let mut later = self.later.take();
         while self.len < PORTION
             && let Some(next) = later.pop_front()
         {
@@ -186,9 +216,7 @@ impl Output {
                 }
             }
         }
-        if !later.is_empty() {
-            self.later = later;
-        }
+        self.later.put_back(later);
     }
 
     fn seal(&mut self) {
@@ -261,7 +289,7 @@ impl Output {
     pub(crate) fn shares(&self) -> (usize, usize, usize) {
         let before: usize = self.pieces.iter().map(Vec::len).sum();
         let held = self.pieces.iter().map(Vec::capacity).sum::<usize>() + self.footprint_of_later();
-        let pieces = self.pieces.len() + self.later.len();
+        let pieces = self.pieces.len() + self.later.iter().count();
         ((self.len + self.written).saturating_sub(before).min(self.len), pieces, held)
     }
 

@@ -34,8 +34,6 @@ pub(crate) struct Session {
     marked: bool,
     /// Its large requests, which have more time than others.
     pub(super) large: Option<Box<Large>>,
-    /// It goes over to no other process.
-    stays: bool,
     /// The connection is to be closed once the output is written.
     closing: bool,
     /// Bytes of responses that may wait for it before no more of its requests are carried out.
@@ -56,7 +54,6 @@ impl Session {
             crawl: None,
             marked: false,
             large: None,
-            stays: false,
             closing: false,
             output_limit,
         }
@@ -99,12 +96,12 @@ impl Session {
 
     /// It goes over to no other process.
     pub(in crate::engine) fn stay(&mut self) {
-        self.stays = true;
+        self.input.stay();
     }
 
     /// Whether that is so.
     pub(in crate::engine) fn stays(&self) -> bool {
-        self.stays
+        self.input.stays()
     }
 
     /// Whether nothing more is read of it.
