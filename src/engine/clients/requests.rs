@@ -80,7 +80,8 @@ impl Requests {
             part_outcome: None,
             timer: Alarm::default(),
             part_error: None,
-            slots: VecDeque::new(),
+            // Most ask one thing at a time; without this the first of it takes room for four.
+            slots: VecDeque::with_capacity(2),
             keys: 0,
             held: 0,
             estimate: FIRST_ESTIMATE,
