@@ -33,7 +33,7 @@ use crate::config::model::{Pool, PoolId, ServerId};
 use crate::io::files::ADVICE;
 use crate::io::readers::{Reader, Readers};
 use crate::io::rounds;
-use crate::io::{Operator, listener};
+use crate::io::{Operator, accept, listener};
 use crate::stats::json::{self as stats, Moment};
 use crate::stats::prometheus;
 use crate::topology::Topology;
@@ -231,8 +231,9 @@ impl Admin {
         let listener = TcpListener::from_std(listener)?;
         let readers = Readers::new(self.operator.observed().files.readers());
         let mut is_told = false;
+        let mut serves = self.operator.serves();
         loop {
-            match listener.accept().await {
+            match accept(&listener, &mut serves).await {
                 Ok((stream, peer)) => {
                     is_told = false;
                     let reader = readers.admit().await;

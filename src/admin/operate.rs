@@ -149,7 +149,9 @@ async fn upgrade(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value),
     match tokio::task::spawn_blocking(move || own.upgrade(&by)).await {
         Ok(Ok(pid)) => Ok((StatusCode::OK, json!({"pid": pid}))),
         Ok(Err(stays @ Stays::NoFile)) => Err(refuse(StatusCode::NOT_FOUND, stays.to_string())),
-        Ok(Err(stays @ (Stays::Already | Stays::Failed(_)))) => Err(refuse(StatusCode::CONFLICT, stays.to_string())),
+        Ok(Err(stays @ (Stays::Already | Stays::TooSoon | Stays::Failed(_)))) => {
+            Err(refuse(StatusCode::CONFLICT, stays.to_string()))
+        }
         Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }

@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections of clients.
 
 use super::clients::output::Spared;
-use super::clients::session::Session;
+use super::clients::session::{Departure, Session};
 use super::ids::SessionId;
 use super::{ClientStatus, Course, Engine};
 use crate::config::model::PoolId;
@@ -146,7 +146,7 @@ impl Engine {
         };
         let over = session.is_over() || course == Course::Drains;
         // One that can go over to another process asks the next thing there.
-        let departs = course == Course::HandsOver && !session.is_bound();
+        let departs = session.departure() == Departure::Soon && !session.is_bound();
         // One that waits on and on is listened to all the same, so that its end is noticed.
         let listens = session.requests.was_alone() && session.input.len() < LISTEN_LIMIT;
         let reads = (!session.input.is_paused() || listens) && !over && !departs && !session.holding.is_starved();

@@ -1,6 +1,6 @@
 //! Clients that go over to another process with their connections: at what moment they can, and what goes with them.
 
-use super::clients::session::Session;
+use super::clients::session::{Departure, Session};
 use super::ids::SessionId;
 use super::redis::{CarriedRedis, Client};
 use super::{Course, Engine};
@@ -19,17 +19,20 @@ pub struct Carried {
 }
 
 impl Engine {
-    /// Clients are to go over to another process, or are not to any more. Those that can at their next request are read no
-    /// more until they have; no server that is out is let back meanwhile, as the other process does that.
+    /// Clients go over to another process from here on, each when it is [told to](Engine::client_is_to_leave), or they do not
+    /// any more. No server that is out is let back meanwhile, as the other process does that.
     pub fn set_departing(&mut self, departing: bool, now: Instant) {
         self.course = if departing { Course::HandsOver } else { Course::Serves };
-        let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
-        for id in ids {
-            self.touch_session(id);
-        }
         if departing {
             self.end_probes(now);
         } else {
+            let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
+            for id in ids {
+                if let Some(session) = self.session(id) {
+                    session.set_departure(Departure::Undecided);
+                }
+                self.touch_session(id);
+            }
             for index in 0..self.pools.len() {
                 let pool = super::pool_id(index);
                 let servers: Vec<_> = self.topology.pool(pool).members().collect();
@@ -50,7 +53,16 @@ impl Engine {
         }
     }
 
-    /// What is to go over with a client, if it is between two requests, and has nothing that only this process can give it:
+    /// A client is to go over to another process as soon as it can, and is read no more until it has. `false` if it has begun
+    /// something that it has to come to the end of before.
+    pub fn client_is_to_leave(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.session(id).filter(|session| !session.is_bound()) else { return false };
+        session.set_departure(Departure::Soon);
+        self.touch_session(id);
+        true
+    }
+
+    /// What is to go over with a client that is to, if it is between two requests, and has nothing that only this process can give it:
     /// a transaction that has begun, subscriptions, a server's connection of its own. It has still to [leave](Engine::client_gone).
     #[must_use]
     pub fn client_departs(&self, id: SessionId) -> Option<Carried> {
@@ -62,8 +74,7 @@ impl Engine {
     /// A client stays, whoever takes the others.
     pub fn client_stays(&mut self, id: SessionId) {
         if let Some(session) = self.session(id) {
-            session.stay();
-            self.touch_session(id);
+            session.set_departure(Departure::Never);
         }
     }
 
@@ -92,13 +103,18 @@ impl Session {
     /// Whether it can go over to another process: see [`Engine::client_departs`].
     fn may_travel(&self) -> bool {
         // What wants no answer would be overtaken by what is asked elsewhere.
-        self.is_idle() && !self.is_over() && !self.is_bound() && !self.requests.may_have_unheard()
+        let leaves = self.departure() == Departure::Soon;
+        leaves && self.is_idle() && !self.is_over() && !self.is_bound() && !self.requests.may_have_unheard()
     }
 
     /// Whether it has begun something that it has to come to the end of here, and for which it is read on.
     pub(super) fn is_bound(&self) -> bool {
         let is_bound = self.redis().is_some_and(Client::is_bound);
-        is_bound || self.stays() || self.crawl().is_some() || self.input.is_skipping() || self.input.refuses_large()
+        is_bound
+            || self.departure() == Departure::Never
+            || self.crawl().is_some()
+            || self.input.is_skipping()
+            || self.input.refuses_large()
     }
 }
 
@@ -125,6 +141,8 @@ mod tests {
         let Some(Effect::Connect { link, epoch }) = engine.poll_effect() else { panic!("nobody is asked") };
         engine.link_connected(link, epoch, NOW);
         engine.set_departing(true, NOW);
+        assert!(engine.client_status(client).reads, "nobody has told it to leave");
+        assert!(engine.client_is_to_leave(client));
         let len = engine.link_output(link, epoch).len();
         engine.link_wrote(link, epoch, len, NOW);
         let answered = move |engine: &mut Engine, answer: &[u8]| engine.link_data(link, epoch, answer, NOW, &mut ());
@@ -170,6 +188,7 @@ mod tests {
         engine.client_data(client, b"SELECT 3\r\n*2\r\n$3\r\nGET\r\n$5\r\nna", NOW);
         engine.client_wrote(client, 5, NOW);
         engine.set_departing(true, NOW);
+        assert!(engine.client_is_to_leave(client));
         let carried = engine.client_departs(client).expect("it can leave");
         assert_eq!(carried.input, b"*2\r\n$3\r\nGET\r\n$5\r\nna");
         assert_eq!(carried.redis.as_ref().map(|redis| redis.database), Some(3));
@@ -178,7 +197,8 @@ mod tests {
         let client = engine.client_arrived(PoolId(0), carried, NOW);
         engine.client_data(client, b"mes\r\nMULTI\r\n", NOW);
         engine.set_departing(true, NOW);
-        assert!(engine.client_departs(client).is_none());
+        assert!(!engine.client_is_to_leave(client) && engine.client_departs(client).is_none());
+        assert!(engine.client_status(client).reads);
         engine.check_invariants().expect("all is in order");
     }
 }

@@ -98,6 +98,11 @@ impl Clients {
         }
     }
 
+    /// All of them.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.places.iter().flatten().map(|client| client.id)
+    }
+
     /// The connection of a client that leaves for another process.
     pub(crate) fn part_with(&mut self, id: SessionId, poller: &Poller) -> Option<OwnedFd> {
         self.get(id)?;
@@ -234,6 +239,7 @@ impl Worker {
             self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
         }
         self.clients.insert(id, Stream::new(socket));
+        self.is_to_leave_too(id);
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
         if let Some(client) = self.clients.get(id)

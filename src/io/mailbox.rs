@@ -53,7 +53,14 @@ pub(crate) enum Message {
         heeds: Sender<Infallible>,
     },
     /// Count what another process has counted.
-    Count(Box<Counted>),
+    Count {
+        /// That.
+        counted: Box<Counted>,
+        /// Who waits for it to be so is told by the end of this.
+        done: Sender<Infallible>,
+    },
+    /// It takes some more of them.
+    Leave,
     /// It does not: those that are here stay.
     GoOn,
     /// Finish what has been read, then end.

@@ -44,4 +44,5 @@ pub use inherited::Inherited;
 pub use listener::NotListening;
 pub use operator::Operator;
 pub use proxy::{Observed, Proxy, StartError};
+pub(crate) use readers::accept;
 pub use slack::give_back_with;

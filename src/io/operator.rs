@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::connect::connect;
@@ -39,6 +40,11 @@ impl Operator {
     #[must_use]
     pub const fn observed(&self) -> &Observed {
         &self.observed
+    }
+
+    /// Whether it is this process that is asked, and not one that takes over from it.
+    pub(crate) fn serves(&self) -> watch::Receiver<bool> {
+        self.upgrade.serves()
     }
 
     /// Takes a server out of the ring until [`Operator::let_back`]; the last one only if that is meant (`even_last`).

@@ -174,6 +174,7 @@ impl Proxy {
         let ways = pools.iter().zip(bound).map(|(pool, bound)| (pool.id, Entrance::New(bound))).collect();
         let entrances = Entrances { topology: Arc::clone(&topology), ways, waits: None };
         // As long as the process before this one serves, they come in there.
+        let predecessor_id = predecessor.as_ref().map_or(0, Predecessor::id);
         let numbered_after = predecessor.as_ref().map_or(0, Predecessor::clients);
         let nowhere = || Entrances { topology: Arc::clone(&topology), ways: Vec::new(), waits: None };
         let (entrances, succession) = match predecessor {
@@ -223,7 +224,7 @@ impl Proxy {
             info!(listen = %address, "statistics are served");
         }
         let observed = Observed { published, clock, events, files };
-        let upgrade = Arc::new(Upgrade::new(source.is_some()));
+        let upgrade = Arc::new(Upgrade::new(source.is_some(), predecessor_id));
         let source = source.map(Arc::new);
         std::mem::forget(is_to_end);
         let proxy = Self {

@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 /// The readers of one port.
@@ -45,6 +48,21 @@ impl State {
 pub(crate) struct Reader {
     id: u64,
     readers: Arc<Readers>,
+}
+
+/// The next who connects to a port, as long as it is this process that `serves`: while another one takes over, both have the
+/// listener, and figures of the two in turn would go back and forth.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    serves: &mut watch::Receiver<bool>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        let _ = serves.wait_for(|serves| *serves).await; // without anybody who could say so, it does
+        tokio::select! {
+            accepted = listener.accept() => return accepted,
+            Ok(()) = serves.changed() => {}
+        }
+    }
 }
 
 impl Readers {

@@ -65,7 +65,7 @@ impl Signals {
             systemd::ready(&operator);
             tokio::spawn(systemd::attend(operator.clone()));
             if let Some(listener) = proxy.stats.take() {
-                tokio::spawn(stats::serve(listener, proxy.observed.clone()));
+                tokio::spawn(stats::serve(listener, proxy.observed.clone(), proxy.upgrade.serves()));
             }
             {
                 let mut end = std::pin::pin!(end);

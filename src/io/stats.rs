@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::files::ADVICE;
 use super::proxy::Observed;
-use super::readers::Readers;
+use super::readers::{Readers, accept};
 use crate::stats::json::{self, Moment};
 
 /// Pause after an accept that failed for want of file descriptors.
@@ -24,25 +25,25 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves the statistics until the runtime ends. Should the task that does so end, it is told, and started again.
-pub(super) async fn serve(listener: std::net::TcpListener, observed: Observed) {
+pub(super) async fn serve(listener: std::net::TcpListener, observed: Observed, serves: watch::Receiver<bool>) {
     // Shared, as a copy would need another descriptor.
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => Arc::new(listener),
         Err(error) => return error!(%error, "cannot serve statistics"),
     };
     loop {
-        let served = tokio::spawn(accept(Arc::clone(&listener), observed.clone())).await;
+        let served = tokio::spawn(accept_all(Arc::clone(&listener), observed.clone(), serves.clone())).await;
         let why = served.err().map(|error| error.to_string());
         error!(why, "the statistics are not served any more: trying again");
         tokio::time::sleep(RESTART_PAUSE).await;
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, observed: Observed) {
+async fn accept_all(listener: Arc<TcpListener>, observed: Observed, mut serves: watch::Receiver<bool>) {
     let readers = Readers::new(observed.files.readers());
     let mut is_told = false;
     loop {
-        match listener.accept().await {
+        match accept(&listener, &mut serves).await {
             Ok((mut stream, _)) => {
                 is_told = false;
                 let (reader, observed) = (readers.admit().await, observed.clone());

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use super::alarm::Alarm;
 use super::client::Clients;
 use super::clock::Clock;
 use super::connect::Connector;
-use super::departing::Departing;
+use super::departing::Departures;
 use super::events::Events;
 use super::files::{ADVICE, Files};
 use super::links::{Batching, Links};
@@ -32,7 +32,6 @@ use crate::engine::ids::LinkId;
 use crate::engine::{Effect, Engine, Findings, Notice};
 use crate::failure::Failure;
 use crate::time::Instant;
-
 /// Bytes read of a server at a time. One buffer a worker serves all its connections.
 const SCRATCH: usize = 256 << 10;
 
@@ -102,8 +101,8 @@ pub(crate) struct Worker {
     lack_told: Option<Instant>,
     own: Handle,
     others: Vec<Handle>,
-    /// Where clients leave for another process, if they do.
-    departures: Option<Sender<Departing>>,
+    /// How clients leave for another process, if they do.
+    departures: Option<Departures>,
     /// When draining is over, if it has begun.
     drains_until: Option<Instant>,
     /// Why a test has it end.
@@ -428,7 +427,11 @@ impl Worker {
                     self.hand_over(departures);
                     drop(heeds);
                 }
-                Message::Count(counted) => self.engine.count_carried(&counted),
+                Message::Count { counted, done } => {
+                    self.engine.count_carried(&counted);
+                    drop(done);
+                }
+                Message::Leave => self.have_some_leave(),
                 Message::GoOn => self.go_on_serving(),
                 Message::Connected { link, epoch, outcome } => self.connected(link, epoch, outcome),
                 Message::News => self.is_alarmed = true,

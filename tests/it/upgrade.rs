@@ -589,3 +589,36 @@ fn statsd_is_told_nothing_twice() {
     (0..10).for_each(|_| assert!(works(&mut client, "k")));
     assert_eq!(hear(&|sum, _| sum >= 80), 80);
 }
+
+#[test]
+fn while_clients_go_over_figures_do_not_go_back_and_nobody_else_takes_over() {
+    let (redis, memcached) = (Process::redis(), Process::memcached());
+    let (port, of_redis) = (free_port(), free_port());
+    let pools = memcached_pool(port, &[&memcached], &[]) + &redis_pool(of_redis, &[&redis], &[]);
+    let reloaded = Reloaded::start(port, "  drain_timeout: 1200\n", &pools);
+    let reloaded = reloaded.expect_log("in the middle of something").expect_log("still coming over");
+    let mut proxy = Succeeded::of(reloaded);
+    let mut subscriber = Client::connect(loopback(of_redis));
+    assert_eq!(subscriber.ask("SUBSCRIBE news\r\n"), "*3");
+    let mut client = proxy.client();
+    (0..20).for_each(|_| assert!(works(&mut client, "k")));
+    let before = proxy.pid;
+    let answer = post(proxy.reloaded.admin, "/upgrade");
+    let next = answer.json()["pid"].as_u64().expect("a number") as u32;
+    let told = || proxy.reloaded.proxy.log();
+    wait_until("the successor", SOON, || told().iter().any(|line| line.contains("clients come in here")));
+    let mut most = proxy.reloaded.metric("softmiss_pool_requests_total");
+    Command::new("kill").args(["-s", "USR2", &next.to_string()]).status().expect("kill");
+    let mut looks = 0;
+    while is_there(before) {
+        assert!(works(&mut client, "k"));
+        let now = proxy.reloaded.metric("softmiss_pool_requests_total");
+        assert!(now >= most, "{now} behind {most}");
+        (most, looks) = (now, looks + 1);
+    }
+    assert!(looks > 20 && most >= 80.0, "{looks} looks, {most} requests");
+    assert!(told().iter().any(|line| line.contains("no upgrade") && line.contains("still coming over")));
+    proxy.is_succeeded_by(next);
+    proxy.upgrade();
+    assert!(works(&mut client, "k"));
+}

@@ -50,8 +50,6 @@ pub(crate) struct Input {
     frugal: bool,
     /// The client sends no more.
     ended: bool,
-    /// What it sends is for this process, whoever takes other clients over.
-    stays: bool,
 }
 
 impl Input {
@@ -68,7 +66,6 @@ impl Input {
             backpressured: false,
             frugal: false,
             ended: false,
-            stays: false,
         }
     }
 
@@ -191,16 +188,6 @@ impl Input {
     #[inline]
     pub(in crate::engine) fn has_ended(&self) -> bool {
         self.ended
-    }
-
-    /// What the client sends is for this process alone.
-    pub(super) fn stay(&mut self) {
-        self.stays = true;
-    }
-
-    /// Whether it is.
-    pub(super) fn stays(&self) -> bool {
-        self.stays
     }
 
     // --- What is parsed ------------------------------------------------------------------------------------------

@@ -16,6 +16,17 @@ use crate::proto::memcache::{KEYS_LINE_LIMIT, LINE_LIMIT};
 use crate::proto::resp::request as resp;
 use crate::stats::counters::PoolCounters;
 
+/// Whether and when a client goes over to another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Departure {
+    /// Nobody has said so.
+    Undecided,
+    /// As soon as it can.
+    Soon,
+    /// The other process does not understand it: never.
+    Never,
+}
+
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -34,6 +45,8 @@ pub(crate) struct Session {
     marked: bool,
     /// Its large requests, which have more time than others.
     pub(super) large: Option<Box<Large>>,
+    /// Whether and when it goes over to another process.
+    departure: Departure,
     /// The connection is to be closed once the output is written.
     closing: bool,
     /// Bytes of responses that may wait for it before no more of its requests are carried out.
@@ -54,6 +67,7 @@ impl Session {
             crawl: None,
             marked: false,
             large: None,
+            departure: Departure::Undecided,
             closing: false,
             output_limit,
         }
@@ -94,14 +108,15 @@ impl Session {
         self.closing
     }
 
-    /// It goes over to no other process.
-    pub(in crate::engine) fn stay(&mut self) {
-        self.input.stay();
+    /// Whether and when it goes over to another process.
+    #[inline]
+    pub(in crate::engine) fn departure(&self) -> Departure {
+        self.departure
     }
 
-    /// Whether that is so.
-    pub(in crate::engine) fn stays(&self) -> bool {
-        self.input.stays()
+    /// It goes over to another process then.
+    pub(in crate::engine) fn set_departure(&mut self, departure: Departure) {
+        self.departure = departure;
     }
 
     /// Whether nothing more is read of it.

@@ -25,8 +25,11 @@ use crate::topology::Topology;
 /// Clients that are sent before it is heard whether the successor has them.
 const BATCH: usize = 64;
 
-/// How often is looked what servers have missed, and whether all clients have gone.
+/// How long is waited for clients that can leave, before it is looked again what servers have missed, and whether all have.
 const PERIOD: Duration = Duration::from_millis(5);
+
+/// As long at the end: a worker may be busy, and have clients that can leave.
+const LAST: Duration = Duration::from_millis(100);
 
 /// How long the successor may take to say that it has a client.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -104,6 +107,7 @@ impl Operator {
                 self.upgrade.write_pid();
                 crate::io::systemd::succeeded_by(std::process::id());
                 self.upgrade.set(Stage::None);
+                self.upgrade.set_serves(true);
                 self.upgrade.failed.notify_one();
             }
         }
@@ -143,8 +147,16 @@ impl Operator {
         let mut gone = 0;
         loop {
             // Before it is looked for those who are on the way.
-            let is_over = self.clients() == 0 || self.observed.clock.now() >= until;
-            here.extend(departing.recv_timeout(PERIOD).into_iter().chain(departing.try_iter()).take(BATCH));
+            let (is_late, is_empty) = (self.observed.clock.now() >= until, self.clients() == 0);
+            here.extend(departing.try_iter().take(BATCH));
+            if here.is_empty() {
+                // As many as are soon there: nobody serves a client that is on the way.
+                for worker in self.workers.iter() {
+                    worker.tell(Message::Leave);
+                }
+                let wait = if is_late && !is_empty { LAST } else { PERIOD };
+                here.extend(departing.recv_timeout(wait).into_iter().chain(departing.try_iter()).take(BATCH));
+            }
             // What a client was told to be changed is pending there before it asks again.
             self.send_missed(socket, told)?;
             for departing in &*here {
@@ -153,7 +165,7 @@ impl Operator {
                 let input = &departing.carried.input;
                 wire::send(socket, Kind::Client, Some(&client), input, Some(departing.socket.as_fd()))?;
             }
-            let is_last = is_over && here.is_empty();
+            let is_last = (is_late || is_empty) && here.is_empty();
             if here.is_empty() && wire::has_ended(socket)? {
                 return Err(io::ErrorKind::UnexpectedEof.into()); // also while there is nothing to be sent
             }

@@ -72,6 +72,11 @@ impl Predecessor {
         }
     }
 
+    /// Its process id.
+    pub(in crate::io) fn id(&self) -> u32 {
+        self.hello.pid
+    }
+
     /// Numbers up to this one may be those of clients that come over.
     pub(in crate::io) fn clients(&self) -> u64 {
         self.hello.clients

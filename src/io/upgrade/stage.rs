@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getppid, kill_process};
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::health::saved::Told;
@@ -36,6 +36,9 @@ pub enum Stays {
     /// A successor is there already.
     #[error("a successor is being started, or has taken over")]
     Already,
+    /// The process before this one has not handed over all.
+    #[error("clients of the process before this one are still coming over, for drain_timeout at most")]
+    TooSoon,
     /// The successor could not be started, or did not serve.
     #[error("{0}")]
     Failed(String),
@@ -61,6 +64,8 @@ pub(in crate::io) struct Upgrade {
     pub(in crate::io) failed: Notify,
     /// The process whose clients come over to this one; 0: there is none.
     predecessor: AtomicU32,
+    /// Whether it is this process that is asked for figures, and told what to do.
+    serves: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +82,8 @@ pub(super) enum Stage {
 
 impl Upgrade {
     /// Of a process that can be started again as it was, or cannot. A binary may have been replaced later, so where it is is
-    /// found out now.
-    pub(in crate::io) fn new(can_be_started: bool) -> Self {
+    /// found out now. It takes over from the process with this id, or from none (0).
+    pub(in crate::io) fn new(can_be_started: bool, predecessor: u32) -> Self {
         let program = |path| Program { path, arguments: std::env::args_os().skip(1).collect() };
         let program = can_be_started.then(own_path).and_then(Result::ok).map(program);
         Self {
@@ -87,7 +92,8 @@ impl Upgrade {
             pid_file: OnceLock::new(),
             over: Notify::new(),
             failed: Notify::new(),
-            predecessor: AtomicU32::new(0),
+            predecessor: AtomicU32::new(predecessor),
+            serves: watch::Sender::new(predecessor == 0),
         }
     }
 
@@ -110,9 +116,24 @@ impl Upgrade {
         }
     }
 
-    /// Clients of this process come over; 0: no more.
-    pub(super) fn takes_over_from(&self, pid: u32) {
-        self.predecessor.store(pid, Ordering::Release);
+    /// All clients of the process before this one have come over.
+    pub(super) fn has_taken_over(&self) {
+        self.predecessor.store(0, Ordering::Release);
+    }
+
+    /// Whether clients of the process before this one are still to come over.
+    pub(super) fn takes_over(&self) -> bool {
+        self.predecessor.load(Ordering::Acquire) != 0
+    }
+
+    /// From here on it is this process that is asked for figures and told what to do, or another one.
+    pub(super) fn set_serves(&self, serves: bool) {
+        self.serves.send_replace(serves);
+    }
+
+    /// Whether it is, for whoever accepts those who ask.
+    pub(in crate::io) fn serves(&self) -> watch::Receiver<bool> {
+        self.serves.subscribe()
     }
 
     /// The process that serves has its id in this file.

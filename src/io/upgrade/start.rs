@@ -35,6 +35,9 @@ impl Operator {
 
     fn start_successor(&self, by: &str) -> Result<u32, Stays> {
         let program = self.upgrade.program.as_ref().ok_or(Stays::NoFile)?;
+        if self.upgrade.takes_over() {
+            return Err(Stays::TooSoon);
+        }
         if !self.upgrade.begin() {
             return Err(Stays::Already);
         }
@@ -53,12 +56,14 @@ impl Operator {
             Ok(version) => {
                 info!(pid, version, "the successor serves, clients go over to it");
                 self.upgrade.set(Stage::HandsOver);
+                self.upgrade.set_serves(false);
                 systemd::succeeded_by(pid);
                 let own = self.clone();
                 let take_over = move || own.hand_over(socket, child);
                 if let Err(error) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(take_over) {
                     end_by_id(pid);
                     systemd::succeeded_by(std::process::id());
+                    self.upgrade.set_serves(true);
                     return failed(format!("cannot start a thread: {error}"));
                 }
                 self.tell(PROXY, PROXY, false, format!("process {pid} of version {version} takes over ({by})"));

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -16,6 +16,9 @@ use crate::io::mailbox::Message;
 use crate::io::operator::Operator;
 use crate::io::state;
 use crate::stats::carried::Counted;
+
+/// How long the worker that counts it is waited for.
+const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long the process before this one may be silent. It is heard of when it ends, too.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3600);
@@ -54,15 +57,16 @@ impl Operator {
             version = hello.version,
             "clients come in here, those of the process before this one follow"
         );
+        self.upgrade.set_serves(true);
         if !is_there {
+            self.upgrade.has_taken_over();
             warn!("the process before this one has ended before its clients could go over");
             return Ok(());
         }
-        self.upgrade.takes_over_from(hello.pid);
         let own = self.clone();
         std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || {
             let received = own.receive_clients(&socket);
-            own.upgrade.takes_over_from(0);
+            own.upgrade.has_taken_over();
             match received {
                 Ok(clients) => info!(clients, "all that the process before this one had has come over"),
                 Err(error) => {
@@ -76,7 +80,9 @@ impl Operator {
     /// Counts what the process before this one has counted.
     fn count(&self, frame: &Frame) -> io::Result<()> {
         let counted = frame.json::<Counted>()?;
-        self.workers[0].tell(Message::Count(Box::new(counted)));
+        let (done, is_done) = mpsc::channel();
+        self.workers[0].tell(Message::Count { counted: Box::new(counted), done });
+        let _ = is_done.recv_timeout(COUNT_LIMIT); // then whoever asks next sees it
         Ok(())
     }
 

@@ -4,19 +4,36 @@ use std::sync::mpsc::Sender;
 
 use super::Worker;
 use crate::engine::ids::SessionId;
-use crate::io::departing::Departing;
+use crate::io::departing::{Departing, Departures, PORTION};
 use crate::io::mailbox::Message;
 
 impl Worker {
-    /// Another process takes all clients, and accepts those who come from here on.
+    /// Another process takes all clients, some at a time, and accepts those who come from here on.
     #[cold]
-    pub(super) fn hand_over(&mut self, departures: Sender<Departing>) {
+    pub(super) fn hand_over(&mut self, way: Sender<Departing>) {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.stop(&self.poller);
         }
-        self.departures = Some(departures);
-        // Each is looked at for that, and leaves if it can.
+        self.departures = Some(Departures { way, here: self.clients.ids().collect() });
         self.engine.set_departing(true, self.clock.now());
+    }
+
+    /// The other process takes some more of them.
+    #[cold]
+    pub(super) fn have_some_leave(&mut self) {
+        let Some(departures) = &mut self.departures else { return };
+        let mut told = 0;
+        for _ in 0..departures.here.len() {
+            if told == PORTION {
+                break;
+            }
+            let Some(id) = departures.here.pop_front() else { break };
+            if self.engine.client_is_to_leave(id) {
+                told += 1;
+            } else if self.engine.client_pool(id).is_some() {
+                departures.here.push_back(id);
+            }
+        }
     }
 
     /// Nobody takes them: they are served here as before.
@@ -39,13 +56,20 @@ impl Worker {
         }
     }
 
+    /// A client has come while others leave.
+    pub(crate) fn is_to_leave_too(&mut self, id: SessionId) {
+        if let Some(departures) = &mut self.departures {
+            departures.here.push_back(id);
+        }
+    }
+
     /// Whether clients leave for another process.
     #[inline]
     pub(crate) fn hands_over(&self) -> bool {
         self.departures.is_some()
     }
 
-    /// Has a client leave for another process if it can.
+    /// Has a client leave for another process if it is to, and can.
     #[cold]
     pub(crate) fn depart(&mut self, id: SessionId) {
         let Some(departures) = &self.departures else { return };
@@ -53,7 +77,7 @@ impl Worker {
         let pool = self.engine.client_pool(id);
         let Some((pool, socket)) = pool.zip(self.clients.part_with(id, &self.poller)) else { return };
         // Whoever counts those that are here finds it among those that have left.
-        let _ = departures.send(Departing { pool, carried, socket, stays: false });
+        let _ = departures.way.send(Departing { pool, carried, socket, stays: false });
         self.engine.client_gone(id, false);
         self.has_left();
     }

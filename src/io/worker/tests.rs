@@ -3,6 +3,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::super::client::WRITE_BUDGET;
+use super::super::departing::PORTION;
 use super::super::turn::{BULKY, SLICE};
 use super::*;
 use crate::config::model::PoolId;
@@ -261,4 +262,44 @@ fn a_worker_that_was_away_hears_servers_before_it_finds_them_silent() {
         std::io::Read::read_exact(&mut client, &mut got).unwrap();
         assert!(got == answer);
     }
+}
+
+#[test]
+fn clients_leave_for_another_process_some_at_a_time_and_the_others_are_served() {
+    const CLIENTS: usize = 150;
+    let (mut worker, _) = worker();
+    let mut ends = Vec::new();
+    for _ in 0..CLIENTS {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        worker.own.load.fetch_add(1, Ordering::Relaxed); // as who accepts does
+        worker.welcome(PoolId(0), near.into());
+        ends.push(far);
+    }
+    let (way, departing) = std::sync::mpsc::channel();
+    worker.hand_over(way);
+    worker.write_out();
+    assert_eq!(worker.engine.clients(), CLIENTS, "nobody leaves by itself");
+    let mut left = 0;
+    let mut announced = poller::Events::default();
+    while left < CLIENTS {
+        worker.have_some_leave();
+        worker.write_out();
+        let now: Vec<_> = departing.try_iter().collect();
+        assert!((1..=PORTION).contains(&now.len()), "{} at once", now.len());
+        left += now.len();
+        assert_eq!(worker.engine.clients(), CLIENTS - left);
+        // The last one leaves last.
+        if left < CLIENTS {
+            ends[CLIENTS - 1].write_all(b"mn\r\n").unwrap();
+            worker.take_announced(&mut announced, false).unwrap();
+            worker.write_out();
+            let mut answer = [0; 64];
+            assert_eq!(std::io::Read::read(&mut ends[CLIENTS - 1], &mut answer).unwrap(), 4, "MN");
+        }
+    }
+    worker.go_on_serving();
+    worker.have_some_leave();
+    assert_eq!((worker.engine.clients(), worker.own.load.load(Ordering::Relaxed)), (0, 0));
 }
