@@ -28,6 +28,17 @@ impl Ended {
     }
 }
 
+/// What the unit says of this.
+fn said(key: &str) -> Option<String> {
+    let unit = std::fs::read_to_string("conf/systemd/softmiss.service").expect("the unit");
+    unit.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned)
+}
+
+/// The signal that a reload sends, and from whose time on it waits for what is told.
+fn reload_signal() -> String {
+    said("ReloadSignal").unwrap_or_else(|| "SIGHUP".to_owned())
+}
+
 fn hear(manager: &UnixDatagram, wanted: &str) -> String {
     let (mut buffer, since, mut heard) = ([0; 4096], Instant::now(), Vec::new());
     while since.elapsed() < SOON {
@@ -70,10 +81,26 @@ fn it_is_told_of_the_start_of_reloads_of_servers_that_are_out_and_of_the_end() {
     hear(&manager, "WATCHDOG=1");
     // Ready means ready: nobody is refused.
     assert_eq!(Client::connect(([127, 0, 0, 1], port).into()).ask("get k\r\n"), "END");
-    write(300);
-    proxy.signal("HUP");
-    assert!(hear(&manager, "RELOADING=1").contains("\nMONOTONIC_USEC="));
-    hear(&manager, "READY=1");
+    // Whoever sends it waits for both, whether there is something to be changed, nothing, or a file that is refused.
+    let wrong = |_: u32| std::fs::write(&file, "cache: 1\n").expect("write");
+    let ways: [(&dyn Fn(u32), &str); 4] = [
+        (&write, "all is well"),
+        (&write, "all is well"),
+        (&wrong, "the configuration file is refused"),
+        (&write, "all"),
+    ];
+    let (signal, mut before) = (reload_signal(), 0);
+    for (change, status) in ways {
+        change(300);
+        proxy.signal(signal.trim_start_matches("SIG"));
+        let told = hear(&manager, "RELOADING=1");
+        let at = told.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok());
+        let at = at.unwrap_or_else(|| panic!("no time in {told}"));
+        assert!(at > before, "the time of this one: {told}");
+        before = at;
+        let told = hear(&manager, "READY=1");
+        assert!(told.contains(&format!("\nSTATUS={status}")), "{told}");
+    }
     server.kill();
     let mut client = Client::connect(([127, 0, 0, 1], port).into());
     wait_until("the status", SOON, || {
@@ -219,13 +246,10 @@ fn sockets_that_are_handed_over_are_taken_and_nobody_is_refused_over_a_restart()
 }
 
 #[test]
-fn the_unit_has_the_file_read_once_by_a_reload() {
-    let unit = std::fs::read_to_string("conf/systemd/softmiss.service").expect("the unit");
-    let said = |key: &str| unit.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    // Such a unit sends a signal and runs the command as well.
-    assert_eq!(said("Type"), Some("notify-reload"));
-    assert!(said("ExecReload").is_some_and(|command| command.starts_with("/usr/bin/softmiss reload ")), "{unit}");
-    assert_eq!(said("ReloadSignal"), Some("SIGUSR1"), "which opens the log anew");
+fn the_unit_reloads_by_what_tells_of_its_end_and_fails_where_the_file_is_refused() {
+    // Such a unit sends the signal and runs the command as well.
+    assert_eq!((said("Type").as_deref(), reload_signal().as_str()), (Some("notify-reload"), "SIGHUP"));
+    assert!(said("ExecReload").is_some_and(|command| command.starts_with("/usr/bin/softmiss reload ")));
     // Of an upgrade that fails, the process of before tells while another is the main one.
-    assert_eq!(said("NotifyAccess"), Some("all"));
+    assert_eq!(said("NotifyAccess").as_deref(), Some("all"));
 }
