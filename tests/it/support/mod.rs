@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod logfmt;
 pub(crate) mod process;
 pub(crate) mod relay;
+pub(crate) mod scratch;
 pub(crate) mod script;
 
 use std::sync::Arc;

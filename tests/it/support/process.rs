@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::logfmt;
+use super::scratch::clear;
+pub(crate) use super::scratch::scratch_dir;
 use super::wait_until;
 
 /// A free port of the loopback interface; never the same one twice.
@@ -46,8 +48,9 @@ impl Process {
     fn start_at(mut command: Command, address: SocketAddr) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error} (run tests/setup.sh)"));
+        let process = Self { child, address }; // which ends also if it does not listen
         wait_until(&format!("{name} listening"), Duration::from_secs(10), || TcpStream::connect(address).is_ok());
-        Self { child, address }
+        process
     }
 
     /// A memcached of its own.
@@ -164,15 +167,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A place for a test's files.
-pub(crate) fn scratch_dir() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("softmiss-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let path = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&path).expect("a directory for the test");
-    path
 }
 
 /// The program under test, with one pool or the pools of a whole file.
@@ -334,7 +328,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(self.file.parent().expect("a directory"));
+        clear(self.file.parent().expect("a directory")); // and a successor, if there is one
         if std::thread::panicking() {
             eprintln!("--- log of softmiss ---\n{}", self.log().join("\n"));
             return;
