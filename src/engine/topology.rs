@@ -14,6 +14,7 @@ use super::memcache::Known;
 use super::pool::Member;
 use super::servers::{Connection, Probe, Purpose};
 use super::{Engine, PoolState, pool_id, redis, server_id};
+use crate::config::discovery::has_nobody;
 use crate::config::model::{Address, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::RoutingState;
@@ -81,6 +82,9 @@ impl Engine {
         for (index, (pool, old)) in next.pools.iter().zip(&before.pools).enumerate() {
             if self.apply_pool_settings(pool_id(index), old, pool, now) {
                 changed.push(pool_id(index));
+            }
+            if has_nobody(old) && !has_nobody(pool) {
+                self.registry.hand_on(pool, old.servers[0].id, now);
             }
             for server in old.members().filter(|server| !pool.has(*server)) {
                 // Whoever has its name now may be probed by another connection.

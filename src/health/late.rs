@@ -3,15 +3,16 @@
 //! What the process before this one has left for a server is kept until it is found. And while nobody knows which servers a
 //! pool has, nobody is told what clients delete: whoever is found first is told, since it may be theirs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Registry;
-use super::pending::{Invalidations, PendingInvalidations, StaleKey};
+use super::pending::{Invalidations, StaleKey};
 use super::saved::{Kept, Saved};
-use crate::config::discovery::is_open;
-use crate::config::model::{Address, Config, Rejoin, ServerId};
+use crate::config::discovery::{has_nobody, is_open};
+use crate::config::model::{Address, Config, Pool, PoolId, Rejoin, ServerId};
 use crate::config::roster::{Place, Roster};
 use crate::time::Instant;
 
@@ -28,9 +29,25 @@ const BYTES_LIMIT: usize = 8 << 20;
 /// What is left for servers that have not been found yet.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    saved: Mutex<Vec<Saved>>,
+    unclaimed: Mutex<Unclaimed>,
     /// The process before this one has not left all that it knew.
     is_doubtful: AtomicBool,
+}
+
+/// By the pool, which may have another name by the time that the server is found, and the server's name.
+#[derive(Debug, Default)]
+struct Unclaimed {
+    servers: BTreeMap<(PoolId, String), Left>,
+    /// Bytes that they take, about.
+    bytes: usize,
+}
+
+/// What is left for one of them.
+#[derive(Debug)]
+struct Left {
+    one: Saved,
+    /// From when on it is kept here.
+    since: Instant,
 }
 
 impl Registry {
@@ -38,38 +55,45 @@ impl Registry {
     /// first have to be flushed, also if they are found later.
     pub fn doubt_all(&self, config: &Config) {
         self.shared.late.is_doubtful.store(true, Ordering::Relaxed);
-        for pool in config.pools.iter().filter(|pool| pool.rejoin == Rejoin::Safe) {
+        for pool in config.pools.iter().filter(|pool| pool.rejoin == Rejoin::Safe && !has_nobody(pool)) {
             pool.servers.iter().for_each(|server| self.doubt(pool.id, server.id));
         }
     }
 
-    pub(super) fn keep_unclaimed(&self, mut one: Saved) {
-        let mut saved = self.lock_late();
-        let held: usize = saved.iter().map(cost).sum();
-        if held + cost(&one) > BYTES_LIMIT {
-            one.missed = Kept::Marks.of(Invalidations::default);
+    /// Keeps what is left for a server of a pool until the server is found, together with what was before.
+    pub(super) fn keep_unclaimed(&self, pool: PoolId, one: Saved, now: Instant) {
+        let mut unclaimed = self.lock_late();
+        let (before, mut next) = match unclaimed.servers.remove(&(pool, one.server.clone())) {
+            Some(Left { one: known, .. }) => (cost(&known), together(known, one)),
+            None => (0, one),
+        };
+        unclaimed.bytes -= before;
+        if unclaimed.bytes + cost(&next) > BYTES_LIMIT {
+            next.missed = Kept::Marks.of(Invalidations::default);
         }
-        self.keep(cost(&one), 0);
-        saved.push(one);
+        unclaimed.bytes += cost(&next);
+        self.keep(cost(&next), before);
+        unclaimed.servers.insert((pool, next.server.clone()), Left { one: next, since: now });
     }
 
     /// What is left for servers that have not been found yet: it is left to the next process as well, if not for ever.
-    pub(super) fn unclaimed(&self, kept: Kept, now: Instant) -> Vec<Saved> {
-        let runs = u32::try_from(now.since(Instant::ZERO).as_secs()).unwrap_or(u32::MAX);
-        let left = |one: &Saved| {
-            let unclaimed = one.unclaimed.saturating_add(runs);
+    pub(super) fn unclaimed(&self, config: &Config, kept: Kept, now: Instant) -> Vec<Saved> {
+        let names: BTreeMap<PoolId, &str> = config.pools.iter().map(|pool| (pool.id, &*pool.name)).collect();
+        let left = |((pool, server), Left { one, since }): (&(PoolId, String), &Left)| {
+            let here = u32::try_from(now.since(*since).as_secs()).unwrap_or(u32::MAX);
+            let unclaimed = one.unclaimed.saturating_add(here);
             // Marks are written when they have changed, and not for the time that passes.
             let told = if kept == Kept::Whole { unclaimed } else { one.unclaimed };
             let missed = kept.of(|| one.missed.clone());
-            let (pool, server) = (one.pool.clone(), one.server.clone());
+            let (pool, server) = ((*names.get(pool)?).to_owned(), server.clone());
             let is_left = u64::from(unclaimed) < LONGEST.as_secs();
             is_left.then_some(Saved { pool, server, unclaimed: told, missed, ..*one })
         };
-        self.lock_late().iter().filter_map(left).collect()
+        self.lock_late().servers.iter().filter_map(left).collect()
     }
 
-    fn lock_late(&self) -> MutexGuard<'_, Vec<Saved>> {
-        self.shared.late.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_late(&self) -> MutexGuard<'_, Unclaimed> {
+        self.shared.late.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells servers that have been found what is left for them. `before` is the registry without them.
@@ -78,46 +102,95 @@ impl Registry {
         for (index, roster) in served().filter(|(index, _)| *index < before.pools.len()) {
             let old = &before.pools[index];
             let is_new = |id: &ServerId| id.index() >= old.entries.len() && roster.places[id.index()].first == *id;
-            let new: Vec<ServerId> = roster.pool.servers.iter().map(|server| server.id).filter(is_new).collect();
-            let mut was_here = old.members.iter().zip(&roster.places);
-            if let Some(nobody) = was_here.position(|(was_here, place)| *was_here && is_nobody(place)) {
-                let missed = old.entries[nobody].pending().all();
-                let (pool, server) = (roster.pool.name.clone(), String::new());
-                let one = Saved { pool, server, out: false, process: 0, unclaimed: 0, missed };
-                new.iter().for_each(|id| self.recall_one(&roster.pool, *id, one.clone(), now));
-                if !new.is_empty() && !roster.places[nobody].is_member {
-                    self.change_pending(&old.entries[nobody], PendingInvalidations::abandon_keys); // others have them
-                }
+            let new = roster.pool.servers.iter().map(|server| server.id).filter(is_new);
+            let was_here = old.members.iter().zip(&roster.places);
+            let nobody =
+                (0..).map(ServerId).zip(was_here).find(|(_, (was_here, place))| **was_here && is_nobody(place));
+            if let Some((nobody, (_, place))) = nobody
+                && !place.is_member
+            {
+                self.hand_on(&roster.pool, nobody, now);
             }
             let is_doubtful = self.shared.late.is_doubtful.load(Ordering::Relaxed);
             if is_doubtful && roster.pool.rejoin == Rejoin::Safe && is_open(&roster.pool) {
-                new.iter().for_each(|id| self.doubt(roster.pool.id, *id));
+                new.for_each(|id| self.doubt(roster.pool.id, id));
             }
         }
-        let mut saved = self.lock_late();
-        for one in std::mem::take(&mut *saved) {
-            let held = cost(&one);
-            let pool = served().find(|(_, roster)| roster.pool.name == one.pool);
-            match pool
-                .map(|(_, Roster { pool, .. })| (pool, pool.servers.iter().find(|server| server.name == one.server)))
-            {
-                Some((_, None)) => {
-                    saved.push(one);
-                    continue;
-                }
-                Some((pool, Some(server))) => self.recall_one(pool, server.id, one, now),
-                None => {} // there is no such pool any more
-            }
-            self.keep(0, held);
+        self.claim(rosters, now);
+    }
+
+    /// Tells all servers of a pool what was missed while it was not known which they are, by who stood for them. Whoever goes
+    /// over from a topology with `nobody` calls it: until then it may have put something there.
+    #[cold]
+    pub fn hand_on(&self, rules: &Pool, nobody: ServerId, now: Instant) {
+        let mut missed = Invalidations::default();
+        self.change_pending(self.entry(rules.id, nobody), |pending| {
+            missed = pending.all();
+            pending.void_before(now + Duration::from_nanos(1)); // others have it
+        });
+        if missed != Invalidations::default() {
+            rules.servers.iter().for_each(|server| self.add_missed(rules, server.id, missed.clone(), now));
         }
     }
+
+    /// Tells those that are there what was kept for them until they are.
+    fn claim(&self, rosters: &[Roster], now: Instant) {
+        let mut unclaimed = self.lock_late();
+        if unclaimed.servers.is_empty() {
+            return;
+        }
+        let served = || rosters.iter().filter(|roster| roster.is_served).map(|roster| &roster.pool);
+        let pools: BTreeMap<&str, PoolId> = served().map(|pool| (&*pool.name, pool.id)).collect();
+        let mut servers = BTreeMap::new();
+        for pool in served() {
+            servers.extend(pool.servers.iter().map(|server| ((pool.id, &*server.name), server.id)));
+        }
+        for ((before, name), Left { mut one, since }) in std::mem::take(&mut unclaimed.servers) {
+            let held = cost(&one);
+            let of = &rosters[before.index()];
+            // One that is back under its name is another pool, of the same servers.
+            let pool = if of.is_served { Some(before) } else { pools.get(&*of.pool.name).copied() };
+            if let Some(pool) = pool
+                && let Some(server) = servers.get(&(pool, &*name))
+            {
+                self.recall_one(&rosters[pool.index()].pool, *server, one, now);
+                unclaimed.bytes -= held;
+                self.keep(0, held);
+                continue;
+            }
+            if pool.is_none() {
+                // As of all servers of a pool that is gone, it is remembered that there was something.
+                one.missed = Kept::Marks.of(Invalidations::default);
+                unclaimed.bytes = unclaimed.bytes - held + cost(&one);
+                self.keep(cost(&one), held);
+            }
+            unclaimed.servers.insert((pool.unwrap_or(before), name), Left { one, since });
+        }
+    }
+}
+
+/// What was kept for a server, and what has come to that.
+fn together(before: Saved, next: Saved) -> Saved {
+    let (mut missed, more) = (before.missed, next.missed);
+    if missed.flush || more.flush {
+        missed = Kept::Marks.of(Invalidations::default);
+    } else {
+        missed.databases.extend(more.databases);
+        missed.databases.sort_unstable();
+        missed.databases.dedup();
+        missed.keys.extend(more.keys);
+        missed.keys.sort_unstable();
+        missed.keys.dedup();
+    }
+    let process = if next.process == 0 { before.process } else { next.process };
+    Saved { out: before.out || next.out, process, missed, ..next }
 }
 
 /// Bytes that are held for what is left for a server, about.
 fn cost(one: &Saved) -> usize {
     let Invalidations { databases, keys, .. } = &one.missed;
     let keys: usize = keys.iter().map(|key| size_of::<StaleKey>() + KEY_COST + key.key.len()).sum();
-    size_of::<Saved>() + one.pool.len() + one.server.len() + size_of_val(&databases[..]) + keys
+    size_of::<Left>() + one.pool.len() + 2 * one.server.len() + size_of_val(&databases[..]) + keys
 }
 
 /// Whether this is not a server, but what stands for servers that nobody knows.
@@ -129,7 +202,7 @@ pub(super) fn is_nobody(place: &Place) -> bool {
 mod tests {
     use super::*;
     use crate::config::discovery::{Answer, Found, Source, expand, server};
-    use crate::config::model::PoolId;
+    use crate::config::model::Server;
 
     #[test]
     fn who_is_found_late_is_told_what_it_missed() {
@@ -209,7 +282,161 @@ mod tests {
         let rosters = Roster::follow(&before, &config).expect("few");
         let last = next.follow(&rosters, &config.settings, at(4));
         assert_eq!(last.kept(), last.shared.pending_bytes.load(Ordering::Relaxed), "what is held is theirs");
-        let has_pending = |server: &crate::config::model::Server| last.has_pending(PoolId(0), server.id);
+        let has_pending = |server: &Server| last.has_pending(PoolId(0), server.id);
         assert!(rosters[0].pool.servers.iter().all(has_pending));
+    }
+
+    /// A pool of these lines, of which nobody knows yet which servers it has, and its registry.
+    fn open(lines: &str) -> (Config, Registry) {
+        let file = format!("p: {{listen: /p.sock, auto_eject_hosts: true, servers_file: /s, {lines}}}\n");
+        let mut config = crate::config::parse("file", &file).expect("a good file").config;
+        expand(&mut config.pools[0], &Found::new());
+        let registry = Registry::new(&config, 1);
+        (config, registry)
+    }
+
+    fn key(name: &str) -> StaleKey {
+        StaleKey { database: None, key: name.as_bytes().into(), base64: false }
+    }
+
+    fn of_keys(names: &[&str]) -> Invalidations {
+        Invalidations { keys: names.iter().map(|name| key(name)).collect(), ..Invalidations::default() }
+    }
+
+    fn left(server: &str, names: &[&str]) -> Saved {
+        let (pool, server) = ("p".to_owned(), server.to_owned());
+        Saved { pool, server, out: false, process: 0, unclaimed: 0, missed: of_keys(names) }
+    }
+
+    /// Has servers of these names found.
+    fn find(config: &mut Config, names: &[&str]) {
+        let of = |name: &&str| server((*name).to_owned(), "10.0.0.1".to_owned(), 1);
+        let found = Found::from([(Source::File("/s".into()), Answer::Servers(names.iter().map(of).collect()))]);
+        expand(&mut config.pools[0], &found);
+    }
+
+    /// What is pending for each server of the first pool that is served, by its name.
+    fn missed(registry: &Registry, rosters: &[Roster]) -> Vec<(String, Invalidations)> {
+        let pool = &rosters.iter().find(|roster| roster.is_served).expect("a pool").pool;
+        let of = |server: &Server| (server.name.clone(), registry.entry(pool.id, server.id).pending().all());
+        let mut all: Vec<_> = pool.servers.iter().map(of).collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+
+    #[test]
+    fn what_was_missed_by_nobody_known_is_told_to_all_that_the_next_process_knows() {
+        let (config, registry) = open("rejoin: safe");
+        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
+        let saved = registry.save(&config, Kept::Whole, Instant::ZERO);
+        // A process that does not know either leaves it to one that does.
+        let second = Registry::new(&config, 1);
+        second.recall(&config, saved, Instant::ZERO);
+        let mut saved = second.save(&config, Kept::Whole, Instant::ZERO);
+        saved.insert(0, Saved { process: 7, ..left("a", &["l"]) });
+        let mut known = config;
+        find(&mut known, &["a", "b"]);
+        for is_missed in [false, true] {
+            let third = Registry::new(&known, 1);
+            let tell = if is_missed { Registry::recall_missed } else { Registry::recall };
+            tell(&third, &known, saved.clone(), Instant::ZERO);
+            let rosters = Roster::follow(&[], &known).expect("few");
+            let all = [("a".to_owned(), of_keys(&["l", "k"])), ("b".to_owned(), of_keys(&["k"]))];
+            assert_eq!(missed(&third, &rosters), all);
+            assert_eq!(third.process(PoolId(0), rosters[0].pool.servers[0].id), (!is_missed).then_some(7));
+        }
+    }
+
+    #[test]
+    fn what_another_process_tells_of_servers_that_are_not_found_yet_is_kept_until_they_are() {
+        let (mut config, registry) = open("rejoin: safe");
+        let before = Roster::follow(&[], &config).expect("few");
+        for names in [&["k"][..], &["l", "k"]] {
+            registry.recall_missed(&config, vec![left("a", names), left("b", &["b"])], Instant::ZERO);
+        }
+        let saved = registry.save(&config, Kept::Whole, Instant::ZERO);
+        assert_eq!(saved, [left("a", &["k", "l"]), left("b", &["b"])], "it is left to the next one");
+        let next = Registry::new(&config, 1);
+        next.recall(&config, saved, Instant::ZERO);
+        next.recall_missed(
+            &config,
+            vec![Saved { out: true, missed: Kept::Marks.of(Invalidations::default), ..left("b", &[]) }],
+            Instant::ZERO,
+        );
+        find(&mut config, &["a", "b"]);
+        let rosters = Roster::follow(&before, &config).expect("few");
+        let last = next.follow(&rosters, &config.settings, Instant::ZERO);
+        let flush = Invalidations { flush: true, ..Invalidations::default() };
+        assert_eq!(missed(&last, &rosters), [("a".to_owned(), of_keys(&["k", "l"])), ("b".to_owned(), flush)]);
+        assert_eq!(last.kept(), last.shared.pending_bytes.load(Ordering::Relaxed), "nothing is kept any more");
+    }
+
+    #[test]
+    fn what_is_left_for_a_server_goes_with_its_pool_whatever_that_is_called() {
+        let (mut config, registry) = open("rejoin: safe");
+        registry.recall(&config, vec![left("a", &["k"])], Instant::ZERO);
+        let rosters = Roster::follow(&[], &config).expect("few");
+        config.pools[0].name = "q".to_owned();
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
+        let renamed = Saved { pool: "q".to_owned(), ..left("a", &["k"]) };
+        assert_eq!(next.save(&config, Kept::Whole, Instant::ZERO), [renamed]);
+        // It is served no longer, and then again: what its servers missed meanwhile nobody has noted.
+        let nothing = Config { pools: Vec::new(), ..config.clone() };
+        let rosters = Roster::follow(&rosters, &nothing).expect("few");
+        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
+        assert_eq!(next.save(&nothing, Kept::Whole, Instant::ZERO), []);
+        find(&mut config, &["a"]);
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
+        let flush = Invalidations { flush: true, ..Invalidations::default() };
+        assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
+    }
+
+    #[test]
+    fn a_pool_that_is_renamed_finds_what_is_left_for_its_servers() {
+        let (mut config, registry) = open("rejoin: safe");
+        registry.recall(&config, vec![left("a", &["k"])], Instant::ZERO);
+        let rosters = Roster::follow(&[], &config).expect("few");
+        config.pools[0].name = "q".to_owned();
+        find(&mut config, &["a"]);
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
+        assert_eq!(missed(&next, &rosters), [("a".to_owned(), of_keys(&["k"]))]);
+    }
+
+    #[test]
+    fn a_pool_that_is_back_has_its_servers_forget_what_nobody_known_missed() {
+        let (mut config, registry) = open("rejoin: safe");
+        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
+        let rosters = Roster::follow(&[], &config).expect("few");
+        let nothing = Config { pools: Vec::new(), ..config.clone() };
+        let rosters = Roster::follow(&rosters, &nothing).expect("few");
+        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
+        find(&mut config, &["a"]);
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
+        let flush = Invalidations { flush: true, ..Invalidations::default() };
+        assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
+    }
+
+    #[test]
+    fn what_a_worker_still_notes_for_nobody_is_told_to_who_is_there() {
+        let (mut config, registry) = open("rejoin: safe");
+        registry.doubt_all(&config);
+        registry.failed(PoolId(0), ServerId(0), 0, crate::failure::Failure::Refused, Instant::ZERO);
+        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
+        let rosters = Roster::follow(&[], &config).expect("few");
+        find(&mut config, &["a"]);
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
+        let told = |names: &[&str]| [("a".to_owned(), of_keys(names))];
+        assert_eq!(missed(&next, &rosters), told(&["k"]), "nobody is flushed because nobody was reached");
+        // It has not gone over.
+        registry.invalidate_key(PoolId(0), ServerId(0), key("l"), None, Instant::ZERO);
+        next.hand_on(&rosters[0].pool, ServerId(0), Instant::ZERO);
+        next.hand_on(&rosters[0].pool, ServerId(0), Instant::ZERO);
+        assert_eq!(missed(&next, &rosters), told(&["k", "l"]));
+        assert_eq!(registry.entry(PoolId(0), ServerId(0)).pending().cost(), 0);
     }
 }

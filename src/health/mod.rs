@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId, Settings};
-use crate::config::roster::Roster;
+use crate::config::roster::{Place, Roster};
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
@@ -219,9 +219,12 @@ impl Registry {
             return;
         }
         for (place, entry) in roster.places.iter().zip(&self.pools[index].entries) {
-            let known = earlier[before].places.iter().find(|known| known.server.name == place.server.name);
-            let known = known.map(|known| &self.pools[before].entries[known.first.index()]);
-            if known.is_some_and(|known| !known.lock().is_up() || !known.pending().is_nothing()) {
+            let is_its = |known: &&Place| {
+                known.server.name == place.server.name || (known.is_member && late::is_nobody(known)) // it may be anybody's
+            };
+            let known = earlier[before].places.iter().filter(is_its);
+            let mut known = known.map(|known| &self.pools[before].entries[known.first.index()]);
+            if known.any(|known| !known.lock().is_up() || !known.pending().is_nothing()) {
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
         }

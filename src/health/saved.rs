@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 
 use super::pending::{Invalidations, Mark, StaleKey};
 use super::{Registry, UNMET};
-use crate::config::discovery::is_open;
+use crate::config::discovery::{NOBODY, is_open};
 use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId};
 use crate::time::Instant;
 
@@ -172,7 +172,7 @@ impl Registry {
     /// Every server that is out, or that something is pending for, in pools where that matters when it is back.
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept, now: Instant) -> Vec<Saved> {
-        let mut saved = self.unclaimed(kept, now);
+        let mut saved = self.unclaimed(config, kept, now);
         for pool in &config.pools {
             for server in &pool.servers {
                 let entry = self.entry(pool.id, server.id);
@@ -211,26 +211,29 @@ impl Registry {
     /// Takes up what the process before this one has left: what was pending is pending again, and servers that were out
     /// are until they have been probed. To be called before any client is served.
     pub fn recall(&self, config: &Config, saved: Vec<Saved>, now: Instant) {
+        self.take_up(config, saved, now, |rules, server, one| self.recall_one(rules, server, one, now));
+    }
+
+    /// Takes up what servers have missed while this registry was in use, of which another process tells.
+    pub fn recall_missed(&self, config: &Config, missed: Vec<Saved>, now: Instant) {
+        self.take_up(config, missed, now, |rules, server, one| self.add_missed(rules, server, one.missed, now));
+    }
+
+    /// Tells servers what another process knows of them. What is of one that may yet be found is kept until it is; what is of
+    /// nobody, since that one did not know which servers there are, may be of any of them.
+    fn take_up(&self, config: &Config, saved: Vec<Saved>, now: Instant, tell: impl Fn(&Pool, ServerId, Saved)) {
         for one in saved {
             let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
             match rules.servers.iter().find(|server| server.name == one.server) {
-                Some(server) => self.recall_one(rules, server.id, one, now),
-                None if is_open(rules) => self.keep_unclaimed(one),
+                Some(server) => tell(rules, server.id, one),
+                None if one.server == NOBODY => {
+                    let all = rules.servers.iter();
+                    all.for_each(|server| self.add_missed(rules, server.id, one.missed.clone(), now));
+                }
+                None if is_open(rules) => self.keep_unclaimed(rules.id, one, now),
                 None => {}
             }
         }
-    }
-
-    /// Takes up what servers have missed while this registry was in use, of which another process tells. Of servers that are
-    /// not there nothing is kept.
-    pub fn recall_missed(&self, config: &Config, missed: Vec<Saved>, now: Instant) {
-        for one in missed {
-            let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
-            if let Some(server) = rules.servers.iter().find(|server| server.name == one.server) {
-                self.add_missed(rules, server.id, one.missed, now);
-            }
-        }
-        self.bound_pending(now);
     }
 
     /// Takes up what is left of one server.
@@ -239,7 +242,6 @@ impl Registry {
         entry.process.store(one.process, Ordering::Relaxed);
         let flush = one.missed.flush || (one.out && rules.rejoin == Rejoin::Flush);
         self.add_missed(rules, server, Invalidations { flush, ..one.missed }, now);
-        self.bound_pending(now);
         let mut ejected = servers.ejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut tracker = entry.lock();
         if one.out && tracker.is_up() && rules.auto_eject_hosts && *ejected < servers.most_ejected {
@@ -250,7 +252,7 @@ impl Registry {
     }
 
     /// A server has to forget this.
-    fn add_missed(&self, rules: &Pool, server: ServerId, missed: Invalidations, now: Instant) {
+    pub(super) fn add_missed(&self, rules: &Pool, server: ServerId, missed: Invalidations, now: Instant) {
         let entry = self.entry(rules.id, server);
         let Invalidations { flush, databases, keys, .. } = missed;
         // A pool of the other protocol knows nothing by these names: it forgets all.
@@ -267,6 +269,7 @@ impl Registry {
             .into_iter()
             .for_each(|database| self.add_pending(entry, |pending| pending.add_database(database, now)));
         keys.into_iter().for_each(|key| self.add_pending(entry, |pending| pending.add_key(key, None, now)));
+        self.bound_pending(now);
     }
 
     /// What a server missed before this process was started is not known: if it cannot be reached at first, it has to be

@@ -161,6 +161,11 @@ impl Published {
         Arc::clone(&self.lock())
     }
 
+    /// Does something with the newest topology that no other may take the place of before it is done.
+    pub fn with_current<T>(&self, work: impl FnOnce(&Topology) -> T) -> T {
+        work(&self.lock())
+    }
+
     /// Makes the topology of another configuration of the newest one, and has it take its place. Workers go over to it at
     /// their next event; whoever publishes wakes those that have none.
     ///

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -41,12 +41,12 @@ impl Operator {
                 None => break false,
             }
         };
-        let topology = self.observed.topology();
         if !is_there {
-            known = state::left(&topology);
+            known = state::left(&self.observed.topology());
         }
         // Nobody has let a server back since that was said, and this process does so from here on.
-        state::take_up(&topology, known, self.observed.clock.now());
+        let now = self.observed.clock.now();
+        self.observed.published.with_current(|topology| state::take_up(topology, known, now));
         self.tell_news();
         self.workers[0].tell(Message::Topology(Some(Box::new(entrances))));
         if let Some(keeper) = &self.keeper {
@@ -131,8 +131,9 @@ impl Operator {
         let Some((_, missed)) = saved::decode(record) else {
             return warn!("cannot read what servers have missed since this process was started");
         };
-        let topology = self.observed.topology();
-        Arc::clone(&topology.registry).recall_missed(&topology.config, missed, self.observed.clock.now());
+        let now = self.observed.clock.now();
+        // Servers that are found meanwhile are told of it afterwards.
+        self.observed.published.with_current(|topology| topology.registry.recall_missed(&topology.config, missed, now));
         self.tell_news();
     }
 
