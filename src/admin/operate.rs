@@ -147,13 +147,18 @@ async fn upgrade(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value),
     let (own, by) = (operator.clone(), by.to_string());
     let refuse = |status, text| Refusal { status, text, allow: None };
     match tokio::task::spawn_blocking(move || own.upgrade(&by)).await {
-        Ok(Ok(pid)) => Ok((StatusCode::OK, json!({"pid": pid}))),
+        Ok(Ok(pid)) => Ok((StatusCode::OK, json!({"file": file(operator), "pid": pid}))),
         Ok(Err(stays @ Stays::NoFile)) => Err(refuse(StatusCode::NOT_FOUND, stays.to_string())),
         Ok(Err(stays @ (Stays::Already | Stays::TooSoon | Stays::Failed(_)))) => {
             Err(refuse(StatusCode::CONFLICT, stays.to_string()))
         }
         Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
+}
+
+/// The file that is read again, or that a successor reads.
+fn file(operator: &Operator) -> Option<String> {
+    operator.source().map(|source| source.path().display().to_string())
 }
 
 /// Reading a file may wait for a disk, and its names for who knows them: that keeps nobody else waiting.
@@ -171,7 +176,7 @@ async fn reload(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value), 
                 })
                 .collect();
             let told = json!({
-                "file": operator.source().map(|source| source.path().display().to_string()),
+                "file": file(operator),
                 "changed": !changes.is_empty(),
                 "version": topology.version,
                 "digest": &*topology.digest,

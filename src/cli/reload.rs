@@ -49,14 +49,24 @@ pub(super) struct Arguments {
 /// What the proxy answers.
 #[derive(Debug, Deserialize)]
 struct Answer {
+    /// What it reads.
     file: Option<PathBuf>,
-    changes: Vec<String>,
+    /// What a reload has changed.
+    changes: Option<Vec<String>>,
+    /// The process that succeeds it.
+    pid: Option<u32>,
 }
 
-/// What a proxy answers that is succeeded.
-#[derive(Debug, Deserialize)]
-struct Succeeded {
-    pid: u32,
+impl Answer {
+    /// The lines that tell of it.
+    fn lines(self, order: Order) -> Option<Vec<String>> {
+        match order {
+            Order::Upgrade => self.pid.map(|pid| vec![format!("process {pid} serves, clients go over to it")]),
+            Order::Reload => {
+                self.changes.map(|lines| if lines.is_empty() { vec!["nothing has changed".to_owned()] } else { lines })
+            }
+        }
+    }
 }
 
 pub(super) fn run(order: Order, file: &Path, is_named: bool, arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -89,15 +99,10 @@ pub(super) fn run(order: Order, file: &Path, is_named: bool, arguments: &Argumen
         }
     };
     match port::parts(&answer) {
-        Some((200, body)) if order == Order::Upgrade => {
-            let Ok(Succeeded { pid }) = serde_json::from_slice(body) else { return Ok(stranger(order, &address)) };
-            say(&format!("process {pid} serves, clients go over to it\n"));
-            Ok(ExitCode::SUCCESS)
-        }
         Some((200, body)) => {
-            let Ok(Answer { file: read, changes }) = serde_json::from_slice(body) else {
-                return Ok(stranger(order, &address));
-            };
+            let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return Ok(stranger(order, &address)) };
+            let read = answer.file.clone();
+            let Some(lines) = answer.lines(order) else { return Ok(stranger(order, &address)) };
             let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if let Some(read) = read.filter(|read| is_named && real(read) != real(file)) {
                 complain(&format!(
@@ -107,10 +112,7 @@ pub(super) fn run(order: Order, file: &Path, is_named: bool, arguments: &Argumen
                 ));
                 return Ok(ExitCode::FAILURE);
             }
-            if changes.is_empty() {
-                say("nothing has changed\n");
-            }
-            changes.iter().for_each(|change| say(&format!("{change}\n")));
+            lines.iter().for_each(|line| say(&format!("{line}\n")));
             Ok(ExitCode::SUCCESS)
         }
         Some((status @ 400..=499, body)) => {

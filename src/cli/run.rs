@@ -28,7 +28,11 @@ const MOST_VERBOSE: u32 = 11;
 
 pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     // Before anything is opened.
-    let inherited = Inherited::of_process().context("cannot hear of the process that this one is to take over from")?;
+    let unheard = "cannot hear of the process that this one is to take over from";
+    let inherited = Inherited::of_process().context(unheard)?;
+    // What a successor says stands in the log of the process that goes on. It writes its own first: then it is over.
+    let predecessor = inherited.voice().context(unheard)?;
+    let refuse = |reason: &str| predecessor.iter().for_each(|predecessor| predecessor.refuse(reason));
     let in_background = flags.daemonize && !daemon::is_background();
     // Before anybody can know of the process that is to serve. Who only starts another one can be interrupted.
     let signals = (!in_background).then(Signals::catch).transpose().context("cannot catch signals")?;
@@ -37,8 +41,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(report) => {
             let refused = format!("{} is refused, {}", file.display(), counted(report.errors(), "problem"));
-            // What a successor says stands in the log of the process that goes on.
-            let is_successor = inherited.refuse(&refused);
+            let is_successor = predecessor.is_some();
             if !is_successor {
                 complain(&report.render(colour()));
                 complain(&format!("\nsoftmiss: {refused}"));
@@ -49,6 +52,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
                 error!("{refused}");
                 drop(log);
             }
+            refuse(&refused);
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -72,6 +76,7 @@ pub(super) fn run(file: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
     let cannot_start = |error: anyhow::Error| {
         let reason = format!("{error:#}");
         log::on_stderr(settings, || error!(reason, "softmiss cannot start"));
+        refuse(&reason);
         ExitCode::FAILURE
     };
     let log = match log::start(settings, flags.output.as_deref()) {
@@ -138,18 +143,26 @@ fn serve(
         proxy.hand_on(&listener);
         Admin::start(listener, operator).with_context(cannot)?;
     }
-    let goes_on = proxy.is_successor();
+    let is_successor = proxy.is_successor();
     // From here on it is this process that serves, and nobody before it.
     proxy.take_over().context("cannot take over from the process before this one")?;
-    statsd::start(proxy.observed(), goes_on)?;
+    // Clients that have come over are worth more than what they do not need.
+    let needed_at_first = |result: anyhow::Result<()>| match result {
+        Err(error) if is_successor => {
+            warn!(reason = format!("{error:#}"), "something is missing that clients do not need");
+            Ok(())
+        }
+        result => result,
+    };
+    needed_at_first(statsd::start(proxy.observed(), is_successor).map_err(Into::into))?;
+    let mut pid_file = None;
     if let Some(path) = &flags.pid_file {
         // The directory may be another one for whoever writes it later.
         proxy.has_pid_file(&std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        needed_at_first(daemon::PidFile::write(path).map(|written| pid_file = Some(written)))?;
     }
-    let pid_file = flags.pid_file.as_deref().map(daemon::PidFile::write).transpose()?;
     if flags.daemonize {
-        log.control().leave_stderr()?;
-        daemon::is_ready()?;
+        needed_at_first(log.control().leave_stderr().and_then(|()| daemon::is_ready()).map_err(Into::into))?;
     }
     signals.run_until(proxy, Some(log.control()), std::future::pending());
     drop(pid_file);

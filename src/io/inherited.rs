@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::listener::Bound;
 use super::socket_file::SocketFile;
-use super::upgrade::Predecessor;
+use super::upgrade::{Predecessor, Voice};
 use crate::config::model::{Config, Listen, Pool};
 use crate::config::overlap;
 use crate::config::roster::is_at;
@@ -65,12 +65,14 @@ impl Inherited {
         self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// This process cannot serve: one that it was to take over from is told why. Whether there is one.
-    pub fn refuse(&self, reason: &str) -> bool {
-        self.take_predecessor().is_some_and(|predecessor| {
-            predecessor.refuse(reason);
-            true
-        })
+    /// What tells the process that this one takes over from, if there is one, that it cannot.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left.
+    pub fn voice(&self) -> std::io::Result<Option<Voice>> {
+        let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);
+        predecessor.as_ref().map(Predecessor::voice).transpose()
     }
 
     /// Takes one that was handed over.

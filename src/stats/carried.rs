@@ -16,6 +16,7 @@ type Counts = BTreeMap<String, u64>;
 
 /// What was counted for pools and servers since a process began, or since the last time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counted {
     connections: u64,
     /// By the names of the pools.
@@ -23,6 +24,7 @@ pub struct Counted {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct CountedPool {
     counts: Counts,
     /// By their names.

@@ -164,12 +164,12 @@ fn under_load_nobody_is_failed_refused_or_cut_off() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let pid = before_of(&proxy);
+    let pid = started_last(&proxy);
     proxy.pid = pid;
 }
 
-/// The process that serves now, by the log of all.
-fn before_of(proxy: &Succeeded) -> u32 {
+/// The process that was started last.
+fn started_last(proxy: &Succeeded) -> u32 {
     let log = proxy.reloaded.proxy.log();
     let line = log.iter().rfind(|line| line.contains("softmiss starts")).expect("a start");
     line.split("pid=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a number")
@@ -257,8 +257,9 @@ fn a_successor_that_does_not_serve_leaves_all_as_it_was() {
     let memcached = Process::memcached();
     let port = free_port();
     let good = memcached_pool(port, &[&memcached], &[]);
-    let reloaded =
-        Reloaded::start(port, "", &good).expect_log("no upgrade").expect_log("nonsense").expect_log("1 problem");
+    let reloaded = ["no upgrade", "nonsense", "1 problem", "softmiss cannot start"]
+        .into_iter()
+        .fold(Reloaded::start(port, "", &good), Reloaded::expect_log);
     let mut proxy = Succeeded::of(reloaded);
     let mut client = proxy.client();
     assert!(works(&mut client, "k"));
@@ -266,12 +267,50 @@ fn a_successor_that_does_not_serve_leaves_all_as_it_was() {
     for _ in 0..2 {
         let answer = post(proxy.reloaded.admin, "/upgrade");
         assert_eq!(answer.status, 409);
-        assert!(answer.body.contains("1 problem"), "{answer:?}");
+        assert!(answer.body.contains("1 problem") && !answer.body.contains("SIGKILL"), "{answer:?}");
         assert!(works(&mut client, "k") && works(&mut proxy.client(), "new"));
     }
+    let written =
+        |proxy: &Succeeded| proxy.reloaded.proxy.log().iter().filter(|line| line.contains("nonsense")).count();
+    wait_until("what each of them does not understand", SOON, || written(&proxy) == 2);
+    // What only shows when it is about to serve is told as well.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address");
+    let other = pool("other", &address.to_string(), &[(memcached.address, "o")], &[]);
+    proxy.reloaded.write("", &format!("{good}{other}"));
+    let answer = post(proxy.reloaded.admin, "/upgrade");
+    assert_eq!(answer.status, 409);
+    assert!(answer.body.contains(&format!("cannot listen on {address}")), "{answer:?}");
+    proxy.reloaded.proxy.wait_for_log("softmiss cannot start", SOON);
+    assert!(works(&mut client, "k") && works(&mut proxy.client(), "new"));
     proxy.reloaded.write("", &good);
-    proxy.upgrade();
+    // Who means another file is told that it is not the one that is read.
+    let elsewhere = proxy.reloaded.proxy.file.with_extension("other");
+    std::fs::copy(&proxy.reloaded.proxy.file, &elsewhere).expect("a copy");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softmiss"));
+    let told = command.arg("-c").arg(&elsewhere).arg("upgrade").output().expect("softmiss");
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("that is what was taken up"), "{told:?}");
+    proxy.is_succeeded_by(started_last(&proxy));
     assert!(works(&mut client, "k"));
+}
+
+/// A successor that serves does not end for the want of what no client needs.
+#[test]
+fn a_successor_that_cannot_write_its_pid_file_keeps_the_clients() {
+    let (memcached, folder, port) = (Process::memcached(), scratch_dir(), free_port());
+    let pid = folder.join("there").join("pid");
+    std::fs::create_dir(folder.join("there")).expect("a folder");
+    let pools = memcached_pool(port, &[&memcached], &[]);
+    let program = folder.join("softmiss");
+    let reloaded = of_replaceable(&program, port, &["-p", pid.to_str().expect("a path")], &pools);
+    let mut proxy = Succeeded::of(reloaded.expect_log("something is missing that clients do not need"));
+    let mut client = proxy.client();
+    assert!(works(&mut client, "k"));
+    std::fs::remove_dir_all(folder.join("there")).expect("its folder is gone");
+    proxy.upgrade();
+    assert!(works(&mut client, "k") && works(&mut proxy.client(), "new"));
+    proxy.reloaded.proxy.wait_for_log("cannot write the pid file", SOON);
 }
 
 /// Takes over as far as it is told, and ends.

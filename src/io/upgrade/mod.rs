@@ -13,6 +13,7 @@ mod start;
 mod successor;
 mod wire;
 
+pub use predecessor::Voice;
 pub(super) use predecessor::{Listens, Predecessor, Succession};
 pub use stage::Stays;
 pub(super) use stage::Upgrade;

@@ -82,9 +82,20 @@ impl Predecessor {
         self.hello.clients
     }
 
-    /// This process cannot take over.
-    pub(in crate::io) fn refuse(&self, reason: &str) {
-        let _ = wire::send_bare(&self.socket, Kind::Failed, reason.as_bytes(), None); // it may have given up
+    /// What tells it that this process cannot take over.
+    pub(in crate::io) fn voice(&self) -> io::Result<Voice> {
+        Ok(Voice(self.socket.try_clone()?))
+    }
+}
+
+/// Tells the process that this one was to take over from why it does not.
+#[derive(Debug)]
+pub struct Voice(UnixStream);
+
+impl Voice {
+    /// This process cannot take over. It has little time from here on.
+    pub fn refuse(&self, reason: &str) {
+        let _ = wire::send_bare(&self.0, Kind::Failed, reason.as_bytes(), None); // it may have given up
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) const MARK: &str = "SOFTMISS_UPGRADE";
 /// How long a successor may take until it serves.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a successor that says why it does not serve may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What tells a process of those that started it, and would be wrong of a successor.
 const NOT_OF_SUCCESSORS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
@@ -190,13 +196,18 @@ fn tell_to_end(pid: u32) {
     }
 }
 
+/// Whether an error says that a successor has ended.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
 /// What an error of a successor means.
 pub(super) fn reason(error: &io::Error) -> String {
     let kind = error.kind();
     if matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
         return format!("the successor does not say within {} s that it serves", START_LIMIT.as_secs());
     }
-    if matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+    if is_end(error) {
         return "the successor has ended".to_owned();
     }
     format!("the successor: {error}")
@@ -207,6 +218,21 @@ pub(super) fn end_by_id(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL); // it may have ended by itself
     }
+}
+
+/// What is said of a successor that does not serve. One that says why may have something to write before it ends; of one
+/// that has ended without a word it is said how.
+pub(super) fn outcome(error: &io::Error, child: &mut Child) -> String {
+    let why = reason(error);
+    if error.kind() == ErrorKind::Other {
+        let mut waited = Duration::ZERO;
+        while waited < LAST_WORDS && matches!(child.try_wait(), Ok(None)) {
+            std::thread::park_timeout(LOOK); // nobody wakes this thread
+            waited += LOOK;
+        }
+    }
+    let status = end(child);
+    if is_end(error) { format!("{why}, {status}") } else { why }
 }
 
 /// Ends a successor that is of no use, and says how it has.

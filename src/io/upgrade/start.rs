@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use tracing::{error, info};
 
-use super::stage::{START_LIMIT, Stage, Stays, end, end_by_id, reason};
+use super::stage::{START_LIMIT, Stage, Stays, end_by_id, outcome};
 use super::wire::{self, Hello, KeptOut, Kind, Ready};
 use crate::health::maintenance::Maintenance;
 use crate::health::tracker::State;
@@ -69,7 +69,7 @@ impl Operator {
                 self.tell(PROXY, PROXY, false, format!("process {pid} of version {version} takes over ({by})"));
                 Ok(pid)
             }
-            Err(error) => failed(format!("{}, {}", reason(&error), end(&mut child))),
+            Err(error) => failed(outcome(&error, &mut child)),
         }
     }
 

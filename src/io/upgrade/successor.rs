@@ -36,7 +36,7 @@ impl Operator {
             match wire::receive(&socket).ok().flatten() {
                 Some(Frame { kind: Some(Kind::Go), .. }) => break true,
                 Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = saved::decode(&body),
-                Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame)?,
+                Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame),
                 Some(_) => {}
                 None => break false,
             }
@@ -78,12 +78,16 @@ impl Operator {
     }
 
     /// Counts what the process before this one has counted.
-    fn count(&self, frame: &Frame) -> io::Result<()> {
-        let counted = frame.json::<Counted>()?;
+    fn count(&self, frame: &Frame) {
+        let counted = match frame.json::<Counted>() {
+            Ok(counted) => counted,
+            Err(error) => {
+                return warn!(%error, "cannot read what the process before this one has counted: counters begin anew");
+            }
+        };
         let (done, is_done) = mpsc::channel();
         self.workers[0].tell(Message::Count { counted: Box::new(counted), done });
         let _ = is_done.recv_timeout(COUNT_LIMIT); // then whoever asks next sees it
-        Ok(())
     }
 
     /// Takes clients, until there are no more. How many there were.
@@ -95,7 +99,7 @@ impl Operator {
             match frame.kind {
                 Some(Kind::Client) => clients += usize::from(self.receive_client(socket, frame)?),
                 Some(Kind::Missed) => self.heed_missed(&frame.body),
-                Some(Kind::Counted) => self.count(&frame)?,
+                Some(Kind::Counted) => self.count(&frame),
                 Some(Kind::End) => return Ok(clients),
                 _ => {}
             }
