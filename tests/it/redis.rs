@@ -14,6 +14,7 @@ mod guards;
 mod invalidations;
 mod keyspace;
 mod malformed;
+mod moved;
 mod neighbours;
 mod order;
 mod patterns;

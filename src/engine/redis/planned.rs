@@ -15,6 +15,8 @@ const FRAME: usize = 64;
 pub(crate) struct Planning {
     /// The ring that the servers are looked up in.
     pub(super) ring_version: u32,
+    /// So many of the commands can be part of it by that ring, at least.
+    pub(super) judged: usize,
     pub(super) pieces: Vec<Piece>,
     pub(super) commands: Vec<Planned>,
     /// Each of them is one server's.
@@ -32,11 +34,13 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    /// Nothing is planned yet, of so many commands with so many bytes and for so many servers.
-    pub(super) fn new(ring_version: u32, servers: usize, commands: usize, bytes: usize) -> Self {
+    /// Nothing is planned yet, of so many commands with so many bytes and for so many servers. A ring, and whether all were
+    /// judged by it when they were queued.
+    pub(super) fn new((ring_version, is_judged): (u32, bool), servers: usize, commands: usize, bytes: usize) -> Self {
         let share = bytes / servers.max(1);
         Self {
             ring_version,
+            judged: if is_judged { usize::MAX } else { 0 },
             pieces: Vec::new(),
             commands: Vec::with_capacity(commands),
             are_whole: true,

@@ -28,12 +28,23 @@ const COMMAND: usize = 2 * work::KEY;
 
 impl Engine {
     /// Goes on with finding out what goes where of a transaction; `false` when some is left, as the turn is over.
-    pub(super) fn plan_on(&mut self, id: SessionId, exec: Call<'_>, queue: &mut Queue, now: Instant) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// What is said of a request that could be part of it when it was queued, and cannot by the ring of now.
+    pub(super) fn plan_on(
+        &mut self,
+        id: SessionId,
+        exec: Call<'_>,
+        queue: &mut Queue,
+        now: Instant,
+    ) -> Result<bool, Vec<u8>> {
         let (pool, ring_version) = (exec.pool, self.pools[exec.pool.index()].ring_version);
         let known = queue.planning.take().filter(|planning| planning.ring_version == ring_version);
         let mut planning = known.unwrap_or_else(|| {
             let servers = self.topology.pool(pool).members().count();
-            Box::new(Planning::new(ring_version, servers, queue.len(), queue.bytes))
+            let is_judged = queue.judged_by.is_none_or(|version| version == ring_version);
+            Box::new(Planning::new((ring_version, is_judged), servers, queue.len(), queue.bytes))
         });
         let mut spans = Vec::new();
         let is_ready = loop {
@@ -42,6 +53,16 @@ impl Engine {
                 break false;
             }
             let call = |args| Call { raw, args, command, plan: plan::of(command), ..exec };
+            if planning.judged <= planning.commands.len() {
+                let mut spans = Vec::new();
+                let args = request::args(raw, &mut spans);
+                self.queueable(
+                    Call { raw, args, command, plan: plan::of(command), ..exec },
+                    queue.first_key.as_deref(),
+                )?;
+                planning.judged = planning.commands.len() + 1;
+                self.work.cost += COMMAND + raw.len() / work::COPIED;
+            }
             if raw.len() > memory::WEIGHED {
                 let mut long = planning.long.take().unwrap_or_default();
                 let is_planned = long.find_on(raw, &mut self.work) && {
@@ -61,7 +82,7 @@ impl Engine {
             }
         };
         queue.planning = Some(planning);
-        is_ready
+        Ok(is_ready)
     }
 
     /// Goes on with planning a long command; `false` when some is left.

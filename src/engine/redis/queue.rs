@@ -22,6 +22,10 @@ pub(crate) struct Queue {
     pub(super) bytes: usize,
     /// A request was refused: `EXEC` will carry out none.
     pub(super) spoiled: bool,
+    /// The ring that the first request was judged by: whether one server has all that it needs.
+    pub(super) judged_by: Option<u32>,
+    /// The first key of all, where a transaction is one server's.
+    pub(super) first_key: Option<Box<[u8]>>,
     /// Its `EXEC` has come, and is made ready.
     pub(super) planning: Option<Box<Planning>>,
 }
@@ -38,7 +42,8 @@ struct Queued {
 impl Queue {
     pub(crate) fn footprint(&self) -> usize {
         let planning = self.planning.as_ref().map_or(0, |planning| planning.footprint());
-        2 * self.bytes + self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST + planning
+        let requests = self.requests.capacity() * size_of::<Queued>() + self.requests.len() * REQUEST_COST;
+        2 * self.bytes + requests + self.first_key.as_ref().map_or(0, |key| key.len()) + planning
     }
 
     pub(crate) fn len(&self) -> usize {

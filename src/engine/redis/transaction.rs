@@ -23,7 +23,7 @@ use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, CommandClass, Local, Transaction};
+use crate::proto::resp::plan::{CommandClass, Local, Transaction};
 use crate::proto::resp::{Version, encode, request};
 use crate::time::Instant;
 
@@ -60,9 +60,12 @@ impl Engine {
 
     /// A request inside a transaction.
     pub(super) fn queue(&mut self, id: SessionId, call: Call<'_>) {
-        if let Err(text) = self.queueable(id, call) {
-            return self.refuse_request(id, &text);
-        }
+        let first_of_all = self.client(id).and_then(|client| client.queue.as_ref()?.first_key.as_deref());
+        let first = match self.queueable(call, first_of_all) {
+            Ok(first) => first,
+            Err(text) => return self.refuse_request(id, &text),
+        };
+        let ring_version = self.pools[call.pool.index()].ring_version;
         let held = self.held_by(id);
         let has_memory = self.make_memory_to_queue(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
@@ -78,13 +81,26 @@ impl Engine {
         if queue.spoiled {
             return self.say(id, b"+QUEUED\r\n");
         }
+        queue.judged_by.get_or_insert(ring_version);
+        if let Some(first) = first {
+            queue.first_key.get_or_insert_with(|| first.into());
+        }
         queue.push(call.raw, call.command);
         self.say(id, b"+QUEUED\r\n");
         self.charge_session(id);
     }
 
-    /// Whether a request can be part of a transaction.
-    fn queueable(&self, id: SessionId, call: Call<'_>) -> Result<(), Vec<u8>> {
+    /// Whether a request can be part of a transaction whose first key is `first_of_all`. Its own first key, where all keys have
+    /// to be one server's.
+    ///
+    /// # Errors
+    ///
+    /// What is said of one that cannot.
+    pub(super) fn queueable<'a>(
+        &self,
+        call: Call<'a>,
+        first_of_all: Option<&[u8]>,
+    ) -> Result<Option<&'a [u8]>, Vec<u8>> {
         let (pool, args) = (call.pool, call.args);
         match call.plan.class {
             _ if call.command.flags.has(Flags::NO_MULTI) => {
@@ -95,9 +111,9 @@ impl Engine {
             }
             CommandClass::Local(Local::Ping | Local::Echo | Local::Time)
             | CommandClass::Transaction(Transaction::Unwatch) => {
-                return Ok(());
+                return Ok(None);
             }
-            _ if self.is_of_one(pool) && is_for_one(call) => return Ok(()),
+            _ if self.is_of_one(pool) && is_for_one(call) => return Ok(None),
             CommandClass::Keyed
             | CommandClass::Split(_)
             | CommandClass::Script
@@ -118,18 +134,13 @@ impl Engine {
         if !together && (!split || single) {
             return Err(CROSS_SLOT.to_vec());
         }
-        let queued = self.client(id).and_then(|client| client.queue.as_ref());
         if keys::has_patterns(call.command) {
             self.check_patterns(first, call)?;
         }
-        if single && let Some((raw, command)) = queued.and_then(|queue| queue.get(0)) {
-            let mut spans = Vec::new();
-            let earlier = Call { args: request::args(raw, &mut spans), command, plan: plan::of(command), ..call };
-            if self.keys_of(earlier).first().is_some_and(|key| !self.same_server(pool, key, std::iter::once(*first))) {
-                return Err(CROSS_SLOT.to_vec());
-            }
+        if single && first_of_all.is_some_and(|key| !self.same_server(pool, key, std::iter::once(*first))) {
+            return Err(CROSS_SLOT.to_vec());
         }
-        Ok(())
+        Ok(single.then_some(*first))
     }
 
     /// The keys of a request, or the channel that takes their place.
@@ -178,7 +189,20 @@ impl Engine {
             return Performed::Done;
         };
         let version = client.version;
-        let is_ready = queue.spoiled || self.plan_on(id, call, &mut queue, now);
+        let planned = if queue.spoiled { Ok(true) } else { self.plan_on(id, call, &mut queue, now) };
+        let is_ready = match planned {
+            Ok(is_ready) => is_ready,
+            // What it watches may be at another server as well: then it is to be tried again, as ever.
+            Err(_) if self.guard(id).is_some() => {
+                self.say_broken(id, version, now);
+                self.charge_session(id);
+                return Performed::Done;
+            }
+            Err(text) => {
+                self.abort(id, &text, now);
+                return Performed::Done;
+            }
+        };
         if let Some(client) = self.redis(id) {
             client.queue = Some(queue);
         }
