@@ -4,6 +4,7 @@
 //! stands where nobody looks any more. With the option `warmup` the way that led there is kept for a while: who needs a key
 //! at its new home looks at the one before as well, and stores what it finds. What is said here is shared by all workers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,24 +25,37 @@ const GROUPS: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct Former {
     ring: Ring,
+    /// When another took its place.
+    since: Instant,
     /// Until when what is found on it is brought along.
     pub until: Instant,
-    /// By their ids, the servers that have been in the pool ever since. One that left, and came back, has missed what was
-    /// written meanwhile.
-    stayed: Vec<bool>,
+    /// Until when those on it are told of writes. Other processes may have begun later, and still look there.
+    told_until: Instant,
+    /// The servers that have been in the pool ever since. One that left, and came back, has missed what was written
+    /// meanwhile.
+    stayed: BTreeSet<ServerId>,
 }
 
 impl Former {
     /// Where a key was at home, if that server is there still.
     #[must_use]
     pub fn home(&self, key: &[u8]) -> Option<ServerId> {
-        self.ring.route(key, 0).filter(|home| self.stayed.get(home.index()) == Some(&true))
+        self.ring.route(key, 0).filter(|home| self.stayed.contains(home))
     }
 
     /// Of a pool that has only these servers from here on.
     fn with(mut self, members: &[ServerId]) -> Self {
-        let is_there = |id: usize| members.iter().any(|member| member.index() == id);
-        self.stayed.iter_mut().enumerate().for_each(|(id, stayed)| *stayed &= is_there(id));
+        self.stayed.retain(|server| members.contains(server));
+        self
+    }
+
+    /// What it becomes by another `warmup`. What has come to its end is not taken up again. Those who were to be told for longer
+    /// are, as other processes may go by the setting before.
+    fn lasting(mut self, warmup: Duration, now: Instant) -> Self {
+        if self.until > now {
+            self.until = self.since + warmup;
+        }
+        self.told_until = self.told_until.max(self.since + warmup + warmup);
         self
     }
 }
@@ -54,9 +68,9 @@ pub struct Warming {
     /// Which keys are being copied and written.
     pub copies: Arc<Copies>,
     /// For each server, the workers that wait for nothing any more that it was asked on a former way.
-    followed: Box<[AtomicUsize]>,
+    followed: Arc<[AtomicUsize]>,
     /// Nothing is brought along any more.
-    over: AtomicBool,
+    over: Arc<AtomicBool>,
 }
 
 impl Warming {
@@ -67,18 +81,33 @@ impl Warming {
         let known = before.warming.as_ref();
         let warmup = next.warmup?;
         if is_as_before {
-            return known.filter(|known| known.told_until(warmup) > now).map(Arc::clone);
+            let known = known.filter(|known| known.told_until() > now)?;
+            return Some(if before.warmup == next.warmup { Arc::clone(known) } else { known.lasting(warmup, now) });
         }
         let members: Vec<ServerId> = next.servers.iter().map(|server| server.id).collect();
-        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|former| former.until + warmup > now);
+        let earlier = known.into_iter().flat_map(|known| &known.former).filter(|former| former.told_until > now);
+        let earlier = earlier.map(|former| former.clone().lasting(warmup, now));
         let newest = (!before.home.is_random()).then(|| {
-            let stayed = (0..before.ids()).map(|id| before.has(ServerId::at(id))).collect();
-            Former { ring: before.home.clone(), until: now + warmup, stayed }
+            let (until, stayed) = (now + warmup, before.members().collect());
+            Former { ring: before.home.clone(), since: now, until, told_until: until + warmup, stayed }
         });
-        let former = newest.into_iter().chain(earlier.cloned()).take(FORMER).map(|former| former.with(&members));
+        let former = newest.into_iter().chain(earlier).take(FORMER).map(|former| former.with(&members));
         let copies = known.map_or_else(Arc::default, |known| Arc::clone(&known.copies));
         let followed = (0..ids).map(|_| AtomicUsize::new(0)).collect();
-        Some(Arc::new(Self { former: former.collect(), copies, followed, over: AtomicBool::new(false) }))
+        Some(Arc::new(Self { former: former.collect(), copies, followed, over: Arc::default() }))
+    }
+
+    /// The same for another time.
+    fn lasting(&self, warmup: Duration, now: Instant) -> Arc<Self> {
+        let former = self.former.iter().map(|former| former.clone().lasting(warmup, now)).collect();
+        let Self { copies, followed, over, .. } = self;
+        Arc::new(Self { former, copies: copies.clone(), followed: followed.clone(), over: over.clone() })
+    }
+
+    /// Whether another is the same but for how long it lasts.
+    #[must_use]
+    pub fn continues(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.followed, &other.followed)
     }
 
     /// Until when something is brought along.
@@ -87,10 +116,10 @@ impl Warming {
         self.former.iter().map(|former| former.until).max().unwrap_or(Instant::ZERO)
     }
 
-    /// Until when the former homes are told of writes. Other processes may have begun later, and still look there.
+    /// Until when former homes are told of writes.
     #[must_use]
-    pub fn told_until(&self, warmup: Duration) -> Instant {
-        self.until() + warmup
+    pub fn told_until(&self) -> Instant {
+        self.former.iter().map(|former| former.told_until).max().unwrap_or(Instant::ZERO)
     }
 
     /// All of the pool is about to be flushed, so that there is nothing to be brought along. `false` while a copy may be about

@@ -1,12 +1,12 @@
 //! What servers are asked to bring a key along, one thing after the other.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "whatever else a server says, the key is left where it is")]
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::Key;
 use super::moving::{Moving, Stage};
+use super::waits::WaitId;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
@@ -19,13 +19,10 @@ use crate::proto::resp::{copy as resp, encode};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
-/// Most copies under way at a time. Requests for further keys go on without.
-const MOST: usize = 4096;
-
 /// For how long others are sure to know that a key is being copied: less than the time after which that is forgotten.
 const KNOWN_FOR: Duration = Duration::from_millis(900);
 
-/// How often a key is read, as long as keys of its group are written in between.
+/// How often a key is announced and read, as long as keys of its group are written in between.
 const ROUNDS: u32 = 100;
 
 /// What comes next.
@@ -64,10 +61,9 @@ impl Engine {
             (key.hash(pool), self.warmup.next_wait(id), self.pools[pool.index()].ring_version);
         let known = self.warmup.numbers.get(&hash).and_then(|number| self.warmup.copies.get_mut(number));
         if let Some(known) = known.filter(|known| known.ring_version == ring_version) {
-            known.clients.push(wait);
-            return Begun::Copy;
+            return if known.is_awaited_by(wait) { Begun::Copy } else { Begun::Nothing };
         }
-        if self.warmup.copies.len() >= MOST || self.memory.held() > self.memory.limits().common {
+        if self.warmup.is_full(key.wire.len()) || self.memory.held() > self.memory.limits().common {
             return Begun::Full;
         }
         let state = &self.pools[pool.index()];
@@ -85,14 +81,13 @@ impl Engine {
             stage: Stage::Check,
             sign: key.sign(),
             announced_at: None,
-            is_counted: false,
             home,
             homes,
             former: Vec::new(),
             from: None,
             is_partial: false,
             rounds: 0,
-            clients: vec![wait],
+            clients: BTreeMap::from([(wait.client, wait.number)]),
         };
         let Some(link) = self.link_for(pool, profile, home, now) else { return Begun::Nothing };
         let number = self.next_copy();
@@ -104,8 +99,7 @@ impl Engine {
             }),
         }
         self.counters.pool(pool).warmup_asked.add(1);
-        self.warmup.numbers.insert(hash, number);
-        self.warmup.copies.insert(number, copy);
+        self.warmup.begin_copy(number, copy);
         Begun::Copy
     }
 
@@ -135,14 +129,13 @@ impl Engine {
         self.charge_link(link);
     }
 
-    /// Asks the home of a key whether somebody else copies it. `false` when that cannot be asked, or the key has not moved.
+    /// Asks the home of a key that has moved whether somebody else copies it. `false` when that cannot be asked.
     pub(super) fn ask_who_copies(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, now: Instant) -> bool {
-        let is_over = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.is_over());
-        if is_over || self.former_homes(pool, key.routed, |_| true).is_empty() {
+        if self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.is_over()) {
             return false;
         }
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
-        let home = self.pools[pool.index()].ring.route(key.routed, 0);
+        let home = self.topology.pool(pool).home.route(key.routed, 0);
         let Some(link) = home.and_then(|home| self.link_for(pool, profile, home, now)) else { return false };
         let (number, sign) = (self.next_copy(), key.sign());
         match profile {
@@ -171,6 +164,9 @@ impl Engine {
             let is_nobody = memcache::is_nobody(answer) && resp::is_nobody(answer);
             return self.is_copied(number, !is_nobody, now);
         };
+        if copy.stage == Stage::Store {
+            copy.shared.copies.stored(copy.hash);
+        }
         let next = match copy.profile {
             None => self.next_of_memcache(&mut copy, number, answer, status, now),
             Some(_) => self.next_of_redis(&mut copy, number, answer, now),
@@ -207,12 +203,10 @@ impl Engine {
         if !matches!(next, Next::Settled) {
             self.counters.pool(copy.pool).warmup_failed.add(1);
         }
-        if self.warmup.numbers.get(&copy.hash) == Some(&number) {
-            self.warmup.numbers.remove(&copy.hash);
-        }
-        for client in std::mem::take(&mut copy.clients) {
-            if self.warmup.copied(client) {
-                self.clients.resume_soon(client.client);
+        self.warmup.end_copy(number, &copy);
+        for (client, wait) in std::mem::take(&mut copy.clients) {
+            if self.warmup.copied(WaitId { client, number: wait }) {
+                self.clients.resume_soon(client);
             }
         }
         self.leave_copy(&copy, number, now);
@@ -237,6 +231,10 @@ impl Engine {
 
     /// Says at the new home that the key is being copied.
     fn announce(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
+        copy.rounds += 1;
+        if copy.rounds > ROUNDS {
+            return Next::Failed;
+        }
         let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return Next::Failed };
         copy.announced_at = Some(now);
         let sign = &copy.sign;
@@ -273,36 +271,30 @@ impl Engine {
                 }),
                 None => self.read_next(copy, number, now),
             },
-            (Stage::Store, status) => {
-                copy.shared.copies.stored(copy.hash);
-                match status {
-                    Status::Done => {
-                        self.counters.pool(copy.pool).warmup_brought.add(1);
-                        Next::Settled
-                    }
-                    Status::Conflict => Next::Settled, // somebody has stored something meanwhile
-                    _ => Next::Failed,
-                }
-            }
+            (Stage::Store, Status::Done) => self.brought(copy),
+            (Stage::Store, Status::Conflict) => Next::Settled, // somebody has stored something meanwhile
             _ => Next::Failed,
         }
     }
 
     fn next_of_redis(&mut self, copy: &mut Moving, number: u32, answer: &[u8], now: Instant) -> Next {
         match copy.stage {
-            Stage::Check | Stage::Announce | Stage::Lifetime if resp::is_refused(answer) => Next::Refused,
+            _ if resp::is_refused(answer) => Next::Refused,
             Stage::Check => match resp::integer(answer) {
                 Some(0) => self.announce(copy, number, now),
                 Some(_) => Next::Settled,
                 None => Next::Failed,
             },
-            Stage::Announce => match (resp::integer(answer), copy.is_counted) {
-                (Some(_), false) => {
-                    copy.is_counted = true; // and what has it forgotten after a while is answered next
-                    Next::Asked(Stage::Announce)
-                }
-                (Some(_), true) => self.read_first(copy, number, now),
-                (None, _) => Next::Failed,
+            Stage::Announce => match resp::integer(answer) {
+                // What has it forgotten after a while is answered next. Somebody who was counted there has left when that had been
+                // forgotten already: then it counts too few.
+                Some(count) => Next::Asked(Stage::Announced { is_counted: count > 0 }),
+                None => Next::Failed,
+            },
+            Stage::Announced { is_counted } => match resp::integer(answer) {
+                Some(1) if is_counted => self.read_first(copy, number, now),
+                Some(_) => self.announce(copy, number, now),
+                None => Next::Failed,
             },
             Stage::Lifetime => {
                 let lifetime = match resp::integer(answer) {
@@ -325,17 +317,16 @@ impl Engine {
                 None if answer.starts_with(b"-") && !resp::is_of_another_kind(answer) => Next::Failed,
                 None => self.read_next(copy, number, now),
             },
-            Stage::Store => {
-                copy.shared.copies.stored(copy.hash);
-                if answer.starts_with(b"-") {
-                    return Next::Failed;
-                }
-                if answer.starts_with(b"+") {
-                    self.counters.pool(copy.pool).warmup_brought.add(1);
-                }
-                Next::Settled
-            }
+            Stage::Store if answer.starts_with(b"-") => Next::Failed,
+            Stage::Store if answer.starts_with(b"+") => self.brought(copy),
+            Stage::Store => Next::Settled,
         }
+    }
+
+    /// What was found of a key is stored at its new home.
+    fn brought(&self, copy: &Moving) -> Next {
+        self.counters.pool(copy.pool).warmup_brought.add(1);
+        Next::Settled
     }
 
     /// Looks for the key at its newest former home, and then at the others.

@@ -30,11 +30,14 @@ const FORGETS: Duration = Duration::from_millis(200);
 /// Longest time that who changes a key waits for those who copy it, where there is no `timeout`.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How soon is looked again at what nobody tells of.
-const LOOK: Duration = Duration::from_micros(500);
+/// How soon is looked again whether a pool's copies have come to an end, where it is to bring nothing along any more.
+const ENDS: Duration = Duration::from_millis(8);
 
-/// Most keys of one request that are looked for. Those behind them are not brought along with it.
-const MOST: usize = 1024;
+/// Most keys of one request that are brought along. Those behind them are not.
+const MOST: u32 = 1024;
+
+/// Most keys of one request of which is asked whether somebody copies them.
+const MOST_ASKED: usize = 16 << 10;
 
 /// What became of the keys of a request that were to be brought along.
 enum Looked {
@@ -44,24 +47,43 @@ enum Looked {
     Unready,
 }
 
+/// A key of a request that writes, of which something may stand elsewhere.
+struct Moved<'k> {
+    key: Key<'k>,
+    hash: u64,
+    /// Servers that it belonged to before, but for the one that it goes to.
+    told: Vec<ServerId>,
+    /// One of all that it belonged to is not its home: somebody may copy it.
+    may_be_copied: bool,
+}
+
+/// How long a request may wait.
+struct Patience {
+    /// Its time is over, or it is refused anyway: it waits for nothing.
+    is_late: bool,
+    /// Until when it waits at the longest.
+    most: Instant,
+}
+
 impl Engine {
     /// A pool may have other servers: keys that move are brought along from here on.
     #[cold]
     pub(in crate::engine) fn begin_warmup(&mut self, pool: PoolId, next: &Pool, now: Instant) {
-        let state = &self.pools[pool.index()];
+        let known = self.pools[pool.index()].warm.as_mut();
         let Some(shared) = next.warming.as_ref() else {
-            if next.warmup.is_none() {
-                self.end_warmup(pool);
+            if let Some(warm) = known.filter(|_| next.warmup.is_none()) {
+                warm.told_until = now; // it ends when nothing is being stored any more
+                self.look_after_warmup(now);
             }
             return;
         };
-        if state.warm.as_ref().is_some_and(|warm| Arc::ptr_eq(&warm.shared, shared)) {
-            return;
+        if let Some(warm) = known.filter(|warm| warm.shared.continues(shared)) {
+            (warm.shared, warm.told_until) = (Arc::clone(shared), shared.told_until());
+            return self.look_after_warmup(now);
         }
         let asked = self.servers.iter().filter(|(_, link)| link.pool() == pool && !link.queue().is_empty());
         let before = asked.map(|(id, link)| (link.server(), (id, link.queue().end())));
-        let told_until = shared.told_until(next.warmup.unwrap_or_default());
-        let warm = Warm::new(Arc::clone(shared), told_until, before, (now, self.deadline(pool, now)));
+        let warm = Warm::new(Arc::clone(shared), before, (now, self.deadline(pool, now)));
         let is_first = self.pools[pool.index()].warm.replace(Box::new(warm)).is_none();
         self.warmup.pools += usize::from(is_first);
         self.pools[pool.index()].is_steady = false;
@@ -70,10 +92,14 @@ impl Engine {
 
     fn end_warmup(&mut self, pool: PoolId) {
         let state = &mut self.pools[pool.index()];
-        self.warmup.pools -= usize::from(state.warm.take().is_some());
+        state.warm = None;
         state.is_steady = state.all_live;
-        if self.warmup.pools == 0 {
-            self.warmup.end();
+        self.warmup.end(pool);
+        for id in self.warmup.waiting() {
+            if self.pool_of(id) == Some(pool) {
+                self.warmup.forget(id);
+                self.clients.resume_soon(id);
+            }
         }
     }
 
@@ -90,9 +116,15 @@ impl Engine {
         let mut next = Instant::NEVER;
         for index in 0..self.pools.len() {
             let pool = crate::engine::pool_id(index);
-            let Some(until) = self.pools[index].warm.as_ref().map(|warm| warm.told_until) else { continue };
+            let Some(warm) = &self.pools[index].warm else { continue };
+            let until = warm.told_until;
             if now >= until {
-                self.end_warmup(pool);
+                // What is being stored must not come behind what is written then: nobody is told of that any more.
+                if warm.shared.end() || now >= until + LONGEST {
+                    self.end_warmup(pool);
+                } else {
+                    next = next.min(now + ENDS);
+                }
                 continue;
             }
             let Self { pools, servers, .. } = &mut *self;
@@ -111,23 +143,29 @@ impl Engine {
         }
     }
 
-    /// The servers that a key belonged to before, each once, the newest first, and not the one that it belongs to. All of
-    /// them are told what is written, and of some it is read what they have still.
-    pub(super) fn former_homes(&self, pool: PoolId, key: &[u8], is_meant: impl Fn(&Former) -> bool) -> Vec<ServerId> {
+    /// The servers that a key belonged to before, each once, the newest first. All of them are told what is written, and of
+    /// some it is read what they have still. It may belong to one of them again, or go to one while another is out.
+    fn former_homes(&self, pool: PoolId, key: &[u8], is_meant: impl Fn(&Former) -> bool) -> Vec<ServerId> {
         let mut homes = Vec::new();
         if let Some(warm) = &self.pools[pool.index()].warm {
-            let at = self.pools[pool.index()].ring.route(key, 0);
             for former in warm.shared.former.iter().filter(|former| is_meant(former)) {
-                let home = former.home(key).filter(|home| Some(*home) != at && !homes.contains(home));
-                homes.extend(home);
+                homes.extend(former.home(key).filter(|home| !homes.contains(home)));
             }
         }
         homes
     }
 
-    /// Those of them where a key is looked for.
-    pub(super) fn homes_to_read(&self, pool: PoolId, key: &[u8], now: Instant) -> Vec<ServerId> {
-        self.former_homes(pool, key, |former| former.until > now)
+    /// Those of some keys of which something may stand elsewhere.
+    fn moved<'k>(&self, pool: PoolId, keys: impl Iterator<Item = Key<'k>>) -> Vec<Moved<'k>> {
+        let (state, config) = (&self.pools[pool.index()], self.topology.pool(pool));
+        let moved = keys.filter_map(|key| {
+            let mut told = self.former_homes(pool, key.routed, |_| true);
+            let (at, home) = (state.ring.route(key.routed, 0), config.home.route(key.routed, 0));
+            let may_be_copied = told.iter().any(|former| Some(*former) != home);
+            told.retain(|former| Some(*former) != at);
+            (may_be_copied || !told.is_empty()).then(|| Moved { key, hash: key.hash(pool), told, may_be_copied })
+        });
+        moved.collect()
     }
 
     /// As [`Engine::is_warm`], of a request of memcached's for one key.
@@ -180,62 +218,69 @@ impl Engine {
         (started, now): (Instant, Instant),
     ) -> bool {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
-        let ring_version = self.pools[pool.index()].ring_version;
-        // Whatever it waits for: when its time is over it goes on, and what is refused anyway does not wait.
-        let is_late = self.memory.refuses || self.deadline(pool, started) <= now;
-        let wait = match self.warmup.wait_of(id).filter(|wait| wait.ring_version == ring_version) {
-            Some(wait) if wait.until != Until::Nothing && !is_late => return self.holds_off(id),
-            Some(wait) => wait,
-            None => Wait::new(now, ring_version), // or its keys have other homes by now
-        };
+        let wait = self.wait_of(id, pool, now);
+        let Patience { is_late, most } = self.patience_of(pool, &wait, started, now);
+        if wait.until != Until::Nothing && !is_late {
+            return self.holds_off(id);
+        }
         self.warmup.forget(id);
-        let most = wait.since + self.timeout(pool).unwrap_or(LONGEST);
         let may_wait = !is_late && now < most;
-        let (step, count) = (wait.step, keys.clone().count());
-        self.work.cost += count * work::KEY;
-        let later = now + LOOK;
+        let step = wait.step;
+        self.work.cost += keys.clone().count() * work::KEY;
         // Who only reads may as well miss; who changes something may not.
         let patience = if access == Access::Reads { wait.since + self.patience_with(pool) } else { most };
         if step == Step::Looks && access != Access::Overwrites && !is_late && now < patience {
-            match self.look_for(id, pool, keys.clone().take(MOST), now) {
+            match self.look_for(id, pool, keys.clone(), now) {
                 Looked::Found(0) => {}
                 Looked::Found(copies) => {
                     return self.has_to_wait(id, wait.waits(Until::Copied(copies), patience, Step::Looked));
                 }
-                Looked::Unready => {
-                    return self.has_to_wait(id, wait.waits(Until::Later, later.min(patience), Step::Looks));
-                }
+                Looked::Unready => return self.has_to_wait(id, wait.looks_again(now, patience, Step::Looks)),
             }
         }
-        if access == Access::Reads {
+        if access == Access::Reads || step == Step::Free {
             return true;
         }
-        if step == Step::Stores && may_wait && self.is_stored(pool, keys.clone()) {
-            return self.has_to_wait(id, wait.waits(Until::Later, later, Step::Stores));
+        let moved = self.moved(pool, keys);
+        if step == Step::Stores && may_wait && self.is_stored(pool, &moved) {
+            return self.has_to_wait(id, wait.looks_again(now, most, Step::Stores));
         }
         // What overwrites stands in the way of any copy; so it need not be known that its keys are gone elsewhere.
         let asks = access == Access::Changes && may_wait;
         if step < Step::Told {
-            let told = keys.clone().map(|key| self.tell_former_homes(id, pool, key, asks, now)).sum();
+            let told = moved.iter().map(|moved| self.tell_former_homes(id, pool, moved, asks, now)).sum();
             if asks && told > 0 {
                 return self.has_to_wait(id, wait.waits(Until::Forgotten(told), most.min(now + FORGETS), Step::Told));
             }
         }
-        if step < Step::Free {
-            if !self.mark_as_written(pool, keys.clone()) && may_wait {
-                // It may be stored at one of those who have just been told, if there are other homes since.
-                return self.has_to_wait(id, wait.waits(Until::Later, later, Step::Stores));
-            }
-            let keys = keys.take(if asks { MOST } else { 0 });
-            let asked = keys.map(|key| u32::from(self.ask_who_copies(id, pool, key, now))).sum();
-            if asked > 0 {
-                return self.has_to_wait(id, wait.waits(Until::Answered(asked), most, Step::Told));
-            }
+        if !self.mark_as_written(pool, &moved) && may_wait {
+            // It may be stored at one of those who have just been told, if there are other homes since.
+            return self.has_to_wait(id, wait.looks_again(now, most, Step::Stores));
+        }
+        let copied = moved.iter().filter(|moved| moved.may_be_copied).take(if asks { MOST_ASKED } else { 0 });
+        let asked = copied.map(|moved| u32::from(self.ask_who_copies(id, pool, moved.key, now))).sum();
+        if asked > 0 {
+            return self.has_to_wait(id, wait.waits(Until::Answered(asked), most, Step::Told));
         }
         true
     }
 
-    /// Has those of some keys brought along that have moved and have not been looked for yet.
+    /// What a client's request waits for, or that it is looked at for the first time: that is so, too, when its keys have
+    /// other homes by now.
+    fn wait_of(&self, id: SessionId, pool: PoolId, now: Instant) -> Wait {
+        let ring_version = self.pools[pool.index()].ring_version;
+        let known = self.warmup.wait_of(id).filter(|wait| wait.ring_version == ring_version);
+        known.unwrap_or_else(|| Wait::new(now, ring_version))
+    }
+
+    /// How long a request that began at `started` may wait, whatever it waits for: when its time is over it goes on, and what is
+    /// refused anyway does not wait.
+    fn patience_of(&self, pool: PoolId, wait: &Wait, started: Instant, now: Instant) -> Patience {
+        let is_late = self.memory.refuses || self.deadline(pool, started) <= now;
+        Patience { is_late, most: wait.since + self.timeout(pool).unwrap_or(LONGEST) }
+    }
+
+    /// Has those of some keys brought along that have moved and have not been looked for yet, as many as one request may.
     fn look_for<'k>(
         &mut self,
         id: SessionId,
@@ -245,6 +290,9 @@ impl Engine {
     ) -> Looked {
         let mut copies = 0;
         for key in keys {
+            if copies == MOST {
+                break;
+            }
             let homes = self.homes_to_look_at(pool, key, now);
             if homes.is_empty() {
                 continue;
@@ -271,33 +319,33 @@ impl Engine {
         if now >= warm.shared.until() || warm.shared.is_over() || warm.is_settled(hash) {
             return Vec::new();
         }
-        let homes = self.homes_to_read(pool, key.routed, now);
+        let home = config.home.route(key.routed, 0);
+        if state.ring.route(key.routed, 0) != home {
+            return Vec::new(); // it goes elsewhere while its home is out, and is looked for when that is back
+        }
+        let mut homes = self.former_homes(pool, key.routed, |former| former.until > now);
+        homes.retain(|former| Some(*former) != home);
         if homes.is_empty() {
-            // Nor is anything to be looked for when it is asked for again, unless the ring changes.
+            // Nor is anything to be looked for when it is asked for again.
             if let Some(warm) = &mut self.pools[pool.index()].warm {
                 warm.settle_unmoved(hash);
             }
             return homes;
         }
-        let is_home = state.ring.route(key.routed, 0) == config.home.route(key.routed, 0);
         let is_there = homes.iter().any(|home| state.live[home.index()]);
-        if is_home && is_there { homes } else { Vec::new() }
+        if is_there { homes } else { Vec::new() }
     }
 
     /// Whether somebody in this process is storing a copy of one of some keys.
-    fn is_stored<'k>(&self, pool: PoolId, mut keys: impl Iterator<Item = Key<'k>>) -> bool {
+    fn is_stored(&self, pool: PoolId, moved: &[Moved<'_>]) -> bool {
         let warm = self.pools[pool.index()].warm.as_ref();
-        warm.is_some_and(|warm| keys.any(|key| warm.shared.copies.is_stored(key.hash(pool))))
+        warm.is_some_and(|warm| moved.iter().any(|moved| warm.shared.copies.is_stored(moved.hash)))
     }
 
     /// The keys are about to be written. `false` when a copy of one of them is being stored.
-    fn mark_as_written<'k>(&self, pool: PoolId, keys: impl Iterator<Item = Key<'k>>) -> bool {
+    fn mark_as_written(&self, pool: PoolId, moved: &[Moved<'_>]) -> bool {
         let Some(warm) = &self.pools[pool.index()].warm else { return true };
-        let mut is_free = true;
-        for key in keys.filter(|key| !self.former_homes(pool, key.routed, |_| true).is_empty()) {
-            is_free &= warm.shared.copies.write(key.hash(pool));
-        }
-        is_free
+        moved.iter().fold(true, |is_free, moved| is_free & warm.shared.copies.write(moved.hash))
     }
 
     /// How long who reads waits for its keys.
@@ -327,10 +375,10 @@ impl Engine {
     #[cold]
     pub(super) fn is_copied(&mut self, number: u32, is_busy: bool, now: Instant) {
         let Some(id) = self.warmup.questions.remove(&number) else { return };
-        if self.warmup.answered(id, is_busy, now + LOOK) {
-            self.clients.resume_soon(id.client);
-        } else if is_busy {
-            self.arm_warmup(now + LOOK);
+        match self.warmup.answered(id, is_busy, now) {
+            Some(Ok(())) => self.clients.resume_soon(id.client),
+            Some(Err(later)) => self.arm_warmup(later),
+            None => {}
         }
     }
 
@@ -341,12 +389,12 @@ impl Engine {
         false
     }
 
-    /// Has those forget a key who had it before it moved, as it is about to be written. Returns how many of them have
-    /// still to confirm that, which the client `waits` for.
-    fn tell_former_homes(&mut self, id: SessionId, pool: PoolId, key: Key<'_>, waits: bool, now: Instant) -> u32 {
-        let mut told = 0;
+    /// Has those forget a key who had it before it moved, as it is about to be written. Returns how many of them, that the
+    /// client does not wait for already, have still to confirm that, if it `waits` for that.
+    fn tell_former_homes(&mut self, id: SessionId, pool: PoolId, moved: &Moved<'_>, waits: bool, now: Instant) -> u32 {
+        let (mut told, key) = (0, moved.key);
         let stale = || StaleKey { database: key.database, key: key.wire.into(), base64: key.base64 };
-        for home in self.former_homes(pool, key.routed, |_| true) {
+        for home in moved.told.iter().copied() {
             let live = self.pools[pool.index()].live[home.index()];
             if !live && self.registry.invalidate_key_if_out(pool, home, stale(), now) {
                 continue; // it has to forget the key before it is back
@@ -358,10 +406,9 @@ impl Engine {
                     self.start_connect(link, now);
                 }
                 self.invalidate_soon(link, now);
-                told += 1;
-                if waits {
-                    let (wait, number) = (self.warmup.next_wait(id), self.registry.newest_pending(pool, home));
-                    self.warmup.tell(wait, (pool, home, key.database), number);
+                let (wait, number) = (self.warmup.next_wait(id), self.registry.newest_pending(pool, home));
+                if waits && number > 0 {
+                    told += u32::from(self.warmup.tell(wait, (pool, home, key.database), number));
                 }
             }
         }
@@ -372,15 +419,13 @@ impl Engine {
     #[inline]
     pub(in crate::engine) fn may_flush(&mut self, id: SessionId, started: Instant, now: Instant) -> bool {
         let Some(pool) = self.pool_of(id) else { return true };
-        let wait = self.warmup.wait_of(id).unwrap_or_else(|| Wait::new(now, self.pools[pool.index()].ring_version));
-        let is_late = self.memory.refuses
-            || self.deadline(pool, started) <= now
-            || now >= wait.since + self.timeout(pool).unwrap_or(LONGEST);
+        let wait = self.wait_of(id, pool, now);
+        let Patience { is_late, most } = self.patience_of(pool, &wait, started, now);
         let is_free = self.pools[pool.index()].warm.as_ref().is_none_or(|warm| warm.shared.end());
-        if is_free || is_late {
+        if is_free || is_late || now >= most {
             self.warmup.forget(id);
             return true;
         }
-        self.has_to_wait(id, wait.waits(Until::Later, now + LOOK, Step::Looks))
+        self.has_to_wait(id, wait.looks_again(now, most, Step::Looks))
     }
 }

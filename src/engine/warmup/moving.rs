@@ -1,9 +1,11 @@
 //! A key on its way from a former home to where it belongs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::waits::WaitId;
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::ids::SessionId;
 use crate::engine::redis::Profile;
 use crate::proto::memcache::copy as memcache;
 use crate::time::Instant;
@@ -14,8 +16,10 @@ use crate::topology::Warming;
 pub(super) enum Stage {
     /// The new home, whether the key is there.
     Check,
-    /// The new home, to know that the key is being copied. Redis: the second time, to forget that after a while.
+    /// The new home, to know that the key is being copied.
     Announce,
+    /// Redis: the new home, to forget that after a while. Whether it has counted this copy is known.
+    Announced { is_counted: bool },
     /// Redis: a former home, how long the key has still to live.
     Lifetime,
     /// A former home, what is stored under the key. Redis: it has so many milliseconds to live, if not for ever.
@@ -42,8 +46,6 @@ pub(super) struct Moving {
     /// The item that says that it is being copied, and when that was about to be said, if it was.
     pub(super) sign: Box<[u8]>,
     pub(super) announced_at: Option<Instant>,
-    /// Redis: the first of the two answers to that has come.
-    pub(super) is_counted: bool,
     pub(super) home: ServerId,
     /// Where it was before, the newest home first.
     pub(super) homes: Vec<ServerId>,
@@ -52,12 +54,18 @@ pub(super) struct Moving {
     pub(super) from: Option<ServerId>,
     /// A former home could not be asked.
     pub(super) is_partial: bool,
-    /// How often it was read.
+    /// How often it was announced and read.
     pub(super) rounds: u32,
-    pub(super) clients: Vec<WaitId>,
+    /// Who waits for it, each with the number of the last time.
+    pub(super) clients: BTreeMap<SessionId, u64>,
 }
 
 impl Moving {
+    /// A client waits for it. `false` if that is known: it has asked for the key twice.
+    pub(super) fn is_awaited_by(&mut self, wait: WaitId) -> bool {
+        self.clients.insert(wait.client, wait.number) != Some(wait.number)
+    }
+
     pub(super) fn memcache_key(&self) -> memcache::Key<'_> {
         memcache::Key { bytes: &self.key, base64: self.base64 }
     }

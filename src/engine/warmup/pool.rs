@@ -38,14 +38,13 @@ impl Warm {
     /// `before` is what has been asked of servers.
     pub(super) fn new(
         shared: Arc<Warming>,
-        told_until: Instant,
         asked: impl Iterator<Item = (ServerId, (LinkId, Offset))>,
         (since, ready_by): (Instant, Instant),
     ) -> Self {
         let mut before: BTreeMap<_, Vec<_>> = BTreeMap::new();
         asked.for_each(|(server, asked)| before.entry(server).or_default().push(asked));
         shared.followed_by_all_but(|server| before.contains_key(&server));
-        let known = vec![[0; 2]; KNOWN].into_boxed_slice();
+        let (told_until, known) = (shared.told_until(), vec![[0; 2]; KNOWN].into_boxed_slice());
         Self { shared, told_until, known, before, since, ready_by }
     }
 

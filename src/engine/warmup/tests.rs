@@ -18,8 +18,13 @@ const POOL: PoolId = PoolId(0);
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
 
 fn config(protocol: &str, servers: &str) -> Config {
-    let pool =
-        format!("p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  warmup: 1m\n  {protocol}\n  servers: [{servers}]\n");
+    lasting("1m", protocol, servers)
+}
+
+fn lasting(warmup: &str, protocol: &str, servers: &str) -> Config {
+    let pool = format!(
+        "p:\n  listen: 127.0.0.1:1\n  timeout: 400\n  warmup: {warmup}\n  {protocol}\n  servers: [{servers}]\n"
+    );
     config::parse("file", &format!("softmiss:\n  memory_limit: 16mb\n{pool}")).expect("a good file").config
 }
 
@@ -101,4 +106,28 @@ fn a_key_is_the_same_however_it_is_written() {
     let other = Key { database: Some(3), ..plain };
     assert_ne!(plain.hash(POOL), other.hash(POOL));
     assert_ne!(plain.hash(POOL), plain.hash(PoolId(1)));
+}
+
+#[test]
+fn another_time_holds_for_what_is_being_brought_along() {
+    let published = Arc::new(Published::new(config("hash: fnv1a_64", "'10.0.0.1:1:1 a'"), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let mut goes_over = |warmup, at| {
+        let next = lasting(warmup, "hash: fnv1a_64", "'10.0.0.1:1:1 a', '10.0.0.2:1:1 b'");
+        published.publish(&next, at).expect("there are ids");
+        engine.handle_timeout(at);
+        engine.check_invariants().expect("all is in order");
+        engine.pools[POOL.index()].warm.as_ref().map(|warm| (warm.shared.until(), warm.told_until))
+    };
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    assert_eq!(goes_over("1m", NOW), Some((NOW + minutes(1), NOW + minutes(2))));
+    let later = NOW + Duration::from_secs(10);
+    assert_eq!(goes_over("10m", later), Some((NOW + minutes(10), NOW + minutes(20))));
+    // Others that have not read it yet still look at former homes.
+    assert_eq!(goes_over("2m", later), Some((NOW + minutes(2), NOW + minutes(20))));
+    // What is over is not begun again.
+    assert_eq!(goes_over("1m", NOW + minutes(3)), Some((NOW + minutes(2), NOW + minutes(20))));
+    assert_eq!(goes_over("0", NOW + minutes(4)), None);
+    assert_eq!(goes_over("1m", NOW + minutes(5)), None);
 }

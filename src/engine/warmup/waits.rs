@@ -1,12 +1,21 @@
 //! What a worker has to do with keys that are brought along, and who waits for what of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::moving::Moving;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::deadline::Alarm;
 use crate::engine::ids::SessionId;
 use crate::time::Instant;
+
+/// Most copies under way at a time, and most bytes of their keys. Requests for further keys wait until there are fewer.
+const MOST: usize = 4096;
+const MOST_BYTES: usize = 4 << 20;
+
+/// How soon is looked again at what nobody tells of: the first time, and after how many times no later than the time before.
+const LOOK: Duration = Duration::from_micros(500);
+const LONGER: u32 = 6;
 
 /// What a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +68,8 @@ pub(super) struct Wait {
     pub(super) step: Step,
     /// Somebody copies one of its keys.
     pub(super) is_busy: bool,
+    /// How often was looked at this step again.
+    looks: u32,
     /// When the request was looked at first. It goes on some time after that whatever happens.
     pub(super) since: Instant,
     /// The pool's ring by which it waits.
@@ -68,12 +79,26 @@ pub(super) struct Wait {
 impl Wait {
     /// A request is looked at for the first time.
     pub(super) const fn new(since: Instant, ring_version: u32) -> Self {
-        Self { number: 0, until: Until::Nothing, most: since, step: Step::Looks, is_busy: false, since, ring_version }
+        let (until, step) = (Until::Nothing, Step::Looks);
+        Self { number: 0, until, most: since, step, is_busy: false, looks: 0, since, ring_version }
     }
 
     /// Its request waits for something, until then at the longest, and has come so far behind that.
     pub(super) fn waits(self, until: Until, most: Instant, step: Step) -> Self {
-        Self { until, most, step, is_busy: false, ..self }
+        let looks = if step == self.step { self.looks } else { 0 };
+        Self { until, most, step, is_busy: false, looks, ..self }
+    }
+
+    /// Its request is to be looked at again in a while, which becomes longer each time, and at the latest then.
+    pub(super) fn looks_again(self, now: Instant, most: Instant, step: Step) -> Self {
+        let mut wait = self.waits(Until::Later, most, step);
+        wait.most = wait.pause(now).min(most);
+        wait
+    }
+
+    fn pause(&mut self, now: Instant) -> Instant {
+        self.looks += 1;
+        now + LOOK * (1 << self.looks.min(LONGER + 1)) / 2
     }
 
     /// One of several things has come about that it waits for.
@@ -90,6 +115,8 @@ pub(in crate::engine) struct Warmup {
     pub(super) copies: BTreeMap<u32, Moving>,
     pub(super) numbers: BTreeMap<u64, u32>,
     pub(super) last: u32,
+    /// Bytes of the keys that are being copied.
+    bytes: usize,
     /// Who has asked whether somebody else copies a key, by the same numbers.
     pub(super) questions: BTreeMap<u32, WaitId>,
     waits: BTreeMap<SessionId, Wait>,
@@ -149,32 +176,39 @@ impl Warmup {
         if let Until::Copied(left) = wait.until { wait.one_less(left, Until::Copied) } else { false }
     }
 
-    /// A client waits until a server has forgotten what it was told last in a database.
-    pub(super) fn tell(&mut self, id: WaitId, of: Told, number: u64) {
+    /// A client waits until a server has forgotten what it was told last in a database. `false` if it waits for something there
+    /// already.
+    pub(super) fn tell(&mut self, id: WaitId, of: Told, number: u64) -> bool {
         let Self { told, waits, last_wait, .. } = self;
         let told = told.entry(of).or_default();
         // One that hangs never says so: who has gone on without is forgotten.
         let is_over =
             |id: &WaitId| id.number <= *last_wait && waits.get(&id.client).is_none_or(|wait| wait.number != id.number);
         while told.pop_front_if(|(_, id)| is_over(id)).is_some() {}
-        told.push_back((number, id));
-    }
-
-    /// A client has heard whether somebody else copies one of its keys. Whether it waits for no other answer: if somebody
-    /// does, it is to look again at `later`.
-    pub(super) fn answered(&mut self, id: WaitId, is_busy: bool, later: Instant) -> bool {
-        let Some(wait) = self.wait_mut(id) else { return false };
-        let Until::Answered(left) = wait.until else { return false };
-        wait.is_busy |= is_busy;
-        if !wait.one_less(left, Until::Answered) {
+        if let Some(last) = told.back_mut().filter(|(_, last)| *last == id) {
+            last.0 = number;
             return false;
         }
-        if wait.is_busy {
-            (wait.until, wait.most) = (Until::Later, later);
-        } else {
-            wait.step = Step::Free;
+        told.push_back((number, id));
+        true
+    }
+
+    /// A client has heard whether somebody else copies one of its keys. If it waits for no other answer: when it is to ask again
+    /// because somebody does, or else that it may go on.
+    pub(super) fn answered(&mut self, id: WaitId, is_busy: bool, now: Instant) -> Option<Result<(), Instant>> {
+        let wait = self.wait_mut(id)?;
+        let Until::Answered(left) = wait.until else { return None };
+        wait.is_busy |= is_busy;
+        if !wait.one_less(left, Until::Answered) {
+            return None;
         }
-        !wait.is_busy
+        if wait.is_busy {
+            let later = wait.pause(now).min(wait.most);
+            (wait.until, wait.most) = (Until::Later, later);
+            return Some(Err(later));
+        }
+        wait.step = Step::Free;
+        Some(Ok(()))
     }
 
     /// A server has forgotten what it was told to forget in a database, up to a number. Those who wait for nothing else.
@@ -206,8 +240,34 @@ impl Warmup {
         self.waits.values().filter(|wait| wait.until != Until::Nothing).map(|wait| wait.most).min()
     }
 
-    /// No pool brings keys along any more.
-    pub(super) fn end(&mut self) {
-        self.told.clear();
+    /// Who waits for anything.
+    pub(super) fn waiting(&self) -> Vec<SessionId> {
+        self.waits.keys().copied().collect()
+    }
+
+    /// A pool brings no keys along any more.
+    pub(super) fn end(&mut self, pool: PoolId) {
+        self.told.retain(|(of, ..), _| *of != pool);
+        self.pools -= 1;
+    }
+
+    /// Whether no key of such a length may be copied for now.
+    pub(super) fn is_full(&self, len: usize) -> bool {
+        self.copies.len() >= MOST || self.bytes > 0 && self.bytes + len > MOST_BYTES
+    }
+
+    /// A key is being copied from here on.
+    pub(super) fn begin_copy(&mut self, number: u32, copy: Moving) {
+        self.bytes += copy.key.len();
+        self.numbers.insert(copy.hash, number);
+        self.copies.insert(number, copy);
+    }
+
+    /// It is not any more.
+    pub(super) fn end_copy(&mut self, number: u32, copy: &Moving) {
+        self.bytes -= copy.key.len();
+        if self.numbers.get(&copy.hash) == Some(&number) {
+            self.numbers.remove(&copy.hash);
+        }
     }
 }

@@ -14,6 +14,8 @@ use super::support::process::{Process, free_port};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+const SOON: Duration = Duration::from_secs(10);
+
 /// A pool whose file can be changed, and its servers.
 struct Pool {
     servers: Vec<Process>,
