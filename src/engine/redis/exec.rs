@@ -72,8 +72,12 @@ pub(super) enum Kind {
 impl ExecPlan {
     /// Memory that it holds, about.
     pub(super) fn footprint(&self) -> usize {
-        let of = |command: &Planned| (command.order.len() + command.parts.len()) * size_of::<u16>();
-        self.commands.len() * size_of::<Planned>() + self.commands.iter().map(of).sum::<usize>()
+        let of = |command: &Planned| {
+            let body = if let Kind::Here(body) = &command.kind { body.capacity() } else { 0 };
+            (command.order.len() + command.parts.len()) * size_of::<u16>() + body
+        };
+        let selects = self.selects.capacity() * size_of::<(usize, u32)>();
+        self.commands.len() * size_of::<Planned>() + self.commands.iter().map(of).sum::<usize>() + selects
     }
 
     /// What a server said, without the answer to what selected its first database again.

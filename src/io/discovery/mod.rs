@@ -110,8 +110,7 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, Taker { given, operato
             operator.report(discovered.take_news());
             is_due |= discovered.take_change();
             if is_due && taking_up.is_none() {
-                let operator = T::clone(operator);
-                (taking_up, is_due) = (Some(spawn_blocking(move || operator.take_up_found())), false);
+                (taking_up, is_due) = (Some(tokio::spawn(take_up(T::clone(operator)))), false);
             }
         }
         tokio::select! {
@@ -120,8 +119,18 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, Taker { given, operato
                 Ok(given) => *operator = Some(given),
                 Err(_) => return,
             },
-            // A panic has been told, and cost no more than this one.
             _ = async { taking_up.as_mut().expect("looked at").await }, if taking_up.is_some() => taking_up = None,
+        }
+    }
+}
+
+/// Has what was found taken up, also after a panic, which has been told.
+async fn take_up<T: TakesUp>(operator: T) {
+    loop {
+        let own = operator.clone();
+        match spawn_blocking(move || own.take_up_found()).await {
+            Err(error) if error.is_panic() => sleep(RESTART_PAUSE).await,
+            _ => return,
         }
     }
 }
@@ -244,12 +253,14 @@ mod tests {
         });
     }
 
-    /// Takes up nothing. Says what it is told, which it does not outlive the first time.
+    /// Says what it is told, which it does not outlive the first time, and takes up what was found at the second attempt only.
     #[derive(Clone)]
-    struct Fragile(Arc<AtomicUsize>, mpsc::Sender<News>);
+    struct Fragile(Arc<AtomicUsize>, mpsc::Sender<News>, Arc<AtomicUsize>);
 
     impl TakesUp for Fragile {
-        fn take_up_found(&self) {}
+        fn take_up_found(&self) {
+            assert!(self.2.fetch_add(1, Ordering::Relaxed) > 0, "found another bug");
+        }
 
         fn report(&self, news: News) {
             assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "found a bug");
@@ -264,7 +275,8 @@ mod tests {
         let (sender, told) = mpsc::channel();
         let taker = start(Arc::clone(&discovered)).expect("a thread");
         discovered.want_at_once(&[&config], Duration::from_secs(20));
-        taker.send(Fragile(Arc::default(), sender)).map_err(drop).expect("it runs");
+        let taken_up = Arc::new(AtomicUsize::new(0));
+        taker.send(Fragile(Arc::default(), sender, Arc::clone(&taken_up))).map_err(drop).expect("it runs");
         std::fs::write(&file, "10.0.0.1:1:1\n10.0.0.2:1:1\n").expect("a file");
         let first = told.recv_timeout(Duration::from_secs(20)).expect("it goes on");
         let [(true, stopped), (false, on)] = &first.texts[..] else { panic!("{first:?}") };
@@ -274,6 +286,11 @@ mod tests {
         let mut changes = first.changes;
         while changes == 0 {
             changes += told.recv_timeout(Duration::from_secs(20)).expect("news").changes;
+        }
+        let begun = Instant::now();
+        while taken_up.load(Ordering::Relaxed) < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is not tried again to take up what was found");
+            std::thread::yield_now();
         }
         discovered.end();
         std::fs::remove_file(file).expect("it is there");

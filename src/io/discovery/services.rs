@@ -23,6 +23,9 @@ const LIMIT: Duration = Duration::from_millis(1500);
 /// What a name server may send over UDP, in bytes.
 const MOST_BYTES: u16 = 4096;
 
+/// Most targets that are believed: each of them is looked up.
+const MOST_TARGETS: usize = 1000;
+
 const SRV: u16 = 33;
 
 /// Bytes of a question behind the name, its kind and its class: how much may be answered.
@@ -143,7 +146,12 @@ fn parse(answer: &[u8], query: &[u8]) -> Result<Option<Vec<Target>>, String> {
         }
     }
     let best = targets.first().map(|(priority, _)| *priority).ok_or("the name has no SRV records")?;
-    Ok(Some(targets.into_iter().filter(|(priority, _)| *priority == best).map(|(_, target)| target).collect()))
+    let best: Vec<_> =
+        targets.into_iter().filter(|(priority, _)| *priority == best).map(|(_, target)| target).collect();
+    if best.len() > MOST_TARGETS {
+        return Err(format!("{} targets: more than {MOST_TARGETS} are not believed", best.len()));
+    }
+    Ok(Some(best))
 }
 
 /// The name at a place of a message, and where it ends there. Parts of it may stand further in front.

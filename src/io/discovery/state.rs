@@ -272,9 +272,10 @@ impl Discovered {
         }
     }
 
-    /// Those that are wanted are asked from here on.
+    /// Those that are wanted are asked from here on. What was found before may not have been taken up.
     pub(super) fn goes_on(&self) {
         let mut state = self.lock();
+        state.has_changed = true;
         if state.stopped.take().is_some() {
             state.news.texts.push((false, "servers are looked for again".to_owned()));
         }
