@@ -9,7 +9,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/target/tools/bin:$PATH:/usr/sbin:/sbin"
-command -v dpkg-deb >/dev/null || { echo "package.sh: there is no dpkg here"; exit 1; }
+for tool in dpkg-deb nm strip; do
+    command -v $tool >/dev/null || { echo "package.sh: there is no $tool here (dpkg, binutils)"; exit 1; }
+done
 if ! cargo deb --version >/dev/null 2>&1; then
     echo "package.sh: cargo-deb is built first, to target/tools"
     cargo install --quiet --locked cargo-deb --root target/tools
@@ -33,7 +35,8 @@ dpkg-deb -Znone -b "$folder/next" "$folder/next.deb" >/dev/null
 
 check() { "$@" || { echo "package.sh: not so: $*"; exit 1; }; }
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+host=$(mktemp -d)
+trap 'rm -rf "$root" "$host"' EXIT
 mkdir -p "$root"/var/lib/dpkg/{updates,info} && : > "$root/var/lib/dpkg/status"
 # Scripts run outside of the root, with DPKG_ROOT: there is nothing else in it.
 dpkg_in() { dpkg --root="$root" --log=/dev/null --force-script-chrootless --force-depends --force-confold "$@" 2>&1; }
@@ -48,7 +51,6 @@ for file in usr/bin/softmiss etc/softmiss/softmiss.yml lib/systemd/system/softmi
     check test -e "$root/$file"
 done
 check test "$("$root/usr/bin/softmiss" --version)" = "This is softmiss-${version%%-*}"
-command -v nm >/dev/null || { echo "package.sh: there is no nm here"; exit 1; }
 check test -z "$(nm "$root/usr/bin/softmiss" 2>/dev/null | head -1)"
 
 wanted="$root/etc/systemd/system/multi-user.target.wants/softmiss.service"
@@ -91,13 +93,14 @@ check test ! -e "$root/etc/softmiss"
 check test ! -L "$wanted"
 
 # As on a host: what is changed lies above this host's files, in memory, and is gone with the namespace.
+above() {
+    mount -t tmpfs softmiss "$1" && mkdir "$1"/{above,work,root} &&
+        mount -t overlay softmiss -o "lowerdir=/,upperdir=$1/above,workdir=$1/work" "$1/root" &&
+        mount -t proc softmiss "$1/root/proc"
+}
 host() {
-    local root
-    root=$(mktemp -d)
-    mount -t tmpfs softmiss "$root" && mkdir "$root"/{above,work,root}
-    mount -t overlay softmiss -o "lowerdir=/,upperdir=$root/above,workdir=$root/work" "$root/root"
-    cd "$root/root"
-    mount -t proc softmiss proc && mount --rbind /dev dev && mount -t tmpfs softmiss run && mount -t tmpfs softmiss tmp
+    above "$2" && cd "$2/root"
+    mount --rbind /dev dev && mount -t tmpfs softmiss run && mount -t tmpfs softmiss tmp
     mkdir -p tmp/package run/systemd/system && rm -f usr/sbin/policy-rc.d
     cp "$OLDPWD/$1"/{softmiss,next}.deb "$OLDPWD/tests/tools/on_a_host.py" tmp/package
     install -m 755 "$OLDPWD/tests/tools/systemctl.py" usr/bin/systemctl
@@ -106,8 +109,12 @@ host() {
 }
 if [ "$(id -u)" = 0 ] && unshare --mount --net --pid --fork true 2>/dev/null \
     && command -v ip >/dev/null && command -v deb-systemd-invoke >/dev/null; then
-    export -f host
-    check unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c 'host "$1"' host "$folder"
+    export -f above host
+    if said=$(unshare --mount --net --pid --fork --kill-child bash -c 'above "$1"' above "$host" 2>&1); then
+        check unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c 'host "$@"' host "$folder" "$host"
+    else
+        echo "package.sh: not tried on a copy of this host, as nothing can be laid above its files: $said"
+    fi
 else
     echo "package.sh: not tried on a copy of this host, as that needs root, namespaces, ip and deb-systemd-invoke"
 fi

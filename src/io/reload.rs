@@ -312,7 +312,7 @@ impl Operator {
             info!(changes = lines.len() - MOST_TOLD, "configuration changed in further places");
         }
         for (pool, option) in changes.fixed() {
-            warn!(pool, option = option.name, "this option is changed by a restart only");
+            warn!(pool, option = option.name, "this option is not changed by a reload");
         }
         for pool in &changes.pools {
             let text = match &pool.fate {

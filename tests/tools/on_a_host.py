@@ -57,6 +57,41 @@ def serve(listener):
         threading.Thread(target=attend, args=[listener.accept()[0]], daemon=True).start()
 
 
+# Serves, as it says, and ends as soon as clients are to come to it; started as a service it is the real program.
+FALSE = """#!/usr/bin/env python3
+import json, os, socket, struct, sys, time
+if "SOFTMISS_UPGRADE" not in os.environ:
+    os.execv("/usr/bin/softmiss.real", ["/usr/bin/softmiss", *sys.argv[1:]])
+line = socket.socket(fileno=0)
+def frame():
+    head = b""
+    while len(head) < 5:
+        head += socket.recv_fds(line, 5 - len(head), 1)[0] or sys.exit()
+    length = struct.unpack("<I", head[1:])[0]
+    while length:
+        length -= len(line.recv(length))
+    return head[:1]
+while frame() != b"s":
+    pass
+body = json.dumps({"version": "another"}).encode()
+line.sendall(b"r" + struct.pack("<I", len(body)) + body)
+while frame() != b"g":
+    pass
+time.sleep(1)
+"""
+
+
+def make_false():
+    """A package whose program does not take over in the end."""
+    folder = f"{FOLDER}/false"
+    run("dpkg-deb", "-R", f"{FOLDER}/next.deb", folder)
+    os.rename(f"{folder}/usr/bin/softmiss", f"{folder}/usr/bin/softmiss.real")
+    with open(f"{folder}/usr/bin/softmiss", "w") as file:
+        file.write(FALSE)
+    os.chmod(f"{folder}/usr/bin/softmiss", 0o755)
+    run("dpkg-deb", "-Znone", "-b", folder, f"{FOLDER}/false.deb")
+
+
 class Client:
     def __init__(self):
         self.stream = socket.create_connection(("127.0.0.1", PORT), timeout=10)
@@ -125,9 +160,16 @@ def main():
     open("/run/stand-in/refuse", "w").close()
     install("softmiss")
     assert known("starts") == 2 and not client.is_served() and Client().is_served()
+    os.remove("/run/stand-in/refuse")
+    # Nor is it left to the process of before where another one takes over and ends.
+    before = known("main")
+    make_false()
+    install("false")
+    wait_until("another process", lambda: known("main") not in (0, before))
+    assert known("starts") == 3 and Client().is_served()
     run("systemctl", "stop", "softmiss")
     install("next")
-    assert known("starts") == 3 and Client().is_served()
+    assert known("starts") == 4 and Client().is_served()
 
     before = known("main")
     run("dpkg", "--no-triggers", "-r", "softmiss")
