@@ -12,18 +12,25 @@ use crate::time::Instant;
 impl Registry {
     /// A flush could not be delivered: the server must be flushed before anything else.
     pub fn invalidate_all(&self, pool: PoolId, server: ServerId, now: Instant) {
-        self.add_pending(self.entry(pool, server), |pending| pending.add_flush(now));
+        self.add_flush(self.entry(pool, server), &[], now);
     }
 
     /// As [`Registry::invalidate_all`], behind what is in flight on these connections.
     pub fn invalidate_all_behind(&self, pool: PoolId, server: ServerId, older: &[OlderWrites], now: Instant) {
-        self.add_pending(self.entry(pool, server), |pending| pending.add_flush_behind(older, now));
+        self.add_flush(self.entry(pool, server), older, now);
+    }
+
+    fn add_flush(&self, entry: &Entry, older: &[OlderWrites], now: Instant) {
+        self.add_pending(entry, |pending| pending.add_flush_behind(older, now));
+        self.pass_on(entry, &|pending| pending.add_flush(now));
     }
 
     /// A flush could not be delivered that takes effect at `due`: it is pending from then on
     /// ([`Registry::invalidate_all_due`]).
     pub fn invalidate_all_later(&self, pool: PoolId, server: ServerId, due: Instant) {
-        self.add_pending(self.entry(pool, server), |pending| pending.add_flush_later(due));
+        let entry = self.entry(pool, server);
+        self.add_pending(entry, |pending| pending.add_flush_later(due));
+        self.pass_on(entry, &|pending| pending.add_flush_later(due));
     }
 
     /// Makes a flush pending that was to take effect later and is due. Whether there was one, and when the next one is due.
@@ -44,7 +51,9 @@ impl Registry {
         older: &[OlderWrites],
         now: Instant,
     ) {
-        self.add_pending(self.entry(pool, server), |pending| pending.add_database_behind(database, older, now));
+        let entry = self.entry(pool, server);
+        self.add_pending(entry, |pending| pending.add_database_behind(database, older, now));
+        self.pass_on(entry, &|pending| pending.add_database(database, now));
     }
 
     /// A write could not be delivered: the server must forget the key before anything else ([`PendingInvalidations::add_key`]).
@@ -56,7 +65,12 @@ impl Registry {
         from: Option<OlderWrites>,
         now: Instant,
     ) {
-        self.add_pending(self.entry(pool, server), |pending| pending.add_key(key, from, now));
+        self.add_key(self.entry(pool, server), key, from, now);
+    }
+
+    fn add_key(&self, entry: &Entry, key: StaleKey, from: Option<OlderWrites>, now: Instant) {
+        self.pass_on(entry, &|pending| pending.add_key(key.clone(), None, now));
+        self.add_pending(entry, |pending| pending.add_key(key, from, now));
         self.bound_pending(now);
     }
 
@@ -67,8 +81,7 @@ impl Registry {
         let tracker = entry.lock();
         let out = !tracker.is_up();
         if out {
-            self.add_pending(entry, |pending| pending.add_key(key, None, now));
-            self.bound_pending(now);
+            self.add_key(entry, key, None, now);
         }
         out
     }
@@ -79,7 +92,7 @@ impl Registry {
         let tracker = entry.lock();
         let out = !tracker.is_up();
         if out {
-            self.add_pending(entry, |pending| pending.add_flush(now));
+            self.add_flush(entry, &[], now);
         }
         out
     }

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod bucket;
 mod connections;
+mod heirs;
 mod invalidations;
 mod late;
 pub mod maintenance;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId, Settings};
-use crate::config::roster::{Place, Roster};
+use crate::config::roster::Roster;
 use crate::failure::Failure;
 use crate::time::Instant;
 use bucket::Bucket;
@@ -99,6 +100,8 @@ struct Entry {
     met: AtomicU64,
     tracker: Mutex<Tracker>,
     connects: Mutex<Bucket>,
+    /// The same server in the pool that has come in the place of its own.
+    heirs: Mutex<Vec<Arc<Self>>>,
     /// Connections to it that were given up, and that it has not come to the end of.
     lingering: AtomicUsize,
     /// That is not waited for any longer.
@@ -135,6 +138,7 @@ impl Entry {
             met: AtomicU64::new(0),
             tracker: Mutex::new(Tracker::new(rules, shared.seed ^ ((pool as u64) << 32) ^ server as u64)),
             connects: Mutex::new(Bucket::new(per_second, burst)),
+            heirs: Mutex::default(),
             lingering: AtomicUsize::new(0),
             ends_lingering: AtomicBool::new(false),
             lingering_ended: AtomicU64::new(0),
@@ -211,25 +215,6 @@ impl Registry {
         next
     }
 
-    /// A pool that was there before under its name: what its servers had not been told to forget then, they have not yet.
-    fn inherit(&self, index: usize, rosters: &[Roster], now: Instant) {
-        let (earlier, roster) = (&rosters[..index], &rosters[index]);
-        let Some(before) = earlier.iter().rposition(|earlier| earlier.pool.name == roster.pool.name) else { return };
-        if roster.pool.rejoin == Rejoin::Keep {
-            return;
-        }
-        for (place, entry) in roster.places.iter().zip(&self.pools[index].entries) {
-            let is_its = |known: &&Place| {
-                known.server.name == place.server.name || (known.is_member && late::is_nobody(known)) // it may be anybody's
-            };
-            let known = earlier[before].places.iter().filter(is_its);
-            let mut known = known.map(|known| &self.pools[before].entries[known.first.index()]);
-            if known.any(|known| !known.lock().is_up() || !known.pending().is_nothing()) {
-                self.add_pending(entry, |pending| pending.add_flush(now));
-            }
-        }
-    }
-
     fn servers(&self, pool: usize, roster: &Roster, now: Instant) -> Servers {
         let old = self.pools.get(pool);
         let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(roster.places.len());
@@ -258,8 +243,10 @@ impl Registry {
                 // What it missed so far nobody has noted, or nobody notes any more.
                 self.add_pending(entry, |pending| pending.add_flush(now));
             }
-            if !roster.is_served && old.is_some_and(|old| !old.is_served) {
-                // Its clients have left, or are about to.
+            let has_left = !roster.is_served && old.is_some_and(|old| !old.is_served);
+            if has_left && roster.pool.rejoin != Rejoin::Keep {
+                // Its clients have left, or are about to. If it comes back, its servers are flushed; where they must not
+                // be, these are few: what was answered in the place of a server in the ring.
                 self.change_pending(entry, PendingInvalidations::abandon_keys);
             }
             let was_member = entry.is_member.swap(is_member, Ordering::Relaxed);

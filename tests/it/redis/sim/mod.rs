@@ -137,6 +137,15 @@ fn whatever_happens_every_client_gets_its_own_answers() {
     assert!(seeds.end - seeds.start < 100 || missing.is_empty(), "never seen: {missing:?}");
 }
 
+/// A pool left and came back while a server that was out had not been flushed as clients had been told: the flush was lost where
+/// `rejoin` is `keep`.
+#[test]
+fn a_pool_that_comes_back_owes_the_flush_that_it_owed_before() {
+    for seed in [1_000_675, 1_002_781] {
+        run(Plan::draw(seed));
+    }
+}
+
 /// By hand: `cargo nextest run --release --run-ignored only -E 'test(ten_million)' --no-capture`, with
 /// `SOFTMISS_SIM_REQUESTS=n` for another number.
 #[test]

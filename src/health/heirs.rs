@@ -1,0 +1,136 @@
+//! A pool that comes in the place of one of its name: what that one's servers have not been told to forget, they are told here.
+//!
+//! Clients of the pool that left may be answered for some time after that. So whatever they find that a server missed is passed
+//! on to the same server in the pool that came.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::pending::PendingInvalidations;
+use super::{Entry, Registry, late};
+use crate::config::model::Rejoin;
+use crate::config::roster::{Place, Roster};
+use crate::time::Instant;
+
+impl Entry {
+    fn heirs(&self) -> MutexGuard<'_, Vec<Arc<Self>>> {
+        self.heirs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry {
+    /// Has the servers of a pool told what those of the last pool of its name missed, up to now and from now on.
+    ///
+    /// Where `rejoin` is `keep` that is exactly what a client was answered in the server's place; elsewhere a server of which
+    /// something was pending, or that was out, is flushed.
+    pub(super) fn inherit(&self, index: usize, rosters: &[Roster], now: Instant) {
+        let (earlier, roster) = (&rosters[..index], &rosters[index]);
+        let Some(before) = earlier.iter().rposition(|earlier| earlier.pool.name == roster.pool.name) else { return };
+        for (place, entry) in roster.places.iter().zip(&self.pools[index].entries) {
+            let is_its = |known: &&Place| {
+                known.server.name == place.server.name || (known.is_member && late::is_nobody(known)) // it may be anybody's
+            };
+            for known in earlier[before].places.iter().filter(is_its) {
+                let known = &self.pools[before].entries[known.first.index()];
+                if earlier[before].pool.protocol == roster.pool.protocol {
+                    known.heirs().push(Arc::clone(entry)); // first, so that nothing falls between
+                }
+                let (is_up, missed) = (known.lock().is_up(), known.pending().all());
+                let is_clean = is_up && known.pending().is_nothing();
+                if roster.pool.rejoin == Rejoin::Keep {
+                    self.add_missed(&roster.pool, place.server.id, missed, now);
+                } else if !is_clean {
+                    self.add_pending(entry, |pending| pending.add_flush(now));
+                }
+            }
+        }
+    }
+
+    /// As [`Registry::add_pending`], for whoever is to be told of it besides. Nothing that this one has in flight is known there.
+    pub(super) fn pass_on(&self, entry: &Entry, add: &dyn Fn(&mut PendingInvalidations)) {
+        let heirs = entry.heirs().clone(); // not under the lock
+        for heir in heirs {
+            self.add_pending(&heir, add);
+            self.pass_on(&heir, add);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Config, PoolId, ServerId};
+    use crate::health::pending::{Invalidations, StaleKey};
+
+    fn pool(rejoin: &str) -> Config {
+        let file = format!(
+            "q: {{listen: /q.sock, timeout: 400, servers: ['127.0.0.1:9:1']}}\n\
+             p: {{listen: /p.sock, rejoin: {rejoin}, auto_eject_hosts: true, redis: true, timeout: 400, on_eject: hold, \
+                 servers: ['127.0.0.1:2:1 a', '127.0.0.1:3:1 b']}}\n"
+        );
+        crate::config::parse("file", &file).expect("a good file").config
+    }
+
+    fn key(name: &str) -> StaleKey {
+        StaleKey { database: Some(0), key: name.as_bytes().into(), base64: false }
+    }
+
+    /// What two servers have to forget in the pool that came, when this was pending in the one that left; and what they
+    /// have to when more has come to that, which the clients of the one that left have found out.
+    fn inherited(
+        rejoin: &str,
+        before: impl Fn(&Registry, PoolId),
+        after: impl Fn(&Registry, PoolId),
+    ) -> [[Invalidations; 2]; 2] {
+        let config = pool(rejoin);
+        let (old, rosters) = (config.pools[1].id, Roster::follow(&[], &config).expect("few"));
+        let first = Registry::new(&config, 1);
+        before(&first, old);
+        let without = Config { pools: vec![config.pools[0].clone()], ..config.clone() };
+        let rosters = Roster::follow(&rosters, &without).expect("few");
+        let second = first.follow(&rosters, &config.settings, Instant::ZERO);
+        let rosters = Roster::follow(&rosters, &config).expect("few");
+        let registry = second.follow(&rosters, &config.settings, Instant::ZERO);
+        let new = PoolId(2);
+        assert!(rosters[2].is_served && !rosters[1].is_served);
+        let missed = || [0, 1].map(|server| registry.entry(new, ServerId(server)).pending().all());
+        let at_first = missed();
+        // Some workers have not gone over, others have.
+        after(&first, old);
+        let of_some = missed();
+        after(&registry, old);
+        assert_eq!(missed(), of_some);
+        [at_first, of_some]
+    }
+
+    #[test]
+    fn a_pool_that_comes_in_the_place_of_another_is_told_what_that_ones_clients_were_answered() {
+        let a = ServerId(0);
+        let (flush, keys) = (Invalidations { flush: true, ..Invalidations::default() }, |names: &[&str]| {
+            Invalidations { keys: names.iter().map(|name| key(name)).collect(), ..Invalidations::default() }
+        });
+        let databases = |all: &[u32]| Invalidations { databases: all.to_vec(), ..Invalidations::default() };
+        let nothing = Invalidations::default;
+        let missed = inherited(
+            "keep",
+            |registry, pool| registry.invalidate_key(pool, a, key("before"), None, Instant::ZERO),
+            |registry, pool| registry.invalidate_key(pool, a, key("after"), None, Instant::ZERO),
+        );
+        assert_eq!(missed, [[keys(&["before"]), nothing()], [keys(&["before", "after"]), nothing()]]);
+        let missed = inherited("keep", |_, _| {}, |registry, pool| registry.invalidate_all(pool, a, Instant::ZERO));
+        assert_eq!(missed, [[nothing(), nothing()], [flush.clone(), nothing()]]);
+        let later = Instant::from_nanos(5);
+        let missed = inherited(
+            "keep",
+            |registry, pool| registry.invalidate_database(pool, a, 3, &[], Instant::ZERO),
+            |registry, pool| registry.invalidate_all_later(pool, a, later),
+        );
+        assert_eq!(missed, [[databases(&[3]), nothing()], [flush.clone(), nothing()]]);
+        // Elsewhere nobody knows what else it missed.
+        let missed = inherited(
+            "flush",
+            |registry, pool| registry.invalidate_key(pool, a, key("before"), None, Instant::ZERO),
+            |registry, pool| registry.invalidate_key(pool, ServerId(1), key("after"), None, Instant::ZERO),
+        );
+        assert_eq!(missed, [[flush.clone(), nothing()], [flush, keys(&["after"])]]);
+    }
+}
