@@ -95,9 +95,14 @@ impl Engine {
 
     /// Makes room for `more` bytes for somebody who counts as holding so many bytes before and then.
     fn make_memory_as(&mut self, before: usize, then: usize, more: usize) -> bool {
+        let mut has_slack = true;
         while self.memory.held() + more > self.memory.limits().share(then) {
             if before > self.memory.limits().fair {
                 return false;
+            }
+            if std::mem::take(&mut has_slack) {
+                self.have_slack_given_back();
+                continue;
             }
             let Some(victim) = self.overdue(self.now).filter(|(_, charged)| *charged >= more) else { return false };
             self.cut_off_client(victim.0);
@@ -163,6 +168,16 @@ impl Engine {
         self.memory.hoarders = hoarders;
     }
 
+    /// Has hoarders give back what they have no use for: they are not to be cut off for it.
+    pub(super) fn have_slack_given_back(&mut self) {
+        for index in 0..self.memory.hoarders.len() {
+            let id = self.memory.hoarders[index];
+            let Some(session) = self.session(id) else { continue };
+            session.output.relax();
+            self.charge_session(id);
+        }
+    }
+
     /// The largest of some hoarders, and what it holds.
     fn largest(&self, is_meant: impl Fn(&super::clients::session::Session) -> bool) -> Option<(SessionId, usize)> {
         let hoarders = self.memory.hoarders.iter();
@@ -200,7 +215,10 @@ impl Engine {
     }
 
     /// Has those go who hold more than `least`.
-    fn make_room_above(&mut self, owner: SessionId, held: usize, more: usize, least: usize) -> bool {
+    fn make_room_above(&mut self, owner: SessionId, before: usize, more: usize, least: usize) -> bool {
+        self.have_slack_given_back();
+        let held = self.held_by(owner);
+        let least = least - before.saturating_sub(held);
         while !self.has_memory(held, more) {
             let holds_little = held <= self.memory.limits().fair;
             let largest = self.largest(|session| holds_little || session.redis().is_some_and(|client| client.listens));
@@ -222,6 +240,7 @@ impl Engine {
             if self.memory.starved.is_empty() { self.memory.limits().all } else { self.memory.limits().input };
         // Who was not read had no chance to send the rest: what can be refused is, before anybody is cut off for it.
         self.feed_starved(now);
+        self.have_slack_given_back();
         while self.memory.held() > bearable
             && let Some((victim, _)) = self.overdue(now)
         {

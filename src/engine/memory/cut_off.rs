@@ -20,6 +20,9 @@ impl Engine {
         if !std::mem::replace(&mut self.memory.timed, true) {
             self.timers.set(now + TICK, Timer::Memory);
         }
+        if self.memory.held() > self.memory.limits().all + self.memory.limits().margin {
+            self.have_slack_given_back();
+        }
         // More of them go at the next event, if need be.
         for _ in 0..CUTS {
             if self.memory.held() <= self.memory.limits().all + self.memory.limits().margin {

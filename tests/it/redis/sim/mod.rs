@@ -146,6 +146,12 @@ fn a_pool_that_comes_back_owes_the_flush_that_it_owed_before() {
     }
 }
 
+/// A subscriber that had read everything was cut off for the buffer that it kept, as others held all of the memory.
+#[test]
+fn who_reads_is_not_cut_off_for_what_it_has_read() {
+    run(Plan::draw(1_005_064));
+}
+
 /// By hand: `cargo nextest run --release --run-ignored only -E 'test(ten_million)' --no-capture`, with
 /// `SOFTMISS_SIM_REQUESTS=n` for another number.
 #[test]

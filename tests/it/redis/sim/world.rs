@@ -311,6 +311,7 @@ impl World {
         self.carry_out();
         self.read_answers();
         self.see_off();
+        self.carry_out();
         if let Err(what) = self.engine.check_invariants() {
             panic!("{what}");
         }
