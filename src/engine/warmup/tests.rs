@@ -131,3 +131,30 @@ fn another_time_holds_for_what_is_being_brought_along() {
     assert_eq!(goes_over("0", NOW + minutes(4)), None);
     assert_eq!(goes_over("1m", NOW + minutes(5)), None);
 }
+
+#[test]
+fn who_waits_for_a_key_with_no_timeout_has_one_that_is_new() {
+    let untimed = |servers: &str| {
+        let mut config = config("hash: fnv1a_64", servers);
+        config.pools[0].timeout = None;
+        config
+    };
+    let both = "'10.0.0.1:1:1 a', '10.0.0.2:1:1000000 b'";
+    let published = Arc::new(Published::new(untimed("'10.0.0.1:1:1 a'"), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    published.publish(&untimed(both), NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    let client = engine.client_connected(POOL);
+    engine.client_data(client, b"add k 0 0 1\r\nx\r\n", NOW); // no server is ever there
+    assert!(engine.warmup.wait_of(client).is_some());
+    let heard_at = NOW + Duration::from_millis(300);
+    published.publish(&config("hash: fnv1a_64", both), heard_at).expect("there are ids");
+    engine.handle_timeout(heard_at);
+    let end = heard_at + Duration::from_millis(400);
+    while let Some(next) = engine.next_timeout().filter(|next| *next <= end) {
+        engine.handle_timeout(next);
+    }
+    assert!(!engine.client_output(client).is_empty(), "{:?}", engine.warmup.wait_of(client));
+    engine.check_invariants().expect("all is in order");
+}

@@ -122,6 +122,13 @@ fn many_clients_leave_a_pool_in_the_same_step() {
     run(Plan::shifting(1_000_038));
 }
 
+/// Clients wait for keys that are brought along, with no timeout, when one is published and time jumps.
+#[test]
+fn a_timeout_begins_when_its_worker_hears_of_it() {
+    run(Plan::shifting(1_002_777));
+    run(Plan::shifting(1_002_891));
+}
+
 #[test]
 fn a_run_repeats_itself() {
     assert_eq!(run(Plan::faulty(11)).fingerprint, run(Plan::faulty(11)).fingerprint);

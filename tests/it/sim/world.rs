@@ -7,7 +7,7 @@ use softmiss::config::model::{Distribution, OnFailure, PoolId, Rejoin, ServerId}
 use softmiss::engine::{Effect, Engine, Notice, Setup};
 use softmiss::health::tracker::State;
 use softmiss::time::Instant;
-use softmiss::topology::{Published, Topology};
+use softmiss::topology::{Pool, Published, Topology};
 
 use super::client::{Client, Reader, Totals};
 use super::draw::Style;
@@ -58,8 +58,10 @@ pub(super) struct World {
     pub(super) calm: bool,
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
-    /// When, in nanoseconds, the pool had last no timeout.
+    /// When, in nanoseconds, the pool had last no timeout, or one that workers had not heard of.
     pub(super) untimed: u64,
+    /// Whether all workers knew of one at the end of the step before.
+    timed: bool,
     board_version: u64,
     /// The operator has done something that the workers were not told yet.
     pub(super) has_news: bool,
@@ -115,6 +117,7 @@ impl World {
             calm: false,
             slow: None,
             untimed: 0,
+            timed: false,
             board_version: 0,
             has_news: false,
             steps: 0,
@@ -194,9 +197,7 @@ impl World {
 
     /// What follows every step, of whatever kind.
     pub(super) fn settle_step(&mut self) -> Result<(), String> {
-        if self.plan.timeout_percent.is_none() {
-            self.untimed = self.now;
-        }
+        self.note_timeout();
         loop {
             for worker in 0..self.engines.len() {
                 self.carry_out(worker);
@@ -220,6 +221,18 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whoever has waited without a timeout has one only from when its worker has heard of it: that may be some steps
+    /// after it was published, and only then is a timer set, which fires at the next moment.
+    fn note_timeout(&mut self) {
+        let has_one = |pool: Option<&Pool>| pool.is_some_and(|pool| pool.timeout.is_some());
+        let pool = self.pool.index();
+        let timed = self.engines.iter().all(|engine| has_one(engine.topology().pools.get(pool)));
+        let was_timed = std::mem::replace(&mut self.timed, timed);
+        if self.plan.timeout_percent.is_none() || !timed || !was_timed {
+            self.untimed = self.now;
+        }
     }
 
     fn pass_time(&mut self) {

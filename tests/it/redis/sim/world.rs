@@ -33,9 +33,11 @@ pub(super) struct World {
     pub(super) registry: Arc<Registry>,
     /// What the pools that are served are known by.
     pub(super) ids: Vec<PoolId>,
-    /// For each pool, when its servers or options last changed, and when (in nanoseconds) it last had no timeout.
+    /// For each pool, when its servers or options last changed; when (in nanoseconds) it last had no timeout, or one that
+    /// the worker had not heard of; and whether it knew of one at the end of the step before.
     pub(super) shifted: Vec<u64>,
     pub(super) untimed: Vec<u64>,
+    timed: Vec<bool>,
     /// There is another topology, which the engine was not told yet.
     pub(super) has_news: bool,
     pub(super) random: Random,
@@ -93,6 +95,7 @@ impl World {
             ids: (0..pools).map(|pool| PoolId(pool as u16)).collect(),
             shifted: vec![0; pools],
             untimed: vec![0; pools],
+            timed: vec![false; pools],
             has_news: false,
             random: Random(seed),
             now: 1,
@@ -301,13 +304,22 @@ impl World {
         }
     }
 
-    /// What follows every step.
-    pub(super) fn settle(&mut self) {
-        for (pool, untimed) in self.plan.pools.iter().zip(&mut self.untimed) {
-            if pool.timeout.is_none() {
-                *untimed = self.now;
+    /// Whoever has waited without a timeout has one only from when the worker has heard of it: that may be some steps
+    /// after it was published, and only then is a timer set, which fires at the next moment.
+    fn note_timeouts(&mut self) {
+        let known = &self.engine.topology().pools;
+        for (index, (pool, id)) in self.plan.pools.iter().zip(&self.ids).enumerate() {
+            let timed = known.get(id.index()).is_some_and(|pool| pool.timeout.is_some());
+            let was_timed = std::mem::replace(&mut self.timed[index], timed);
+            if pool.timeout.is_none() || !timed || !was_timed {
+                self.untimed[index] = self.now;
             }
         }
+    }
+
+    /// What follows every step.
+    pub(super) fn settle(&mut self) {
+        self.note_timeouts();
         self.carry_out();
         self.read_answers();
         self.see_off();
