@@ -9,7 +9,7 @@ use crate::config::{
     self,
     model::{Config, PoolId, ServerId},
 };
-use crate::engine::{Engine, Scripts, Setup};
+use crate::engine::{Effect, Engine, Scripts, Setup};
 use crate::health::pending::{ConnectionName, Invalidated};
 use crate::time::Instant;
 use crate::topology::Published;
@@ -146,12 +146,17 @@ fn who_waits_for_a_key_with_no_timeout_has_one_that_is_new() {
     published.publish(&untimed(both), NOW).expect("there are ids");
     engine.handle_timeout(NOW);
     let client = engine.client_connected(POOL);
-    engine.client_data(client, b"add k 0 0 1\r\nx\r\n", NOW); // no server is ever there
+    engine.client_data(client, b"add k 0 0 1\r\nx\r\n", NOW);
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Connect { link, epoch } = effect {
+            engine.link_connected(link, epoch, NOW); // and says nothing
+        }
+    }
     assert!(engine.warmup.wait_of(client).is_some());
     let heard_at = NOW + Duration::from_millis(300);
     published.publish(&config("hash: fnv1a_64", both), heard_at).expect("there are ids");
     engine.handle_timeout(heard_at);
-    let end = heard_at + Duration::from_millis(400);
+    let end = NOW + Duration::from_millis(450);
     while let Some(next) = engine.next_timeout().filter(|next| *next <= end) {
         engine.handle_timeout(next);
     }
