@@ -294,6 +294,9 @@ impl Operator {
         for worker in self.workers.iter() {
             worker.tell(Message::Topology(entrances.take())); // one that has ended has nothing to do
         }
+        if let Some(keeper) = &self.keeper {
+            keeper.look(); // who has left is remembered
+        }
         // What is closed is free for the next reload only then. That it takes so long has been told by others.
         let _ = done.recv_timeout(FOLLOW_LIMIT);
         Ok(changes)
@@ -374,7 +377,7 @@ fn has_somebody(before: &Topology, next: &Config) -> Result<(), Refused> {
 
 impl TakesUp for Operator {
     /// What has been found is not what is in force: the same configuration is taken up with the servers that it has by that.
-    fn take_up_found(&self) {
+    fn take_up_found(&self, was: Option<&str>) -> Result<(), String> {
         let mut listening = self.listening.lock();
         let before = self.observed.topology();
         let mut next = before.config.clone();
@@ -382,12 +385,19 @@ impl TakesUp for Operator {
         let result = self.take_up(&before, &next, &mut listening, DISCOVERY);
         self.discovered.want(&[&self.observed.topology().config]);
         match result {
-            Ok(changes) if changes.is_empty() => {}
-            Ok(changes) => self.tell_changes(&changes, DISCOVERY),
-            Err(Refused::Ending) => {}
+            Ok(changes) if changes.is_empty() => Ok(()),
+            Ok(changes) => {
+                self.tell_changes(&changes, DISCOVERY);
+                Ok(())
+            }
+            Err(Refused::Ending) => Ok(()),
             Err(refused) => {
-                error!(by = DISCOVERY, reason = refused.to_string(), "servers that were found cannot be taken up");
-                self.tell(PROXY, PROXY, true, format!("servers that were found cannot be taken up: {refused}"));
+                let reason = refused.to_string();
+                if was != Some(&reason) {
+                    error!(by = DISCOVERY, reason, "servers that were found cannot be taken up");
+                    self.tell(PROXY, PROXY, true, format!("servers that were found cannot be taken up: {reason}"));
+                }
+                Err(reason)
             }
         }
     }

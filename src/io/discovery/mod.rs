@@ -34,6 +34,9 @@ const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 /// What a source says that is not what holds is looked at again, but not sooner than this, whatever is asked for.
 const LEAST_SETTLE: Duration = Duration::from_millis(100);
 
+/// Pause before what was found and could not be taken up is tried again, if nothing else is found before.
+const REFUSED_PAUSE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(10) };
+
 /// Pause before what has panicked, or could not be started, is tried again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
@@ -91,6 +94,7 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, Taker { given, operato
     let mut attendants: BTreeMap<Source, Attendant> = BTreeMap::new();
     let mut given = pin!(given);
     let (mut taking_up, mut is_due) = (None, false);
+    let (mut refused, mut again_at): (Option<String>, _) = (None, None);
     while !discovered.has_ended() {
         let wanted = discovered.wanted();
         attendants.retain(|source, Attendant { number, task, .. }| {
@@ -110,7 +114,8 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, Taker { given, operato
             operator.report(discovered.take_news());
             is_due |= discovered.take_change();
             if is_due && taking_up.is_none() {
-                (taking_up, is_due) = (Some(tokio::spawn(take_up(T::clone(operator)))), false);
+                (taking_up, is_due, again_at) =
+                    (Some(tokio::spawn(take_up(T::clone(operator), refused.clone()))), false, None);
             }
         }
         tokio::select! {
@@ -119,18 +124,25 @@ async fn attend<T: TakesUp>(discovered: &Arc<Discovered>, Taker { given, operato
                 Ok(given) => *operator = Some(given),
                 Err(_) => return,
             },
-            _ = async { taking_up.as_mut().expect("looked at").await }, if taking_up.is_some() => taking_up = None,
+            result = async { taking_up.as_mut().expect("looked at").await }, if taking_up.is_some() => {
+                (taking_up, refused) = (None, result.ok().and_then(Result::err));
+                again_at = refused.is_some().then(|| Instant::now() + REFUSED_PAUSE);
+            }
+            () = async { sleep_until(again_at.expect("looked at")).await }, if again_at.is_some() => {
+                (is_due, again_at) = (true, None);
+            }
         }
     }
 }
 
-/// Has what was found taken up, also after a panic, which has been told.
-async fn take_up<T: TakesUp>(operator: T) {
+/// Has what was found taken up, also after a panic, which has been told. Why it is not, if so, and what `was` the reason before.
+async fn take_up<T: TakesUp>(operator: T, was: Option<String>) -> Result<(), String> {
     loop {
-        let own = operator.clone();
-        match spawn_blocking(move || own.take_up_found()).await {
+        let (own, was) = (operator.clone(), was.clone());
+        match spawn_blocking(move || own.take_up_found(was.as_deref())).await {
             Err(error) if error.is_panic() => sleep(RESTART_PAUSE).await,
-            _ => return,
+            Ok(result) => return result,
+            Err(_) => return Ok(()), // the process ends
         }
     }
 }
@@ -202,7 +214,7 @@ async fn wait(began: Instant, noted: Noted, terms: &mut watch::Receiver<Terms>, 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use super::state::News;
@@ -253,13 +265,21 @@ mod tests {
         });
     }
 
-    /// Says what it is told, which it does not outlive the first time, and takes up what was found at the second attempt only.
+    /// Says what it is told, which it does not outlive the first time, and takes up what was found at a late attempt only.
     #[derive(Clone)]
-    struct Fragile(Arc<AtomicUsize>, mpsc::Sender<News>, Arc<AtomicUsize>);
+    struct Fragile(Arc<AtomicUsize>, mpsc::Sender<News>, Arc<AtomicUsize>, Arc<AtomicBool>);
 
     impl TakesUp for Fragile {
-        fn take_up_found(&self) {
-            assert!(self.2.fetch_add(1, Ordering::Relaxed) > 0, "found another bug");
+        fn take_up_found(&self, was: Option<&str>) -> Result<(), String> {
+            match self.2.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("found another bug"),
+                1..10 => Err("not now".to_owned()),
+                _ => {
+                    assert_eq!(was, Some("not now"));
+                    self.3.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
+            }
         }
 
         fn report(&self, news: News) {
@@ -275,8 +295,9 @@ mod tests {
         let (sender, told) = mpsc::channel();
         let taker = start(Arc::clone(&discovered)).expect("a thread");
         discovered.want_at_once(&[&config], Duration::from_secs(20));
-        let taken_up = Arc::new(AtomicUsize::new(0));
-        taker.send(Fragile(Arc::default(), sender, Arc::clone(&taken_up))).map_err(drop).expect("it runs");
+        let taken_up = Arc::new(AtomicBool::new(false));
+        let fragile = Fragile(Arc::default(), sender, Arc::default(), Arc::clone(&taken_up));
+        taker.send(fragile).map_err(drop).expect("it runs");
         std::fs::write(&file, "10.0.0.1:1:1\n10.0.0.2:1:1\n").expect("a file");
         let first = told.recv_timeout(Duration::from_secs(20)).expect("it goes on");
         let [(true, stopped), (false, on)] = &first.texts[..] else { panic!("{first:?}") };
@@ -288,7 +309,7 @@ mod tests {
             changes += told.recv_timeout(Duration::from_secs(20)).expect("news").changes;
         }
         let begun = Instant::now();
-        while taken_up.load(Ordering::Relaxed) < 2 {
+        while !taken_up.load(Ordering::Relaxed) {
             assert!(begun.elapsed() < Duration::from_secs(20), "it is not tried again to take up what was found");
             std::thread::yield_now();
         }

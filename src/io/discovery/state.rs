@@ -69,8 +69,9 @@ pub(in crate::io) struct News {
 
 /// Who has what was found taken up, and told.
 pub(in crate::io) trait TakesUp: Clone + Send + 'static {
-    /// What has been found is not what is in force.
-    fn take_up_found(&self);
+    /// What has been found is not what is in force. Whether it is now, or is not to be, or else why not; that is told only where
+    /// it is not what it `was` the last time.
+    fn take_up_found(&self, was: Option<&str>) -> Result<(), String>;
 
     /// This has happened since the last time.
     fn report(&self, news: News);
