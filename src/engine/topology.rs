@@ -85,6 +85,11 @@ impl Engine {
             }
             if has_nobody(old) && !has_nobody(pool) {
                 self.registry.hand_on(pool, old.servers[0].id, now);
+                for server in pool.members() {
+                    if let Some(due) = self.registry.next_later(pool_id(index), server) {
+                        self.time_flush(pool_id(index), server, due);
+                    }
+                }
             }
             for server in old.members().filter(|server| !pool.has(*server)) {
                 // Whoever has its name now may be probed by another connection.

@@ -3,11 +3,12 @@
 //! Clients of the pool that left may be answered for some time after that. So whatever they find that a server missed is passed
 //! on to the same server in the pool that came.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::pending::PendingInvalidations;
 use super::{Entry, Registry, late};
-use crate::config::model::Rejoin;
+use crate::config::model::{Rejoin, ServerId};
 use crate::config::roster::{Place, Roster};
 use crate::time::Instant;
 
@@ -18,30 +19,51 @@ impl Entry {
 }
 
 impl Registry {
-    /// Has the servers of a pool told what those of the last pool of its name missed, up to now and from now on.
+    /// Has servers that come to a pool told what those of the last pool of its name that had them missed, up to now and from
+    /// now on. `old` is the registry without them.
     ///
     /// Where `rejoin` is `keep` that is exactly what a client was answered in the server's place; elsewhere a server of which
     /// something was pending, or that was out, is flushed.
-    pub(super) fn inherit(&self, index: usize, rosters: &[Roster], now: Instant) {
-        let (earlier, roster) = (&rosters[..index], &rosters[index]);
-        let Some(before) = earlier.iter().rposition(|earlier| earlier.pool.name == roster.pool.name) else { return };
-        for (place, entry) in roster.places.iter().zip(&self.pools[index].entries) {
-            let is_its = |known: &&Place| {
-                known.server.name == place.server.name || (known.is_member && late::is_nobody(known)) // it may be anybody's
-            };
-            for known in earlier[before].places.iter().filter(is_its) {
-                let known = &self.pools[before].entries[known.first.index()];
-                if earlier[before].pool.protocol == roster.pool.protocol {
-                    known.heirs().push(Arc::clone(entry)); // first, so that nothing falls between
-                }
-                let (is_up, missed) = (known.lock().is_up(), known.pending().all());
-                let is_clean = is_up && known.pending().is_nothing();
-                if roster.pool.rejoin == Rejoin::Keep {
-                    self.add_missed(&roster.pool, place.server.id, missed, now);
-                } else if !is_clean {
-                    self.add_pending(entry, |pending| pending.add_flush(now));
-                }
+    pub(super) fn inherit(&self, old: &Self, rosters: &[Roster], now: Instant) {
+        for (index, roster) in rosters.iter().enumerate().filter(|(_, roster)| roster.is_served) {
+            let known = old.pools.get(index).map_or(0, |pool| pool.entries.len());
+            if known == roster.places.len() {
+                continue;
             }
+            let is_earlier = |other: &&Roster| !other.is_served && other.pool.name == roster.pool.name;
+            let earlier: Vec<&Roster> = rosters.iter().rev().filter(is_earlier).collect();
+            // By its name, or else it may be anybody's who was not known.
+            let mut names: BTreeMap<&str, (&Roster, ServerId)> = BTreeMap::new();
+            for other in earlier.iter().rev() {
+                names.extend(other.places.iter().map(|place| (&*place.server.name, (*other, place.first))));
+            }
+            let is_new = known == 0;
+            let of_nobody = earlier.first().filter(|_| is_new).into_iter().flat_map(|other| {
+                let nobody = other.places.iter().filter(|place| place.is_member && late::is_nobody(place));
+                nobody.map(|place| (*other, place.first))
+            });
+            let of_nobody: Vec<_> = of_nobody.collect();
+            for place in roster.places.iter().skip(known).filter(|_| !earlier.is_empty()) {
+                let its = names.get(&*place.server.name).into_iter().chain(&of_nobody);
+                its.for_each(|(other, first)| self.inherit_one((other, *first), (roster, place), now));
+            }
+        }
+    }
+
+    fn inherit_one(&self, (other, first): (&Roster, ServerId), (roster, place): (&Roster, &Place), now: Instant) {
+        let (known, entry) = (
+            &self.pools[other.pool.id.index()].entries[first.index()],
+            &self.pools[roster.pool.id.index()].entries[place.first.index()],
+        );
+        if other.pool.protocol == roster.pool.protocol {
+            known.heirs().push(Arc::clone(entry)); // first, so that nothing falls between
+        }
+        let (is_up, missed) = (known.lock().is_up(), known.pending().all());
+        let is_clean = is_up && known.pending().is_nothing();
+        if roster.pool.rejoin == Rejoin::Keep {
+            self.add_missed(&roster.pool, place.server.id, missed, now);
+        } else if !is_clean {
+            self.add_pending(entry, |pending| pending.add_flush(now));
         }
     }
 
@@ -58,7 +80,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Config, PoolId, ServerId};
+    use crate::config::model::{Config, PoolId};
     use crate::health::pending::{Invalidations, StaleKey};
 
     fn pool(rejoin: &str) -> Config {

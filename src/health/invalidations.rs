@@ -42,6 +42,12 @@ impl Registry {
         (is_due, next)
     }
 
+    /// When the first flush of a server is due that takes effect later.
+    #[must_use]
+    pub fn next_later(&self, pool: PoolId, server: ServerId) -> Option<Instant> {
+        self.entry(pool, server).pending().next_later()
+    }
+
     /// A server must forget what is in one of its databases, also what is in flight on these connections.
     pub fn invalidate_database(
         &self,

@@ -1,9 +1,9 @@
-//! Servers that are found after the process has started, by somebody who knew them before.
+//! Servers that come after the process has started, to somebody who knew them before.
 //!
-//! What the process before this one has left for a server is kept until it is found. And while nobody knows which servers a
-//! pool has, nobody is told what clients delete: whoever is found first is told, since it may be theirs.
+//! What the process before this one has left for a server is kept until it is found, or listed again. And while nobody knows
+//! which servers a pool has, nobody is told what clients delete: whoever is found first is told, since it may be theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::Registry;
 use super::pending::{Invalidations, StaleKey};
 use super::saved::{Kept, Saved};
-use crate::config::discovery::{has_nobody, is_open};
+use crate::config::discovery::{NOBODY, has_nobody};
 use crate::config::model::{Address, Config, Pool, PoolId, Rejoin, ServerId};
 use crate::config::roster::{Place, Roster};
 use crate::time::Instant;
 
-/// What is left for a server that nobody has found for so long, in all processes together, is not left to the next one: servers
+/// What is left for a server that has not been there for so long, in all processes together, is not left to the next one: servers
 /// that come and go would be remembered for ever.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -34,10 +34,19 @@ pub(super) struct Late {
     is_doubtful: AtomicBool,
 }
 
-/// By the pool, which may have another name by the time that the server is found, and the server's name.
+/// The pool of a server that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Of {
+    /// One of this process, which may have another name by the time that the server comes.
+    Pool(PoolId),
+    /// One of this name, which this process has not had.
+    Gone(String),
+}
+
+/// By the pool and the server's name.
 #[derive(Debug, Default)]
 struct Unclaimed {
-    servers: BTreeMap<(PoolId, String), Left>,
+    servers: BTreeMap<(Of, String), Left>,
     /// Bytes that they take, about.
     bytes: usize,
 }
@@ -52,7 +61,7 @@ struct Left {
 
 impl Registry {
     /// Nobody knows what servers missed before this process was started: those with `rejoin: safe` that cannot be reached at
-    /// first have to be flushed, also if they are found later.
+    /// first have to be flushed, also if they come later.
     pub fn doubt_all(&self, config: &Config) {
         self.shared.late.is_doubtful.store(true, Ordering::Relaxed);
         for pool in config.pools.iter().filter(|pool| pool.rejoin == Rejoin::Safe && !has_nobody(pool)) {
@@ -61,15 +70,15 @@ impl Registry {
     }
 
     /// Keeps what is left for a server of a pool until the server is found, together with what was before.
-    pub(super) fn keep_unclaimed(&self, pool: PoolId, one: Saved, now: Instant) {
+    pub(super) fn keep_unclaimed(&self, pool: Of, one: Saved, now: Instant) {
         let mut unclaimed = self.lock_late();
-        let (before, mut next) = match unclaimed.servers.remove(&(pool, one.server.clone())) {
+        let (before, mut next) = match unclaimed.servers.remove(&(pool.clone(), one.server.clone())) {
             Some(Left { one: known, .. }) => (cost(&known), together(known, one)),
             None => (0, one),
         };
         unclaimed.bytes -= before;
         if unclaimed.bytes + cost(&next) > BYTES_LIMIT {
-            next.missed = Kept::Marks.of(Invalidations::default);
+            next.missed = Invalidations::of_all();
         }
         unclaimed.bytes += cost(&next);
         self.keep(cost(&next), before);
@@ -78,16 +87,22 @@ impl Registry {
 
     /// What is left for servers that have not been found yet: it is left to the next process as well, if not for ever.
     pub(super) fn unclaimed(&self, config: &Config, kept: Kept, now: Instant) -> Vec<Saved> {
-        let names: BTreeMap<PoolId, &str> = config.pools.iter().map(|pool| (pool.id, &*pool.name)).collect();
-        let left = |((pool, server), Left { one, since }): (&(PoolId, String), &Left)| {
-            let here = u32::try_from(now.since(*since).as_secs()).unwrap_or(u32::MAX);
-            let unclaimed = one.unclaimed.saturating_add(here);
+        let pools: BTreeMap<PoolId, &Pool> = config.pools.iter().map(|pool| (pool.id, pool)).collect();
+        let left = |((of, server), Left { one, since }): (&(Of, String), &Left)| {
+            let unclaimed = one.unclaimed.saturating_add(seconds(now.since(*since)));
             // Marks are written when they have changed, and not for the time that passes.
             let told = if kept == Kept::Whole { unclaimed } else { one.unclaimed };
-            let missed = kept.of(|| one.missed.clone());
-            let (pool, server) = ((*names.get(pool)?).to_owned(), server.clone());
-            let is_left = u64::from(unclaimed) < LONGEST.as_secs();
-            is_left.then_some(Saved { pool, server, unclaimed: told, missed, ..*one })
+            let (pool, rejoin) = match of {
+                Of::Pool(id) => pools.get(id).map(|pool| (pool.name.clone(), pool.rejoin))?,
+                Of::Gone(name) => (name.clone(), Rejoin::Safe),
+            };
+            let missed = match kept {
+                Kept::Whole => one.missed.clone(),
+                Kept::Marks if rejoin == Rejoin::Keep => Invalidations { keys: Vec::new(), ..one.missed.clone() },
+                Kept::Marks => Invalidations::of_all(),
+            };
+            let is_left = is_remembered(unclaimed) && !(rejoin == Rejoin::Keep && missed.is_nothing());
+            is_left.then_some(Saved { pool, server: server.clone(), unclaimed: told, missed, ..*one })
         };
         self.lock_late().servers.iter().filter_map(left).collect()
     }
@@ -112,7 +127,7 @@ impl Registry {
                 self.hand_on(&roster.pool, nobody, now);
             }
             let is_doubtful = self.shared.late.is_doubtful.load(Ordering::Relaxed);
-            if is_doubtful && roster.pool.rejoin == Rejoin::Safe && is_open(&roster.pool) {
+            if is_doubtful && roster.pool.rejoin == Rejoin::Safe {
                 new.for_each(|id| self.doubt(roster.pool.id, id));
             }
         }
@@ -120,16 +135,21 @@ impl Registry {
     }
 
     /// Tells all servers of a pool what was missed while it was not known which they are, by who stood for them. Whoever goes
-    /// over from a topology with `nobody` calls it: until then it may have put something there.
+    /// over from a topology with `nobody` calls it: until then it may have put something there. Flushes that take effect later
+    /// still do so when they are due, if somebody looks ([`Registry::next_later`]).
     #[cold]
     pub fn hand_on(&self, rules: &Pool, nobody: ServerId, now: Instant) {
-        let mut missed = Invalidations::default();
+        let (mut missed, mut later) = (Invalidations::default(), BTreeSet::new());
         self.change_pending(self.entry(rules.id, nobody), |pending| {
+            later = pending.take_later();
             missed = pending.all();
             pending.void_before(now + Duration::from_nanos(1)); // others have it
         });
-        if missed != Invalidations::default() {
-            rules.servers.iter().for_each(|server| self.add_missed(rules, server.id, missed.clone(), now));
+        if !missed.is_nothing() {
+            self.add_missed_to_all(rules, &missed, now);
+        }
+        for server in &rules.servers {
+            later.iter().for_each(|due| self.invalidate_all_later(rules.id, server.id, *due));
         }
     }
 
@@ -147,24 +167,36 @@ impl Registry {
         }
         for ((before, name), Left { mut one, since }) in std::mem::take(&mut unclaimed.servers) {
             let held = cost(&one);
-            let of = &rosters[before.index()];
-            // One that is back under its name is another pool, of the same servers.
-            let pool = if of.is_served { Some(before) } else { pools.get(&*of.pool.name).copied() };
-            if let Some(pool) = pool
-                && let Some(server) = servers.get(&(pool, &*name))
+            let of = match before {
+                // One that is back under its name is another pool, of the same servers.
+                Of::Pool(id) if !rosters[id.index()].is_served => Of::Gone(rosters[id.index()].pool.name.clone()),
+                of => of,
+            };
+            let pool = match &of {
+                Of::Pool(id) => Some(*id),
+                Of::Gone(name) => pools.get(&**name).copied(),
+            };
+            let rules = pool.map(|id| &rosters[id.index()].pool);
+            if rules.is_some_and(|rules| rules.rejoin != Rejoin::Keep) && matches!(of, Of::Gone(_)) {
+                // As of all servers of a pool that was gone, it is known that there was something.
+                one.missed = Invalidations::of_all();
+            }
+            if let Some(rules) = rules
+                && let Some(server) = servers.get(&(rules.id, &*name))
             {
-                self.recall_one(&rosters[pool.index()].pool, *server, one, now);
-                unclaimed.bytes -= held;
-                self.keep(0, held);
+                self.recall_one(rules, *server, one, now);
+            } else if let Some(rules) = rules.filter(|_| name == NOBODY) {
+                self.add_missed_to_all(rules, &one.missed, now);
+            } else {
+                let next = cost(&one);
+                let replaced = unclaimed.servers.insert((pool.map_or(of, Of::Pool), name), Left { one, since });
+                let before = held + replaced.map_or(0, |left| cost(&left.one));
+                unclaimed.bytes = unclaimed.bytes - before + next;
+                self.keep(next, before);
                 continue;
             }
-            if pool.is_none() {
-                // As of all servers of a pool that is gone, it is remembered that there was something.
-                one.missed = Kept::Marks.of(Invalidations::default);
-                unclaimed.bytes = unclaimed.bytes - held + cost(&one);
-                self.keep(cost(&one), held);
-            }
-            unclaimed.servers.insert((pool.unwrap_or(before), name), Left { one, since });
+            unclaimed.bytes -= held;
+            self.keep(0, held);
         }
     }
 }
@@ -173,7 +205,7 @@ impl Registry {
 fn together(before: Saved, next: Saved) -> Saved {
     let (mut missed, more) = (before.missed, next.missed);
     if missed.flush || more.flush {
-        missed = Kept::Marks.of(Invalidations::default);
+        missed = Invalidations::of_all();
     } else {
         missed.databases.extend(more.databases);
         missed.databases.sort_unstable();
@@ -193,250 +225,20 @@ fn cost(one: &Saved) -> usize {
     size_of::<Left>() + one.pool.len() + 2 * one.server.len() + size_of_val(&databases[..]) + keys
 }
 
+/// Seconds, as they are kept.
+pub(super) fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Whether what is left for a server is still left to the next process, which has not been there for so many seconds.
+pub(super) fn is_remembered(unclaimed: u32) -> bool {
+    u64::from(unclaimed) < LONGEST.as_secs()
+}
+
 /// Whether this is not a server, but what stands for servers that nobody knows.
 pub(super) fn is_nobody(place: &Place) -> bool {
     matches!(place.server.address, Address::Sought(_))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::discovery::{Answer, Found, Source, expand, server};
-    use crate::config::model::Server;
-
-    #[test]
-    fn who_is_found_late_is_told_what_it_missed() {
-        let file = "p: {listen: /p.sock, rejoin: safe, auto_eject_hosts: true, servers_file: /s}\n";
-        let mut config = crate::config::parse("file", file).expect("a good file").config;
-        expand(&mut config.pools[0], &Found::new());
-        let registry = Registry::new(&config, 1);
-        let key = |key: &[u8]| StaleKey { database: None, key: key.into(), base64: false };
-        let keys = |all: &[&[u8]]| Invalidations {
-            keys: all.iter().map(|one| key(one)).collect(),
-            ..Invalidations::default()
-        };
-        let (pool, a) = ("p".to_owned(), "a".to_owned());
-        let left = Saved { pool, server: a, out: true, process: 7, unclaimed: 0, missed: keys(&[b"before"]) };
-        registry.recall(&config, vec![left.clone()], Instant::ZERO);
-        registry.doubt_all(&config);
-        assert_eq!(registry.save(&config, Kept::Whole, Instant::ZERO), [left], "it is left again");
-        // While nobody is known, somebody deletes.
-        registry.invalidate_key(PoolId(0), ServerId(0), key(b"meanwhile"), None, Instant::ZERO);
-        let before = Roster::follow(&[], &config).expect("few");
-        let of = |name: &str| server(name.to_owned(), "10.0.0.1".to_owned(), 1);
-        let found = Found::from([(Source::File("/s".into()), Answer::Servers(vec![of("a"), of("b")]))]);
-        expand(&mut config.pools[0], &found);
-        let rosters = Roster::follow(&before, &config).expect("few");
-        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
-        let ids = |name: &str| rosters[0].pool.servers.iter().find(|server| server.name == name).expect("there").id;
-        let missed = |name: &str| next.entry(PoolId(0), ids(name)).pending().all();
-        assert_eq!((missed("a").keys.len(), missed("b")), (2, keys(&[b"meanwhile"])));
-        assert_eq!(registry.entry(PoolId(0), ServerId(0)).pending().cost(), 0, "it is not kept for nobody");
-        assert!(next.probe_at(PoolId(0), ids("a")).is_some(), "it was out");
-        assert!(next.is_doubted(PoolId(0), ids("b")));
-        let expanded =
-            next.save(&Config { pools: vec![rosters[0].pool.clone()], ..config }, Kept::Whole, Instant::ZERO);
-        assert_eq!(expanded.iter().filter(|one| one.server == "a").count(), 1, "it is claimed");
-    }
-
-    #[test]
-    fn who_is_never_found_is_not_remembered_for_ever_nor_at_any_length() {
-        let file = "p: {listen: /p.sock, rejoin: safe, auto_eject_hosts: true, servers_file: /s}\n";
-        let mut config = crate::config::parse("file", file).expect("a good file").config;
-        expand(&mut config.pools[0], &Found::new());
-        let key = |number: usize| StaleKey {
-            database: None,
-            key: format!("{number:0250}").into_bytes().into(),
-            base64: false,
-        };
-        let left = |server: &str, keys: usize| {
-            let missed = Invalidations { keys: (0..keys).map(key).collect(), ..Invalidations::default() };
-            Saved { pool: "p".to_owned(), server: server.to_owned(), out: true, process: 7, unclaimed: 0, missed }
-        };
-        let most = BYTES_LIMIT / (size_of::<StaleKey>() + KEY_COST + 250);
-        let told = |saved: &[Saved]| -> Vec<(String, u32, usize, bool)> {
-            let of = |one: &Saved| (one.server.clone(), one.unclaimed, one.missed.keys.len(), one.missed.flush);
-            saved.iter().map(of).collect()
-        };
-        let first = Registry::new(&config, 1);
-        first.recall(&config, vec![left("a", most - 100), left("b", 200), left("c", 1)], Instant::ZERO);
-        assert!(first.kept() <= BYTES_LIMIT && first.kept() > BYTES_LIMIT / 2, "{}", first.kept());
-        let at = |days: u64| Instant::from_nanos(days * 24 * 3600 * 1_000_000_000);
-        let (a, b, c) = ("a".to_owned(), "b".to_owned(), "c".to_owned());
-        let days = |count: u32| count * 24 * 3600;
-        let saved = first.save(&config, Kept::Whole, at(3));
-        assert_eq!(told(&saved), [(a, days(3), most - 100, false), (b, days(3), 0, true), (c, days(3), 1, false)]);
-        // Marks are as they were, so nothing is written as time goes by.
-        let marks = |days| first.save(&config, Kept::Marks, at(days));
-        assert!(marks(0) == marks(6) && marks(0).iter().all(|one| one.missed.keys.is_empty() && one.missed.flush));
-        assert_eq!(marks(7), []);
-        let next = Registry::new(&config, 1);
-        next.recall(&config, saved, Instant::ZERO);
-        assert_eq!(next.save(&config, Kept::Whole, at(3)).len(), 3);
-        assert_eq!(next.save(&config, Kept::Whole, at(4)), []);
-        // Who is found after all is told.
-        let before = Roster::follow(&[], &config).expect("few");
-        let of = |name: &str| server(name.to_owned(), "10.0.0.1".to_owned(), 1);
-        let found = Found::from([(Source::File("/s".into()), Answer::Servers(vec![of("a"), of("b"), of("c")]))]);
-        expand(&mut config.pools[0], &found);
-        let rosters = Roster::follow(&before, &config).expect("few");
-        let last = next.follow(&rosters, &config.settings, at(4));
-        assert_eq!(last.kept(), last.shared.pending_bytes.load(Ordering::Relaxed), "what is held is theirs");
-        let has_pending = |server: &Server| last.has_pending(PoolId(0), server.id);
-        assert!(rosters[0].pool.servers.iter().all(has_pending));
-    }
-
-    /// A pool of these lines, of which nobody knows yet which servers it has, and its registry.
-    fn open(lines: &str) -> (Config, Registry) {
-        let file = format!("p: {{listen: /p.sock, auto_eject_hosts: true, servers_file: /s, {lines}}}\n");
-        let mut config = crate::config::parse("file", &file).expect("a good file").config;
-        expand(&mut config.pools[0], &Found::new());
-        let registry = Registry::new(&config, 1);
-        (config, registry)
-    }
-
-    fn key(name: &str) -> StaleKey {
-        StaleKey { database: None, key: name.as_bytes().into(), base64: false }
-    }
-
-    fn of_keys(names: &[&str]) -> Invalidations {
-        Invalidations { keys: names.iter().map(|name| key(name)).collect(), ..Invalidations::default() }
-    }
-
-    fn left(server: &str, names: &[&str]) -> Saved {
-        let (pool, server) = ("p".to_owned(), server.to_owned());
-        Saved { pool, server, out: false, process: 0, unclaimed: 0, missed: of_keys(names) }
-    }
-
-    /// Has servers of these names found.
-    fn find(config: &mut Config, names: &[&str]) {
-        let of = |name: &&str| server((*name).to_owned(), "10.0.0.1".to_owned(), 1);
-        let found = Found::from([(Source::File("/s".into()), Answer::Servers(names.iter().map(of).collect()))]);
-        expand(&mut config.pools[0], &found);
-    }
-
-    /// What is pending for each server of the first pool that is served, by its name.
-    fn missed(registry: &Registry, rosters: &[Roster]) -> Vec<(String, Invalidations)> {
-        let pool = &rosters.iter().find(|roster| roster.is_served).expect("a pool").pool;
-        let of = |server: &Server| (server.name.clone(), registry.entry(pool.id, server.id).pending().all());
-        let mut all: Vec<_> = pool.servers.iter().map(of).collect();
-        all.sort_by(|one, other| one.0.cmp(&other.0));
-        all
-    }
-
-    #[test]
-    fn what_was_missed_by_nobody_known_is_told_to_all_that_the_next_process_knows() {
-        let (config, registry) = open("rejoin: safe");
-        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
-        let saved = registry.save(&config, Kept::Whole, Instant::ZERO);
-        // A process that does not know either leaves it to one that does.
-        let second = Registry::new(&config, 1);
-        second.recall(&config, saved, Instant::ZERO);
-        let mut saved = second.save(&config, Kept::Whole, Instant::ZERO);
-        saved.insert(0, Saved { process: 7, ..left("a", &["l"]) });
-        let mut known = config;
-        find(&mut known, &["a", "b"]);
-        for is_missed in [false, true] {
-            let third = Registry::new(&known, 1);
-            let tell = if is_missed { Registry::recall_missed } else { Registry::recall };
-            tell(&third, &known, saved.clone(), Instant::ZERO);
-            let rosters = Roster::follow(&[], &known).expect("few");
-            let all = [("a".to_owned(), of_keys(&["l", "k"])), ("b".to_owned(), of_keys(&["k"]))];
-            assert_eq!(missed(&third, &rosters), all);
-            assert_eq!(third.process(PoolId(0), rosters[0].pool.servers[0].id), (!is_missed).then_some(7));
-        }
-    }
-
-    #[test]
-    fn what_another_process_tells_of_servers_that_are_not_found_yet_is_kept_until_they_are() {
-        let (mut config, registry) = open("rejoin: safe");
-        let before = Roster::follow(&[], &config).expect("few");
-        for names in [&["k"][..], &["l", "k"]] {
-            registry.recall_missed(&config, vec![left("a", names), left("b", &["b"])], Instant::ZERO);
-        }
-        let saved = registry.save(&config, Kept::Whole, Instant::ZERO);
-        assert_eq!(saved, [left("a", &["k", "l"]), left("b", &["b"])], "it is left to the next one");
-        let next = Registry::new(&config, 1);
-        next.recall(&config, saved, Instant::ZERO);
-        next.recall_missed(
-            &config,
-            vec![Saved { out: true, missed: Kept::Marks.of(Invalidations::default), ..left("b", &[]) }],
-            Instant::ZERO,
-        );
-        find(&mut config, &["a", "b"]);
-        let rosters = Roster::follow(&before, &config).expect("few");
-        let last = next.follow(&rosters, &config.settings, Instant::ZERO);
-        let flush = Invalidations { flush: true, ..Invalidations::default() };
-        assert_eq!(missed(&last, &rosters), [("a".to_owned(), of_keys(&["k", "l"])), ("b".to_owned(), flush)]);
-        assert_eq!(last.kept(), last.shared.pending_bytes.load(Ordering::Relaxed), "nothing is kept any more");
-    }
-
-    #[test]
-    fn what_is_left_for_a_server_goes_with_its_pool_whatever_that_is_called() {
-        let (mut config, registry) = open("rejoin: safe");
-        registry.recall(&config, vec![left("a", &["k"])], Instant::ZERO);
-        let rosters = Roster::follow(&[], &config).expect("few");
-        config.pools[0].name = "q".to_owned();
-        let rosters = Roster::follow(&rosters, &config).expect("few");
-        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
-        let renamed = Saved { pool: "q".to_owned(), ..left("a", &["k"]) };
-        assert_eq!(next.save(&config, Kept::Whole, Instant::ZERO), [renamed]);
-        // It is served no longer, and then again: what its servers missed meanwhile nobody has noted.
-        let nothing = Config { pools: Vec::new(), ..config.clone() };
-        let rosters = Roster::follow(&rosters, &nothing).expect("few");
-        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
-        assert_eq!(next.save(&nothing, Kept::Whole, Instant::ZERO), []);
-        find(&mut config, &["a"]);
-        let rosters = Roster::follow(&rosters, &config).expect("few");
-        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
-        let flush = Invalidations { flush: true, ..Invalidations::default() };
-        assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
-    }
-
-    #[test]
-    fn a_pool_that_is_renamed_finds_what_is_left_for_its_servers() {
-        let (mut config, registry) = open("rejoin: safe");
-        registry.recall(&config, vec![left("a", &["k"])], Instant::ZERO);
-        let rosters = Roster::follow(&[], &config).expect("few");
-        config.pools[0].name = "q".to_owned();
-        find(&mut config, &["a"]);
-        let rosters = Roster::follow(&rosters, &config).expect("few");
-        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
-        assert_eq!(missed(&next, &rosters), [("a".to_owned(), of_keys(&["k"]))]);
-    }
-
-    #[test]
-    fn a_pool_that_is_back_has_its_servers_forget_what_nobody_known_missed() {
-        let (mut config, registry) = open("rejoin: safe");
-        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
-        let rosters = Roster::follow(&[], &config).expect("few");
-        let nothing = Config { pools: Vec::new(), ..config.clone() };
-        let rosters = Roster::follow(&rosters, &nothing).expect("few");
-        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
-        find(&mut config, &["a"]);
-        let rosters = Roster::follow(&rosters, &config).expect("few");
-        let next = next.follow(&rosters, &config.settings, Instant::ZERO);
-        let flush = Invalidations { flush: true, ..Invalidations::default() };
-        assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
-    }
-
-    #[test]
-    fn what_a_worker_still_notes_for_nobody_is_told_to_who_is_there() {
-        let (mut config, registry) = open("rejoin: safe");
-        registry.doubt_all(&config);
-        registry.failed(PoolId(0), ServerId(0), 0, crate::failure::Failure::Refused, Instant::ZERO);
-        registry.invalidate_key(PoolId(0), ServerId(0), key("k"), None, Instant::ZERO);
-        let rosters = Roster::follow(&[], &config).expect("few");
-        find(&mut config, &["a"]);
-        let rosters = Roster::follow(&rosters, &config).expect("few");
-        let next = registry.follow(&rosters, &config.settings, Instant::ZERO);
-        let told = |names: &[&str]| [("a".to_owned(), of_keys(names))];
-        assert_eq!(missed(&next, &rosters), told(&["k"]), "nobody is flushed because nobody was reached");
-        // It has not gone over.
-        registry.invalidate_key(PoolId(0), ServerId(0), key("l"), None, Instant::ZERO);
-        next.hand_on(&rosters[0].pool, ServerId(0), Instant::ZERO);
-        next.hand_on(&rosters[0].pool, ServerId(0), Instant::ZERO);
-        assert_eq!(missed(&next, &rosters), told(&["k", "l"]));
-        assert_eq!(registry.entry(PoolId(0), ServerId(0)).pending().cost(), 0);
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ mod connections;
 mod heirs;
 mod invalidations;
 mod late;
+mod left;
 pub mod maintenance;
 mod pauses;
 pub mod pending;
@@ -62,8 +63,12 @@ const PENDING_PART: usize = 4;
 /// The servers of a pool.
 #[derive(Debug)]
 struct Servers {
+    /// The name of the pool.
+    name: String,
     /// By their ids; those of one name are the same.
     entries: Vec<Arc<Entry>>,
+    /// The names of these.
+    names: Vec<String>,
     /// Which of them the pool has.
     members: Vec<bool>,
     /// How many of those are out of the ring, and how many may be. The lock orders ejections.
@@ -82,6 +87,8 @@ const UNMET: u32 = 1 << 31;
 struct Entry {
     /// Its pool has a server of this name. Changes under the lock that orders ejections.
     is_member: AtomicBool,
+    /// When it has left, or its pool has been served last, in nanoseconds.
+    left_at: AtomicU64,
     /// Copy of the tracker's count, so that a success needs no lock when there is nothing to reset, and [`UNMET`].
     failures: AtomicU32,
     /// The number of the newest of `pending`, so that looking costs nothing; 0: there are none.
@@ -127,6 +134,7 @@ impl Entry {
         let (per_second, burst) = connects(&roster.pool, shared.workers);
         Self {
             is_member: AtomicBool::new(false),
+            left_at: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             newest_pending: AtomicU64::new(0),
             awaits_flush: AtomicBool::new(false),
@@ -208,9 +216,7 @@ impl Registry {
         self.shared.most_pending_bytes.store(settings.memory_limit / PENDING_PART, Ordering::Relaxed);
         let pools = rosters.iter().enumerate().map(|(index, roster)| self.servers(index, roster, now));
         let next = Self { shared: Arc::clone(&self.shared), pools: pools.collect() };
-        for index in self.pools.len()..rosters.len() {
-            next.inherit(index, rosters, now);
-        }
+        next.inherit(self, rosters, now);
         next.welcome(self, rosters, now);
         next
     }
@@ -250,6 +256,9 @@ impl Registry {
                 self.change_pending(entry, PendingInvalidations::abandon_keys);
             }
             let was_member = entry.is_member.swap(is_member, Ordering::Relaxed);
+            if (was_member && !is_member) || (!roster.is_served && old.is_some_and(|old| old.is_served)) {
+                entry.left_at.store(now.as_nanos(), Ordering::Relaxed);
+            }
             if was_member == is_member {
                 if is_member && is_moved[index] {
                     entry.lock().moved(now);
@@ -273,6 +282,8 @@ impl Registry {
         }
         drop(count);
         Servers {
+            name: roster.pool.name.clone(),
+            names: roster.places.iter().map(|place| place.server.name.clone()).collect(),
             entries,
             members: roster.places.iter().map(|place| place.is_member).collect(),
             ejected,

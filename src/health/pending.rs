@@ -40,6 +40,20 @@ pub struct Invalidations {
     pub keys: Vec<StaleKey>,
 }
 
+impl Invalidations {
+    /// That of everything.
+    #[must_use]
+    pub fn of_all() -> Self {
+        Self { flush: true, ..Self::default() }
+    }
+
+    /// Whether there is nothing to be forgotten.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Up to where something has been told of what is pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
@@ -212,7 +226,7 @@ impl PendingInvalidations {
             return Invalidations::default();
         }
         if self.flush.as_ref().is_some_and(|flush| flush.number > last) || now.later > later {
-            return Invalidations { flush: true, ..Invalidations::default() };
+            return Invalidations::of_all();
         }
         let databases = self.databases.iter().filter(|(_, flush)| flush.number > last);
         let keys = self.keys.iter().filter(|((_, number), _)| *number > last);
@@ -327,6 +341,11 @@ impl PendingInvalidations {
         is_due
     }
 
+    /// Gives up the flushes that take effect later. When they do.
+    pub fn take_later(&mut self) -> BTreeSet<Instant> {
+        std::mem::take(&mut self.later)
+    }
+
     /// When the first flush that is to take effect later does.
     #[must_use]
     pub fn next_later(&self) -> Option<Instant> {
@@ -434,11 +453,19 @@ impl PendingInvalidations {
     /// there to know of it.
     #[must_use]
     pub fn all(&self) -> Invalidations {
-        if self.flush.is_some() || !self.later.is_empty() {
-            return Invalidations { flush: true, ..Invalidations::default() };
+        let flushes = self.flushes();
+        if flushes.flush {
+            return flushes;
         }
-        let keys = self.keys.values().map(|pending| pending.key.clone()).collect();
-        Invalidations { flush: false, databases: self.databases.keys().copied().collect(), keys }
+        Invalidations { keys: self.keys.values().map(|pending| pending.key.clone()).collect(), ..flushes }
+    }
+
+    /// The same without keys.
+    #[must_use]
+    pub fn flushes(&self) -> Invalidations {
+        let flush = self.flush.is_some() || !self.later.is_empty();
+        let databases = if flush { Vec::new() } else { self.databases.keys().copied().collect() };
+        Invalidations { flush, databases, keys: Vec::new() }
     }
 
     /// The server has confirmed a batch. `name` is the connection that sent it behind all that had been asked there; `None`

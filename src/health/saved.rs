@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 
 use sha1::{Digest, Sha1};
 
-use super::pending::{Invalidations, Mark, StaleKey};
-use super::{Registry, UNMET};
-use crate::config::discovery::{NOBODY, is_open};
-use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, ServerId};
+use super::late::Of;
+use super::pending::{Invalidations, Mark, PendingInvalidations, StaleKey};
+use super::{Entry, Registry, UNMET};
+use crate::config::discovery::NOBODY;
+use crate::config::model::{Config, Pool, PoolId, Protocol, Rejoin, Server, ServerId};
 use crate::time::Instant;
 
 /// What a record begins with. The number is that of its version.
@@ -40,11 +41,13 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// What is told of these, which are looked at only if they are.
-    pub(super) fn of(self, missed: impl FnOnce() -> Invalidations) -> Invalidations {
+    /// What is told of what is pending for a server of a pool. Where servers keep what they have, none is flushed for keys of
+    /// which only a mark says that there were some.
+    pub(super) fn of(self, rejoin: Rejoin, pending: &PendingInvalidations) -> Invalidations {
         match self {
-            Self::Whole => missed(),
-            Self::Marks => Invalidations { flush: true, ..Invalidations::default() },
+            Self::Whole => pending.all(),
+            Self::Marks if rejoin == Rejoin::Keep => pending.flushes(),
+            Self::Marks => Invalidations::of_all(),
         }
     }
 }
@@ -168,26 +171,41 @@ impl<'a> Rest<'a> {
     }
 }
 
+impl Entry {
+    /// What there is to be kept of a server, by its pool's name and its own: nothing of one that is in the ring and has nothing
+    /// to forget, or that comes back as it is.
+    pub(super) fn saved(&self, (pool, server): (&str, &str), rejoin: Rejoin, kept: Kept) -> Option<Saved> {
+        let out = !self.lock().is_up();
+        let pending = self.pending();
+        if pending.is_nothing() && (!out || rejoin == Rejoin::Keep) {
+            return None;
+        }
+        let missed = kept.of(rejoin, &pending);
+        if rejoin == Rejoin::Keep && missed.is_nothing() {
+            return None;
+        }
+        let (pool, server, process) = (pool.to_owned(), server.to_owned(), self.process.load(Ordering::Relaxed));
+        Some(Saved { pool, server, out, process, unclaimed: 0, missed })
+    }
+}
+
 impl Registry {
-    /// Every server that is out, or that something is pending for, in pools where that matters when it is back.
+    /// Every server that is out, or that something is pending for, in pools where that matters when it is back, those that
+    /// have left or have not been found included.
     #[must_use]
     pub fn save(&self, config: &Config, kept: Kept, now: Instant) -> Vec<Saved> {
-        let mut saved = self.unclaimed(config, kept, now);
-        for pool in &config.pools {
-            for server in &pool.servers {
-                let entry = self.entry(pool.id, server.id);
-                let out = !entry.lock().is_up();
-                let has_pending = !entry.pending().is_nothing();
-                if !has_pending && (!out || pool.rejoin == Rejoin::Keep) {
-                    continue;
-                }
-                let missed = kept.of(|| entry.pending().all());
-                let process = entry.process.load(Ordering::Relaxed);
-                let (pool, server) = (pool.name.clone(), server.name.clone());
-                saved.push(Saved { pool, server, out, process, unclaimed: 0, missed });
-            }
-        }
+        let mut saved = self.save_members(config, kept);
+        saved.extend(self.save_others(config, kept, now));
         saved
+    }
+
+    /// Of these, those that are there.
+    #[must_use]
+    pub fn save_members(&self, config: &Config, kept: Kept) -> Vec<Saved> {
+        let of = |pool: &Pool, server: &Server| {
+            self.entry(pool.id, server.id).saved((&pool.name, &server.name), pool.rejoin, kept)
+        };
+        config.pools.iter().flat_map(|pool| pool.servers.iter().filter_map(move |server| of(pool, server))).collect()
     }
 
     /// What has become pending since `told`, of servers that are there. That is told of from here on.
@@ -219,19 +237,18 @@ impl Registry {
         self.take_up(config, missed, now, |rules, server, one| self.add_missed(rules, server, one.missed, now));
     }
 
-    /// Tells servers what another process knows of them. What is of one that may yet be found is kept until it is; what is of
+    /// Tells servers what another process knows of them. What is of one that is not there is kept for when it is; what is of
     /// nobody, since that one did not know which servers there are, may be of any of them.
     fn take_up(&self, config: &Config, saved: Vec<Saved>, now: Instant, tell: impl Fn(&Pool, ServerId, Saved)) {
         for one in saved {
-            let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else { continue };
+            let Some(rules) = config.pools.iter().find(|pool| pool.name == one.pool) else {
+                self.keep_unclaimed(Of::Gone(one.pool.clone()), one, now);
+                continue;
+            };
             match rules.servers.iter().find(|server| server.name == one.server) {
                 Some(server) => tell(rules, server.id, one),
-                None if one.server == NOBODY => {
-                    let all = rules.servers.iter();
-                    all.for_each(|server| self.add_missed(rules, server.id, one.missed.clone(), now));
-                }
-                None if is_open(rules) => self.keep_unclaimed(rules.id, one, now),
-                None => {}
+                None if one.server == NOBODY => self.add_missed_to_all(rules, &one.missed, now),
+                None => self.keep_unclaimed(Of::Pool(rules.id), one, now),
             }
         }
     }
@@ -249,6 +266,11 @@ impl Registry {
             tracker.begin_out(now);
             self.shared.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Each server of a pool has to forget this.
+    pub(super) fn add_missed_to_all(&self, rules: &Pool, missed: &Invalidations, now: Instant) {
+        rules.servers.iter().for_each(|server| self.add_missed(rules, server.id, missed.clone(), now));
     }
 
     /// A server has to forget this.

@@ -28,7 +28,7 @@ const NEXT: &str = "missed.new";
 /// Bytes of a file that are looked at. Beyond it, it says nothing.
 const LIMIT: u64 = 256 << 20;
 
-/// Between two looks while a server is out or has invalidations pending.
+/// Between two looks while a server that is there is out or has invalidations pending.
 const PERIOD: Duration = Duration::from_millis(250);
 
 /// Keeps what servers missed.
@@ -54,7 +54,11 @@ enum Written {
     #[default]
     Nothing,
     /// These servers were marked.
-    Marks(Vec<Saved>),
+    Marks {
+        servers: Vec<Saved>,
+        /// Some of them are there, so that what is pending for them may be over at any time.
+        may_change: bool,
+    },
     /// All that is pending: nothing more comes.
     Whole,
 }
@@ -107,7 +111,9 @@ impl Keeper {
     pub(crate) fn end(&self) {
         // Whoever writes marks does so before this, or not at all.
         let mut written = self.file.written();
-        let record = saved::encode(Kept::Whole, &self.file.servers(Kept::Whole));
+        let topology = self.file.published.current();
+        let servers = topology.registry.save(&topology.config, Kept::Whole, self.file.clock.now());
+        let record = saved::encode(Kept::Whole, &servers);
         *written = Written::Whole;
         if self.file.paused.load(Ordering::Acquire) {
             return;
@@ -122,8 +128,13 @@ impl StateFile {
     /// Writes down which servers are out or have invalidations pending, unless that is what is there.
     fn mark(&self) -> io::Result<()> {
         let mut written = self.written();
-        let marks = Written::Marks(self.servers(Kept::Marks));
-        if let Written::Marks(servers) = &marks
+        let topology = self.published.current();
+        let (config, registry) = (&topology.config, &topology.registry);
+        let mut servers = registry.save_members(config, Kept::Marks);
+        let may_change = !servers.is_empty();
+        servers.extend(registry.save_others(config, Kept::Marks, self.clock.now()));
+        let marks = Written::Marks { servers, may_change };
+        if let Written::Marks { servers, .. } = &marks
             && !self.paused.load(Ordering::Acquire)
             && *written != Written::Whole
             && *written != marks
@@ -134,19 +145,13 @@ impl StateFile {
         Ok(())
     }
 
-    /// Every server of which there is something to be kept.
-    fn servers(&self, kept: Kept) -> Vec<Saved> {
-        let topology = self.published.current();
-        topology.registry.save(&topology.config, kept, self.clock.now())
-    }
-
     fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a server is marked.
-    fn has_marks(&self) -> bool {
-        matches!(&*self.written(), Written::Marks(servers) if !servers.is_empty())
+    /// Whether a server is marked that is there.
+    fn may_change(&self) -> bool {
+        matches!(&*self.written(), Written::Marks { may_change: true, .. })
     }
 
     /// Whether the last file has been written.
@@ -159,7 +164,7 @@ impl StateFile {
 fn keep(file: &StateFile, woken: &Receiver<()>) {
     let mut told = false;
     while !file.is_over() {
-        let woken = match file.has_marks() {
+        let woken = match file.may_change() {
             true => woken.recv_timeout(PERIOD),
             false => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };

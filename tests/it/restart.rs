@@ -190,3 +190,34 @@ fn what_could_not_be_sent_before_the_end_is_kept_too() {
     let all = [changed, kept].concat();
     assert_eq!(old_after_its_return(&proxy, &mut client, &all, &[]), 0);
 }
+
+/// A server is away for a time: the lists of the file say so, and what was removed meanwhile it does not hear of.
+#[test]
+fn a_server_that_had_left_when_the_proxy_ended_is_flushed_when_it_is_back() {
+    for signal in ["TERM", "KILL"] {
+        let scene = Scene::new(true, &["rejoin: safe"]);
+        let without = scene.file.lines().filter(|line| !line.ends_with(" a")).collect::<Vec<_>>().join("\n") + "\n";
+        let reload = |proxy: &Proxy, text: &str, times: usize| {
+            std::fs::write(&proxy.file, text).expect("the file");
+            proxy.signal("HUP");
+            let told = || proxy.log().iter().filter(|line| line.contains("configuration reloaded")).count();
+            wait_until("the reload", Duration::from_secs(5), || told() == times);
+        };
+        let proxy = scene.proxy();
+        let mut client = proxy.client();
+        let keys: Vec<_> = (0..KEYS).map(scattered_key).collect();
+        keys.iter().for_each(|key| assert_eq!(set(&mut client, key, "old"), "STORED"));
+        reload(&proxy, &without, 1);
+        keys.iter().for_each(|key| drop(client.ask(format!("delete {key}\r\n"))));
+        if signal == "KILL" {
+            let file = scene.state.join("new/missed");
+            wait_until("a mark", Duration::from_secs(5), || std::fs::metadata(&file).is_ok_and(|file| file.len() > 40));
+        }
+        end(proxy, signal);
+        let proxy = Proxy::with_file(&without, scene.port);
+        reload(&proxy, &scene.file, 1);
+        let mut client = proxy.client();
+        let old: Vec<_> = keys.iter().filter(|key| get(&mut client, key).is_some()).collect();
+        assert!(old.is_empty(), "{} keys that were removed are there, {signal}", old.len());
+    }
+}

@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Sets the timer that looks at a flush when it is `due`. One timer a server, however many flushes there are.
-    fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
+    pub(in crate::engine) fn time_flush(&mut self, pool: PoolId, server: ServerId, due: Instant) {
         if self.member_mut(pool, server).flush_timer().set(due) {
             self.timers.set(due, Timer::Flush(pool, server));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config;
+use crate::config::discovery::{Answer, Found, Source, expand, server};
 use crate::engine::{Scripts, Setup};
 use crate::health::pending::BatchRange;
 use crate::topology::Published;
@@ -270,4 +271,28 @@ fn a_probe_that_is_over_holds_nothing() {
     engine.settle_probe(probe, NOW);
     assert!(engine.servers[probe].is_down());
     assert_eq!(engine.servers[probe].charged(), 0);
+}
+
+/// A flush with a delay that was answered while nobody knew the servers takes effect when it is due, and not before.
+#[test]
+fn a_delayed_flush_that_nobody_known_missed_is_sent_to_who_is_found_when_it_is_due() {
+    let file = "p: {listen: /p.sock, timeout: 400, on_failure: miss, servers_file: /s}\n";
+    let mut config = config::parse("file", file).expect("a good file").config;
+    expand(&mut config.pools[0], &Found::new());
+    let published = Arc::new(Published::new(config.clone(), 1));
+    let (scripts, of) = (Scripts::default(), Arc::clone(&published));
+    let mut engine = Engine::new(Setup { published: of, worker: 0, seed: 1, started_at: Duration::ZERO, scripts });
+    let due = NOW + Duration::from_secs(5);
+    engine.undelivered(POOL, SERVER, Verb::FlushAll, 0, Some(due), NOW);
+    let found = Answer::Servers(vec![server("a".to_owned(), "10.0.0.1".to_owned(), 1)]);
+    expand(&mut config.pools[0], &Found::from([(Source::File("/s".into()), found)]));
+    published.publish(&config, NOW).expect("there are ids");
+    engine.handle_timeout(NOW);
+    let link = engine.pools[0].members[1].links()[0];
+    open(&mut engine, link);
+    engine.handle_timeout(due.before(Duration::from_millis(1)));
+    assert_eq!(written(&mut engine, link), "");
+    engine.handle_timeout(due);
+    engine.handle_timeout(due + REMINDER);
+    assert_eq!(written(&mut engine, link), "flush_all\r\n");
 }
