@@ -128,6 +128,19 @@ impl Registry {
         self.entry(pool, server).pending().next_batch(invalidated, database, name, most)
     }
 
+    /// Whether a server has so many keys to forget that whoever has more of them for it had better wait, where it is well:
+    /// with twice as many it is flushed in their place. That goes by what is held for all servers as well.
+    #[must_use]
+    pub fn is_busy_forgetting(&self, pool: PoolId, server: ServerId) -> bool {
+        if !self.has_pending(pool, server) {
+            return false;
+        }
+        let (held, most) = (&self.shared.pending_bytes, self.shared.most_pending_bytes.load(Ordering::Relaxed));
+        let entry = self.entry(pool, server);
+        let is_scarce = held.load(Ordering::Relaxed) > most / 2 && entry.cost.load(Ordering::Relaxed) > most / 64;
+        is_scarce || entry.pending().is_half_full()
+    }
+
     /// Whether something is pending that a connection in a database sends.
     #[must_use]
     pub fn has_pending_in(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {

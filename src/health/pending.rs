@@ -168,6 +168,12 @@ impl PendingInvalidations {
         self.cost
     }
 
+    /// Whether half as many keys are pending as may be.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        2 * self.keys.len() > COUNT_LIMIT || 2 * self.bytes > BYTES_LIMIT
+    }
+
     /// Whether the server may still hold what it is to be flushed of.
     #[must_use]
     pub fn awaits_flush(&self) -> bool {

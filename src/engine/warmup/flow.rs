@@ -8,24 +8,20 @@ use std::time::Duration;
 use super::copy::Begun;
 use super::key::{Access, Key};
 use super::pool::Warm;
-use super::waits::{Step, Told, Until, Wait};
+use super::waits::{Step, Until, Wait};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::deadline::Timer;
 use crate::engine::ids::SessionId;
 use crate::engine::request::Asked;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::{Engine, work};
-use crate::health::pending::StaleKey;
 use crate::proto::memcache::request::Words;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
-use crate::topology::{Former, Pool};
+use crate::topology::Pool;
 
 /// Longest time that who reads waits for its keys. After that it goes on without.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// Longest time that is waited until a former home has forgotten a key: one that hangs answers nobody who copies, either.
-const FORGETS: Duration = Duration::from_millis(200);
 
 /// Longest time that who changes a key waits for those who copy it, where there is no `timeout`.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -45,16 +41,6 @@ enum Looked {
     Found(u32),
     /// They cannot be copied yet.
     Unready,
-}
-
-/// A key of a request that writes, of which something may stand elsewhere.
-struct Moved<'k> {
-    key: Key<'k>,
-    hash: u64,
-    /// Servers that it belonged to before, but for the one that it goes to.
-    told: Vec<ServerId>,
-    /// One of all that it belonged to is not its home: somebody may copy it.
-    may_be_copied: bool,
 }
 
 /// How long a request may wait.
@@ -143,31 +129,6 @@ impl Engine {
         }
     }
 
-    /// The servers that a key belonged to before, each once, the newest first. All of them are told what is written, and of
-    /// some it is read what they have still. It may belong to one of them again, or go to one while another is out.
-    fn former_homes(&self, pool: PoolId, key: &[u8], is_meant: impl Fn(&Former) -> bool) -> Vec<ServerId> {
-        let mut homes = Vec::new();
-        if let Some(warm) = &self.pools[pool.index()].warm {
-            for former in warm.shared.former.iter().filter(|former| is_meant(former)) {
-                homes.extend(former.home(key).filter(|home| !homes.contains(home)));
-            }
-        }
-        homes
-    }
-
-    /// Those of some keys of which something may stand elsewhere.
-    fn moved<'k>(&self, pool: PoolId, keys: impl Iterator<Item = Key<'k>>) -> Vec<Moved<'k>> {
-        let (state, config) = (&self.pools[pool.index()], self.topology.pool(pool));
-        let moved = keys.filter_map(|key| {
-            let mut told = self.former_homes(pool, key.routed, |_| true);
-            let (at, home) = (state.ring.route(key.routed, 0), config.home.route(key.routed, 0));
-            let may_be_copied = told.iter().any(|former| Some(*former) != home);
-            told.retain(|former| Some(*former) != at);
-            (may_be_copied || !told.is_empty()).then(|| Moved { key, hash: key.hash(pool), told, may_be_copied })
-        });
-        moved.collect()
-    }
-
     /// As [`Engine::is_warm`], of a request of memcached's for one key.
     #[cold]
     pub(in crate::engine) fn is_warm_key(
@@ -241,21 +202,20 @@ impl Engine {
         if access == Access::Reads || step == Step::Free {
             return true;
         }
-        let moved = self.moved(pool, keys);
-        if step == Step::Stores && may_wait && self.is_stored(pool, &moved) {
+        if step == Step::Stores && may_wait && self.is_stored(pool, &self.moved(pool, keys.clone())) {
             return self.has_to_wait(id, wait.looks_again(now, most, Step::Stores));
         }
         // What overwrites stands in the way of any copy; so it need not be known that its keys are gone elsewhere.
         let asks = access == Access::Changes && may_wait;
-        if step < Step::Told {
-            let told = moved.iter().map(|moved| self.tell_former_homes(id, pool, moved, asks, now)).sum();
-            if asks && told > 0 {
-                return self.has_to_wait(id, wait.waits(Until::Forgotten(told), most.min(now + FORGETS), Step::Told));
-            }
+        if step < Step::Told
+            && let Some(wait) = self.tell_on(id, pool, keys.clone(), wait, (asks, may_wait), (now, most))
+        {
+            return self.has_to_wait(id, wait);
         }
+        let moved = self.moved(pool, keys);
         if !self.mark_as_written(pool, &moved) && may_wait {
-            // It may be stored at one of those who have just been told, if there are other homes since.
-            return self.has_to_wait(id, wait.looks_again(now, most, Step::Stores));
+            // It may be stored at one of those who have just been told, if there are other homes since: they are told again.
+            return self.has_to_wait(id, wait.tells_again().looks_again(now, most, Step::Stores));
         }
         let copied = moved.iter().filter(|moved| moved.may_be_copied).take(if asks { MOST_ASKED } else { 0 });
         let asked = copied.map(|moved| u32::from(self.ask_who_copies(id, pool, moved.key, now))).sum();
@@ -336,32 +296,9 @@ impl Engine {
         if is_there { homes } else { Vec::new() }
     }
 
-    /// Whether somebody in this process is storing a copy of one of some keys.
-    fn is_stored(&self, pool: PoolId, moved: &[Moved<'_>]) -> bool {
-        let warm = self.pools[pool.index()].warm.as_ref();
-        warm.is_some_and(|warm| moved.iter().any(|moved| warm.shared.copies.is_stored(moved.hash)))
-    }
-
-    /// The keys are about to be written. `false` when a copy of one of them is being stored.
-    fn mark_as_written(&self, pool: PoolId, moved: &[Moved<'_>]) -> bool {
-        let Some(warm) = &self.pools[pool.index()].warm else { return true };
-        moved.iter().fold(true, |is_free, moved| is_free & warm.shared.copies.write(moved.hash))
-    }
-
     /// How long who reads waits for its keys.
     fn patience_with(&self, pool: PoolId) -> Duration {
         self.timeout(pool).map_or(PATIENCE, |timeout| (timeout / 4).min(PATIENCE))
-    }
-
-    /// A server has confirmed that it has forgotten what it was told to forget in a database, up to a number: who waits for
-    /// that may go on.
-    #[inline]
-    pub(in crate::engine) fn has_forgotten(&mut self, of: Told, up_to: u64) {
-        if self.warmup.is_awaited() {
-            for id in self.warmup.forgotten(of, up_to) {
-                self.clients.resume_soon(id);
-            }
-        }
     }
 
     /// A client waits; says that its request is not to go on.
@@ -387,32 +324,6 @@ impl Engine {
             session.input.hold_back();
         }
         false
-    }
-
-    /// Has those forget a key who had it before it moved, as it is about to be written. Returns how many of them, that the
-    /// client does not wait for already, have still to confirm that, if it `waits` for that.
-    fn tell_former_homes(&mut self, id: SessionId, pool: PoolId, moved: &Moved<'_>, waits: bool, now: Instant) -> u32 {
-        let (mut told, key) = (0, moved.key);
-        let stale = || StaleKey { database: key.database, key: key.wire.into(), base64: key.base64 };
-        for home in moved.told.iter().copied() {
-            let live = self.pools[pool.index()].live[home.index()];
-            if !live && self.registry.invalidate_key_if_out(pool, home, stale(), now) {
-                continue; // it has to forget the key before it is back
-            }
-            self.invalidate_key((pool, home), stale(), None, now);
-            if self.pools[pool.index()].live[home.index()] {
-                let link = self.link_of(pool, id, home, now);
-                if self.servers[link].is_down() {
-                    self.start_connect(link, now);
-                }
-                self.invalidate_soon(link, now);
-                let (wait, number) = (self.warmup.next_wait(id), self.registry.newest_pending(pool, home));
-                if waits && number > 0 {
-                    told += u32::from(self.warmup.tell(wait, (pool, home, key.database), number));
-                }
-            }
-        }
-        told
     }
 
     /// Whether all servers of a client's pool may be flushed: no key is brought along any more. Otherwise the client waits.

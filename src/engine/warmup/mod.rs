@@ -25,6 +25,7 @@ mod flow;
 mod key;
 mod moving;
 mod pool;
+mod tell;
 mod waits;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::config::{
     model::{Config, PoolId, ServerId},
 };
 use crate::engine::{Effect, Engine, Scripts, Setup};
-use crate::health::pending::{ConnectionName, Invalidated};
+use crate::health::pending::{ConnectionName, Invalidated, StaleKey};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -161,5 +161,87 @@ fn who_waits_for_a_key_with_no_timeout_has_one_that_is_new() {
         engine.handle_timeout(next);
     }
     assert!(!engine.client_output(client).is_empty(), "{:?}", engine.warmup.wait_of(client));
+    engine.check_invariants().expect("all is in order");
+}
+
+/// A server that is there and says nothing has so much to forget that with twice as much it would be flushed: there is not
+/// much memory.
+#[test]
+fn who_writes_waits_for_a_former_home_that_has_much_to_forget_and_not_for_one_that_hangs() {
+    let mut engine = moving("hash: fnv1a_64");
+    let client = engine.client_connected(POOL);
+    engine.client_data(client, b"get nothing\r\n", NOW);
+    let stale =
+        |number: usize| StaleKey { database: None, key: format!("k{number}").into_bytes().into(), base64: false };
+    engine.invalidate_key((POOL, ServerId(0)), stale(0), None, NOW);
+    engine.remind(POOL, ServerId(0), NOW);
+    engine.handle_timeout(NOW + Duration::from_millis(100));
+    let opened = NOW + Duration::from_millis(100);
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Connect { link, epoch } = effect {
+            engine.link_connected(link, epoch, opened);
+        }
+    }
+    (1..=10_000).for_each(|number| engine.invalidate_key((POOL, ServerId(0)), stale(number), None, opened));
+    let writer = engine.client_connected(POOL);
+    engine.client_data(writer, b"set k 0 0 1\r\nx\r\n", opened);
+    let told = |engine: &Engine| {
+        let (name, most) = (ConnectionName { worker: 9, place: 9, section: 0 }, 20_000);
+        let batch = engine.registry.next_batch(POOL, ServerId(0), Invalidated::default(), (None, name), most);
+        assert!(!batch.flush);
+        batch.keys.iter().any(|stale| *stale.key == *b"k")
+    };
+    assert!(engine.warmup.wait_of(writer).is_some() && !told(&engine));
+    let end = opened + Duration::from_millis(300);
+    while let Some(next) = engine.next_timeout().filter(|next| *next <= end) {
+        engine.handle_timeout(next);
+    }
+    assert!(engine.warmup.wait_of(writer).is_none() && told(&engine));
+    engine.check_invariants().expect("all is in order");
+}
+
+/// What a server says that has nothing, and is well.
+fn answer(command: &[u8]) -> &'static [u8] {
+    match command {
+        b"EXISTS" | b"DEL" => b":0\r\n",
+        b"INCR" | b"EXPIRE" | b"DECR" => b":1\r\n",
+        b"PTTL" => b":-2\r\n",
+        b"GET" => b"$-1\r\n",
+        _ => panic!("{}", command.escape_ascii()),
+    }
+}
+
+#[test]
+fn a_former_home_that_is_well_is_not_flushed_however_many_keys_it_has_to_forget() {
+    let mut engine = moving("redis: true");
+    let client = engine.client_connected(POOL);
+    let keys: String = (10_000..30_000).map(|number| format!("$6\r\nk{number}\r\n")).collect();
+    engine.client_data(client, format!("*20001\r\n$3\r\nDEL\r\n{keys}").as_bytes(), NOW);
+    let (mut links, mut deleted, mut now) = (Vec::new(), 0, NOW);
+    while engine.client_output(client).is_empty() {
+        now = now + Duration::from_micros(100);
+        assert!(now < NOW + Duration::from_millis(400), "{deleted} were deleted");
+        engine.handle_timeout(now);
+        while let Some(effect) = engine.poll_effect() {
+            if let Effect::Connect { link, epoch } = effect {
+                engine.link_connected(link, epoch, now);
+                links.push((link, epoch));
+            }
+        }
+        for (link, epoch) in links.iter().copied() {
+            let asked = engine.link_output(link, epoch).to_vec();
+            engine.link_wrote(link, epoch, asked.len(), now);
+            let mut said = Vec::new();
+            for request in asked.split(|byte| *byte == b'*').skip(1) {
+                let words: Vec<_> = request.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).collect();
+                said.extend_from_slice(answer(words[2]));
+                deleted += usize::from(words[2] == b"DEL") * (words.len() / 2 - 2);
+            }
+            engine.link_data(link, epoch, &said, now, &mut ());
+        }
+    }
+    assert_eq!(engine.client_output(client), b":0\r\n");
+    // At home as well.
+    assert_eq!(deleted, 40_000);
     engine.check_invariants().expect("all is in order");
 }

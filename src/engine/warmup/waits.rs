@@ -68,6 +68,10 @@ pub(super) struct Wait {
     pub(super) step: Step,
     /// Somebody copies one of its keys.
     pub(super) is_busy: bool,
+    /// Of so many of its keys the former homes have been told, or of all.
+    pub(super) told: usize,
+    /// One of them did not say in time that it has forgotten them.
+    pub(super) hangs: bool,
     /// How often was looked at this step again.
     looks: u32,
     /// When the request was looked at first. It goes on some time after that whatever happens.
@@ -80,7 +84,8 @@ impl Wait {
     /// A request is looked at for the first time.
     pub(super) const fn new(since: Instant, ring_version: u32) -> Self {
         let (until, step) = (Until::Nothing, Step::Looks);
-        Self { number: 0, until, most: since, step, is_busy: false, looks: 0, since, ring_version }
+        let (told, hangs) = (0, false);
+        Self { number: 0, until, most: since, step, is_busy: false, told, hangs, looks: 0, since, ring_version }
     }
 
     /// Its request waits for something, until then at the longest, and has come so far behind that.
@@ -94,6 +99,11 @@ impl Wait {
         let mut wait = self.waits(Until::Later, most, step);
         wait.most = wait.pause(now).min(most);
         wait
+    }
+
+    /// The former homes of its keys are told of all of them once more.
+    pub(super) fn tells_again(self) -> Self {
+        Self { told: 0, ..self }
     }
 
     fn pause(&mut self, now: Instant) -> Instant {
@@ -229,6 +239,7 @@ impl Warmup {
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<SessionId> {
         let mut over = Vec::new();
         for (id, wait) in self.waits.iter_mut().filter(|(_, wait)| wait.until != Until::Nothing && wait.most <= now) {
+            wait.hangs |= matches!(wait.until, Until::Forgotten(_));
             wait.until = Until::Nothing;
             over.push(*id);
         }
