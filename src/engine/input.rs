@@ -89,7 +89,7 @@ impl Engine {
         let is_short_until = session.input.short_turns_until();
         let pool = session.pool();
         let paused = session.input.resume();
-        let started = paused.map_or(now, |since| self.restarted(pool, since, now));
+        let started = paused.map_or(now, |since| self.restarted(id, since, now));
         let pause = |session: &mut Session| session.input.pause(paused.unwrap_or(now));
         self.work.begin(id, now, is_short_until);
         while let Some(session) = self.session(id) {
@@ -270,11 +270,16 @@ impl Engine {
     /// When requests count as started that were read at `since` and could not be carried out before `now`.
     ///
     /// Their time runs from when they were read. A little of it is left to them even so, once, so that those for servers
-    /// that are well are not lost with those that they waited behind.
-    pub(super) fn restarted(&self, pool: PoolId, since: Instant, now: Instant) -> Instant {
-        let Some(timeout) = self.timeout(pool) else { return since };
+    /// that are well are not lost with those that they waited behind. None starts before one that it comes behind: those may
+    /// have been carried out when `timeout` was another.
+    #[cold]
+    pub(super) fn restarted(&self, id: SessionId, since: Instant, now: Instant) -> Instant {
+        let Some(session) = self.session_ref(id) else { return since };
+        let latest = session.requests.latest_start().unwrap_or(since);
+        let Some(timeout) = self.timeout(session.pool()) else { return since.max(latest) };
         let least = now + GRACE.min(timeout);
-        if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) }
+        let started = if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) };
+        started.max(latest)
     }
 
     /// The largest value that is taken: one that memory would never be enough for is not begun with.

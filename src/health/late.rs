@@ -170,7 +170,7 @@ impl Registry {
             let of = match before {
                 // One that is back under its name is another pool, of the same servers.
                 Of::Pool(id) if !rosters[id.index()].is_served => Of::Gone(rosters[id.index()].pool.name.clone()),
-                of => of,
+                of @ (Of::Pool(_) | Of::Gone(_)) => of,
             };
             let pool = match &of {
                 Of::Pool(id) => Some(*id),

@@ -111,6 +111,11 @@ impl Requests {
         self.base
     }
 
+    /// When the last of them started that is not answered.
+    pub(in crate::engine) fn latest_start(&self) -> Option<Instant> {
+        self.slots.iter().rev().find_map(Slot::request).map(|request| request.started)
+    }
+
     /// The number that the next request gets.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "request numbers count modulo 2^32")]

@@ -127,7 +127,6 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn continue_long_get(&mut self, id: SessionId, input: &[u8], now: Instant) -> Option<usize> {
         let session = self.session(id)?;
-        let session_pool = session.pool();
         let mut long = session.input.take_long_get()?;
         let line = &input[..long.rest];
         let fitting = if long.exptime.is_some() { fitting_keys(line) } else { usize::MAX };
@@ -137,7 +136,7 @@ impl Engine {
             return None;
         }
         if self.servers.crowded() > 0 {
-            let (words, started) = (Words::new(line.trim_ascii_end()), self.restarted(session_pool, long.started, now));
+            let (words, started) = (Words::new(line.trim_ascii_end()), self.restarted(id, long.started, now));
             if self.holds_back_get(id, words, wanted, started, now) {
                 if let Some(session) = self.session(id) {
                     session.input.put_long_get(long);
@@ -146,7 +145,7 @@ impl Engine {
                 return None;
             }
         }
-        let begun = self.restarted(session_pool, long.started, now);
+        let begun = self.restarted(id, long.started, now);
         if self.warmup.is_on()
             && !self.is_warm_get(id, Words::new(line.trim_ascii_end()), wanted, long.exptime.is_some(), (begun, now))
         {
@@ -166,7 +165,7 @@ impl Engine {
         }
         long.keys -= wanted;
         let unfinished = long.keys > 0;
-        let started = self.restarted(session_pool, long.started, now);
+        let started = self.restarted(id, long.started, now);
         let asked = Asked::new(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
         self.telemetry.at_hand = Some(Class::Get);

@@ -129,6 +129,12 @@ fn a_timeout_begins_when_its_worker_hears_of_it() {
     run(Plan::shifting(1_002_891));
 }
 
+/// A request that had been given some time anew came to stand in front of one that was carried out under another `timeout`.
+#[test]
+fn requests_keep_their_order_when_their_timeout_changes() {
+    run(Plan::shifting(1_001_793));
+}
+
 #[test]
 fn a_run_repeats_itself() {
     assert_eq!(run(Plan::faulty(11)).fingerprint, run(Plan::faulty(11)).fingerprint);
