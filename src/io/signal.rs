@@ -10,12 +10,13 @@ use std::io;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::log::{self, LogControl};
 use super::reload::Source;
-use super::watch::{LONG_PERIOD, PERIOD, Watcher};
+use super::watch::{FileState, LONG_PERIOD, PERIOD, Watcher};
 use super::{Operator, Proxy, stats, systemd};
 
 /// The signals that this process takes. From when they are caught, none of them kills it; those that come before there is
@@ -58,8 +59,8 @@ impl Signals {
         let Self { runtime, mut terminate, mut interrupt, mut hang_up, mut user1, mut user2, mut louder, mut quieter } =
             self;
         let operator = proxy.operator(log);
-        let (mut watcher, mut reloads) =
-            (Watcher::default(), Reloads { operator: operator.clone(), running: None, next: None });
+        let mut watched = Watched { operator: operator.clone(), watcher: Watcher::default(), look: None };
+        let mut reloads = Reloads { operator: operator.clone(), running: None, next: None };
         let (mut is_succeeded, mut is_to_end) = (false, false);
         runtime.block_on(async {
             systemd::ready(&operator);
@@ -80,9 +81,7 @@ impl Signals {
                             reopen(log);
                             reloads.want("SIGHUP");
                         }
-                        source = watched(&operator) => if source.is_some_and(|source| watcher.look(source.states())) {
-                            reloads.want("watch");
-                        },
+                        () = watched.changes() => reloads.want("watch"),
                         () = reloads.ended() => {}
                         _ = user1.recv() => {
                             info!("signal 10 (SIGUSR1) received, reopening log file");
@@ -91,7 +90,7 @@ impl Signals {
                         _ = user2.recv() => {
                             info!("signal 12 (SIGUSR2) received, starting a successor");
                             let operator = operator.clone();
-                            tokio::task::spawn_blocking(move || operator.upgrade("SIGUSR2")); // which tells what came of it
+                            spawn_blocking(move || operator.upgrade("SIGUSR2")); // which tells what came of it
                         }
                         () = proxy.upgrade.over.notified() => {
                             is_succeeded = true;
@@ -110,7 +109,7 @@ impl Signals {
             if is_succeeded {
                 hurry(); // whoever is left has had its time
             }
-            let mut ended = tokio::task::spawn_blocking(move || proxy.wait());
+            let mut ended = spawn_blocking(move || proxy.wait());
             loop {
                 tokio::select! {
                     _ = &mut ended => break,
@@ -152,7 +151,7 @@ impl Reloads {
             return;
         }
         let operator = self.operator.clone();
-        self.running = Some(tokio::task::spawn_blocking(move || {
+        self.running = Some(spawn_blocking(move || {
             systemd::reloading();
             let _ = operator.reload(by); // which has told what came of it
             systemd::ready(&operator);
@@ -170,12 +169,34 @@ impl Reloads {
     }
 }
 
-/// The file, when it is to be looked at whether it has changed. It is watched, or not, as it said when it was last read.
-async fn watched(operator: &Operator) -> Option<&Source> {
-    let Some(source) = operator.source() else { return std::future::pending().await };
-    let is_watched = operator.observed().topology().config.settings.watch;
-    tokio::time::sleep(if is_watched { PERIOD } else { LONG_PERIOD }).await;
-    is_watched.then_some(source)
+/// The file of the configuration, which is watched, or not, as it said when it was last read.
+#[derive(Debug)]
+struct Watched {
+    operator: Operator,
+    watcher: Watcher,
+    /// It is looked at: on a thread of its own, as it may lie where that takes any time.
+    look: Option<JoinHandle<Option<[Option<FileState>; 2]>>>,
+}
+
+impl Watched {
+    /// Until it has changed. May be given up, and be begun again.
+    async fn changes(&mut self) {
+        loop {
+            if let Some(look) = &mut self.look {
+                let states = look.await;
+                self.look = None;
+                if states.ok().flatten().is_some_and(|states| self.watcher.look(states)) {
+                    return;
+                }
+            }
+            let is_watched = self.operator.observed().topology().config.settings.watch;
+            sleep(if is_watched { PERIOD } else { LONG_PERIOD }).await;
+            if is_watched {
+                let operator = self.operator.clone();
+                self.look = Some(spawn_blocking(move || operator.source().map(Source::states)));
+            }
+        }
+    }
 }
 
 /// A signal has come that ends the process. Whether it drains at once: clients that go over to a successor do so first, unless

@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 /// Where the name servers stand.
-const FILE: &str = "/etc/resolv.conf";
+pub(super) const FILE: &str = "/etc/resolv.conf";
 
 /// How long one of them has, so that there is time for others.
 const LIMIT: Duration = Duration::from_millis(1500);
@@ -34,9 +34,8 @@ const OPTIONS: usize = 11;
 /// A host, and a port there.
 type Target = (String, u16);
 
-/// Asks each of the name servers, until one answers.
-pub(super) async fn look(name: &str) -> Result<Vec<Target>, String> {
-    let text = std::fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
+/// Asks each of the name servers that stand in the text of [`FILE`], until one answers.
+pub(super) async fn look(text: &str, name: &str) -> Result<Vec<Target>, String> {
     let server = |line: &str| line.strip_prefix("nameserver")?.split_whitespace().next()?.parse::<IpAddr>().ok();
     let mut reason = format!("{FILE} names no name server");
     for address in text.lines().filter_map(server) {
