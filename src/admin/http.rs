@@ -9,8 +9,8 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -254,7 +254,11 @@ impl Admin {
         let (admin, reader) = (&self, &reader);
         let service = service_fn(|request| async move {
             reader.is_busy(true);
-            let answer = admin.answer(&request, peer).await;
+            let mut answer = admin.answer(&request, peer).await;
+            if !*admin.operator.serves().borrow() {
+                // Whoever asks next is to ask the process that has taken over.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             reader.is_busy(false);
             Ok::<_, Infallible>(answer)
         });
@@ -334,6 +338,10 @@ impl Admin {
             Page::Action(action) => {
                 let token = topology.config.settings.admin_token.as_deref();
                 guard::check(peer, request.headers(), token)?;
+                if !*self.operator.serves().borrow() {
+                    let text = "another process has taken over: connect anew, and say it to that one".to_owned();
+                    return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, text, allow: None });
+                }
                 let query = Query::parse(query, action.parameters())?;
                 let (status, told) = operate::act(&self.operator, action, &query, peer.to_canonical()).await?;
                 respond(status, JSON, format!("{told}\n"))

@@ -186,9 +186,13 @@ async fn reload(operator: &Operator, by: IpAddr) -> Result<(StatusCode, Value), 
             Ok((StatusCode::OK, told))
         }
         Ok(Err(refused @ Refused::NoFile)) => Err(refuse(StatusCode::NOT_FOUND, refused.to_string())),
-        Ok(Err(refused @ (Refused::Listen(_) | Refused::Nobody { .. } | Refused::Ending | Refused::Full))) => {
-            Err(refuse(StatusCode::CONFLICT, refused.to_string()))
-        }
+        Ok(Err(
+            refused @ (Refused::Listen(_)
+            | Refused::Nobody { .. }
+            | Refused::Ending
+            | Refused::Succeeded
+            | Refused::Full),
+        )) => Err(refuse(StatusCode::CONFLICT, refused.to_string())),
         Ok(Err(refused @ Refused::File(_))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())),
         Err(error) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }

@@ -6,7 +6,7 @@ use super::pending::{
     BatchRange, ConnectionName, Invalidated, InvalidationBatch, OlderWrites, PendingInvalidations, StaleKey,
 };
 use super::{Entry, Registry};
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::{Config, PoolId, ServerId};
 use crate::time::Instant;
 
 impl Registry {
@@ -186,6 +186,15 @@ impl Registry {
     pub fn awaits_flush(&self, pool: PoolId, server: ServerId, database: Option<u32>) -> bool {
         let entry = self.entry(pool, server);
         entry.awaits_flush.load(Ordering::Acquire) && entry.pending().awaits_flush_in(database)
+    }
+
+    /// Whether a server in the ring has still to be flushed.
+    #[must_use]
+    pub fn is_being_flushed(&self, config: &Config) -> bool {
+        config.pools.iter().any(|pool| {
+            let entries = pool.servers.iter().map(|server| self.entry(pool.id, server.id));
+            entries.into_iter().any(|entry| entry.awaits_flush.load(Ordering::Acquire) && entry.lock().is_up())
+        })
     }
 
     pub(super) fn add_pending(&self, entry: &Entry, add: impl FnOnce(&mut PendingInvalidations)) {

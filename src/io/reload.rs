@@ -116,6 +116,9 @@ pub enum Refused {
     /// The process ends.
     #[error("this process ends, and takes up nothing more")]
     Ending,
+    /// Another process has taken over.
+    #[error("another process takes over, and has read the file: say it again, to that one")]
+    Succeeded,
     /// Too many servers have come and gone.
     #[error("65,535 servers of a pool, or pools, have come and gone since the start: only a restart can take up more")]
     Full,
@@ -178,6 +181,11 @@ impl Listening {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// Whoever has this is the only one to read the file.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Removes the files of unix sockets.
     pub(super) fn remove_files(&self) {
         self.lock().iter().filter_map(|place| place.file.as_ref()).for_each(|file| file.remove());
@@ -221,7 +229,10 @@ impl Operator {
     ///
     /// Why it is not taken up; nothing has changed then. That is told as well.
     pub fn reload(&self, by: &str) -> Result<Changes, Refused> {
-        let _turn = self.listening.turn.lock().unwrap_or_else(PoisonError::into_inner); // one after the other
+        let _turn = self.listening.turn(); // one after the other
+        if self.upgrade.has_successor() {
+            return Err(Refused::Succeeded);
+        }
         let counters = Arc::clone(&self.observed.topology().counters[0]);
         let result = self.try_reload(by);
         match &result {
@@ -346,9 +357,12 @@ impl Operator {
                 tell_report(report);
                 format!("{} in {}", counted(report.errors(), "problem"), report.name)
             }
-            Refused::NoFile | Refused::Listen(_) | Refused::Nobody { .. } | Refused::Ending | Refused::Full => {
-                refused.to_string()
-            }
+            Refused::NoFile
+            | Refused::Listen(_)
+            | Refused::Nobody { .. }
+            | Refused::Ending
+            | Refused::Succeeded
+            | Refused::Full => refused.to_string(),
         };
         error!(by, reason, "configuration refused, the one before stays in force");
         self.tell(PROXY, PROXY, true, format!("configuration refused: {reason} ({by})"));

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::log::{self, LogControl};
-use super::reload::Source;
+use super::reload::{Refused, Source};
 use super::watch::{FileState, LONG_PERIOD, PERIOD, Watcher};
 use super::{Operator, Proxy, stats, systemd};
 
@@ -153,7 +153,11 @@ impl Reloads {
         let operator = self.operator.clone();
         self.running = Some(spawn_blocking(move || {
             systemd::reloading();
-            let _ = operator.reload(by); // which has told what came of it
+            // Which has told what came of it.
+            if matches!(operator.reload(by), Err(Refused::Succeeded)) {
+                info!(by, "the successor is told to reload");
+                operator.upgrade.pass_reload_on();
+            }
             systemd::ready(&operator);
         }));
     }

@@ -250,6 +250,6 @@ fn the_unit_reloads_by_what_tells_of_its_end_and_fails_where_the_file_is_refused
     // Such a unit sends the signal and runs the command as well.
     assert_eq!((said("Type").as_deref(), reload_signal().as_str()), (Some("notify-reload"), "SIGHUP"));
     assert!(said("ExecReload").is_some_and(|command| command.starts_with("/usr/bin/softmiss reload ")));
-    // Of an upgrade that fails, the process of before tells while another is the main one.
+    // Of an upgrade that fails, the predecessor tells while another is the main one.
     assert_eq!(said("NotifyAccess").as_deref(), Some("all"));
 }

@@ -139,7 +139,7 @@ def main():
         said = install(name)
         assert "not started" not in said, said
         now = known("main")
-        assert now != before, f"{name}: the process of before runs on"
+        assert now != before, f"{name}: the predecessor runs on"
         wait_until("the end of the process before", lambda: not os.path.exists(f"/proc/{before}"))
         assert client.is_served(), f"{name}: the client stays"
         assert Client().is_served(), f"{name}: another one comes"
@@ -161,7 +161,7 @@ def main():
     install("softmiss")
     assert known("starts") == 2 and not client.is_served() and Client().is_served()
     os.remove("/run/stand-in/refuse")
-    # Nor is it left to the process of before where another one takes over, and ends while there are clients to come.
+    # Nor is it left to the predecessor where another one takes over, and ends while there are clients to come.
     before, stays = known("main"), Client()
     assert stays.is_served()
     make_false()

@@ -31,6 +31,9 @@ const PERIOD: Duration = Duration::from_millis(5);
 /// As long at the end: a worker may be busy, and have clients that can leave.
 const LAST: Duration = Duration::from_millis(100);
 
+/// How long servers may take to confirm that they are flushed, before clients go over.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long the successor may take to say that it has a client.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
@@ -45,6 +48,7 @@ impl Operator {
         let topology = self.observed.topology();
         let begun = self.observed.clock.now();
         let until = begun + topology.config.settings.drain_timeout;
+        self.await_flushes(&topology);
         if let Some(keeper) = &self.keeper {
             keeper.pause(true);
         }
@@ -61,6 +65,7 @@ impl Operator {
         let missed = topology.registry.save(&topology.config, Kept::Whole, self.observed.clock.now());
         let counted = self.counted();
         let sent = wire::send_bare(&socket, Kind::Missed, &saved::encode(Kept::Whole, &missed), None)
+            .and_then(|()| wire::send(&socket, Kind::KeptOut, Some(&self.kept_out()), b"", None))
             .and_then(|()| wire::send(&socket, Kind::Counted, Some(&counted), b"", None))
             .and_then(|()| wire::send_bare(&socket, Kind::Go, b"", None))
             .and_then(|()| self.send_clients(&socket, &departing, &mut here, &mut told, until));
@@ -112,6 +117,18 @@ impl Operator {
             }
         }
         drop(listening);
+        if !self.upgrade.has_successor() && self.upgrade.takes_reload_back() {
+            let _ = self.reload("a successor that has ended"); // which tells what came of it
+        }
+    }
+
+    /// Waits until servers in the ring have confirmed that they are flushed, if they do so soon. The successor would have
+    /// to flush them again, and with that what clients have written since.
+    fn await_flushes(&self, topology: &Topology) {
+        let until = self.observed.clock.now() + FLUSH_LIMIT;
+        while topology.registry.is_being_flushed(&topology.config) && self.observed.clock.now() < until {
+            std::thread::park_timeout(PERIOD); // nobody wakes this thread
+        }
     }
 
     /// A successor has served, and has ended: what servers missed by it is not known. Those that were out there, or are here,

@@ -60,16 +60,7 @@ impl Predecessor {
 
     /// Has servers kept out that the operator keeps out. To be called before anybody uses the registry.
     pub(in crate::io) fn keep_out(&self, config: &Config, registry: &Registry, now: Instant) {
-        for KeptOut { pool, server, drains } in &self.hello.kept_out {
-            let of = config.pools.iter().find(|known| known.name == *pool);
-            let Some((of, known)) =
-                of.and_then(|of| Some((of, of.servers.iter().find(|known| known.name == *server)?)))
-            else {
-                continue;
-            };
-            let kind = if *drains { Maintenance::Drain } else { Maintenance::Eject };
-            let _ = registry.begin_maintenance(of.id, known.id, kind, true, now);
-        }
+        keep_out(&self.hello.kept_out, config, registry, now);
     }
 
     /// Its process id.
@@ -85,6 +76,19 @@ impl Predecessor {
     /// What tells it that this process cannot take over.
     pub(in crate::io) fn voice(&self) -> io::Result<Voice> {
         Ok(Voice(self.socket.try_clone()?))
+    }
+}
+
+/// Has servers kept out that the operator keeps out.
+pub(super) fn keep_out(kept_out: &[KeptOut], config: &Config, registry: &Registry, now: Instant) {
+    for KeptOut { pool, server, drains } in kept_out {
+        let of = config.pools.iter().find(|known| known.name == *pool);
+        let Some((of, known)) = of.and_then(|of| Some((of, of.servers.iter().find(|known| known.name == *server)?)))
+        else {
+            continue;
+        };
+        let kind = if *drains { Maintenance::Drain } else { Maintenance::Eject };
+        let _ = registry.begin_maintenance(of.id, known.id, kind, true, now);
     }
 }
 

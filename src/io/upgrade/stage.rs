@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a successor that says why it does not serve may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the system takes at most to say of a process that it has ended whose threads have.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(5);
@@ -72,6 +75,8 @@ pub(in crate::io) struct Upgrade {
     predecessor: AtomicU32,
     /// Whether it is this process that is asked for figures, and told what to do.
     serves: watch::Sender<bool>,
+    /// A reload was passed on to a successor.
+    is_reload_passed_on: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -80,8 +85,8 @@ pub(super) enum Stage {
     None,
     /// A successor is started: which process, if there is one yet.
     Starts(Option<u32>),
-    /// It serves, clients go over to it.
-    HandsOver,
+    /// It serves, clients go over to it. Its id.
+    HandsOver(u32),
     /// All that is left to be said.
     Farewell(UnixStream, Told, Counted),
 }
@@ -100,26 +105,46 @@ impl Upgrade {
             failed: Notify::new(),
             predecessor: AtomicU32::new(predecessor),
             serves: watch::Sender::new(predecessor == 0),
+            is_reload_passed_on: AtomicBool::new(false),
         }
     }
 
     /// The process is told to end. Whether it does without that being done: clients go over to a successor first. A
-    /// successor that does not serve yet is told the same, and so is a process of before whose clients have not all come over:
+    /// successor that does not serve yet is told the same, and so is a predecessor whose clients have not all come over:
     /// neither of them is to go on in the place of this one.
     pub(in crate::io) fn is_to_end(&self) -> bool {
-        if let pid @ 1.. = self.predecessor.load(Ordering::Acquire)
-            && getppid().is_some_and(|parent| parent.as_raw_nonzero().get().cast_unsigned() == pid)
-        {
-            tell_to_end(pid);
+        if let Some(pid) = self.predecessor_there() {
+            tell(pid, Signal::TERM);
         }
         match *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
             Stage::None | Stage::Starts(None) => false,
             Stage::Starts(Some(pid)) => {
-                tell_to_end(pid);
+                tell(pid, Signal::TERM);
                 false
             }
-            Stage::HandsOver | Stage::Farewell(..) => true,
+            Stage::HandsOver(_) | Stage::Farewell(..) => true,
         }
+    }
+
+    /// Whether a successor serves, so that it is the one to reload.
+    pub(in crate::io) fn has_successor(&self) -> bool {
+        match *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+            Stage::None | Stage::Starts(_) => false,
+            Stage::HandsOver(_) | Stage::Farewell(..) => true,
+        }
+    }
+
+    /// Has a successor that serves reload. If it ends before all clients have gone over, this process is to.
+    pub(in crate::io) fn pass_reload_on(&self) {
+        self.is_reload_passed_on.store(true, Ordering::Release);
+        if let Stage::HandsOver(pid) = *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+            tell(pid, Signal::HUP);
+        }
+    }
+
+    /// Whether a reload was passed on, which the successor did not live to do, perhaps.
+    pub(super) fn takes_reload_back(&self) -> bool {
+        self.is_reload_passed_on.swap(false, Ordering::AcqRel)
     }
 
     /// All clients of the process before this one have come over.
@@ -127,9 +152,22 @@ impl Upgrade {
         self.predecessor.store(0, Ordering::Release);
     }
 
-    /// Whether clients of the process before this one are still to come over.
+    /// The process before this one, while clients of it are still to come over and it has not ended.
+    fn predecessor_there(&self) -> Option<u32> {
+        let pid = Some(self.predecessor.load(Ordering::Acquire)).filter(|pid| *pid != 0)?;
+        let is_there = getppid().is_some_and(|parent| parent.as_raw_nonzero().get().cast_unsigned() == pid);
+        is_there.then_some(pid)
+    }
+
+    /// Whether clients of the process before this one are still to come over. If that has ended, or is about to, it is heard
+    /// first what it has said last.
     pub(super) fn takes_over(&self) -> bool {
-        self.predecessor.load(Ordering::Acquire) != 0
+        let (mut waited, takes_over) = (Duration::ZERO, || self.predecessor.load(Ordering::Acquire) != 0);
+        while takes_over() && waited < LAST_WORDS && (waited < ENDING || self.predecessor_there().is_none()) {
+            std::thread::park_timeout(LOOK); // nobody wakes this thread
+            waited += LOOK;
+        }
+        takes_over()
     }
 
     /// From here on it is this process that is asked for figures and told what to do, or another one.
@@ -190,9 +228,9 @@ impl Program {
     }
 }
 
-fn tell_to_end(pid: u32) {
+fn tell(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM); // it may have ended
+        let _ = kill_process(pid, signal); // it may have ended
     }
 }
 
@@ -215,9 +253,7 @@ pub(super) fn reason(error: &io::Error) -> String {
 
 /// Ends a successor that is of no use, of which only the id is known.
 pub(super) fn end_by_id(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::KILL); // it may have ended by itself
-    }
+    tell(pid, Signal::KILL);
 }
 
 /// What is said of a successor that does not serve. One that says why may have something to write before it ends; of one

@@ -41,6 +41,8 @@ impl Operator {
         if !self.upgrade.begin() {
             return Err(Stays::Already);
         }
+        // Nobody reloads meanwhile: the successor reads the file, and is to have what is in force, or what has come later.
+        let _turn = self.listening.turn();
         info!(by, program = %program.path.display(), "starting a successor");
         let failed = |what: String| {
             self.upgrade.set(Stage::None);
@@ -55,7 +57,7 @@ impl Operator {
         match self.introduce(&socket) {
             Ok(version) => {
                 info!(pid, version, "the successor serves, clients go over to it");
-                self.upgrade.set(Stage::HandsOver);
+                self.upgrade.set(Stage::HandsOver(pid));
                 self.upgrade.set_serves(false);
                 systemd::succeeded_by(pid);
                 let own = self.clone();
@@ -97,7 +99,7 @@ impl Operator {
     }
 
     /// Servers that the operator keeps out.
-    fn kept_out(&self) -> Vec<KeptOut> {
+    pub(super) fn kept_out(&self) -> Vec<KeptOut> {
         let topology = self.observed.topology();
         let mut kept_out = Vec::new();
         for pool in &topology.config.pools {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::predecessor::{Predecessor, Succession};
-use super::wire::{self, Client, Frame, Kind, Ready};
+use super::predecessor::{Predecessor, Succession, keep_out};
+use super::wire::{self, Client, Frame, KeptOut, Kind, Ready};
+use crate::config::model::Pool;
 use crate::engine::Carried;
 use crate::health::saved;
 use crate::io::departing::Departing;
@@ -37,6 +38,7 @@ impl Operator {
                 Some(Frame { kind: Some(Kind::Go), .. }) => break true,
                 Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = saved::decode(&body),
                 Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame),
+                Some(frame) if frame.kind == Some(Kind::KeptOut) => self.keep_out_instead(&hello.kept_out, &frame),
                 Some(_) => {}
                 None => break false,
             }
@@ -75,6 +77,23 @@ impl Operator {
             }
         })?;
         Ok(())
+    }
+
+    /// The operator has taken servers out, or let them back, since this process was told whom they keep out.
+    fn keep_out_instead(&self, before: &[KeptOut], frame: &Frame) {
+        let Ok(now_out) = frame.json::<Vec<KeptOut>>() else { return };
+        let now = self.observed.clock.now();
+        self.observed.published.with_current(|topology| {
+            let (config, registry) = (&topology.config, &topology.registry);
+            for back in before.iter().filter(|one| !now_out.contains(one)) {
+                let pool = config.pools.iter().find(|pool| pool.name == back.pool);
+                let server = |pool: &Pool| Some((pool.id, pool.servers.iter().find(|one| one.name == back.server)?.id));
+                if let Some((pool, server)) = pool.and_then(server) {
+                    let _ = registry.end_maintenance(pool, server, now);
+                }
+            }
+            keep_out(&now_out, config, registry, now);
+        });
     }
 
     /// Counts what the process before this one has counted.

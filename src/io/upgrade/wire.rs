@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Ready = b'r',
     /// It cannot; the body says why.
     Failed = b'f',
+    /// Servers that the operator keeps out by now, in place of those in [`Kind::Hello`]: a list of [`KeptOut`].
+    KeptOut = b'k',
     /// Clients come in by the successor from here on.
     Go = b'g',
     /// A client: [`Client`], and its bytes.
@@ -53,13 +55,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Hello,
         Self::Listener,
         Self::Missed,
         Self::Start,
         Self::Ready,
         Self::Failed,
+        Self::KeptOut,
         Self::Go,
         Self::Client,
         Self::Taken,
@@ -85,7 +88,7 @@ pub(super) struct Hello {
 }
 
 /// A server that the operator keeps out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::io) struct KeptOut {
     /// The name of its pool, and its own.
     pub(in crate::io) pool: String,

@@ -34,13 +34,7 @@ fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -
     let client = rig.client();
     rig.send(client, request, 64 << 10);
     let mut sent: BTreeMap<LinkId, Vec<u8>> = BTreeMap::new();
-    loop {
-        rig.turn_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
-        if !rig.is_busy() {
-            break;
-        }
-        rig.tick();
-    }
+    rig.settle_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
     let order: Vec<LinkId> = rig.links.keys().copied().collect();
     for (link, request) in sent {
         let server = order.iter().position(|other| *other == link).expect("a connection");

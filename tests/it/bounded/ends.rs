@@ -16,13 +16,7 @@ fn ends(mut rig: Rig, ask: &[u8], answer: &dyn Fn(&[u8]) -> Vec<u8>, count: &mut
     let client = rig.client();
     rig.send(client, ask, 64 << 10);
     let mut sent: BTreeMap<LinkId, Vec<u8>> = BTreeMap::new();
-    loop {
-        rig.turn_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
-        if !rig.is_busy() {
-            break;
-        }
-        rig.tick();
-    }
+    rig.settle_with(&mut |link, bytes| sent.entry(link).or_default().extend_from_slice(bytes));
     let answers: Vec<_> = sent.iter().map(|(link, request)| (*link, rig.links[link], answer(request))).collect();
     assert_eq!(answers.len(), rig.links.len(), "all are asked");
     for (link, epoch, answer) in &answers {

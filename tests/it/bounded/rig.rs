@@ -17,6 +17,9 @@ use softmiss::topology::Published;
 
 pub(crate) const POOL: PoolId = PoolId(0);
 
+/// Moments in which something is due, one after the other, beyond which that will never end.
+const MOST_MOMENTS: usize = 1_000_000;
+
 /// An engine whose servers are all connected, and say only what they are made to say.
 pub(crate) struct Rig {
     pub(crate) engine: Engine,
@@ -109,11 +112,19 @@ impl Rig {
 
     /// Goes on until nothing is due any more.
     pub(crate) fn settle(&mut self) {
-        self.turn();
-        while self.is_busy() {
+        self.settle_with(&mut |_, _| {});
+    }
+
+    /// As [`Rig::settle`]; shows what is written, and to whom.
+    pub(crate) fn settle_with(&mut self, show: &mut dyn FnMut(LinkId, &[u8])) {
+        for _ in 0..MOST_MOMENTS {
+            self.turn_with(show);
+            if !self.is_busy() {
+                return;
+            }
             self.tick();
-            self.turn();
         }
+        panic!("something is due in each of {MOST_MOMENTS} moments");
     }
 
     pub(crate) fn client(&mut self) -> SessionId {

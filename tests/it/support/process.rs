@@ -45,11 +45,15 @@ impl Process {
         Self::start_at(command, loopback(port))
     }
 
-    fn start_at(mut command: Command, address: SocketAddr) -> Self {
+    fn start_at(command: Command, address: SocketAddr) -> Self {
+        Self::start_until(command, address, || TcpStream::connect(address).is_ok())
+    }
+
+    fn start_until(mut command: Command, address: SocketAddr, listens: impl FnMut() -> bool) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error} (run tests/setup.sh)"));
         let process = Self { child, address }; // which ends also if it does not listen
-        wait_until(&format!("{name} listening"), Duration::from_secs(10), || TcpStream::connect(address).is_ok());
+        wait_until(&format!("{name} listening"), Duration::from_secs(10), listens);
         process
     }
 
@@ -111,11 +115,7 @@ impl Process {
         let mut command = Command::new("memcached");
         command.arg("-s").arg(path).args(["-t", "1", "-m", "64", "-u", "root"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("memcached: {error} (run tests/setup.sh)"));
-        let process = Self { child, address: loopback(0) };
-        let connects = || std::os::unix::net::UnixStream::connect(path).is_ok();
-        wait_until("memcached listening", Duration::from_secs(10), connects);
-        process
+        Self::start_until(command, loopback(0), || std::os::unix::net::UnixStream::connect(path).is_ok())
     }
 
     /// twemproxy with this file.
