@@ -181,6 +181,17 @@ impl Listening {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// The unix sockets that a predecessor made get the modes that the file says, which may have been others then.
+    pub(super) fn set_modes(&self) {
+        for place in &*self.lock() {
+            if let Listen::Unix { path, mode: Some(mode) } = &place.listen
+                && !self.inherited.keeps(&place.listen)
+            {
+                set_mode(path, *mode);
+            }
+        }
+    }
+
     /// Whoever has this is the only one to read the file.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
@@ -474,6 +485,12 @@ fn bind_one(pool: &Pool, listening: &[Place], inherited: &Inherited) -> std::io:
     if leaving.is_empty() { result } else { listener::bind_beside(pool, &leaving) }
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        warn!(path = %path.display(), %error, "cannot set the mode of the socket");
+    }
+}
+
 /// Where the clients of each pool come in from here on: where they came in, or where those of another pool did, or by a new
 /// way.
 fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listening: &mut Vec<Place>) -> Entrances {
@@ -490,9 +507,8 @@ fn move_in(topology: &Arc<Topology>, bound: Vec<(&Pool, Option<Bound>)>, listeni
             if let (Listen::Unix { path, mode }, Listen::Unix { mode: was, .. }) = (&listen, &place.listen)
                 && mode != was
                 && let Some(mode) = mode.or_else(socket_file::usual_mode)
-                && let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             {
-                warn!(path = %path.display(), %error, "cannot set the mode of the socket");
+                set_mode(path, mode);
             }
             ways.push((pool.id, Entrance::Of(place.pool)));
             listening.push(Place { pool: pool.id, listen, ..place });

@@ -50,6 +50,7 @@ impl Operator {
         let now = self.observed.clock.now();
         self.observed.published.with_current(|topology| state::take_up(topology, known, now));
         self.tell_news();
+        self.listening.set_modes();
         self.workers[0].tell(Message::Topology(Some(Box::new(entrances))));
         if let Some(keeper) = &self.keeper {
             keeper.pause(false);

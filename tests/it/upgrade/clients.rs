@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{SOON, Succeeded, is_there, memcached_pool, redis_pool, started_last};
-use crate::reload::{Reloaded, got, loopback, pool, works};
+use crate::reload::{Reloaded, got, loopback, mode, pool, works};
 use crate::support::client::Client;
 use crate::support::http::post;
 use crate::support::process::{Process, free_port, scratch_dir};
@@ -55,6 +55,24 @@ fn clients_stay_with_what_they_have_set_up() {
     Command::new("kill").arg(proxy.pid.to_string()).status().expect("kill");
     wait_until("the end of the last process", SOON, || !is_there(proxy.pid));
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_socket_has_the_mode_that_the_file_says_by_then() {
+    let (memcached, port, socket) = (Process::memcached(), free_port(), scratch_dir().join("s"));
+    let pools = |more: &str| {
+        let unix = pool("u", &format!("{}{more}", socket.display()), &[(memcached.address, "a")], &[]);
+        memcached_pool(port, &[&memcached], &[]) + &unix
+    };
+    let mut proxy = Succeeded::of(Reloaded::start(port, "", &pools(" 0600")));
+    assert_eq!(mode(&socket), 0o600);
+    proxy.reloaded.write("", &pools(" 0660"));
+    proxy.upgrade();
+    assert_eq!(mode(&socket), 0o660);
+    // What somebody else has set stays where nothing is said of it.
+    proxy.reloaded.write("", &pools(""));
+    proxy.upgrade();
+    assert_eq!(mode(&socket), 0o660);
 }
 
 /// Ends a load, whatever happens.
