@@ -334,7 +334,8 @@ impl World {
         let connections = self.connections.iter().filter(|one| one.server == server);
         for connection in connections {
             let (link, epoch) = connection.id;
-            if has(&connection.there) || has(self.engine.link_output(link, epoch)) {
+            let on_its_way = [&connection.there[..], self.engine.link_output(link, epoch)].concat();
+            if has(&on_its_way) {
                 return true;
             }
         }
