@@ -136,6 +136,11 @@ fn requests_keep_their_order_when_their_timeout_changes() {
 }
 
 #[test]
+fn who_is_cut_off_at_its_deadline_waits_for_nothing() {
+    run(Plan::faulty(1_006_025));
+}
+
+#[test]
 fn a_run_repeats_itself() {
     assert_eq!(run(Plan::faulty(11)).fingerprint, run(Plan::faulty(11)).fingerprint);
 }

@@ -209,10 +209,11 @@ impl World {
                 break;
             }
         }
+        // Who was cut off waits for nothing any more.
+        self.see_off()?;
         for index in 0..self.clients.len() {
             self.is_in_time(index)?;
         }
-        self.see_off()?;
         self.steps += 1;
         for engine in &self.engines {
             super::balance::check_memory(engine, &self.plan, self.clients.len())?;
