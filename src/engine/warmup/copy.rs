@@ -10,6 +10,7 @@ use super::waits::WaitId;
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
+use crate::engine::random::next_random;
 use crate::engine::redis::Profile;
 use crate::engine::servers::ticket::{Intent, Marks};
 use crate::health::pending::StaleKey;
@@ -69,7 +70,7 @@ impl Engine {
         let state = &self.pools[pool.index()];
         let (Some(warm), Some(home)) = (&state.warm, state.ring.route(key.routed, 0)) else { return Begun::Nothing };
         let profile = key.database.and_then(|_| self.session_ref(id)).map(|session| session.profile());
-        let copy = Moving {
+        let mut copy = Moving {
             pool,
             key: key.wire.into(),
             base64: key.base64,
@@ -80,6 +81,7 @@ impl Engine {
             ring_version,
             stage: Stage::Check,
             sign: key.sign(),
+            name: Box::default(),
             announced_at: None,
             home,
             homes,
@@ -91,6 +93,9 @@ impl Engine {
         };
         let Some(link) = self.link_for(pool, profile, home, now) else { return Begun::Nothing };
         let number = self.next_copy();
+        // Nobody else in this process has this number, and nobody in another one the others.
+        let drawn = (next_random(&mut self.random), next_random(&mut self.random));
+        copy.name = format!("{:x}{:x}.{}.{number}", drawn.0, drawn.1, self.worker).into_bytes().into();
         let key = copy.memcache_key();
         match profile {
             None => self.ask_copy(link, number, Verb::MetaGet, copy.base64, now, |out| memcache::ask_for(out, key)),
@@ -140,10 +145,10 @@ impl Engine {
         let (number, sign) = (self.next_copy(), key.sign());
         match profile {
             None => self.ask_copy(link, number, Verb::MetaGet, false, now, |out| {
-                memcache::ask_how_many(out, memcache::Key { bytes: &sign, base64: false });
+                memcache::ask_who(out, memcache::Key { bytes: &sign, base64: false });
             }),
             Some(_) => {
-                self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"GET", &sign]));
+                self.ask_copy(link, number, Verb::Query, false, now, |out| encode::words(out, &[b"SCARD", &sign]));
             }
         }
         let wait = self.warmup.next_wait(id);
@@ -212,43 +217,55 @@ impl Engine {
         self.leave_copy(&copy, number, now);
     }
 
-    /// Says that a key is not being copied any more, if that it is may be known still. Nobody waits for the answer.
+    /// Says that a key is not being copied any more, if that it is was said. Nobody waits for the answer.
     fn leave_copy(&mut self, copy: &Moving, number: u32, now: Instant) {
-        let is_known = copy.announced_at.is_some_and(|at| now < at + KNOWN_FOR);
-        let link = if is_known { self.link_for(copy.pool, copy.profile, copy.home, now) } else { None };
-        let (Some(link), sign) = (link, &copy.sign) else { return };
+        let link = copy.announced_at.and_then(|_| self.link_for(copy.pool, copy.profile, copy.home, now));
+        let (Some(link), Moving { sign, name, .. }) = (link, copy) else { return };
         if copy.profile.is_none() {
-            return self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
-                memcache::leave(out, memcache::Key { bytes: sign, base64: false });
-            });
-        }
-        self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"DECR", sign]));
-        // It may have been forgotten by then, and made anew.
-        self.ask_copy(link, number, Verb::Command, false, now, |out| {
-            encode::words(out, &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER]);
-        });
-    }
-
-    /// Says at the new home that the key is being copied.
-    fn announce(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
-        copy.rounds += 1;
-        if copy.rounds > ROUNDS {
-            return Next::Failed;
-        }
-        let Some(link) = self.link_for(copy.pool, copy.profile, copy.home, now) else { return Next::Failed };
-        copy.announced_at = Some(now);
-        let sign = &copy.sign;
-        if copy.profile.is_none() {
-            self.ask_copy(link, number, Verb::MetaArith, false, now, |out| {
-                memcache::announce(out, memcache::Key { bytes: sign, base64: false });
+            self.ask_copy(link, number, Verb::MetaSet, false, now, |out| {
+                memcache::leave(out, copy.memcache_sign(), name);
             });
         } else {
-            self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"INCR", sign]));
+            self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"SREM", sign, name]));
+        }
+    }
+
+    /// Says at the new home that the key is being copied. Copies are called by names there, so that one that is over when that
+    /// has been forgotten takes no other one away.
+    fn announce(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
+        let Some(link) = self.link_to_announce(copy, now) else { return Next::Failed };
+        let Moving { sign, name, .. } = &*copy;
+        if copy.profile.is_none() {
+            self.ask_copy(link, number, Verb::MetaSet, false, now, |out| {
+                memcache::announce(out, copy.memcache_sign(), name);
+            });
+        } else {
+            self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"SADD", sign, name]));
             self.ask_copy(link, number, Verb::Command, false, now, |out| {
                 encode::words(out, &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER]);
             });
         }
         Next::Asked(Stage::Announce)
+    }
+
+    /// The same where others copy it as well.
+    fn announce_too(&mut self, copy: &mut Moving, number: u32, now: Instant) -> Next {
+        let Some(link) = self.link_to_announce(copy, now) else { return Next::Failed };
+        self.ask_copy(link, number, Verb::MetaGet, false, now, |out| memcache::keep(out, copy.memcache_sign()));
+        self.ask_copy(link, number, Verb::MetaSet, false, now, |out| {
+            memcache::announce_too(out, copy.memcache_sign(), &copy.name);
+        });
+        Next::Asked(Stage::Keep)
+    }
+
+    fn link_to_announce(&mut self, copy: &mut Moving, now: Instant) -> Option<LinkId> {
+        copy.rounds += 1;
+        if copy.rounds > ROUNDS {
+            return None;
+        }
+        let link = self.link_for(copy.pool, copy.profile, copy.home, now)?;
+        copy.announced_at = Some(now);
+        Some(link)
     }
 
     fn next_of_memcache(
@@ -262,8 +279,11 @@ impl Engine {
         match (copy.stage, status) {
             (Stage::Check, Status::Done) => Next::Settled,
             (Stage::Check, Status::Absent) => self.announce(copy, number, now),
-            (Stage::Announce, Status::Done) => self.read_first(copy, number, now),
-            (Stage::Check | Stage::Announce | Stage::Read(_), Status::Error) => Next::Refused,
+            (Stage::Announce | Stage::Announced, Status::Done) => self.read_first(copy, number, now),
+            (Stage::Announce, Status::Conflict) => self.announce_too(copy, number, now),
+            (Stage::Keep, _) => Next::Asked(Stage::Announced), // what is answered next counts
+            (Stage::Announced, Status::Conflict) => self.announce(copy, number, now), // it has been forgotten
+            (Stage::Check | Stage::Announce | Stage::Announced | Stage::Read(_), Status::Error) => Next::Refused,
             (Stage::Read(_), Status::Absent) => self.read_next(copy, number, now),
             (Stage::Read(_), Status::Done) => match memcache::found(answer) {
                 Some(found) => self.store_copy(copy, number, Verb::MetaSet, now, |copy, out| {
@@ -286,16 +306,15 @@ impl Engine {
                 None => Next::Failed,
             },
             Stage::Announce => match resp::integer(answer) {
-                // What has it forgotten after a while is answered next. Somebody who was counted there has left when that had been
-                // forgotten already: then it counts too few.
-                Some(count) => Next::Asked(Stage::Announced { is_counted: count > 0 }),
+                Some(_) => Next::Asked(Stage::Announced), // what has it forgotten after a while is answered next
                 None => Next::Failed,
             },
-            Stage::Announced { is_counted } => match resp::integer(answer) {
-                Some(1) if is_counted => self.read_first(copy, number, now),
-                Some(_) => self.announce(copy, number, now),
+            Stage::Announced => match resp::integer(answer) {
+                Some(1) => self.read_first(copy, number, now),
+                Some(_) => self.announce(copy, number, now), // it has been forgotten
                 None => Next::Failed,
             },
+            Stage::Keep => Next::Failed,
             Stage::Lifetime => {
                 let lifetime = match resp::integer(answer) {
                     Some(-1) => None,

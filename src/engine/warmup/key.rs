@@ -40,7 +40,7 @@ impl Key<'_> {
         (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The name of the item at its home that says how many processes copy it.
+    /// The name of the item at its home that says who copies it.
     pub(super) fn sign(&self) -> Box<[u8]> {
         let hash = self.hash(PoolId(0)); // pools have other ids elsewhere
         format!("softmiss:moving:{hash:016x}").into_bytes().into()

@@ -14,7 +14,7 @@
 //! - A copy that is about to be stored when the mark is made is waited for: the write comes behind it.
 //!
 //! Another process cannot be told that way. So who copies a key says so at its new home before anything is read, in an item
-//! that counts them ([`sign`](Key::sign)). Who removes a key, or changes it, waits until the former home has forgotten it, then
+//! that names them ([`sign`](Key::sign)). Who removes a key, or changes it, waits until the former home has forgotten it, then
 //! asks at the new home, and waits as long as somebody copies the key. What overwrites a key need not: a copy is stored only
 //! where nothing is.
 //!

@@ -18,8 +18,10 @@ pub(super) enum Stage {
     Check,
     /// The new home, to know that the key is being copied.
     Announce,
-    /// Redis: the new home, to forget that after a while. Whether it has counted this copy is known.
-    Announced { is_counted: bool },
+    /// Memcached: the new home, to know that for longer, as others copy the key as well.
+    Keep,
+    /// Redis: the new home, to forget it after a while. Memcached: to know that of this copy as well.
+    Announced,
     /// Redis: a former home, how long the key has still to live.
     Lifetime,
     /// A former home, what is stored under the key. Redis: it has so many milliseconds to live, if not for ever.
@@ -43,8 +45,10 @@ pub(super) struct Moving {
     /// The pool's ring when it was begun.
     pub(super) ring_version: u32,
     pub(super) stage: Stage,
-    /// The item that says that it is being copied, and when that was about to be said, if it was.
+    /// The item that says that it is being copied, what this copy is called there, and when that was about to be said, if it
+    /// was.
     pub(super) sign: Box<[u8]>,
+    pub(super) name: Box<[u8]>,
     pub(super) announced_at: Option<Instant>,
     pub(super) home: ServerId,
     /// Where it was before, the newest home first.
@@ -64,6 +68,10 @@ impl Moving {
     /// A client waits for it. `false` if that is known: it has asked for the key twice.
     pub(super) fn is_awaited_by(&mut self, wait: WaitId) -> bool {
         self.clients.insert(wait.client, wait.number) != Some(wait.number)
+    }
+
+    pub(super) fn memcache_sign(&self) -> memcache::Key<'_> {
+        memcache::Key { bytes: &self.sign, base64: false }
     }
 
     pub(super) fn memcache_key(&self) -> memcache::Key<'_> {

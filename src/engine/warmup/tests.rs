@@ -203,8 +203,8 @@ fn who_writes_waits_for_a_former_home_that_has_much_to_forget_and_not_for_one_th
 /// What a server says that has nothing, and is well.
 fn answer(command: &[u8]) -> &'static [u8] {
     match command {
-        b"EXISTS" | b"DEL" => b":0\r\n",
-        b"INCR" | b"EXPIRE" | b"DECR" => b":1\r\n",
+        b"EXISTS" | b"DEL" | b"SCARD" => b":0\r\n",
+        b"SADD" | b"EXPIRE" | b"SREM" => b":1\r\n",
         b"PTTL" => b":-2\r\n",
         b"GET" => b"$-1\r\n",
         _ => panic!("{}", command.escape_ascii()),

@@ -4,6 +4,8 @@
 //! All of it is said in meta commands, which tell how long an item has still to live. A server that does not know them
 //! (memcached before 1.6) answers with an error, and nothing is brought.
 
+use std::collections::BTreeSet;
+
 use super::number;
 use super::request::Words;
 
@@ -91,21 +93,42 @@ pub fn store(out: &mut Vec<u8>, key: Key<'_>, item: Found<'_>) {
     out.extend_from_slice(item.block);
 }
 
-/// Appends the request to count one more who copies a key, in the item of this name. It is forgotten after two seconds,
-/// which may be little more than one.
-pub fn announce(out: &mut Vec<u8>, name: Key<'_>) {
-    begin(out, b"ma ", name);
-    end(out, b" N2 J1 D1 T2", name);
+/// Appends the request to note who copies a key, in a new item of this name. It is forgotten after two seconds, which may be
+/// little more than one.
+pub fn announce(out: &mut Vec<u8>, name: Key<'_>, who: &[u8]) {
+    note(out, name, b" ME T2", b'+', who);
 }
 
-/// Appends the request to count one less.
-pub fn leave(out: &mut Vec<u8>, name: Key<'_>) {
-    begin(out, b"ma ", name);
-    end(out, b" MD D1", name);
+/// Appends what does the same where there is such an item: that it is not forgotten for as long, and the note. Only what is said
+/// to the note counts.
+pub fn announce_too(out: &mut Vec<u8>, name: Key<'_>, who: &[u8]) {
+    note(out, name, b" MA", b'+', who);
 }
 
-/// Appends the question how many copy a key.
-pub fn ask_how_many(out: &mut Vec<u8>, name: Key<'_>) {
+/// Appends the request to keep such an item for two seconds more.
+pub fn keep(out: &mut Vec<u8>, name: Key<'_>) {
+    begin(out, b"mg ", name);
+    end(out, b" k T2", name);
+}
+
+/// Appends the note that somebody does not copy the key any more. In an item where they are not noted it says nothing, and
+/// where there is none it is not stored.
+pub fn leave(out: &mut Vec<u8>, name: Key<'_>, who: &[u8]) {
+    note(out, name, b" MA", b'-', who);
+}
+
+fn note(out: &mut Vec<u8>, name: Key<'_>, flags: &[u8], sign: u8, who: &[u8]) {
+    begin(out, b"ms ", name);
+    out.push(b' ');
+    number::push(out, (who.len() + 2) as u64);
+    end(out, flags, name);
+    out.push(sign);
+    out.extend_from_slice(who);
+    out.extend_from_slice(b";\r\n");
+}
+
+/// Appends the question who copies a key.
+pub fn ask_who(out: &mut Vec<u8>, name: Key<'_>) {
     begin(out, b"mg ", name);
     end(out, b" k v", name);
 }
@@ -114,7 +137,16 @@ pub fn ask_how_many(out: &mut Vec<u8>, name: Key<'_>) {
 #[must_use]
 pub fn is_nobody(answer: &[u8]) -> bool {
     let value = answer.starts_with(b"VA ").then(|| answer.split(|byte| *byte == b'\n').nth(1)).flatten();
-    value.is_none_or(|value| number::digits_only(value.trim_ascii()) == Some(0))
+    let mut copying = BTreeSet::new();
+    for note in value.unwrap_or_default().trim_ascii_end().split(|byte| *byte == b';') {
+        match note.split_first() {
+            None => {}
+            Some((b'+', who)) => drop(copying.insert(who)),
+            Some((b'-', who)) => drop(copying.remove(who)),
+            Some(_) => return false, // somebody else's
+        }
+    }
+    copying.is_empty()
 }
 
 #[cfg(test)]
@@ -148,7 +180,20 @@ mod tests {
 
     #[test]
     fn it_is_known_whether_somebody_copies() {
-        assert!(is_nobody(b"EN\r\n") && is_nobody(b"VA 1 kk\r\n0\r\n") && is_nobody(b"VA 2 kk\r\n0 \r\n"));
-        assert!(!is_nobody(b"VA 1 kk\r\n2\r\n"));
+        let of = |notes: &str| is_nobody(format!("VA {} kk\r\n{notes}\r\n", notes.len()).as_bytes());
+        assert!(is_nobody(b"EN\r\n") && of("") && of("+a;-a;") && of("+a;+b;-a;-b;") && of("+a;+a;-a;"));
+        assert!(!of("+a;") && !of("+a;+b;-a;") && !of("2"));
+        assert!(!of("+b;-a;") && of("-a;"), "who leaves later than they are remembered takes nobody else off");
+    }
+
+    #[test]
+    fn who_copies_is_noted() {
+        let (mut out, key) = (Vec::new(), Key { bytes: b"n", base64: false });
+        announce(&mut out, key, b"a1");
+        keep(&mut out, key);
+        announce_too(&mut out, key, b"a1");
+        leave(&mut out, key, b"a1");
+        let said = "ms n 4 ME T2\r\n+a1;\r\nmg n k T2\r\nms n 4 MA\r\n+a1;\r\nms n 4 MA\r\n-a1;\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), said);
     }
 }

@@ -38,13 +38,13 @@ pub fn store(out: &mut Vec<u8>, key: &[u8], value: &[u8], lifetime: Option<u64>)
     }
 }
 
-/// Seconds after which a key is forgotten that counts those who copy another.
+/// Seconds after which a set is forgotten of those who copy a key.
 pub const FORGOTTEN_AFTER: &[u8] = b"2";
 
-/// Whether nobody does, by the answer to a `GET`.
+/// Whether nobody does, by the answer to an `SCARD`.
 #[must_use]
 pub fn is_nobody(answer: &[u8]) -> bool {
-    value(answer).is_none_or(|value| value.first().is_none_or(|first| matches!(first, b'0' | b'-')))
+    integer(answer).is_none_or(|count| count == 0)
 }
 
 #[cfg(test)]
@@ -58,5 +58,6 @@ mod tests {
         assert_eq!(value(b"_\r\n"), None);
         assert_eq!(integer(b":-1\r\n"), Some(-1));
         assert_eq!(integer(b"+OK\r\n"), None);
+        assert!(is_nobody(b":0\r\n") && is_nobody(b"-NOPERM\r\n") && !is_nobody(b":2\r\n"));
     }
 }

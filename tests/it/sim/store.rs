@@ -107,7 +107,7 @@ pub(super) struct Store {
     /// For each key, its states and since when; the last is the present one.
     logs: Vec<Vec<(u64, State)>>,
     /// How many copy a key to this server, by the names of the items that say so, and since when, in seconds.
-    signs: BTreeMap<String, (u64, u64)>,
+    signs: BTreeMap<String, (Vec<u8>, u64)>,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -326,23 +326,36 @@ impl Store {
     }
 
     /// What is said, or asked, of those who copy a key.
-    fn sign(&mut self, words: &[&str], out: &mut Vec<u8>) {
+    fn sign(&mut self, words: &[&str], block: &[u8], out: &mut Vec<u8>) {
         let now = self.uptime;
         self.signs.retain(|_, (_, since)| now < *since + 2);
-        match (words[0], self.signs.get_mut(words[1])) {
-            ("ma", Some((count, _))) if words.contains(&"MD") => *count = count.saturating_sub(1),
-            ("ma", None) if words.contains(&"MD") => return out.extend_from_slice(b"NF\r\n"),
-            ("ma", _) => {
-                let (count, since) = self.signs.entry(words[1].to_owned()).or_default();
-                (*count, *since) = (*count + 1, now);
+        let has = |flag: &str| words.contains(&flag);
+        let said: &[u8] = match (words[0], self.signs.get_mut(words[1])) {
+            ("ms", None) if has("ME") => {
+                self.signs.insert(words[1].to_owned(), (block.to_vec(), now));
+                b"HD"
             }
-            (_, None) => return write!(out, "EN k{}\r\n", words[1]).unwrap(),
-            (_, Some((count, _))) => {
-                let text = count.to_string();
-                return write!(out, "VA {} k{}\r\n{text}\r\n", text.len(), words[1]).unwrap();
+            ("ms", Some((notes, _))) if has("MA") => {
+                notes.extend_from_slice(block);
+                b"HD"
             }
+            ("ms", _) => b"NS",
+            (_, None) => b"EN",
+            (_, Some((_, since))) if has("T2") => {
+                *since = now;
+                b"HD"
+            }
+            (_, Some((notes, _))) => {
+                write!(out, "VA {} k{}\r\n", notes.len(), words[1]).unwrap();
+                out.extend_from_slice(notes);
+                return out.extend_from_slice(b"\r\n");
+            }
+        };
+        out.extend_from_slice(said);
+        if words[0] == "mg" {
+            write!(out, " k{}", words[1]).unwrap();
         }
-        out.extend_from_slice(b"HD\r\n");
+        out.extend_from_slice(b"\r\n");
     }
 
     fn meta(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) -> (Option<Key>, Outcome) {
@@ -351,7 +364,7 @@ impl Store {
             return (None, Outcome::Told);
         }
         if words[1].starts_with("softmiss:moving:") {
-            self.sign(words, out);
+            self.sign(words, block, out);
             return (None, Outcome::Told);
         }
         let key = self.key(words[1]);
