@@ -52,6 +52,12 @@ impl Counted {
         Self { connections, pools: config.pools.iter().map(pool).collect() }
     }
 
+    /// The same of pools that may have other names now.
+    #[must_use]
+    pub fn of_pools(self, now: impl Fn(&str) -> String) -> Self {
+        Self { pools: self.pools.into_iter().map(|(name, counted)| (now(&name), counted)).collect(), ..self }
+    }
+
     /// What has been counted since an earlier time.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {

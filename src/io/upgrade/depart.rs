@@ -82,7 +82,7 @@ impl Operator {
                 self.listening.end();
                 let rest = STAYS.saturating_sub(self.observed.clock.now() - begun);
                 std::thread::park_timeout(rest); // nobody wakes this thread
-                self.upgrade.set(Stage::Farewell(socket, told, counted));
+                self.upgrade.set(Stage::Farewell(child.id(), socket, told, counted));
                 self.upgrade.over.notify_one();
             }
             Err(error) => {
@@ -233,7 +233,7 @@ impl Operator {
 
     /// The last words of a process whose workers have ended.
     pub(in crate::io) fn say_farewell(&self) {
-        let Stage::Farewell(socket, mut told, counted) = self.upgrade.set(Stage::None) else { return };
+        let Stage::Farewell(_, socket, mut told, counted) = self.upgrade.set(Stage::None) else { return };
         let said = self
             .send_missed(&socket, &mut told)
             .and_then(|()| wire::send(&socket, Kind::Counted, Some(&self.counted().since(&counted)), b"", None))

@@ -7,6 +7,7 @@
 //! changes here; should it end before all have gone over, those that have not stay.
 
 mod depart;
+mod names;
 mod predecessor;
 mod stage;
 mod start;

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use super::names::Names;
 use super::stage::{MARK, START_LIMIT};
 use super::wire::{self, Hello, KeptOut, Kind};
 use crate::config::model::Config;
@@ -60,7 +61,7 @@ impl Predecessor {
 
     /// Has servers kept out that the operator keeps out. To be called before anybody uses the registry.
     pub(in crate::io) fn keep_out(&self, config: &Config, registry: &Registry, now: Instant) {
-        keep_out(&self.hello.kept_out, config, registry, now);
+        keep_out(&self.hello.kept_out, &Names::between(&self.hello.pools, config), config, registry, now);
     }
 
     /// Its process id.
@@ -80,9 +81,9 @@ impl Predecessor {
 }
 
 /// Has servers kept out that the operator keeps out.
-pub(super) fn keep_out(kept_out: &[KeptOut], config: &Config, registry: &Registry, now: Instant) {
+pub(super) fn keep_out(kept_out: &[KeptOut], names: &Names, config: &Config, registry: &Registry, now: Instant) {
     for KeptOut { pool, server, drains } in kept_out {
-        let of = config.pools.iter().find(|known| known.name == *pool);
+        let of = config.pools.iter().find(|known| known.name == names.now(pool));
         let Some((of, known)) = of.and_then(|of| Some((of, of.servers.iter().find(|known| known.name == *server)?)))
         else {
             continue;

@@ -87,8 +87,8 @@ pub(super) enum Stage {
     Starts(Option<u32>),
     /// It serves, clients go over to it. Its id.
     HandsOver(u32),
-    /// All that is left to be said.
-    Farewell(UnixStream, Told, Counted),
+    /// All that is left to be said to the successor of this id.
+    Farewell(u32, UnixStream, Told, Counted),
 }
 
 impl Upgrade {
@@ -137,7 +137,8 @@ impl Upgrade {
     /// Has a successor that serves reload. If it ends before all clients have gone over, this process is to.
     pub(in crate::io) fn pass_reload_on(&self) {
         self.is_reload_passed_on.store(true, Ordering::Release);
-        if let Stage::HandsOver(pid) = *self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Stage::HandsOver(pid) | Stage::Farewell(pid, ..) = *stage {
             tell(pid, Signal::HUP);
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use tracing::{error, info};
 
+use super::names::Named;
 use super::stage::{START_LIMIT, Stage, Stays, end_by_id, outcome};
 use super::wire::{self, Hello, KeptOut, Kind, Ready};
 use crate::health::maintenance::Maintenance;
@@ -84,7 +85,8 @@ impl Operator {
         // Each worker numbers its own, and counts clients and servers among its connections.
         let connections: u64 = topology.counters.iter().map(|worker| worker.total_connections.value()).sum();
         let clients = self.numbered_after + (connections + COMING) * topology.counters.len() as u64;
-        let hello = Hello { version, pid: std::process::id(), clients, kept_out: self.kept_out() };
+        let pools = topology.config.pools.iter().map(Named::of).collect();
+        let hello = Hello { version, pid: std::process::id(), clients, kept_out: self.kept_out(), pools };
         wire::send(socket, Kind::Hello, Some(&hello), b"", None)?;
         for (of, listener) in self.listening.all() {
             wire::send(socket, Kind::Listener, Some(&of), b"", Some(listener.as_fd()))?;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::names::Names;
 use super::predecessor::{Predecessor, Succession, keep_out};
 use super::wire::{self, Client, Frame, KeptOut, Kind, Ready};
 use crate::config::model::Pool;
 use crate::engine::Carried;
-use crate::health::saved;
+use crate::health::saved::{self, Kept, Saved};
 use crate::io::departing::Departing;
 use crate::io::mailbox::Message;
 use crate::io::operator::Operator;
@@ -31,14 +32,17 @@ impl Operator {
         let Predecessor { socket, hello, .. } = predecessor;
         let ready = Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
         wire::send(&socket, Kind::Ready, Some(&ready), b"", None)?;
+        let names = Names::between(&hello.pools, &self.observed.topology().config);
         let mut known = None;
         // One that has ended without a word has left everything to this one.
         let is_there = loop {
             match wire::receive(&socket).ok().flatten() {
                 Some(Frame { kind: Some(Kind::Go), .. }) => break true,
-                Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = saved::decode(&body),
-                Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame),
-                Some(frame) if frame.kind == Some(Kind::KeptOut) => self.keep_out_instead(&hello.kept_out, &frame),
+                Some(Frame { kind: Some(Kind::Missed), body, .. }) => known = decoded(&body, &names),
+                Some(frame) if frame.kind == Some(Kind::Counted) => self.count(&frame, &names),
+                Some(frame) if frame.kind == Some(Kind::KeptOut) => {
+                    self.keep_out_instead(&hello.kept_out, &frame, &names);
+                }
                 Some(_) => {}
                 None => break false,
             }
@@ -68,7 +72,7 @@ impl Operator {
         }
         let own = self.clone();
         std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || {
-            let received = own.receive_clients(&socket);
+            let received = own.receive_clients(&socket, &names);
             own.upgrade.has_taken_over();
             match received {
                 Ok(clients) => info!(clients, "all that the process before this one had has come over"),
@@ -81,26 +85,26 @@ impl Operator {
     }
 
     /// The operator has taken servers out, or let them back, since this process was told whom they keep out.
-    fn keep_out_instead(&self, before: &[KeptOut], frame: &Frame) {
+    fn keep_out_instead(&self, before: &[KeptOut], frame: &Frame, names: &Names) {
         let Ok(now_out) = frame.json::<Vec<KeptOut>>() else { return };
         let now = self.observed.clock.now();
         self.observed.published.with_current(|topology| {
             let (config, registry) = (&topology.config, &topology.registry);
             for back in before.iter().filter(|one| !now_out.contains(one)) {
-                let pool = config.pools.iter().find(|pool| pool.name == back.pool);
+                let pool = config.pools.iter().find(|pool| pool.name == names.now(&back.pool));
                 let server = |pool: &Pool| Some((pool.id, pool.servers.iter().find(|one| one.name == back.server)?.id));
                 if let Some((pool, server)) = pool.and_then(server) {
                     let _ = registry.end_maintenance(pool, server, now);
                 }
             }
-            keep_out(&now_out, config, registry, now);
+            keep_out(&now_out, names, config, registry, now);
         });
     }
 
     /// Counts what the process before this one has counted.
-    fn count(&self, frame: &Frame) {
+    fn count(&self, frame: &Frame, names: &Names) {
         let counted = match frame.json::<Counted>() {
-            Ok(counted) => counted,
+            Ok(counted) => counted.of_pools(|name| names.now(name).to_owned()),
             Err(error) => {
                 return warn!(%error, "cannot read what the process before this one has counted: counters begin anew");
             }
@@ -111,15 +115,15 @@ impl Operator {
     }
 
     /// Takes clients, until there are no more. How many there were.
-    fn receive_clients(&self, socket: &UnixStream) -> io::Result<usize> {
+    fn receive_clients(&self, socket: &UnixStream, names: &Names) -> io::Result<usize> {
         socket.set_read_timeout(Some(SILENCE_LIMIT))?;
         let mut clients = 0;
         loop {
             let frame = wire::receive(socket)?.ok_or(ErrorKind::UnexpectedEof)?;
             match frame.kind {
-                Some(Kind::Client) => clients += usize::from(self.receive_client(socket, frame)?),
-                Some(Kind::Missed) => self.heed_missed(&frame.body),
-                Some(Kind::Counted) => self.count(&frame),
+                Some(Kind::Client) => clients += usize::from(self.receive_client(socket, frame, names)?),
+                Some(Kind::Missed) => self.heed_missed(&frame.body, names),
+                Some(Kind::Counted) => self.count(&frame, names),
                 Some(Kind::End) => return Ok(clients),
                 _ => {}
             }
@@ -127,10 +131,10 @@ impl Operator {
     }
 
     /// Takes a client, if there is a pool for it. Whether there is.
-    fn receive_client(&self, socket: &UnixStream, frame: Frame) -> io::Result<bool> {
+    fn receive_client(&self, socket: &UnixStream, frame: Frame, names: &Names) -> io::Result<bool> {
         let topology = self.observed.topology();
         let Some((pool, carried)) = frame.json_and_rest::<Client>().ok().and_then(|(client, input)| {
-            let pool = topology.config.pools.iter().find(|pool| pool.name == client.pool)?;
+            let pool = topology.config.pools.iter().find(|pool| pool.name == names.now(&client.pool))?;
             let is_redis = pool.protocol == crate::config::model::Protocol::Redis;
             let has_database = client.redis.as_ref().is_none_or(|redis| redis.database < pool.redis.databases);
             let is_understood = client.redis.is_some() == is_redis && has_database;
@@ -151,8 +155,8 @@ impl Operator {
     }
 
     /// Servers have missed something while the process before this one still asked them.
-    fn heed_missed(&self, record: &[u8]) {
-        let Some((_, missed)) = saved::decode(record) else {
+    fn heed_missed(&self, record: &[u8], names: &Names) {
+        let Some((_, missed)) = decoded(record, names) else {
             return warn!("cannot read what servers have missed since this process was started");
         };
         let now = self.observed.clock.now();
@@ -167,4 +171,11 @@ impl Operator {
             worker.tell(Message::News); // a worker that has ended needs no news
         }
     }
+}
+
+/// What is known of servers, by the names that their pools have now.
+fn decoded(record: &[u8], names: &Names) -> Option<(Kept, Vec<Saved>)> {
+    let (kept, mut servers) = saved::decode(record)?;
+    servers.iter_mut().for_each(|one| names.put(&mut one.pool));
+    Some((kept, servers))
 }

@@ -16,6 +16,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::names::Named;
+
 /// The largest body: a value of `value_limit` that has not come to its end, and what goes with it.
 const LIMIT: usize = (1 << 30) + (1 << 20);
 
@@ -85,6 +87,9 @@ pub(super) struct Hello {
     /// Servers that the operator keeps out.
     #[serde(default)]
     pub(super) kept_out: Vec<KeptOut>,
+    /// Its pools.
+    #[serde(default)]
+    pub(super) pools: Vec<Named>,
 }
 
 /// A server that the operator keeps out.

@@ -162,3 +162,45 @@ fn while_clients_go_over_figures_do_not_go_back_and_nobody_else_takes_over() {
     proxy.upgrade();
     assert!(works(&mut client, "k"));
 }
+
+/// As in a reload: a pool is the same one that listens where it did, whatever it is called.
+#[test]
+fn a_pool_that_has_another_name_by_then_keeps_its_clients_and_what_its_servers_missed() {
+    let servers = [(); 3].map(|()| Process::memcached());
+    let port = free_port();
+    let more = ["auto_eject_hosts: true", "server_failure_limit: 2", "server_retry_timeout: 200", "rejoin: safe"];
+    let pools = memcached_pool(port, &[&servers[0], &servers[1], &servers[2]], &more);
+    let usual = ["server ejected", "server is silent", "an ejected server is probed", "by the operator"];
+    let reloaded = usual.into_iter().fold(Reloaded::start(port, "", &pools), Reloaded::expect_log);
+    let mut proxy = Succeeded::of(reloaded);
+    let mut client = proxy.client();
+    let keys: Vec<String> = (0..90).map(|number| format!("{number}:key")).collect();
+    keys.iter().for_each(|key| assert_eq!(client.ask(format!("set {key} 0 0 3\r\nold\r\n")), "STORED"));
+    let mut direct = servers[0].client();
+    let at_first: Vec<_> = keys.iter().filter(|key| got(&mut direct, key) != "END\r\n").collect();
+    let admin = proxy.reloaded.admin;
+    assert_eq!(post(admin, "/servers/eject?pool=m&server=b").status, 200);
+    servers[0].signal("STOP");
+    wait_until("its ejection", SOON, || {
+        got(&mut client, at_first[0]);
+        proxy.reloaded.proxy.log().iter().any(|line| line.contains("server ejected") && line.contains("timed out"))
+    });
+    at_first.iter().for_each(|key| drop(client.ask(format!("delete {key}\r\n"))));
+    let requests = proxy.reloaded.metric("softmiss_pool_requests_total");
+    proxy.reloaded.write("", &pools.replace("m:\n", "other:\n"));
+    proxy.upgrade();
+    wait_until("the counts", SOON, || proxy.reloaded.metric("softmiss_pool_requests_total") >= requests);
+    let told = get(admin, "/servers").json();
+    assert_eq!(told["pools"][0]["name"], "other");
+    let state = |name: &str| {
+        let told = get(admin, "/servers").json();
+        let servers = told["pools"][0]["servers"].as_array().expect("servers").clone();
+        servers.into_iter().find(|server| server["name"] == name).expect("it")["state"].to_string()
+    };
+    assert!(!state("a").contains("up") && !state("b").contains("up"), "{} {}", state("a"), state("b"));
+    servers[0].signal("CONT");
+    wait_until("its return", SOON, || state("a").contains("up"));
+    for key in at_first {
+        assert_eq!(got(&mut client, key), "END\r\n", "it was removed");
+    }
+}
