@@ -240,10 +240,12 @@ impl Engine {
                 memcache::announce(out, copy.memcache_sign(), name);
             });
         } else {
-            self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, &[b"SADD", sign, name]));
-            self.ask_copy(link, number, Verb::Command, false, now, |out| {
-                encode::words(out, &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER]);
-            });
+            // All or nothing: what a connection that ends leaves half done would not be forgotten.
+            let said: [&[&[u8]]; 4] =
+                [&[b"MULTI"], &[b"SADD", sign, name], &[b"EXPIRE", sign, resp::FORGOTTEN_AFTER], &[b"EXEC"]];
+            for words in said {
+                self.ask_copy(link, number, Verb::Command, false, now, |out| encode::words(out, words));
+            }
         }
         Next::Asked(Stage::Announce)
     }
@@ -305,16 +307,9 @@ impl Engine {
                 Some(_) => Next::Settled,
                 None => Next::Failed,
             },
-            Stage::Announce => match resp::integer(answer) {
-                Some(_) => Next::Asked(Stage::Announced), // what has it forgotten after a while is answered next
-                None => Next::Failed,
-            },
-            Stage::Announced => match resp::integer(answer) {
-                Some(1) => self.read_first(copy, number, now),
-                Some(_) => self.announce(copy, number, now), // it has been forgotten
-                None => Next::Failed,
-            },
-            Stage::Keep => Next::Failed,
+            Stage::Announce if answer.starts_with(b"+") => Next::Asked(Stage::Announce), // there are three of those
+            Stage::Announce if resp::is_forgotten_later(answer) => self.read_first(copy, number, now),
+            Stage::Announce | Stage::Keep | Stage::Announced => Next::Failed,
             Stage::Lifetime => {
                 let lifetime = match resp::integer(answer) {
                     Some(-1) => None,

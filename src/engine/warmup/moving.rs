@@ -20,7 +20,7 @@ pub(super) enum Stage {
     Announce,
     /// Memcached: the new home, to know that for longer, as others copy the key as well.
     Keep,
-    /// Redis: the new home, to forget it after a while. Memcached: to know that of this copy as well.
+    /// Memcached: the new home, to know that of this copy as well.
     Announced,
     /// Redis: a former home, how long the key has still to live.
     Lifetime,

@@ -204,7 +204,10 @@ fn who_writes_waits_for_a_former_home_that_has_much_to_forget_and_not_for_one_th
 fn answer(command: &[u8]) -> &'static [u8] {
     match command {
         b"EXISTS" | b"DEL" | b"SCARD" => b":0\r\n",
-        b"SADD" | b"EXPIRE" | b"SREM" => b":1\r\n",
+        b"MULTI" => b"+OK\r\n",
+        b"SADD" | b"EXPIRE" => b"+QUEUED\r\n",
+        b"EXEC" => b"*2\r\n:1\r\n:1\r\n",
+        b"SREM" => b":1\r\n",
         b"PTTL" => b":-2\r\n",
         b"GET" => b"$-1\r\n",
         _ => panic!("{}", command.escape_ascii()),

@@ -41,6 +41,12 @@ pub fn store(out: &mut Vec<u8>, key: &[u8], value: &[u8], lifetime: Option<u64>)
 /// Seconds after which a set is forgotten of those who copy a key.
 pub const FORGOTTEN_AFTER: &[u8] = b"2";
 
+/// Whether such a set is, by the answer to a transaction at whose end that was asked.
+#[must_use]
+pub fn is_forgotten_later(answer: &[u8]) -> bool {
+    answer.starts_with(b"*2\r\n:") && answer.ends_with(b"\r\n:1\r\n")
+}
+
 /// Whether nobody does, by the answer to an `SCARD`.
 #[must_use]
 pub fn is_nobody(answer: &[u8]) -> bool {
@@ -58,6 +64,8 @@ mod tests {
         assert_eq!(value(b"_\r\n"), None);
         assert_eq!(integer(b":-1\r\n"), Some(-1));
         assert_eq!(integer(b"+OK\r\n"), None);
+        assert!(is_forgotten_later(b"*2\r\n:0\r\n:1\r\n") && !is_forgotten_later(b"*2\r\n:1\r\n:0\r\n"));
+        assert!(!is_forgotten_later(b"-EXECABORT\r\n") && !is_forgotten_later(b"*2\r\n-WRONGTYPE\r\n:1\r\n"));
         assert!(is_nobody(b":0\r\n") && is_nobody(b"-NOPERM\r\n") && !is_nobody(b":2\r\n"));
     }
 }

@@ -24,6 +24,7 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
         auto_eject,
         server_connections,
         timeout: Some(TIMEOUT),
+        warmup: None,
         stall: false,
         hash: HashKind::Md5,
         distribution: Distribution::Ketama,

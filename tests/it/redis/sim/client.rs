@@ -78,6 +78,8 @@ pub(super) struct Customer {
     pub(super) heard: BTreeSet<String>,
     /// For each database and key, its latest writing that was answered with a yes.
     pub(super) own: BTreeMap<(usize, String), Serial>,
+    /// Keys that it has removed of late, by databases.
+    pub(super) removes: Vec<(usize, String)>,
     /// It holds as much memory as it can.
     pub(super) hog: Option<Hog>,
     /// It never reads.
@@ -94,6 +96,29 @@ pub(super) struct Customer {
 impl Customer {
     pub(super) fn is_idle(&self) -> bool {
         self.asked.is_empty() && self.unsent.is_empty()
+    }
+
+    /// Whether it has asked for something to be removed that may not have been yet.
+    fn removes(&self) -> bool {
+        self.asked.iter().any(|pending| matches!(pending.asked, Asked::Count(_)))
+    }
+}
+
+impl World {
+    /// A client is about to remove some keys.
+    pub(super) fn note_removal(&mut self, at: usize, names: &[String]) {
+        let customer = &mut self.customers[at];
+        if !customer.removes() {
+            customer.removes.clear();
+        }
+        let database = customer.database;
+        customer.removes.extend(names.iter().map(|name| (database, name.clone())));
+    }
+
+    /// Whether a client that is there has asked for a key to be removed.
+    pub(super) fn is_removed(&self, database: usize, key: &[u8]) -> bool {
+        let is_meant = |(of, name): &(usize, String)| *of == database && name.as_bytes() == key;
+        self.customers.iter().any(|customer| customer.removes() && customer.removes.iter().any(is_meant))
     }
 }
 
@@ -118,6 +143,7 @@ impl World {
             hears: BTreeSet::new(),
             heard: BTreeSet::new(),
             own: BTreeMap::new(),
+            removes: Vec::new(),
             hog,
             deaf,
             guarding: None,

@@ -205,6 +205,9 @@ impl World {
                 let verb = if self.random.one_in(2) { "DEL" } else { "EXISTS" };
                 let words: Vec<_> = std::iter::once(verb).chain(names.iter().map(String::as_str)).collect();
                 draft.words(&words);
+                if verb == "DEL" {
+                    self.note_removal(at, &names);
+                }
                 self.expect(at, draft, Asked::Count(names.len() as i64));
             }
             17..22 => {
@@ -280,6 +283,7 @@ impl World {
         let name = format!("lock{}", self.random.below(4));
         if self.random.one_in(3) {
             draft.words(&["DEL", &name]);
+            self.note_removal(at, &[name]);
             return self.expect(at, draft, Asked::Count(1));
         }
         let (serial, value) = self.value(at, &name, Vec::new());

@@ -19,7 +19,8 @@
 //! 7. **Servers that come, go and move** ([`topology`]): nothing that is asked afterwards reaches one that has left, or one that
 //!    the key is no longer at home on. What was asked before has exactly one answer. A client of a pool that is served no
 //!    longer is answered what it had asked, and let go.
-//! 8. **Memory** stays bounded, and clients that read are served whatever others do.
+//! 8. **What is brought along** to a server that was added ([`newest`]) is what was written last.
+//! 9. **Memory** stays bounded, and clients that read are served whatever others do.
 //!
 //! `SOFTMISS_SIM_SEED=n` runs one seed alone, `SOFTMISS_SIM_SEEDS=n` runs more; `SOFTMISS_SIM_VERBOSE=1` prints how often
 //! everything was seen.
@@ -34,6 +35,7 @@ mod hog;
 mod judge;
 mod memcache;
 mod network;
+mod newest;
 mod plan;
 mod servers;
 mod store;
@@ -135,6 +137,25 @@ fn whatever_happens_every_client_gets_its_own_answers() {
     report(&total);
     let missing: Vec<_> = SEEN.iter().filter(|what| !total.contains_key(*what)).collect();
     assert!(seeds.end - seeds.start < 100 || missing.is_empty(), "never seen: {missing:?}");
+}
+
+/// Servers are added, and what is stored of keys that move is brought along.
+#[test]
+fn what_is_brought_along_is_what_was_written_last() {
+    let mut total = Tally::default();
+    let seeds = seeds(120);
+    seeds.clone().for_each(|seed| merge(&mut total, run(Plan::growing(seed))));
+    report(&total);
+    let missing: Vec<_> =
+        ["brought along", "servers added"].into_iter().filter(|what| !total.contains_key(what)).collect();
+    assert!(seeds.end - seeds.start < 100 || missing.is_empty(), "never seen: {missing:?}");
+}
+
+/// A connection ended between what says that a key is copied and that this is forgotten after a while: nobody could change the
+/// key any more.
+#[test]
+fn who_copies_a_key_is_forgotten_when_a_connection_ends() {
+    run(Plan::growing(367));
 }
 
 /// A pool left and came back while a server that was out had not been flushed as clients had been told: the flush was lost where

@@ -38,6 +38,7 @@ pub(super) struct PoolPlan {
     pub(super) auto_eject: bool,
     pub(super) server_connections: usize,
     pub(super) timeout: Option<Duration>,
+    pub(super) warmup: Option<Duration>,
     pub(super) stall: bool,
     pub(super) hash: HashKind,
     pub(super) distribution: Distribution,
@@ -85,6 +86,8 @@ pub(super) struct Plan {
     pub(super) guard_every: u64,
     /// One step in so many changes which servers there are, or options.
     pub(super) shift_every: u64,
+    /// Servers are added, and nothing else.
+    pub(super) grows: bool,
 }
 
 fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
@@ -104,6 +107,7 @@ impl Plan {
             auto_eject: !random.one_in(4),
             server_connections: 1 + random.below(2) as usize,
             timeout: Some(TIMEOUT),
+            warmup: None,
             stall: false,
             hash: HashKind::Md5,
             distribution: Distribution::Ketama,
@@ -132,6 +136,7 @@ impl Plan {
             leave_every: one_of(random, &[30, 100, 100, 500]),
             guard_every: if MOVES.guards { one_of(random, &[2, 6, 20]) } else { u64::MAX },
             shift_every: 0,
+            grows: false,
             pools,
         };
         let stall = random.one_in(2);
@@ -140,6 +145,18 @@ impl Plan {
         }
         plan.shift_every = one_of(random, &[40, 150, 600, 600, 2000]);
         plan
+    }
+
+    /// Servers are added, and keys that move brought along. What is under way is waited for, however long it takes.
+    pub(super) fn growing(seed: u64) -> Self {
+        let mut plan = Self::draw(seed);
+        plan.pools.truncate(1);
+        let pool = &mut plan.pools[0];
+        (pool.timeout, pool.stall, pool.auto_eject) = (None, false, false);
+        (pool.rejoin, pool.flushes) = (Rejoin::Keep, false);
+        pool.warmup = Some(Duration::from_secs(3600));
+        let shift_every = [100, 400, 900][(seed % 3) as usize];
+        Self { fault_every: 0, memory_limit: None, shift_every, grows: true, ..plan }
     }
 
     /// The configuration with these servers, for each pool.
@@ -152,6 +169,7 @@ impl Plan {
                 distribution: plan.distribution,
                 hash_tag: Some([b'{', b'}']),
                 timeout: plan.timeout,
+                warmup: plan.warmup,
                 auto_eject_hosts: plan.auto_eject,
                 server_failure_limit: 2,
                 server_retry_timeout: RETRY,

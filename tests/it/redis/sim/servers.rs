@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Whoever watches a key has seen it change.
-    fn touch(&mut self, server: usize, database: usize, key: &[u8]) {
+    pub(super) fn touch(&mut self, server: usize, database: usize, key: &[u8]) {
         for other in self.connections.iter_mut().filter(|other| other.server == server) {
             other.dirty |= other.watched.iter().any(|(of, known)| *of == database && known == key);
         }
@@ -177,8 +177,28 @@ impl World {
             panic!("server {server}: {what}");
         }
         let tick = self.ledger.tick;
+        self.newest.stored(server, database, key, &value);
         self.nodes[server].databases[database].put(key, tick, Some(value));
         self.touch(server, database, key);
+    }
+
+    /// What is said, or asked, of those who copy a key.
+    fn note_copying(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
+        let (server, database) = (self.connections[at].server, self.connections[at].database);
+        let (now, copying) = (self.now, &mut self.nodes[server].copying);
+        copying.retain(|_, copying| !copying.who.is_empty() && copying.until.is_none_or(|until| now < until));
+        let place = (database, words[1].clone());
+        let answer = match (words[0].as_slice(), copying.get_mut(&place)) {
+            (b"SADD", _) => copying.entry(place).or_default().who.insert(words[2].clone()).into(),
+            (_, None) => 0,
+            (b"SREM", Some(copying)) => copying.who.remove(&words[2]).into(),
+            (b"SCARD", Some(copying)) => copying.who.len() as i64,
+            (_, Some(copying)) => {
+                copying.until = Some(now + 2_000_000_000);
+                1
+            }
+        };
+        encode::integer(out, answer);
     }
 
     fn perform(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
@@ -195,7 +215,11 @@ impl World {
                 self.null(at, out);
             }
             b"SET" => {
-                self.put(at, &words[1], words[2].clone());
+                if self.is_brought_along(server, database, words) {
+                    self.bring(server, database, &words[1], words[2].clone());
+                } else {
+                    self.put(at, &words[1], words[2].clone());
+                }
                 encode::simple(out, b"OK");
             }
             b"SETNX" => {
@@ -208,6 +232,12 @@ impl World {
             b"DEL" => {
                 let mut count = 0;
                 for name in &words[1..] {
+                    // The proxy has former homes forget keys, and a home whose answer to what was brought along is lost.
+                    if self.home(self.nodes[server].pool, &String::from_utf8_lossy(name)) == server
+                        && self.is_removed(database, name)
+                    {
+                        self.newest.removed(server, database, name);
+                    }
                     if self.nodes[server].databases[database].put(name, tick, None) {
                         self.touch(server, database, name);
                         count += 1;
@@ -223,6 +253,7 @@ impl World {
                 let all = verb == b"FLUSHALL";
                 self.may_flush(server, (!all).then_some(database));
                 for of in (0..self.nodes[server].databases.len()).filter(|of| all || *of == database) {
+                    self.newest.flushed(server, of);
                     for key in self.nodes[server].databases[of].clear(tick) {
                         self.touch(server, of, &key);
                     }
@@ -249,6 +280,11 @@ impl World {
                 self.put(at, &words[3], words[4].clone());
                 encode::simple(out, b"OK");
             }
+            b"PTTL" => {
+                let is_there = self.nodes[server].databases[database].get(&words[1]).is_some();
+                encode::integer(out, if is_there { -1 } else { -2 });
+            }
+            b"SADD" | b"SREM" | b"SCARD" | b"EXPIRE" => self.note_copying(at, words, out),
             b"RPUSH" => {
                 let queue = self.nodes[server].queues.entry((database, words[1].clone())).or_default();
                 queue.push_back(words[2].clone());

@@ -61,6 +61,13 @@ pub(super) struct Absence {
     pub(super) flushes: bool,
 }
 
+/// Who copies a key, and when that is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    pub(super) who: BTreeSet<Vec<u8>>,
+    pub(super) until: Option<u64>,
+}
+
 /// A server's process, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -77,6 +84,8 @@ pub(super) struct Node {
     pub(super) databases: [Database; DATABASES],
     pub(super) queues: BTreeMap<(usize, Vec<u8>), VecDeque<Vec<u8>>>,
     pub(super) scripts: BTreeSet<Vec<u8>>,
+    /// Who copies keys, by databases and what says so.
+    pub(super) copying: BTreeMap<(usize, Vec<u8>), Copying>,
     pub(super) hung: bool,
     pub(super) dead: bool,
     /// It is not in the ring.
@@ -103,6 +112,7 @@ impl Default for Node {
             databases: Default::default(),
             queues: BTreeMap::new(),
             scripts: BTreeSet::new(),
+            copying: BTreeMap::new(),
             hung: false,
             dead: false,
             is_out: false,

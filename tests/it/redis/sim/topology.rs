@@ -59,7 +59,10 @@ impl World {
         let there: Vec<_> = (0..self.nodes.len()).filter(there).collect();
         let one = there[self.random.below(there.len() as u64) as usize];
         let has_room = self.nodes.len() < PROCESSES;
-        let what = match self.random.below(16) {
+        if self.plan.grows && self.nodes.len() > self.plan.pools[pool].servers + 2 {
+            return;
+        }
+        let what = match if self.plan.grows { 4 } else { self.random.below(16) } {
             0 => {
                 self.replace(pool);
                 "pools replaced"

@@ -15,6 +15,7 @@ use softmiss::topology::{Published, Topology};
 
 use super::super::super::support::Random;
 use super::client::Customer;
+use super::newest::Newest;
 use super::plan::Plan;
 use super::servers::{Connection, Id};
 use super::store::{Absence, Ledger, Node};
@@ -38,6 +39,7 @@ pub(super) struct World {
     pub(super) shifted: Vec<u64>,
     pub(super) untimed: Vec<u64>,
     timed: Vec<bool>,
+    pub(super) newest: Newest,
     /// There is another topology, which the engine was not told yet.
     pub(super) has_news: bool,
     pub(super) random: Random,
@@ -96,6 +98,7 @@ impl World {
             shifted: vec![0; pools],
             untimed: vec![0; pools],
             timed: vec![false; pools],
+            newest: Newest::default(),
             has_news: false,
             random: Random(seed),
             now: 1,
