@@ -168,13 +168,20 @@ impl Engine {
         self.memory.hoarders = hoarders;
     }
 
-    /// Has hoarders give back what they have no use for: they are not to be cut off for it.
+    /// Has hoarders give back what they have no use for: they are not to be cut off for it. Nothing else of what they hold is
+    /// counted anew: what one of them has sent may be in other hands at the moment.
     pub(super) fn have_slack_given_back(&mut self) {
+        let fair = self.memory.limits().fair;
         for index in 0..self.memory.hoarders.len() {
             let id = self.memory.hoarders[index];
             let Some(session) = self.session(id) else { continue };
-            session.output.relax();
-            self.charge_session(id);
+            let slack = session.output.relax();
+            let slack = session.holding.give_back(slack);
+            let is_fair = slack > 0 && session.holding.charged() <= fair;
+            self.memory.recharge(slack, 0);
+            if is_fair {
+                self.note_hoard(id); // not one any more
+            }
         }
     }
 

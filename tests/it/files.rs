@@ -88,6 +88,8 @@ fn a_lack_of_descriptors_is_not_a_servers_failure() {
         Proxy::with_file(&text, port).expect_log("cannot connect to a server").expect_log("cannot accept a client");
     let mut client = proxy.client(); // before there is a connection to the server
     wait_until("it is served", Duration::from_secs(5), || client.ask("mn\r\n") == "MN");
+    // Its thread needs descriptors of its own, which it has by then.
+    assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], admin)), "/healthz").status, 200);
     let allow = |files: usize| {
         let mut command = std::process::Command::new("prlimit");
         let limits = command.arg(format!("--pid={}", proxy.id())).arg(format!("--nofile={files}:4096"));

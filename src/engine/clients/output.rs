@@ -272,11 +272,12 @@ impl Output {
         (self.tail.capacity() > FULL).then(|| Spared::Buffer(std::mem::take(&mut self.tail)))
     }
 
-    /// Gives back what an empty output does not need.
-    pub(crate) fn relax(&mut self) {
+    /// Gives back what an empty output does not need. Says how many bytes that is.
+    pub(crate) fn relax(&mut self) -> usize {
         if self.len() == 0 && self.tail.capacity() > KEPT_CAPACITY {
-            self.tail = Vec::new();
+            return std::mem::take(&mut self.tail).capacity();
         }
+        0
     }
 
     /// Memory that it holds, if that is in one piece.
