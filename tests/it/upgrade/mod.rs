@@ -73,7 +73,7 @@ fn redis_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
 }
 
 fn memcached_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
-    let named: Vec<_> = servers.iter().zip(["a", "b", "c"]).map(|(server, name)| (server.address, name)).collect();
+    let named: Vec<_> = servers.iter().zip(["a", "b", "c", "d"]).map(|(server, name)| (server.address, name)).collect();
     pool("m", &loopback(listen).to_string(), &named, more)
 }
 

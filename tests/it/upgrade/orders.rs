@@ -68,9 +68,10 @@ fn a_reload_that_comes_while_a_successor_starts_is_in_force_afterwards_or_refuse
 
 #[test]
 fn servers_that_are_taken_out_or_let_back_while_a_successor_starts_are_so_there() {
-    let (servers, silent) = ([(); 3].map(|()| Process::memcached()), Scripted::silent());
+    // One of them is never taken out: the last that is up may not be, and who is let back is not up at once.
+    let (servers, silent) = ([(); 4].map(|()| Process::memcached()), Scripted::silent());
     let port = free_port();
-    let pools = memcached_pool(port, &[&servers[0], &servers[1], &servers[2]], &[]) + &of_nobody(&silent);
+    let pools = memcached_pool(port, &servers.each_ref(), &[]) + &of_nobody(&silent);
     let mut proxy = started(port, &pools);
     let admin = proxy.reloaded.admin;
     let state = |name: &str| {
@@ -79,7 +80,8 @@ fn servers_that_are_taken_out_or_let_back_while_a_successor_starts_are_so_there(
         servers.into_iter().find(|server| server["name"] == name).expect("it")["state"].as_str().map(str::to_owned)
     };
     let order = |what: &str, server: &str| {
-        assert_eq!(post(admin, &format!("/servers/{what}?pool=m&server={server}")).status, 200);
+        let answer = post(admin, &format!("/servers/{what}?pool=m&server={server}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
     };
     order("eject", "a");
     order("eject", "c");
