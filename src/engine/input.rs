@@ -275,7 +275,8 @@ impl Engine {
     #[cold]
     pub(super) fn restarted(&self, id: SessionId, since: Instant, now: Instant) -> Instant {
         let Some(session) = self.session_ref(id) else { return since };
-        let latest = session.requests.latest_start().unwrap_or(since);
+        // The time of one that blocks may begin later: nothing that comes behind it has that long.
+        let latest = session.requests.latest_start().filter(|latest| *latest <= now).unwrap_or(since);
         let Some(timeout) = self.timeout(session.pool()) else { return since.max(latest) };
         let least = now + GRACE.min(timeout);
         let started = if since + timeout >= least { since } else { least.before(timeout).min(since + GRACE) };

@@ -43,7 +43,10 @@ impl Registry {
                 nobody.map(|place| (*other, place.first))
             });
             let of_nobody: Vec<_> = of_nobody.collect();
-            for place in roster.places.iter().skip(known).filter(|_| !earlier.is_empty()) {
+            // One that only moves has its name already, and has been told.
+            let is_named_anew = |(at, place): &(usize, &Place)| place.first.index() == *at;
+            let places = roster.places.iter().enumerate().skip(known).filter(is_named_anew);
+            for (_, place) in places.filter(|_| !earlier.is_empty()) {
                 let its = names.get(&*place.server.name).into_iter().chain(&of_nobody);
                 its.for_each(|(other, first)| self.inherit_one((other, *first), (roster, place), now));
             }
@@ -69,10 +72,10 @@ impl Registry {
 
     /// As [`Registry::add_pending`], for whoever is to be told of it besides. Nothing that this one has in flight is known there.
     pub(super) fn pass_on(&self, entry: &Entry, add: &dyn Fn(&mut PendingInvalidations)) {
-        let heirs = entry.heirs().clone(); // not under the lock
-        for heir in heirs {
+        let mut heirs = entry.heirs().clone(); // not under the lock
+        while let Some(heir) = heirs.pop() {
             self.add_pending(&heir, add);
-            self.pass_on(&heir, add);
+            heirs.extend(heir.heirs().iter().cloned());
         }
     }
 }
@@ -80,7 +83,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Config, PoolId};
+    use crate::config::model::{Address, Config, PoolId};
     use crate::health::pending::{Invalidations, StaleKey};
 
     fn pool(rejoin: &str) -> Config {
@@ -154,5 +157,29 @@ mod tests {
             |registry, pool| registry.invalidate_key(pool, ServerId(1), key("after"), None, Instant::ZERO),
         );
         assert_eq!(missed, [[flush.clone(), nothing()], [flush, keys(&["after"])]]);
+    }
+
+    #[test]
+    fn who_moves_in_the_pool_that_came_has_been_told_before() {
+        let config = pool("flush");
+        let at = |port: u16| {
+            let mut config = config.clone();
+            config.pools[1].servers[0].address = Address::Tcp { host: "127.0.0.1".to_owned(), port };
+            config
+        };
+        let without = Config { pools: vec![config.pools[0].clone()], ..config.clone() };
+        let mut rosters = Roster::follow(&[], &config).expect("few");
+        let mut registry = Registry::new(&config, 1);
+        registry.invalidate_all(config.pools[1].id, ServerId(0), Instant::ZERO);
+        for (number, config) in [&without, &config, &at(4), &at(5)].into_iter().enumerate() {
+            rosters = Roster::follow(&rosters, config).expect("few");
+            registry = registry.follow(&rosters, &config.settings, Instant::ZERO);
+            if number > 0 {
+                let entry = &registry.pools[2].entries[0];
+                assert_eq!(entry.pending().all().flush, number == 1, "it is told once");
+                assert_eq!(registry.pools[1].entries[0].heirs().len(), 1);
+                registry.change_pending(entry, |pending| pending.void_before(Instant::from_nanos(1))); // it has done so
+            }
+        }
     }
 }
