@@ -130,8 +130,9 @@ mod tests {
     #[test]
     fn a_pool_that_comes_in_the_place_of_another_is_told_what_that_ones_clients_were_answered() {
         let a = ServerId(0);
-        let (flush, keys) = (Invalidations { flush: true, ..Invalidations::default() }, |names: &[&str]| {
-            Invalidations { keys: names.iter().map(|name| key(name)).collect(), ..Invalidations::default() }
+        let (flush, keys) = (Invalidations::of_all(), |names: &[&str]| Invalidations {
+            keys: names.iter().map(|name| key(name)).collect(),
+            ..Invalidations::default()
         });
         let databases = |all: &[u32]| Invalidations { databases: all.to_vec(), ..Invalidations::default() };
         let nothing = Invalidations::default;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 pub use batch::{BatchRange, ConnectionName, Invalidated, InvalidationBatch, OlderWrites, StaleKey};
+pub use told::{Invalidations, Mark};
 
 /// Most keys that are kept for one server.
 pub const COUNT_LIMIT: usize = 100_000;
@@ -28,40 +29,6 @@ pub const LATER_LIMIT: usize = 16;
 
 /// What a key takes besides its bytes: its places in two maps, and what is kept with it.
 const KEY_COST: usize = 224;
-
-/// All that a server has to forget, without who sends it and when.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Invalidations {
-    /// Everything is to be forgotten.
-    pub flush: bool,
-    /// Everything in these databases is.
-    pub databases: Vec<u32>,
-    /// These keys are.
-    pub keys: Vec<StaleKey>,
-}
-
-impl Invalidations {
-    /// That of everything.
-    #[must_use]
-    pub fn of_all() -> Self {
-        Self { flush: true, ..Self::default() }
-    }
-
-    /// Whether there is nothing to be forgotten.
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Up to where something has been told of what is pending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// The number of the newest invalidation.
-    last: u64,
-    /// When the last of the flushes takes effect that do so later.
-    later: Option<Instant>,
-}
 
 /// A key whose invalidation is pending.
 #[derive(Debug)]
@@ -222,25 +189,6 @@ impl PendingInvalidations {
         self.newest = Some(now);
         self.last += 1;
         self.last
-    }
-
-    /// What has become pending behind a mark, which is set to the end of that. What has become pending anew is among it.
-    pub fn since(&self, mark: &mut Mark) -> Invalidations {
-        let now = Mark { last: self.last, later: self.later.last().copied() };
-        let Mark { last, later } = std::mem::replace(mark, now);
-        if now.last == last && now.later <= later {
-            return Invalidations::default();
-        }
-        if self.flush.as_ref().is_some_and(|flush| flush.number > last) || now.later > later {
-            return Invalidations::of_all();
-        }
-        let databases = self.databases.iter().filter(|(_, flush)| flush.number > last);
-        let keys = self.keys.iter().filter(|((_, number), _)| *number > last);
-        Invalidations {
-            flush: false,
-            databases: databases.map(|(database, _)| *database).collect(),
-            keys: keys.map(|(_, pending)| pending.key.clone()).collect(),
-        }
     }
 
     /// Adds a key. If it comes from a connection (`from`), it has to be sent behind what is in flight there, or after that
@@ -455,25 +403,6 @@ impl PendingInvalidations {
         batch
     }
 
-    /// All that is pending. A flush that takes effect later counts as one that does at once: when it is due, nobody may be
-    /// there to know of it.
-    #[must_use]
-    pub fn all(&self) -> Invalidations {
-        let flushes = self.flushes();
-        if flushes.flush {
-            return flushes;
-        }
-        Invalidations { keys: self.keys.values().map(|pending| pending.key.clone()).collect(), ..flushes }
-    }
-
-    /// The same without keys.
-    #[must_use]
-    pub fn flushes(&self) -> Invalidations {
-        let flush = self.flush.is_some() || !self.later.is_empty();
-        let databases = if flush { Vec::new() } else { self.databases.keys().copied().collect() };
-        Invalidations { flush, databases, keys: Vec::new() }
-    }
-
     /// The server has confirmed a batch. `name` is the connection that sent it behind all that had been asked there; `None`
     /// if it was sent in front of that, so that it counts only for what needs to be behind nothing there.
     pub fn confirm(&mut self, range: BatchRange, name: Option<ConnectionName>) {
@@ -544,3 +473,4 @@ impl PendingInvalidations {
 mod batch;
 #[cfg(test)]
 mod tests;
+mod told;

@@ -16,6 +16,7 @@ pub(crate) mod files;
 mod inherited;
 mod links;
 pub(crate) mod listener;
+mod listening;
 pub mod log;
 mod mailbox;
 mod operator;

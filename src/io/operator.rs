@@ -10,10 +10,11 @@ use tracing::{info, warn};
 
 use super::connect::connect;
 use super::discovery::state::Discovered;
+use super::listening::Listening;
 use super::log::LogControl;
 use super::mailbox::{Handle, Message};
 use super::proxy::Observed;
-use super::reload::{Listening, Source};
+use super::reload::Source;
 use super::state::Keeper;
 use super::upgrade::Upgrade;
 use crate::config::model::{Address, LogLevel, PoolId, Rejoin, ServerId};

@@ -1,3 +1,4 @@
+use std::net::TcpListener;
 use std::net::TcpStream;
 
 use super::*;
