@@ -158,7 +158,7 @@ fn what_another_process_tells_of_servers_that_are_not_found_yet_is_kept_until_th
     find(&mut config, &["a", "b"]);
     let rosters = Roster::follow(&before, &config).expect("few");
     let last = next.follow(&rosters, &config.settings, Instant::ZERO);
-    let flush = Invalidations { flush: true, ..Invalidations::default() };
+    let flush = Invalidations::of_all();
     assert_eq!(missed(&last, &rosters), [("a".to_owned(), of_keys(&["k", "l"])), ("b".to_owned(), flush)]);
     assert_eq!(last.kept(), last.shared.pending_bytes.load(Ordering::Relaxed), "nothing is kept any more");
 }
@@ -182,7 +182,7 @@ fn what_is_left_for_a_server_goes_with_its_pool_whatever_that_is_called() {
     find(&mut config, &["a"]);
     let rosters = Roster::follow(&rosters, &config).expect("few");
     let next = next.follow(&rosters, &config.settings, Instant::ZERO);
-    let flush = Invalidations { flush: true, ..Invalidations::default() };
+    let flush = Invalidations::of_all();
     assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
 }
 
@@ -209,7 +209,7 @@ fn a_pool_that_is_back_has_its_servers_forget_what_nobody_known_missed() {
     find(&mut config, &["a"]);
     let rosters = Roster::follow(&rosters, &config).expect("few");
     let next = next.follow(&rosters, &config.settings, Instant::ZERO);
-    let flush = Invalidations { flush: true, ..Invalidations::default() };
+    let flush = Invalidations::of_all();
     assert_eq!(missed(&next, &rosters), [("a".to_owned(), flush)]);
 }
 

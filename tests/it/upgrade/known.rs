@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{LATE_SUCCESSOR, SOON, Succeeded, is_there, memcached_pool, of_replaceable, redis_pool, replace};
+use super::{LATE_SUCCESSOR, SOON, Succeeded, is_there, memcached_pool, of_replaceable, redis_pool, replace, state_of};
 use crate::reload::{Reloaded, got, loopback, works};
 use crate::support::client::Client;
 use crate::support::http::{get, post};
@@ -42,11 +42,7 @@ fn what_is_counted_and_known_of_servers_goes_over() {
     wait_until("the counts", SOON, || proxy.reloaded.metric("softmiss_pool_requests_total") >= requests);
     assert_eq!(proxy.reloaded.metric("softmiss_pool_requests_total"), requests);
     assert_eq!(proxy.reloaded.metric("softmiss_server_ejections_total"), ejections, "it is not ejected once more");
-    let state = |name: &str| {
-        let told = get(admin, "/servers").json();
-        let servers = told["pools"][0]["servers"].as_array().expect("servers").clone();
-        servers.into_iter().find(|server| server["name"] == name).expect("it")["state"].to_string()
-    };
+    let state = |name: &str| state_of(admin, name);
     assert!(!state("a").contains("up") && !state("b").contains("up"), "{} {}", state("a"), state("b"));
     servers[0].signal("CONT");
     wait_until("its return", SOON, || state("a").contains("up"));
@@ -192,11 +188,7 @@ fn a_pool_that_has_another_name_by_then_keeps_its_clients_and_what_its_servers_m
     wait_until("the counts", SOON, || proxy.reloaded.metric("softmiss_pool_requests_total") >= requests);
     let told = get(admin, "/servers").json();
     assert_eq!(told["pools"][0]["name"], "other");
-    let state = |name: &str| {
-        let told = get(admin, "/servers").json();
-        let servers = told["pools"][0]["servers"].as_array().expect("servers").clone();
-        servers.into_iter().find(|server| server["name"] == name).expect("it")["state"].to_string()
-    };
+    let state = |name: &str| state_of(admin, name);
     assert!(!state("a").contains("up") && !state("b").contains("up"), "{} {}", state("a"), state("b"));
     servers[0].signal("CONT");
     wait_until("its return", SOON, || state("a").contains("up"));

@@ -6,6 +6,7 @@ mod failing;
 mod known;
 mod orders;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -75,6 +76,13 @@ fn redis_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
 fn memcached_pool(listen: u16, servers: &[&Process], more: &[&str]) -> String {
     let named: Vec<_> = servers.iter().zip(["a", "b", "c", "d"]).map(|(server, name)| (server.address, name)).collect();
     pool("m", &loopback(listen).to_string(), &named, more)
+}
+
+/// What the admin port says of a server of the first pool.
+fn state_of(admin: SocketAddr, name: &str) -> String {
+    let told = get(admin, "/servers").json();
+    let servers = told["pools"][0]["servers"].as_array().expect("servers");
+    servers.iter().find(|server| server["name"] == name).expect("it")["state"].as_str().expect("a word").to_owned()
 }
 
 /// The process that was started last.
