@@ -72,6 +72,9 @@ impl Server {
     /// One that nothing will happen to, with further arguments.
     pub(super) fn plain(speaks: Speaks, more: &[&str]) -> Self {
         let process = start(speaks, free_port(), more);
+        if speaks == Speaks::Memcached {
+            touch(process.address);
+        }
         Self { speaks, address: process.address, process, tap: None, heard: Record::default() }
     }
 
@@ -171,6 +174,22 @@ fn filter(action: &str, fault: Fault, port: u16) {
         let mut command = Command::new("iptables");
         command.args([action, "INPUT", "-p", "tcp"]).args(*rule).args(["-j", "DROP"]);
         assert!(command.status().expect("iptables").success(), "iptables {action} {rule:?}");
+    }
+}
+
+/// Stores and deletes a value of each size that a load has: a memcached clears a whole page of memory for the first value of
+/// about a size, which can take so long that it would be measured as if it were the proxy.
+fn touch(address: SocketAddr) {
+    let mut stream = BufReader::new(TcpStream::connect(address).expect("connect"));
+    let sizes = std::iter::successors(Some(20), |size| Some(size * 11 / 10 + 1)).take_while(|size| *size < 21_000);
+    for length in sizes {
+        let request = format!("set touch 0 0 {length}\r\n{}\r\ndelete touch\r\n", ".".repeat(length));
+        stream.get_ref().write_all(request.as_bytes()).expect("touch");
+        for wanted in ["STORED\r\n", "DELETED\r\n"] {
+            let mut line = String::new();
+            stream.read_line(&mut line).expect("an answer");
+            assert_eq!(line, wanted);
+        }
     }
 }
 

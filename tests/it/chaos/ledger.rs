@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::Waits;
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -49,10 +51,13 @@ impl Ledger {
         *self.samples.iter().max_by_key(|sample| sample.took).expect("a request")
     }
 
-    /// The 99th percentile of the requests that started in a time and wanted none of these servers.
-    pub(super) fn p99(&self, from: Instant, to: Instant, without: u8) -> Duration {
+    /// The 99th percentile of the requests that started in a time and wanted none of these servers, without the time that
+    /// the machine stood still.
+    pub(super) fn p99(&self, from: Instant, to: Instant, without: u8, machine: &Waits) -> Duration {
         let wanted = |sample: &&Sample| sample.homes & without == 0 && (from..to).contains(&sample.start);
-        let mut times: Vec<_> = self.samples.iter().filter(wanted).map(|sample| sample.took).collect();
+        let took =
+            |sample: &Sample| sample.took.saturating_sub(machine.stood_still(sample.start, sample.start + sample.took));
+        let mut times: Vec<_> = self.samples.iter().filter(wanted).map(took).collect();
         times.sort_unstable();
         times.get(times.len() * 99 / 100).copied().unwrap_or_default()
     }

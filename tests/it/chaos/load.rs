@@ -24,8 +24,14 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Has so many clients write all their keys, then ask at so many requests a second together.
+    /// Has all clients of the book write all their keys, then ask at so many requests a second together.
     pub(super) fn start(address: SocketAddr, book: &Arc<Book>, rate: u32, seed: u64) -> Self {
+        Self::with_bystanders(address, book, rate, seed, 0)
+    }
+
+    /// As [`Load::start`]; every other client wants nothing of these servers (bits). Those who do wait for them, so they
+    /// would ask the others too seldom for a 99th percentile to be one.
+    pub(super) fn with_bystanders(address: SocketAddr, book: &Arc<Book>, rate: u32, seed: u64, stricken: u8) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let ready = Arc::new(AtomicUsize::new(0));
         let count = book.keys.len() / KEYS_PER_CLIENT;
@@ -37,6 +43,7 @@ impl Load {
                     let mut client = Asker::new(address, number, book, seed);
                     client.write_all_keys(Duration::from_secs(3) / rate);
                     client.ledger.samples.clear(); // all at once, so slower than what the rate makes of it
+                    client.shuns = if number % 2 == 1 { stricken } else { 0 };
                     ready.fetch_add(1, Ordering::SeqCst);
                     client.ask_until(&over, every);
                     client.ledger
@@ -90,6 +97,8 @@ pub(super) struct Asker {
     pub(super) stream: BufReader<TcpStream>,
     /// Of its own keys, as long as it can be known.
     known: HashMap<usize, Known>,
+    /// Servers (bits) of which it wants nothing.
+    shuns: u8,
     pub(super) random: Random,
     requests: u64,
     ledger: Ledger,
@@ -107,26 +116,50 @@ impl Asker {
         let known =
             (number * KEYS_PER_CLIENT..(number + 1) * KEYS_PER_CLIENT).map(|key| (key, Known::Absent)).collect();
         let random = Random(seed * 1000 + number as u64);
-        Self { address, number, book, stream: connect(address), known, random, requests: 0, ledger: Ledger::default() }
+        let (stream, ledger) = (connect(address), Ledger::default());
+        Self { address, number, book, stream, known, shuns: 0, random, requests: 0, ledger }
     }
 
     pub(super) fn own_key(&mut self) -> usize {
-        self.number * KEYS_PER_CLIENT + self.random.below(KEYS_PER_CLIENT as u64) as usize
+        self.key_of(self.number * KEYS_PER_CLIENT, KEYS_PER_CLIENT)
     }
 
     pub(super) fn any_key(&mut self) -> usize {
-        self.random.below(self.book.keys.len() as u64) as usize
+        self.key_of(0, self.book.keys.len())
+    }
+
+    /// One of so many keys, from `first` on, of a server of which it wants something.
+    fn key_of(&mut self, first: usize, count: usize) -> usize {
+        loop {
+            let key = first + self.random.below(count as u64) as usize;
+            if self.shuns & 1 << self.book.keys[key].home == 0 {
+                return key;
+            }
+        }
     }
 
     /// Not as fast as it can: several rows that start together would keep the machine from carrying what servers say, and
-    /// a server that is silent for so long is answered for.
+    /// a server that is silent for so long is answered for. It may be so at first, while everybody gets his memory: until a
+    /// key has been stored, it is written again.
     fn write_all_keys(&mut self, pause: Duration) {
+        let limit = Instant::now() + Duration::from_secs(8);
         for key in self.number * KEYS_PER_CLIENT..(self.number + 1) * KEYS_PER_CLIENT {
-            self.timed(&[key], |client| match client.book.speaks {
-                Speaks::Memcached => client.set(key),
-                Speaks::Redis { .. } => client.redis_set(key),
-            });
-            std::thread::sleep(pause);
+            loop {
+                self.timed(&[key], |client| {
+                    let written = match client.book.speaks {
+                        Speaks::Memcached => client.set(key),
+                        Speaks::Redis { .. } => client.redis_set(key),
+                    };
+                    match written {
+                        Err(Trouble::Lapse(_)) if Instant::now() < limit => Ok(Outcome::NotStored),
+                        written => written,
+                    }
+                });
+                std::thread::sleep(pause);
+                if self.ledger.samples.last().is_none_or(|sample| sample.outcome != Outcome::NotStored) {
+                    break;
+                }
+            }
         }
     }
 

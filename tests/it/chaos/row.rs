@@ -11,8 +11,8 @@ use super::ledger::{Ledger, Outcome, Sample};
 use super::load::Load;
 use super::tap::Heard;
 use super::{CLIENTS, RETRY, SERVERS, SLACK, TIMEOUT};
-use crate::support::Hiccups;
 use crate::support::process::{Proxy, free_port};
+use crate::support::{Hiccups, Waits};
 
 /// The settings of every pool here, `more` behind them.
 fn pool_file(port: u16, speaks: Speaks, more: &str, servers: &[std::net::SocketAddr]) -> String {
@@ -153,6 +153,11 @@ impl Row {
     const fn stricken(self) -> usize {
         if self.all { SERVERS } else { 1 }
     }
+
+    /// These, as bits.
+    fn victims(self) -> u8 {
+        (0..self.stricken()).fold(0, |bits, server| bits | 1 << server)
+    }
 }
 
 /// What was seen.
@@ -169,9 +174,9 @@ struct Figures {
     /// What servers heard that were out of the ring, and was none of their business.
     stray: Vec<Heard>,
     probes: usize,
+    /// The waits that the machine imposed.
+    machine: Waits,
     longest_hiccup: Duration,
-    /// The 99th percentile of the waits that the machine imposed during the fault.
-    p99_hiccup: Duration,
 }
 
 /// Plays a row. A noisy host can spoil one measurement of a 99th percentile, not all of them: the best of up to three
@@ -231,15 +236,14 @@ fn observe(row: Row, stage: Stage) -> Figures {
     let Stage { mut servers, proxy, book } = stage;
     let stricken = row.stricken();
     let hiccups = Hiccups::watch();
-    let load = Load::start(proxy.address, &book, row.rate, 1);
+    let shunned = if row.all { 0 } else { row.victims() };
+    let load = Load::with_bystanders(proxy.address, &book, row.rate, 1, shunned);
     std::thread::sleep(Duration::from_millis(100));
     let before = Instant::now();
     std::thread::sleep(Duration::from_millis(900));
-    let during = Hiccups::watch();
     (0..stricken).for_each(|server| book.suspect(server));
     let mut victims: Vec<_> = servers[..stricken].iter_mut().collect();
     let (begun, well) = inflict(row.fault, &mut victims, row.span);
-    let waits = during.sorted();
     // Timeouts that began before it was well may still be counted against a server.
     std::thread::sleep(Duration::from_millis(if row.ejects { 50 } else { 600 }));
     while servers[..stricken].iter().any(|server| exiles(&proxy, server).last().is_some_and(|exile| exile.to.is_none()))
@@ -255,7 +259,8 @@ fn observe(row: Row, stage: Stage) -> Figures {
     std::thread::sleep(Duration::from_millis(200));
     let ledger = load.end();
     check_balance(&proxy);
-    let longest_hiccup = hiccups.longest();
+    let machine = hiccups.end();
+    let longest_hiccup = machine.longest();
     if !ledger.problems.is_empty() {
         eprintln!("--- log of softmiss ---\n{}", proxy.log().join("\n"));
     }
@@ -269,7 +274,7 @@ fn observe(row: Row, stage: Stage) -> Figures {
     }
     Figures {
         ledger,
-        victims: (0..stricken).fold(0, |bits, server| bits | 1 << server),
+        victims: row.victims(),
         before,
         begun,
         over: well.min(begun + row.span),
@@ -278,23 +283,28 @@ fn observe(row: Row, stage: Stage) -> Figures {
         exiles: all_exiles,
         stray,
         probes,
+        machine,
         longest_hiccup,
-        p99_hiccup: waits.get(waits.len() * 99 / 100).copied().unwrap_or_default(),
     }
 }
 
 impl Figures {
     fn p99_before(&self) -> Duration {
-        self.ledger.p99(self.before, self.begun, self.victims)
+        self.ledger.p99(self.before, self.begun, self.victims, &self.machine)
     }
 
     /// Until the fault is over; that a fresh memcached takes time to start is nothing that the proxy does.
     fn p99_during(&self) -> Duration {
-        self.ledger.p99(self.begun, self.over, self.victims)
+        self.ledger.p99(self.begun, self.over, self.victims, &self.machine)
     }
 
     fn p99_allowed(&self) -> Duration {
-        self.p99_before().mul_f64(1.2) + Duration::from_micros(500) + self.p99_hiccup
+        self.p99_before().mul_f64(1.2) + Duration::from_micros(500) + self.p99_hiccup()
+    }
+
+    /// The 99th percentile of the waits that the machine imposed during the fault.
+    fn p99_hiccup(&self) -> Duration {
+        self.machine.p99(self.begun, self.over)
     }
 
     /// The last of the servers to be ejected, counted from the start of the fault; `None` if one never was.
@@ -318,7 +328,7 @@ impl Figures {
         let healthy = if row.all {
             String::new()
         } else {
-            let [before, during, waits] = [self.p99_before(), self.p99_during(), self.p99_hiccup].map(ms);
+            let [before, during, waits] = [self.p99_before(), self.p99_during(), self.p99_hiccup()].map(ms);
             format!("healthy p99 {before} -> {during} ms (machine {waits}), ")
         };
         format!(

@@ -2,6 +2,7 @@
 
 pub(crate) mod bad;
 pub(crate) mod client;
+mod hiccups;
 pub(crate) mod http;
 pub(crate) mod logfmt;
 pub(crate) mod process;
@@ -9,10 +10,9 @@ pub(crate) mod relay;
 pub(crate) mod scratch;
 pub(crate) mod script;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+pub(crate) use hiccups::{Hiccups, Waits};
 
 /// Repeatable numbers (splitmix64).
 #[derive(Debug, Clone)]
@@ -51,44 +51,5 @@ pub(crate) fn wait_until(what: &str, limit: Duration, mut is_true: impl FnMut() 
     while !is_true() {
         assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Watches how long the machine itself keeps a thread waiting that wants to run.
-///
-/// A test that states a time in milliseconds grants as much on top: a busy machine is not the proxy's fault.
-pub(crate) struct Hiccups {
-    over: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Duration>>,
-}
-
-impl Hiccups {
-    pub(crate) fn watch() -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            let nap = Duration::from_millis(2);
-            let mut waits = Vec::new();
-            while !seen.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                std::thread::sleep(nap);
-                waits.push(start.elapsed().saturating_sub(nap));
-            }
-            waits
-        });
-        Self { over, thread }
-    }
-
-    /// The longest wait so far; ends the watch.
-    pub(crate) fn longest(self) -> Duration {
-        self.sorted().last().copied().unwrap_or_default()
-    }
-
-    /// All waits so far, the longest last; ends the watch.
-    pub(crate) fn sorted(self) -> Vec<Duration> {
-        self.over.store(true, Ordering::Relaxed);
-        let mut waits = self.thread.join().expect("the watch");
-        waits.sort_unstable();
-        waits
     }
 }
