@@ -80,6 +80,8 @@ pub(super) struct Customer {
     pub(super) own: BTreeMap<(usize, String), Serial>,
     /// Keys that it has removed of late, by databases.
     pub(super) removes: Vec<(usize, String)>,
+    /// One of these removals was answered by an error.
+    pub(super) removal_failed: bool,
     /// It holds as much memory as it can.
     pub(super) hog: Option<Hog>,
     /// It never reads.
@@ -110,9 +112,22 @@ impl World {
         let customer = &mut self.customers[at];
         if !customer.removes() {
             customer.removes.clear();
+            customer.removal_failed = false;
         }
         let database = customer.database;
         customer.removes.extend(names.iter().map(|name| (database, name.clone())));
+    }
+
+    /// A client has heard what came of what it asked to be removed, or counted.
+    pub(super) fn removal_answered(&mut self, at: usize, is_error: bool) {
+        let customer = &mut self.customers[at];
+        // Only where failures are told is an answer that of a server.
+        customer.removal_failed |= is_error || self.plan.pools[customer.pool].on_failure != OnFailure::Error;
+        if !customer.removes() {
+            let removed = std::mem::take(&mut customer.removes);
+            let is_sure = !std::mem::take(&mut customer.removal_failed);
+            removed.iter().filter(|_| is_sure).for_each(|(of, key)| self.newest.removal_confirmed(*of, key));
+        }
     }
 
     /// Whether a client that is there has asked for a key to be removed.
@@ -144,6 +159,7 @@ impl World {
             heard: BTreeSet::new(),
             own: BTreeMap::new(),
             removes: Vec::new(),
+            removal_failed: false,
             hog,
             deaf,
             guarding: None,

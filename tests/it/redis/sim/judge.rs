@@ -96,6 +96,10 @@ impl World {
         }
         let pending = customer.asked.pop_front();
         let pending = pending.unwrap_or_else(|| panic!("client {name}: nobody asked for {}", show(frame)));
+        if let Asked::Count(_) = pending.asked {
+            self.removal_answered(at, frame[0] != b':');
+        }
+        let customer = &mut self.customers[at];
         match &pending.asked {
             Asked::Subscribed(channel) if frame[0] == b'-' => {
                 // Unless it has asked for the same once more.

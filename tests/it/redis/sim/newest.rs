@@ -10,6 +10,10 @@ use super::world::World;
 struct Written {
     state: State,
     by: usize,
+    /// It was brought along to where it is: the proxy may take that back, and what it was brought from has it still.
+    brought: bool,
+    /// It may have been removed: by the proxy, which took it back, or by a client that has not heard of it.
+    may_be_removed: bool,
 }
 
 /// For each database and key what was written last.
@@ -22,13 +26,27 @@ impl Newest {
     pub(super) fn stored(&mut self, by: usize, database: usize, key: &[u8], value: &[u8]) {
         let newest = self.0.entry((database, key.to_vec())).or_default();
         if by >= newest.by {
-            *newest = Written { state: Some(value.to_vec()), by };
+            *newest = Written { state: Some(value.to_vec()), by, ..Written::default() };
         }
     }
 
     /// A key was removed at its home.
     pub(super) fn removed(&mut self, by: usize, database: usize, key: &[u8]) {
-        self.0.insert((database, key.to_vec()), Written { state: None, by });
+        let newest = self.0.entry((database, key.to_vec())).or_default();
+        if newest.brought {
+            newest.may_be_removed = true;
+        } else {
+            *newest = Written { by, ..Written::default() };
+        }
+    }
+
+    /// A client has heard that it has removed a key.
+    pub(super) fn removal_confirmed(&mut self, database: usize, key: &str) {
+        if let Some(newest) = self.0.get_mut(&(database, key.as_bytes().to_vec()))
+            && newest.may_be_removed
+        {
+            *newest = Written { by: newest.by, ..Written::default() };
+        }
     }
 
     /// A server was flushed of a database.
@@ -50,8 +68,13 @@ impl World {
 
     /// A server stores what is brought along: that must be what was written last.
     pub(super) fn bring(&mut self, server: usize, database: usize, key: &[u8], value: Vec<u8>) {
-        let newest = self.newest.0.get(&(database, key.to_vec())).and_then(|newest| newest.state.as_ref());
-        assert_eq!(brief(Some(&value)), brief(newest), "what is brought along, and what was written last");
+        let newest = self.newest.0.entry((database, key.to_vec())).or_default();
+        assert_eq!(
+            brief(Some(&value)),
+            brief(newest.state.as_ref()),
+            "what is brought along, and what was written last"
+        );
+        newest.brought = true;
         self.count("brought along");
         let tick = self.ledger.tick;
         self.nodes[server].databases[database].put(key, tick, Some(value));
