@@ -1,13 +1,14 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::super::client::WRITE_BUDGET;
 use super::super::departing::PORTION;
 use super::super::turn::{BULKY, SLICE};
 use super::*;
 use crate::config::model::PoolId;
-use crate::engine::{Scripts, Setup};
+use crate::engine::{Effect, Scripts, Setup};
 use crate::stats::counters::Counters;
 use crate::topology::Published;
 
