@@ -220,6 +220,7 @@ async function ask() {
     try {
       show(now);
       [failures, why, unreadable, stale, heard] = [0, '', '', false, Date.now()];
+      showAge(); // before anything else is waited for
       if (Date.now() - learntAt > LEARN) {
         await learn();
         redraw();
