@@ -1,5 +1,4 @@
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::io::Proxy;
