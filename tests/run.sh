@@ -11,8 +11,8 @@ cargo test --doc --quiet
 cargo build --quiet
 program="${CARGO_TARGET_DIR:-target}/debug/softmiss"
 cp -p "$program" "$program.copy"
-cat "$program.copy" >"$program"
-touch -r "$program.copy" "$program"
+# Cargo links the program to what it has built: that is what has to be replaced. One that runs goes on with the old one.
+find "$(dirname "$program")/deps" -samefile "$program" -exec cp -p "$program.copy" {}.copy \; -exec mv {}.copy {} \; -exec ln -f {} "$program" \;
 rm "$program.copy"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --no-fail-fast "$@"
