@@ -54,6 +54,11 @@ impl Book {
         self.suspect[server].store(true, Ordering::SeqCst);
     }
 
+    /// Nothing has happened to this server of late.
+    pub(super) fn trust(&self, server: usize) {
+        self.suspect[server].store(false, Ordering::SeqCst);
+    }
+
     /// Whether something has happened to the server that this key is at home on.
     pub(super) fn is_suspect(&self, key: usize) -> bool {
         self.suspect[self.keys[key].home].load(Ordering::SeqCst)

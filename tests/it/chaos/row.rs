@@ -1,5 +1,6 @@
 //! One fault from before to after, and what is promised about it.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use crate::support::process::{Proxy, free_port};
 use crate::support::{Hiccups, Waits};
 
 /// The settings of every pool here, `more` behind them.
-fn pool_file(port: u16, speaks: Speaks, more: &str, servers: &[std::net::SocketAddr]) -> String {
+fn pool_file(port: u16, speaks: Speaks, more: &str, servers: &[SocketAddr]) -> String {
     let mut file = format!(
         "pool:\n  listen: 127.0.0.1:{port}\n  on_failure: {}\n  redis: {}\n  timeout: {}\n  server_failure_limit: 3\n  \
          server_retry_timeout: {}\n  auto_eject_hosts: true\n{more}  servers:\n",
@@ -231,10 +232,20 @@ impl Stage {
     }
 }
 
+/// Has every key written before anything is judged: while everybody gets his memory, servers may be silent for longer than
+/// the proxy waits. Nobody is told anything that is wrong, though.
+fn rehearse(proxy: SocketAddr, book: &Arc<Book>, rate: u32) {
+    (0..SERVERS).for_each(|server| book.suspect(server));
+    let problems = Load::start(proxy, book, rate, 0).end().problems;
+    assert!(problems.is_empty(), "before anything has happened: {problems:#?}");
+    (0..SERVERS).for_each(|server| book.trust(server));
+}
+
 fn observe(row: Row, stage: Stage) -> Figures {
     go_first();
     let Stage { mut servers, proxy, book } = stage;
     let stricken = row.stricken();
+    rehearse(proxy.address, &book, row.rate);
     let hiccups = Hiccups::watch();
     let shunned = if row.all { 0 } else { row.victims() };
     let load = Load::with_bystanders(proxy.address, &book, row.rate, 1, shunned);
