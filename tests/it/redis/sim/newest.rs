@@ -14,6 +14,8 @@ struct Written {
     brought: bool,
     /// It may have been removed: by the proxy, which took it back, or by a client that has not heard of it.
     may_be_removed: bool,
+    /// It was brought along once more behind that.
+    is_back: bool,
 }
 
 /// For each database and key what was written last.
@@ -34,7 +36,7 @@ impl Newest {
     pub(super) fn removed(&mut self, by: usize, database: usize, key: &[u8]) {
         let newest = self.0.entry((database, key.to_vec())).or_default();
         if newest.brought {
-            newest.may_be_removed = true;
+            (newest.may_be_removed, newest.is_back) = (true, false);
         } else {
             *newest = Written { by, ..Written::default() };
         }
@@ -45,6 +47,7 @@ impl Newest {
         if let Some(newest) = self.0.get_mut(&(database, key.as_bytes().to_vec()))
             && newest.may_be_removed
         {
+            assert!(!newest.is_back, "{key} was brought along behind its removal");
             *newest = Written { by: newest.by, ..Written::default() };
         }
     }
@@ -74,7 +77,7 @@ impl World {
             brief(newest.state.as_ref()),
             "what is brought along, and what was written last"
         );
-        newest.brought = true;
+        (newest.brought, newest.is_back) = (true, newest.may_be_removed);
         self.count("brought along");
         let tick = self.ledger.tick;
         self.nodes[server].databases[database].put(key, tick, Some(value));
