@@ -50,10 +50,10 @@ pub fn behind_blank(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
         return None;
     }
     // So many digits fit whatever they are.
-    for (index, byte) in behind.iter().take(19).enumerate() {
-        let digit = byte.wrapping_sub(b'0');
+    for digits in 0..19 {
+        let digit = behind.get(digits)?.wrapping_sub(b'0');
         if digit > 9 {
-            return Some((value, at + 2 + index));
+            return Some((value, at + 2 + digits));
         }
         value = value.wrapping_mul(10).wrapping_add(digit.into());
     }
