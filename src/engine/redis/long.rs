@@ -162,7 +162,7 @@ impl Engine {
 
     /// Goes on with finding out which servers keys belong to; `false` when some are left, as the turn is over.
     pub(super) fn sort_on(&mut self, pool: PoolId, args: Args<'_>, stride: usize, sorted: &mut Sorted) -> bool {
-        let Sorted { shares, order, chain, table, sizes, next, .. } = sorted;
+        let Sorted { shares, order, chain, sizes, next, .. } = sorted;
         while *next < order.len() {
             if self.work.is_over() {
                 return false;
@@ -172,7 +172,7 @@ impl Engine {
             self.work.cost += work::KEY / 2 + key.len() / work::HASHED;
             let server = self.pools[pool.index()].ring.route(key, 0);
             let number = u32::try_from(*next).unwrap_or(u32::MAX);
-            let share = self.share_of(pool, server, shares, table, number);
+            let share = shares.of(server, number);
             share.words += stride;
             order[*next] = share.number;
             chain[std::mem::replace(&mut share.last, number) as usize] = number;

@@ -5,6 +5,7 @@ use crate::engine::ways::To;
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::encode;
+use std::ops::Deref;
 
 /// What goes to one server.
 #[derive(Debug)]
@@ -27,9 +28,6 @@ pub(in crate::engine) struct Share {
     pub(super) last: u32,
 }
 
-/// So many shares are looked through for the one of a server; where there are more, they are found by a table.
-pub(super) const FEW_SHARES: usize = 16;
-
 impl Share {
     /// Where it is to go.
     pub(super) fn to(&self) -> To {
@@ -51,6 +49,83 @@ impl Share {
                 return;
             }
             key = chain[key] as usize;
+        }
+    }
+}
+
+/// The shares of one request, each found by its server.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Shares {
+    list: Vec<Share>,
+    /// For none and for each server behind it, one more than the number of its share; 0 where it has none.
+    numbers: Vec<u32>,
+}
+
+impl Shares {
+    /// The share of a server, which may be one of none: a new one, beginning with a key, if it has none yet.
+    #[inline]
+    pub(super) fn of(&mut self, server: Option<ServerId>, key: u32) -> &mut Share {
+        let place = place(server);
+        let number = match self.numbers.get(place) {
+            Some(&number) if number > 0 => number as usize - 1,
+            _ => self.add(server, key),
+        };
+        &mut self.list[number]
+    }
+
+    #[inline(never)]
+    fn add(&mut self, server: Option<ServerId>, key: u32) -> usize {
+        let (number, place) = (self.list.len(), place(server));
+        if self.numbers.len() <= place {
+            self.numbers.resize(place + 1, 0);
+        }
+        self.numbers[place] = u32::try_from(number + 1).unwrap_or(u32::MAX);
+        let name = u16::try_from(number).unwrap_or(u16::MAX);
+        self.list.push(Share { server, number: name, words: 0, first: key, last: key });
+        number
+    }
+
+    /// Makes room for another request's.
+    pub(super) fn clear(&mut self) {
+        for share in self.list.drain(..) {
+            self.numbers[place(share.server)] = 0;
+        }
+    }
+}
+
+impl Deref for Shares {
+    type Target = [Share];
+
+    fn deref(&self) -> &[Share] {
+        &self.list
+    }
+}
+
+/// Where a server's number is: for none, before those of all.
+#[inline]
+fn place(server: Option<ServerId>) -> usize {
+    server.map_or(0, |server| server.index() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_has_one_share_and_each_request_its_own() {
+        let mut shares = Shares::default();
+        for servers in [&[Some(700), None, Some(0), Some(700), None][..], &[None, Some(3), Some(0), None, Some(3)]] {
+            shares.clear();
+            let numbers: Vec<u16> = (0..)
+                .zip(servers)
+                .map(|(key, server)| {
+                    let share = shares.of(server.map(ServerId), key);
+                    assert_eq!(share.server, server.map(ServerId));
+                    share.number
+                })
+                .collect();
+            assert_eq!(numbers, [0, 1, 2, 0, 1]);
+            assert_eq!(shares.iter().map(|share| share.first).collect::<Vec<_>>(), [0, 1, 2]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A request for very many keys that is made ready in portions.
 
 use super::call::Call;
-use super::piece::Share;
+use super::piece::Shares;
 use crate::engine::memory::grow::grow;
 use crate::engine::work::{self, Work};
 use crate::proto::resp::args::{Args, Span};
@@ -59,11 +59,10 @@ impl Long {
 pub(super) struct Sorted {
     /// The ring that the servers are looked up in.
     pub(super) ring_version: u32,
-    pub(super) shares: Vec<Share>,
+    pub(super) shares: Shares,
     /// As [`Engine::share_out`](super::split) has them.
     pub(super) order: Vec<u16>,
     pub(super) chain: Vec<u32>,
-    pub(super) table: Vec<u32>,
     /// Bytes of the keys of each share, and of what belongs to them.
     pub(super) sizes: Vec<usize>,
     /// The next key that is looked up.
@@ -82,10 +81,9 @@ impl Sorted {
     pub(super) fn new(ring_version: u32, keys: usize) -> Self {
         Self {
             ring_version,
-            shares: Vec::new(),
+            shares: Shares::default(),
             order: vec![0; keys],
             chain: vec![0; keys],
-            table: Vec::new(),
             sizes: Vec::new(),
             next: 0,
             pieces: Pieces::default(),

@@ -3,9 +3,9 @@
 use super::InPlace;
 use super::call::{Call, Performed};
 use super::gather::{Gather, How};
-use super::piece::{FEW_SHARES, Piece, Share};
+use super::piece::{Piece, Share, Shares};
 use super::portions::hand_over;
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
 use crate::engine::request::Asked;
 use crate::engine::scattered::Merge;
@@ -84,7 +84,7 @@ impl Engine {
         pool: PoolId,
         args: Args<'_>,
         stride: usize,
-        shares: &mut Vec<Share>,
+        shares: &mut Shares,
         order: &mut Vec<u16>,
         chain: &mut Vec<u32>,
     ) {
@@ -95,68 +95,21 @@ impl Engine {
         let keys = args.len().saturating_sub(1).div_ceil(stride);
         order.resize(keys, 0);
         chain.resize(keys, 0);
-        let mut table = Vec::new();
         let mut place = 1;
         for (key, share_of_key) in (0u32..).zip(order.iter_mut()) {
             let server = ring.route(args.get(place), 0);
             place += stride;
-            let share = self.share_of(pool, server, shares, &mut table, key);
+            let share = shares.of(server, key);
             share.words += stride;
             *share_of_key = share.number;
             chain[std::mem::replace(&mut share.last, key) as usize] = key;
         }
     }
 
-    /// The share of a server, which may be one of none: a new one, beginning with a key, if it has none yet.
-    #[inline(always)]
-    pub(super) fn share_of<'s>(
-        &self,
-        pool: PoolId,
-        server: Option<ServerId>,
-        shares: &'s mut Vec<Share>,
-        table: &mut Vec<u32>,
-        key: u32,
-    ) -> &'s mut Share {
-        let known = if shares.len() <= FEW_SHARES {
-            shares.iter().position(|share| share.server == server)
-        } else {
-            self.look_up_share(pool, shares, table, server)
-        };
-        let share = known.unwrap_or_else(|| {
-            let number = u16::try_from(shares.len()).unwrap_or(u16::MAX);
-            shares.push(Share { server, number, words: 0, first: key, last: key });
-            shares.len() - 1
-        });
-        &mut shares[share]
-    }
-
-    /// The place of a server's share, by a table of all that are known: for each server, and for none, one more than it.
-    #[cold]
-    #[inline(never)]
-    fn look_up_share(
-        &self,
-        pool: PoolId,
-        shares: &[Share],
-        table: &mut Vec<u32>,
-        server: Option<ServerId>,
-    ) -> Option<usize> {
-        let servers = self.pools[pool.index()].live.len();
-        let place = |server: Option<ServerId>| server.map_or(servers, ServerId::index);
-        if table.is_empty() {
-            table.resize(servers + 1, 0);
-            shares.iter().for_each(|share| table[place(share.server)] = u32::from(share.number) + 1);
-        }
-        // One that was not known when this was asked last was added behind the others.
-        if let Some(newest) = shares.last() {
-            table[place(newest.server)] = u32::from(newest.number) + 1;
-        }
-        (table[place(server)] as usize).checked_sub(1)
-    }
-
     /// Takes a request apart: the pieces, and for each of its keys which piece it is in.
     pub(super) fn pieces(&self, call: Call<'_>, split: Split) -> (Vec<Piece>, Vec<u16>) {
         let (args, stride) = (call.args, split.stride());
-        let (mut shares, mut order, mut chain) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shares, mut order, mut chain) = (Shares::default(), Vec::new(), Vec::new());
         self.share_out(call.pool, args, stride, &mut shares, &mut order, &mut chain);
         let piece = |share: &Share| {
             let mut request = Vec::new();

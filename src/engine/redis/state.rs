@@ -1,7 +1,7 @@
 //! What a worker keeps for all its Redis pools.
 
 use super::call::Recent;
-use super::piece::Share;
+use super::piece::Shares;
 use super::texts::{Noted, Scripts};
 use crate::engine::ways::To;
 use crate::proto::resp::args::Span;
@@ -21,7 +21,7 @@ pub(in crate::engine) struct State {
     /// Of the request at hand, if it has parts: where they are to go. If it is split: its shares, the share of each key, the
     /// next key of that share.
     pub(super) whom: Vec<To>,
-    pub(super) shares: Vec<Share>,
+    pub(super) shares: Shares,
     pub(super) order: Vec<u16>,
     pub(super) chain: Vec<u32>,
 }
@@ -36,7 +36,7 @@ impl State {
             recent: Recent::default(),
             spans: Vec::new(),
             whom: Vec::new(),
-            shares: Vec::new(),
+            shares: Shares::default(),
             order: Vec::new(),
             chain: Vec::new(),
         }
