@@ -33,6 +33,8 @@ pub(super) enum Chore {
     Weigh(usize),
     /// Clients that were held back may go on.
     Relieve(LinkId),
+    /// The next answer to a client has to be looked through before it can be written.
+    Prepare(SessionId),
     /// Nobody needs this any more.
     Discard(Box<Subscriptions>),
 }

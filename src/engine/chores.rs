@@ -44,6 +44,7 @@ impl Engine {
                 Chore::Retime(pool, from) => self.retime_on(pool, from, budget, now),
                 Chore::Weigh(from) => self.weigh_on(from, budget, now),
                 Chore::GoOn(id) => self.next_turn(id, now),
+                Chore::Prepare(id) => self.prepare_on(id, budget, now),
                 Chore::Relieve(id) => {
                     if self.servers.has(id) {
                         self.relieve(id, now);

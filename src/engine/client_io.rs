@@ -1,5 +1,6 @@
 //! The contract with the shell: what happens on the connections of clients.
 
+use super::chore::Chore;
 use super::clients::output::Spared;
 use super::clients::session::{Departure, Session};
 use super::ids::SessionId;
@@ -119,11 +120,22 @@ impl Engine {
         if is_paused {
             self.wrote_to_paused(id, choked, now);
         }
-        if let Spared::Buffer(buffer) = spared {
-            self.keep_buffer(buffer);
+        match spared {
+            Spared::Nothing => {}
+            Spared::Memory => self.wrote_what_was_ready(id, now),
+            Spared::Buffer(buffer) => self.keep_buffer(buffer),
         }
         if crawls {
             self.crawl_was_read(id, now);
+        }
+    }
+
+    /// All that was ready of a client's long answers was written: the next one may have to be looked through first.
+    #[cold]
+    #[inline(never)]
+    fn wrote_what_was_ready(&mut self, id: SessionId, now: Instant) {
+        if self.session_ref(id).is_some_and(|session| session.output.is_unready()) {
+            self.put_off(Chore::Prepare(id), now);
         }
     }
 

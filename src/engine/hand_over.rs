@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use super::account::outcome_of;
+use super::chore::Chore;
 use super::deliver::{Delivery, SMALL, Step};
 use super::ids::{LinkId, SessionId};
 use super::memcache;
@@ -333,7 +334,11 @@ impl Engine {
                 client.database = database;
             }
             if is_heard && scattered.merge().is_long() {
+                let waits = session.output.is_unready();
                 scattered.into_merge().write_on(&mut session.output);
+                if !waits && session.output.is_unready() {
+                    return self.advance_behind(id);
+                }
                 continue;
             }
             if memcache.spare_values.len() < SPARE_VALUES
@@ -346,5 +351,25 @@ impl Engine {
             self.clients.resume_soon(id);
         }
         self.touch_session(id);
+    }
+
+    /// As [`Engine::advance`], behind an answer that has to be prepared.
+    #[cold]
+    #[inline(never)]
+    fn advance_behind(&mut self, id: SessionId) {
+        self.put_off(Chore::Prepare(id), self.now);
+        self.advance(id);
+    }
+
+    /// Goes on with preparing the next answer to a client; says how many steps that took.
+    pub(super) fn prepare_on(&mut self, id: SessionId, budget: usize, now: Instant) -> usize {
+        let Some(session) = self.session(id) else { return 0 };
+        let steps = session.output.prepare(budget);
+        if session.output.is_unready() {
+            self.put_off(Chore::Prepare(id), now);
+        }
+        self.charge_session(id);
+        self.touch_session(id);
+        steps
     }
 }

@@ -106,7 +106,7 @@ impl Merge {
     pub(crate) fn came(&mut self, part: u16, response: &[u8], whole: Option<&Arc<Vec<u8>>>, status: Status) -> Came {
         match self {
             Self::Redis(gather) => Came { grown: gather.came(part, response, whole), version: None },
-            Self::Memcache(merge) => merge.came(response, status),
+            Self::Memcache(merge) => merge.came(response, whole, status),
         }
     }
 

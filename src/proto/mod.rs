@@ -6,5 +6,6 @@
 pub(crate) mod bytes;
 pub mod http;
 pub mod memcache;
+pub(crate) mod names;
 pub mod resp;
 pub mod verb;

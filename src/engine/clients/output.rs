@@ -17,8 +17,21 @@ const KEPT_CAPACITY: usize = 512;
 /// Bytes of a long answer, about, that are put together at a time. Answers of more are long.
 pub(crate) const PORTION: usize = 128 << 10;
 
+/// Bytes that are put together in as long as one step of preparing takes.
+const STEP: usize = 256;
+
 /// A long answer that is put together while it is written.
 pub(crate) trait Source: std::fmt::Debug + Send {
+    /// Whether it can be written: one that begins with a count of what is there only once has to be looked through before.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Gets it more ready, in about so many steps. Says how many that took.
+    fn prepare(&mut self, _steps: usize) -> usize {
+        0
+    }
+
     /// Appends about so many bytes, and at least one if there are more behind them. Whether there are.
     fn write(&mut self, out: &mut Vec<u8>, about: usize) -> bool;
 
@@ -74,7 +87,8 @@ pub(crate) struct Output {
     written: usize,
     /// Bytes that are ready, and wait to be written.
     len: usize,
-    /// What follows them, if not all is ready. Something is ready as long as anything follows.
+    /// What follows them, if not all is ready. Something is ready as long as anything follows, unless that has to be
+    /// [prepared](Output::prepare).
     later: Behind,
 }
 
@@ -202,6 +216,10 @@ impl Output {
         {
             match next {
                 Later::Bytes(bytes) => self.push(bytes),
+                Later::Source(source) if !source.is_ready() => {
+                    later.push_front(Later::Source(source));
+                    break;
+                }
                 Later::Source(mut source) => {
                     let before = self.tail.len();
                     self.tail.reserve(PORTION - self.len);
@@ -217,6 +235,27 @@ impl Output {
             }
         }
         self.later.put_back(later);
+    }
+
+    /// Whether nothing can be written before something is [prepared](Output::prepare).
+    #[cold]
+    pub(crate) fn is_unready(&self) -> bool {
+        let next = self.later.iter().next();
+        self.len == 0 && matches!(next, Some(Later::Source(source)) if !source.is_ready())
+    }
+
+    /// Gets what follows more ready, in about so many steps. Says how many that took.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn prepare(&mut self, steps: usize) -> usize {
+        let next = self.later.0.as_mut().and_then(|later| later.front_mut());
+        let Some(Later::Source(source)) = next.filter(|_| self.len == 0) else { return 0 };
+        let mut taken = source.prepare(steps);
+        if source.is_ready() {
+            self.make_ready();
+            taken += self.len / STEP;
+        }
+        taken
     }
 
     fn seal(&mut self) {
@@ -262,7 +301,7 @@ impl Output {
         (self.written, self.pieces) = (0, VecDeque::new());
         self.tail.clear();
         self.make_ready();
-        let is_over = self.len == 0;
+        let is_over = self.len == 0 && self.later.is_empty();
         // An answer that is put together holds nothing from its last portion on.
         is_over.then(|| self.spare_tail()).flatten().unwrap_or(Spared::Memory)
     }

@@ -1,12 +1,13 @@
 //! Requests that go to every server of a pool: `flush_all`, `stats`, `verbosity`.
 
-use super::merge::{Listing, Wanted, Word};
-use crate::engine::Engine;
+use super::listed::Listing;
+use super::merge::{Wanted, Word};
 use crate::engine::ids::SessionId;
 use crate::engine::memcache;
 use crate::engine::request::Asked;
 use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
+use crate::engine::{Engine, next_random};
 use crate::proto::memcache::request::StatsOf;
 use crate::proto::memcache::stats::{Kind, Own, Summed};
 use crate::proto::memcache::{Verb, encode, reply};
@@ -84,7 +85,7 @@ impl Engine {
         };
         let version = self.session_ref(id).and_then(|session| self.lowest_version(session.pool()));
         let summed = Summed::new(kind, Own { pid: std::process::id(), version });
-        let listing = Wanted::Listing(Listing { summed, answered: false });
+        let listing = Wanted::Listing(Box::new(Listing::new(summed, next_random(&mut self.random).into())));
         self.ask_all(id, asked, Marks::LISTING, listing, now, |out| match of {
             StatsOf::Cachedump { class, limit } => encode::cachedump(out, class, limit),
             StatsOf::Servers(sub) | StatsOf::Order(sub) => encode::stats(out, sub),

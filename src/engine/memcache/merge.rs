@@ -1,11 +1,12 @@
 //! memcached's responses as one: multi-gets, and requests that go to every server.
 
+use super::listed::{Listed, Listing};
 use crate::engine::clients::output::{Output, PORTION, Source};
 use crate::engine::scattered::Came;
 use crate::failure::Failure;
+use crate::proto::memcache::reply;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::version::Version;
-use crate::proto::memcache::{reply, stats};
 use crate::time::Instant;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub(super) enum Wanted {
     /// One word from all servers: `flush_all`, `stats reset`, `verbosity`.
     Word(Word),
     /// `stats` listings, added up.
-    Listing(Listing),
+    Listing(Box<Listing>),
     /// `version`: the lowest so far.
     Version(Option<Version>),
 }
@@ -299,13 +300,6 @@ pub(super) struct Word {
     pub(super) due: Option<Instant>,
 }
 
-/// The listings of every server.
-#[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) summed: stats::Summed,
-    pub(super) answered: bool,
-}
-
 impl Merge {
     /// Nothing has come yet.
     pub(super) const fn new(wanted: Wanted) -> Self {
@@ -335,24 +329,23 @@ impl Merge {
 
     /// An answer has come.
     #[inline]
-    pub(in crate::engine) fn came(&mut self, response: &[u8], status: Status) -> Came {
+    pub(in crate::engine) fn came(&mut self, response: &[u8], whole: Option<&Arc<Vec<u8>>>, status: Status) -> Came {
         match &self.wanted {
             Wanted::Values(_) if matches!(status, Status::Done | Status::Absent) => Came::NOTHING, // they are in their places
             Wanted::Values(_) | Wanted::Word(_) | Wanted::Listing(_) | Wanted::Version(_) => {
-                self.other_came(response, status)
+                self.other_came(response, whole, status)
             }
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn other_came(&mut self, response: &[u8], status: Status) -> Came {
+    fn other_came(&mut self, response: &[u8], whole: Option<&Arc<Vec<u8>>>, status: Status) -> Came {
         match (&mut self.wanted, status) {
             (Wanted::Listing(listing), Status::Done) => {
-                let before = listing.summed.footprint();
-                listing.summed.add(response);
-                listing.answered = true;
-                return Came { grown: listing.summed.footprint() - before, version: None };
+                let before = listing.footprint();
+                listing.came(response, whole);
+                return Came { grown: listing.footprint() - before, version: None };
             }
             (Wanted::Version(lowest), Status::Done) => {
                 let version = Version::find(response);
@@ -397,7 +390,12 @@ impl Merge {
             // The others' is told.
             Wanted::Version(Some(version)) => text = [b"VERSION ", version.word(), b"\r\n"].concat(),
             Wanted::Version(None) => text.extend_from_slice(reply::VERSION),
-            Wanted::Listing(Listing { answered: false, .. }) if let Some(error) = error => return out.append(error),
+            Wanted::Listing(listing)
+                if !listing.answered
+                    && let Some(error) = error =>
+            {
+                return out.append(error);
+            }
             Wanted::Listing(listing) => listing.summed.write(&mut text),
         }
         out.push(text);
@@ -406,14 +404,22 @@ impl Merge {
     /// Whether it is put together while it is written.
     #[inline]
     pub(in crate::engine) const fn is_long(&self) -> bool {
-        matches!(&self.wanted, Wanted::Values(values) if values.len() > PORTION)
+        match &self.wanted {
+            Wanted::Values(values) => values.len() > PORTION,
+            Wanted::Listing(listing) => listing.is_long(),
+            Wanted::Word(_) | Wanted::Version(_) => false,
+        }
     }
 
     /// As [`Merge::write`], of what is long.
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn write_on(self, out: &mut Output) {
-        let Wanted::Values(values) = self.wanted else { return self.write(out) };
+        let values = match self.wanted {
+            Wanted::Values(values) => values,
+            Wanted::Listing(listing) => return out.append_from(Box::new(Listed::new(*listing))),
+            Wanted::Word(_) | Wanted::Version(_) => return self.write(out),
+        };
         let end = if values.unfinished { Vec::new() } else { self.error.unwrap_or_else(|| reply::END.to_vec()) };
         let left = values.len() + end.len();
         out.append_from(Box::new(PassedOn { values, end, next: 0, within: 0, left }));
@@ -445,7 +451,7 @@ impl Merge {
     pub(in crate::engine) fn footprint(&self) -> usize {
         match &self.wanted {
             Wanted::Values(values) => values.footprint(),
-            Wanted::Listing(listing) => listing.summed.footprint(),
+            Wanted::Listing(listing) => listing.footprint(),
             Wanted::Word(_) | Wanted::Version(_) => 0,
         }
     }

@@ -31,7 +31,7 @@ impl Engine {
             Everywhere::Flush | Everywhere::Order => How::Word,
             Everywhere::Dbsize | Everywhere::Sum => How::Sum,
             Everywhere::Keys | Everywhere::Join => How::Join,
-            Everywhere::PubsubChannels => How::Union,
+            Everywhere::PubsubChannels => How::Union(next_random(&mut self.random)),
             Everywhere::Log => How::Newest(log_entries(call.args)),
             Everywhere::RandomKey => How::Any(next_random(&mut self.random) as usize),
             Everywhere::ScriptExists | Everywhere::Least => How::Least,

@@ -5,7 +5,7 @@
 use super::exec::ExecPlan;
 use super::in_place::InPlace;
 use super::info;
-use super::piecemeal::{Piecemeal, Progress};
+use super::piecemeal::Progress;
 use crate::engine::buffers::Kept;
 use crate::engine::clients::output::{Output, PORTION};
 use crate::failure::Failure;
@@ -51,6 +51,16 @@ pub(crate) enum Part {
     Lost(Option<Vec<u8>>),
 }
 
+impl Part {
+    /// An answer that came and is no error.
+    pub(super) fn good(&self) -> Option<&[u8]> {
+        match self {
+            Self::Came(reply) if reply.first() != Some(&b'-') => Some(reply),
+            Self::Came(_) | Self::Lost(_) => None,
+        }
+    }
+}
+
 /// What is made of several answers.
 #[derive(Debug)]
 pub(crate) enum How {
@@ -74,9 +84,9 @@ pub(crate) enum How {
     Kill,
     /// One array of all elements.
     Join,
-    /// As `Join`, each element once.
-    Union,
-    /// As `Join`, of so many entries of a log, those that are newest by their second fields.
+    /// As `Join`, each element once. Who chooses them does not know this number.
+    Union(u32),
+    /// As `Join`, of so many entries of logs, those that are newest by their second fields.
     Newest(usize),
     /// An array of channels and numbers: the numbers added up, or the largest where a channel is heard on all servers. This
     /// is the request, which tells the channels where no server does.
@@ -146,7 +156,7 @@ impl Gather {
         }
     }
 
-    fn version(&self) -> Version {
+    pub(super) fn version(&self) -> Version {
         self.in_place.version
     }
 
@@ -158,16 +168,18 @@ impl Gather {
         }
     }
 
+    /// The answers, by their parts.
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     /// The answers that came and are no errors.
-    fn good(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Came(reply) if reply.first() != Some(&b'-') => Some(&**reply),
-            _ => None,
-        })
+    pub(super) fn good(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().filter_map(Part::good)
     }
 
     /// The first error that came or is to be told.
-    fn error(&self) -> Option<&[u8]> {
+    pub(super) fn error(&self) -> Option<&[u8]> {
         self.parts.iter().find_map(|part| match part {
             Part::Came(reply) if reply.first() == Some(&b'-') => Some(&**reply),
             Part::Lost(error) => error.as_deref(),
@@ -241,9 +253,10 @@ impl Gather {
             How::Wait if !lost && let Some(least) = self.numbers().min() => encode::integer(out, least),
             How::Wait if !lost && self.good().next().is_some() => self.put_all(out),
             How::Loaded if let Some(first) = self.good().next() => out.extend_from_slice(first),
-            How::Join | How::Least | How::Pairs(_) if self.good().next().is_some() => self.put_all(out),
-            How::Union if self.good().next().is_some() => self.union(out),
-            How::Newest(count) if self.good().next().is_some() => self.newest(out, *count),
+            How::Join | How::Newest(_) | How::Least | How::Pairs(_) if self.good().next().is_some() => {
+                self.put_all(out)
+            }
+            How::Union(_) if self.good().next().is_some() => self.union(out),
             How::Pairs(asked) => nobody_hears(asked, out),
             How::Info(own) => info::merge(out, std::iter::empty(), own, self.version()),
             _ => {
@@ -265,19 +278,11 @@ impl Gather {
         self.bytes > PORTION
     }
 
-    /// As [`Gather::write`], of what is long: it is put together while it is written, where that can be.
-    pub(crate) fn write_on(self, out: &mut Output) {
-        match self.progress() {
-            Some(progress) => out.append_from(Box::new(Piecemeal::new(self, progress))),
-            None => self.write(out),
-        }
-    }
-
     /// What the answer is begun with, if it can be put together a little at a time.
-    fn progress(&self) -> Option<Progress> {
+    pub(super) fn progress(&self) -> Option<Progress> {
         let is_well = self.error().is_none() && self.good().next().is_some();
         match &self.how {
-            How::Pick(_) | How::Join | How::Pairs(_) if is_well => Some(Progress::of(&self.parts)),
+            How::Pick(_) | How::Join | How::Newest(_) | How::Pairs(_) if is_well => Some(Progress::of(&self.parts)),
             How::Least if is_well && self.numbers().next().is_none() => Some(Progress::of(&self.parts)),
             How::Exec(plan) => plan.progress(&self.parts),
             _ => None,
@@ -289,6 +294,7 @@ impl Gather {
         match &self.how {
             How::Pick(order) => progress.pick(order, self.version(), &self.parts, out, until),
             How::Join => progress.join(&self.parts, out, until),
+            How::Newest(count) => progress.newest(*count, &self.parts, out, until),
             How::Least | How::Wait => progress.least(&self.parts, out, until),
             How::Pairs(_) => progress.pairs(&self.parts, out, until),
             How::Exec(plan) => plan.put_on(progress, out, &self.parts, until),
@@ -331,19 +337,6 @@ impl Gather {
         let all: BTreeSet<&[u8]> = self.good().filter_map(reply::items).flatten().collect();
         encode::array(out, all.len());
         all.into_iter().for_each(|element| out.extend_from_slice(element));
-    }
-
-    fn newest(&self, out: &mut Vec<u8>, count: usize) {
-        let time = |entry: &[u8]| match reply::items(entry).and_then(|mut fields| fields.nth(1)).map(reply::read) {
-            Some(Reply::Integer(time)) => time,
-            _ => 0,
-        };
-        let entries = self.good().filter_map(reply::items).flatten();
-        let mut entries: Vec<(i64, &[u8])> = entries.map(|entry| (time(entry), entry)).collect();
-        entries.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-        entries.truncate(count);
-        encode::array(out, entries.len());
-        entries.iter().for_each(|(_, entry)| out.extend_from_slice(entry));
     }
 
     /// Nothing was ended: an error that says more than that there was nothing to end, and if there is none, whether all

@@ -3,6 +3,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::proto::resp::reply::{self, Reply};
 use crate::proto::resp::{Version, encode};
@@ -48,15 +49,14 @@ const SUMMED: [&str; 36] = [
 ];
 
 /// Fields of one `dbN:keys=1,expires=0,avg_ttl=0` line: the first two are added up.
-fn database(line: &str) -> Option<(&str, [u64; 3])> {
+fn database(line: &str) -> Option<(u32, [u64; 3])> {
     let (name, rest) = line.split_once(':')?;
-    let number = name.strip_prefix("db")?;
-    number.parse::<u32>().ok()?;
+    let number = name.strip_prefix("db")?.parse().ok()?;
     let mut values = [0; 3];
     for (value, field) in values.iter_mut().zip(rest.split(',')) {
         *value = field.split_once('=')?.1.parse().ok()?;
     }
-    Some((name, values))
+    Some((number, values))
 }
 
 /// Whether a request for these sections wants this program's own.
@@ -71,55 +71,73 @@ pub(super) fn wants_own<'a>(sections: impl Iterator<Item = &'a [u8]>) -> bool {
     all
 }
 
-/// Appends one listing made of those of several servers: the first one's, with counts added up; and behind it `own`.
-pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8]>, own: &str, version: Version) {
-    let texts: Vec<String> = replies
-        .map(|reply| match reply::read(reply) {
-            Reply::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
-            _ => String::new(),
-        })
-        .collect();
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut databases: Vec<(&str, [u64; 3])> = Vec::new();
-    for line in texts.iter().flat_map(|text| text.lines()) {
-        if let Some((name, values)) = database(line) {
-            match databases.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => {
-                    sum[0] += values[0];
-                    sum[1] += values[1];
+/// One listing made of those of several servers: the first one's, with counts added up.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    first: Option<String>,
+    sums: BTreeMap<&'static str, u64>,
+    databases: BTreeMap<u32, [u64; 3]>,
+}
+
+impl Merged {
+    /// Adds a server's.
+    pub(super) fn add(&mut self, reply: &[u8]) {
+        let text = match reply::read(reply) {
+            Reply::Bulk(text) => String::from_utf8_lossy(text),
+            _ => "".into(),
+        };
+        for line in text.lines() {
+            if let Some((number, values)) = database(line) {
+                match self.databases.entry(number) {
+                    Entry::Occupied(sum) => {
+                        let sum = sum.into_mut();
+                        (sum[0], sum[1]) = (sum[0].saturating_add(values[0]), sum[1].saturating_add(values[1]));
+                    }
+                    Entry::Vacant(place) => _ = place.insert(values),
                 }
-                None => databases.push((name, values)),
-            }
-        } else if let Some((name, value)) = line.split_once(':')
-            && SUMMED.contains(&name)
-            && let Ok(value) = value.parse::<u64>()
-        {
-            *sums.entry(name).or_default() += value;
-        }
-    }
-    databases.sort_by_key(|(name, _)| (name.len(), *name));
-    let mut text = String::new();
-    let mut line = |one: &str| {
-        text.push_str(one);
-        text.push_str("\r\n");
-    };
-    for one in texts.first().map(String::as_str).unwrap_or_default().lines() {
-        match one.split_once(':') {
-            _ if database(one).is_some() => {}
-            Some((name, _)) if sums.contains_key(name) => line(&format!("{name}:{}", sums[name])),
-            _ => line(one),
-        }
-        if one == "# Keyspace" {
-            for (name, [keys, expires, ttl]) in &databases {
-                line(&format!("{name}:keys={keys},expires={expires},avg_ttl={ttl}"));
+            } else if let Some((name, value)) = line.split_once(':')
+                && let Some(name) = SUMMED.iter().find(|summed| **summed == name)
+                && let Ok(value) = value.parse::<u64>()
+            {
+                *self.sums.entry(name).or_default() += value;
             }
         }
+        self.first.get_or_insert_with(|| text.into_owned());
     }
-    if !own.is_empty() && !text.is_empty() {
-        text.push_str("\r\n");
+
+    /// Appends it, and behind it `own`.
+    pub(super) fn write(&self, out: &mut Vec<u8>, own: &str, version: Version) {
+        let Self { first, sums, databases } = self;
+        let mut text = String::new();
+        let mut line = |one: &str| {
+            text.push_str(one);
+            text.push_str("\r\n");
+        };
+        for one in first.as_deref().unwrap_or_default().lines() {
+            match one.split_once(':') {
+                _ if database(one).is_some() => {}
+                Some((name, _)) if sums.contains_key(name) => line(&format!("{name}:{}", sums[name])),
+                _ => line(one),
+            }
+            if one == "# Keyspace" {
+                for (number, [keys, expires, ttl]) in databases {
+                    line(&format!("db{number}:keys={keys},expires={expires},avg_ttl={ttl}"));
+                }
+            }
+        }
+        if !own.is_empty() && !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        text.push_str(own);
+        verbatim(out, &text, version);
     }
-    text.push_str(own);
-    verbatim(out, &text, version);
+}
+
+/// Appends one listing made of those of several servers, and behind it `own`.
+pub(super) fn merge<'a>(out: &mut Vec<u8>, replies: impl Iterator<Item = &'a [u8]>, own: &str, version: Version) {
+    let mut merged = Merged::default();
+    replies.for_each(|reply| merged.add(reply));
+    merged.write(out, own, version);
 }
 
 /// Appends a text as `INFO` is answered.

@@ -40,6 +40,7 @@ mod piecemeal;
 mod planned;
 mod planning;
 mod portions;
+mod prepared;
 mod pubsub;
 pub(super) mod question;
 mod queue;

@@ -1,5 +1,7 @@
 //! Answers that are put together a little at a time, while they are written.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use super::gather::{Gather, Part};
@@ -10,6 +12,9 @@ use crate::proto::resp::{Version, encode};
 
 /// An element costs as much as so many bytes, however small it is.
 const ELEMENT: usize = 16;
+
+/// An entry of a log costs as much as so many elements.
+const ENTRY: usize = 8;
 
 /// How far the list in what a server said has been passed on: where its next element begins, and how many there are still.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +42,13 @@ impl Place {
         Items::of(said.get(self.at..).unwrap_or_default(), self.left)
     }
 
+    /// Elements that are left.
+    pub(super) const fn left(&self) -> usize {
+        self.left
+    }
+
     /// Where the next element lies.
-    fn next(&mut self, said: &[u8]) -> Option<Range<usize>> {
+    pub(super) fn next(&mut self, said: &[u8]) -> Option<Range<usize>> {
         let mut items = self.items(said);
         let end = self.at + items.next()?.len();
         let element = self.at..end;
@@ -59,6 +69,8 @@ pub(super) struct Progress {
     pub(super) rest: Option<(usize, Range<usize>)>,
     /// How far the element at hand has been written, if it is a list itself.
     pub(super) within: Option<Box<Self>>,
+    /// The times of the next entries of logs, and whose they are.
+    next_times: BinaryHeap<(i64, Reverse<usize>)>,
 }
 
 /// What a part's server said.
@@ -141,6 +153,33 @@ impl Progress {
             self.next += 1;
         }
         true
+    }
+
+    /// Of the entries of several logs, each of which begins with its newest, the newest of all by their second fields.
+    pub(super) fn newest(&mut self, count: usize, parts: &[Part], out: &mut Vec<u8>, until: usize) -> bool {
+        if self.begin() {
+            let all = self.places.iter().map(|place| place.left).sum::<usize>();
+            encode::array(out, count.min(all));
+            self.next_times = (0..self.places.len()).filter_map(|part| self.next_time(part, parts)).collect();
+        }
+        let last = self.next.saturating_add(Self::elements(ENTRY, out, until)).min(count);
+        while self.copy(parts, out, until) {
+            if self.next == last {
+                return self.next < count;
+            }
+            let Some((_, Reverse(part))) = self.next_times.pop() else { return false };
+            self.next += 1;
+            self.rest = self.places.get_mut(part).and_then(|place| place.next(said(parts, part))).map(|at| (part, at));
+            self.next_times.extend(self.next_time(part, parts));
+        }
+        true
+    }
+
+    /// When the next entry of a part's log was made.
+    fn next_time(&self, part: usize, parts: &[Part]) -> Option<(i64, Reverse<usize>)> {
+        let entry = self.places.get(part)?.items(said(parts, part)).next()?;
+        let time = reply::items(entry).and_then(|mut fields| fields.nth(1)).map_or(0, number);
+        Some((time, Reverse(part)))
     }
 
     /// Of lists of numbers, the least at each place.

@@ -48,7 +48,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Sum | How::Most => is_number(raw),
         How::Least => are_numbers(raw, Some(words_behind(request, 2))),
         How::Word => raw.first() == Some(&b'+'),
-        How::Join | How::Union | How::Newest(_) => {
+        How::Join | How::Union(_) | How::Newest(_) => {
             matches!(raw.first(), Some(b'*' | b'~')) && reply::items(raw).is_some()
         }
         How::Pairs(_) => reply::items(raw).is_some_and(|items| {

@@ -2,7 +2,7 @@
 
 mod fields;
 
-use std::collections::BTreeMap;
+use crate::proto::names::Names;
 
 use super::number;
 use super::response::{Line, Response, Status, Violation, error_status, line};
@@ -11,6 +11,9 @@ pub use fields::{Rule, rule};
 
 /// Most bytes of one server's listing. memcached lists 2 MiB of a slab class at most.
 pub const LISTING_LIMIT: usize = (2 << 20) + (64 << 10);
+
+/// Names that room is made for before they are known, at most.
+const LINES_EXPECTED: usize = 1 << 20;
 
 /// Reads a whole `STAT ...` listing through its `END`, or an error line. `looked` is how far an earlier call has looked at
 /// the same bytes, at first 0.
@@ -104,15 +107,38 @@ pub struct Own {
 pub struct Summed {
     kind: Kind,
     own: Own,
-    /// What stands before the value on each line, and the value.
-    lines: Vec<(Vec<u8>, Value)>,
-    /// Where the line of each name is.
-    places: BTreeMap<Vec<u8>, usize>,
-    /// All lines, where they are not put together.
+    lines: Vec<Row>,
+    /// The number of the line of each name.
+    places: Names,
+    /// What stands before the values of all lines. Or all lines, where they are not put together.
     text: Vec<u8>,
-    /// Bytes of names and values.
+    /// Bytes of lines and values.
     held: usize,
 }
+
+/// A line: where in the text stands what comes before its value, and the value.
+#[derive(Debug)]
+struct Row {
+    start: usize,
+    len: usize,
+    value: Value,
+}
+
+impl Row {
+    fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        text.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+}
+
+/// How far a listing has been written: bytes of lines that are not put together, and lines that are.
+#[derive(Debug, Default)]
+pub struct Written {
+    bytes: usize,
+    lines: usize,
+}
+
+/// Bytes that are taken in one step.
+const STEP: usize = 1 << 10;
 
 #[derive(Debug)]
 enum Value {
@@ -128,32 +154,61 @@ impl Summed {
         Self { kind, own, ..Self::default() }
     }
 
+    /// Takes more than a few lines: who chooses their names does not know `seed`, and so many will be about all of them.
+    pub fn expect(&mut self, lines: usize, seed: u64) {
+        if self.kind != Kind::Lines {
+            let mut places = Names::with_room(seed, self.lines.len() + lines.min(LINES_EXPECTED));
+            for (number, line) in self.lines.iter().enumerate() {
+                places.add(line.name(&self.text), |known| self.lines[..number][known].name(&self.text));
+            }
+            self.places = places;
+        }
+    }
+
     /// Adds one server's listing.
     pub fn add(&mut self, listing: &[u8]) {
+        self.add_some(listing, usize::MAX);
+    }
+
+    /// Adds what stands at the front of one server's listing, or of the rest of it, in so many steps at most: a line is one.
+    /// Says how many bytes that were, and how many steps.
+    pub fn add_some(&mut self, listing: &[u8], steps: usize) -> (usize, usize) {
         if self.kind == Kind::Lines {
             let lines = listing.trim_ascii_end();
-            return self.text.extend_from_slice(lines.strip_suffix(b"END").unwrap_or(lines));
+            self.text.extend_from_slice(lines.strip_suffix(b"END").unwrap_or(lines));
+            return (listing.len(), 1 + listing.len() / STEP);
         }
-        for text in listing.split(|&byte| byte == b'\n') {
-            let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let Some(at) = [&b"STAT "[..], b"PREFIX "].iter().find(|tag| text.starts_with(tag)).map(|tag| tag.len())
-            else {
-                continue;
-            };
-            let end = text[at..].iter().position(|&byte| byte == b' ').map_or(text.len(), |blank| at + blank);
-            let (name, value) = (&text[..end], text.get(end + 1..).unwrap_or_default());
-            let bytes = value.len();
-            let value = Value::read(value);
-            match self.places.get(name).and_then(|place| self.lines.get_mut(*place)) {
-                None => {
-                    self.held += 2 * name.len() + bytes + size_of::<(Vec<u8>, Value)>();
-                    self.places.insert(name.to_vec(), self.lines.len());
-                    self.lines.push((name.to_vec(), value));
-                }
-                Some(_) if self.kind == Kind::First => {}
+        let (mut at, mut taken) = (0, 0);
+        while at < listing.len() && taken < steps {
+            let rest = &listing[at..];
+            let end = memchr::memchr(b'\n', rest);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            self.add_line(line.strip_suffix(b"\r").unwrap_or(line));
+            (at, taken) = (at + end.map_or(rest.len(), |end| end + 1), taken + 1 + line.len() / STEP);
+        }
+        (at, taken)
+    }
+
+    fn add_line(&mut self, line: &[u8]) {
+        let Some(at) = [&b"STAT "[..], b"PREFIX "].iter().find(|tag| line.starts_with(tag)).map(|tag| tag.len()) else {
+            return;
+        };
+        let end = memchr::memchr(b' ', &line[at..]).map_or(line.len(), |blank| at + blank);
+        let (name, value) = (&line[..end], line.get(end + 1..).unwrap_or_default());
+        let bytes = value.len();
+        let value = Value::read(value);
+        let Self { kind, lines, places, text, held, .. } = self;
+        match places.add(name, |known| lines.get(known).map_or(b"", |line| line.name(text))) {
+            None => {
+                *held += bytes + size_of::<Row>();
+                lines.push(Row { start: text.len(), len: name.len(), value });
+                text.extend_from_slice(name);
+            }
+            Some(_) if *kind == Kind::First => {}
+            Some(number) => {
+                let Some(Row { value: sum, .. }) = lines.get_mut(number) else { return };
                 // What follows `PREFIX` is an application's own word.
-                Some((_, sum)) if name.starts_with(b"PREFIX ") => sum.add(value, Rule::Sum),
-                Some((_, sum)) => sum.add(value, rule(&name[at..])),
+                sum.add(value, if name.starts_with(b"PREFIX ") { Rule::Sum } else { rule(&name[at..]) });
             }
         }
     }
@@ -161,28 +216,51 @@ impl Summed {
     /// Bytes that it holds.
     #[must_use]
     pub const fn footprint(&self) -> usize {
-        self.held + self.text.len()
+        self.held + self.text.len() + self.places.footprint()
     }
 
     /// Appends the listing and its `END`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.text);
-        for (name, value) in &self.lines {
-            out.extend_from_slice(name);
-            out.push(b' ');
-            match (&name[..], value) {
-                (b"STAT pid", _) => number::push(out, self.own.pid.into()),
-                (b"STAT version", Value::Word(word)) => {
-                    let version = Version::lower(Version::find(word), self.own.version.clone());
-                    out.extend_from_slice(version.as_ref().map_or(word, Version::word));
-                }
-                (_, Value::Count(count)) => number::push(out, *count),
-                (_, Value::Fraction(fraction)) => out.extend_from_slice(format!("{fraction:.6}").as_bytes()),
-                (_, Value::Word(word)) => out.extend_from_slice(word),
+        self.write_on(&mut Written::default(), out, usize::MAX);
+    }
+
+    /// Goes on with appending the listing and its `END`, until `out` has so many bytes. Whether there is more.
+    pub fn write_on(&self, written: &mut Written, out: &mut Vec<u8>, until: usize) -> bool {
+        if self.kind == Kind::Lines {
+            let rest = self.text.get(written.bytes..).unwrap_or_default();
+            let next = rest.len().min(until.saturating_sub(out.len()));
+            out.extend_from_slice(&rest[..next]);
+            written.bytes += next;
+            if next < rest.len() {
+                return true;
             }
-            out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(b"END\r\n");
+        while out.len() < until {
+            let Some(line) = self.lines.get(written.lines) else {
+                out.extend_from_slice(b"END\r\n");
+                return false;
+            };
+            written.lines += 1;
+            self.write_line(line, out);
+        }
+        true
+    }
+
+    fn write_line(&self, line: &Row, out: &mut Vec<u8>) {
+        let name = line.name(&self.text);
+        out.extend_from_slice(name);
+        out.push(b' ');
+        match (name, &line.value) {
+            (b"STAT pid", _) => number::push(out, self.own.pid.into()),
+            (b"STAT version", Value::Word(word)) => {
+                let version = Version::lower(Version::find(word), self.own.version.clone());
+                out.extend_from_slice(version.as_ref().map_or(word, Version::word));
+            }
+            (_, Value::Count(count)) => number::push(out, *count),
+            (_, Value::Fraction(fraction)) => out.extend_from_slice(format!("{fraction:.6}").as_bytes()),
+            (_, Value::Word(word)) => out.extend_from_slice(word),
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 

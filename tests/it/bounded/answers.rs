@@ -10,27 +10,27 @@ use super::events::command;
 use super::rig::Rig;
 
 /// Bytes that are put together at a time, at most.
-const MOST: usize = 160 << 10;
+pub(super) const MOST: usize = 160 << 10;
 
-fn words(words: &[&str]) -> Vec<u8> {
+pub(super) fn words(words: &[&str]) -> Vec<u8> {
     command(words.iter().map(|word| (*word).to_owned()))
 }
 
-fn bulk(text: &str) -> String {
+pub(super) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-fn array(elements: impl Iterator<Item = String>) -> String {
+pub(super) fn array(elements: impl Iterator<Item = String>) -> String {
     let elements: Vec<String> = elements.collect();
     format!("*{}\r\n{}", elements.len(), elements.concat())
 }
 
-fn redis(servers: usize) -> Rig {
+pub(super) fn redis(servers: usize) -> Rig {
     Rig::new(servers, &["redis: true", "timeout: 400", "on_failure: miss"])
 }
 
 /// A client asks something, each server answers what it gets as `answer` has it; one that has nothing to say breaks off.
-fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -> SessionId {
+pub(super) fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -> SessionId {
     let client = rig.client();
     rig.send(client, request, 64 << 10);
     let mut sent: BTreeMap<LinkId, Vec<u8>> = BTreeMap::new();
@@ -52,7 +52,7 @@ fn ask(rig: &mut Rig, request: &[u8], answer: &dyn Fn(usize, &[u8]) -> String) -
 }
 
 /// What a client gets, of which no more is ever ready than is put together at a time.
-fn read(rig: &mut Rig, client: SessionId, what: &str) -> String {
+pub(super) fn read(rig: &mut Rig, client: SessionId, what: &str) -> String {
     read_some(rig, client, what, usize::MAX)
 }
 
@@ -217,6 +217,24 @@ fn lists_of_all_servers() {
     let right = array((0..COUNT).map(|number| element(2, number)));
     let only = |server: usize, _: &[u8]| if server == 2 { list(2) } else { "*0\r\n".to_owned() };
     check("KEYS of one", &mut redis(3), &words(&["KEYS", "*"]), &only, &right);
+}
+
+#[test]
+fn logs_of_all_servers() {
+    const COUNT: usize = 10_000;
+    // Some are as old as those of others.
+    let time = |server: usize, number: usize| 1_700_000_000 - number * (server + 1);
+    let entry = |server: usize, number: usize| {
+        let of = format!("of {server}");
+        format!("*4\r\n:{number}\r\n:{}\r\n:12\r\n*2\r\n$3\r\nGET\r\n{}", time(server, number), bulk(&of))
+    };
+    let mut all: Vec<_> = (0..3).flat_map(|server| (0..COUNT).map(move |number| (server, number))).collect();
+    all.sort_by_key(|(server, number)| std::cmp::Reverse(time(*server, *number)));
+    let answer = |server: usize, _: &[u8]| array((0..COUNT).map(|number| entry(server, number)));
+    for (count, most) in [("-1", 3 * COUNT), ("9000", 9000), ("90000", 3 * COUNT)] {
+        let right = array(all[..most].iter().map(|(server, number)| entry(*server, *number)));
+        check("SLOWLOG", &mut redis(3), &words(&["SLOWLOG", "GET", count]), &answer, &right);
+    }
 }
 
 #[test]

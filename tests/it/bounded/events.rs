@@ -57,6 +57,7 @@ fn answered(mut rig: Rig, ask: &[u8], answer: &[u8], piece: usize, count: &mut d
     let mut said = Vec::new();
     count(&mut || {
         rig.say(answer, piece);
+        rig.settle(); // what has to be looked through first is
         said = rig.read(client);
     });
     assert!(!said.is_empty(), "{:?}", String::from_utf8_lossy(&answer[..answer.len().min(100)]));

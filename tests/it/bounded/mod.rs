@@ -9,6 +9,7 @@ mod answers;
 mod ends;
 mod events;
 mod long;
+mod prepared;
 mod rig;
 mod turns;
 
