@@ -105,11 +105,10 @@ impl Engine {
         let pool = call.pool;
         let mut list = KeyList::default();
         let found = keys::keys(call.command, call.args, &mut list);
-        let places: Vec<usize> = if found.is_ok() { list.iter().collect() } else { Vec::new() };
-        let mut keys = places.iter().map(|place| call.args.get(*place));
+        let mut keys = list.iter().take_while(|_| found.is_ok()).map(|place| call.args.get(place));
         let server = match keys.next() {
             Some(key) => {
-                if !self.same_server(pool, key, keys) {
+                if !self.are_of_one_server(id, call, key, keys) {
                     self.refuse_request(id, CROSS_SLOT);
                     return Performed::Done;
                 }

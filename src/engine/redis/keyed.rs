@@ -45,7 +45,6 @@ impl Engine {
 
     /// Sends a request to the server of its keys.
     pub(super) fn keyed(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        let pool = call.pool;
         let only = usize::from(call.plan.key);
         if only > 0 && only < call.args.len() {
             return self.send_keyed(id, call, call.args.get(only), now);
@@ -59,7 +58,12 @@ impl Engine {
         let Some(first) = places.next() else { return self.anywhere(id, call, now) };
         let key = call.args.get(first);
         if let Some(second) = places.next()
-            && !self.same_server(pool, key, std::iter::once(second).chain(places).map(|place| call.args.get(place)))
+            && !self.are_of_one_server(
+                id,
+                call,
+                key,
+                std::iter::once(second).chain(places).map(|place| call.args.get(place)),
+            )
         {
             self.refuse_request(id, CROSS_SLOT);
             return Performed::Done;

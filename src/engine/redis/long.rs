@@ -5,21 +5,25 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
-use super::portions::{Long, Pieces, Sorted, end_of, hand_over};
+use super::portions::{Compared, Long, Pieces, Sorted, end_of, hand_over};
 use std::cell::Cell;
 
 use super::Client;
-use super::call::{Call, Performed, Turn};
+use super::call::{Call, Performed, Turn, find};
 use super::gather::How;
 use super::piece::Share;
-use crate::config::model::PoolId;
+use crate::config::model::{PoolId, Transactions};
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory, work};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;
-use crate::proto::resp::plan::Split;
+use crate::proto::resp::command::keys::{self, KeyList};
+use crate::proto::resp::plan::{CommandClass, Split, Transaction};
 use crate::proto::resp::request::Progress;
 use crate::time::Instant;
+
+/// Of a request of so many arguments it may have been found out before whether its keys are one server's.
+pub(super) const MANY: usize = 1000;
 
 impl Client {
     /// Its next request does not come to be carried out.
@@ -61,6 +65,13 @@ impl Engine {
             (long.weighed, long.refused) = (true, self.memory.refuses);
         }
         self.memory.refuses = long.refused;
+        if let Some(pool) = self.pool_of(id)
+            && !self.compare_on(id, pool, Args::new(raw, &long.spans), &mut long.compared)
+        {
+            self.memory.refuses = false;
+            self.keep_long(id, raw, long);
+            return Turn::Unready;
+        }
         let spans = std::mem::take(&mut long.spans);
         if let Some(client) = self.redis(id) {
             client.long = Some(long);
@@ -78,6 +89,70 @@ impl Engine {
             self.keep_long(id, raw, Box::new(Long { spans, weighed, ..*long }));
         }
         outcome.turn(raw.len())
+    }
+
+    /// Goes on with finding out whether all keys of a request that has to go to one server are that server's; `false` when some
+    /// are left, as the turn is over.
+    fn compare_on(&mut self, id: SessionId, pool: PoolId, args: Args<'_>, compared: &mut Compared) -> bool {
+        let ring_version = self.pools[pool.index()].ring_version;
+        if compared.ring_version != ring_version {
+            *compared = Compared { ring_version, ..Compared::default() };
+        }
+        let Ok((command, plan)) = find(args) else { return true };
+        let is_queued = self.client(id).is_some_and(|client| client.queue.is_some());
+        let of_one = is_queued && self.topology.pools[pool.index()].redis.transactions == Transactions::Single;
+        let goes_to_one = matches!(
+            plan.class,
+            CommandClass::Keyed
+                | CommandClass::Script
+                | CommandClass::Blocking(_)
+                | CommandClass::Transaction(Transaction::Watch)
+        ) || (of_one && matches!(plan.class, CommandClass::Split(_)));
+        let mut list = KeyList::default();
+        if compared.is_over || !goes_to_one || self.is_of_one(pool) || keys::keys(command, args, &mut list).is_err() {
+            return true;
+        }
+        let ring = &self.pools[pool.index()].ring;
+        let Some(server) = list.iter().next().map(|place| ring.route(args.get(place), 0)) else { return true };
+        for place in list.from(compared.next) {
+            if self.work.is_over() {
+                return false;
+            }
+            let key = args.get(place);
+            self.work.cost += work::KEY / 2 + key.len() / work::HASHED;
+            compared.next += 1;
+            compared.is_apart = ring.route(key, 0) != server;
+            if compared.is_apart {
+                break;
+            }
+        }
+        compared.is_over = true;
+        true
+    }
+
+    /// As [`Engine::same_server`], of all keys of a client's request, which may be long: then that has been found out.
+    pub(super) fn are_of_one_server<'k>(
+        &self,
+        id: SessionId,
+        call: Call<'_>,
+        key: &[u8],
+        others: impl Iterator<Item = &'k [u8]>,
+    ) -> bool {
+        if call.args.len() > MANY
+            && let Some(together) = self.are_compared(id, call)
+        {
+            return together;
+        }
+        self.same_server(call.pool, key, others)
+    }
+
+    /// Whether all keys of a client's request are one server's, if it is a long one, of which that has been found out.
+    #[cold]
+    pub(super) fn are_compared(&self, id: SessionId, call: Call<'_>) -> Option<bool> {
+        let long = self.client(id)?.long.as_ref().filter(|long| long.found == call.raw.len())?;
+        let (compared, ring_version) = (long.compared, self.pools[call.pool.index()].ring_version);
+        let is_known = compared.is_over && compared.ring_version == ring_version;
+        is_known.then_some(!compared.is_apart)
     }
 
     /// Keeps what is ready of a long request.

@@ -59,6 +59,7 @@ impl Engine {
                 self.queueable(
                     Call { raw, args, command, plan: plan::of(command), ..exec },
                     queue.first_key.as_deref(),
+                    None,
                 )?;
                 planning.judged = planning.commands.len() + 1;
                 self.work.cost += COMMAND + raw.len() / work::COPIED;

@@ -26,10 +26,24 @@ pub(crate) struct Long {
     pub(super) refused: bool,
     /// Bytes that are charged to its client for that copy.
     pub(super) reserved: usize,
+    /// Whether its keys are all one server's, as far as that is known.
+    pub(super) compared: Compared,
     /// What servers get that have its keys.
     pub(super) sorted: Option<Sorted>,
     /// What they get where all of them get the same.
     pub(super) copies: Pieces,
+}
+
+/// Whether the keys of a request are all one server's.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Compared {
+    /// The ring that the servers are looked up in.
+    pub(super) ring_version: u32,
+    /// The next key that is looked up.
+    pub(super) next: usize,
+    /// All have been looked up, or one that is another server's.
+    pub(super) is_over: bool,
+    pub(super) is_apart: bool,
 }
 
 /// What servers get of a long request, each its piece; the last one as far as it is written.

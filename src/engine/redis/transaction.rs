@@ -12,6 +12,7 @@ use super::call::{Call, Performed};
 use super::exec::ExecPlan;
 use super::gather::How;
 use super::keyed::CROSS_SLOT;
+use super::long::MANY;
 use super::planned::Planning;
 use super::queue::{QUEUE_LIMIT, REQUEST_COST};
 use super::watched::Guard;
@@ -61,7 +62,8 @@ impl Engine {
     /// A request inside a transaction.
     pub(super) fn queue(&mut self, id: SessionId, call: Call<'_>) {
         let first_of_all = self.client(id).and_then(|client| client.queue.as_ref()?.first_key.as_deref());
-        let first = match self.queueable(call, first_of_all) {
+        let together = if call.args.len() > MANY { self.are_compared(id, call) } else { None };
+        let first = match self.queueable(call, first_of_all, together) {
             Ok(first) => first,
             Err(text) => return self.refuse_request(id, &text),
         };
@@ -91,7 +93,7 @@ impl Engine {
     }
 
     /// Whether a request can be part of a transaction whose first key is `first_of_all`. Its own first key, where all keys have
-    /// to be one server's.
+    /// to be one server's. Whether they are is `together`, if that is known.
     ///
     /// # Errors
     ///
@@ -100,6 +102,7 @@ impl Engine {
         &self,
         call: Call<'a>,
         first_of_all: Option<&[u8]>,
+        together: Option<bool>,
     ) -> Result<Option<&'a [u8]>, Vec<u8>> {
         let (pool, args) = (call.pool, call.args);
         match call.plan.class {
@@ -124,23 +127,28 @@ impl Engine {
                 return Err(text.into_bytes());
             }
         }
-        let keys = self.keys_of(call);
-        let Some(first) = keys.first() else {
+        let mut list = KeyList::default();
+        let first = match call.plan.class {
+            CommandClass::Publish => Some(1),
+            _ if keys::keys(call.command, args, &mut list).is_ok() => list.iter().next(),
+            _ => None,
+        };
+        let Some(first) = first.map(|place| args.get(place)) else {
             return Err(b"ERR a command without keys cannot be part of a transaction through this proxy".to_vec());
         };
         let single = self.topology.pools[pool.index()].redis.transactions == Transactions::Single;
         let split = matches!(call.plan.class, CommandClass::Split(_));
-        let together = self.same_server(pool, first, keys[1..].iter().copied());
-        if !together && (!split || single) {
+        let others = || list.from(1).map(|place| args.get(place));
+        if (!split || single) && !together.unwrap_or_else(|| self.same_server(pool, first, others())) {
             return Err(CROSS_SLOT.to_vec());
         }
         if keys::has_patterns(call.command) {
             self.check_patterns(first, call)?;
         }
-        if single && first_of_all.is_some_and(|key| !self.same_server(pool, key, std::iter::once(*first))) {
+        if single && first_of_all.is_some_and(|key| !self.same_server(pool, key, std::iter::once(first))) {
             return Err(CROSS_SLOT.to_vec());
         }
-        Ok(single.then_some(*first))
+        Ok(single.then_some(first))
     }
 
     /// The keys of a request, or the channel that takes their place.

@@ -38,7 +38,7 @@ impl Engine {
             client.watch.as_ref().map(|watch| watch.link.filter(|(link, _)| self.own_link(id, *link).is_some()));
         let server = self.pools[pool.index()].ring.route(call.args.get(1), 0);
         let ring_version = self.pools[pool.index()].ring_version;
-        let together = self.same_server(pool, call.args.get(1), keys.skip(1));
+        let together = self.are_of_one_server(id, call, call.args.get(1), keys.skip(1));
         if !together || known.flatten().is_some_and(|(_, watched)| Some(watched) != server) {
             self.break_watch(id, true);
             self.refuse_request(id, CROSS_SLOT);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use softmiss::config::model::ServerId;
 use softmiss::engine::ids::LinkId;
 use softmiss::engine::ids::SessionId;
+use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 use super::events::command;
-use super::rig::Rig;
+use super::rig::{POOL, Rig};
 
 /// Keys, and bytes of them, that are dealt with in one moment at most.
 const MOST_KEYS: usize = 15_000;
@@ -160,6 +162,139 @@ fn keys_of_one_server_are_sent_as_they_came() {
     assert!(sent.values().eq([&request]));
     answer(&mut rig, &sent);
     assert!(rig.read(client).len() > request.len() - 20);
+}
+
+/// How many moments it takes to find the words of a request, of which no further key is looked up.
+fn moments_of_words(rig: &mut Rig, words: usize, queued: bool) -> usize {
+    let request = command(std::iter::once("SADD".to_owned()).chain((1..words).map(|word| format!("{{a}}{word}"))));
+    let client = rig.client();
+    if queued {
+        rig.send(client, b"MULTI\r\n", 100);
+        rig.read(client);
+    }
+    rig.send(client, &request, 64 << 10);
+    let (count, _) = moments(rig);
+    rig.engine.client_gone(client, false);
+    rig.settle();
+    count
+}
+
+/// Requests that go to one server as a whole are looked through in portions for a key that is another's.
+#[test]
+fn keys_that_have_to_be_of_one_server_are_looked_up_in_portions() {
+    for (first, queued) in [
+        (&["SINTER"][..], false),
+        (&["EVAL", "return 1", "60000"], false),
+        (&["WATCH"], false),
+        (&["BLPOP"], false),
+        (&["XREADGROUP", "GROUP", "g", "c", "STREAMS"], false),
+        (&["SINTER"], true),
+        (&["MGET"], true),
+    ] {
+        for is_apart in [false, true] {
+            let mut rig = redis(&["hash_tag: \"{}\"", "transactions: single"]);
+            let keys =
+                (0..KEYS).map(|key| if is_apart && key == KEYS - 1 { key.to_string() } else { format!("{{a}}{key}") });
+            let ends = match first[0] {
+                "BLPOP" => 1,
+                "XREADGROUP" => KEYS,
+                _ => 0,
+            };
+            let end = std::iter::repeat_n("0".to_owned(), ends);
+            let request = command(first.iter().map(|word| (*word).to_owned()).chain(keys).chain(end));
+            let least = moments_of_words(&mut rig, first.len() + KEYS + ends, queued) + KEYS / MOST_KEYS;
+            let client = rig.client();
+            if queued {
+                rig.send(client, b"MULTI\r\n", 100);
+                rig.read(client);
+            }
+            rig.send(client, &request, 64 << 10);
+            let (count, sent) = moments(&mut rig);
+            assert!(count > least, "{first:?} takes {count} moments of {least}");
+            let said = rig.read(client);
+            if is_apart {
+                assert!(said.starts_with(b"-CROSSSLOT"), "{first:?}: {}", String::from_utf8_lossy(&said));
+                assert!(sent.is_empty(), "{first:?}");
+            } else if queued {
+                assert_eq!(said, b"+QUEUED\r\n", "{first:?}");
+            } else {
+                // Behind what is asked first on a connection of its own.
+                assert!(sent.values().any(|sent| sent.ends_with(&request)), "{first:?}");
+            }
+            rig.engine.client_gone(client, false);
+            rig.settle();
+            rig.engine.check_invariants().unwrap();
+        }
+    }
+}
+
+/// A request is made ready for so many moments, and is not ready then.
+fn go_on(rig: &mut Rig, moments: usize) {
+    for _ in 0..moments {
+        rig.tick();
+        assert!(rig.turn() == 0 && rig.is_busy());
+    }
+}
+
+#[test]
+fn the_ring_changes_while_keys_are_looked_up() {
+    let mut rig = redis(&["hash_tag: \"{}\""]);
+    let request = command(["SINTER".to_owned()].into_iter().chain((0..KEYS).map(|key| format!("{{a}}{key}"))));
+    let (_, home) = {
+        let client = start(&mut rig, &request);
+        let found = moments(&mut rig);
+        rig.engine.client_gone(client, false);
+        found
+    };
+    let home = *home.keys().next().expect("a server");
+    let place = rig.links.keys().position(|link| *link == home).expect("a connection");
+    let begun = moments_of_words(&mut rig, 1 + KEYS, false) + 2;
+    start(&mut rig, &request);
+    go_on(&mut rig, begun);
+    rig.lose(u16::try_from(place).unwrap());
+    let (_, sent) = moments(&mut rig);
+    let to: Vec<_> = sent.keys().copied().collect();
+    assert!(to.len() == 1 && to != [home], "{to:?} in place of {home:?}");
+    assert!(sent.values().all(|sent| *sent == request));
+}
+
+/// What was found to be one server's is not any more when another one comes back: nobody may think that it is watched.
+#[test]
+fn a_server_comes_back_while_keys_are_looked_up() {
+    let mut rig = Rig::new(2, &["redis: true", "timeout: 400", "hash_tag: \"{}\""]);
+    let home = |rig: &mut Rig, tag: usize| {
+        let client = start(rig, &command(["GET".to_owned(), format!("{{{tag}}}")].into_iter()));
+        let (_, sent) = moments(rig);
+        rig.engine.client_gone(client, false);
+        *sent.keys().next().expect("a server")
+    };
+    let first = home(&mut rig, 0);
+    let other = (1..).find(|tag| home(&mut rig, *tag) != first).expect("not all are one server's");
+    let away = rig.links.keys().position(|link| *link != first).expect("a connection");
+    let away = ServerId(u16::try_from(away).unwrap());
+    let tag = |key| if key > 0 && key < 100 { other } else { 0 };
+    let keys = (0..KEYS).map(|key| format!("{{{}}}{key}", tag(key)));
+    let request = command(std::iter::once("WATCH".to_owned()).chain(keys));
+    for comes_back in [false, true] {
+        let begun = rig.registry.begin_maintenance(POOL, away, Maintenance::Eject, false, rig.now);
+        assert_eq!(begun, MaintenanceOutcome::Done);
+        rig.engine.refresh(rig.now);
+        let begun = moments_of_words(&mut rig, 1 + KEYS, false) + 2;
+        let client = start(&mut rig, &request);
+        go_on(&mut rig, begun);
+        if comes_back {
+            rig.take_back(away);
+        }
+        let (_, sent) = moments(&mut rig);
+        let said = rig.read(client);
+        assert_eq!(said.starts_with(b"-CROSSSLOT"), comes_back, "{}", String::from_utf8_lossy(&said));
+        assert_eq!(sent.values().any(|sent| sent.ends_with(&request)), !comes_back);
+        rig.engine.client_gone(client, false);
+        rig.settle();
+        if !comes_back {
+            rig.take_back(away);
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use softmiss::engine::ids::SessionId;
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Registry;
+use softmiss::health::maintenance::MaintenanceOutcome;
 use softmiss::time::Instant;
 use softmiss::topology::Published;
 
@@ -158,6 +159,14 @@ impl Rig {
     /// A server is found dead.
     pub(crate) fn lose(&mut self, server: u16) {
         self.registry.failed(POOL, ServerId(server), 0, Failure::Refused, self.now);
+        self.engine.refresh(self.now);
+    }
+
+    /// Operators let a server back, and it is well.
+    pub(crate) fn take_back(&mut self, server: ServerId) {
+        assert_eq!(self.registry.end_maintenance(POOL, server, self.now), MaintenanceOutcome::Done);
+        assert!(self.registry.claim_probe(POOL, server, self.now));
+        self.registry.probe_passed(POOL, server, self.now);
         self.engine.refresh(self.now);
     }
 }

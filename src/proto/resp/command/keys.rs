@@ -7,16 +7,32 @@ use crate::proto::resp::request::integer;
 /// Places of keys that are held without an allocation.
 const FEW: usize = 4;
 
+/// Keys in a row that take more arguments than this are held by where they begin.
+const MANY: i64 = 64;
+
 /// Places of keys in a request.
 #[derive(Debug, Default)]
 pub struct KeyList {
     few: [u32; FEW],
     count: usize,
     more: Vec<u32>,
+    /// Those behind that: the places of very many take as long to be written down as they are looked up.
+    rows: Vec<Row>,
+}
+
+/// Keys that stand in a row: the place of the first, how many they are, and how far apart.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    first: usize,
+    count: usize,
+    step: usize,
 }
 
 impl KeyList {
     fn push(&mut self, place: usize) {
+        if !self.rows.is_empty() {
+            return self.push_row(Row { first: place, count: 1, step: 1 });
+        }
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         if self.count < FEW {
             self.few[self.count] = place;
@@ -26,9 +42,40 @@ impl KeyList {
         self.count += 1;
     }
 
+    #[cold]
+    fn push_row(&mut self, row: Row) {
+        self.count += row.count;
+        self.rows.push(row);
+    }
+
+    fn push_all(&mut self, first: usize, count: usize) {
+        if i64::try_from(count).is_ok_and(|count| count <= MANY) {
+            (first..first + count).for_each(|place| self.push(place));
+        } else {
+            self.push_row(Row { first, count, step: 1 });
+        }
+    }
+
     /// The places, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        self.few[..self.count.min(FEW)].iter().chain(&self.more).map(|place| *place as usize)
+        self.from(0)
+    }
+
+    /// The places from the one with this number on, in order.
+    pub fn from(&self, number: usize) -> impl Iterator<Item = usize> {
+        let before = self.count - self.in_rows();
+        let mut skipped = number.saturating_sub(before);
+        let rows = self.rows.iter().flat_map(move |row| {
+            let skip = skipped.min(row.count);
+            skipped -= skip;
+            (row.first + skip * row.step..).step_by(row.step).take(row.count - skip)
+        });
+        let few = self.few.iter().take(before).chain(&self.more).skip(number);
+        few.map(|place| *place as usize).chain(rows)
+    }
+
+    fn in_rows(&self) -> usize {
+        self.rows.iter().map(|row| row.count).sum()
     }
 
     /// How many there are.
@@ -111,10 +158,16 @@ fn specified(specs: &[KeySpec], args: Args<'_>, found: &mut KeyList) -> Result<(
         if last >= count {
             return Err(NoKeys);
         }
-        let mut place = first;
+        let (mut place, step) = (first, step.max(1));
+        if last - first >= MANY {
+            let number = |number: i64| usize::try_from(number).map_err(|_| NoKeys);
+            let count = number((last - first) / step + 1)?;
+            found.push_row(Row { first: number(first)?, count, step: number(step)? });
+            continue;
+        }
         while place <= last {
             found.push(usize::try_from(place).map_err(|_| NoKeys)?);
-            place += step.max(1);
+            place += step;
         }
     }
     Ok(())
@@ -206,7 +259,7 @@ fn migrate(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
             if !args.get(3).is_empty() {
                 return Err(NoKeys);
             }
-            (place + 1..args.len()).for_each(|key| found.push(key));
+            found.push_all(place + 1, args.len() - place - 1);
             return Ok(());
         }
         place += match () {
@@ -229,7 +282,7 @@ fn xreadgroup(command: &Command, args: Args<'_>, found: &mut KeyList) -> Result<
         let is = |option: &[u8]| word.eq_ignore_ascii_case(option);
         if is(b"streams") && has_group {
             let first = place + 1;
-            (first..first + (args.len() - first) / 2).for_each(|key| found.push(key));
+            found.push_all(first, (args.len() - first) / 2);
             return Ok(());
         }
         has_group |= is(b"group");
@@ -299,6 +352,37 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             let place = usize::from(find(words[0].as_bytes()).map_or(0, only));
             assert!(place == 0 || words[place] == expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn very_many_keys_are_found_as_few_are() {
+        for count in [1, 5, 63, 64, 65, 66, 127, 128, 129, 130, 500] {
+            let keys: Vec<String> = (0..count).map(|key| format!("k{key}")).collect();
+            let (plain, pairs) = (keys.join(" "), keys.join(" v ") + " v");
+            let ids = vec!["0"; count].join(" ");
+            for line in [
+                format!("MGET {plain}"),
+                format!("MSET {pairs}"),
+                format!("EVAL s {count} {plain} k"),
+                format!("BLPOP {plain} 0"),
+                format!("ZUNIONSTORE k {count} {plain} WEIGHTS {ids}"),
+                format!("XREAD STREAMS {plain} {ids}"),
+                format!("XREADGROUP GROUP g c STREAMS {plain} {ids}"),
+                format!("MIGRATE h 1  0 9 KEYS {plain}"),
+            ] {
+                let before = if line.starts_with('Z') { "k " } else { "" };
+                let expected = format!("{before}{plain}");
+                assert_eq!(of(&line).map(|keys| keys.join(" ")), Ok(expected), "{line}");
+            }
+            let mut list = KeyList::default();
+            list.push(7);
+            list.push_all(10, count);
+            list.push_row(Row { first: 1000, count, step: 3 });
+            list.push(5000);
+            let all: Vec<usize> = list.iter().collect();
+            assert_eq!((all.len(), all.last()), (list.len(), Some(&5000)));
+            (0..=all.len()).for_each(|from| assert!(list.from(from).eq(all[from..].iter().copied())));
         }
     }
 
