@@ -24,6 +24,9 @@ impl Engine {
             | CommandClass::Script
             | CommandClass::Blocking(_)
             | CommandClass::Transaction(Transaction::Watch) => {
+                if self.still_waits(id, call.started, now) {
+                    return self.holds_off(id);
+                }
                 let keys = self.keys_of(call);
                 let keys = keys.iter().map(|key| Key { routed: key, wire: key, base64: false, database });
                 self.is_warm(id, keys, access(call), (call.started, now))
@@ -47,6 +50,9 @@ impl Engine {
     pub(super) fn is_warm_exec(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> bool {
         if self.pools[call.pool.index()].warm.is_none() {
             return true;
+        }
+        if self.still_waits(id, call.started, now) {
+            return self.holds_off(id);
         }
         let Some(client) = self.redis(id) else { return true };
         let Some(queue) = client.queue.take_if(|queue| !queue.spoiled) else { return true };

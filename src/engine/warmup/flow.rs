@@ -181,7 +181,7 @@ impl Engine {
         let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return true };
         let wait = self.wait_of(id, pool, now);
         let Patience { is_late, most } = self.patience_of(pool, &wait, started, now);
-        if wait.until != Until::Nothing && !is_late {
+        if self.still_waits(id, started, now) {
             return self.holds_off(id);
         }
         self.warmup.forget(id);
@@ -223,6 +223,14 @@ impl Engine {
             return self.has_to_wait(id, wait.waits(Until::Answered(asked), most, Step::Told));
         }
         true
+    }
+
+    /// Whether a client's request still waits for what it was last found to wait for, so that its keys need not be looked at.
+    #[cold]
+    pub(in crate::engine) fn still_waits(&self, id: SessionId, started: Instant, now: Instant) -> bool {
+        let Some(pool) = self.pool_of(id).filter(|pool| self.pools[pool.index()].warm.is_some()) else { return false };
+        let wait = self.wait_of(id, pool, now);
+        wait.until != Until::Nothing && !self.patience_of(pool, &wait, started, now).is_late
     }
 
     /// What a client's request waits for, or that it is looked at for the first time: that is so, too, when its keys have
@@ -319,7 +327,8 @@ impl Engine {
         }
     }
 
-    fn holds_off(&mut self, id: SessionId) -> bool {
+    /// A client's request waits on.
+    pub(in crate::engine) fn holds_off(&mut self, id: SessionId) -> bool {
         if let Some(session) = self.session(id) {
             session.input.hold_back();
         }
