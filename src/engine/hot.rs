@@ -83,10 +83,6 @@ impl Engine {
                 if first_keys(request, LOOKED_AT, spans, &mut visit) {
                     return;
                 }
-                if resp::plain_count(request).is_some_and(|words| words > LOOKED_AT as u64) {
-                    each_key_of(request, usize::MAX, spans, &mut visit);
-                    return;
-                }
                 if request.starts_with(MULTI) {
                     // The commands at its front stand for all.
                     let weight = Weight(weight.0.saturating_mul((request.len() / LONG) as u64));

@@ -6,11 +6,11 @@ use super::call::find;
 use crate::engine::named_key::{Named, Replied};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::keys::{self, KeyList};
-use crate::proto::resp::plan::{self, CommandClass, Plan, Split};
+use crate::proto::resp::plan::{self, CommandClass, Split};
 use crate::proto::resp::request::{self, Limits, Parsed, Progress};
 
-/// As [`each_key`], of a request that was taken apart by its keys: those among its first `most` arguments, an even number.
-/// `false` when it is another one.
+/// As [`each_key`], of a long request: the keys among its first `most` arguments, an even number, stand for all. `false`, and
+/// none shown, when it has no more arguments than that and was not taken apart by its keys.
 pub(in crate::engine) fn first_keys(
     request: &[u8],
     most: usize,
@@ -20,19 +20,30 @@ pub(in crate::engine) fn first_keys(
     spans.clear();
     request::find_spans(request, 0, 1 + most, spans);
     let args = Args::new(request, spans);
-    let split = match find(args) {
-        Ok((_, Plan { class: CommandClass::Split(split), .. })) => Some(split),
-        _ => None,
-    };
-    if let Some(split) = split {
-        for place in (1..args.len()).step_by(split.stride()) {
-            let stored = if split == Split::Pairs { args.get(place + 1).len() } else { 0 };
-            let replied = if split == Split::Values { Replied::Next } else { Replied::Nothing };
-            visit(Named { key: args.get(place), stored, replied });
+    let (command, plan) = find(args).unwrap_or_else(|_| plan::unknown());
+    let is_known = match plan.class {
+        CommandClass::Split(split) => {
+            for place in (1..args.len()).step_by(split.stride()) {
+                let stored = if split == Split::Pairs { args.get(place + 1).len() } else { 0 };
+                let replied = if split == Split::Values { Replied::Next } else { Replied::Nothing };
+                visit(Named { key: args.get(place), stored, replied });
+            }
+            true
         }
-    }
+        _ if args.len() > most => {
+            let mut list = KeyList::default();
+            if keys::keys(command, args, &mut list).is_ok() {
+                // All that is sent with one key is its value, as good as.
+                let (stored, replied) =
+                    if list.len() == 1 { (request.len(), Replied::All) } else { (0, Replied::Nothing) };
+                list.iter().for_each(|place| visit(Named { key: args.get(place), stored, replied }));
+            }
+            true
+        }
+        _ => false,
+    };
     spans.clear();
-    split.is_some()
+    is_known
 }
 
 /// Shows every key of a request to `visit`; returns the name of the command. A transaction is several requests, and has

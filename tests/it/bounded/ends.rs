@@ -20,13 +20,13 @@ fn ends(mut rig: Rig, ask: &[u8], answer: &dyn Fn(&[u8]) -> Vec<u8>, count: &mut
     let answers: Vec<_> = sent.iter().map(|(link, request)| (*link, rig.links[link], answer(request))).collect();
     assert_eq!(answers.len(), rig.links.len(), "all are asked");
     for (link, epoch, answer) in &answers {
-        let first = &answer[..answer.len() - LAST];
+        let first = &answer[..answer.len().saturating_sub(LAST)];
         first.chunks(64 << 10).for_each(|part| rig.engine.link_data(*link, *epoch, part, rig.now, &mut ()));
     }
     rig.read(client); // what a transaction says of its commands
     count(&mut || {
         for (link, epoch, answer) in &answers {
-            let last = &answer[answer.len() - LAST..];
+            let last = &answer[answer.len().saturating_sub(LAST)..];
             rig.engine.link_data(*link, *epoch, last, rig.now, &mut ());
         }
     });
@@ -76,7 +76,16 @@ pub(super) const ENDS: &[Event] = &[
         };
         ends(redis(3), &[b"MULTI\r\n", &gets[..], b"EXEC\r\n"].concat(), &answer, count);
     }),
+    ("LPUSH of very many elements, of which note is taken", 60_000, |size, count| noted("LPUSH", size, count)),
+    ("SINTER of very many sets, of which note is taken", 60_000, |size, count| noted("SINTER", size, count)),
 ];
+
+/// The end of a command with so many arguments, of which the hot keys are looked for.
+fn noted(word: &str, size: usize, count: &mut dyn FnMut(&mut dyn FnMut())) {
+    let words = std::iter::once(word.to_owned()).chain((0..size).map(|key| format!("key{key}")));
+    let rig = Rig::of_process("softmiss:\n  hot_keys: 1\n", 1, &["redis: true", "timeout: 400"]);
+    ends(rig, &command(words), &|_| b":1\r\n".to_vec(), count);
+}
 
 #[test]
 fn what_there_is_of_an_answer_is_moved_seldom_while_more_comes() {
