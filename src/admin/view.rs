@@ -47,6 +47,18 @@ pub(super) struct EventView {
     text: String,
 }
 
+/// What became of keys that were missed, since the start.
+#[derive(Debug, Serialize)]
+struct StampedeView {
+    /// Misses told with the lease for the key: it was computed.
+    leases: u64,
+    /// Requests that waited for what somebody else computed, and for how long all of them did.
+    waits: u64,
+    waited_ms: u64,
+    /// Misses told without the lease.
+    unleased: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct PoolView {
     name: String,
@@ -71,6 +83,9 @@ struct PoolView {
     /// Requests answered in a server's place, by cause; only causes that occurred.
     degraded: Vec<(&'static str, u64)>,
     degraded_per_s: f64,
+    /// Only with `stampede`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stampede: Option<StampedeView>,
     latency: Latency,
     servers: Vec<ServerView>,
     /// Only where keys are watched.
@@ -271,7 +286,15 @@ fn pool_view(
             latency: Latency::of(&fresh.latency),
         }
     });
+    let sum = |cell: fn(&crate::stats::counters::PoolCounters) -> u64| sources.sum(|worker| cell(worker.pool(id)));
+    let stampede = pool.stampede.as_ref().map(|_| StampedeView {
+        leases: sum(|pool| pool.stampede_leases.value()),
+        waits: sum(|pool| pool.stampede_waits.value()),
+        waited_ms: sum(|pool| pool.stampede_wait_microseconds.value()) / 1000,
+        unleased: sum(|pool| pool.stampede_unleased.value()),
+    });
     PoolView {
+        stampede,
         name: pool.name.clone(),
         protocol: pool.protocol.name(),
         listen: pool.listen.to_string(),

@@ -23,6 +23,7 @@ mod secret;
 mod servers;
 mod settings;
 mod slips;
+mod stampede;
 mod text;
 mod together;
 mod value;

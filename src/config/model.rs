@@ -82,6 +82,8 @@ pub struct Pool {
     pub rejoin: Rejoin,
     /// For how long after a change of the servers keys that moved are looked for where they were; `None` for not at all.
     pub warmup: Option<Duration>,
+    /// Who misses a key first computes it, and the others wait for that; `None` when each of them misses.
+    pub stampede: Option<Stampede>,
     /// Most servers that may be out of the ring, in percent of all.
     pub max_ejected_percent: u32,
     /// Good probes in a row that bring a server back, at least 1.
@@ -134,6 +136,7 @@ impl Pool {
             failover_ttl: None,
             rejoin: Rejoin::Keep,
             warmup: None,
+            stampede: None,
             max_ejected_percent: 100,
             rise: 1,
             flap_limit: Some(6),
@@ -168,6 +171,33 @@ pub struct Stall {
     pub least: Duration,
     /// Never later than this.
     pub most: Duration,
+}
+
+/// How a key that is missed is kept from being computed by all who ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stampede {
+    /// How long who misses a key waits for another one that computes it.
+    pub wait: Duration,
+    /// How long who was told the miss first has for that, before the next one is.
+    pub lease: Duration,
+    /// How much longer values live at the server than their clients have said.
+    pub stale: Option<Duration>,
+    /// What keys begin with that are meant; all are if there is nothing.
+    pub keys: Vec<String>,
+}
+
+impl Default for Stampede {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(2), lease: Duration::from_secs(5), stale: None, keys: Vec::new() }
+    }
+}
+
+impl Stampede {
+    /// Whether a key is meant.
+    #[must_use]
+    pub fn is_for(&self, key: &[u8]) -> bool {
+        self.keys.is_empty() || self.keys.iter().any(|begin| key.starts_with(begin.as_bytes()))
+    }
 }
 
 /// Settings that only Redis pools have.

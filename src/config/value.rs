@@ -30,6 +30,11 @@ const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 const SHORTEST_RESOLVE: Duration = Duration::from_millis(100);
 const LONGEST_SETTLE: Duration = Duration::from_secs(600);
 
+/// The longest time that is waited for another one's value, and the shortest and the longest that it may take to compute.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+
 /// One in so many requests is the least that can be looked at for hot keys.
 const MOST_SPARING: u64 = 1_000_000;
 
@@ -269,6 +274,30 @@ pub(super) fn prefix(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_owned());
     }
     wrong(format!("`{text}` is not the beginning of a name"), "letters, digits, dots, dashes and underscores")
+}
+
+/// How long who misses a key waits for another one that computes it.
+pub(super) fn stampede_wait(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        Some(wait) if wait <= LONGEST_WAIT => Ok(wait),
+        _ => wrong(format!("`{text}` is no time to wait for another one's value"), "1ms to 1m; `2s` is usual"),
+    }
+}
+
+/// How long who was told the miss first has before the next one is.
+pub(super) fn stampede_lease(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        Some(lease) if (SHORTEST_LEASE..=LONGEST_LEASE).contains(&lease) => Ok(lease),
+        _ => wrong(format!("`{text}` is no time to compute a value in"), "1s to 1h; `5s` is usual"),
+    }
+}
+
+/// How much longer values live than was said.
+pub(super) fn stampede_stale(text: &str) -> Result<Option<Duration>, Wrong> {
+    match duration(text)? {
+        None => Ok(None),
+        Some(_) => wrong("values that are over are not given yet: this version has `wait` and `lease`", "leave it out"),
+    }
 }
 
 /// Time between two reports to statsd.

@@ -112,6 +112,11 @@ impl Engine {
                 };
                 let links = self.servers.iter().filter(is_its);
                 let in_flight: usize = links.map(|(_, link)| link.queue().len()).sum();
+                let held = self.stampede.uncounted().filter(|(id, of)| {
+                    self.session_ref(*id).is_some_and(|session| session.pool() == pool_id)
+                        && pool.first_of_name(*of) == server
+                });
+                let in_flight = in_flight + held.count();
                 let requests = counters.requests.value();
                 if requests != ended + in_flight as u64 {
                     let server = server.index();

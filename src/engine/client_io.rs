@@ -50,6 +50,9 @@ impl Engine {
         if let Some(session) = self.session(id) {
             session.input.end();
             self.stop_waiting(id);
+            if self.stampede.is_on() && self.stampede.holds_some(id) {
+                self.tell_misses(id, self.now); // it may have left, and would compute nothing
+            }
             self.touch_session(id);
         }
     }
@@ -78,6 +81,9 @@ impl Engine {
     pub fn client_gone(&mut self, id: SessionId, failed: bool) {
         self.release_dedicated(id);
         self.warmup.forget(id);
+        if self.stampede.is_on() {
+            self.forget_wait(id);
+        }
         let Some(mut session) = self.clients.remove(id) else { return };
         if let Some(subscriptions) = session.redis_mut().and_then(|client| client.subscriptions.take()) {
             self.let_go(subscriptions);

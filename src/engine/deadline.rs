@@ -30,6 +30,8 @@ pub(crate) enum Timer {
     Chores,
     /// Clients wait for keys that are brought along, or may not wait any longer.
     Warmup,
+    /// Keys that clients wait for are to be looked at, or clients have waited for long enough.
+    Stampede,
     /// Memory is scarce: who holds much may have to give it up, and who waits may go on.
     Memory,
 }

@@ -281,6 +281,14 @@ impl Engine {
 
     /// Fails one server's part of a request.
     pub(super) fn fail_part(&mut self, id: SessionId, server: ServerId, number: u32, fragment: u16, failure: Failure) {
+        if self.stampede.is_on() {
+            if matches!(failure, Failure::TooLarge | Failure::NoMemory) {
+                self.answered_again(id, (number, fragment)); // what is there cannot be given: that is told
+            } else if self.tell_earlier_miss(id, (number, fragment)) {
+                self.advance_if_answered(id);
+                return self.wait_for_keys(id, self.now);
+            }
+        }
         let Some(session) = self.session(id) else { return };
         let (pool, is_alone) = (session.pool(), session.requests.is_alone());
         let policy = self.policy(pool);
@@ -305,6 +313,9 @@ impl Engine {
         }
         self.doubt_watch(id);
         self.advance_if_answered(id);
+        if self.stampede.is_on() && self.stampede.holds_some(id) {
+            self.wait_for_keys(id, self.now); // what is held of it may have waited for this
+        }
     }
 
     /// Answers, by the pool's policy, a request that one server was to answer.

@@ -12,7 +12,7 @@ use super::redis::gather::Gather;
 use super::request::Answer;
 use super::scattered::Came;
 use super::servers::outbox::Offset;
-use super::servers::ticket::Asker;
+use super::servers::ticket::{Asker, Ticket};
 use super::{Course, Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
@@ -55,8 +55,10 @@ impl Engine {
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         // The request is in the outbox until it is released, for those who want to look at it.
         let len = response[0].len() + response[1].len();
-        if self.telemetry.hot.meets(end.since(ticket.start) + len) {
-            self.sample(id, ticket, end, response);
+        if self.telemetry.hot.meets(end.since(ticket.start) + len)
+            && self.looks_closer(id, (ticket, end), response, (status, found), to)
+        {
+            return Step::Used(len);
         }
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);
@@ -99,6 +101,42 @@ impl Engine {
             self.hand_out(client, response, to.outlet);
         }
         Step::Used(len)
+    }
+
+    /// Looks at a response that is in the sample, or at each where gets wait for keys. Whether nothing is passed on of it: keys of
+    /// its request are not there, and are waited for.
+    #[cold]
+    #[inline(never)]
+    fn looks_closer(
+        &mut self,
+        id: LinkId,
+        (ticket, end): (Ticket, Offset),
+        response: [&[u8]; 2],
+        (status, found): (Status, (u64, u64)),
+        to: &mut Delivery<'_>,
+    ) -> bool {
+        self.sample(id, ticket, end, response);
+        let Some((client, number)) = ticket.client().filter(|_| self.stampede.is_on()) else { return false };
+        if found.1 == 0 || !self.holds(id, ticket, end, response) {
+            self.passes_on(client, (number, ticket.fragment));
+            return false;
+        }
+        self.leave_link(id, ticket);
+        to.succeeded = true;
+        self.note_held(id, (client, number), found, status);
+        self.release(id, end);
+        self.wait_for_keys(client, self.now);
+        true
+    }
+
+    /// Counts a response that is not passed on yet, but for how its request has ended.
+    fn note_held(&mut self, id: LinkId, (client, number): (SessionId, u32), found: (u64, u64), status: Status) {
+        let slot = self.clients.get(client).and_then(|session| session.slot(number));
+        let Some((started, is_part)) = slot.map(|slot| (slot.started(), slot.merge().is_some())) else { return };
+        let link = &mut self.servers[id];
+        let (pool, server, latency) = (link.pool(), link.server(), link.silence.since() - started);
+        link.silence.observe_latency(latency);
+        self.count_answer(pool, server, Counted { status, found, latency, is_part, is_last: false });
     }
 
     /// The response to the front ticket is larger than is taken: whoever waits for it is answered by the pool's policy.
@@ -148,6 +186,7 @@ impl Engine {
     }
 
     /// Counts a response that somebody waited for.
+    #[inline(always)]
     fn count_answer(&self, pool: PoolId, server: ServerId, answer: Counted) {
         let nanos = u64::try_from(answer.latency.as_nanos()).unwrap_or(u64::MAX);
         let (of_pool, of_server) = (self.counters.pool(pool), self.counters.server(pool, server));

@@ -389,9 +389,10 @@ impl Engine {
     /// What the proxy asked for itself was lost. What is pending stays so.
     pub(super) fn unheard(&mut self, intent: Intent) {
         match intent {
-            Intent::Plain | Intent::Name => {}
+            Intent::Plain | Intent::Name | Intent::Lease(_) | Intent::Unheard => {}
             Intent::End(of) => self.unheard_of_waiting(of),
             Intent::Copy(number) => self.copy_lost(number),
+            Intent::Look(number) => self.look_lost(number),
         }
     }
 

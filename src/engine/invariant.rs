@@ -16,7 +16,10 @@ impl Engine {
                 *awaited.entry(client).or_insert(0u32) += 1;
             }
         }
-        let mut memory = self.memory.buffers.bytes();
+        for client in self.stampede.held() {
+            *awaited.entry(client).or_insert(0u32) += 1;
+        }
+        let mut memory = self.memory.buffers.bytes() + self.stampede.charged();
         for (id, session) in self.clients.iter() {
             let index = id.index();
             memory += session.holding.charged();
@@ -36,6 +39,9 @@ impl Engine {
                     return say(&format!("request {number} has lost count of its parts"));
                 }
                 if slot.waiting() > 0 {
+                    if self.stampede.has_own_time(id, number) {
+                        continue; // it has begun anew, and what comes behind it has not
+                    }
                     if slot.started() < latest {
                         return say("deadlines are out of order");
                     }

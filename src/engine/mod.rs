@@ -84,6 +84,7 @@ mod setup;
 mod slow;
 mod slow_log;
 mod stall;
+mod stampede;
 mod stranger;
 mod taking;
 mod telemetry;
@@ -178,6 +179,9 @@ pub struct Engine {
     ways: Vec<ways::Way>,
     memcache: memcache::Kept,
     warmup: warmup::Warmup,
+    stampede: stampede::Stampede,
+    /// Requests are looked at before they are carried out: some pool brings keys along, or has gets wait for keys.
+    looks_first: bool,
     redis: redis::State,
     memory: memory::Memory,
     /// The time of the event at hand.
@@ -221,6 +225,7 @@ impl Engine {
                 Timer::Subscriptions(id) => self.resubscribe(id, now),
                 Timer::Follow(pool) => self.follow_all(pool, now),
                 Timer::Warmup => self.warmup_due(now),
+                Timer::Stampede => self.stampede_due(now),
                 Timer::Chores => self.work_off(now),
                 Timer::Memory => self.memory_timer(now),
             }
@@ -240,6 +245,7 @@ impl Engine {
     /// Reads no more; what has been read is answered, then each client is finished.
     pub fn drain(&mut self) {
         self.course = Course::Drains;
+        self.end_waits(self.now);
         let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.give_up_asking(id);

@@ -74,6 +74,9 @@ impl Engine {
         let now = link.silence.since();
         match intent {
             Intent::Plain => {}
+            Intent::Unheard => return,
+            Intent::Lease(number) => return self.lease_answered(number, status),
+            Intent::Look(number) => return self.look_answered(number, response, status, now),
             Intent::Name => return self.heard_name(id, response),
             Intent::End(of) => return self.heard_of_waiting(of, response),
             Intent::Copy(number) => return self.copy_answered(number, response, status, now),

@@ -43,7 +43,7 @@ impl Request {
     }
 
     /// Whether its client does not hear this answer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hides(&self, answer: &[u8]) -> bool {
         self.noreply || (self.quiet && reply::is_hidden_when_quiet(self.verb, answer))
     }
@@ -173,6 +173,14 @@ impl Slot {
         match &mut self.answer {
             Answer::Merged { scattered, .. } if scattered.waiting() > 0 => Some(scattered),
             Answer::Merged { .. } | Answer::Ready(_) | Answer::Of { .. } | Answer::Crawled => None,
+        }
+    }
+
+    /// Its time runs from then on.
+    #[cold]
+    pub(super) fn restart(&mut self, now: Instant) {
+        if let Answer::Of { request, .. } | Answer::Merged { request, .. } = &mut self.answer {
+            request.started = now;
         }
     }
 

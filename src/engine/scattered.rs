@@ -110,6 +110,15 @@ impl Merge {
         }
     }
 
+    /// As [`Merge::came`], of an answer that came before and said that keys are not there. Says how many bytes are held for it.
+    #[cold]
+    pub(crate) fn missed(&mut self, part: u16, response: &[u8]) -> usize {
+        match self {
+            Self::Redis(gather) => gather.missed(part, response),
+            Self::Memcache(_) => 0, // the values that it had are in their places
+        }
+    }
+
     /// A server has failed its part. It is told if the pool tells failures, and where nobody is to think that it has done
     /// what it was told.
     #[cold]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::deadline::Timers;
 use super::servers::Servers;
-use super::{Course, Engine, Scripts, chore, memcache, memory, outputs, redis, telemetry, warmup, work};
+use super::{Course, Engine, Scripts, chore, memcache, memory, outputs, redis, stampede, telemetry, warmup, work};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -57,6 +57,8 @@ impl Engine {
             ways: Vec::new(),
             memcache: memcache::Kept::default(),
             warmup: warmup::Warmup::default(),
+            stampede: stampede::Stampede::default(),
+            looks_first: false,
             redis: redis::State::new(scripts, worker),
             memory,
             now: Instant::ZERO,

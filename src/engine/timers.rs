@@ -33,7 +33,16 @@ impl Engine {
                 self.wake_session(id, later.min(now + timeout));
                 break;
             }
+            let held_until = if self.stampede.is_on() { self.stampede.held_until(id, number) } else { None };
             self.expire(id, number, pool, now);
+            match held_until {
+                Some(until) if until > now => {
+                    self.wake_session(id, until);
+                    break;
+                }
+                Some(_) => self.tell_misses(id, now),
+                None => {}
+            }
         }
         self.arm_session(id);
         if let Some(session) = self.session(id)
@@ -65,11 +74,17 @@ impl Engine {
         let due = slot.merge().and_then(Merge::due);
         // As it was asked: the client may have gone on to another database since.
         let database = slot.merge().map_or(0, Merge::database);
-        let (Request { verb, started, .. }, late): (_, Vec<_>) = match &slot.answer {
+        let (Request { verb, started, .. }, mut late): (_, Vec<_>) = match &slot.answer {
             Answer::Ready(_) | Answer::Crawled => return,
             Answer::Of { request, server, .. } => (*request, vec![(0, *server)]),
             Answer::Merged { request, scattered } => (*request, scattered.awaited().collect()),
         };
+        if self.stampede.is_on() {
+            late.retain(|(fragment, _)| !self.stampede.holds(id, number, *fragment)); // these were answered in time
+            if late.is_empty() {
+                return;
+            }
+        }
         self.slow_expired(id, number, &late, now);
         let deadline = self.deadline(pool, started);
         for (fragment, server) in late {

@@ -48,6 +48,9 @@ impl Engine {
     /// Gives each pool and server that has none a place, and its connections.
     pub(super) fn add_servers(&mut self) {
         let topology = Arc::clone(&self.topology);
+        self.stampede.switch(topology.pools.iter().any(|pool| pool.stampede.is_some()));
+        self.telemetry.hot.meet_all(self.stampede.is_on());
+        self.look_first();
         for (index, pool) in topology.pools.iter().enumerate() {
             let is_new = self.pools.len() == index;
             if is_new {
@@ -63,6 +66,11 @@ impl Engine {
                 self.pools[index].add(Member::new(links, probe), routing);
             }
         }
+    }
+
+    /// Requests are looked at before they are carried out where that has a use.
+    pub(super) fn look_first(&mut self) {
+        self.looks_first = self.warmup.is_on() || self.stampede.is_on();
     }
 
     /// Goes over to the newest topology. Returns the pools, in their order, whose keys belong elsewhere; what follows for those who have left

@@ -24,6 +24,7 @@ impl Engine {
     pub fn set_departing(&mut self, departing: bool, now: Instant) {
         self.course = if departing { Course::HandsOver } else { Course::Serves };
         if departing {
+            self.end_waits(now);
             self.end_probes(now);
         } else {
             let ids: Vec<_> = self.clients.iter().map(|(id, _)| id).collect();

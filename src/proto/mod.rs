@@ -5,6 +5,7 @@
 
 pub(crate) mod bytes;
 pub mod http;
+pub mod lease;
 pub mod memcache;
 pub(crate) mod names;
 pub mod resp;

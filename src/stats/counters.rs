@@ -86,6 +86,14 @@ pub struct PoolCells {
     pub warmup_brought: Cell,
     /// Those of them of which that is not known.
     pub warmup_failed: Cell,
+    /// Misses that were told with the lease for the key: who was told computes it.
+    pub stampede_leases: Cell,
+    /// Requests that waited for what somebody else computed.
+    pub stampede_waits: Cell,
+    /// How long they did.
+    pub stampede_wait_microseconds: Cell,
+    /// Requests that were told a miss without the lease.
+    pub stampede_unleased: Cell,
     /// Requests of clients that were carried out.
     pub requests: Cell,
     /// Requests refused as malformed.

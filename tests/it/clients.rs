@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::support::process::{Process, Proxy, free_port, scratch_dir};
 
-fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let interpreter = root.join("target/venv/bin/python");
     assert!(interpreter.exists(), "the Python clients are not there: run tests/setup.sh");

@@ -55,6 +55,7 @@ mod sessions;
 mod sim;
 mod slow;
 mod stall;
+mod stampede;
 mod stats;
 mod support;
 mod systemd;

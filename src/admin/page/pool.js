@@ -131,6 +131,7 @@ class PoolView {
       clients: new Tile('clients', 'connections of clients'),
       errors: new Tile('errors sent to clients', ''),
     };
+    if (pool.stampede) this.tiles.calm = new Tile('misses that waited', 'for a value that somebody else computed, on any host (stampede)');
     this.body = node('tbody', { role: 'rowgroup' });
     this.rows = pool.servers.map(() => new Row());
     this.body.append(...this.rows.map(row => row.root));
@@ -254,6 +255,13 @@ class PoolView {
     tiles.errors.show(rate(forwardErrors + serverErrors) + '/s', errors
       ? `${lately}; since the start ${about(pool.forward_errors)} for a failed server, ${about(pool.server_errors)} servers’ own` : 'none since the start',
       forwardErrors > 0 ? 'bad' : serverErrors > 0 ? 'warn' : 'quiet');
+    if (tiles.calm && pool.stampede) {
+      const { leases, waits, waited_ms, unleased } = pool.stampede;
+      const all = leases + waits;
+      tiles.calm.show(percent(all ? waits / all : null), all
+        ? `since the start ${about(leases)} computed, ${about(waits)} waited${waits ? `, ${latency(1000 * waited_ms / waits)} each` : ''}, ${about(unleased)} told a miss without a lease`
+        : 'nothing was missed so far');
+    }
     this.rows.forEach((row, index) => row.show(pool.servers[index], pool));
     arrange(this.body, [...this.rows].sort((a, b) => a.rank - b.rank).map(row => row.root));
     // In a wide file, a pool in trouble shows the trouble first, and the rest when asked.

@@ -41,10 +41,22 @@ pub(super) struct Pool {
     /// Requests answered in a server's place since the start, by cause.
     pub(super) degraded: Vec<(String, u64)>,
     pub(super) degraded_per_s: f64,
+    /// Only with `stampede`.
+    #[serde(default)]
+    pub(super) stampede: Option<Stampede>,
     pub(super) latency: Latency,
     pub(super) servers: Vec<Server>,
     /// Only where the proxy watches for them.
     pub(super) hot_keys: Option<Vec<HotKey>>,
+}
+
+/// What became of keys that were missed.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Stampede {
+    /// Misses told to who computes.
+    pub(super) leases: u64,
+    /// Requests that waited for them.
+    pub(super) waits: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Form, Opt, new, quoted, twemproxys};
+use super::{Form, Opt, below, new, quoted, twemproxys};
 use crate::config::discovery::Endpoint;
-use crate::config::model::{Address, Listen, Pool, Server};
+use crate::config::model::{Address, Listen, Pool, Server, Stampede};
 use crate::config::value;
 
 /// A pool while it is read.
@@ -121,6 +121,12 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
             "after a reload that changes the servers: for so long, a key that moved is brought\n\
              along from the server that it was at; off by default",
         ),
+    new("stampede", Form::Lines { write: |pool: &Pool| pool.stampede.as_ref().map(|stampede| below(STAMPEDE, stampede)) })
+        .default("false")
+        .limits("`wait` (`2s`, up to `1m`), `lease` (`5s`, `1s` to `1h`), `keys` (all), `true` for these")
+        .example("{wait: 2s, lease: 5s, keys: [\"page:\"]}")
+        .rare()
+        .what("who misses a key first computes it, and the others wait for the value; off by default"),
     new("rise", pool!(rise))
         .default("1")
         .numbers(1, 100)
@@ -248,6 +254,22 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .numbers(1, 65_535)
         .what("host:port:weight name, /path/of/socket:weight name, or _service._tcp.name:weight"),
 ];
+
+/// Every option of `stampede`.
+pub(in crate::config) static STAMPEDE: &[Opt<Stampede>] = &[
+    new("wait", field!(one: Stampede => one.wait, value::stampede_wait; one.wait)).default("2s").limits("up to 1m"),
+    new("lease", field!(one: Stampede => one.lease, value::stampede_lease; one.lease)).default("5s").limits("1s to 1h"),
+    new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale)).default("0").limits("0"),
+    new(KEYS, Form::Lines { write: |one: &Stampede| Some(begins(one)).filter(|lines| !lines.is_empty()) }),
+];
+
+/// The option of it that lists what keys begin with.
+pub(in crate::config) const KEYS: &str = "keys";
+
+/// What the keys begin with that are meant.
+fn begins(stampede: &Stampede) -> Vec<String> {
+    stampede.keys.iter().map(|begin| format!("  - {}", serde_json::Value::from(begin.as_str()))).collect()
+}
 
 /// The servers, in the order of the file.
 fn servers(pool: &Pool) -> Vec<String> {

@@ -29,6 +29,8 @@ enum Hunger {
 pub(crate) struct Holding {
     /// Memory charged to the worker for it.
     charged: usize,
+    /// What of that is held for its requests that wait for keys which others compute.
+    waiting: usize,
     /// While it holds more than its fair share.
     hoard: Option<Hoard>,
     hunger: Hunger,
@@ -36,13 +38,24 @@ pub(crate) struct Holding {
 
 impl Holding {
     pub(super) fn new() -> Self {
-        Self { charged: 0, hoard: None, hunger: Hunger::None }
+        Self { charged: 0, waiting: 0, hoard: None, hunger: Hunger::None }
     }
 
     /// Memory charged to the worker for it.
     #[inline]
     pub(in crate::engine) fn charged(&self) -> usize {
         self.charged
+    }
+
+    /// Memory that is held for its requests which wait.
+    #[inline]
+    pub(in crate::engine) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// So much is held for those from here on. Whether that is another figure than before.
+    pub(in crate::engine) fn wait_with(&mut self, bytes: usize) -> bool {
+        std::mem::replace(&mut self.waiting, bytes) != bytes
     }
 
     /// So much is charged from here on; says how much was before.

@@ -273,7 +273,7 @@ impl Session {
     /// Memory that it holds in buffers.
     pub(crate) fn footprint(&self) -> usize {
         let redis = self.redis.as_ref().map_or(0, |client| client.footprint());
-        self.output.footprint() + self.input.capacity() + self.requests.footprint() + redis
+        self.output.footprint() + self.input.capacity() + self.requests.footprint() + redis + self.holding.waiting()
     }
 
     /// Whether the shell has nothing to do for it until the client sends something or a server answers.

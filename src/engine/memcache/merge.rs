@@ -5,6 +5,7 @@ use crate::engine::clients::output::{Output, PORTION, Source};
 use crate::engine::scattered::Came;
 use crate::failure::Failure;
 use crate::proto::memcache::reply;
+use crate::proto::memcache::request::Words;
 use crate::proto::memcache::response::Status;
 use crate::proto::memcache::version::Version;
 use crate::time::Instant;
@@ -114,6 +115,28 @@ impl Values {
         self.pieces.clear();
         self.in_pieces = 0;
         self.unfinished = unfinished;
+    }
+
+    /// The keys of a part that have no value, of which all keys are these: their places, and the keys.
+    #[cold]
+    pub(in crate::engine) fn missing<'w>(&self, part: u16, keys: Words<'w>) -> (Vec<u32>, Vec<&'w [u8]>) {
+        let first = self.chains.get(usize::from(part)).map_or(NO_KEY, |chain| chain.first);
+        let places = std::iter::successors(Some(first), |place| Some(self.key_behind(*place, 1)));
+        let is_missing = |(place, _): &(u32, &[u8])| self.keys.get(*place as usize).is_some_and(|slot| slot.len == 0);
+        places.zip(keys).filter(is_missing).unzip()
+    }
+
+    /// The keys at these places are all that is left of a part.
+    #[cold]
+    pub(in crate::engine) fn relink(&mut self, part: u16, places: &[u32]) {
+        let Some(chain) = self.chains.get_mut(usize::from(part)) else { return };
+        let (first, last) = (places.first().copied().unwrap_or(NO_KEY), places.last().copied().unwrap_or(NO_KEY));
+        *chain = Chain { first, last };
+        for (place, next) in places.iter().zip(places.iter().skip(1).chain([&NO_KEY])) {
+            if let Some(slot) = self.keys.get_mut(*place as usize) {
+                slot.next = *next;
+            }
+        }
     }
 
     /// Whether its buffers are worth keeping for another request.
@@ -319,6 +342,12 @@ impl Merge {
     #[inline]
     pub(in crate::engine) const fn values(&self) -> Option<&Values> {
         if let Wanted::Values(values) = &self.wanted { Some(values) } else { None }
+    }
+
+    /// As [`Merge::values`].
+    #[cold]
+    pub(in crate::engine) const fn values_mut(&mut self) -> Option<&mut Values> {
+        if let Wanted::Values(values) = &mut self.wanted { Some(values) } else { None }
     }
 
     /// As [`Merge::values`], with the error that is told behind them.

@@ -4,6 +4,7 @@ mod crawl;
 mod fanout;
 mod kept;
 mod known_version;
+mod leases;
 mod listed;
 mod listing;
 mod merge;

@@ -42,6 +42,9 @@ impl Engine {
         started: Instant,
         now: Instant,
     ) -> Dispatched {
+        if self.looks_first {
+            return self.look_and_perform(id, request, started, now);
+        }
         match request {
             Request::Get(get) => return self.get(id, &get, started, now),
             Request::Store(store) => {

@@ -148,6 +148,15 @@ impl Gather {
         reply.len()
     }
 
+    /// As [`Gather::came`], of an answer that came before.
+    #[cold]
+    pub(crate) fn missed(&mut self, fragment: u16, reply: &[u8]) -> usize {
+        let Some(part) = self.parts.get_mut(usize::from(fragment)) else { return 0 };
+        self.bytes += reply.len();
+        *part = Part::Came(Kept::of(reply, None));
+        reply.len()
+    }
+
     /// A server failed, which is told if the pool tells failures.
     pub(crate) fn failed(&mut self, fragment: u16, failure: Failure, tells: bool) {
         self.failed = true;

@@ -248,11 +248,9 @@ impl Engine {
         self.session_ref(id).is_some_and(|session| self.is_of_one(session.pool()))
     }
 
-    fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
-        // One for several servers may be long, and is looked at when it is ready.
-        let is_split = matches!(call.plan.class, CommandClass::Split(_));
-        if self.warmup.is_on() && !is_split && !self.is_warm_call(id, call, now) {
-            return Performed::Backpressured;
+    pub(super) fn redis_perform(&mut self, id: SessionId, call: Call<'_>, now: Instant) -> Performed {
+        if self.looks_first {
+            return self.look_and_perform_call(id, call, now);
         }
         match call.plan.class {
             CommandClass::Keyed => return self.keyed(id, call, now),

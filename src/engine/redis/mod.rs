@@ -29,6 +29,7 @@ mod info;
 mod input;
 mod inquiry;
 mod keyed;
+mod leases;
 mod loaded;
 mod local;
 mod local_client;

@@ -63,6 +63,7 @@ impl Silence {
     }
 
     /// A response came that took so long.
+    #[inline(always)]
     pub(crate) fn observe_latency(&mut self, latency: Duration) {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         // Halved in some 180 fast responses: a pause is remembered for a while, not for good.

@@ -36,6 +36,12 @@ pub(crate) enum Intent {
     End(LinkId),
     /// To bring a key along from where it was: which of those that are under way.
     Copy(u32),
+    /// The lease for a key that is waited for: which of those.
+    Lease(u32),
+    /// Whether that is there.
+    Look(u32),
+    /// What nobody waits for an answer to.
+    Unheard,
 }
 
 /// Facts about a request in flight.

@@ -109,7 +109,13 @@ impl Engine {
     }
 
     /// A connection on which a server can be asked for a copy.
-    fn link_for(&mut self, pool: PoolId, profile: Option<Profile>, server: ServerId, now: Instant) -> Option<LinkId> {
+    pub(in crate::engine) fn link_for(
+        &mut self,
+        pool: PoolId,
+        profile: Option<Profile>,
+        server: ServerId,
+        now: Instant,
+    ) -> Option<LinkId> {
         if self.memory.held() > self.memory.limits().common || !self.pools[pool.index()].live[server.index()] {
             return None;
         }

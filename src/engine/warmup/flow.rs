@@ -72,6 +72,7 @@ impl Engine {
         let warm = Warm::new(Arc::clone(shared), before, (now, self.deadline(pool, now)));
         let is_first = self.pools[pool.index()].warm.replace(Box::new(warm)).is_none();
         self.warmup.pools += usize::from(is_first);
+        self.look_first();
         self.pools[pool.index()].is_steady = false;
         self.look_after_warmup(now);
     }
@@ -81,6 +82,7 @@ impl Engine {
         state.warm = None;
         state.is_steady = state.all_live;
         self.warmup.end(pool);
+        self.look_first();
         for id in self.warmup.waiting() {
             if self.pool_of(id) == Some(pool) {
                 self.warmup.forget(id);

@@ -10,7 +10,7 @@ mod ends;
 mod events;
 mod long;
 mod prepared;
-mod rig;
+pub(crate) mod rig;
 mod turns;
 
 use std::collections::BTreeMap;

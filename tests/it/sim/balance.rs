@@ -44,6 +44,15 @@ pub(super) struct Sums {
 }
 
 impl World {
+    /// One has the lease of a key at a time: nobody is told a miss with it to whom no server has given it.
+    pub(super) fn judge_leases(&self) -> Result<(), String> {
+        if self.plan.stampede.is_none() {
+            return Ok(());
+        }
+        let (told, given) = (self.pool_sum(|pool| pool.stampede_leases.value()), self.given);
+        if told <= given { Ok(()) } else { Err(format!("{told} leases were told, of {given} that were given")) }
+    }
+
     pub(super) fn pool_sum(&self, cell: impl Fn(&PoolCounters) -> u64) -> u64 {
         let pools = || (0u16..).map(PoolId).take(self.topology.pools.len());
         let of = |worker: &Arc<Counters>| pools().map(|pool| cell(worker.pool(pool))).fold(0, u64::wrapping_add);

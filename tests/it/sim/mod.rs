@@ -102,6 +102,21 @@ fn faults_of_servers_cost_misses_and_nothing_else() {
 }
 
 #[test]
+fn who_waits_for_keys_is_told_what_one_memcached_would_tell() {
+    simulate(|seed| Plan::healthy(seed).calm(), 60);
+}
+
+#[test]
+fn waiting_for_keys_costs_time_and_nothing_else() {
+    simulate(|seed| Plan::faulty(seed).calm().with_workers(1 + seed as usize % 2), 200);
+}
+
+#[test]
+fn keys_are_waited_for_while_servers_come_and_go() {
+    simulate(|seed| Plan::shifting(seed).calm(), 30);
+}
+
+#[test]
 fn two_workers_share_one_opinion_of_the_servers() {
     simulate(|seed| Plan::faulty(seed).with_workers(2), 160);
 }
@@ -159,6 +174,7 @@ fn a_hundred_million_requests() {
             let seed = seed.fetch_add(1, Ordering::Relaxed);
             let plan = match seed % 6 {
                 0 => Plan::growing(seed),
+                1 => Plan::faulty(seed).calm(),
                 3 => Plan::shifting(seed),
                 _ => Plan::faulty(seed),
             };

@@ -9,7 +9,7 @@ use super::judge::PATIENCE;
 use super::random::Random;
 use super::servers::{Connection, Lie, SimServer};
 use super::short;
-use super::store::{COPY, Outcome};
+use super::store::{COPY, LEASE, Outcome};
 use super::tally::{Tally, Thing};
 use super::world::World;
 
@@ -117,7 +117,9 @@ impl World {
             server.store.uptime = (self.now - server.started) / 1_000_000_000;
             let out = connection.to_proxy.tail();
             let start = out.len();
+            let given = server.store.given;
             let Some(executed) = server.store.execute(input, self.ledger.tick, out) else { return Ok(()) };
+            let is_given = server.store.given > given;
             let (len, is_value, verb) = (executed.len, executed.is_value, executed.deed.verb);
             if verb == "flush_all" {
                 server.flushed.push(self.ledger.tick);
@@ -137,6 +139,12 @@ impl World {
             let connection = &mut self.connections[index];
             let said = connection.to_server.as_slice()[..len].to_vec();
             connection.to_server.consume(len);
+            // Who asks for a lease so as to be told the miss asks behind it whether the key is there.
+            let line = String::from_utf8_lossy(&said);
+            let key = line.split([' ', '\r']).nth(1).unwrap_or_default();
+            let looks = line.starts_with("get ") || line.starts_with("mg ");
+            self.given += u64::from(connection.given.take().is_some_and(|given| looks && given == key));
+            connection.given = is_given.then(|| key[LEASE.len()..].to_owned());
             let (worker, link, _) = connection.id;
             let server = connection.server;
             self.note(|| format!("server {server} executes {:?} for worker {worker}: {link:?}", short(&said)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use softmiss::config::model::{
     Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
+    Stampede,
 };
 
 use super::random::Random;
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) rejoin: Rejoin,
     pub(super) failover_ttl: Option<u32>,
     pub(super) warmup: Option<Duration>,
+    /// Who misses a key waits for who computes it.
+    pub(super) stampede: Option<Stampede>,
     /// Servers are added, and nothing else happens: what is brought along must be what was written last.
     pub(super) grows: bool,
     pub(super) rise: u32,
@@ -75,6 +78,23 @@ impl Plan {
 
     pub(super) fn with_workers(self, workers: usize) -> Self {
         Self { workers, ..self }
+    }
+
+    /// Keys that are missed are waited for.
+    pub(super) fn calm(self) -> Self {
+        let mut random = Random::new(self.seed ^ 0xca1f);
+        let stampede = Stampede {
+            wait: Duration::from_millis(random.pick(&[1, 10, 60, 300])),
+            lease: Duration::from_secs(random.pick(&[1, 2, 60])),
+            keys: random.pick(&[&[][..], &["k"], &["k1", "n"]]).iter().map(|begin| (*begin).to_owned()).collect(),
+            ..Stampede::default()
+        };
+        Self { stampede: Some(stampede), ..self }
+    }
+
+    /// How long a request may wait for others besides its own time.
+    pub(super) fn wait(&self) -> u64 {
+        self.stampede.as_ref().map_or(0, |stampede| u64::try_from(stampede.wait.as_nanos()).expect("a short time"))
     }
 
     /// Servers are added, and bring along what they get.
@@ -125,6 +145,7 @@ impl Plan {
             rejoin: random.pick(&[Rejoin::Keep, Rejoin::Flush, Rejoin::Safe, Rejoin::Safe]),
             failover_ttl: None,
             warmup: None,
+            stampede: None,
             grows: false,
             rise: random.pick(&[1, 1, 3]),
             stalls: random.one_in(2),
@@ -200,6 +221,7 @@ impl Plan {
             rejoin: self.rejoin,
             failover_ttl: self.failover_ttl,
             warmup: self.warmup,
+            stampede: self.stampede.clone(),
             rise: self.rise,
             flap_limit: None, // everybody is to be back when faults have stopped
             stall: self.timeout_now().filter(|_| self.stalls).map(|most| Stall {

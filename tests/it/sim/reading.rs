@@ -123,7 +123,7 @@ impl World {
         // Timers have been carried out for this very moment: there is no step to be added.
         let Some((oldest, sent)) = client.oldest() else { return Ok(()) };
         let start = if oldest.behind { sent.time.max(client.gorged) + GRACE } else { sent.time };
-        if self.now >= start.max(self.untimed) + self.plan.timeout() {
+        if self.now >= start.max(self.untimed) + self.plan.timeout() + self.plan.wait() {
             let waited = (self.now - sent.time) / MS;
             return Err(format!("client {index} has waited {waited} ms for the answer to {oldest:?}"));
         }

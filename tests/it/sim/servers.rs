@@ -59,6 +59,8 @@ pub(super) struct Connection {
     pub(super) poisoned: bool,
     /// Since when something was asked on it and nothing heard.
     pub(super) waiting_since: Option<u64>,
+    /// The key whose lease was given by what the server carried out last.
+    pub(super) given: Option<String>,
 }
 
 impl Connection {
@@ -72,6 +74,7 @@ impl Connection {
             lies: None,
             poisoned: false,
             waiting_since: None,
+            given: None,
         }
     }
 }

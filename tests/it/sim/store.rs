@@ -95,6 +95,9 @@ pub(super) struct Deed<'a> {
 /// What the verb is called of a value that the proxy brings along.
 pub(super) const COPY: &str = "copy";
 
+/// What the names of leases begin with.
+pub(super) const LEASE: &str = "softmiss:lease:";
+
 /// One command at the front of some bytes: its length, and what it did.
 pub(super) struct Executed<'a> {
     pub(super) len: usize,
@@ -108,6 +111,10 @@ pub(super) struct Store {
     logs: Vec<Vec<(u64, State)>>,
     /// How many copy a key to this server, by the names of the items that say so, and since when, in seconds.
     signs: BTreeMap<String, (Vec<u8>, u64)>,
+    /// Until when leases hold, by their names, in seconds.
+    leases: BTreeMap<String, u64>,
+    /// How many were given.
+    pub(super) given: u64,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -128,6 +135,8 @@ impl Store {
         Self {
             logs: vec![vec![(0, None)]; keys],
             signs: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            given: 0,
             unique: 0,
             process: 0,
             uptime: 0,
@@ -142,6 +151,7 @@ impl Store {
     }
 
     pub(super) fn clear(&mut self, tick: u64) {
+        self.leases.clear();
         for log in self.logs.iter_mut().filter(|log| log.last().is_some_and(|(_, state)| state.is_some())) {
             log.push((tick, None));
         }
@@ -201,7 +211,10 @@ impl Store {
             len += bytes + 2;
         }
         let start = out.len();
-        let (key, outcome) = if words[0].len() == 2 {
+        let (key, outcome) = if words[1..].first().is_some_and(|name| name.starts_with(LEASE)) {
+            self.lease(&words, out);
+            (None, Outcome::Told)
+        } else if words[0].len() == 2 {
             self.meta(&words, block, tick, out)
         } else {
             self.classic(&words, block, tick, out)
@@ -323,6 +336,23 @@ impl Store {
         let number = number.wrapping_add(delta);
         self.put(key, flags, number.to_string().into_bytes(), tick);
         Ok(number)
+    }
+
+    /// A lease is asked for, or ended.
+    fn lease(&mut self, words: &[&str], out: &mut Vec<u8>) {
+        let now = self.uptime;
+        self.leases.retain(|_, until| now < *until);
+        out.extend_from_slice(match words[0] {
+            "add" if self.leases.contains_key(words[1]) => b"NOT_STORED\r\n",
+            "add" => {
+                self.given += 1;
+                self.leases.insert(words[1].to_owned(), now + words[3].parse::<u64>().unwrap());
+                b"STORED\r\n"
+            }
+            "delete" if self.leases.remove(words[1]).is_some() => b"DELETED\r\n",
+            "delete" => b"NOT_FOUND\r\n",
+            other => panic!("nobody asks to {other} a lease"),
+        });
     }
 
     /// What is said, or asked, of those who copy a key.

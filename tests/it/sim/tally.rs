@@ -78,6 +78,8 @@ things! {
     MemoryLimit = "memory limit reached",
     Exact = "answer checked exactly",
     OwnWrite = "read checked against an own write",
+    Waited = "request that waited for a key that somebody computes",
+    Computes = "miss told with the lease for a key",
 }
 
 /// The counts of one or several runs.

@@ -66,6 +66,8 @@ pub(super) struct World {
     /// The operator has done something that the workers were not told yet.
     pub(super) has_news: bool,
     steps: u64,
+    /// Leases that were given to who asked for the key behind.
+    pub(super) given: u64,
 }
 
 impl World {
@@ -121,6 +123,7 @@ impl World {
             board_version: 0,
             has_news: false,
             steps: 0,
+            given: 0,
             plan,
         };
         world.find_homes();
@@ -214,6 +217,7 @@ impl World {
         for index in 0..self.clients.len() {
             self.is_in_time(index)?;
         }
+        self.judge_leases()?;
         self.steps += 1;
         for engine in &self.engines {
             super::balance::check_memory(engine, &self.plan, self.clients.len())?;

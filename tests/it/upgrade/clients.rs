@@ -58,6 +58,24 @@ fn clients_stay_with_what_they_have_set_up() {
 }
 
 #[test]
+fn who_waits_for_a_key_is_told_the_miss_and_stays() {
+    let (memcached, port) = (Process::memcached(), free_port());
+    let pools = memcached_pool(port, &[&memcached], &["stampede: {wait: 1m, lease: 5m}"]);
+    let mut proxy = Succeeded::of(Reloaded::start(port, "  workers: 2\n  drain_timeout: 60000\n", &pools));
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!(got(&mut first, "k"), "END\r\n");
+    second.send("get k\r\n");
+    wait_until("waiting", SOON, || proxy.reloaded.metric("softmiss_pool_stampede_waits_total") >= 1.0);
+    proxy.upgrade();
+    assert_eq!(second.read_through(b"END\r\n"), b"END\r\n");
+    // What it is computed for goes on: the lease stands at the server.
+    second.send("get k\r\n");
+    wait_until("waiting", SOON, || proxy.reloaded.metric("softmiss_pool_stampede_waits_total") >= 2.0);
+    assert!(works(&mut first, "k"));
+    assert_eq!(second.read_through(b"END\r\n"), b"VALUE k 0 1\r\nk\r\nEND\r\n");
+}
+
+#[test]
 fn a_socket_has_the_mode_that_the_file_says_by_then() {
     let (memcached, port, socket) = (Process::memcached(), free_port(), scratch_dir().join("s"));
     let pools = |more: &str| {

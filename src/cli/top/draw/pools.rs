@@ -22,14 +22,19 @@ const COLUMNS: [Column; 10] = [
 ];
 
 /// What comes behind it as far as there is room.
-const MORE: [Column; 6] = [
+const MORE: [Column; 8] = [
     number("errors/s", 8),
     number("clients", 7),
     word("on_failure", 10),
     word("protocol", 9),
     number("passed on", 9),
     word("listens on", 21),
+    number("computed", 8),
+    number("waited", 6),
 ];
+
+/// The last of them are only for pools with `stampede`.
+const OF_STAMPEDE: usize = 2;
 
 /// Draws the titles and at most `most` pools; the chosen one is among them.
 pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) {
@@ -37,7 +42,8 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) {
     let mut columns = COLUMNS.to_vec();
     let rest = page.width().saturating_sub(width(&columns));
     columns[1].width = longest(pools.iter().map(|pool| pool.name.as_str()), 4, rest);
-    for column in MORE {
+    let is_calm = pools.iter().any(|pool| pool.stampede.is_some());
+    for column in MORE.into_iter().take(if is_calm { MORE.len() } else { MORE.len() - OF_STAMPEDE }) {
         if width(&columns) + 1 + column.width > page.width() {
             break;
         }
@@ -90,6 +96,8 @@ fn all(page: &Page<'_>, seen: &Seen, pools: &[&Pool], is_chosen: bool) -> Vec<Pi
         String::new(),
         whole(total(|pool| pool.server_errors)),
         String::new(),
+        whole(total(|pool| pool.stampede.as_ref().map_or(0, |calm| calm.leases))),
+        whole(total(|pool| pool.stampede.as_ref().map_or(0, |calm| calm.waits))),
     ];
     cells.into_iter().map(|text| Piece::new(text, style)).collect()
 }
@@ -123,6 +131,8 @@ fn row(page: &Page<'_>, seen: &Seen, pool: &Pool, is_chosen: bool) -> Vec<Piece>
         pool.protocol.clone().into(),
         whole(pool.server_errors).into(),
         pool.listen.clone().into(),
+        pool.stampede.as_ref().map_or_else(nothing, |calm| whole(calm.leases)).into(),
+        pool.stampede.as_ref().map_or_else(nothing, |calm| whole(calm.waits)).into(),
     ]
 }
 

@@ -29,6 +29,7 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
         hash: HashKind::Md5,
         distribution: Distribution::Ketama,
         flushes: false,
+        waits: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the cases that matter are named, the others are alike")]
 
-use softmiss::config::model::{OnEject, OnFailure};
+use softmiss::config::model::{OnEject, OnFailure, PoolId};
 use softmiss::proto::resp::reply::{self, Reply, Scan, Scanned};
 
 use super::client::{Asked, Pending};
@@ -13,6 +13,14 @@ use super::world::{MS, World};
 use super::{show, text};
 
 impl World {
+    /// One has the lease of a key at a time: nobody is told a miss with it to whom no server has given it.
+    pub(super) fn judge_leases(&self) {
+        let pools = (0u16..).map(PoolId).take(self.topology.pools.len());
+        let told: u64 = pools.map(|pool| self.topology.counters[0].pool(pool).stampede_leases.value()).sum();
+        let given: u64 = self.nodes.iter().map(|node| node.given).sum();
+        assert!(told <= given, "{told} leases were told, of {given} that were given");
+    }
+
     pub(super) fn read_answers(&mut self) {
         let mut at = 0;
         while at < self.customers.len() {
@@ -62,9 +70,10 @@ impl World {
                 && !matches!(pending.asked, Asked::Pop(_))
                 && let Some(given) = pending.given
             {
+                let wait = self.plan.pools[customer.pool].waits.map_or(0, |wait| wait.as_nanos() as u64);
                 let waited = self.now - given.max(self.untimed[customer.pool]);
                 assert!(
-                    waited <= TIMEOUT.as_nanos() as u64 + 50 * MS,
+                    waited <= TIMEOUT.as_nanos() as u64 + wait + 50 * MS,
                     "client {}: {pending:?} waits for {} ms, in front of {:?}",
                     customer.name,
                     waited / MS,

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::client::Asked;
 use super::draw::Draft;
+use super::servers::LEASE;
 use super::world::World;
 
 impl World {
@@ -43,7 +44,7 @@ impl World {
             let words: Vec<&str> = line.split(' ').collect();
             let mut len = end + 1;
             let mut block = Vec::new();
-            if words[0] == "set" {
+            if matches!(words[0], "set" | "add") {
                 let size: usize = words[4].parse().expect("a size");
                 let Some(bytes) = input.get(len..len + size) else { return };
                 block = bytes.to_vec();
@@ -57,6 +58,15 @@ impl World {
             let server = self.connections[at].server;
             let mut out = Vec::new();
             match words[0] {
+                "add" => {
+                    let seconds: u64 = words[3].parse().expect("seconds");
+                    let is_free = self.lease(server, 0, words[1].as_bytes(), Some(1000 * seconds));
+                    out.extend_from_slice(if is_free { b"STORED\r\n" } else { b"NOT_STORED\r\n" });
+                }
+                "delete" if words[1].as_bytes().starts_with(LEASE) => {
+                    let was = self.lease(server, 0, words[1].as_bytes(), None);
+                    out.extend_from_slice(if was { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
+                }
                 "get" => {
                     for name in &words[1..] {
                         if let Some(value) = self.nodes[server].databases[0].get(name.as_bytes()) {

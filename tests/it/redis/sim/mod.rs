@@ -99,6 +99,7 @@ const SEEN: &[&str] = &[
     "killed",
     "late connects",
     "late replies",
+    "leases",
     "left",
     "locks",
     "messages",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use softmiss::config::model::{
     Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings, Stall,
+    Stampede,
 };
 
 use super::super::super::support::Random;
@@ -44,6 +45,8 @@ pub(super) struct PoolPlan {
     pub(super) distribution: Distribution,
     /// It is or was one that has who returns flushed.
     pub(super) flushes: bool,
+    /// Who misses a key waits for who computes it, for so long.
+    pub(super) waits: Option<Duration>,
 }
 
 impl PoolPlan {
@@ -112,6 +115,7 @@ impl Plan {
             hash: HashKind::Md5,
             distribution: Distribution::Ketama,
             flushes: false,
+            waits: None,
         };
         let mut pools = vec![pool(random, true, 3)];
         if random.one_in(2) {
@@ -144,6 +148,11 @@ impl Plan {
             (pool.stall, pool.flushes) = (stall, pool.rejoin != Rejoin::Keep);
         }
         plan.shift_every = one_of(random, &[40, 150, 600, 600, 2000]);
+        let mut random = Random(seed ^ 0xca1f);
+        for pool in &mut plan.pools {
+            let wait = Duration::from_millis(one_of(&mut random, &[1, 20, 100, 300]));
+            pool.waits = random.one_in(3).then_some(wait);
+        }
         plan
     }
 
@@ -179,6 +188,7 @@ impl Plan {
                 rejoin: plan.rejoin,
                 flap_limit: None, // everybody is to be back when faults have stopped
                 stall: plan.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
+                stampede: plan.waits.map(|wait| Stampede { wait, ..Stampede::default() }),
                 ..Pool::new(&format!("pool{index}"), listen, servers)
             };
             pool.redis.dedicated_connections = self.dedicated;

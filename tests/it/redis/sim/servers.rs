@@ -9,9 +9,12 @@ use softmiss::proto::resp::encode;
 use softmiss::proto::resp::request::{self, Limits, Parsed, Progress};
 
 use super::draw::SCRIPTS;
-use super::world::World;
+use super::world::{MS, World};
 
 pub(super) type Id = (LinkId, u32);
+
+/// What the names of leases begin with.
+pub(super) const LEASE: &[u8] = b"softmiss:lease:";
 
 /// A connection between the engine and a pretend server.
 #[derive(Debug)]
@@ -201,9 +204,31 @@ impl World {
         encode::integer(out, answer);
     }
 
+    /// A lease is asked for, for so many milliseconds, or ended. Whether it was.
+    pub(super) fn lease(&mut self, server: usize, database: usize, name: &[u8], millis: Option<u64>) -> bool {
+        self.count("leases");
+        let (now, leases) = (self.now, &mut self.nodes[server].leases);
+        leases.retain(|_, until| *until > now);
+        let name = (database, name.to_vec());
+        let Some(millis) = millis else { return leases.remove(&name).is_some() };
+        let is_free = !leases.contains_key(&name);
+        leases.entry(name).or_insert(now + millis * MS);
+        self.nodes[server].given += u64::from(is_free);
+        is_free
+    }
+
     fn perform(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
         let (server, database) = (self.connections[at].server, self.connections[at].database);
         let tick = self.ledger.tick;
+        if words.len() > 1 && words[1].starts_with(LEASE) {
+            let millis = words.get(5).map(|text| String::from_utf8_lossy(text).parse().expect("milliseconds"));
+            let is_so = self.lease(server, database, &words[1], millis);
+            return match millis {
+                None => encode::integer(out, i64::from(is_so)),
+                Some(_) if is_so => encode::simple(out, b"OK"),
+                Some(_) => self.null(at, out),
+            };
+        }
         match words[0].to_ascii_uppercase().as_slice() {
             b"PING" => encode::simple(out, b"PONG"),
             b"GET" => self.value_or_null(at, &words[1], out),
@@ -254,6 +279,7 @@ impl World {
                 self.may_flush(server, (!all).then_some(database));
                 for of in (0..self.nodes[server].databases.len()).filter(|of| all || *of == database) {
                     self.newest.flushed(server, of);
+                    self.nodes[server].leases.retain(|(database, _), _| *database != of);
                     for key in self.nodes[server].databases[of].clear(tick) {
                         self.touch(server, of, &key);
                     }

@@ -83,6 +83,10 @@ pub(super) struct Node {
     pub(super) aways: Vec<(u64, Option<u64>)>,
     pub(super) databases: [Database; DATABASES],
     pub(super) queues: BTreeMap<(usize, Vec<u8>), VecDeque<Vec<u8>>>,
+    /// Until when leases hold, in nanoseconds, by their databases and names.
+    pub(super) leases: BTreeMap<(usize, Vec<u8>), u64>,
+    /// How many were given.
+    pub(super) given: u64,
     pub(super) scripts: BTreeSet<Vec<u8>>,
     /// Who copies keys, by databases and what says so.
     pub(super) copying: BTreeMap<(usize, Vec<u8>), Copying>,
@@ -111,6 +115,8 @@ impl Default for Node {
             aways: Vec::new(),
             databases: Default::default(),
             queues: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            given: 0,
             scripts: BTreeSet::new(),
             copying: BTreeMap::new(),
             hung: false,

@@ -330,6 +330,7 @@ impl World {
         if let Err(what) = self.engine.check_invariants() {
             panic!("{what}");
         }
+        self.judge_leases();
         self.judge_lingering();
         self.judge_time();
         self.judge_memory();
