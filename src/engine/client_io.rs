@@ -1,7 +1,7 @@
 //! The contract with the shell: what happens on the connections of clients.
 
 use super::chore::Chore;
-use super::clients::output::Spared;
+use super::clients::output::{PORTION, Spared};
 use super::clients::session::{Departure, Session};
 use super::ids::SessionId;
 use super::{ClientStatus, Course, Engine};
@@ -108,9 +108,10 @@ impl Engine {
         self.session_ref(id).map_or(&[], |session| session.output.front())
     }
 
-    /// `count` bytes of [`Engine::client_output`] were written.
-    pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) {
-        let Some(session) = self.session(id) else { return };
+    /// `count` bytes of [`Engine::client_output`] were written. Says as how many more it counts that what follows them was put
+    /// together: an answer of many small elements takes longer to make than to write.
+    pub fn client_wrote(&mut self, id: SessionId, count: usize, now: Instant) -> usize {
+        let Some(session) = self.session(id) else { return 0 };
         let (is_paused, is_hoarder) = (session.input.is_paused(), session.holding.is_hoarder());
         let crawls = session.crawl().is_some();
         let choked = is_paused && session.is_choked();
@@ -126,23 +127,31 @@ impl Engine {
         if is_paused {
             self.wrote_to_paused(id, choked, now);
         }
-        match spared {
-            Spared::Nothing => {}
+        let made = match spared {
+            Spared::Nothing => 0,
             Spared::Memory => self.wrote_what_was_ready(id, now),
-            Spared::Buffer(buffer) => self.keep_buffer(buffer),
-        }
+            Spared::Buffer(buffer) => {
+                self.keep_buffer(buffer);
+                0
+            }
+        };
         if crawls {
             self.crawl_was_read(id, now);
         }
+        made
     }
 
-    /// All that was ready of a client's long answers was written: the next one may have to be looked through first.
+    /// All that was ready of a client's long answers was written: the next one may have to be looked through first. What is
+    /// ready by now took as long as a portion, whatever it is.
     #[cold]
     #[inline(never)]
-    fn wrote_what_was_ready(&mut self, id: SessionId, now: Instant) {
-        if self.session_ref(id).is_some_and(|session| session.output.is_unready()) {
+    fn wrote_what_was_ready(&mut self, id: SessionId, now: Instant) -> usize {
+        let Some(session) = self.session_ref(id) else { return 0 };
+        let made = PORTION.saturating_sub(session.output.ready());
+        if session.output.is_unready() {
             self.put_off(Chore::Prepare(id), now);
         }
+        made
     }
 
     /// Something was written to a client of which not all input was carried out.

@@ -314,8 +314,7 @@ impl Worker {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
-                        room -= count;
-                        engine.client_wrote(id, count, now);
+                        room = (room - count).saturating_sub(engine.client_wrote(id, count, now));
                     }
                     Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {
                         return Became::Broken;

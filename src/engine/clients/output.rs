@@ -127,6 +127,11 @@ impl Output {
         if self.later.is_empty() { self.len } else { self.len_of_all() }
     }
 
+    /// Those of them that are ready.
+    pub(crate) const fn ready(&self) -> usize {
+        self.len
+    }
+
     #[cold]
     #[inline(never)]
     fn len_of_all(&self) -> usize {

@@ -4,7 +4,7 @@
 
 use super::gather::Part;
 use super::in_place::InPlace;
-use super::piecemeal::{Place, Progress, said};
+use super::piecemeal::{Place, Progress, RESULT, said};
 use crate::proto::resp::encode;
 use crate::proto::resp::plan::Split;
 use crate::proto::resp::reply::{self, Items, Reply};
@@ -142,7 +142,7 @@ impl ExecPlan {
         };
         let mut results: Vec<Result_<'_>> = progress.places.iter().enumerate().map(result).collect();
         let mut more = true;
-        let last = progress.next.saturating_add(Progress::elements(1, out, until));
+        let last = progress.next.saturating_add(Progress::elements(RESULT, out, until));
         while progress.copy(parts, out, until) && progress.next < last {
             if let Some(within) = &mut progress.within
                 && let Some(command) = self.commands.get(progress.next - 1)

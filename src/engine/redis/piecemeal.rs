@@ -11,7 +11,10 @@ use crate::proto::resp::reply::{self, Items, Reply};
 use crate::proto::resp::{Version, encode};
 
 /// An element costs as much as so many bytes, however small it is.
-const ELEMENT: usize = 16;
+const ELEMENT: usize = 32;
+
+/// What a command of a transaction answered costs as much as so many elements.
+pub(super) const RESULT: usize = 4;
 
 /// An entry of a log costs as much as so many elements.
 const ENTRY: usize = 8;

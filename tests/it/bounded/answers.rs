@@ -275,3 +275,36 @@ fn values_of_memcached() {
     rig.engine.check_invariants().unwrap();
     leave("get", &mut rig, request.as_bytes(), &|_, request| of(&keys_of(request)), of(&keys).len() - 1, MOST);
 }
+
+#[test]
+fn small_elements_count_as_what_it_takes_to_put_them_together() {
+    const ELEMENTS: usize = 50_000;
+    // The least that each costs, in bytes that could have been written.
+    let exists =
+        command(["SCRIPT", "EXISTS"].map(str::to_owned).into_iter().chain((0..ELEMENTS).map(|sha| sha.to_string())));
+    let gets: Vec<u8> = (0..ELEMENTS).flat_map(|key| words(&["GET", &format!("key{}", key * 7_368_787)])).collect();
+    let transaction = [&words(&["MULTI"])[..], &gets, &words(&["EXEC"])].concat();
+    let found = |_: usize, _: &[u8]| array((0..ELEMENTS).map(|_| ":0\r\n".to_owned()));
+    let done = |_: usize, request: &[u8]| {
+        let gets = memchr::memmem::find_iter(request, b"GET").count();
+        format!("+OK\r\n{}{}", "+QUEUED\r\n".repeat(gets), array((0..gets).map(|_| "$-1\r\n".to_owned())))
+    };
+    let requests: [(&[u8], &dyn Fn(usize, &[u8]) -> String, usize); 2] =
+        [(&exists, &found, 64), (&transaction, &done, 64)];
+    for (request, answer, each) in requests {
+        let mut rig = redis(3);
+        let client = ask(&mut rig, request, answer);
+        let (mut written, mut counted) = (0, 0);
+        loop {
+            let ready = rig.engine.client_output(client).len();
+            if ready == 0 && !rig.is_busy() {
+                break;
+            }
+            written += ready;
+            counted += ready + rig.engine.client_wrote(client, ready, rig.now);
+            rig.tick();
+        }
+        assert!(written >= 4 * ELEMENTS, "{written} bytes of {ELEMENTS} elements");
+        assert!(counted >= each * ELEMENTS, "{ELEMENTS} elements of {written} bytes count as {counted}");
+    }
+}
