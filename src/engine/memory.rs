@@ -248,6 +248,9 @@ impl Engine {
         // Who was not read had no chance to send the rest: what can be refused is, before anybody is cut off for it.
         self.feed_starved(now);
         self.have_slack_given_back();
+        if self.memory.held() > bearable && self.stampede.is_on() {
+            self.end_waits_of_hoarders(now);
+        }
         while self.memory.held() > bearable
             && let Some((victim, _)) = self.overdue(now)
         {

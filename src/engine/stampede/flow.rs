@@ -99,6 +99,10 @@ impl Engine {
     fn end_wait(&mut self, id: SessionId, now: Instant) {
         let Some(pool) = self.pool_of(id) else { return };
         self.wake_session(id, now); // its timer may be as far off as it might have waited
+        let fair = self.memory.limits().fair;
+        if let Some(session) = self.session(id).filter(|session| session.is_hoarder()) {
+            session.holding.judge(fair, now); // it could get rid of nothing meanwhile
+        }
         if let Some(wait) = self.stampede.waits.get_mut(&id).filter(|wait| wait.is_refused) {
             let micros = (now - std::mem::replace(&mut wait.since, now)).as_micros();
             self.counters.pool(pool).stampede_wait_microseconds.add(u64::try_from(micros).unwrap_or(u64::MAX));
@@ -288,6 +292,15 @@ impl Engine {
     pub(in crate::engine) fn end_waits(&mut self, now: Instant) {
         let waiting: Vec<SessionId> = self.stampede.waits.keys().copied().collect();
         waiting.into_iter().for_each(|id| self.tell_misses(id, now));
+    }
+
+    /// Memory is scarce: who holds much of it does not wait.
+    #[cold]
+    pub(in crate::engine) fn end_waits_of_hoarders(&mut self, now: Instant) {
+        let waiting = self.stampede.waits.iter().filter(|(_, wait)| !wait.held.is_empty());
+        let hoarders = waiting.filter(|(id, _)| self.session_ref(**id).is_some_and(|session| session.is_hoarder()));
+        let hoarders: Vec<SessionId> = hoarders.map(|(id, _)| *id).collect();
+        hoarders.into_iter().for_each(|id| self.tell_misses(id, now));
     }
 
     /// It may be time to look at keys, and to end waits.

@@ -161,3 +161,39 @@ fn what_is_kept_for_one_client_has_a_bound() {
     rig.settle();
     assert_eq!(told(&mut rig, &[other]), [""; 0]);
 }
+
+/// Time passes, in which somebody else computes `k`.
+fn pass_computing(rig: &mut Rig, time: Duration) {
+    let until = rig.now + time;
+    while rig.now < until {
+        pass(rig, Duration::from_millis(26));
+        if !sent(rig).is_empty() {
+            rig.say(b"NOT_STORED\r\nEND\r\n", usize::MAX);
+        }
+    }
+}
+
+#[test]
+fn who_holds_much_for_waiting_is_told_the_miss_and_not_cut_off_where_memory_is_scarce() {
+    let option = "stampede: {wait: 30s, lease: 60s}";
+    let pool = ["timeout: 1000", "join_gets: false", "value_limit: 12mb", option];
+    let mut rig = Rig::of_process("softmiss:\n  memory_limit: 16mb\n", 1, &pool);
+    let one = waiting(&mut rig, 1)[0];
+    // What it asks besides is answered meanwhile, and has to wait for its turn.
+    let value = format!("VALUE b 0 20000\r\n{}\r\nEND\r\n", "b".repeat(20_000));
+    for _ in 0..3 {
+        rig.send(one, b"get b\r\n", usize::MAX);
+        assert_eq!(sent(&mut rig), "get b\r\n");
+        rig.say(value.as_bytes(), usize::MAX);
+    }
+    pass_computing(&mut rig, Duration::from_secs(10));
+    assert_eq!(told(&mut rig, &[one]), [""; 0]);
+    let other = rig.client();
+    rig.send(other, b"set big 0 0 11000000\r\n", usize::MAX);
+    for _ in 0..100 {
+        rig.send(other, &[b'x'; 100_000], usize::MAX);
+        pass_computing(&mut rig, Duration::from_millis(20));
+    }
+    pass_computing(&mut rig, Duration::from_secs(1));
+    assert_eq!(told(&mut rig, &[one]).concat().len(), "END\r\n".len() + 3 * value.len());
+}
