@@ -23,7 +23,7 @@ const READ_BUDGET: usize = 256 << 10;
 /// Bytes read of a client at a time. What it may not be asked yet is kept for it, so no more than this of each client.
 const READ_LIMIT: usize = 64 << 10;
 
-/// Bytes written to a client in one turn, after which other connections get theirs. Some of them have to be put together.
+/// Bytes written to a client or a server in one turn, after which other connections get theirs. Some of them have to be put together.
 /// (A test has no socket that takes as much at once.)
 pub(super) const WRITE_BUDGET: usize = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::task::Poll;
 
+use super::client::WRITE_BUDGET;
 use super::connect::failure_of;
 use super::links::seat_of;
 use super::poller::Token;
@@ -43,17 +44,27 @@ impl Worker {
     /// Writes what a link has to write.
     #[inline]
     pub(crate) fn write_link(&mut self, link: LinkId, now: Instant) {
-        let Self { engine, links, poller, .. } = self;
+        let Self { engine, links, poller, unfinished, .. } = self;
+        if !unfinished.is_empty() && unfinished.contains(&link) {
+            return; // it has had its turn
+        }
         let Some((epoch, stream)) = links.get(link) else { return };
+        let mut room = WRITE_BUDGET;
         let failure = loop {
             let output = engine.link_output(link, epoch);
             if output.is_empty() {
                 return;
             }
-            match stream.write([output, b""]) {
+            if room == 0 {
+                return unfinished.push(link);
+            }
+            match stream.write([&output[..output.len().min(room)], b""]) {
                 Poll::Ready(Ok(0)) => break Failure::Reset,
                 Poll::Ready(Err(error)) => break broken(&error),
-                Poll::Ready(Ok(count)) => engine.link_wrote(link, epoch, count, now),
+                Poll::Ready(Ok(count)) => {
+                    room -= count;
+                    engine.link_wrote(link, epoch, count, now);
+                }
                 Poll::Pending => match stream.watch_room(poller, Token::Link(seat_of(link, epoch))) {
                     Ok(()) => return,
                     Err(error) => break broken(&error),

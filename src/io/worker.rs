@@ -19,7 +19,7 @@ use super::departing::Departures;
 use super::events::Events;
 use super::files::Files;
 use super::links::{Batching, Links};
-use super::listener::{Accepted, Acceptor, Entrances};
+use super::listener::Acceptor;
 use super::mailbox::{Handle, Mailbox, Message};
 use super::poller::{self, Announced, Poller, Token};
 use super::slack::Slack;
@@ -31,13 +31,6 @@ use crate::time::Instant;
 
 /// Bytes read of a server at a time. One buffer a worker serves all its connections.
 const SCRATCH: usize = 256 << 10;
-
-/// Clients accepted in one turn, after which those who are there get theirs.
-const ACCEPTS_PER_TURN: usize = 64;
-
-/// Turns in which clients are accepted of a listener before it is closed: so many wait in a backlog, and those who come all the
-/// time are not waited for.
-const LAST_TURNS: usize = 4096 / ACCEPTS_PER_TURN;
 
 /// How often a turn looks, before servers are written, for what else clients ask them. Each look that finds something is
 /// worth its call, and few find something a third time.
@@ -77,6 +70,8 @@ pub(crate) struct Worker {
     pub(crate) handled: usize,
     /// Links with something to write.
     unwritten: Vec<LinkId>,
+    /// Those that got all that is written at a time, and have more.
+    pub(crate) unfinished: Vec<LinkId>,
     alarm: Alarm,
     /// The alarm has gone off, or there is news of servers, and the engine has not looked.
     is_alarmed: bool,
@@ -123,6 +118,7 @@ impl Worker {
             most_read: share(1),
             handled: 0,
             unwritten: Vec::new(),
+            unfinished: Vec::new(),
             alarm,
             is_alarmed: false,
             was_put_off: false,
@@ -155,12 +151,13 @@ impl Worker {
         let mut announced = poller::Events::default();
         let mut crowd = 0;
         while !self.is_drained() {
-            let may_sleep = self.again.is_empty() && !self.is_alarmed;
+            let may_sleep = self.again.is_empty() && self.unfinished.is_empty() && !self.is_alarmed;
             if may_sleep {
                 poller::pause(crowd);
             }
             (self.left_over, self.handled) = (self.again.len(), 0);
             crowd = self.take_announced(&mut announced, may_sleep).context("cannot wait for connections")?;
+            self.unwritten.append(&mut self.unfinished);
             if !self.again.is_empty() {
                 self.go_on();
             }
@@ -357,35 +354,6 @@ impl Worker {
         }
     }
 
-    /// There is another topology.
-    fn go_over(&mut self, entrances: Option<Box<Entrances>>) {
-        self.engine.refresh(self.clock.now());
-        self.slack.set_limit(self.engine.topology().config.settings.memory_limit, self.others.len() + 1);
-        self.is_alarmed = true;
-        let Some((entrances, acceptor)) = entrances.zip(self.acceptor.as_ref()) else { return };
-        // Who waits in a backlog has been told that there is somebody.
-        for place in acceptor.closing(&entrances) {
-            let _ = (0..LAST_TURNS).find(|_| !self.accept(place));
-        }
-        if let Some(acceptor) = &mut self.acceptor {
-            acceptor.follow(*entrances, &self.poller);
-        }
-    }
-
-    /// Lets in who waits at a listener, as many as have their turn. Whether more may wait.
-    #[cold]
-    fn accept(&mut self, listener: u32) -> bool {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(acceptor) = &mut self.acceptor else { return false };
-            match acceptor.accept(listener, self.clock.now(), &self.poller) {
-                Some(Accepted::Here(pool, socket)) => self.welcome(pool, socket),
-                Some(Accepted::Elsewhere) => {}
-                None => return false,
-            }
-        }
-        true
-    }
-
     /// A client that was given to this worker has left.
     pub(crate) fn has_left(&self) {
         self.own.load.fetch_sub(1, Ordering::Release);
@@ -399,5 +367,6 @@ impl Worker {
 
 mod departures;
 mod effects;
+mod entrances;
 #[cfg(test)]
 mod tests;

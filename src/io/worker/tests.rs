@@ -138,6 +138,31 @@ fn a_client_is_written_no_more_in_a_turn_than_leaves_others_theirs() {
 }
 
 #[test]
+fn a_server_is_written_no_more_in_a_turn_than_leaves_others_theirs() {
+    let (mut worker, _) = worker_of("pool:\n  listen: 127.0.0.1:1\n  preconnect: true\n  servers: ['127.0.0.1:1:1']\n");
+    let (link, mut server) = servers(&mut worker).remove(0);
+    let (near, mut client) = UnixStream::pair().unwrap();
+    for end in [&near, &client, &server] {
+        end.set_nonblocking(true).unwrap();
+        socket2::SockRef::from(end).set_send_buffer_size(4 << 20).unwrap();
+    }
+    let set = format!("set a 0 0 {}\r\n{}\r\n", 2 * WRITE_BUDGET, "x".repeat(2 * WRITE_BUDGET));
+    client.write_all(set.as_bytes()).unwrap();
+    worker.welcome(PoolId(0), near.into());
+    let (mut got, mut buffer) = (Vec::new(), vec![0; 4 * WRITE_BUDGET]);
+    while got.len() < set.len() {
+        worker.unwritten.append(&mut worker.unfinished);
+        worker.go_on();
+        worker.write_out();
+        let count = std::io::Read::read(&mut server, &mut buffer).unwrap_or(0);
+        got.extend_from_slice(&buffer[..count]);
+        assert!(count <= WRITE_BUDGET, "{count} bytes in a turn");
+        assert_eq!(worker.unfinished, if got.len() < set.len() && count > 0 { vec![link] } else { vec![] });
+    }
+    assert!(got == set.as_bytes());
+}
+
+#[test]
 fn those_with_much_to_say_are_read_behind_the_others_and_not_all_in_one_turn() {
     const TALKERS: usize = 6;
     let (mut worker, _) = worker();
