@@ -10,7 +10,7 @@ use crate::time::Instant;
 
 /// What a request does with what is there.
 enum Effect<'a> {
-    /// It may change something.
+    /// It may change something, or is the last that its client asks.
     Changes,
     /// It stores this key or removes it, whatever is there.
     Ends(&'a [u8]),
@@ -57,14 +57,13 @@ fn effect_of<'a>(request: &Request<'a>) -> Option<Effect<'a>> {
         Request::Store(store) => Some(ends(matches!(store.verb, Verb::Set | Verb::Add), store.key)),
         Request::Change(change) => Some(ends(change.verb == Verb::Delete, change.key)),
         Request::Meta(meta) => effect_of_meta(meta),
-        Request::FlushAll { .. } => Some(Effect::Changes),
+        Request::FlushAll { .. } | Request::Quit => Some(Effect::Changes),
         Request::Get(_)
         | Request::Stats(_)
         | Request::Version
         | Request::Verbosity { .. }
         | Request::Crawl { .. }
-        | Request::MetaNoop
-        | Request::Quit => None,
+        | Request::MetaNoop => None,
     }
 }
 

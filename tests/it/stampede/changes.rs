@@ -95,3 +95,32 @@ fn another_pool_knows_nothing_of_it() {
     stores(&mut first);
     assert_eq!(other.read_through(MISS.as_bytes()), b"VALUE k 0 1\r\n1\r\nEND\r\n");
 }
+
+#[test]
+fn who_waits_when_the_process_is_told_to_end_is_told_the_miss() {
+    for signal in ["TERM", "INT"] {
+        let server = Process::memcached();
+        let (mut reloaded, _first, mut other) = waiting(&server, &[LONG]);
+        let waited = timed(|| {
+            reloaded.proxy.signal(signal);
+            assert_eq!(other.read_through(MISS.as_bytes()), MISS.as_bytes());
+            assert!(reloaded.proxy.wait(Duration::from_secs(10)).success());
+        });
+        assert!(waited < Duration::from_secs(5), "after {waited:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_server_that_is_taken_out_is_told_the_miss_or_waits_for_the_one_in_its_place() {
+    let (server, next) = (Process::memcached(), Process::memcached());
+    let (reloaded, _first, mut other) = waiting(&server, &[LONG]);
+    let elsewhere = pool("pool", &reloaded.proxy.address.to_string(), &[(next.address, "b")], &[LONG]);
+    let waited = timed(|| {
+        reloaded.goes_over("", &elsewhere);
+        // Nobody computes the key for that one: who looks there first has the lease.
+        assert_eq!(other.read_through(MISS.as_bytes()), MISS.as_bytes());
+    });
+    assert!(waited < Duration::from_secs(5), "after {waited:?}");
+    stores(&mut other);
+    assert_eq!(got(&mut reloaded.proxy.client(), "k"), "VALUE k 0 1\r\n1\r\nEND\r\n");
+}

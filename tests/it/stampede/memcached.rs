@@ -216,6 +216,19 @@ fn nobody_is_given_what_they_have_stored_later() {
 }
 
 #[test]
+fn who_says_that_it_leaves_is_told_at_once() {
+    let fleet = Fleet::of_memcached(1, 1, LONG);
+    let (mut first, mut second, mut third) = (fleet.client(0), fleet.client(0), fleet.client(0));
+    ask(&mut first, "get k\r\n", MISS);
+    second.send("get k\r\n");
+    fleet.wait_for_waits(1);
+    ask(&mut second, "quit\r\n", MISS);
+    assert!(second.try_line().is_none(), "the connection is closed");
+    ask(&mut third, "get k\r\nquit\r\n", MISS);
+    assert!(third.try_line().is_none(), "the connection is closed");
+}
+
+#[test]
 fn what_is_flushed_later_is_not_waited_for() {
     let fleet = Fleet::of_memcached(2, 1, LONG);
     let (mut first, mut second, mut third) = (fleet.client(0), fleet.client(0), fleet.client(0));
