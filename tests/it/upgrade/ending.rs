@@ -59,12 +59,12 @@ fn who_is_told_to_end_while_clients_go_over_ends_when_they_have() {
         assert_eq!(idle.ask("PING\r\n"), "+PONG");
         let told = if is_successor_told { pid } else { proxy.pid };
         Command::new("kill").arg(told.to_string()).status().expect("kill");
-        proxy.reloaded.proxy.wait_for_log("ending when clients have gone over", SOON);
         if is_successor_told {
-            // Nobody goes on in its place.
+            // Nobody goes on in its place, whether the other hears first that it is to end or that this one has.
             wait_until("the end of both", SOON, || !is_there(pid) && !is_there(proxy.pid));
             continue;
         }
+        proxy.reloaded.proxy.wait_for_log("ending when clients have gone over", SOON);
         assert_eq!((idle.ask("PING\r\n"), transaction.ask("PING\r\n")), ("+PONG".into(), "+QUEUED".into()));
         assert_eq!((transaction.ask("EXEC\r\n"), transaction.line()), ("*1".into(), "+PONG".into()));
         proxy.is_succeeded_by(pid);
