@@ -158,7 +158,7 @@ impl Engine {
     /// A client is told that what it waits for is not there: it has the lease for the key of this name, and computes.
     pub(super) fn compute(&mut self, id: SessionId, key: &Key, now: Instant) {
         let Some(pool) = self.pool_of(id) else { return };
-        let Some(option) = self.topology.pools[pool.index()].stampede.clone() else {
+        let Some(lease) = self.topology.pools[pool.index()].stampede.as_ref().map(|option| option.lease) else {
             return self.tell_misses(id, now);
         };
         self.end_wait(id, now);
@@ -167,11 +167,11 @@ impl Engine {
         if let Some(wait) = self.stampede.waits.get_mut(&id) {
             wait.at = None;
             wait.computes_before = next;
-            wait.remember(hash(pool, &key.routed), now + option.lease, now);
+            wait.remember(hash(pool, &key.routed), now + lease, now);
         }
         // It will compute these as well.
         for other in held.iter().flat_map(|held| &held.missing).filter(|other| *other != key) {
-            self.take_lease(id, pool, other, &option, now);
+            self.take_lease(id, pool, other, lease, now);
         }
         held.iter().for_each(|held| self.tell_miss(id, pool, held));
         self.charge_wait(id);

@@ -4,7 +4,7 @@
 
 use super::awaited::hash;
 use super::held::{Held, Key};
-use crate::config::model::{PoolId, Stampede};
+use crate::config::model::PoolId;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::memcache::asked_keys;
 use crate::engine::request::{Answer, Slot};
@@ -18,6 +18,7 @@ use crate::proto::resp::reply;
 use crate::proto::resp::request;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
+use std::time::Duration;
 
 /// How often a request is asked again that misses a key which was seen to be there.
 const ROUNDS: u32 = 16;
@@ -39,8 +40,8 @@ struct Missed {
 }
 
 impl Engine {
-    /// Whether the request of a ticket, which ends there, is held: keys of it are not
-    /// there, and are to be waited for. This is what its server has answered.
+    /// Whether the request of a ticket, which ends there, is held: keys of it are not there, and are to be waited for. This is
+    /// what its server has answered.
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn holds(
@@ -68,9 +69,9 @@ impl Engine {
         if missed.keys.is_empty() || self.stampede.is_followed(id, number) {
             return false;
         }
-        let (now, until) = (self.servers[link_id].silence.since(), self.servers[link_id].silence.since() + option.wait);
-        let option = option.clone();
-        if self.computes(id, number, pool, &mut missed.keys, &option, now) {
+        let now = self.servers[link_id].silence.since();
+        let (until, lease) = (now + option.wait, option.lease);
+        if self.computes(id, number, pool, &mut missed.keys, lease, now) {
             return false;
         }
         let began = self.session_ref(id).and_then(|session| Some(session.slot(number)?.started()));
@@ -119,7 +120,7 @@ impl Engine {
         number: u32,
         pool: PoolId,
         keys: &mut Vec<Key>,
-        option: &Stampede,
+        lease: Duration,
         now: Instant,
     ) -> bool {
         let Some(wait) = self.stampede.waits.get(&id) else { return false };
@@ -127,7 +128,7 @@ impl Engine {
         keys.retain(|key| !wait.has_lease(hash(pool, &key.routed), now));
         if wait.computes_before.is_some_and(is_before) {
             for key in keys.iter() {
-                self.take_lease(id, pool, key, option, now);
+                self.take_lease(id, pool, key, lease, now);
             }
             return true;
         }

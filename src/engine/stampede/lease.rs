@@ -2,14 +2,15 @@
 
 use super::awaited::{hash, name, profile_of};
 use super::held::Key;
-use crate::config::model::{PoolId, Stampede};
+use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::redis::Profile;
 use crate::engine::servers::ticket::{Intent, Marks};
-use crate::proto::lease;
+use crate::proto::lease::{memcache, name as lease_name, resp};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
+use std::time::Duration;
 
 impl Engine {
     /// Something has been sent for a client that stores or removes a key: nobody computes it any more, and who waits for it
@@ -43,33 +44,33 @@ impl Engine {
     }
 
     fn end_lease_on(&mut self, link: LinkId, is_redis: bool, key: &[u8], now: Instant) {
-        let name = lease::name(key);
+        let name = lease_name(key);
         if is_redis {
             let end = (Intent::Unheard, Verb::Command, Marks::NONE);
-            self.go(link, end, now, |out| lease::resp::end(out, &[name]));
+            self.go(link, end, now, |out| resp::end(out, &[name]));
         } else {
             let end = (Intent::Unheard, Verb::Delete, Marks::NONE);
-            self.go(link, end, now, |out| lease::memcache::end(out, &name));
+            self.go(link, end, now, |out| memcache::end(out, &name));
         }
         self.charge_link(link);
     }
 
     /// A client computes a key beside one that it has the lease for: it takes this lease as well, if nobody has it.
-    pub(super) fn take_lease(&mut self, id: SessionId, pool: PoolId, key: &Key, option: &Stampede, now: Instant) {
+    pub(super) fn take_lease(&mut self, id: SessionId, pool: PoolId, key: &Key, lease: Duration, now: Instant) {
         let Some(session) = self.session_ref(id) else { return };
         let profile = profile_of(self.pools[pool.index()].redis, session.profile());
         if let Some(wait) = self.stampede.waits.get_mut(&id) {
-            wait.remember(hash(pool, &key.routed), now + option.lease, now);
+            wait.remember(hash(pool, &key.routed), now + lease, now);
         }
         let server = self.pools[pool.index()].ring.route(&key.routed, 0);
         let Some(link) = server.and_then(|server| self.link_for(pool, profile, server, now)) else { return };
-        let (name, time) = (lease::name(&key.routed), option.lease);
+        let name = lease_name(&key.routed);
         if profile.is_some() {
             let take = (Intent::Unheard, Verb::Command, Marks::NONE);
-            self.go(link, take, now, |out| lease::resp::take(out, &name, time));
+            self.go(link, take, now, |out| resp::take(out, &name, lease));
         } else {
             let take = (Intent::Unheard, Verb::Add, Marks::NONE);
-            self.go(link, take, now, |out| lease::memcache::take(out, &name, time));
+            self.go(link, take, now, |out| memcache::take(out, &name, lease));
         }
         self.charge_link(link);
     }

@@ -188,7 +188,10 @@ impl Stampede {
     pub(super) fn leave(&mut self, id: SessionId) {
         let Some(number) = self.waits.get_mut(&id).and_then(|wait| wait.at.take()) else { return };
         let Some(awaited) = self.awaited.get_mut(&number) else { return };
-        awaited.waiting.retain(|waiting| *waiting != id);
+        // Who has waited for longest is in front, and leaves first.
+        if let Some(place) = awaited.waiting.iter().position(|waiting| *waiting == id) {
+            awaited.waiting.remove(place);
+        }
         if awaited.waiting.is_empty() && awaited.looks.is_none() {
             self.end_await(number);
         }
