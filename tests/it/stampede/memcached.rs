@@ -1,6 +1,6 @@
 //! Pools of memcached.
 
-use super::{Client, Duration, Fleet, LONG, computed, django_computes_once, is_held, timed};
+use super::{Client, Duration, Fleet, LONG, ask, computed, django_computes_once, expect, is_held, timed};
 
 const MISS: &[u8] = b"END\r\n";
 
@@ -10,16 +10,6 @@ fn value(key: &str, value: &str) -> Vec<u8> {
 
 fn set(client: &mut Client, key: &str, value: &str) {
     assert_eq!(client.ask(format!("set {key} 5 100 {}\r\n{value}\r\n", value.len())), "STORED");
-}
-
-fn ask(client: &mut Client, request: &str, answer: &[u8]) {
-    client.send(request);
-    expect(client, answer);
-}
-
-fn expect(client: &mut Client, answer: &[u8]) {
-    let found = client.read(answer.len());
-    assert_eq!(found.escape_ascii().to_string(), answer.escape_ascii().to_string());
 }
 
 #[test]

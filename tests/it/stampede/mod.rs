@@ -107,3 +107,13 @@ fn timed(run: impl FnOnce()) -> Duration {
     run();
     start.elapsed()
 }
+
+fn ask(client: &mut Client, request: &str, answer: &[u8]) {
+    client.send(request);
+    expect(client, answer);
+}
+
+fn expect(client: &mut Client, answer: &[u8]) {
+    let found = client.read(answer.len());
+    assert_eq!(found.escape_ascii().to_string(), answer.escape_ascii().to_string());
+}

@@ -1,22 +1,12 @@
 //! Pools of Redis.
 
-use super::{Client, Duration, Fleet, LONG, computed, django_computes_once, is_held, timed};
+use super::{Client, Duration, Fleet, LONG, ask, computed, django_computes_once, expect, is_held, timed};
 
 const MISS: &[u8] = b"$-1\r\n";
 const OK: &[u8] = b"+OK\r\n";
 
 fn value(value: &str) -> Vec<u8> {
     format!("${}\r\n{value}\r\n", value.len()).into_bytes()
-}
-
-fn ask(client: &mut Client, request: &str, answer: &[u8]) {
-    client.send(request);
-    expect(client, answer);
-}
-
-fn expect(client: &mut Client, answer: &[u8]) {
-    let found = client.read(answer.len());
-    assert_eq!(found.escape_ascii().to_string(), answer.escape_ascii().to_string());
 }
 
 #[test]
