@@ -29,13 +29,9 @@ import tempfile
 import threading
 import time
 
+from processes import free_port
+
 GET = {"m": (b"get nothing\r\n", b"END\r\n"), "r": (b"*2\r\n$3\r\nGET\r\n$7\r\nnothing\r\n", b"$-1\r\n")}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def connect(port):

@@ -20,34 +20,15 @@ told to, how many were, and after how long the last one had the value.
 """
 
 import os
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+from processes import free_port, start
+
 LIFETIME, TAKES = 2, 0.5
 KEY = "popular"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(command, port):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process
-        except OSError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise
-            time.sleep(0.02)
 
 
 class Memcached:

@@ -17,13 +17,9 @@ import tempfile
 import threading
 import time
 
+from processes import free_port
+
 NAMES = "abcde"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_for(port):
