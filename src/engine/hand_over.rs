@@ -253,6 +253,9 @@ impl Engine {
             };
             slot.note(outcome);
             session.requests.hold(came.grown);
+            if done && session.requests.may_overtake() {
+                session.requests.overtake(number);
+            }
             if forgiven.is_some() {
                 self.doubt_watch(id);
             }
@@ -299,6 +302,10 @@ impl Engine {
                 body.extend_from_slice(response[1]);
             }
             let held = session.requests.keep(number, body);
+            if session.requests.may_overtake() && session.may_go_on() {
+                clients.resume_soon(id);
+            }
+            let Some(session) = clients.get_mut(id) else { return Some(handed) };
             if session.holding.is_hoarder() || session.holding.charged() + held > memory.limits().fair {
                 self.recharge_session(id);
             } else {

@@ -76,6 +76,7 @@ impl Engine {
             self.arm_link(id, now + SECOND_LOOK);
             return true;
         }
+        self.let_overtake(id);
         self.counters.server(pool, server).stalls.add(1);
         let silent = now - since;
         self.notify_rate_limited(Frequent::Silence, (pool, server), now, |suppressed| Notice::Silent {
@@ -85,6 +86,21 @@ impl Engine {
             suppressed,
         });
         false
+    }
+
+    /// A link has gone silent: what its clients ask other servers does not wait until its time is up.
+    fn let_overtake(&mut self, id: LinkId) {
+        let Self { servers, clients, .. } = self;
+        let mut last = None;
+        for ticket in servers[id].queue().tickets() {
+            let Some((client, _)) = ticket.client().filter(|(client, _)| last != Some(*client)) else { continue };
+            last = Some(client);
+            let Some(session) = clients.get_mut(client) else { continue };
+            session.requests.let_overtake();
+            if session.may_go_on() {
+                clients.resume_soon(client);
+            }
+        }
     }
 
     /// How long a silence is no surprise of a server that has stood still of late and gone on.

@@ -191,6 +191,36 @@ fn ten_thousand_keys_with_a_dead_server_are_answered_in_time() {
     }
 }
 
+#[test]
+fn thousands_of_gets_with_a_stopped_server_are_answered_in_time() {
+    let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
+    let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+    let proxy = Proxy::start(&addresses, EJECTING).expect_log("server ejected");
+    let mut client = proxy.client();
+    let keys: Vec<_> = (0..8000).map(scattered_key).collect();
+    let sets: String = keys.iter().map(|key| format!("set {key} 0 0 1 noreply\r\nx\r\n")).collect();
+    client.send(sets);
+    assert_eq!(client.ask("mn\r\n"), "MN");
+    let values = |text: &[u8]| String::from_utf8_lossy(text).matches("VALUE ").count();
+    let live: usize = (servers[1..].iter())
+        .map(|server| {
+            let mut direct = server.client();
+            direct.send(format!("get {}\r\n", keys.join(" ")));
+            values(&direct.read_through(b"END\r\n"))
+        })
+        .sum();
+    servers[0].signal("STOP");
+    let start = Instant::now();
+    client.send(keys.iter().map(|key| format!("get {key}\r\n")).chain(["mn\r\n".to_owned()]).collect::<String>());
+    let found = client.read_through(b"MN\r\n");
+    let took = start.elapsed();
+    println!("{} of {live} live values after {took:?}", values(&found));
+    assert_eq!(values(&found), live);
+    assert_eq!(String::from_utf8_lossy(&found).matches("END\r\n").count(), keys.len());
+    assert!(took < SLOWEST, "{took:?}");
+    servers[0].signal("CONT");
+}
+
 /// Keys of which some belong to each of three servers.
 fn spread(client: &mut Client) -> Vec<String> {
     let keys: Vec<_> = (0..60).map(scattered_key).collect();

@@ -25,6 +25,9 @@ const UNHEARD_LIMIT: u32 = 1024;
 /// Bytes of responses that one client's requests in flight may be expected to bring.
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// Most requests of a client that may wait behind those of a silent server: from there on the window counts all of them.
+const OVERTAKING_LIMIT: usize = 8 * WINDOW_LIMIT;
+
 /// Room for requests in flight that is kept while there are none: between two of them, and when there have been none for
 /// a while.
 const KEPT_SLOTS: usize = 32;
@@ -58,8 +61,11 @@ pub(crate) struct Requests {
     /// An error that one of them met; the last part tells it.
     part_error: Option<Vec<u8>>,
     slots: VecDeque<Slot>,
-    /// Keys in flight.
+    /// Keys in flight that the window counts.
     keys: usize,
+    /// Requests before this number wait for a server that has gone silent. Until they have left, the window counts neither
+    /// them nor what is answered behind them, so that what other servers are asked does not wait for that one.
+    overtaken: Option<u32>,
     /// Bytes of responses that wait behind an earlier one.
     held: usize,
     /// Bytes that a response for one key is likely to have.
@@ -83,6 +89,7 @@ impl Requests {
             // Most ask one thing at a time; without this the first of it takes room for four.
             slots: VecDeque::with_capacity(2),
             keys: 0,
+            overtaken: None,
             held: 0,
             estimate: FIRST_ESTIMATE,
             unheard: 0,
@@ -167,6 +174,9 @@ impl Requests {
         self.keys += slot.keys as usize;
         self.held += slot.held();
         self.slots.push_back(slot);
+        if self.overtaken.is_some() {
+            self.overtake(self.next_number().wrapping_sub(1));
+        }
     }
 
     /// A request has been answered, and has ended like this. Says how many bytes are held for it; nothing where its slot is
@@ -191,7 +201,43 @@ impl Requests {
             drop(echo); // here, and not where everything is that an answer may be
         }
         self.held += held;
+        if self.overtaken.is_some() {
+            self.overtake(number);
+        }
         held
+    }
+
+    /// A server of theirs has gone silent: what comes behind them does not wait for it.
+    #[cold]
+    pub(in crate::engine) fn let_overtake(&mut self) {
+        if self.overtaken == Some(self.next_number()) {
+            return; // said already
+        }
+        self.slots.iter_mut().for_each(|slot| slot.keys = 0);
+        self.keys = 0;
+        self.overtaken = Some(self.next_number());
+    }
+
+    /// Whether one that is answered makes room, though those before it are not.
+    #[inline]
+    pub(in crate::engine) fn may_overtake(&self) -> bool {
+        self.overtaken.is_some()
+    }
+
+    /// One has been answered, if it has: while those before it wait for a silent server, the window counts it no longer.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::engine) fn overtake(&mut self, number: u32) {
+        let (base, is_many) = (self.base, self.slots.len() >= OVERTAKING_LIMIT);
+        let waits = |end: u32| 0 < end.wrapping_sub(base).cast_signed();
+        self.overtaken = self.overtaken.filter(|end| waits(*end));
+        if self.overtaken.is_none() || is_many {
+            return;
+        }
+        if let Some(slot) = self.get_mut(number).filter(|slot| slot.waiting() == 0) {
+            let keys = std::mem::take(&mut slot.keys);
+            self.keys -= keys as usize;
+        }
     }
 
     /// What has come for a request takes so many bytes more than before.
