@@ -192,6 +192,12 @@ impl Engine {
         self.session_ref(id).map(Session::pool)
     }
 
+    /// Whether a client is one of a memcached pool.
+    #[must_use]
+    pub fn client_is_of_memcached(&self, id: SessionId) -> bool {
+        self.session_ref(id).is_some_and(|session| session.redis().is_none())
+    }
+
     /// Whether the requests of a client may wait for a silent server without end.
     #[must_use]
     pub fn client_waits_for_ever(&self, id: SessionId) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::departing::Departing;
+use super::dialect::{Binary, Dialect};
 use super::poller::{Announced, Poller, Seat, Token};
 use super::stream::Stream;
 use super::turn::BULKY;
@@ -15,6 +16,7 @@ use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
 use crate::engine::{Carried, Engine, Outlet, Peer, Room};
+use crate::proto::memcache::binary::Unexpected;
 use crate::time::Instant;
 
 /// Bytes read of a client in one turn, after which other connections get theirs.
@@ -27,6 +29,9 @@ const READ_LIMIT: usize = 64 << 10;
 /// (A test has no socket that takes as much at once.)
 pub(super) const WRITE_BUDGET: usize = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 
+/// Bytes of answers that are put into other words at a time: what is large stays where it is counted.
+const TRANSLATED: usize = 64 << 10;
+
 /// How long a client that sends no more is kept while no byte moves, where requests have no time limit.
 pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(5);
 
@@ -37,7 +42,7 @@ const COPIED: usize = 2 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     places: Vec<Option<Client>>,
-    /// Where two pieces become one.
+    /// Where two pieces become one, and what is asked in another protocol becomes text.
     whole: Vec<u8>,
     /// Those that send no more and wait for an answer without a limit of time, and when they are looked at again. Whether
     /// such a client still listens cannot be known.
@@ -50,6 +55,7 @@ pub(crate) struct Clients {
 struct Client {
     id: SessionId,
     stream: Stream,
+    dialect: Dialect,
     /// It has had its turn, though there is more to read of it.
     had_turn: bool,
     /// It has been written as much as in one turn, and there is more.
@@ -75,13 +81,14 @@ struct Leaving {
 
 impl Clients {
     /// A client has come.
-    fn insert(&mut self, id: SessionId, stream: Stream) {
+    fn insert(&mut self, id: SessionId, stream: Stream, dialect: Dialect) {
         if self.places.len() <= id.index() {
             self.places.resize_with(id.index() + 1, || None);
         }
         self.places[id.index()] = Some(Client {
             id,
             stream,
+            dialect,
             had_turn: false,
             sated: false,
             bulky: false,
@@ -110,6 +117,12 @@ impl Clients {
         // That it is open elsewhere would have it announced here on and on.
         let _ = poller.leave(&socket);
         Some(socket)
+    }
+
+    /// Whether a client has got all that was said to it, as far as that is known here; `None` if there is half a request of it.
+    pub(crate) fn is_told_all(&mut self, id: SessionId) -> Option<bool> {
+        let Some(binary) = self.get(id).and_then(|client| client.dialect.binary()) else { return Some(true) };
+        (!binary.has_begun()).then(|| binary.is_idle())
     }
 
     /// Takes note of what has happened to a client's connection. Whose it is, and whether it is to wait for its turn.
@@ -189,7 +202,10 @@ impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
         let Self { places, whole, .. } = self;
         let place = places.get_mut(client.index()).and_then(Option::as_mut);
-        let Some(Client { stream, moved, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        let Some(Client { stream, moved, dialect, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        if dialect.binary().is_some() {
+            return 0; // it is put into other words first
+        }
         *moved = true;
         let [first, second] = pieces;
         let written = if second.is_empty() || first.len() + second.len() > COPIED {
@@ -231,6 +247,8 @@ impl Worker {
     /// As [`Worker::welcome`], of a client that comes from another process.
     pub(crate) fn serve(&mut self, client: Departing) {
         let Departing { pool, carried, socket, stays } = client;
+        // In the middle of a request nothing can be told by the first byte.
+        let dialect = if carried.input.is_empty() { Dialect::Unknown } else { Dialect::Engine };
         let id = self.engine.client_arrived(pool, carried, self.clock.now());
         if stays {
             self.engine.client_stays(id);
@@ -238,7 +256,7 @@ impl Worker {
         if self.engine.tells_of_clients(pool) {
             self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
         }
-        self.clients.insert(id, Stream::new(socket));
+        self.clients.insert(id, Stream::new(socket), dialect);
         self.is_to_leave_too(id);
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
@@ -292,7 +310,9 @@ impl Worker {
 
     fn exchange(&mut self, id: SessionId, now: Instant) -> Became {
         let Self { engine, clients, scratch, poller, slack, most_read, handled, .. } = self;
-        let Some(Client { stream, had_turn, sated, bulky, ended, moved, .. }) = clients.get(id) else {
+        let Clients { places, whole, .. } = clients;
+        let client = places.get_mut(id.index()).and_then(Option::as_mut).filter(|client| client.id == id);
+        let Some(Client { stream, dialect, had_turn, sated, bulky, ended, moved, .. }) = client else {
             return Became::Quiet;
         };
         let most = READ_BUDGET.min(*most_read);
@@ -300,7 +320,13 @@ impl Worker {
         let mut room = if *sated { 0 } else { WRITE_BUDGET };
         loop {
             loop {
-                let output = engine.client_output(id);
+                let output = match dialect.binary() {
+                    None => engine.client_output(id),
+                    Some(binary) => match translate(engine, id, binary, now) {
+                        Ok(output) => output,
+                        Err(Unexpected) => return Became::Broken,
+                    },
+                };
                 if output.is_empty() {
                     break;
                 }
@@ -314,7 +340,14 @@ impl Worker {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
-                        room = (room - count).saturating_sub(engine.client_wrote(id, count, now));
+                        let made = match dialect.binary() {
+                            None => engine.client_wrote(id, count, now),
+                            Some(binary) => {
+                                binary.wrote(count);
+                                0
+                            }
+                        };
+                        room = (room - count).saturating_sub(made);
                     }
                     Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {
                         return Became::Broken;
@@ -324,7 +357,9 @@ impl Worker {
             }
             let status = engine.client_status(id);
             if status.finished {
-                return Became::Finished;
+                // What waits in other words is written when there is room.
+                let is_told = dialect.binary().is_none_or(|binary| binary.output().is_empty());
+                return if is_told { Became::Finished } else { Became::Quiet };
             }
             if !status.reads || *had_turn || !stream.is_readable() {
                 return if stream.is_over() && !status.reads { Became::Leaving } else { Became::Quiet };
@@ -335,7 +370,8 @@ impl Worker {
             }
             let (read, is_large) = match engine.client_room(id) {
                 Room::Nowhere => return Became::Quiet,
-                Room::Here(message) => (stream.append(message, budget), true),
+                Room::Here(message) if dialect.binary().is_none() => (stream.append(message, budget), true),
+                Room::Here(_) => (stream.read(&mut scratch[..READ_LIMIT]), false),
                 Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
             };
             match read {
@@ -354,7 +390,16 @@ impl Worker {
                         engine.client_filled(id, now);
                         slack.heed(engine.memory(), count);
                     } else {
-                        engine.client_data(id, &scratch[..count], now);
+                        if matches!(dialect, Dialect::Unknown) {
+                            *dialect = Dialect::told_by(scratch[0], engine.client_is_of_memcached(id));
+                        }
+                        match dialect.binary() {
+                            None => engine.client_data(id, &scratch[..count], now),
+                            Some(binary) => {
+                                binary.ask(&scratch[..count], whole);
+                                engine.client_data(id, whole, now);
+                            }
+                        }
                     }
                     if !stream.is_readable() && !engine.client_is_marked(id) {
                         return Became::Quiet;
@@ -375,6 +420,25 @@ impl Worker {
     }
 }
 
+/// What is to be written to a client that is answered in other words.
+fn translate<'a>(
+    engine: &mut Engine,
+    id: SessionId,
+    binary: &'a mut Binary,
+    now: Instant,
+) -> Result<&'a [u8], Unexpected> {
+    while binary.has_room() {
+        let answers = engine.client_output(id);
+        let count = answers.len().min(TRANSLATED);
+        if count == 0 {
+            break;
+        }
+        binary.answer(&answers[..count])?;
+        engine.client_wrote(id, count, now);
+    }
+    Ok(binary.output())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -389,7 +453,7 @@ mod tests {
         for index in 0..2 {
             let (near, far) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
-            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()));
+            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()), Dialect::Unknown);
             ends.push(far);
         }
         assert_eq!(clients.offer(SessionId { index: 0, generation: 1 }, [b"of another in its place", b""]), 0);

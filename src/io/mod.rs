@@ -10,6 +10,7 @@ mod client;
 pub mod clock;
 mod connect;
 mod departing;
+mod dialect;
 mod discovery;
 pub mod events;
 pub(crate) mod files;

@@ -37,6 +37,11 @@ fn pylibmc_works() {
 }
 
 #[test]
+fn pylibmc_works_with_the_binary_protocol() {
+    ordinary_use("pylibmc-binary");
+}
+
+#[test]
 fn python_memcached_works() {
     ordinary_use("python-memcached");
 }
@@ -54,6 +59,11 @@ fn django_with_pymemcache_works() {
 #[test]
 fn django_with_pylibmc_works() {
     ordinary_use("django-pylibmc");
+}
+
+#[test]
+fn django_with_pylibmc_works_with_the_binary_protocol() {
+    ordinary_use("django-pylibmc-binary");
 }
 
 /// Django sees neither an exception nor a wrong value nor a slow call while a server dies and comes back.

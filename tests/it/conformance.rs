@@ -220,12 +220,19 @@ fn values_pass_up_to_what_the_server_takes_and_refusals_leave_the_connection_alo
 }
 
 #[test]
-fn the_binary_protocol_gets_an_error_and_a_close() {
+fn what_is_no_text_gets_an_error_and_a_close() {
     let server = Process::memcached();
     let proxy = Proxy::start(&[server.address], &[]);
-    let mut client = proxy.client();
-    assert_eq!(client.ask(b"\x80\x00\x00\x01\x00\x00\x00\x00"), "ERROR");
-    assert!(client.is_closed());
+    // The beginning of TLS, and of the binary protocol where text was spoken before.
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"mn\r\n\x80\x00\x00\x01\x00\x00\x00\x00"] {
+        let mut client = proxy.client();
+        client.send(bytes);
+        if bytes.starts_with(b"mn") {
+            assert_eq!(client.line(), "MN");
+        }
+        assert_eq!(client.line(), "ERROR");
+        assert!(client.is_closed());
+    }
     let mut client = proxy.client();
     client.send("set a 0 0 1\r\nx\r\nquit\r\nget a\r\n");
     assert_eq!(client.line(), "STORED");

@@ -7,6 +7,7 @@
 
 mod admin;
 mod behind;
+mod binary;
 mod bounded;
 mod chaos;
 mod check;

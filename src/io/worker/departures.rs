@@ -73,6 +73,11 @@ impl Worker {
     #[cold]
     pub(crate) fn depart(&mut self, id: SessionId) {
         let Some(departures) = &self.departures else { return };
+        match self.clients.is_told_all(id) {
+            Some(true) => {}
+            Some(false) => return,
+            None => return self.engine.client_stays(id), // half a request cannot go along
+        }
         let Some(carried) = self.engine.client_departs(id) else { return };
         let pool = self.engine.client_pool(id);
         let Some((pool, socket)) = pool.zip(self.clients.part_with(id, &self.poller)) else { return };

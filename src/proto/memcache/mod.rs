@@ -5,6 +5,7 @@
 //! it instead: see [`request::Skip`].
 
 mod administration;
+pub mod binary;
 pub mod copy;
 pub mod crawl;
 pub mod encode;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, Protocol, Server, ServerId, Settings};
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
+use softmiss::proto::memcache::binary::Translator;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
 use softmiss::proto::memcache::{Verb, encode, stats};
@@ -42,6 +43,64 @@ pub(crate) fn request(data: &[u8]) {
                 canonical(&request);
             }
         }
+    }
+}
+
+/// What a client of the binary protocol sends, cut anywhere, becomes requests of text, and what it is told of their answers does
+/// not depend on where it was cut.
+pub(crate) fn binary(data: &[u8]) {
+    let whole = told(&mut [data].into_iter());
+    let size = 1 + data.first().map_or(0, |byte| usize::from(*byte) % 40);
+    assert_eq!(whole, told(&mut data.chunks(size)), "cut into pieces of {size}");
+    // Whatever a server says is an answer or is none.
+    let (mut translator, mut text, mut out) = (Translator::new(), Vec::new(), Vec::new());
+    let (asked, said) = data.split_at(data.len() / 2);
+    translator.ask(asked, &mut text);
+    let _ = translator.answer(said, &mut out);
+}
+
+/// What is told to a client that sends these pieces, by servers that have nothing and do everything.
+fn told(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<u8> {
+    let (mut translator, mut text, mut out) = (Translator::new(), Vec::new(), Vec::new());
+    let mut is_over = false;
+    for piece in pieces {
+        translator.ask(piece, &mut text);
+        let mut at = 0;
+        while at < text.len() && !is_over {
+            let (len, answer): (_, &[u8]) = match parse(&text[at..], usize::MAX) {
+                Parsed::Incomplete { .. } => break,
+                Parsed::Complete { len, request } => match request {
+                    Request::Get(_) => (len, b"END\r\n"),
+                    Request::Quit => {
+                        is_over = true;
+                        (len, b"")
+                    }
+                    _ => (len, answer(&text[at..])),
+                },
+                Parsed::Refused { len, .. } => (len, b"SERVER_ERROR object too large for cache\r\n"),
+                Parsed::Foreign | Parsed::Http => panic!("no request: {:?}", text[at..].escape_ascii().to_string()),
+            };
+            for bytes in answer.chunks(3) {
+                translator.answer(bytes, &mut out).expect("a right answer");
+            }
+            at += len;
+        }
+        text.drain(..at);
+        assert!(text.is_empty() || translator.has_begun() || is_over, "something is never answered");
+    }
+    out
+}
+
+/// An answer to a request of text.
+fn answer(request: &[u8]) -> &'static [u8] {
+    match request {
+        [b'm', b'n', ..] => b"MN\r\n",
+        [b'm', b'g', ..] => b"EN\r\n",
+        [b'm', b'a', ..] => b"VA 1 c7\r\n5\r\n",
+        [b'm', ..] => b"HD c5\r\n",
+        [b'v', ..] => b"VERSION 1.6.18\r\n",
+        [b'f', ..] => b"OK\r\n",
+        _ => b"STAT pid 1\r\nEND\r\n",
     }
 }
 

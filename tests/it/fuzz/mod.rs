@@ -50,6 +50,25 @@ const MEMCACHED: &[&[u8]] = &[
     b"\x05\x01",
 ];
 
+/// The same for memcached's binary protocol: whole requests, and parts of headers.
+const BINARY: &[&[u8]] = &[
+    b"\x80\x0d\x00\x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0k",
+    b"\x80\x0c\x00\x03\0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\0\0\0\0\0a b",
+    b"\x80\x01\x00\x01\x08\0\0\0\0\0\0\x0b\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05kv\n",
+    b"\x80\x0e\x00\x01\0\0\0\0\0\0\0\x03\0\0\0\x04\0\0\0\0\0\0\0\0k\r\n",
+    b"\x80\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0",
+    b"\x80\x1c\x00\x01\x04\0\0\0\0\0\0\x05\0\0\0\x06\0\0\0\0\0\0\0\0\0\0\0\x09k",
+    b"\x80\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0",
+    b"\x80\x66\0\0\0\0\0\0\0\0\0\x03\0\0\0\x08\0\0\0\0\0\0\0\0abc",
+    b"\x80\x05\0\x01",
+    b"\x14\0\0\0",
+    b"\0\0\0\x15",
+    b"k",
+    b"\0",
+    b"\x07",
+    b"\xff\xff\xff\xff",
+];
+
 /// The same for Redis.
 const REDIS: &[&[u8]] = &[
     b"*1\r\n$4\r\nPING\r\n",
@@ -124,6 +143,11 @@ fn replay(target: &str, words: &[&[u8]], body: fn(&[u8])) {
 #[test]
 fn requests() {
     replay("request", MEMCACHED, bodies::request);
+}
+
+#[test]
+fn binary_requests() {
+    replay("binary", BINARY, bodies::binary);
 }
 
 #[test]

@@ -1,0 +1,307 @@
+//! Answers to text requests become those of a client's binary ones.
+
+use super::super::number;
+use super::expected::{Answer, Expected, Queue};
+use super::opcode::Verb;
+use super::packet::{Asked, Status, push, push_status};
+
+/// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
+const LINE: usize = 16 << 10;
+
+/// Where in the answers the next byte belongs.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The beginning of a line.
+    line: Vec<u8>,
+    value: Value,
+    /// What a counter has come to, as far as it has been read.
+    count: Vec<u8>,
+    /// All gets of a line have been answered, and its end is still to come.
+    is_behind_values: bool,
+}
+
+/// A server's answer is not what was asked for: nothing more can be said to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unexpected;
+
+impl State {
+    /// Whether no answer has begun of which not all has come.
+    pub(super) fn is_between(&self) -> bool {
+        self.line.is_empty() && matches!(self.value, Value::None) && !self.is_behind_values
+    }
+
+    /// Takes what answers the text, and appends what the client is told.
+    pub(super) fn answer(&mut self, text: &[u8], out: &mut Vec<u8>, expected: &mut Queue) -> Result<(), Unexpected> {
+        Answering { state: self, out, expected }.answer(text)
+    }
+}
+
+/// Text becomes what a client is told.
+struct Answering<'t> {
+    state: &'t mut State,
+    out: &'t mut Vec<u8>,
+    expected: &'t mut Queue,
+}
+
+/// The value that is being read.
+#[derive(Debug, Default, Clone, Copy)]
+enum Value {
+    #[default]
+    None,
+    /// So many bytes of one that is passed on.
+    Passed(usize),
+    /// So many digits of what a counter has come to, for this request.
+    Count { left: usize, to: Expected, cas: u64 },
+    /// So many bytes of the end of its line.
+    End(usize),
+}
+
+impl Answering<'_> {
+    fn answer(&mut self, mut text: &[u8]) -> Result<(), Unexpected> {
+        while !text.is_empty() {
+            match self.state.value {
+                Value::None => {
+                    let Some(end) = memchr::memchr(b'\n', text) else {
+                        self.state.line.extend_from_slice(text);
+                        return if self.state.line.len() > LINE { Err(Unexpected) } else { Ok(()) };
+                    };
+                    let (line, rest) = text.split_at(end + 1);
+                    if self.state.line.is_empty() {
+                        self.answer_line(line.trim_ascii_end())?;
+                    } else {
+                        let mut whole = std::mem::take(&mut self.state.line);
+                        whole.extend_from_slice(line);
+                        self.answer_line(whole.trim_ascii_end())?;
+                    }
+                    text = rest;
+                }
+                Value::Passed(left) => {
+                    let (value, rest) = text.split_at(left.min(text.len()));
+                    self.out.extend_from_slice(value);
+                    let left = left - value.len();
+                    self.state.value = if left > 0 { Value::Passed(left) } else { Value::End(2) };
+                    text = rest;
+                }
+                Value::Count { left, to, cas } => {
+                    let (digits, rest) = text.split_at(left.min(text.len()));
+                    self.state.count.extend_from_slice(digits);
+                    let left = left - digits.len();
+                    self.state.value = if left > 0 { Value::Count { left, to, cas } } else { Value::End(2) };
+                    if left == 0 {
+                        let count = number::unsigned(self.state.count.trim_ascii()).ok_or(Unexpected)?;
+                        if !to.is_quiet {
+                            push(self.out, to.asked, (Status::Success, cas), [b"", b"", &count.to_be_bytes()], 0);
+                        }
+                    }
+                    text = rest;
+                }
+                Value::End(left) => {
+                    let ended = left.min(text.len());
+                    self.state.value = if left > ended { Value::End(left - ended) } else { Value::None };
+                    text = &text[ended..];
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_line(&mut self, line: &[u8]) -> Result<(), Unexpected> {
+        if std::mem::take(&mut self.state.is_behind_values) {
+            return if line == b"END" || failure(line).is_some() { Ok(()) } else { Err(Unexpected) };
+        }
+        let Some((front, _)) = self.expected.front() else { return Err(Unexpected) };
+        match front.answer {
+            Answer::Value { .. } => self.answer_gets(line),
+            Answer::Known(status) if line == b"MN" => {
+                push_status(self.out, front.asked, status, 0);
+                self.expected.pop();
+                Ok(())
+            }
+            Answer::Known(_) => Err(Unexpected),
+            Answer::Said => self.answer_one(front, line),
+        }
+    }
+
+    /// A line of the answer to a line of gets. Values stand in the order of the keys; what is left out is not there.
+    fn answer_gets(&mut self, line: &[u8]) -> Result<(), Unexpected> {
+        let Some(value) = line.strip_prefix(b"VALUE ") else {
+            let failure = if line == b"END" { None } else { Some(failure(line).ok_or(Unexpected)?) };
+            while let Some((front, key)) = self.expected.front() {
+                match failure {
+                    None => push_miss(self.out, front, key),
+                    Some(status) => push_failure(self.out, front.asked, status, line),
+                }
+                self.expected.pop();
+                if front.answer == (Answer::Value { last: true }) {
+                    return Ok(());
+                }
+            }
+            return Err(Unexpected);
+        };
+        let mut words = value.split(|byte| *byte == b' ');
+        let mut next = || words.next().ok_or(Unexpected);
+        let name = next()?;
+        let flags = number::unsigned(next()?).and_then(|flags| u32::try_from(flags).ok()).ok_or(Unexpected)?;
+        let len = number::unsigned(next()?).ok_or(Unexpected)?;
+        let cas = number::unsigned(next()?).ok_or(Unexpected)?;
+        while let Some((front, key)) = self.expected.front() {
+            let Answer::Value { last } = front.answer else { return Err(Unexpected) };
+            let is_it = key == name;
+            if is_it {
+                self.state.is_behind_values = last;
+                push_hit(self.out, (front, key), (flags, cas), len);
+                self.state.value = passed(len)?;
+            } else if last {
+                return Err(Unexpected);
+            } else {
+                push_miss(self.out, front, key);
+            }
+            self.expected.pop();
+            if is_it {
+                return Ok(());
+            }
+        }
+        Err(Unexpected)
+    }
+
+    /// The line that answers a request of its own, or begins to.
+    fn answer_one(&mut self, front: Expected, line: &[u8]) -> Result<(), Unexpected> {
+        let Some(verb) = front.verb else { return Err(Unexpected) };
+        if let Some(status) = failure(line) {
+            push_failure(self.out, front.asked, status, line);
+            self.expected.pop();
+            return Ok(());
+        }
+        match verb {
+            Verb::Stat => match line.strip_prefix(b"STAT ") {
+                Some(line) => {
+                    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+                    let value = line.get(end + 1..).unwrap_or_default();
+                    push(self.out, front.asked, (Status::Success, 0), [b"", &line[..end], value], 0);
+                    return Ok(()); // more follow
+                }
+                None => push_status(self.out, front.asked, Status::Success, 0),
+            },
+            Verb::Version => {
+                let version = line.strip_prefix(b"VERSION ").ok_or(Unexpected)?;
+                push(self.out, front.asked, (Status::Success, 0), [b"", b"", version], 0);
+            }
+            Verb::Flush if line == b"OK" => push_success(self.out, front, 0),
+            Verb::Flush | Verb::NoOp | Verb::Quit => return Err(Unexpected),
+            _ => return self.answer_meta(front, verb, line),
+        }
+        self.expected.pop();
+        Ok(())
+    }
+
+    fn answer_meta(&mut self, front: Expected, verb: Verb, line: &[u8]) -> Result<(), Unexpected> {
+        let Some((code, rest)) = line.split_at_checked(2) else { return Err(Unexpected) };
+        let flag = |letter: u8| {
+            let mut words = rest.split(|byte| *byte == b' ');
+            words.find_map(|word| word.strip_prefix(&[letter])).and_then(number::unsigned)
+        };
+        let cas = flag(b'c').unwrap_or_default();
+        let is_get = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { .. } | Verb::Touch);
+        let is_counter = matches!(verb, Verb::Increment | Verb::Decrement);
+        match code {
+            b"VA" => {
+                let len = rest.split(|byte| *byte == b' ').nth(1).and_then(number::unsigned).ok_or(Unexpected)?;
+                if is_counter {
+                    let left = usize::try_from(len).ok().filter(|len| (1..=20).contains(len)).ok_or(Unexpected)?;
+                    self.state.count.clear();
+                    self.state.value = Value::Count { left, to: front, cas };
+                } else if is_get {
+                    let flags = flag(b'f').and_then(|flags| u32::try_from(flags).ok()).unwrap_or_default();
+                    let key = self.expected.front().map_or(&b""[..], |(_, key)| key);
+                    push_hit(self.out, (front, key), (flags, cas), len);
+                    self.state.value = passed(len)?;
+                } else {
+                    return Err(Unexpected);
+                }
+            }
+            b"HD" if verb == Verb::Touch => {
+                let flags = flag(b'f').and_then(|flags| u32::try_from(flags).ok()).unwrap_or_default();
+                push(self.out, front.asked, (Status::Success, cas), [&flags.to_be_bytes(), b"", b""], 0);
+            }
+            b"HD" if !is_get && !is_counter => push_success(self.out, front, cas),
+            b"EN" if is_get => {
+                let key = self.expected.front().map_or(&b""[..], |(_, key)| key);
+                push_miss(self.out, front, key);
+            }
+            b"EX" if !is_get => push_status(self.out, front.asked, Status::Exists, 0),
+            b"NF" if !is_get => push_status(self.out, front.asked, Status::NotFound, 0),
+            b"NS" if !is_get => {
+                let status = match verb {
+                    Verb::Add => Status::Exists,
+                    Verb::Replace => Status::NotFound,
+                    _ => Status::NotStored,
+                };
+                push_status(self.out, front.asked, status, 0);
+            }
+            _ => return Err(Unexpected),
+        }
+        self.expected.pop();
+        Ok(())
+    }
+}
+
+/// What is read of a value of so many bytes.
+fn passed(len: u64) -> Result<Value, Unexpected> {
+    let len = usize::try_from(len).map_err(|_| Unexpected)?;
+    Ok(if len > 0 { Value::Passed(len) } else { Value::End(2) })
+}
+
+/// Appends a value's beginning; the value follows.
+fn push_hit(out: &mut Vec<u8>, (to, key): (Expected, &[u8]), (flags, cas): (u32, u64), len: u64) {
+    let with_key = matches!(to.verb, Some(Verb::Get { with_key: true } | Verb::GetAndTouch { with_key: true }));
+    let key = if with_key { key } else { b"" };
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    push(out, to.asked, (Status::Success, cas), [&flags.to_be_bytes(), key, b""], len);
+}
+
+/// Appends that a key is not there, unless that goes without saying.
+fn push_miss(out: &mut Vec<u8>, to: Expected, key: &[u8]) {
+    if to.is_quiet {
+        return;
+    }
+    match to.verb {
+        Some(Verb::Get { with_key: true } | Verb::GetAndTouch { with_key: true }) => {
+            push(out, to.asked, (Status::NotFound, 0), [b"", key, b""], 0);
+        }
+        _ => push_status(out, to.asked, Status::NotFound, 0),
+    }
+}
+
+/// Appends that something was done, unless that goes without saying.
+fn push_success(out: &mut Vec<u8>, to: Expected, cas: u64) {
+    if !to.is_quiet {
+        push_status(out, to.asked, Status::Success, cas);
+    }
+}
+
+/// Appends why a request failed, in the words that were said if there is no status for it.
+fn push_failure(out: &mut Vec<u8>, asked: Asked, status: Status, line: &[u8]) {
+    match line.strip_prefix(b"SERVER_ERROR ").filter(|_| status == Status::Unavailable) {
+        Some(words) => push(out, asked, (status, 0), [b"", b"", words], 0),
+        None => push_status(out, asked, status, 0),
+    }
+}
+
+/// What a line says has failed, if it says so.
+fn failure(line: &[u8]) -> Option<Status> {
+    if line == b"ERROR" {
+        return Some(Status::UnknownCommand);
+    }
+    if let Some(text) = line.strip_prefix(b"CLIENT_ERROR") {
+        let is_numeric = memchr::memmem::find(text, b"non-numeric").is_none();
+        return Some(if is_numeric { Status::Invalid } else { Status::NotNumeric });
+    }
+    let text = line.strip_prefix(b"SERVER_ERROR")?;
+    Some(if text.starts_with(b" object too large") {
+        Status::TooLarge
+    } else if text.starts_with(b" out of memory") {
+        Status::OutOfMemory
+    } else {
+        Status::Unavailable
+    })
+}

@@ -1,0 +1,227 @@
+//! A client's bytes become text requests.
+//!
+//! Gets next to each other become one line (`gets a b c`), which is split over the servers and joined as any other. All
+//! others are meta commands, which say what a binary answer has to: `cas`, flags, and what a counter has come to.
+
+use super::super::KEY_LIMIT;
+use super::expected::{Answer, Expected, Queue};
+use super::opcode::{Verb, verb};
+use super::packet::{Asked, HEADER, Header, Status};
+use super::text::{Request, base64_len, is_text, push};
+
+/// Most keys of one line.
+const LINE_KEYS: u32 = 1000;
+
+/// Where in what a client sends its next byte belongs.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The beginning of a request: not all of what stands before its value has come.
+    head: Vec<u8>,
+    value: Value,
+    /// Keys of the line of gets that has been begun.
+    line: u32,
+    /// What follows is not looked at: it is no request, or stands behind a quit.
+    is_over: bool,
+}
+
+impl State {
+    /// Whether a request has begun of which not all has come.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.head.is_empty() || self.value != Value::None
+    }
+
+    /// Takes what a client has sent, and appends what that asks in text.
+    pub(super) fn ask(&mut self, sent: &[u8], text: &mut Vec<u8>, expected: &mut Queue) {
+        Asking { state: self, text, expected }.ask(sent);
+    }
+}
+
+/// The value that is being sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    #[default]
+    None,
+    /// So many bytes of one that is passed on are still to come.
+    Passed(usize),
+    /// So many bytes that nobody needs are still to come.
+    Dropped(usize),
+}
+
+/// What a client has sent becomes text.
+struct Asking<'t> {
+    state: &'t mut State,
+    text: &'t mut Vec<u8>,
+    expected: &'t mut Queue,
+}
+
+impl Asking<'_> {
+    fn ask(&mut self, mut sent: &[u8]) {
+        while !sent.is_empty() && !self.state.is_over {
+            match self.state.value {
+                Value::None => sent = self.ask_next(sent),
+                Value::Passed(left) => {
+                    let (value, rest) = sent.split_at(left.min(sent.len()));
+                    self.text.extend_from_slice(value);
+                    self.state.value = Value::Passed(left - value.len());
+                    sent = rest;
+                    self.end_value();
+                }
+                Value::Dropped(left) => {
+                    let dropped = left.min(sent.len());
+                    self.pass_over(left - dropped);
+                    sent = &sent[dropped..];
+                }
+            }
+        }
+        // Nobody waits for what may come behind.
+        self.end_line();
+    }
+
+    /// Takes the next request up to its value, if that much of it is there; returns what follows.
+    fn ask_next<'a>(&mut self, sent: &'a [u8]) -> &'a [u8] {
+        if self.state.head.is_empty() {
+            if let Some(taken) = self.ask_from(sent) {
+                return &sent[taken..];
+            }
+            if !self.state.is_over {
+                self.state.head.extend_from_slice(sent);
+            }
+            return &[];
+        }
+        // What is there of it, and no more than it needs.
+        let wanted = needed(&self.state.head).saturating_sub(self.state.head.len()).max(1).min(sent.len());
+        let mut head = std::mem::take(&mut self.state.head);
+        head.extend_from_slice(&sent[..wanted]);
+        match self.ask_from(&head) {
+            Some(_) => head.clear(),
+            None if self.state.is_over => head = Vec::new(),
+            None => {}
+        }
+        self.state.head = head;
+        &sent[wanted..]
+    }
+
+    /// Takes the request at the front of `bytes`, up to its value, if that much of it is there; says how much that is.
+    fn ask_from(&mut self, bytes: &[u8]) -> Option<usize> {
+        let header = bytes.first_chunk::<HEADER>()?;
+        let Some(header) = Header::read(header) else {
+            self.end_line();
+            self.end(); // memcached says nothing either
+            return None;
+        };
+        let known = verb(header.opcode);
+        let Some((verb, is_quiet)) = known.filter(|_| header.extras + header.key <= header.body) else {
+            self.refuse(&header, Status::UnknownCommand);
+            if header.extras + header.key > header.body {
+                self.end();
+                return None;
+            }
+            self.pass_over(header.body);
+            return Some(HEADER);
+        };
+        if !is_right(&header, verb) {
+            self.refuse(&header, Status::Invalid);
+            self.end();
+            return None;
+        }
+        let len = HEADER + header.extras + header.key;
+        let (extras, key) = bytes.get(HEADER..len)?.split_at(header.extras);
+        self.ask_for(verb, is_quiet, &Request { header, extras, key });
+        Some(len)
+    }
+
+    fn ask_for(&mut self, verb: Verb, is_quiet: bool, request: &Request<'_>) {
+        let Request { header, key, .. } = *request;
+        let needs_key = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { with_key: true });
+        let kept = if needs_key { key } else { b"" };
+        let expected = |answer| Expected {
+            asked: Asked { opcode: header.opcode, opaque: header.opaque },
+            verb: Some(verb),
+            is_quiet,
+            answer,
+            key: 0,
+        };
+        if matches!(verb, Verb::Get { .. }) && is_text(key) {
+            let is_first = self.state.line == 0;
+            self.text.extend_from_slice(if is_first { b"gets " } else { b" " });
+            self.text.extend_from_slice(key);
+            self.expected.push(expected(Answer::Value { last: false }), kept);
+            self.state.line += 1;
+            if self.state.line == LINE_KEYS {
+                self.end_line();
+            }
+            return;
+        }
+        self.end_line();
+        if !is_text(key) && base64_len(key.len()) > KEY_LIMIT {
+            // Such a key has no name in text.
+            self.refuse(&header, Status::Invalid);
+            return self.pass_over(request.value());
+        }
+        if verb == Verb::Quit && is_quiet {
+            return self.end();
+        }
+        let is_known = matches!(verb, Verb::NoOp | Verb::Quit);
+        let answer = if is_known { Answer::Known(Status::Success) } else { Answer::Said };
+        self.expected.push(expected(answer), kept);
+        push(self.text, verb, request);
+        match verb {
+            Verb::Quit => self.end(),
+            Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend => {
+                self.state.value = Value::Passed(request.value());
+                self.end_value();
+            }
+            _ => {}
+        }
+    }
+
+    /// A request is refused: that is told in its turn.
+    fn refuse(&mut self, header: &Header, status: Status) {
+        self.end_line();
+        let asked = Asked { opcode: header.opcode, opaque: header.opaque };
+        let answer = Answer::Known(status);
+        self.expected.push(Expected { asked, verb: None, is_quiet: false, answer, key: 0 }, b"");
+        self.text.extend_from_slice(b"mn\r\n");
+    }
+
+    /// Nothing that follows is looked at: the connection ends behind the answers.
+    fn end(&mut self) {
+        self.state.is_over = true;
+        self.text.extend_from_slice(b"quit\r\n");
+    }
+
+    /// So many bytes that follow are for nobody.
+    fn pass_over(&mut self, bytes: usize) {
+        self.state.value = if bytes > 0 { Value::Dropped(bytes) } else { Value::None };
+    }
+
+    /// A value has come, if it has to its end.
+    fn end_value(&mut self) {
+        if self.state.value == Value::Passed(0) {
+            self.state.value = Value::None;
+            self.text.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The line of gets ends that has been begun, if one has.
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.state.line) > 0 {
+            self.text.extend_from_slice(b"\r\n");
+            self.expected.end_line();
+        }
+    }
+}
+
+/// How many bytes there have to be of what begins like this before it can be looked at again.
+fn needed(head: &[u8]) -> usize {
+    let header = head.first_chunk::<HEADER>().and_then(Header::read);
+    header.map_or(HEADER, |header| HEADER + header.extras + header.key)
+}
+
+/// Whether a request has the parts that it must have, and no others.
+fn is_right(header: &Header, verb: Verb) -> bool {
+    let shape = verb.shape();
+    let extras = header.extras == shape.extras || (shape.extras_optional && header.extras == 0);
+    let key = shape.key.is_none_or(|there_is| there_is == (header.key > 0)) && header.key <= KEY_LIMIT;
+    extras && key && (shape.value || header.body == header.extras + header.key)
+}

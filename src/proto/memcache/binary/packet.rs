@@ -1,0 +1,117 @@
+//! The frames of the binary protocol.
+
+/// Bytes of each header.
+pub(super) const HEADER: usize = 24;
+
+/// The first byte of a client's connection that says that it speaks the binary protocol, and of each of its requests.
+pub const MAGIC: u8 = 0x80;
+
+const RESPONSE_MAGIC: u8 = 0x81;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Success,
+    NotFound,
+    Exists,
+    TooLarge,
+    Invalid,
+    NotStored,
+    NotNumeric,
+    UnknownCommand,
+    OutOfMemory,
+    /// No server could be asked, or it said something that has no status of its own.
+    Unavailable,
+}
+
+impl Status {
+    const fn code(self) -> u16 {
+        match self {
+            Self::Success => 0x00,
+            Self::NotFound => 0x01,
+            Self::Exists => 0x02,
+            Self::TooLarge => 0x03,
+            Self::Invalid => 0x04,
+            Self::NotStored => 0x05,
+            Self::NotNumeric => 0x06,
+            Self::UnknownCommand => 0x81,
+            Self::OutOfMemory => 0x82,
+            Self::Unavailable => 0x86,
+        }
+    }
+
+    /// What memcached says of it.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Success => "",
+            Self::NotFound => "Not found",
+            Self::Exists => "Data exists for key.",
+            Self::TooLarge => "Too large.",
+            Self::Invalid => "Invalid arguments",
+            Self::NotStored => "Not stored.",
+            Self::NotNumeric => "Non-numeric server-side value for incr or decr",
+            Self::UnknownCommand => "Unknown command",
+            Self::OutOfMemory => "Out of memory",
+            Self::Unavailable => "Temporary failure",
+        }
+    }
+}
+
+/// The header of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) opcode: u8,
+    pub(super) key: usize,
+    pub(super) extras: usize,
+    /// Bytes behind the header: extras, key, value.
+    pub(super) body: usize,
+    pub(super) opaque: u32,
+    pub(super) cas: u64,
+}
+
+impl Header {
+    /// Reads one; `None` where it is not the header of a request.
+    pub(super) fn read(bytes: &[u8; HEADER]) -> Option<Self> {
+        if bytes[0] != MAGIC {
+            return None;
+        }
+        Some(Self {
+            opcode: bytes[1],
+            key: u16::from_be_bytes([bytes[2], bytes[3]]).into(),
+            extras: bytes[4].into(),
+            body: number(&bytes[8..12]) as usize,
+            opaque: number(&bytes[12..16]),
+            cas: u64::from(number(&bytes[16..20])) << 32 | u64::from(number(&bytes[20..24])),
+        })
+    }
+}
+
+/// The number in the first four bytes.
+pub(super) fn number(bytes: &[u8]) -> u32 {
+    bytes.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
+/// What an answer repeats of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) opcode: u8,
+    pub(super) opaque: u32,
+}
+
+/// Appends an answer: all of it, but for as many bytes of a value as follow by themselves.
+pub(super) fn push(out: &mut Vec<u8>, asked: Asked, (status, cas): (Status, u64), parts: [&[u8]; 3], value: usize) {
+    let [extras, key, body] = parts;
+    let len = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let (extras_len, key_len) = (len(extras.len()), len(key.len()));
+    out.extend_from_slice(&[RESPONSE_MAGIC, asked.opcode, key_len[2], key_len[3], extras_len[3], 0]);
+    out.extend_from_slice(&status.code().to_be_bytes());
+    out.extend_from_slice(&len(extras.len() + key.len() + body.len() + value));
+    out.extend_from_slice(&asked.opaque.to_be_bytes());
+    out.extend_from_slice(&cas.to_be_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends an answer that has nothing to give: what became of the request, in words where that is no success.
+pub(super) fn push_status(out: &mut Vec<u8>, asked: Asked, status: Status, cas: u64) {
+    push(out, asked, (status, cas), [b"", b"", status.text().as_bytes()], 0);
+}

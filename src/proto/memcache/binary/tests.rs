@@ -1,0 +1,70 @@
+use super::{Translator, Unexpected};
+
+/// A request of the binary protocol.
+fn asked(opcode: u8, key: &[u8], extras: &[u8], value: &[u8], opaque: u8) -> Vec<u8> {
+    let body = u8::try_from(extras.len() + key.len() + value.len()).unwrap();
+    let (key_len, extras_len) = (u8::try_from(key.len()).unwrap(), u8::try_from(extras.len()).unwrap());
+    let mut bytes = vec![0x80, opcode, 0, key_len, extras_len, 0, 0, 0, 0, 0, 0, body, 0, 0, 0, opaque];
+    bytes.extend_from_slice(&[0; 8]);
+    [&bytes[..], extras, key, value].concat()
+}
+
+/// The opcode, the status and the opaque number of each answer, and what stands behind its header.
+fn told(mut out: &[u8]) -> Vec<(u8, u8, u8, Vec<u8>)> {
+    let mut all = Vec::new();
+    while let Some((header, rest)) = out.split_at_checked(24) {
+        let (body, rest) = rest.split_at(header[11].into());
+        all.push((header[1], header[7], header[15], body.to_vec()));
+        out = rest;
+    }
+    assert!(out.is_empty());
+    all
+}
+
+#[test]
+fn gets_next_to_each_other_are_one_line_and_what_is_left_out_of_its_answer_is_not_there() {
+    let mut translator = Translator::new();
+    let sent = [
+        asked(0x0d, b"a", b"", b"", 1),
+        asked(0x0c, b"b", b"", b"", 2),
+        asked(0x09, b"a", b"", b"", 3),
+        asked(0x0a, b"", b"", b"", 4),
+    ];
+    let (mut text, mut out) = (Vec::new(), Vec::new());
+    translator.ask(&sent.concat(), &mut text);
+    assert_eq!(String::from_utf8_lossy(&text), "gets a b a\r\nmn\r\n");
+    translator.answer(b"VALUE a 5 1 7\r\nx\r\nEND\r\nMN\r\n", &mut out).unwrap();
+    let hit = (0x0d, 0, 1, b"\0\0\0\x05ax".to_vec());
+    assert_eq!(told(&out), [hit, (0x0c, 1, 2, b"b".to_vec()), (0x0a, 0, 4, Vec::new())]);
+    assert!(translator.is_idle());
+}
+
+#[test]
+fn a_line_of_gets_that_fails_fails_what_has_not_been_answered_of_it() {
+    let mut translator = Translator::new();
+    let (mut text, mut out) = (Vec::new(), Vec::new());
+    translator.ask(&[asked(0x0d, b"a", b"", b"", 1), asked(0x0d, b"b", b"", b"", 2)].concat(), &mut text);
+    translator.answer(b"VALUE a 0 1 7\r\nx\r\nSERVER_ERROR timed out\r\n", &mut out).unwrap();
+    assert_eq!(told(&out)[1], (0x0d, 0x86, 2, b"timed out".to_vec()));
+    assert!(translator.is_idle());
+}
+
+#[test]
+fn what_is_no_answer_to_what_was_asked_is_told_to_nobody() {
+    for (sent, said) in [
+        (asked(0, b"a", b"", b"", 1), &b"VALUE b 0 1 7\r\n"[..]),
+        (asked(0, b"a", b"", b"", 1), b"VALUE a 0 1\r\n"),
+        (asked(0, b"a", b"", b"", 1), b"STORED\r\n"),
+        (asked(0, b"a", b"", b"", 1), b"END\r\nEND\r\n"),
+        (asked(4, b"a", b"", b"", 1), b"VA 1\r\n"),
+        (asked(0x0a, b"", b"", b"", 1), b"HD\r\n"),
+        (asked(5, b"a", &[0; 20], b"", 1), b"HD\r\n"),
+        (asked(0x1c, b"a", &[0; 4], b"", 1), b"NS\r\n"),
+    ] {
+        let mut translator = Translator::new();
+        let (mut text, mut out) = (Vec::new(), Vec::new());
+        translator.ask(&sent, &mut text);
+        let outcome = translator.answer(said, &mut out);
+        assert_eq!(outcome, Err(Unexpected), "{:?}", said.escape_ascii().to_string());
+    }
+}

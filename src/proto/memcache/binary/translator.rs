@@ -1,0 +1,48 @@
+//! What stands between a client of the binary protocol and what serves clients of the text protocol.
+
+use super::answer;
+pub use super::answer::Unexpected;
+use super::ask;
+use super::expected::Queue;
+
+/// What a client of the binary protocol has asked, and what is to become of the answers.
+#[derive(Debug, Default)]
+pub struct Translator {
+    asking: ask::State,
+    expected: Queue,
+    answering: answer::State,
+}
+
+impl Translator {
+    /// For a connection that has said nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what the client has sent, and appends what that asks in text.
+    pub fn ask(&mut self, sent: &[u8], text: &mut Vec<u8>) {
+        self.asking.ask(sent, text, &mut self.expected);
+    }
+
+    /// Takes what answers the text of [`Translator::ask`], and appends what the client is told.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be an answer to what was asked. Nothing more may be told then.
+    pub fn answer(&mut self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Unexpected> {
+        self.answering.answer(text, out, &mut self.expected)
+    }
+
+    /// Whether a request has begun of which not all has come.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.asking.has_begun()
+    }
+
+    /// Whether nothing is under way: no request has begun, and each has been answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.has_begun() && self.expected.is_empty() && self.answering.is_between()
+    }
+}

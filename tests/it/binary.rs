@@ -1,0 +1,7 @@
+//! memcached's binary protocol, as clients speak it: what a memcached itself answers is the measure.
+
+mod bad;
+mod differential;
+mod failing;
+mod packet;
+mod split;
