@@ -139,8 +139,11 @@ fn the_binary_protocol_is_answered_as_memcached_answers_it() {
         count += u64::from(size);
         let (wanted, got) = (direct.told(&batch), proxied.told(&batch));
         if wanted != got {
-            let at =
-                wanted.iter().zip(&got).position(|(one, other)| one != other).unwrap_or(got.len().min(wanted.len()));
+            let at = wanted
+                .iter()
+                .zip(&got)
+                .position(|(one, other)| one != other)
+                .unwrap_or_else(|| got.len().min(wanted.len()));
             let (one, other) = (wanted.get(at), got.get(at));
             let opaque = one.or(other).map(|told| told.opaque);
             let ask = batch.iter().find(|(ask, _)| Some(ask.opaque) == opaque).map(|(ask, _)| ask);

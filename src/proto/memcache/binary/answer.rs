@@ -2,7 +2,7 @@
 
 use super::super::number;
 use super::expected::{Answer, Expected, Queue};
-use super::opcode::Verb;
+use super::opcode::{Mode, Verb};
 use super::packet::{Asked, Status, push, push_status};
 
 /// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
@@ -188,7 +188,13 @@ impl Answering<'_> {
             }
             Verb::Flush if line == b"OK" => push_success(self.out, front, 0),
             Verb::Flush | Verb::NoOp | Verb::Quit => return Err(Unexpected),
-            _ => return self.answer_meta(front, verb, line),
+            Verb::Get { .. }
+            | Verb::GetAndTouch { .. }
+            | Verb::Touch
+            | Verb::Store(_)
+            | Verb::Delete
+            | Verb::Increment
+            | Verb::Decrement => return self.answer_meta(front, verb, line),
         }
         self.expected.pop();
         Ok(())
@@ -231,10 +237,12 @@ impl Answering<'_> {
             b"EX" if !is_get => push_status(self.out, front.asked, Status::Exists, 0),
             b"NF" if !is_get => push_status(self.out, front.asked, Status::NotFound, 0),
             b"NS" if !is_get => {
-                let status = match verb {
-                    Verb::Add => Status::Exists,
-                    Verb::Replace => Status::NotFound,
-                    _ => Status::NotStored,
+                let status = if verb == Verb::Store(Mode::Add) {
+                    Status::Exists
+                } else if verb == Verb::Store(Mode::Replace) {
+                    Status::NotFound
+                } else {
+                    Status::NotStored
                 };
                 push_status(self.out, front.asked, status, 0);
             }

@@ -165,13 +165,11 @@ impl Asking<'_> {
         let answer = if is_known { Answer::Known(Status::Success) } else { Answer::Said };
         self.expected.push(expected(answer), kept);
         push(self.text, verb, request);
-        match verb {
-            Verb::Quit => self.end(),
-            Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend => {
-                self.state.value = Value::Passed(request.value());
-                self.end_value();
-            }
-            _ => {}
+        if verb == Verb::Quit {
+            self.end();
+        } else if matches!(verb, Verb::Store(_)) {
+            self.state.value = Value::Passed(request.value());
+            self.end_value();
         }
     }
 

@@ -11,11 +11,7 @@ pub(super) enum Verb {
         with_key: bool,
     },
     Touch,
-    Set,
-    Add,
-    Replace,
-    Append,
-    Prepend,
+    Store(Mode),
     Delete,
     Increment,
     Decrement,
@@ -24,6 +20,16 @@ pub(super) enum Verb {
     Version,
     Stat,
     Quit,
+}
+
+/// How a value is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Set,
+    Add,
+    Replace,
+    Append,
+    Prepend,
 }
 
 /// What a request consists of besides its header.
@@ -50,16 +56,16 @@ pub(super) const fn verb(opcode: u8) -> Option<(Verb, bool)> {
         0x1e => (Verb::GetAndTouch { with_key: false }, true),
         0x23 => (Verb::GetAndTouch { with_key: true }, false),
         0x24 => (Verb::GetAndTouch { with_key: true }, true),
-        0x01 => (Verb::Set, false),
-        0x11 => (Verb::Set, true),
-        0x02 => (Verb::Add, false),
-        0x12 => (Verb::Add, true),
-        0x03 => (Verb::Replace, false),
-        0x13 => (Verb::Replace, true),
-        0x0e => (Verb::Append, false),
-        0x19 => (Verb::Append, true),
-        0x0f => (Verb::Prepend, false),
-        0x1a => (Verb::Prepend, true),
+        0x01 => (Verb::Store(Mode::Set), false),
+        0x11 => (Verb::Store(Mode::Set), true),
+        0x02 => (Verb::Store(Mode::Add), false),
+        0x12 => (Verb::Store(Mode::Add), true),
+        0x03 => (Verb::Store(Mode::Replace), false),
+        0x13 => (Verb::Store(Mode::Replace), true),
+        0x0e => (Verb::Store(Mode::Append), false),
+        0x19 => (Verb::Store(Mode::Append), true),
+        0x0f => (Verb::Store(Mode::Prepend), false),
+        0x1a => (Verb::Store(Mode::Prepend), true),
         0x04 => (Verb::Delete, false),
         0x14 => (Verb::Delete, true),
         0x05 => (Verb::Increment, false),
@@ -82,8 +88,8 @@ impl Verb {
         let (extras, extras_optional, key, value) = match self {
             Self::Get { .. } | Self::Delete => (0, false, Some(true), false),
             Self::GetAndTouch { .. } | Self::Touch => (4, false, Some(true), false),
-            Self::Set | Self::Add | Self::Replace => (8, false, Some(true), true),
-            Self::Append | Self::Prepend => (0, false, Some(true), true),
+            Self::Store(Mode::Set | Mode::Add | Mode::Replace) => (8, false, Some(true), true),
+            Self::Store(Mode::Append | Mode::Prepend) => (0, false, Some(true), true),
             Self::Increment | Self::Decrement => (20, false, Some(true), false),
             Self::Flush => (4, true, Some(false), false),
             Self::NoOp | Self::Version | Self::Quit => (0, false, Some(false), false),

@@ -4,7 +4,7 @@
 //! has come to.
 
 use super::super::number;
-use super::opcode::Verb;
+use super::opcode::{Mode, Verb};
 use super::packet::{Header, number as read};
 
 /// A lifetime that says that a counter which is not there is not to be made.
@@ -58,7 +58,7 @@ pub(super) fn push(text: &mut Vec<u8>, verb: Verb, request: &Request<'_>) {
             push_cas(text, header.cas);
             text.extend_from_slice(b" v c");
         }
-        Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend => push_store(text, verb, request),
+        Verb::Store(mode) => push_store(text, mode, request),
     }
     text.extend_from_slice(b"\r\n");
 }
@@ -81,7 +81,7 @@ fn push_key(text: &mut Vec<u8>, key: &[u8], behind: &[u8]) {
     }
 }
 
-fn push_store(text: &mut Vec<u8>, verb: Verb, request: &Request<'_>) {
+fn push_store(text: &mut Vec<u8>, mode: Mode, request: &Request<'_>) {
     let mut size = vec![b' '];
     number::push(&mut size, request.value() as u64);
     text.extend_from_slice(b"ms ");
@@ -92,14 +92,14 @@ fn push_store(text: &mut Vec<u8>, verb: Verb, request: &Request<'_>) {
         text.extend_from_slice(b" T");
         push_lifetime(text, read(&[*a, *b, *c, *d]));
     }
-    let mode: &[u8] = match verb {
-        Verb::Add => b" ME",
-        Verb::Replace => b" MR",
-        Verb::Append => b" MA",
-        Verb::Prepend => b" MP",
-        _ => b"",
+    let flag: &[u8] = match mode {
+        Mode::Add => b" ME",
+        Mode::Replace => b" MR",
+        Mode::Append => b" MA",
+        Mode::Prepend => b" MP",
+        Mode::Set => b"",
     };
-    text.extend_from_slice(mode);
+    text.extend_from_slice(flag);
     push_cas(text, request.header.cas);
     text.extend_from_slice(b" c");
 }
