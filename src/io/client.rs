@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::departing::Departing;
-use super::dialect::{Binary, Dialect};
+use super::dialect::{self, Binary};
 use super::poller::{Announced, Poller, Seat, Token};
 use super::stream::Stream;
 use super::turn::BULKY;
@@ -55,7 +55,10 @@ pub(crate) struct Clients {
 struct Client {
     id: SessionId,
     stream: Stream,
-    dialect: Dialect,
+    /// Its translation, if it does not speak what the engine does.
+    binary: Option<Box<Binary>>,
+    /// What it speaks is known.
+    has_spoken: bool,
     /// It has had its turn, though there is more to read of it.
     had_turn: bool,
     /// It has been written as much as in one turn, and there is more.
@@ -81,14 +84,15 @@ struct Leaving {
 
 impl Clients {
     /// A client has come.
-    fn insert(&mut self, id: SessionId, stream: Stream, dialect: Dialect) {
+    fn insert(&mut self, id: SessionId, stream: Stream, has_spoken: bool) {
         if self.places.len() <= id.index() {
             self.places.resize_with(id.index() + 1, || None);
         }
         self.places[id.index()] = Some(Client {
             id,
             stream,
-            dialect,
+            binary: None,
+            has_spoken,
             had_turn: false,
             sated: false,
             bulky: false,
@@ -121,7 +125,7 @@ impl Clients {
 
     /// Whether a client has got all that was said to it, as far as that is known here; `None` if there is half a request of it.
     pub(crate) fn is_told_all(&mut self, id: SessionId) -> Option<bool> {
-        let Some(binary) = self.get(id).and_then(|client| client.dialect.binary()) else { return Some(true) };
+        let Some(binary) = self.get(id).and_then(|client| client.binary.as_ref()) else { return Some(true) };
         (!binary.has_begun()).then(|| binary.is_idle())
     }
 
@@ -202,8 +206,8 @@ impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
         let Self { places, whole, .. } = self;
         let place = places.get_mut(client.index()).and_then(Option::as_mut);
-        let Some(Client { stream, moved, dialect, .. }) = place.filter(|place| place.id == client) else { return 0 };
-        if dialect.binary().is_some() {
+        let Some(Client { stream, moved, binary, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        if binary.is_some() {
             return 0; // it is put into other words first
         }
         *moved = true;
@@ -248,7 +252,7 @@ impl Worker {
     pub(crate) fn serve(&mut self, client: Departing) {
         let Departing { pool, carried, socket, stays } = client;
         // In the middle of a request nothing can be told by the first byte.
-        let dialect = if carried.input.is_empty() { Dialect::Unknown } else { Dialect::Engine };
+        let has_spoken = !carried.input.is_empty();
         let id = self.engine.client_arrived(pool, carried, self.clock.now());
         if stays {
             self.engine.client_stays(id);
@@ -256,7 +260,7 @@ impl Worker {
         if self.engine.tells_of_clients(pool) {
             self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
         }
-        self.clients.insert(id, Stream::new(socket), dialect);
+        self.clients.insert(id, Stream::new(socket), has_spoken);
         self.is_to_leave_too(id);
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
@@ -312,7 +316,7 @@ impl Worker {
         let Self { engine, clients, scratch, poller, slack, most_read, handled, .. } = self;
         let Clients { places, whole, .. } = clients;
         let client = places.get_mut(id.index()).and_then(Option::as_mut).filter(|client| client.id == id);
-        let Some(Client { stream, dialect, had_turn, sated, bulky, ended, moved, .. }) = client else {
+        let Some(Client { stream, binary, has_spoken, had_turn, sated, bulky, ended, moved, .. }) = client else {
             return Became::Quiet;
         };
         let most = READ_BUDGET.min(*most_read);
@@ -320,7 +324,7 @@ impl Worker {
         let mut room = if *sated { 0 } else { WRITE_BUDGET };
         loop {
             loop {
-                let output = match dialect.binary() {
+                let output = match binary {
                     None => engine.client_output(id),
                     Some(binary) => match translate(engine, id, binary, now) {
                         Ok(output) => output,
@@ -340,7 +344,7 @@ impl Worker {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
-                        let made = match dialect.binary() {
+                        let made = match binary {
                             None => engine.client_wrote(id, count, now),
                             Some(binary) => {
                                 binary.wrote(count);
@@ -358,7 +362,7 @@ impl Worker {
             let status = engine.client_status(id);
             if status.finished {
                 // What waits in other words is written when there is room.
-                let is_told = dialect.binary().is_none_or(|binary| binary.output().is_empty());
+                let is_told = binary.as_ref().is_none_or(|binary| binary.output().is_empty());
                 return if is_told { Became::Finished } else { Became::Quiet };
             }
             if !status.reads || *had_turn || !stream.is_readable() {
@@ -370,7 +374,7 @@ impl Worker {
             }
             let (read, is_large) = match engine.client_room(id) {
                 Room::Nowhere => return Became::Quiet,
-                Room::Here(message) if dialect.binary().is_none() => (stream.append(message, budget), true),
+                Room::Here(message) if binary.is_none() => (stream.append(message, budget), true),
                 Room::Here(_) => (stream.read(&mut scratch[..READ_LIMIT]), false),
                 Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
             };
@@ -390,10 +394,10 @@ impl Worker {
                         engine.client_filled(id, now);
                         slack.heed(engine.memory(), count);
                     } else {
-                        if matches!(dialect, Dialect::Unknown) {
-                            *dialect = Dialect::told_by(scratch[0], engine.client_is_of_memcached(id));
+                        if !std::mem::replace(has_spoken, true) {
+                            *binary = dialect::told_by(scratch[0], engine.client_is_of_memcached(id));
                         }
-                        match dialect.binary() {
+                        match binary {
                             None => engine.client_data(id, &scratch[..count], now),
                             Some(binary) => {
                                 binary.ask(&scratch[..count], whole);
@@ -453,7 +457,7 @@ mod tests {
         for index in 0..2 {
             let (near, far) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
-            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()), Dialect::Unknown);
+            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()), false);
             ends.push(far);
         }
         assert_eq!(clients.offer(SessionId { index: 0, generation: 1 }, [b"of another in its place", b""]), 0);

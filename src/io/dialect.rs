@@ -1,4 +1,4 @@
-//! What a client speaks, and the translation of that where the engine speaks something else.
+//! What a client speaks, where the engine speaks something else.
 
 use crate::proto::memcache::binary::{MAGIC, Translator, Unexpected};
 
@@ -8,29 +8,9 @@ const FULL: usize = 64 << 10;
 /// Capacity that is kept for answers.
 const KEPT: usize = 4 << 10;
 
-/// What a client speaks.
-#[derive(Debug, Default)]
-pub(super) enum Dialect {
-    /// It has said nothing yet.
-    #[default]
-    Unknown,
-    /// What the engine does.
-    Engine,
-    /// memcached's binary protocol.
-    Binary(Box<Binary>),
-}
-
-impl Dialect {
-    /// Of a client of a memcached pool, or of another one, that begins with `first`.
-    pub(super) fn told_by(first: u8, is_memcached: bool) -> Self {
-        if is_memcached && first == MAGIC { Self::Binary(Box::default()) } else { Self::Engine }
-    }
-
-    /// The translation, if there is one.
-    #[inline]
-    pub(super) fn binary(&mut self) -> Option<&mut Binary> {
-        if let Self::Binary(binary) = self { Some(binary) } else { None }
-    }
+/// The translation of what a client says that begins with `first`, if it does not speak what the engine does.
+pub(super) fn told_by(first: u8, is_memcached: bool) -> Option<Box<Binary>> {
+    (is_memcached && first == MAGIC).then(Box::default)
 }
 
 /// Between a client of memcached's binary protocol and the engine.

@@ -65,7 +65,9 @@ pub(crate) struct Requests {
     keys: usize,
     /// Requests before this number wait for a server that has gone silent. Until they have left, the window counts neither
     /// them nor what is answered behind them, so that what other servers are asked does not wait for that one.
-    overtaken: Option<u32>,
+    overtaken_to: u32,
+    /// Whether there are such.
+    may_overtake: bool,
     /// Bytes of responses that wait behind an earlier one.
     held: usize,
     /// Bytes that a response for one key is likely to have.
@@ -89,7 +91,8 @@ impl Requests {
             // Most ask one thing at a time; without this the first of it takes room for four.
             slots: VecDeque::with_capacity(2),
             keys: 0,
-            overtaken: None,
+            overtaken_to: 0,
+            may_overtake: false,
             held: 0,
             estimate: FIRST_ESTIMATE,
             unheard: 0,
@@ -174,7 +177,7 @@ impl Requests {
         self.keys += slot.keys as usize;
         self.held += slot.held();
         self.slots.push_back(slot);
-        if self.overtaken.is_some() {
+        if self.may_overtake {
             self.overtake(self.next_number().wrapping_sub(1));
         }
     }
@@ -201,7 +204,7 @@ impl Requests {
             drop(echo); // here, and not where everything is that an answer may be
         }
         self.held += held;
-        if self.overtaken.is_some() {
+        if self.may_overtake {
             self.overtake(number);
         }
         held
@@ -210,28 +213,26 @@ impl Requests {
     /// A server of theirs has gone silent: what comes behind them does not wait for it.
     #[cold]
     pub(in crate::engine) fn let_overtake(&mut self) {
-        if self.overtaken == Some(self.next_number()) {
+        if self.may_overtake && self.overtaken_to == self.next_number() {
             return; // said already
         }
         self.slots.iter_mut().for_each(|slot| slot.keys = 0);
         self.keys = 0;
-        self.overtaken = Some(self.next_number());
+        (self.may_overtake, self.overtaken_to) = (true, self.next_number());
     }
 
     /// Whether one that is answered makes room, though those before it are not.
     #[inline]
     pub(in crate::engine) fn may_overtake(&self) -> bool {
-        self.overtaken.is_some()
+        self.may_overtake
     }
 
     /// One has been answered, if it has: while those before it wait for a silent server, the window counts it no longer.
     #[cold]
     #[inline(never)]
     pub(in crate::engine) fn overtake(&mut self, number: u32) {
-        let (base, is_many) = (self.base, self.slots.len() >= OVERTAKING_LIMIT);
-        let waits = |end: u32| 0 < end.wrapping_sub(base).cast_signed();
-        self.overtaken = self.overtaken.filter(|end| waits(*end));
-        if self.overtaken.is_none() || is_many {
+        self.may_overtake = self.overtaken_to.wrapping_sub(self.base).cast_signed() > 0;
+        if !self.may_overtake || self.slots.len() >= OVERTAKING_LIMIT {
             return;
         }
         if let Some(slot) = self.get_mut(number).filter(|slot| slot.waiting() == 0) {
