@@ -63,6 +63,17 @@ impl Engine {
         true
     }
 
+    /// A client that is to leave has begun something after all: it is read on until it is told to leave again. `false` if it was
+    /// not to.
+    pub fn client_puts_off_leaving(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.session(id).filter(|session| session.departure() == Departure::Soon) else {
+            return false;
+        };
+        session.set_departure(Departure::Undecided);
+        self.touch_session(id);
+        true
+    }
+
     /// What is to go over with a client that is to, if it is between two requests, and has nothing that only this process can give it:
     /// a transaction that has begun, subscriptions, a server's connection of its own. It has still to [leave](Engine::client_gone).
     #[must_use]

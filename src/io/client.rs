@@ -29,9 +29,6 @@ const READ_LIMIT: usize = 64 << 10;
 /// (A test has no socket that takes as much at once.)
 pub(super) const WRITE_BUDGET: usize = if cfg!(test) { 64 << 10 } else { 1 << 20 };
 
-/// Bytes of answers that are put into other words at a time: what is large stays where it is counted.
-const TRANSLATED: usize = 64 << 10;
-
 /// How long a client that sends no more is kept while no byte moves, where requests have no time limit.
 pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(5);
 
@@ -326,7 +323,7 @@ impl Worker {
             loop {
                 let output = match binary {
                     None => engine.client_output(id),
-                    Some(binary) => match translate(engine, id, binary, now) {
+                    Some(binary) => match translated(engine, id, binary, now) {
                         Ok(output) => output,
                         Err(Unexpected) => return Became::Broken,
                     },
@@ -344,13 +341,8 @@ impl Worker {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
-                        let made = match binary {
-                            None => engine.client_wrote(id, count, now),
-                            Some(binary) => {
-                                binary.wrote(count);
-                                0
-                            }
-                        };
+                        let done = binary.as_mut().map_or(count, |binary| binary.wrote(count));
+                        let made = if done > 0 { engine.client_wrote(id, done, now) } else { 0 };
                         room = (room - count).saturating_sub(made);
                     }
                     Poll::Pending if stream.watch_room(poller, Token::Client(seat_of(id))).is_err() => {
@@ -361,11 +353,10 @@ impl Worker {
             }
             let status = engine.client_status(id);
             if status.finished {
-                // What waits in other words is written when there is room.
-                let is_told = binary.as_ref().is_none_or(|binary| binary.output().is_empty());
-                return if is_told { Became::Finished } else { Became::Quiet };
+                return Became::Finished;
             }
-            if !status.reads || *had_turn || !stream.is_readable() {
+            let reads = status.reads && binary.as_ref().is_none_or(|binary| !binary.is_full());
+            if !reads || *had_turn || !stream.is_readable() {
                 return if stream.is_over() && !status.reads { Became::Leaving } else { Became::Quiet };
             }
             if budget == 0 {
@@ -425,22 +416,19 @@ impl Worker {
 }
 
 /// What is to be written to a client that is answered in other words.
-fn translate<'a>(
+fn translated<'a>(
     engine: &mut Engine,
     id: SessionId,
     binary: &'a mut Binary,
     now: Instant,
 ) -> Result<&'a [u8], Unexpected> {
-    while binary.has_room() {
-        let answers = engine.client_output(id);
-        let count = answers.len().min(TRANSLATED);
-        if count == 0 {
-            break;
+    loop {
+        let silent = binary.make_ready(engine.client_output(id))?;
+        if silent == 0 {
+            return Ok(binary.output());
         }
-        binary.answer(&answers[..count])?;
-        engine.client_wrote(id, count, now);
+        engine.client_wrote(id, silent, now);
     }
-    Ok(binary.output())
 }
 
 #[cfg(test)]

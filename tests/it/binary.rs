@@ -3,5 +3,6 @@
 mod bad;
 mod differential;
 mod failing;
+mod hogs;
 mod packet;
 mod split;

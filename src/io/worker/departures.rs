@@ -76,7 +76,13 @@ impl Worker {
         match self.clients.is_told_all(id) {
             Some(true) => {}
             Some(false) => return,
-            None => return self.engine.client_stays(id), // half a request cannot go along
+            None => {
+                // Half a request cannot go along: it is told to again when the rest has come.
+                if self.engine.client_puts_off_leaving(id) {
+                    self.is_to_leave_too(id);
+                }
+                return;
+            }
         }
         let Some(carried) = self.engine.client_departs(id) else { return };
         let pool = self.engine.client_pool(id);

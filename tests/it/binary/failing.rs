@@ -39,6 +39,27 @@ fn a_dead_server_is_a_miss() {
 }
 
 #[test]
+fn what_failed_is_never_told_as_a_miss_where_failures_are_told() {
+    let mut servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
+    let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+    let proxy = Proxy::start(&addresses, &["timeout: 300", "on_failure: error"]);
+    let mut client = proxy.client();
+    let keys: Vec<_> = (0..60).map(scattered_key).collect();
+    let sets: Vec<_> = keys.iter().map(|key| Ask::store(SETQ, key, "v")).collect();
+    assert_eq!(all_told(&mut client, &sets), []);
+    servers[0].kill();
+    for opcode in [GETKQ, GETK, GET] {
+        let gets: Vec<_> = keys.iter().zip(0..).map(|(key, number)| Ask::new(opcode, key).opaque(number)).collect();
+        let mut all = all_told(&mut client, &gets);
+        all.sort_by_key(|told| told.opaque);
+        assert_eq!(all.len(), keys.len(), "{opcode:#x}: each is told something");
+        let failed = all.iter().filter(|told| told.status == UNAVAILABLE).count();
+        assert!(failed > 0 && all.iter().all(|told| told.status == 0 || told.status == UNAVAILABLE), "{all:?}");
+        assert!(all.iter().filter(|told| told.status == 0).count() == keys.len() - failed);
+    }
+}
+
+#[test]
 fn a_silent_server_costs_its_own_keys_and_no_more_than_the_time_limit() {
     let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();

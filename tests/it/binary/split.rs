@@ -92,6 +92,10 @@ fn statistics_are_listed_and_a_quit_is_answered() {
         names.push(String::from_utf8(told.key).expect("a name"));
     }
     assert!(names.iter().any(|name| name == "curr_items"), "{names:?}");
+    for other in ["nonsense", "cachedump 1 10", "detail dump", "items\r\nflush_all", " "] {
+        let told = all_told(&mut client, &[Ask::new(STAT, other)]);
+        assert_eq!(told.iter().map(|told| told.status).collect::<Vec<_>>(), [NOT_FOUND], "{other:?}");
+    }
     client.send([Ask::new(QUIT, "").opaque(5).bytes(), Ask::new(NOOP, "").bytes()].concat());
     assert_eq!(told(&mut client).opaque, 5);
     assert!(client.is_closed(), "it goes on");

@@ -16,8 +16,12 @@ pub(super) struct State {
     value: Value,
     /// What a counter has come to, as far as it has been read.
     count: Vec<u8>,
-    /// All gets of a line have been answered, and its end is still to come.
+    /// A line of gets is being answered.
+    is_in_values: bool,
+    /// All of its gets have been come to, and its end is still to come.
     is_behind_values: bool,
+    /// Those of them that were left out so far.
+    left_out: Vec<(Expected, Vec<u8>)>,
 }
 
 /// A server's answer is not what was asked for: nothing more can be said to the client.
@@ -27,7 +31,7 @@ pub struct Unexpected;
 impl State {
     /// Whether no answer has begun of which not all has come.
     pub(super) fn is_between(&self) -> bool {
-        self.line.is_empty() && matches!(self.value, Value::None) && !self.is_behind_values
+        self.line.is_empty() && matches!(self.value, Value::None) && !self.is_in_values
     }
 
     /// Takes what answers the text, and appends what the client is told.
@@ -106,8 +110,8 @@ impl Answering<'_> {
     }
 
     fn answer_line(&mut self, line: &[u8]) -> Result<(), Unexpected> {
-        if std::mem::take(&mut self.state.is_behind_values) {
-            return if line == b"END" || failure(line).is_some() { Ok(()) } else { Err(Unexpected) };
+        if self.state.is_in_values {
+            return self.answer_gets(line);
         }
         let Some((front, _)) = self.expected.front() else { return Err(Unexpected) };
         match front.answer {
@@ -122,46 +126,53 @@ impl Answering<'_> {
         }
     }
 
-    /// A line of the answer to a line of gets. Values stand in the order of the keys; what is left out is not there.
+    /// A line of the answer to a line of gets. Values stand in the order of the keys; what is left out is not there, or was not
+    /// found out, which its end tells.
     fn answer_gets(&mut self, line: &[u8]) -> Result<(), Unexpected> {
-        let Some(value) = line.strip_prefix(b"VALUE ") else {
-            let failure = if line == b"END" { None } else { Some(failure(line).ok_or(Unexpected)?) };
-            while let Some((front, key)) = self.expected.front() {
-                match failure {
-                    None => push_miss(self.out, front, key),
-                    Some(status) => push_failure(self.out, front.asked, status, line),
-                }
-                self.expected.pop();
-                if front.answer == (Answer::Value { last: true }) {
-                    return Ok(());
-                }
-            }
-            return Err(Unexpected);
-        };
+        let Some(value) = line.strip_prefix(b"VALUE ") else { return self.end_gets(line) };
         let mut words = value.split(|byte| *byte == b' ');
         let mut next = || words.next().ok_or(Unexpected);
         let name = next()?;
         let flags = number::unsigned(next()?).and_then(|flags| u32::try_from(flags).ok()).ok_or(Unexpected)?;
         let len = number::unsigned(next()?).ok_or(Unexpected)?;
         let cas = number::unsigned(next()?).ok_or(Unexpected)?;
-        while let Some((front, key)) = self.expected.front() {
-            let Answer::Value { last } = front.answer else { return Err(Unexpected) };
-            let is_it = key == name;
-            if is_it {
-                self.state.is_behind_values = last;
-                push_hit(self.out, (front, key), (flags, cas), len);
-                self.state.value = passed(len)?;
-            } else if last {
+        loop {
+            if self.state.is_behind_values {
                 return Err(Unexpected);
-            } else {
-                push_miss(self.out, front, key);
             }
-            self.expected.pop();
-            if is_it {
+            let Some((front, key)) = self.expected.front() else { return Err(Unexpected) };
+            let Answer::Value { last } = front.answer else { return Err(Unexpected) };
+            self.state.is_behind_values = last;
+            if key == name {
+                push_hit(self.out, (front, key), (flags, cas), len);
+                self.expected.pop();
+                self.state.value = passed(len)?;
+                self.state.is_in_values = true;
                 return Ok(());
             }
+            self.state.left_out.push((front, key.to_vec()));
+            self.expected.pop();
         }
-        Err(Unexpected)
+    }
+
+    /// The line that ends the answer to a line of gets.
+    fn end_gets(&mut self, line: &[u8]) -> Result<(), Unexpected> {
+        let failure = if line == b"END" { None } else { Some(failure(line).ok_or(Unexpected)?) };
+        let mut left_out = std::mem::take(&mut self.state.left_out);
+        while !self.state.is_behind_values {
+            let Some((front, key)) = self.expected.front() else { return Err(Unexpected) };
+            self.state.is_behind_values = front.answer == (Answer::Value { last: true });
+            left_out.push((front, key.to_vec()));
+            self.expected.pop();
+        }
+        for (request, key) in left_out {
+            match failure {
+                None => push_miss(self.out, request, &key),
+                Some(status) => push_failure(self.out, request.asked, status, line),
+            }
+        }
+        (self.state.is_behind_values, self.state.is_in_values) = (false, false);
+        Ok(())
     }
 
     /// The line that answers a request of its own, or begins to.

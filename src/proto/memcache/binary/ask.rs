@@ -12,6 +12,12 @@ use super::text::{Request, base64_len, is_text, push};
 /// Most keys of one line.
 const LINE_KEYS: u32 = 1000;
 
+/// Longest value that is passed on. Of a longer one nothing is: text does not count so far.
+const LONGEST_VALUE: usize = 1 << 30;
+
+/// Statistics that are told as such. What others are lists something else, or does something.
+const LISTINGS: &[&[u8]] = &[b"", b"items", b"slabs", b"sizes", b"settings", b"reset", b"proxy"];
+
 /// Where in what a client sends its next byte belongs.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -142,17 +148,27 @@ impl Asking<'_> {
             key: 0,
         };
         if matches!(verb, Verb::Get { .. }) && is_text(key) {
+            if !is_quiet {
+                self.end_line(); // that it is not there is told in its place, so that has to be known there
+            }
             let is_first = self.state.line == 0;
             self.text.extend_from_slice(if is_first { b"gets " } else { b" " });
             self.text.extend_from_slice(key);
             self.expected.push(expected(Answer::Value { last: false }), kept);
             self.state.line += 1;
-            if self.state.line == LINE_KEYS {
+            if !is_quiet || self.state.line == LINE_KEYS {
                 self.end_line();
             }
             return;
         }
         self.end_line();
+        if request.value() > LONGEST_VALUE {
+            self.refuse(&header, Status::TooLarge);
+            return self.pass_over(request.value());
+        }
+        if verb == Verb::Stat && !LISTINGS.contains(&key) {
+            return self.refuse(&header, Status::NotFound);
+        }
         if !is_text(key) && base64_len(key.len()) > KEY_LIMIT {
             // Such a key has no name in text.
             self.refuse(&header, Status::Invalid);

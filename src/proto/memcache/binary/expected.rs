@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::opcode::Verb;
 use super::packet::{Asked, Status};
 
+/// Requests for which there is room while there are none.
+const KEPT: usize = 32;
+
 /// What a request is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -53,6 +56,19 @@ impl Queue {
         }
     }
 
+    /// Memory that they take, about.
+    pub(super) fn footprint(&self) -> usize {
+        self.expected.len() * size_of::<Expected>() + self.keys.len()
+    }
+
+    /// There are none: gives back what very many took.
+    fn rest(&mut self) {
+        self.expected.shrink_to(KEPT);
+        self.keys.clear();
+        self.keys.shrink_to(KEPT * size_of::<Expected>());
+        self.from = 0;
+    }
+
     /// The oldest one, and its key.
     pub(super) fn front(&self) -> Option<(Expected, &[u8])> {
         let front = *self.expected.front()?;
@@ -64,8 +80,7 @@ impl Queue {
         let Some(front) = self.expected.pop_front() else { return };
         self.from += front.key;
         if self.expected.is_empty() {
-            self.keys.clear();
-            self.from = 0;
+            self.rest();
         } else if self.from > self.keys.len() / 2 {
             self.keys.drain(..self.from);
             self.from = 0;

@@ -22,18 +22,18 @@ fn told(mut out: &[u8]) -> Vec<(u8, u8, u8, Vec<u8>)> {
 }
 
 #[test]
-fn gets_next_to_each_other_are_one_line_and_what_is_left_out_of_its_answer_is_not_there() {
+fn quiet_gets_next_to_each_other_are_one_line_and_what_is_left_out_of_its_answer_is_not_there() {
     let mut translator = Translator::new();
     let sent = [
         asked(0x0d, b"a", b"", b"", 1),
-        asked(0x0c, b"b", b"", b"", 2),
         asked(0x09, b"a", b"", b"", 3),
+        asked(0x0c, b"b", b"", b"", 2),
         asked(0x0a, b"", b"", b"", 4),
     ];
     let (mut text, mut out) = (Vec::new(), Vec::new());
     translator.ask(&sent.concat(), &mut text);
-    assert_eq!(String::from_utf8_lossy(&text), "gets a b a\r\nmn\r\n");
-    translator.answer(b"VALUE a 5 1 7\r\nx\r\nEND\r\nMN\r\n", &mut out).unwrap();
+    assert_eq!(String::from_utf8_lossy(&text), "gets a a\r\ngets b\r\nmn\r\n");
+    translator.answer(b"VALUE a 5 1 7\r\nx\r\nEND\r\nEND\r\nMN\r\n", &mut out).unwrap();
     let hit = (0x0d, 0, 1, b"\0\0\0\x05ax".to_vec());
     assert_eq!(told(&out), [hit, (0x0c, 1, 2, b"b".to_vec()), (0x0a, 0, 4, Vec::new())]);
     assert!(translator.is_idle());
@@ -41,11 +41,16 @@ fn gets_next_to_each_other_are_one_line_and_what_is_left_out_of_its_answer_is_no
 
 #[test]
 fn a_line_of_gets_that_fails_fails_what_has_not_been_answered_of_it() {
-    let mut translator = Translator::new();
     let (mut text, mut out) = (Vec::new(), Vec::new());
-    translator.ask(&[asked(0x0d, b"a", b"", b"", 1), asked(0x0d, b"b", b"", b"", 2)].concat(), &mut text);
-    translator.answer(b"VALUE a 0 1 7\r\nx\r\nSERVER_ERROR timed out\r\n", &mut out).unwrap();
-    assert_eq!(told(&out)[1], (0x0d, 0x86, 2, b"timed out".to_vec()));
+    let sent: Vec<_> =
+        [(b"a", 1), (b"b", 2), (b"c", 3)].map(|(key, number)| asked(0x0d, key, b"", b"", number)).concat();
+    let mut translator = Translator::new();
+    translator.ask(&sent, &mut text);
+    assert_eq!(text, b"gets a b c\r\n");
+    // The last one is there: what was left out in front of it is told to have failed all the same.
+    translator.answer(b"VALUE c 0 1 7\r\nx\r\nSERVER_ERROR timed out\r\n", &mut out).unwrap();
+    let failed = |number| (0x0d, 0x86, number, b"timed out".to_vec());
+    assert_eq!(told(&out)[1..], [failed(1), failed(2)]);
     assert!(translator.is_idle());
 }
 
@@ -66,5 +71,20 @@ fn what_is_no_answer_to_what_was_asked_is_told_to_nobody() {
         translator.ask(&sent, &mut text);
         let outcome = translator.answer(said, &mut out);
         assert_eq!(outcome, Err(Unexpected), "{:?}", said.escape_ascii().to_string());
+    }
+}
+
+#[test]
+fn a_value_that_is_longer_than_text_counts_is_never_passed_on() {
+    for len in [1u32 << 30, 0x7fff_fffd, 0x7fff_fffe, 0x8000_0000, 0xffff_0000] {
+        let mut translator = Translator::new();
+        let (mut text, mut out) = (Vec::new(), Vec::new());
+        let mut sent = asked(0x11, b"k", &[0; 8], b"", 1);
+        sent[8..12].copy_from_slice(&(len + 10).to_be_bytes());
+        sent.extend_from_slice(b"\r\nset evil 0 0 3\r\nbar\r\n");
+        translator.ask(&sent, &mut text);
+        assert_eq!(String::from_utf8_lossy(&text), "mn\r\n", "{len:#x}");
+        translator.answer(b"MN\r\n", &mut out).unwrap();
+        assert_eq!(told(&out)[0].1, 3);
     }
 }

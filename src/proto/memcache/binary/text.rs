@@ -37,7 +37,7 @@ pub(super) fn push(text: &mut Vec<u8>, verb: Verb, request: &Request<'_>) {
         }
         Verb::Stat => {
             text.extend_from_slice(b"stats ");
-            text.extend(key.iter().map(|byte| if *byte < b' ' { b' ' } else { *byte }));
+            text.extend_from_slice(key);
         }
         Verb::Get { .. } => {
             push_name(text, b"mg ", key);
@@ -93,6 +93,8 @@ fn push_store(text: &mut Vec<u8>, mode: Mode, request: &Request<'_>) {
         push_lifetime(text, read(&[*a, *b, *c, *d]));
     }
     let flag: &[u8] = match mode {
+        // Where a unique value is given, memcached looks at that alone.
+        Mode::Add | Mode::Replace if request.header.cas != 0 => b"",
         Mode::Add => b" ME",
         Mode::Replace => b" MR",
         Mode::Append => b" MA",

@@ -34,6 +34,12 @@ impl Translator {
         self.answering.answer(text, out, &mut self.expected)
     }
 
+    /// Memory that is taken by what is expected, about: more is to be asked when it is less.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.expected.footprint()
+    }
+
     /// Whether a request has begun of which not all has come.
     #[must_use]
     pub fn has_begun(&self) -> bool {
