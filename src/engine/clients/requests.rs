@@ -59,7 +59,7 @@ pub(crate) struct Requests {
     /// The client's timer.
     timer: Alarm,
     /// An error that one of them met; the last part tells it.
-    part_error: Option<Vec<u8>>,
+    part_error: Option<Box<[u8]>>,
     slots: VecDeque<Slot>,
     /// Keys in flight that the window counts.
     keys: usize,

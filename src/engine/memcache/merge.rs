@@ -401,11 +401,11 @@ impl Merge {
     }
 
     /// The error of parts of a long multi-get that have left is that of those that follow.
-    pub(in crate::engine) fn pass_error_on(&mut self, carried: &mut Option<Vec<u8>>) {
-        let earlier = carried.take();
+    pub(in crate::engine) fn pass_error_on(&mut self, carried: &mut Option<Box<[u8]>>) {
+        let earlier = carried.take().map(Vec::from);
         self.error = self.error.take().or(earlier);
         if self.is_unfinished() {
-            *carried = self.error.take();
+            *carried = self.error.take().map(Vec::into_boxed_slice);
         }
     }
 

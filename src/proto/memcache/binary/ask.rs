@@ -1,6 +1,6 @@
 //! A client's bytes become text requests.
 //!
-//! Gets next to each other become one line (`gets a b c`), which is split over the servers and joined as any other. All
+//! Quiet gets next to each other become one line (`gets a b c`), which is split over the servers and joined as any other. All
 //! others are meta commands, which say what a binary answer has to: `cas`, flags, and what a counter has come to.
 
 use super::super::KEY_LIMIT;
