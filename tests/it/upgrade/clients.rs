@@ -58,6 +58,31 @@ fn clients_stay_with_what_they_have_set_up() {
 }
 
 #[test]
+fn who_speaks_the_binary_protocol_goes_over_between_two_requests() {
+    let (memcached, port) = (Process::memcached(), free_port());
+    let pools = memcached_pool(port, &[&memcached], &[]);
+    let mut proxy = Succeeded::of(Reloaded::start(port, "  workers: 2\n  drain_timeout: 60000\n", &pools));
+    let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
+    let answer = [&[0x81, 0x0a][..], &[0; 22]].concat();
+    let (mut idle, mut busy) = (proxy.client(), proxy.client());
+    idle.send(&noop);
+    assert_eq!(idle.read(24), answer);
+    busy.send(&noop[..10]);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let told = post(proxy.reloaded.admin, "/upgrade");
+    assert_eq!(told.status, 200, "{told:?}");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    busy.send(&noop[10..]);
+    assert_eq!(busy.read(24), answer);
+    // Nobody is left behind: the process before ends long before it would give up.
+    proxy.is_succeeded_by(told.json()["pid"].as_u64().expect("a number") as u32);
+    for client in [&mut idle, &mut busy] {
+        client.send(&noop);
+        assert_eq!(client.read(24), answer);
+    }
+}
+
+#[test]
 fn who_waits_for_a_key_is_told_the_miss_and_stays() {
     let (memcached, port) = (Process::memcached(), free_port());
     let pools = memcached_pool(port, &[&memcached], &["stampede: {wait: 1m, lease: 5m}"]);
