@@ -197,7 +197,8 @@ fn whether_a_server_was_restarted_is_said_only_where_it_is_known() {
 fn clients_of_other_protocols_are_named_once_in_a_while() {
     let (memcached, redis) = (Process::memcached(), Process::redis());
     let pools = [Proxy::start(&[memcached.address], &[]), Proxy::start(&[redis.address], &["redis: true"])];
-    let binary = [&[0x80, 0x0a][..], &[0; 22]].concat();
+    // It is spoken from the first byte on, or not at all.
+    let binary = [&b"mn\r\n\x80\x0a"[..], &[0; 22]].concat();
     let hello = [&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..], &[0xaa; 500]].concat();
     let http = b"POST / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
     let array = b"*1\r\n$4\r\nPING\r\n".to_vec();
