@@ -29,8 +29,9 @@ enum Unique {
     Wrong,
 }
 
+/// Counters stay below 2^63: of those above, memcached 1.6.18 looks for a minus sign in whatever lies behind them.
 fn number(random: &mut Random) -> [u8; 8] {
-    [0, 1, 5, u64::MAX, 1 << 33][random.below(5) as usize].to_be_bytes()
+    [0, 1, 5, 1 << 40, 1u64 << 33][random.below(5) as usize].to_be_bytes()
 }
 
 fn lifetime(random: &mut Random) -> [u8; 4] {
@@ -48,11 +49,16 @@ fn key(random: &mut Random) -> Vec<u8> {
     }
 }
 
+fn counter(random: &mut Random) -> Vec<u8> {
+    let number = random.below(4);
+    if random.one_in(3) { format!("n {number}") } else { format!("n{number}") }.into_bytes()
+}
+
 fn value(random: &mut Random) -> Vec<u8> {
     match random.below(8) {
         0 => Vec::new(),
         1 => b"1".to_vec(),
-        2 => u64::MAX.to_string().into_bytes(),
+        2 => (1u64 << 62).to_string().into_bytes(),
         3 => b"\r\nEND\r\n".to_vec(),
         4 => vec![b'y'; 40_000],
         _ => vec![b'v'; 10],
@@ -69,7 +75,10 @@ fn drawn(random: &mut Random) -> (Ask, Unique) {
     let kinds = [GETS, GETS, STORES, STORES, COUNTERS, TOUCHES, APPENDS, OTHERS];
     let kind = kinds[random.below(8) as usize];
     let opcode = kind[random.below(kind.len() as u64) as usize];
-    let ask = Ask::new(opcode, key(random));
+    // What is appended to is no counter: its blanks, which depend on a moment in memcached, would not stay at the end.
+    let is_counter = kind == COUNTERS || (kind != APPENDS && random.one_in(3));
+    let key = if is_counter { counter(random) } else { key(random) };
+    let ask = Ask::new(opcode, key);
     if kind == GETS {
         return (ask, Unique::Any);
     }
@@ -106,7 +115,11 @@ impl Side {
             Unique::Wrong => 999_999_999,
         };
         let asks: Vec<_> = batch.iter().map(|(ask, one)| Ask { cas: unique(ask, one), ..ask.clone() }).collect();
-        let all = all_told(&mut self.client, &asks);
+        let mut all = all_told(&mut self.client, &asks);
+        // A counter that memcached holds on to at the moment is replaced and not changed in place: then it has no blanks.
+        for told in &mut all {
+            told.value.truncate(told.value.trim_ascii_end().len());
+        }
         for told in all.iter().filter(|told| told.cas > 0) {
             let ask = asks.iter().find(|ask| ask.opaque == told.opaque).expect("an answer to something");
             self.uniques.insert(ask.key.clone(), told.cas);
@@ -128,8 +141,7 @@ fn the_binary_protocol_is_answered_as_memcached_answers_it() {
         let size = [1, 1, 3, 10, 40][random.below(5) as usize];
         let batch: Vec<_> = (1..=size)
             .map(|opaque| {
-                // A counter that memcached is still sending from is replaced and not changed in place, which shows in its
-                // blanks: what changes one stands alone.
+                // What memcached is still sending may be a counter that is changed: what changes one stands alone.
                 let fits = |ask: &Ask| size == 1 || !COUNTERS.contains(&ask.opcode);
                 let mut draw = std::iter::repeat_with(|| drawn(&mut random));
                 let (ask, unique) = draw.find(|(ask, _)| fits(ask)).expect("one that fits");
