@@ -302,15 +302,15 @@ impl Engine {
                 body.extend_from_slice(response[1]);
             }
             let held = session.requests.keep(number, body);
-            if session.requests.may_overtake() && session.may_go_on() {
-                clients.resume_soon(id);
-            }
-            let Some(session) = clients.get_mut(id) else { return Some(handed) };
+            let goes_on = session.requests.may_overtake() && session.may_go_on();
             if session.holding.is_hoarder() || session.holding.charged() + held > memory.limits().fair {
                 self.recharge_session(id);
             } else {
                 session.holding.add(held);
                 memory.recharge(0, held);
+            }
+            if goes_on {
+                self.clients.resume_soon(id);
             }
         }
         Some(handed)
