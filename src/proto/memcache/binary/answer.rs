@@ -20,8 +20,8 @@ pub(super) struct State {
     is_in_values: bool,
     /// All of its gets have been come to, and its end is still to come.
     is_behind_values: bool,
-    /// Those of them that were left out so far.
-    left_out: Vec<(Expected, Vec<u8>)>,
+    /// Those of them that were left out in front of others, all of them quiet ones.
+    left_out: Vec<Asked>,
 }
 
 /// A server's answer is not what was asked for: nothing more can be said to the client.
@@ -150,7 +150,7 @@ impl Answering<'_> {
                 self.state.is_in_values = true;
                 return Ok(());
             }
-            self.state.left_out.push((front, key.to_vec()));
+            self.state.left_out.push(front.asked);
             self.expected.pop();
         }
     }
@@ -158,18 +158,18 @@ impl Answering<'_> {
     /// The line that ends the answer to a line of gets.
     fn end_gets(&mut self, line: &[u8]) -> Result<(), Unexpected> {
         let failure = if line == b"END" { None } else { Some(failure(line).ok_or(Unexpected)?) };
-        let mut left_out = std::mem::take(&mut self.state.left_out);
+        let left_out = std::mem::take(&mut self.state.left_out);
+        if let Some(status) = failure {
+            left_out.into_iter().for_each(|asked| push_failure(self.out, asked, status, line));
+        }
         while !self.state.is_behind_values {
             let Some((front, key)) = self.expected.front() else { return Err(Unexpected) };
             self.state.is_behind_values = front.answer == (Answer::Value { last: true });
-            left_out.push((front, key.to_vec()));
-            self.expected.pop();
-        }
-        for (request, key) in left_out {
             match failure {
-                None => push_miss(self.out, request, &key),
-                Some(status) => push_failure(self.out, request.asked, status, line),
+                None => push_miss(self.out, front, key),
+                Some(status) => push_failure(self.out, front.asked, status, line),
             }
+            self.expected.pop();
         }
         (self.state.is_behind_values, self.state.is_in_values) = (false, false);
         Ok(())
