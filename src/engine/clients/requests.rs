@@ -3,6 +3,8 @@
 //! Requests are numbered. The slot at place `i` is that of request `base + i`; responses come in any order, and leave from
 //! the front only. A response whose number lies before `base` is late and has no slot to go to.
 
+mod window;
+
 use std::collections::VecDeque;
 
 use crate::engine::deadline::Alarm;
@@ -11,22 +13,6 @@ use crate::engine::scattered::Merge;
 use crate::outcome::Outcome;
 use crate::stats::counters::PoolCounters;
 use crate::time::Instant;
-
-/// Most keys that a client may have in flight.
-const WINDOW_LIMIT: usize = 1024;
-
-/// Fewest keys that a client may have in flight, however large its values are.
-const WINDOW_FLOOR: usize = 16;
-
-/// Requests that want no answer and that a client may have in flight, over all servers: others' wait behind them in a
-/// server's queue.
-const UNHEARD_LIMIT: u32 = 1024;
-
-/// Bytes of responses that one client's requests in flight may be expected to bring.
-const WINDOW_BYTES: usize = 1 << 20;
-
-/// Most requests of a client that may wait behind those of a silent server: from there on the window counts all of them.
-const OVERTAKING_LIMIT: usize = 8 * WINDOW_LIMIT;
 
 /// Room for requests in flight that is kept while there are none: between two of them, and when there have been none for
 /// a while.
@@ -210,37 +196,6 @@ impl Requests {
         held
     }
 
-    /// A server of theirs has gone silent: what comes behind them does not wait for it.
-    #[cold]
-    pub(in crate::engine) fn let_overtake(&mut self) {
-        if self.may_overtake && self.overtaken_to == self.next_number() {
-            return; // said already
-        }
-        self.slots.iter_mut().for_each(|slot| slot.keys = 0);
-        self.keys = 0;
-        (self.may_overtake, self.overtaken_to) = (true, self.next_number());
-    }
-
-    /// Whether one that is answered makes room, though those before it are not.
-    #[inline]
-    pub(in crate::engine) fn may_overtake(&self) -> bool {
-        self.may_overtake
-    }
-
-    /// One has been answered, if it has: while those before it wait for a silent server, the window counts it no longer.
-    #[cold]
-    #[inline(never)]
-    pub(in crate::engine) fn overtake(&mut self, number: u32) {
-        self.may_overtake = self.overtaken_to.wrapping_sub(self.base).cast_signed() > 0;
-        if !self.may_overtake || self.slots.len() >= OVERTAKING_LIMIT {
-            return;
-        }
-        if let Some(slot) = self.get_mut(number).filter(|slot| slot.waiting() == 0) {
-            let keys = std::mem::take(&mut slot.keys);
-            self.keys -= keys as usize;
-        }
-    }
-
     /// What has come for a request takes so many bytes more than before.
     #[inline]
     pub(in crate::engine) fn hold(&mut self, more: usize) {
@@ -317,94 +272,6 @@ impl Requests {
             slot.count(counters);
         }
         (self.keys, self.held) = (0, 0);
-    }
-
-    // --- How many there may be ----------------------------------------------------------------------------------
-
-    /// Bytes of responses that wait behind an earlier one.
-    #[inline]
-    pub(in crate::engine) fn held(&self) -> usize {
-        self.held
-    }
-
-    /// A response for one key had `len` bytes.
-    #[inline]
-    pub(in crate::engine) fn observe_response(&mut self, len: usize) {
-        self.estimate = len.max(self.estimate - self.estimate / 8);
-    }
-
-    fn window(&self) -> usize {
-        (WINDOW_BYTES / self.estimate.max(1)).clamp(WINDOW_FLOOR, WINDOW_LIMIT)
-    }
-
-    fn is_barred(&self) -> bool {
-        self.barrier != Barrier::None && !self.slots.is_empty()
-    }
-
-    /// Whether one more key may be in flight.
-    #[inline]
-    pub(super) fn has_room(&self) -> bool {
-        // The window is a division, and most clients have fewer in flight than the smallest.
-        !self.is_barred() && !self.is_full_of_unheard() && (self.keys < WINDOW_FLOOR || self.keys < self.window())
-    }
-
-    /// How many more keys may be in flight.
-    pub(super) fn room(&self) -> usize {
-        if self.is_barred() || self.is_full_of_unheard() { 0 } else { self.window().saturating_sub(self.keys) }
-    }
-
-    /// Whether so much room is enough to parse on. Half a window at a time: to parse on after every single response would
-    /// move the rest of the input each time.
-    pub(super) fn is_room_again(&self, room: usize) -> bool {
-        room * 2 >= self.window() && (self.waits_since.is_none() || self.unheard <= UNHEARD_LIMIT / 2)
-    }
-
-    // --- Those that want no answer -------------------------------------------------------------------------------
-
-    /// Whether no more of them may be in flight.
-    #[inline]
-    pub(in crate::engine) const fn is_full_of_unheard(&self) -> bool {
-        self.unheard >= UNHEARD_LIMIT
-    }
-
-    /// One goes out to a server.
-    #[inline]
-    pub(in crate::engine) fn enter_unheard(&mut self) {
-        self.unheard += 1;
-    }
-
-    /// One is in flight no longer. Says whether what follows them may go on.
-    #[inline]
-    pub(in crate::engine) fn leave_unheard(&mut self) -> bool {
-        self.unheard = self.unheard.saturating_sub(1); // of those that are not waited for any more it is not known
-        self.waits_since.is_some() && self.unheard == UNHEARD_LIMIT / 2
-    }
-
-    /// What follows waits until fewer of them are in flight, from now on.
-    pub(in crate::engine) fn wait_for_unheard(&mut self, now: Instant) {
-        self.waits_since.get_or_insert(now);
-    }
-
-    /// Since when it does.
-    pub(in crate::engine) fn waits_for_unheard_since(&self) -> Option<Instant> {
-        self.waits_since
-    }
-
-    /// What follows goes on; says whether it had to wait.
-    #[inline]
-    pub(in crate::engine) fn end_wait_for_unheard(&mut self) -> bool {
-        self.waits_since.take().is_some()
-    }
-
-    /// Those in flight are not waited for any longer.
-    pub(in crate::engine) fn give_up_unheard(&mut self) {
-        self.gave_up_unheard |= self.unheard > 0;
-        (self.unheard, self.waits_since) = (0, None);
-    }
-
-    /// Whether one may be in flight.
-    pub(in crate::engine) const fn may_have_unheard(&self) -> bool {
-        self.unheard > 0 || self.gave_up_unheard
     }
 
     // --- Which may be together -----------------------------------------------------------------------------------
