@@ -142,3 +142,31 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::request::Slot;
+
+    #[test]
+    fn what_stands_behind_a_silence_does_not_count_up_to_a_limit_however_often_it_comes() {
+        let mut requests = Requests::new();
+        (0..100).for_each(|_| requests.observe_response(5));
+        let push = |requests: &mut Requests| {
+            let before = requests.slots.len();
+            while requests.has_room() && requests.slots.len() < 3 * OVERTAKING_LIMIT {
+                requests.push(Slot::ready(Vec::new()));
+            }
+            requests.slots.len() - before
+        };
+        assert_eq!(push(&mut requests), WINDOW_LIMIT);
+        requests.let_overtake();
+        let all = push(&mut requests) + WINDOW_LIMIT;
+        assert!((OVERTAKING_LIMIT..=OVERTAKING_LIMIT + WINDOW_LIMIT).contains(&all), "{all}");
+        requests.let_overtake();
+        assert_eq!(push(&mut requests), 0, "another silence");
+        // When those have left, the window is what it was.
+        (0..all).for_each(|_| drop(requests.pop()));
+        assert_eq!(push(&mut requests), WINDOW_LIMIT);
+    }
+}
