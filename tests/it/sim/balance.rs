@@ -160,7 +160,11 @@ impl World {
 /// What an engine may hold over its limit: requests that it had accepted below the limit, answers too small to be worth
 /// refusing, and the spare capacity of buffers, which grow by doubling.
 pub(super) fn check_memory(engine: &Engine, plan: &Plan, clients: usize) -> Result<(), String> {
-    let Some(limit) = plan.memory_limit else { return Ok(()) };
+    if plan.memory_limit.is_none() {
+        return Ok(());
+    }
+    // One that has not heard of another limit yet keeps to the one before.
+    let limit = engine.topology().config.settings.memory_limit / plan.workers;
     let slack = limit + clients * (64 << 10);
     if engine.memory() > limit + slack {
         return Err(format!("{} bytes are held, the limit being {limit}", engine.memory()));

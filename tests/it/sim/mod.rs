@@ -8,7 +8,7 @@
 //! - Faulty runs must give each request exactly one answer, in order, its own, by its deadline, and with
 //!   `on_failure: miss` no error that a server caused. What an answer may say is the matter of [`judge`]. Memory stays
 //!   bounded and counters add up ([`balance`]). When the faults stop, every server is back in the ring within
-//!   `server_retry_timeout` + 1 s and all is as good as new ([`calm`]). In some of them servers come, go, and move
+//!   `server_retry_timeout` + 1 s and all is as good as new ([`calm`]). In all of them servers come, go, and move
 //!   ([`topology`]).
 //!
 //! A failing seed is in the message: `SOFTMISS_SIM_SEED=n` runs that one alone, `SOFTMISS_SIM_SEEDS=n` runs more seeds;

@@ -161,7 +161,7 @@ impl Plan {
             // Every step on some seeds: what breaks and heals within a few steps is not missed everywhere.
             check_every: if seed.is_multiple_of(16) { 1 } else { 61 },
         };
-        plan.shift_every = random.pick(&[0, 150, 600, 3000]);
+        plan.shift_every = random.pick(&[150, 400, 900, 3000]);
         plan.warmup = random.pick(&[None, Some(Duration::from_millis(300)), Some(Duration::from_secs(3600))]);
         plan
     }
