@@ -14,6 +14,10 @@ pub(super) const RETRY_TIMEOUT: u64 = 2_000 * MS;
 /// A server that is well again is back in the ring within so much more.
 const RETURN: u64 = 1_000 * MS;
 
+/// Where there is no `timeout`, who changes a key that has moved waits for those who copy it for two seconds at the longest, and
+/// what its client has asked behind that comes later. That has come to its end within so much more.
+const COPIED: u64 = 60_000 * MS;
+
 impl World {
     /// Faults stop; every request is answered and every server comes back.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
@@ -37,6 +41,7 @@ impl World {
         self.settle_step()?; // what they do about it is done before time passes
         let back = self.now + RETRY_TIMEOUT + RETURN;
         self.rest_until(back)?;
+        self.rest_while_waiting(back)?;
         for (index, server) in self.servers.iter().enumerate().filter(|(_, server)| server.left_at.is_none()) {
             let state = self.topology.registry.state(server.known.0, server.known.1);
             if !matches!(state, State::Up { .. }) {
@@ -58,13 +63,22 @@ impl World {
         }
         // Where memory is scarce, large values take their turns.
         let begun = self.now;
-        while self.now < begun + 500 * MS || self.now < begun + 1_000 * MS && self.clients.iter().any(Client::waits) {
-            self.rest_until(self.now + 10 * MS)?;
-        }
+        self.rest_until(begun + 500 * MS)?;
+        self.rest_while_waiting(begun + 1_000 * MS)?;
         if let Some(client) = self.clients.iter().find(|client| client.waits()) {
             return Err(format!("a last request was never answered: {:?}", client.pending.front()));
         }
         self.finish()
+    }
+
+    /// Lets everything move until nobody waits, or a moment has come; with copies that may be waited for, that is later.
+    fn rest_while_waiting(&mut self, end: u64) -> Result<(), String> {
+        let copies = self.plan.warmup.is_some() && self.plan.timeout_percent.is_none();
+        let end = if copies { end + COPIED } else { end };
+        while self.now < end && self.clients.iter().any(Client::waits) {
+            self.rest_until(self.now + 10 * MS)?;
+        }
+        Ok(())
     }
 
     /// Lets everything move until a moment has come. When nothing is left to move, time jumps to the next timer.
