@@ -4,6 +4,7 @@ use super::packet::{
     Ask, DELETE, GETK, GETKQ, GETQ, INCREMENT, NOOP, NOT_FOUND, QUIT, SET, SETQ, STAT, TOO_LARGE, Told, UNKNOWN,
     all_told, asked, told,
 };
+use crate::support::client::Client;
 use crate::support::process::{Process, Proxy};
 use crate::support::scattered_key;
 
@@ -91,9 +92,23 @@ fn statistics_are_listed_and_a_quit_is_answered() {
         names.push(String::from_utf8(told.key).expect("a name"));
     }
     assert!(names.iter().any(|name| name == "curr_items"), "{names:?}");
-    for other in ["nonsense", "cachedump 1 10", "detail dump", "items\r\nflush_all", " "] {
+    for other in ["nonsense", "cachedump 1 10", "detail", "detail dumped", "items\r\nflush_all", " "] {
         let told = all_told(&mut client, &[Ask::new(STAT, other)]);
         assert_eq!(told.iter().map(|told| told.status).collect::<Vec<_>>(), [NOT_FOUND], "{other:?}");
+    }
+    let on = asked(&mut client, &Ask::new(STAT, "detail on"));
+    assert_eq!((on.status, &on.key[..], &on.value[..]), (0, &b""[..], &b""[..]));
+    assert_eq!(asked(&mut client, &Ask::store(SET, "group:k", "v")).status, 0);
+    assert_eq!(asked(&mut client, &Ask::new(GETK, "group:k")).status, 0); // which is counted as a get: the set is a meta command
+    for address in [server.address, proxy.address] {
+        let told = all_told(&mut Client::connect(address), &[Ask::new(STAT, "detail dump")]);
+        let told: Vec<_> = told.iter().map(|told| (told.status, &told.key[..], &told.value[..])).collect();
+        let list = &b"PREFIX group get 1 hit 1 set 0 del 0\r\nEND\r\n"[..];
+        assert_eq!(told, [(0, &b"detailed"[..], list), (0, &b""[..], &b""[..])], "{address}");
+    }
+    for order in ["detail off", "reset"] {
+        let told = asked(&mut client, &Ask::new(STAT, order));
+        assert_eq!((told.status, &told.key[..], &told.value[..]), (0, &b""[..], &b""[..]), "{order}");
     }
     client.send([Ask::new(QUIT, "").opaque(5).bytes(), Ask::new(NOOP, "").bytes()].concat());
     assert_eq!(told(&mut client).opaque, 5);

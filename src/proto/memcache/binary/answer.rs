@@ -8,6 +8,9 @@ use super::packet::{Asked, Status, push, push_status};
 /// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
 const LINE: usize = 16 << 10;
 
+/// Longest list that is told as one value.
+const LISTING: usize = 2 << 20;
+
 /// Where in the answers the next byte belongs.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -16,6 +19,8 @@ pub(super) struct State {
     value: Value,
     /// What a counter has come to, as far as it has been read.
     count: Vec<u8>,
+    /// A list that becomes one value, as far as it has been read, and no more than a line of what is beyond `LISTING`.
+    listing: Vec<u8>,
     /// A line of gets is being answered.
     is_in_values: bool,
     /// All of its gets have been come to, and its end is still to come.
@@ -32,6 +37,11 @@ impl State {
     /// Whether no answer has begun of which not all has come.
     pub(super) fn is_between(&self) -> bool {
         self.line.is_empty() && matches!(self.value, Value::None) && !self.is_in_values
+    }
+
+    /// Memory that an answer takes of which not all has come.
+    pub(super) fn footprint(&self) -> usize {
+        self.listing.len()
     }
 
     /// Takes what answers the text, and appends what the client is told.
@@ -181,9 +191,15 @@ impl Answering<'_> {
         if let Some(status) = failure(line) {
             push_failure(self.out, front.asked, status, line);
             self.expected.pop();
+            self.state.listing = Vec::new();
             return Ok(());
         }
         match verb {
+            Verb::Stat if front.key > 0 => {
+                if !self.list(front, line) {
+                    return Ok(()); // more follow
+                }
+            }
             Verb::Stat => match line.strip_prefix(b"STAT ") {
                 Some(line) => {
                     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
@@ -209,6 +225,25 @@ impl Answering<'_> {
         }
         self.expected.pop();
         Ok(())
+    }
+
+    /// Takes a line of a list that is told as one value, as memcached does; says whether it was the last one.
+    fn list(&mut self, front: Expected, line: &[u8]) -> bool {
+        if self.state.listing.len() <= LISTING {
+            self.state.listing.extend_from_slice(line);
+            self.state.listing.extend_from_slice(b"\r\n");
+        }
+        if line != b"END" {
+            return false;
+        }
+        let listing = std::mem::take(&mut self.state.listing);
+        if listing.len() > LISTING {
+            push_status(self.out, front.asked, Status::TooLarge, 0);
+        } else {
+            push(self.out, front.asked, (Status::Success, 0), [b"", b"detailed", &listing], 0);
+            push_status(self.out, front.asked, Status::Success, 0);
+        }
+        true
     }
 
     fn answer_meta(&mut self, front: Expected, verb: Verb, line: &[u8]) -> Result<(), Unexpected> {

@@ -15,8 +15,12 @@ const LINE_KEYS: u32 = 1000;
 /// Longest value that is passed on. Of a longer one nothing is: text does not count so far.
 const LONGEST_VALUE: usize = 1 << 30;
 
-/// Statistics that are told as such. What others are lists something else, or does something.
-const LISTINGS: &[&[u8]] = &[b"", b"items", b"slabs", b"sizes", b"settings", b"reset", b"proxy"];
+/// Statistics that can be told as names and values, and orders about them.
+const STATISTICS: &[&[u8]] =
+    &[b"", b"items", b"slabs", b"sizes", b"settings", b"proxy", b"reset", b"detail on", b"detail off", DETAIL_DUMP];
+
+/// A list that is told as one value.
+const DETAIL_DUMP: &[u8] = b"detail dump";
 
 /// Where in what a client sends its next byte belongs.
 #[derive(Debug, Default)]
@@ -138,7 +142,9 @@ impl Asking<'_> {
 
     fn ask_for(&mut self, verb: Verb, is_quiet: bool, request: &Request<'_>) {
         let Request { header, key, .. } = *request;
-        let needs_key = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { with_key: true });
+        // Of statistics, those have need of their name that are told otherwise.
+        let is_dump = verb == Verb::Stat && key == DETAIL_DUMP;
+        let needs_key = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { with_key: true }) || is_dump;
         let kept = if needs_key { key } else { b"" };
         let expected = |answer| Expected {
             asked: Asked { opcode: header.opcode, opaque: header.opaque },
@@ -166,7 +172,7 @@ impl Asking<'_> {
             self.refuse(&header, Status::TooLarge);
             return self.pass_over(request.value());
         }
-        if verb == Verb::Stat && !LISTINGS.contains(&key) {
+        if verb == Verb::Stat && !STATISTICS.contains(&key) {
             return self.refuse(&header, Status::NotFound);
         }
         if !is_text(key) && base64_len(key.len()) > KEY_LIMIT {

@@ -34,10 +34,10 @@ impl Translator {
         self.answering.answer(text, out, &mut self.expected)
     }
 
-    /// Memory that is taken by what is expected, about: more is to be asked when it is less.
+    /// Memory that is taken by what is expected and by what has come of it, about: more is to be asked when it is less.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        self.expected.footprint()
+        self.expected.footprint() + self.answering.footprint()
     }
 
     /// Whether a request has begun of which not all has come.
