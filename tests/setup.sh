@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, once: memcached, redis-server, nutcracker, chromium, promtool, valgrind and their
-# friends from Debian, a Python environment with the clients in target/venv, older versions of redis-py and queue systems
-# beside it, and the clients for Node in target/node. Says first what it is going to install, and nothing when all is there.
+# friends from Debian, memcached's own tests from its source there in target/memcached-suite, a Python environment with the
+# clients in target/venv, older versions of redis-py and queue systems beside it, and the clients for Node in target/node.
+# Says first what it is going to install, and nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +27,9 @@ need gcc gcc
 need node nodejs
 need npm npm
 need chromium chromium
+need memccapable libmemcached-tools
+need prove perl
+need xz xz-utils
 [ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
 command -v python3 >/dev/null || missing+=(python3 python3-dev)
@@ -35,9 +39,13 @@ stamp=target/venv/requirements.txt
 versions=(5.2.1 7.4.0)
 # With all that they bring along: what is built today is built tomorrow.
 queues="celery[redis]==5.7.0 rq==3.0.0 redis==8.1.0 kombu==5.7.0 billiard==4.3.2 amqp==5.4.2 click==8.5.1 croniter==7.0.0"
+suite=$(cksum <tests/it/suites/fetch.sh)
 plan=()
 if [ "${#missing[@]}" -gt 0 ]; then
     plan+=("packages of the system, as root, with apt-get: ${missing[*]}")
+fi
+if [ "$(cat target/memcached-suite/done 2>/dev/null)" != "$suite" ]; then
+    plan+=("the source of memcached from where its package comes from, with apt-get: its own tests into target/memcached-suite")
 fi
 if ! cmp -s tests/requirements.txt "$stamp"; then
     plan+=("from PyPI into target/venv: $(grep -v '^#' tests/requirements.txt | tr '\n' ' ')")
@@ -65,6 +73,14 @@ if [ "${#missing[@]}" -gt 0 ]; then
     }
     { install || { as_root apt-get update -qq && install; }; } >target/setup.log 2>&1 </dev/null ||
         fail "could not install ${missing[*]}; see target/setup.log"
+fi
+
+if [ "$(cat target/memcached-suite/done 2>/dev/null)" != "$suite" ]; then
+    rm -rf target/memcached-suite
+    mkdir -p target/memcached-suite
+    bash tests/it/suites/fetch.sh target/memcached-suite >target/setup-suite.log 2>&1 </dev/null ||
+        fail "could not fetch memcached's own tests; see target/setup-suite.log"
+    echo "$suite" >target/memcached-suite/done
 fi
 
 if ! cmp -s tests/requirements.txt "$stamp"; then

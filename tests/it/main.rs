@@ -58,6 +58,7 @@ mod slow;
 mod stall;
 mod stampede;
 mod stats;
+mod suites;
 mod support;
 mod systemd;
 mod too_large;
