@@ -1,7 +1,7 @@
 //! Real clients, as applications use them: with all servers well, and while one dies.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,12 +16,31 @@ pub(crate) fn python(script: &str) -> Command {
     command
 }
 
+pub(crate) fn node_program() -> PathBuf {
+    let name = if Path::new("/usr/local/bin/node").exists() { "/usr/local/bin/node" } else { "/usr/bin/node" };
+    name.into()
+}
+
 fn ordinary_use(what: &str) {
+    ordinary_use_of(python("ordinary.py"), what, None);
+}
+
+/// A client for Node, ordinary use.
+fn node(what: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = root.join("target/node").to_string_lossy().into_owned();
+    let mut command = Command::new(node_program());
+    command.arg(root.join("tests/it/clients/memcached_node.mjs")).stdin(Stdio::null());
+    ordinary_use_of(command, what, Some(&modules));
+}
+
+/// Three servers, the proxy, and a script that uses it with this client.
+fn ordinary_use_of(mut command: Command, what: &str, modules: Option<&str>) {
     let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
     let proxy = Proxy::start(&addresses, &["timeout: 2000"]);
-    let output =
-        python("ordinary.py").args(["127.0.0.1", &proxy.address.port().to_string(), what]).output().expect("python");
+    command.args(["127.0.0.1", &proxy.address.port().to_string(), what]).args(modules);
+    let output = command.output().unwrap_or_else(|error| panic!("{what}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.ends_with("fine\n"), "{what}: {text}{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -49,6 +68,21 @@ fn python_memcached_works() {
 #[test]
 fn aiomcache_works() {
     ordinary_use("aiomcache");
+}
+
+#[test]
+fn emcache_works() {
+    ordinary_use("emcache");
+}
+
+#[test]
+fn memcached_for_node_works() {
+    node("memcached");
+}
+
+#[test]
+fn memjs_works() {
+    node("memjs");
 }
 
 #[test]

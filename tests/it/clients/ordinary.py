@@ -126,6 +126,52 @@ def aiomcache():
     asyncio.run(use())
 
 
+def emcache():
+    import emcache as module
+
+    async def refused(command, kind=module.NotStoredStorageCommandError):
+        try:
+            await command
+        except kind:
+            return True
+        return False
+
+    async def use():
+        client = await module.create_client([module.MemcachedHostAddress(HOST, PORT)], timeout=5, connection_timeout=5)
+        await client.set(b"a", b"1")
+        assert (await client.get(b"a")).value == b"1" and await client.get(b"never") is None
+        assert await refused(client.add(b"a", b"2")) and await refused(client.replace(b"never", b"2"))
+        await client.replace(b"a", b"5")
+        assert await client.increment(b"a", 3) == 8 and await client.decrement(b"a", 1) == 7
+        await client.append(b"a", b"0")
+        await client.prepend(b"a", b"9")
+        assert (await client.get(b"a")).value == b"970"
+        unique = (await client.gets(b"a")).cas
+        await client.cas(b"a", b"new", unique)
+        assert await refused(client.cas(b"a", b"newer", unique), module.StorageCommandError)
+        for number in range(100):
+            await client.set(b"m%d" % number, b"%d" % number, noreply=number % 2 == 0)
+        keys = [b"m%d" % number for number in range(110)]
+        found = await client.get_many(keys)
+        assert {key: item.value for key, item in found.items()} == {b"m%d" % n: b"%d" % n for n in range(100)}
+        found = await client.gat_many(100, keys)
+        assert len(found) == 100
+        await client.touch(b"a", 50)
+        assert await refused(client.touch(b"never", 50), module.NotFoundCommandError)
+        await client.set(b"big", b"x" * 900_000)
+        assert len((await client.get(b"big")).value) == 900_000
+        await client.delete(b"a")
+        assert await refused(client.delete(b"a"), module.NotFoundCommandError)
+        where = module.MemcachedHostAddress(HOST, PORT)
+        assert (await client.version(where)).startswith("1.6.")
+        assert "curr_items" in await client.stats(where)
+        await client.flush_all(where)
+        assert await client.get(b"m1") is None
+        await client.close()
+
+    asyncio.run(use())
+
+
 def django(backend, **options):
     import django as module
     from django.conf import settings
@@ -182,6 +228,7 @@ def django(backend, **options):
     "pylibmc-binary": lambda: pylibmc(binary=True),
     "python-memcached": python_memcached,
     "aiomcache": aiomcache,
+    "emcache": emcache,
     "django-pymemcache": lambda: django("PyMemcacheCache"),
     "django-pylibmc": lambda: django("PyLibMCCache"),
     "django-pylibmc-binary": lambda: django("PyLibMCCache", OPTIONS={"binary": True}),

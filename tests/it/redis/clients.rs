@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::super::clients::node_program;
 use super::super::support::process::{Process, Proxy};
 
 fn target() -> PathBuf {
@@ -30,11 +31,6 @@ fn ordinary_use(program: PathBuf, script: &str, python_path: Option<&str>, what:
 
 fn python(script: &str, place: Option<&str>, what: &[&str]) {
     ordinary_use(target().join("venv/bin/python"), script, place, what);
-}
-
-fn node_program() -> PathBuf {
-    let name = if Path::new("/usr/local/bin/node").exists() { "/usr/local/bin/node" } else { "/usr/bin/node" };
-    name.into()
 }
 
 fn node(which: &str) {
