@@ -11,6 +11,7 @@
 //! - [`ring`]: from a key to a server.
 //! - [`health`]: whether a server may be used; one opinion for the whole process.
 //! - [`stats`]: what is counted, and how it is told.
+//! - [`near`]: values that are kept in the process itself.
 //! - [`topology`]: which pools and servers there are, one immutable picture after the other, with all of the above.
 //! - [`engine`]: the heart. Bytes and events in, bytes and events out; no I/O, no clock.
 //! - [`io`]: the shell. Sockets, threads, the clock, signals.
@@ -27,6 +28,7 @@ pub mod engine;
 pub mod failure;
 pub mod health;
 pub mod io;
+pub mod near;
 pub mod outcome;
 pub mod proto;
 pub mod ring;

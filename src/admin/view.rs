@@ -47,6 +47,19 @@ pub(super) struct EventView {
     text: String,
 }
 
+/// What was made of values that are kept.
+#[derive(Debug, Serialize)]
+struct NearView {
+    /// Keys of gets that were answered with them.
+    hits: u64,
+    /// Values that were asked of servers to be kept.
+    fetches: u64,
+    /// Keys of gets that were answered with them as there was no server.
+    stale: u64,
+    /// Keys of which servers have told that they have changed.
+    told: u64,
+}
+
 /// What became of keys that were missed, since the start.
 #[derive(Debug, Serialize)]
 struct StampedeView {
@@ -86,6 +99,9 @@ struct PoolView {
     /// Only with `stampede`.
     #[serde(skip_serializing_if = "Option::is_none")]
     stampede: Option<StampedeView>,
+    /// Only with `near_cache`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    near_cache: Option<NearView>,
     latency: Latency,
     servers: Vec<ServerView>,
     /// Only where keys are watched.
@@ -293,8 +309,15 @@ fn pool_view(
         waited_ms: sum(|pool| pool.stampede_wait_microseconds.value()) / 1000,
         unleased: sum(|pool| pool.stampede_unleased.value()),
     });
+    let near_cache = pool.near_cache.as_ref().map(|_| NearView {
+        hits: sum(|pool| pool.near_hits.value()),
+        fetches: sum(|pool| pool.near_fetches.value()),
+        stale: sum(|pool| pool.near_stale.value()),
+        told: sum(|pool| pool.near_told.value()),
+    });
     PoolView {
         stampede,
+        near_cache,
         name: pool.name.clone(),
         protocol: pool.protocol.name(),
         listen: pool.listen.to_string(),

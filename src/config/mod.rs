@@ -3,6 +3,7 @@
 //! `raw` reads the file as it was written, [`resolve`](self) makes [`model`] values of it and collects every problem on
 //! the way, [`diagnostic`] shows them. A file that twemproxy accepts is accepted, with the same meaning.
 
+mod begins;
 mod choices;
 pub mod diagnostic;
 pub mod discovery;
@@ -11,6 +12,7 @@ mod hashing;
 mod line;
 pub mod listing;
 pub mod model;
+mod near_cache;
 mod nearest;
 pub mod options;
 mod place;

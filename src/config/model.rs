@@ -84,6 +84,8 @@ pub struct Pool {
     pub warmup: Option<Duration>,
     /// Who misses a key first computes it, and the others wait for that; `None` when each of them misses.
     pub stampede: Option<Stampede>,
+    /// Values that are asked for often are kept here for a moment; `None` when none are.
+    pub near_cache: Option<NearCache>,
     /// Most servers that may be out of the ring, in percent of all.
     pub max_ejected_percent: u32,
     /// Good probes in a row that bring a server back, at least 1.
@@ -137,6 +139,7 @@ impl Pool {
             rejoin: Rejoin::Keep,
             warmup: None,
             stampede: None,
+            near_cache: None,
             max_ejected_percent: 100,
             rise: 1,
             flap_limit: Some(6),
@@ -196,8 +199,40 @@ impl Stampede {
     /// Whether a key is meant.
     #[must_use]
     pub fn is_for(&self, key: &[u8]) -> bool {
-        self.keys.is_empty() || self.keys.iter().any(|begin| key.starts_with(begin.as_bytes()))
+        is_meant(&self.keys, key)
     }
+}
+
+/// Which values are kept in the process itself, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearCache {
+    /// Most bytes of all that are kept of the pool.
+    pub size: usize,
+    /// How long a value is given out of it.
+    pub ttl: Duration,
+    /// When a key's server is out, what is kept of it is given in its place, for so long after it was read; `None` for not at
+    /// all.
+    pub stale_on_error: Option<Duration>,
+    /// What keys begin with that are meant; all are if there is nothing.
+    pub keys: Vec<String>,
+}
+
+impl Default for NearCache {
+    fn default() -> Self {
+        Self { size: 64 << 20, ttl: Duration::from_secs(1), stale_on_error: None, keys: Vec::new() }
+    }
+}
+
+impl NearCache {
+    /// Whether a key is meant.
+    #[must_use]
+    pub fn is_for(&self, key: &[u8]) -> bool {
+        is_meant(&self.keys, key)
+    }
+}
+
+fn is_meant(begins: &[String], key: &[u8]) -> bool {
+    begins.is_empty() || begins.iter().any(|begin| key.starts_with(begin.as_bytes()))
 }
 
 /// Settings that only Redis pools have.

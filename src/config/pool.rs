@@ -15,7 +15,7 @@ use super::options::{Draft, Only, POOL};
 use super::raw::{Content, Node};
 use super::text::visible;
 use super::together::Found;
-use super::{servers, slips, stampede};
+use super::{near_cache, servers, slips, stampede};
 
 /// Keys that have a meaning in the plan of this program and none in this version.
 const LATER: [&str; 2] = ["tls", "server_tls"];
@@ -74,6 +74,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     let mut pool = draft.pool;
     pool.stall = stall;
     pool.stampede = keys.find("stampede").and_then(|(_, node)| stampede::resolve(node, findings));
+    pool.near_cache = keys.find("near_cache").and_then(|(_, node)| near_cache::resolve(node, findings));
     if pool.protocol == Protocol::Redis && !said.contains(&"on_failure") {
         pool.on_failure = OnFailure::Error;
     }
@@ -186,6 +187,12 @@ fn contradictions(pool: &Pool, said: &[&str], keys: &Keys<'_>, findings: &mut Fi
         let message = "`stampede` cannot be kept with `distribution: random`: no two requests for a key ask one server";
         let help = "use `distribution: ketama`, or leave `stampede` out";
         findings.push(Diagnostic::error(keys.span("stampede"), message).help(help));
+    }
+    if pool.near_cache.is_some() && pool.distribution == Distribution::Random {
+        let message =
+            "`near_cache` cannot be kept with `distribution: random`: each server has another value for a key";
+        let help = "use `distribution: ketama`, or leave `near_cache` out";
+        findings.push(Diagnostic::error(keys.span("near_cache"), message).help(help));
     }
     if pool.protocol == Protocol::Redis && pool.rejoin == Rejoin::Safe {
         let message = "`rejoin: safe` is for memcached pools: a Redis write is more than what a delete undoes";

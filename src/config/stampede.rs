@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what is not the wanted kind of node is named in the message")]
 
+use super::begins;
 use super::diagnostic::Diagnostic;
 use super::findings::{Findings, Keys};
 use super::model::Stampede;
@@ -9,9 +10,6 @@ use super::options::{KEYS, STAMPEDE};
 use super::raw::{Content, Node};
 
 const EXAMPLE: &str = "write `stampede: true`, or `stampede: {wait: 2s, lease: 5s, keys: [\"page:\"]}`";
-
-/// The longest beginning of a key: memcached has none that are longer.
-const LONGEST: usize = 250;
 
 /// `None` when something is wrong with it, or it is `false`.
 pub(super) fn resolve(node: &Node, findings: &mut Findings) -> Option<Stampede> {
@@ -29,43 +27,9 @@ pub(super) fn resolve(node: &Node, findings: &mut Findings) -> Option<Stampede> 
     let mut stampede = Stampede::default();
     keys.read(STAMPEDE, &mut stampede, findings);
     if let Some((_, node)) = keys.find(KEYS) {
-        stampede.keys = begins(node, findings)?;
+        stampede.keys = begins::resolve(node, EXAMPLE, findings)?;
     }
     Some(stampede)
-}
-
-/// What the keys begin with that are meant.
-fn begins(node: &Node, findings: &mut Findings) -> Option<Vec<String>> {
-    let Content::List(items) = &node.content else {
-        let message = format!("`keys` is a list of what keys begin with, not {}", node.content.kind());
-        findings.push(Diagnostic::error(Some(node.span.clone()), message).help(EXAMPLE));
-        return None;
-    };
-    if items.is_empty() {
-        let message = "`keys` lists nothing, so no key would be meant";
-        findings.push(Diagnostic::error(Some(node.span.clone()), message).help("leave it out, and all keys are meant"));
-        return None;
-    }
-    let mut begins = Vec::new();
-    for item in items {
-        let text = match &item.content {
-            Content::Scalar(text) => text.clone(),
-            // To YAML, what ends with a colon is a key without a value.
-            Content::Mapping(pairs) => match &pairs[..] {
-                [(key, Node { content: Content::Empty, .. })] => format!("{}:", key.scalar().unwrap_or_default()),
-                _ => String::new(),
-            },
-            _ => String::new(),
-        };
-        match text.len() {
-            1..=LONGEST => begins.push(text),
-            _ => {
-                let message = "this is no text that a key could begin with";
-                findings.push(Diagnostic::error(Some(item.span.clone()), message).help(EXAMPLE));
-            }
-        }
-    }
-    Some(begins)
 }
 
 #[cfg(test)]

@@ -35,6 +35,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const LONGEST_LEASE: Duration = Duration::from_secs(3600);
 
+/// Values of a pool are kept in no less and no more than this.
+const NEAR_SIZES: (usize, usize) = (1 << 20, 16 << 30);
+
+/// Nobody wants values that are older than this, while their server is there to be asked.
+const LONGEST_TTL: Duration = Duration::from_secs(3600);
+
 /// One in so many requests is the least that can be looked at for hot keys.
 const MOST_SPARING: u64 = 1_000_000;
 
@@ -298,6 +304,24 @@ pub(super) fn stampede_stale(text: &str) -> Result<Option<Duration>, Wrong> {
         None => Ok(None),
         Some(_) => wrong("values that are over are not given yet: this version has `wait` and `lease`", "leave it out"),
     }
+}
+
+/// Most bytes that are kept of a pool's values.
+pub(super) fn near_size(text: &str) -> Result<usize, Wrong> {
+    size(text, NEAR_SIZES.0, NEAR_SIZES.1)
+}
+
+/// How long a value is given out that is kept.
+pub(super) fn near_ttl(text: &str) -> Result<Duration, Wrong> {
+    match duration(text)? {
+        Some(ttl) if ttl <= LONGEST_TTL => Ok(ttl),
+        _ => wrong(format!("`{text}` is no time to give a value out for"), "1ms to 1h; `1s` is usual"),
+    }
+}
+
+/// How long a value is given out after it was read, when its server is out.
+pub(super) fn near_stale(text: &str) -> Result<Option<Duration>, Wrong> {
+    duration(text)
 }
 
 /// Time between two reports to statsd.

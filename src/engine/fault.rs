@@ -72,6 +72,10 @@ impl Engine {
         let waiting = if may_wait { self.take_waiting(id, now) } else { None };
         let mut queue = self.servers[id].end(failure, now);
         let (backpressured, fenced) = queue.give_up();
+        if self.near.is_on() {
+            self.near_may_have_changed(pool, &queue);
+            self.near.end_telling(id);
+        }
         let reset = !queue.is_empty();
         let lingers = was_up && reset && self.lingers(pool, failure, &queue);
         let lingers = lingers.then_some((pool, server));

@@ -393,6 +393,7 @@ impl Engine {
             Intent::End(of) => self.unheard_of_waiting(of),
             Intent::Copy(number) => self.copy_lost(number),
             Intent::Look(number) => self.look_lost(number),
+            Intent::Near(number) | Intent::NearLife(number) => self.near_lost(number),
         }
     }
 

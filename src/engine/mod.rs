@@ -64,6 +64,7 @@ mod memcache;
 mod memory;
 mod missed;
 mod named_key;
+mod near;
 mod news;
 mod outputs;
 mod policy;
@@ -180,7 +181,9 @@ pub struct Engine {
     memcache: memcache::Kept,
     warmup: warmup::Warmup,
     stampede: stampede::Stampede,
-    /// Requests are looked at before they are carried out: some pool brings keys along, or has gets wait for keys.
+    near: near::Nears,
+    /// Requests are looked at before they are carried out: some pool brings keys along, has gets wait for keys, or
+    /// keeps values.
     looks_first: bool,
     redis: redis::State,
     memory: memory::Memory,

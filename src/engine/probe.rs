@@ -80,6 +80,8 @@ impl Engine {
             Intent::Name => return self.heard_name(id, response),
             Intent::End(of) => return self.heard_of_waiting(of, response),
             Intent::Copy(number) => return self.copy_answered(number, response, status, now),
+            Intent::Near(number) => return self.near_answered(number, response, now),
+            Intent::NearLife(number) => return self.near_life_answered(number, response, now),
         }
         match verb {
             Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {

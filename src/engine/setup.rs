@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::deadline::Timers;
 use super::servers::Servers;
-use super::{Course, Engine, Scripts, chore, memcache, memory, outputs, redis, stampede, telemetry, warmup, work};
+use super::{
+    Course, Engine, Scripts, chore, memcache, memory, near, outputs, redis, stampede, telemetry, warmup, work,
+};
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -58,6 +60,7 @@ impl Engine {
             memcache: memcache::Kept::default(),
             warmup: warmup::Warmup::default(),
             stampede: stampede::Stampede::default(),
+            near: near::Nears::default(),
             looks_first: false,
             redis: redis::State::new(scripts, worker),
             memory,

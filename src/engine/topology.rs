@@ -49,7 +49,8 @@ impl Engine {
     pub(super) fn add_servers(&mut self) {
         let topology = Arc::clone(&self.topology);
         self.stampede.switch(topology.pools.iter().any(|pool| pool.stampede.is_some()));
-        self.telemetry.hot.meet_all(self.stampede.is_on());
+        self.near.switch(topology.pools.iter().map(|pool| pool.near.as_ref()));
+        self.telemetry.hot.meet_all(self.stampede.is_on() || self.near.is_on());
         self.look_first();
         for (index, pool) in topology.pools.iter().enumerate() {
             let is_new = self.pools.len() == index;
@@ -70,7 +71,7 @@ impl Engine {
 
     /// Requests are looked at before they are carried out where that has a use.
     pub(super) fn look_first(&mut self) {
-        self.looks_first = self.warmup.is_on() || self.stampede.is_on();
+        self.looks_first = self.warmup.is_on() || self.stampede.is_on() || self.near.is_on();
     }
 
     /// Goes over to the newest topology. Returns the pools, in their order, whose keys belong elsewhere; what follows for those who have left

@@ -86,6 +86,14 @@ pub struct PoolCells {
     pub warmup_brought: Cell,
     /// Those of them of which that is not known.
     pub warmup_failed: Cell,
+    /// Keys of gets that were answered with what is kept of them here.
+    pub near_hits: Cell,
+    /// Values that servers were asked for to be kept.
+    pub near_fetches: Cell,
+    /// Keys of gets that were answered with what is kept of them, as there was no server that could be asked.
+    pub near_stale: Cell,
+    /// Keys of which a server has told that they have changed.
+    pub near_told: Cell,
     /// Misses that were told with the lease for the key: who was told computes it.
     pub stampede_leases: Cell,
     /// Requests that waited for what somebody else computed.

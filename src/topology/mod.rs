@@ -23,6 +23,7 @@ pub use warming::{Copies, Former, Warming};
 use crate::config::model::{self, Config, PoolId, Server, ServerId};
 use crate::config::roster::{Full, Roster, settings_after};
 use crate::health::Registry;
+use crate::near::Near;
 use crate::ring::{Circle, Ring};
 use crate::stats::counters::Counters;
 use crate::time::Instant;
@@ -54,19 +55,25 @@ pub struct Pool {
     pub circle: Circle,
     /// Where keys were at home before, while what is stored there is brought along.
     pub warming: Option<Arc<Warming>>,
+    /// What is kept of its values, and shared by all workers.
+    pub near: Option<Arc<Near>>,
 }
 
 impl Pool {
     fn new(roster: Roster) -> Self {
         let mut circle = Circle::new(&roster.pool);
         let home = circle.ring(&roster.pool, &vec![true; roster.places.len()]);
-        Self { roster, home, circle, warming: None }
+        let near = roster.pool.near_cache.as_ref().map(|option| Arc::new(Near::new(option.size)));
+        Self { roster, home, circle, warming: None, near }
     }
 
     /// One that takes the place of another, if there was one.
     fn following(roster: Roster, before: Option<&Self>, now: Instant) -> Self {
         let warming = before.and_then(|before| Warming::of(before, &roster.pool, roster.places.len(), now));
-        Self { warming, ..Self::new(roster) }
+        let kept = before.filter(|before| before.near_cache == roster.pool.near_cache);
+        let near = kept.and_then(|before| before.near.clone());
+        let next = Self::new(roster);
+        Self { warming, near: near.or(next.near), ..next }
     }
 
     /// Whether it is served. Otherwise it ends when its last client has left.

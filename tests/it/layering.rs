@@ -13,13 +13,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("failure", &[]),
     ("outcome", &[]),
+    ("near", &["time"]),
     ("config", &["time", "failure", "outcome"]),
     ("proto", &["time", "failure", "outcome"]),
     ("ring", &["time", "failure", "outcome", "config"]),
     ("health", &["time", "failure", "outcome", "config"]),
     ("stats", &["time", "failure", "outcome", "config", "health"]),
-    ("topology", &["time", "failure", "outcome", "config", "ring", "health", "stats"]),
-    ("engine", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology"]),
+    ("topology", &["time", "failure", "outcome", "config", "ring", "health", "stats", "near"]),
+    ("engine", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "near", "topology"]),
     ("io", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "engine"]),
     ("admin", &["time", "failure", "outcome", "config", "proto", "ring", "health", "stats", "topology", "io"]),
     (
@@ -62,7 +63,7 @@ const SHELL_ONLY: &[&str] = &[
 
 /// The parts that are below the shell.
 const BELOW_THE_SHELL: &[&str] =
-    &["time.rs", "failure.rs", "outcome.rs", "proto", "ring", "health", "stats", "topology", "engine"];
+    &["time.rs", "failure.rs", "outcome.rs", "proto", "ring", "health", "stats", "near.rs", "topology", "engine"];
 
 /// The source files below a path, whose names are shown from `root`.
 fn sources(root: &Path, path: &Path, found: &mut Vec<String>) {

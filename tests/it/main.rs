@@ -39,6 +39,7 @@ mod log;
 mod log_lines;
 mod memory;
 mod metrics_page;
+mod near;
 mod neighbours;
 mod operate;
 mod pages;

@@ -44,10 +44,20 @@ pub(super) struct Pool {
     /// Only with `stampede`.
     #[serde(default)]
     pub(super) stampede: Option<Stampede>,
+    /// Only with `near_cache`.
+    #[serde(default)]
+    pub(super) near_cache: Option<NearCache>,
     pub(super) latency: Latency,
     pub(super) servers: Vec<Server>,
     /// Only where the proxy watches for them.
     pub(super) hot_keys: Option<Vec<HotKey>>,
+}
+
+/// What was made of values that are kept.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct NearCache {
+    /// Keys of gets that were answered with them.
+    pub(super) hits: u64,
 }
 
 /// What became of keys that were missed.

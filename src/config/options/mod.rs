@@ -9,7 +9,7 @@ mod pool;
 mod process;
 
 pub(super) use form::{Setting, quoted};
-pub(super) use pool::{Draft, KEYS, POOL, SERVERS, STAMPEDE};
+pub(super) use pool::{Draft, KEYS, NEAR_CACHE, POOL, SERVERS, STAMPEDE};
 pub(super) use process::{LOG, PROCESS, STATSD};
 
 use super::model::{LogSettings, Pool, Protocol, Settings};

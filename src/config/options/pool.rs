@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Form, Opt, below, new, quoted, twemproxys};
 use crate::config::discovery::Endpoint;
-use crate::config::model::{Address, Listen, Pool, Server, Stampede};
+use crate::config::model::{Address, Listen, NearCache, Pool, Server, Stampede};
 use crate::config::value;
 
 /// A pool while it is read.
@@ -127,6 +127,17 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .example("{wait: 2s, lease: 5s, keys: [\"page:\"]}")
         .rare()
         .what("who misses a key first computes it, and the others wait for the value; off by default"),
+    new(
+        "near_cache",
+        Form::Lines { write: |pool: &Pool| pool.near_cache.as_ref().map(|near_cache| below(NEAR_CACHE, near_cache)) },
+    )
+    .default("false")
+    .limits(
+        "`size` (`64mb`, `1mb` to `16gb`), `ttl` (`1s`, up to `1h`), `keys` (all), `stale_on_error` (`0`, up to a day), `true` for these",
+    )
+    .example("{size: 64mb, ttl: 1s, keys: [\"page:\"]}")
+    .rare()
+    .what("values that are asked for often are answered here for `ttl`, without a server; off by default"),
     new("rise", pool!(rise))
         .default("1")
         .numbers(1, 100)
@@ -260,15 +271,25 @@ pub(in crate::config) static STAMPEDE: &[Opt<Stampede>] = &[
     new("wait", field!(one: Stampede => one.wait, value::stampede_wait; one.wait)).default("2s").limits("up to 1m"),
     new("lease", field!(one: Stampede => one.lease, value::stampede_lease; one.lease)).default("5s").limits("1s to 1h"),
     new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale)).default("0").limits("0"),
-    new(KEYS, Form::Lines { write: |one: &Stampede| Some(begins(one)).filter(|lines| !lines.is_empty()) }),
+    new(KEYS, Form::Lines { write: |one: &Stampede| Some(begins(&one.keys)).filter(|lines| !lines.is_empty()) }),
 ];
 
-/// The option of it that lists what keys begin with.
+/// Every option of `near_cache`.
+pub(in crate::config) static NEAR_CACHE: &[Opt<NearCache>] = &[
+    new("size", field!(one: NearCache => one.size, value::near_size; one.size)).default("64mb").limits("1mb to 16gb"),
+    new("ttl", field!(one: NearCache => one.ttl, value::near_ttl; one.ttl)).default("1s").limits("up to 1h"),
+    new("stale_on_error", field!(one: NearCache => one.stale_on_error, value::near_stale; one.stale_on_error))
+        .default("0")
+        .limits(DAY),
+    new(KEYS, Form::Lines { write: |one: &NearCache| Some(begins(&one.keys)).filter(|lines| !lines.is_empty()) }),
+];
+
+/// The option of both that lists what keys begin with.
 pub(in crate::config) const KEYS: &str = "keys";
 
 /// What the keys begin with that are meant.
-fn begins(stampede: &Stampede) -> Vec<String> {
-    stampede.keys.iter().map(|begin| format!("  - {}", serde_json::Value::from(begin.as_str()))).collect()
+fn begins(keys: &[String]) -> Vec<String> {
+    keys.iter().map(|begin| format!("  - {}", serde_json::Value::from(begin.as_str()))).collect()
 }
 
 /// The servers, in the order of the file.

@@ -5,7 +5,7 @@ use crate::engine::dispatched::Dispatched;
 use crate::engine::ids::SessionId;
 use crate::proto::memcache::Verb;
 use crate::proto::memcache::meta::{Meta, decode_key};
-use crate::proto::memcache::request::{Request, Words};
+use crate::proto::memcache::request::{Get, Request, Words};
 use crate::time::Instant;
 
 /// What a request does with what is there.
@@ -31,9 +31,20 @@ impl Engine {
         now: Instant,
     ) -> Dispatched {
         let effect = if self.stampede.is_on() { effect_of(&request) } else { None };
+        if self.near.is_on() {
+            if let Request::Get(Get { verb: Verb::Get, exptime: None, count: 1, first, .. }) = &request
+                && self.answers_near(id, first, now)
+            {
+                return Dispatched::Done;
+            }
+            self.note_changes(id, &request);
+        }
         self.looks_first = false;
         let sent = self.perform(id, request, started, now);
         self.look_first();
+        if self.near.wants_some() {
+            self.fetch_wanted(now);
+        }
         if let Some(effect) = effect.filter(|_| sent != Dispatched::Backpressured) {
             self.may_have_changed(id, now);
             match effect {
@@ -47,6 +58,32 @@ impl Engine {
             }
         }
         sent
+    }
+}
+
+impl Engine {
+    /// A request is being sent on that may change what is kept.
+    fn note_changes(&self, id: SessionId, request: &Request<'_>) {
+        let Some(pool) = self.pool_of(id) else { return };
+        match request {
+            Request::Get(get) if get.exptime.is_some() => self.near_changes(pool, Words::new(get.keys)),
+            Request::Store(store) => self.near_changes(pool, std::iter::once(store.key)),
+            Request::Change(change) => self.near_changes(pool, std::iter::once(change.key)),
+            Request::Meta(meta) if meta.verb != Verb::MetaGet || meta.seen.changes => {
+                let decoded = if meta.seen.base64 { decode_key(meta.key) } else { None };
+                let key = decoded.as_ref().map_or(meta.key, |(key, len)| &key[..*len]);
+                self.near_changes(pool, std::iter::once(key));
+            }
+            Request::FlushAll { .. } => self.near_changes_all(pool),
+            Request::Meta(_)
+            | Request::Get(_)
+            | Request::Stats(_)
+            | Request::Version
+            | Request::Verbosity { .. }
+            | Request::Crawl { .. }
+            | Request::MetaNoop
+            | Request::Quit => {}
+        }
     }
 }
 

@@ -93,6 +93,9 @@ impl Engine {
         now: Instant,
     ) -> Dispatched {
         self.begin_request(Class::Get);
+        if self.near.is_on() {
+            return self.near_get(id, key, line, started, now);
+        }
         self.send_one(id, Asked::new(Verb::Get, started), Marks::NONE, key, now, |out, _| out.extend_from_slice(line))
     }
 

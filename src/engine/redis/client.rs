@@ -17,6 +17,8 @@ use crate::time::Instant;
 pub(crate) struct Profile {
     pub(crate) version: Version,
     pub(crate) database: u32,
+    /// The server tells on it of changes of what was read on it (`CLIENT TRACKING`).
+    pub(crate) tracks: bool,
 }
 
 /// Which of its requests a client wants answered (`CLIENT REPLY`).
@@ -104,7 +106,7 @@ impl Client {
     }
 
     pub(crate) const fn profile(&self) -> Profile {
-        Profile { version: self.version, database: self.database }
+        Profile { version: self.version, database: self.database, tracks: false }
     }
 
     /// Whether it holds no memory beyond its own size, as can be seen at a glance.

@@ -137,6 +137,9 @@ impl Engine {
                 if let Some(owner) = self.servers[id].owner() {
                     return self.pushed(id, owner, &input[..len]).of(len, input);
                 }
+                if self.servers[id].profile().tracks {
+                    self.near_told(id, &input[..len]);
+                }
                 Step::Used(len)
             }
             Scanned::Incomplete { need } => Step::Need(need),

@@ -39,6 +39,9 @@ impl Engine {
                 if term == Term::Database {
                     self.database_refused(id, &text);
                 }
+                if self.servers[id].profile().tracks {
+                    self.near.tells_nothing(pool, server, now); // what is read of it is kept all the same
+                }
                 let text = String::from_utf8_lossy(text.trim_ascii()).into_owned().into_boxed_str();
                 self.notify_rate_limited(Frequent::Denied, (pool, server), now, |suppressed| Notice::Denied {
                     pool,

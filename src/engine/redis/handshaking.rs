@@ -14,6 +14,8 @@ pub enum Term {
     Protocol,
     /// `SELECT`.
     Database,
+    /// `CLIENT TRACKING`.
+    Tracking,
 }
 
 impl Term {
@@ -24,6 +26,7 @@ impl Term {
             Self::Password => "password",
             Self::Protocol => "protocol",
             Self::Database => "database",
+            Self::Tracking => "tracking",
         }
     }
 }
@@ -60,6 +63,10 @@ impl Handshake {
         if profile.database != 0 {
             encode::words(request, &[b"SELECT", profile.database.to_string().as_bytes()]);
             handshake.terms.push(Term::Database);
+        }
+        if profile.tracks {
+            encode::words(request, &[b"CLIENT", b"TRACKING", b"ON"]);
+            handshake.terms.push(Term::Tracking);
         }
         (!handshake.terms.is_empty()).then_some(handshake)
     }

@@ -56,9 +56,17 @@ impl Engine {
             self.topology.pools[call.pool.index()].stampede.is_some() || self.stampede.holds_some(id);
         let changes = may_be_waited_for && !call.command.flags.has(Flags::READONLY);
         let keys = if changes { self.keys_that_change(id, call) } else { Vec::new() };
+        if self.near.is_on() && !call.command.flags.has(Flags::READONLY) {
+            self.note_changes_of(id, call);
+        } else if self.near.is_on() && self.says_near(id, call, now) {
+            return Performed::Done;
+        }
         self.looks_first = false;
         let performed = self.redis_perform(id, call, now);
         self.look_first();
+        if self.near.wants_some() {
+            self.fetch_wanted(now);
+        }
         if changes && performed == Performed::Done {
             self.may_have_changed(id, now);
             keys.iter().for_each(|key| self.written(id, key, now));

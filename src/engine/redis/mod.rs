@@ -35,6 +35,7 @@ mod local;
 mod local_client;
 mod long;
 pub(super) mod named;
+mod near;
 mod peer;
 mod piece;
 mod piecemeal;

@@ -40,6 +40,10 @@ pub(crate) enum Intent {
     Lease(u32),
     /// Whether that is there.
     Look(u32),
+    /// A value that is to be kept: which of those.
+    Near(u32),
+    /// Redis: how long that has still to live.
+    NearLife(u32),
     /// What nobody waits for an answer to.
     Unheard,
 }

@@ -5,6 +5,7 @@
 //! (memcached before 1.6) answers with an error, and nothing is brought.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::number;
 use super::request::Words;
@@ -27,6 +28,27 @@ pub struct Found<'a> {
     lifetime: u32,
     /// The value with its line end.
     block: &'a [u8],
+}
+
+impl Found<'_> {
+    /// The item as a `get` of this key is answered, without the end.
+    #[must_use]
+    pub fn block_of(&self, key: &[u8]) -> Box<[u8]> {
+        let mut block = Vec::with_capacity(key.len() + self.flags.len() + self.block.len() + 32);
+        for part in [b"VALUE ", key, b" ", self.flags, b" "] {
+            block.extend_from_slice(part);
+        }
+        number::push(&mut block, (self.block.len() - 2) as u64);
+        block.extend_from_slice(b"\r\n");
+        block.extend_from_slice(self.block);
+        block.into()
+    }
+
+    /// How long it is sure to live still; `None` for ever. Servers count whole seconds, of which the last may be nearly over.
+    #[must_use]
+    pub fn lives_for(&self) -> Option<Duration> {
+        (self.lifetime > 0).then(|| Duration::from_secs((self.lifetime - 1).into()))
+    }
 }
 
 fn begin(out: &mut Vec<u8>, command: &[u8], key: Key<'_>) {
@@ -167,6 +189,15 @@ mod tests {
         assert_eq!(stored(b"VA 2 kk f7 t-1\r\nab\r\n").unwrap(), "ms k 2 ME F7 T0\r\nab\r\n");
         assert_eq!(stored(b"VA 4 kk f0 t90\r\n\r\n\r\n\r\n").unwrap(), "ms k 4 ME F0 T90\r\n\r\n\r\n\r\n");
         assert_eq!(stored(b"VA 0 f0 t99999999\r\n\r\n").unwrap(), "ms k 0 ME F0 T2592000\r\n\r\n");
+    }
+
+    #[test]
+    fn an_item_is_what_a_get_is_answered() {
+        let item = found(b"VA 3 kk f7 t90\r\na\r\n\r\n").unwrap();
+        assert_eq!(&*item.block_of(b"k"), b"VALUE k 7 3\r\na\r\n\r\n");
+        assert_eq!(item.lives_for(), Some(Duration::from_secs(89)));
+        assert_eq!(found(b"VA 1 f0 t-1\r\na\r\n").unwrap().lives_for(), None);
+        assert_eq!(found(b"VA 1 f0 t1\r\na\r\n").unwrap().lives_for(), Some(Duration::ZERO));
     }
 
     #[test]

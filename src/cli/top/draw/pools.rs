@@ -22,7 +22,7 @@ const COLUMNS: [Column; 10] = [
 ];
 
 /// What comes behind it as far as there is room.
-const MORE: [Column; 8] = [
+const MORE: [Column; 9] = [
     number("errors/s", 8),
     number("clients", 7),
     word("on_failure", 10),
@@ -31,10 +31,12 @@ const MORE: [Column; 8] = [
     word("listens on", 21),
     number("computed", 8),
     number("waited", 6),
+    number("kept here", 9),
 ];
 
-/// The last of them are only for pools with `stampede`.
+/// The last of them are only for pools with `stampede`, or with `near_cache`.
 const OF_STAMPEDE: usize = 2;
+const OF_NEAR_CACHE: usize = 1;
 
 /// Draws the titles and at most `most` pools; the chosen one is among them.
 pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) {
@@ -43,7 +45,9 @@ pub(super) fn draw(page: &mut Page<'_>, seen: &Seen, view: &View, most: usize) {
     let rest = page.width().saturating_sub(width(&columns));
     columns[1].width = longest(pools.iter().map(|pool| pool.name.as_str()), 4, rest);
     let is_calm = pools.iter().any(|pool| pool.stampede.is_some());
-    for column in MORE.into_iter().take(if is_calm { MORE.len() } else { MORE.len() - OF_STAMPEDE }) {
+    let is_near = pools.iter().any(|pool| pool.near_cache.is_some());
+    let unused = if is_near { 0 } else { OF_NEAR_CACHE + if is_calm { 0 } else { OF_STAMPEDE } };
+    for column in MORE.into_iter().take(MORE.len() - unused) {
         if width(&columns) + 1 + column.width > page.width() {
             break;
         }
@@ -98,6 +102,7 @@ fn all(page: &Page<'_>, seen: &Seen, pools: &[&Pool], is_chosen: bool) -> Vec<Pi
         String::new(),
         whole(total(|pool| pool.stampede.as_ref().map_or(0, |calm| calm.leases))),
         whole(total(|pool| pool.stampede.as_ref().map_or(0, |calm| calm.waits))),
+        whole(total(|pool| pool.near_cache.as_ref().map_or(0, |near| near.hits))),
     ];
     cells.into_iter().map(|text| Piece::new(text, style)).collect()
 }
@@ -133,6 +138,7 @@ fn row(page: &Page<'_>, seen: &Seen, pool: &Pool, is_chosen: bool) -> Vec<Piece>
         pool.listen.clone().into(),
         pool.stampede.as_ref().map_or_else(nothing, |calm| whole(calm.leases)).into(),
         pool.stampede.as_ref().map_or_else(nothing, |calm| whole(calm.waits)).into(),
+        pool.near_cache.as_ref().map_or_else(nothing, |near| whole(near.hits)).into(),
     ]
 }
 

@@ -1,0 +1,68 @@
+//! What may change values that are kept.
+
+use crate::config::model::PoolId;
+use crate::engine::Engine;
+use crate::engine::ids::LinkId;
+use crate::engine::keys::each_key;
+use crate::engine::servers::outbox::Offset;
+use crate::engine::servers::queue::Queue;
+use crate::engine::servers::ticket::{Marks, Ticket};
+use crate::near::Near;
+use crate::proto::resp::args::Span;
+use crate::proto::verb::Verb;
+
+/// A request of Redis that is longer than this is not looked through: it may have changed anything.
+const LONGEST: usize = 64 << 10;
+
+impl Engine {
+    /// A request that may change keys is being sent on.
+    pub(in crate::engine) fn near_changes<'k>(&self, pool: PoolId, keys: impl Iterator<Item = &'k [u8]>) {
+        if let Some(near) = self.near.of(pool) {
+            keys.for_each(|key| near.changed(key));
+        }
+    }
+
+    /// The same of one that may change any.
+    pub(in crate::engine) fn near_changes_all(&self, pool: PoolId) {
+        if let Some(near) = self.near.of(pool) {
+            near.all_changed();
+        }
+    }
+
+    /// The request of a ticket has been answered, which may have changed something. It is in its link's outbox still, up to
+    /// `end`.
+    #[cold]
+    pub(in crate::engine) fn near_changed_by(&mut self, id: LinkId, ticket: Ticket, end: Offset) {
+        let Self { near, servers, redis, .. } = self;
+        let link = &servers[id];
+        if let Some(near) = near.of(link.pool()) {
+            changed_by(near, ticket, link.queue().request(ticket, end), &mut redis.spans);
+        }
+    }
+
+    /// What was in flight on a connection that has broken may have been carried out.
+    #[cold]
+    pub(in crate::engine) fn near_may_have_changed(&mut self, pool: PoolId, queue: &Queue) {
+        let Self { near, redis, .. } = self;
+        if let Some(near) = near.of(pool) {
+            let changing = queue.requests().filter(|(ticket, _)| !ticket.only_reads());
+            changing.for_each(|(ticket, request)| changed_by(near, ticket, request, &mut redis.spans));
+        }
+    }
+}
+
+fn changed_by(near: &Near, ticket: Ticket, request: &[u8], spans: &mut Vec<Span>) {
+    let is_of_redis = matches!(ticket.verb, Verb::Query | Verb::Command | Verb::Watch | Verb::Subscribe);
+    if matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase)
+        || (is_of_redis && (request.len() > LONGEST || may_flush(request)))
+    {
+        return near.all_changed();
+    }
+    each_key(request, ticket.verb, ticket.is(Marks::BASE64), spans, &mut |named| near.changed(named.key));
+}
+
+/// Whether a request, or one of a transaction, may be to flush a database. A value that says so has everything asked for anew.
+fn may_flush(request: &[u8]) -> bool {
+    let is_flush = |at: usize| request.get(at..at + 5).is_some_and(|word| word.eq_ignore_ascii_case(b"flush"));
+    memchr::memchr2_iter(b'f', b'F', request).any(is_flush)
+}

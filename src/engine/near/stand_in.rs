@@ -1,0 +1,126 @@
+//! What is kept of keys whose server is out stands in for the miss of the server that is asked in its place
+//! ([`stale_on_error`](crate::config::model::NearCache::stale_on_error)).
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the requests that are answered from here are named")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::model::{PoolId, ServerId};
+use crate::engine::Engine;
+use crate::engine::ids::LinkId;
+use crate::engine::memcache::asked_keys;
+use crate::engine::redis::Profile;
+use crate::engine::servers::outbox::Offset;
+use crate::engine::servers::ticket::{Marks, Ticket};
+use crate::near::{Name, Value};
+use crate::proto::memcache::reply as memcache;
+use crate::proto::memcache::request::Words;
+use crate::proto::resp::{encode, reply, request};
+use crate::proto::verb::Verb;
+
+/// The keys of a part of a multi-get that were not there, with their places among all of its keys.
+type Missing = Vec<(u32, Box<[u8]>)>;
+
+impl Engine {
+    /// What a client gets in the place of an answer of which keys are missing; `None` where nothing stands in for them, or is
+    /// already among the values of a multi-get.
+    #[cold]
+    pub(in crate::engine) fn stands_in(
+        &mut self,
+        id: LinkId,
+        ticket: Ticket,
+        end: Offset,
+        response: &[u8],
+    ) -> Option<Vec<u8>> {
+        let link = &self.servers[id];
+        let (pool, server, profile) = (link.pool(), link.server(), link.profile());
+        let most = self.topology.pools[pool.index()].near_cache.as_ref()?.stale_on_error?;
+        if self.pools[pool.index()].all_live || link.dedicated().is_some() {
+            return None;
+        }
+        let line = link.queue().request(ticket, end);
+        match ticket.verb {
+            Verb::Get if ticket.is(Marks::SPLIT) => {
+                let missing = self.missing_of(ticket, Words::new(asked_keys(line, ticket.verb)))?;
+                self.place_known(ticket, pool, server, &missing, most);
+                None
+            }
+            Verb::Get => {
+                let key = asked_keys(line, ticket.verb).strip_prefix(b" ")?;
+                let value = self.known(pool, server, Name { database: 0, key }, most)?;
+                Some([&value.block, memcache::END].concat())
+            }
+            Verb::Query if ticket.replies == 1 => {
+                let line = line.to_vec();
+                self.known_in_place(pool, server, profile, &line, response, most)
+            }
+            _ => None,
+        }
+    }
+
+    /// What is kept of a key whose home is another server than this one, which is out therefore.
+    fn known(&self, pool: PoolId, server: ServerId, name: Name<'_>, most: Duration) -> Option<Arc<Value>> {
+        let config = self.topology.pool(pool);
+        let is_meant = config.near_cache.as_ref().is_some_and(|option| option.is_for(name.key));
+        if !is_meant || config.home.route(name.key, 0) == Some(server) {
+            return None;
+        }
+        let value = self.near.of(pool)?.last_known(name, most, self.now)?;
+        self.counters.pool(pool).near_stale.add(1);
+        Some(value)
+    }
+
+    fn missing_of(&self, ticket: Ticket, keys: Words<'_>) -> Option<Missing> {
+        let (id, number) = ticket.client()?;
+        let values = self.clients.get(id)?.slot(number)?.merge()?.memcache()?.values()?;
+        let (places, keys) = values.missing(ticket.fragment, keys);
+        Some(places.into_iter().zip(keys.into_iter().map(Box::from)).collect())
+    }
+
+    fn place_known(&mut self, ticket: Ticket, pool: PoolId, server: ServerId, missing: &Missing, most: Duration) {
+        for (place, key) in missing {
+            let Some(value) = self.known(pool, server, Name { database: 0, key }, most) else { continue };
+            let Some((id, number)) = ticket.client() else { return };
+            let Some(session) = self.clients.get_mut(id) else { return };
+            let Some(slot) = session.slot_mut(number) else { return };
+            let Some(values) = slot.open_parts().and_then(|parts| parts.merge_mut().memcache_mut()?.values_mut())
+            else {
+                return;
+            };
+            if values.fits(value.block.len()) {
+                values.place(*place, 0, value.block.len());
+                values.keep(&value.block, value.block.len());
+                session.requests.hold(value.block.len());
+            }
+        }
+    }
+
+    /// A `GET` or an `MGET`: its answer, with what is known in the places of nulls.
+    fn known_in_place(
+        &self,
+        pool: PoolId,
+        server: ServerId,
+        profile: Profile,
+        line: &[u8],
+        response: &[u8],
+        most: Duration,
+    ) -> Option<Vec<u8>> {
+        let mut spans = Vec::new();
+        let args = request::args(line, &mut spans);
+        let known = |key| self.known(pool, server, Name { database: profile.database, key }, most);
+        if args.get(0).eq_ignore_ascii_case(b"get") && args.len() == 2 {
+            return known(args.get(1)).map(|value| value.block.to_vec());
+        }
+        if !args.get(0).eq_ignore_ascii_case(b"mget") {
+            return None;
+        }
+        let mut body = Vec::with_capacity(response.len());
+        encode::array(&mut body, args.len() - 1);
+        for (item, key) in reply::items(response)?.zip(args.iter().skip(1)) {
+            let value = if reply::is_null(item) { known(key) } else { None };
+            body.extend_from_slice(value.as_ref().map_or(item, |value| &value.block));
+        }
+        Some(body)
+    }
+}
