@@ -5,8 +5,8 @@
 //! - `requests + refused_requests` = requests that clients have given whole, unless a client died: what it had sent last
 //!   may never have been looked at.
 //! - for a server that no fault ever touched, `requests = responses`: each is answered, in time or late.
-//! - in plain runs (each request has one key, nobody dies, memory suffices),
-//!   `requests = answered here + degraded - degraded[server_memory, value_limit] + sum over servers of (responses - late_responses -
+//! - in plain runs (each request has one key, nobody dies, memory suffices, no value stands in for a server that is out),
+//!   `requests = answered here, or with a value that is kept + degraded - degraded[server_memory, value_limit] + sum over servers of (responses - late_responses -
 //!   own_responses)`. A request that is degraded has no response that counts; if one comes, it is late. What a server refuses
 //!   for want of memory, or sends though it is too large, is a response and counts as degraded as well.
 //! - `forward_error` is 0 with `on_failure: miss`, and never more than `degraded`.
@@ -120,9 +120,15 @@ impl World {
         if sums.forward_error > if miss { 0 } else { sums.degraded } {
             return fail("forward_error");
         }
-        if self.plan.plain && !self.bereft && self.plan.memory_limit.is_none() && self.plan.faults {
+        if self.plan.plain
+            && !self.bereft
+            && self.plan.memory_limit.is_none()
+            && self.plan.faults
+            && self.pool_sum(|pool| pool.near_stale.value()) == 0
+        {
             let by_servers = sums.responses - sums.late - sums.own;
-            let accounted = totals.here + sums.degraded + by_servers;
+            let near = self.pool_sum(|pool| pool.near_hits.value());
+            let accounted = totals.here + near + sums.degraded + by_servers;
             if sums.requests + sums.too_large + if miss { sums.server_memory } else { 0 } != accounted {
                 return fail("requests = answered here + degraded + answered by servers");
             }

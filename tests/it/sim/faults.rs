@@ -81,7 +81,7 @@ impl World {
         self.ledger.tick += 1;
         let server = &mut self.servers[index];
         server.listens = false;
-        server.store.clear(self.ledger.tick);
+        server.store.lose(self.ledger.tick);
         server.store.process += 1;
         server.started = self.now;
         let zombies = std::mem::take(&mut server.zombies).into_iter().filter_map(|zombie| zombie.lingers);

@@ -71,6 +71,8 @@ pub(super) struct Judge<'a> {
     /// The memory limit is low: anything may be refused.
     pub(super) value_limit: usize,
     pub(super) thrifty: bool,
+    /// Values are kept in the proxy.
+    pub(super) keeps: bool,
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
 }
@@ -123,6 +125,11 @@ impl Judge<'_> {
         self.candidates(key, tick).any(known)
     }
 
+    /// Whether the key was in a state that `fits` when its server lost it: where values are kept, that does not concern them.
+    fn was_kept(&self, key: Key, tick: u64, fits: impl Fn(&State) -> bool) -> bool {
+        self.keeps && self.candidates(key, tick).any(|server| server.store.lost_before(key, tick).is_some_and(&fits))
+    }
+
     /// A client was told `seen` of a key. `own` is the last write of that key that it sent before.
     pub(super) fn read(&mut self, key: Key, sent: Moment, own: Option<WriteId>, seen: Seen<'_>) -> Result<(), String> {
         if matches!(seen, Seen::Unknown) {
@@ -157,7 +164,7 @@ impl Judge<'_> {
         if missed && self.miss_mode && !exact {
             return Ok(());
         }
-        if !self.was(key, sent.tick, |_, state| fits(state)) {
+        if !self.was(key, sent.tick, |_, state| fits(state)) && !self.was_kept(key, sent.tick, fits) {
             return Err(self.untrue(key, sent, exact));
         }
         let Some(own) = own.filter(|_| exact) else { return Ok(()) };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings, Stall,
-    Stampede,
+    Config, Distribution, HashKind, Listen, NearCache, OnEject, OnFailure, Pool, Rejoin, Server, ServerId, Settings,
+    Stall, Stampede,
 };
 
 use super::random::Random;
@@ -40,6 +40,9 @@ pub(super) struct Plan {
     pub(super) warmup: Option<Duration>,
     /// Who misses a key waits for who computes it.
     pub(super) stampede: Option<Stampede>,
+    pub(super) near: Option<NearCache>,
+    /// Values are kept, or were.
+    pub(super) keeps: bool,
     /// Servers are added, and nothing else happens: what is brought along must be what was written last.
     pub(super) grows: bool,
     pub(super) rise: u32,
@@ -146,6 +149,8 @@ impl Plan {
             failover_ttl: None,
             warmup: None,
             stampede: None,
+            near: None,
+            keeps: false,
             grows: false,
             rise: random.pick(&[1, 1, 3]),
             stalls: random.one_in(2),
@@ -163,6 +168,14 @@ impl Plan {
         };
         plan.shift_every = random.pick(&[150, 400, 900, 3000]);
         plan.warmup = random.pick(&[None, Some(Duration::from_millis(300)), Some(Duration::from_secs(3600))]);
+        let near = NearCache {
+            size: 1 << 20,
+            ttl: Duration::from_millis(random.pick(&[50, 1_000, 60_000])),
+            stale_on_error: random.pick(&[None, Some(Duration::from_secs(300))]),
+            keys: random.pick(&[&[][..], &["k"]]).iter().map(|begin| (*begin).to_owned()).collect(),
+        };
+        plan.near = random.one_in(2).then_some(near);
+        plan.keeps = plan.near.is_some();
         plan
     }
 
@@ -190,6 +203,11 @@ impl Plan {
         self.joins = random.one_in(2);
         self.rise = random.pick(&[1, 3]);
         self.memory_limit = random.one_in(4).then_some(2 << 20).or(self.memory_limit);
+        if random.one_in(3) {
+            let ttl = Duration::from_millis(random.pick(&[50, 60_000]));
+            self.near = random.one_in(2).then(|| NearCache { size: 1 << 20, ttl, ..NearCache::default() });
+            self.keeps |= self.near.is_some();
+        }
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -222,6 +240,7 @@ impl Plan {
             failover_ttl: self.failover_ttl,
             warmup: self.warmup,
             stampede: self.stampede.clone(),
+            near_cache: self.near.clone(),
             rise: self.rise,
             flap_limit: None, // everybody is to be back when faults have stopped
             stall: self.timeout_now().filter(|_| self.stalls).map(|most| Stall {

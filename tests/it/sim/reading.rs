@@ -92,6 +92,7 @@ impl World {
             miss_mode: self.plan.on_failure == OnFailure::Miss,
             value_limit: self.plan.value_limit,
             thrifty: self.plan.memory_limit.is_some(),
+            keeps: self.plan.keeps,
             slow: self.slow,
         };
         client.understand(&mut judge).map_err(|what| format!("client {index} {what}"))?;

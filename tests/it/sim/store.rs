@@ -3,7 +3,7 @@
 //! It keeps every state that each of its keys was ever in, with the tick at which it came: what a read may be told
 //! is looked up there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -109,6 +109,8 @@ pub(super) struct Executed<'a> {
 pub(super) struct Store {
     /// For each key, its states and since when; the last is the present one.
     logs: Vec<Vec<(u64, State)>>,
+    /// When it lost all that it had.
+    losses: BTreeSet<u64>,
     /// How many copy a key to this server, by the names of the items that say so, and since when, in seconds.
     signs: BTreeMap<String, (Vec<u8>, u64)>,
     /// Until when leases hold, by their names, in seconds.
@@ -134,6 +136,7 @@ impl Store {
     pub(super) fn of(keys: usize) -> Self {
         Self {
             logs: vec![vec![(0, None)]; keys],
+            losses: BTreeSet::new(),
             signs: BTreeMap::new(),
             leases: BTreeMap::new(),
             given: 0,
@@ -165,6 +168,22 @@ impl Store {
             over = *at <= tick;
             wanted
         })
+    }
+
+    /// What a key had when it was lost, if nothing but losses has become of it since, before `tick`.
+    pub(super) fn lost_before(&self, key: Key, tick: u64) -> Option<&State> {
+        let log = &self.logs[key.index()];
+        let before = log.partition_point(|(at, _)| *at <= tick);
+        let is_lost = |(at, state): &&(u64, State)| state.is_none() && self.losses.contains(at);
+        let mut earlier = log[..before].iter().rev().peekable();
+        earlier.peek().filter(|last| is_lost(last))?;
+        earlier.find(|entry| !is_lost(entry)).map(|(_, state)| state)
+    }
+
+    /// All is lost.
+    pub(super) fn lose(&mut self, tick: u64) {
+        self.losses.insert(tick);
+        self.clear(tick);
     }
 
     /// What a key has now.

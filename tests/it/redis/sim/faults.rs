@@ -47,6 +47,7 @@ impl World {
         let tick = self.ledger.tick;
         let node = &mut self.nodes[server];
         node.databases.iter_mut().for_each(|database| _ = database.clear(tick));
+        node.losses.insert(tick);
         node.queues.clear();
         node.scripts.clear();
         node.dead = true;

@@ -401,7 +401,22 @@ impl World {
         if write.client == customer.name && serial >= pending.serial {
             return Err(format!("a client reads what it wrote only afterwards: {write:?}"));
         }
-        if !candidates.iter().any(|place| was(&self.nodes[*place], pending.tick)) {
+        // Where values are kept, one may be told of which nobody had been told yet that another has taken its place, or that its
+        // server has lost it.
+        let keeps = self.plan.pools[pool].near.is_some();
+        let is_known = |node: &Node, at: u64, state: &Option<Vec<u8>>| match state {
+            None => !node.losses.contains(&at),
+            Some(value) => match self.ledger.written(value, pool, database, key) {
+                Ok(serial) => self.ledger.writes[serial].told.is_some_and(|(told, _)| told < pending.tick),
+                Err(_) => true,
+            },
+        };
+        let was_kept = |node: &Node, floor: u64| {
+            let of = &node.databases[database];
+            keeps && of.was_kept(key.as_bytes(), (floor, pending.tick), state, |at, other| is_known(node, at, other))
+        };
+        let may_be = |place: &usize| was(&self.nodes[*place], pending.tick) || was_kept(&self.nodes[*place], 0);
+        if !candidates.iter().any(may_be) {
             let states =
                 candidates.iter().map(|place| brief(self.nodes[*place].databases[database].get(key.as_bytes())));
             let states: Vec<_> = states.collect();
@@ -436,6 +451,7 @@ impl World {
             && place == self.home(pool, key)
             && !home.was_out(own.drawn)
             && !was(home, stored.max(pending.tick))
+            && !was_kept(home, stored)
         {
             return Err(format!("{key} is as it was before the client's own {own:?}"));
         }

@@ -90,6 +90,14 @@ impl World {
                         out.extend_from_slice(if there { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
                     }
                 }
+                "mg" => match self.nodes[server].databases[0].get(words[1].as_bytes()) {
+                    Some(value) => {
+                        write!(out, "VA {} k{} f0 t-1\r\n", value.len(), words[1]).unwrap();
+                        out.extend_from_slice(value);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    None => out.extend_from_slice(b"EN\r\n"),
+                },
                 "version" => out.extend_from_slice(b"VERSION 1.6.0\r\n"),
                 "flush_all" => {
                     let tick = self.ledger.tick;

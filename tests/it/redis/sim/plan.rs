@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use softmiss::config::model::{
-    Config, Distribution, HashKind, Listen, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings, Stall,
-    Stampede,
+    Config, Distribution, HashKind, Listen, NearCache, OnEject, OnFailure, Pool, Protocol, Rejoin, Server, Settings,
+    Stall, Stampede,
 };
 
 use super::super::super::support::Random;
@@ -47,6 +47,8 @@ pub(super) struct PoolPlan {
     pub(super) flushes: bool,
     /// Who misses a key waits for who computes it, for so long.
     pub(super) waits: Option<Duration>,
+    /// Values are kept, for so long.
+    pub(super) near: Option<Duration>,
 }
 
 impl PoolPlan {
@@ -116,6 +118,7 @@ impl Plan {
             distribution: Distribution::Ketama,
             flushes: false,
             waits: None,
+            near: None,
         };
         let mut pools = vec![pool(random, true, 3)];
         if random.one_in(2) {
@@ -152,6 +155,8 @@ impl Plan {
         for pool in &mut plan.pools {
             let wait = Duration::from_millis(one_of(&mut random, &[1, 20, 100, 300]));
             pool.waits = random.one_in(3).then_some(wait);
+            let ttl = Duration::from_millis(one_of(&mut random, &[50, 1_000, 60_000]));
+            pool.near = random.one_in(2).then_some(ttl);
         }
         plan
     }
@@ -188,6 +193,7 @@ impl Plan {
                 rejoin: plan.rejoin,
                 flap_limit: None, // everybody is to be back when faults have stopped
                 stall: plan.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
+                near_cache: plan.near.map(|ttl| NearCache { ttl, ..NearCache::default() }),
                 stampede: plan.waits.map(|wait| Stampede { wait, ..Stampede::default() }),
                 ..Pool::new(&format!("pool{index}"), listen, servers)
             };

@@ -33,6 +33,8 @@ pub(super) struct Connection {
     /// Something that is watched was changed.
     pub(super) dirty: bool,
     pub(super) channels: BTreeSet<Vec<u8>>,
+    /// The keys that were read on it, if it is to be told when they change.
+    pub(super) tracked: Option<BTreeSet<Vec<u8>>>,
     /// What the engine has heard last was the end of a reply.
     pub(super) whole: bool,
     /// The queue that its client waits for.
@@ -57,6 +59,7 @@ impl Connection {
             watched: Vec::new(),
             dirty: false,
             channels: BTreeSet::new(),
+            tracked: None,
             whole: true,
             blocked: None,
             gone: false,
@@ -165,6 +168,12 @@ impl World {
     pub(super) fn touch(&mut self, server: usize, database: usize, key: &[u8]) {
         for other in self.connections.iter_mut().filter(|other| other.server == server) {
             other.dirty |= other.watched.iter().any(|(of, known)| *of == database && known == key);
+            if other.tracked.as_mut().is_some_and(|tracked| tracked.remove(key)) {
+                other.back.extend_from_slice(b">2\r\n");
+                encode::bulk(&mut other.back, b"invalidate");
+                encode::array(&mut other.back, 1);
+                encode::bulk(&mut other.back, key);
+            }
         }
     }
 
@@ -231,7 +240,12 @@ impl World {
         }
         match words[0].to_ascii_uppercase().as_slice() {
             b"PING" => encode::simple(out, b"PONG"),
-            b"GET" => self.value_or_null(at, &words[1], out),
+            b"GET" => {
+                if let Some(tracked) = &mut self.connections[at].tracked {
+                    tracked.insert(words[1].clone());
+                }
+                self.value_or_null(at, &words[1], out);
+            }
             b"MGET" => {
                 encode::array(out, words.len() - 1);
                 words[1..].iter().for_each(|name| self.value_or_null(at, name, out));
@@ -316,6 +330,10 @@ impl World {
                 queue.push_back(words[2].clone());
                 encode::integer(out, queue.len() as i64);
                 self.wake(server, database, &words[1]);
+            }
+            b"CLIENT" if words[1] == b"TRACKING" => {
+                self.connections[at].tracked = Some(BTreeSet::new());
+                encode::simple(out, b"OK");
             }
             b"CLIENT" if words[1] == b"ID" => encode::integer(out, self.connections[at].number()),
             b"CLIENT" if words[1] == b"UNBLOCK" => {

@@ -50,6 +50,23 @@ impl Database {
         let first_is_absent = current.is_none() && state.is_none();
         first_is_absent || known[current.unwrap_or(0)..].iter().any(|(_, known)| known.as_deref() == state)
     }
+
+    /// The same where values are kept in the proxy: what took the place of it by then may be something that nobody is known to
+    /// have been told of, after `floor`.
+    pub(super) fn was_kept(
+        &self,
+        key: &[u8],
+        (floor, tick): (u64, u64),
+        state: Option<&[u8]>,
+        is_known: impl Fn(u64, &State) -> bool,
+    ) -> bool {
+        let known = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let mut at = known.partition_point(|(at, _)| *at <= tick).saturating_sub(1);
+        while at > 0 && known[at].0 > floor && !is_known(known[at].0, &known[at].1) {
+            at -= 1;
+        }
+        known[at.min(known.len())..].iter().any(|(_, known)| known.as_deref() == state)
+    }
 }
 
 /// A time in which a server was not in the ring, or not one of the pool's.
@@ -82,6 +99,8 @@ pub(super) struct Node {
     /// When it left, each time, and when it was back.
     pub(super) aways: Vec<(u64, Option<u64>)>,
     pub(super) databases: [Database; DATABASES],
+    /// When it lost all that it had.
+    pub(super) losses: BTreeSet<u64>,
     pub(super) queues: BTreeMap<(usize, Vec<u8>), VecDeque<Vec<u8>>>,
     /// Until when leases hold, in nanoseconds, by their databases and names.
     pub(super) leases: BTreeMap<(usize, Vec<u8>), u64>,
@@ -114,6 +133,7 @@ impl Default for Node {
             left_at: None,
             aways: Vec::new(),
             databases: Default::default(),
+            losses: BTreeSet::new(),
             queues: BTreeMap::new(),
             leases: BTreeMap::new(),
             given: 0,
