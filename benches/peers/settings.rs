@@ -8,15 +8,17 @@ use crate::workload::Workload;
 
 /// A file for nutcracker and softmiss: both read the same one, which is the point of the comparison.
 ///
-/// With two workers softmiss gets a section more, which nutcracker would not know.
-pub(crate) fn twemproxy(address: &str, servers: &[u16], workload: &Workload, workers: u32) -> String {
+/// With two workers, or for what nutcracker does not have, softmiss gets lines more, which nutcracker would not know.
+pub(crate) fn twemproxy(address: &str, servers: &[u16], workload: &Workload, workers: u32, is_ours: bool) -> String {
+    let option =
+        if is_ours && !workload.option.is_empty() { format!("  {}\n", workload.option) } else { String::new() };
     let process = if workers == 1 { String::new() } else { format!("softmiss:\n  workers: {workers}\n") };
     let redis = if workload.redis { "  redis: true\n" } else { "" };
     let servers: String =
         servers.iter().enumerate().map(|(number, port)| format!("   - 127.0.0.1:{port}:1 node-{number}\n")).collect();
     format!(
         "{process}peers:\n  listen: {address}\n  hash: fnv1a_64\n  distribution: ketama\n  timeout: {}\n  \
-         preconnect: true\n  server_connections: 1\n{redis}  servers:\n{servers}",
+         preconnect: true\n  server_connections: 1\n{redis}{option}  servers:\n{servers}",
         workload.timeout_ms()
     )
 }

@@ -126,7 +126,8 @@ impl Stage {
                 let workers = if let TargetKind::Softmiss { workers } = target.kind { workers } else { 1 };
                 let mode = if matches!(listen, Listen::Path(_)) { " 0666" } else { "" };
                 let address = format!("{}{mode}", listen.address());
-                settings::twemproxy(&address, ports, &self.workload, workers)
+                let is_ours = matches!(target.kind, TargetKind::Softmiss { .. });
+                settings::twemproxy(&address, ports, &self.workload, workers, is_ours)
             }
             TargetKind::MemcachedProxy => {
                 memcached_arguments(&mut command, port);

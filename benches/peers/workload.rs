@@ -53,6 +53,8 @@ pub(crate) struct Workload {
     pub(crate) unix: bool,
     /// Clients and servers speak Redis's protocol, not memcached's.
     pub(crate) redis: bool,
+    /// A line of the pool that only softmiss is given; nothing for none.
+    pub(crate) option: &'static str,
     /// What ours is held to.
     pub(crate) limit: Option<Limit>,
 }
@@ -88,6 +90,7 @@ const W1: Workload = Workload {
     keys: 10_000,
     unix: false,
     redis: false,
+    option: "",
     limit: None,
 };
 const W2: Workload =
@@ -127,6 +130,19 @@ const BURST: Workload = Workload {
     ..W1
 };
 
+/// Few keys that all ask for, of which softmiss keeps the values.
+const NEAR: Workload = Workload {
+    name: "n1",
+    about: "as w1, 1,000 keys, no sets, near_cache",
+    gets_per_set: 0,
+    keys: 1_000,
+    option: "near_cache: true",
+    ..W1
+};
+/// Whoever misses a key would compute it: all keys are there, so this is what that costs when nobody does.
+const CALM: Workload =
+    Workload { name: "s1", about: "as w1, no sets, stampede", gets_per_set: 0, option: "stampede: true", ..W1 };
+
 /// The same clients of a Redis pool.
 const R1: Workload = Workload { name: "r1", about: "as w1 in Redis's protocol", redis: true, ..W1 };
 
@@ -141,7 +157,7 @@ const IDLE_BYTES: Option<Limit> = Some(Limit { row: "bytes/client", most: 1_024.
 const LEFT_BEHIND: Option<Limit> = Some(Limit { row: "left behind kB", most: 16_384.0 });
 
 /// Every workload, in the order of the report.
-pub(crate) const ALL: [Workload; 26] = [
+pub(crate) const ALL: [Workload; 34] = [
     Workload { limit: BUSY_CALLS, ..W1 },
     W2,
     Workload { name: "w2b", about: "50 connections, batches of 16, else as w1", pace: Pace::Batch, ..W2 },
@@ -164,6 +180,14 @@ pub(crate) const ALL: [Workload; 26] = [
     Workload { name: "r6", about: "as w6 in Redis's protocol", redis: true, ..W6 },
     Workload { name: "r7", about: "as r1 beside 1,000 silent connections", silent: 1_000, ..R1 },
     Workload { name: "r8", about: "as w8 in Redis's protocol", redis: true, ..W8 },
+    NEAR,
+    Workload { name: "n2", about: "as n1 with 16 in flight (sliding)", in_flight: 16, ..NEAR },
+    Workload { name: "n3", about: "as n1 with 1 connection", connections: 1, ..NEAR },
+    Workload { name: "n4", about: "as n1 with 20-key gets", keys_per_get: 20, ..NEAR },
+    Workload { name: "n5", about: "as n1 with 10,000 B values", value_bytes: 10_000, ..NEAR },
+    Workload { name: "nr1", about: "as n1 in Redis's protocol", redis: true, ..NEAR },
+    CALM,
+    Workload { name: "s4", about: "as s1 with 20-key gets", keys_per_get: 20, ..CALM },
     Workload { name: "r1u", about: "as r1, softmiss through a unix socket", unix: true, ..R1 },
     Workload {
         name: "idle",

@@ -54,8 +54,17 @@ const FLAPPING: Duration = Duration::from_millis(3000);
 
 /// A fault of one server.
 fn one(fault: Fault, span: Duration, ejects: bool) {
-    play(Row { speaks: Speaks::Memcached, fault, all: false, span, ejects, rate: 800 });
+    one_with("", fault, span, ejects);
 }
+
+/// The same with further lines of the pool.
+fn one_with(more: &'static str, fault: Fault, span: Duration, ejects: bool) {
+    play(Row { speaks: Speaks::Memcached, fault, all: false, span, ejects, rate: 800, more });
+}
+
+const CALM: &str = "  stampede: {wait: 100ms, lease: 1s}\n";
+const NEAR: &str = "  near_cache: {ttl: 1s, stale_on_error: 5m}\n";
+const BOTH: &str = "  stampede: {wait: 100ms, lease: 1s}\n  near_cache: {ttl: 1s, stale_on_error: 5m}\n";
 
 /// Faults of all four servers at once, each with a proxy and a load of its own. There are no healthy servers whose
 /// percentiles they could disturb, so several of these rows can run at the same time.
@@ -67,7 +76,7 @@ fn all_of(speaks: Speaks, faults: &[(Fault, Duration, bool)]) {
     let stages: Vec<_> = faults
         .iter()
         .map(|(fault, span, ejects)| {
-            let row = Row { speaks, fault: *fault, all: true, span: *span, ejects: *ejects, rate: 200 };
+            let row = Row { speaks, fault: *fault, all: true, span: *span, ejects: *ejects, rate: 200, more: "" };
             (row, Stage::of(row))
         })
         .collect();
@@ -100,6 +109,36 @@ fn one_syn_dropped() {
 #[test]
 fn one_packets_dropped() {
     namespace::alone("chaos::one_packets_dropped", || one(Fault::Dropped, LONG, true));
+}
+
+#[test]
+fn one_killed_where_keys_are_waited_for() {
+    one_with(CALM, Fault::Killed, SHORT, true);
+}
+
+#[test]
+fn one_stopped_where_keys_are_waited_for() {
+    one_with(CALM, Fault::Stopped, LONG, true);
+}
+
+#[test]
+fn one_killed_where_values_are_kept() {
+    one_with(NEAR, Fault::Killed, SHORT, true);
+}
+
+#[test]
+fn one_stopped_where_values_are_kept() {
+    one_with(NEAR, Fault::Stopped, LONG, true);
+}
+
+#[test]
+fn one_resets_within_a_response_with_both() {
+    one_with(BOTH, Fault::Wire(Trouble::Resets), SHORT, true);
+}
+
+#[test]
+fn one_flaps_with_both() {
+    one_with(BOTH, Fault::Flapping, FLAPPING, true);
 }
 
 #[test]

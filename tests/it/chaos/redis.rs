@@ -16,7 +16,7 @@ const ERROR: Speaks = Speaks::Redis { errors: true };
 /// One server of four, without errors and with them.
 fn one(fault: Fault, span: Duration, ejects: bool) {
     for speaks in [MISS, ERROR] {
-        play(Row { speaks, fault, all: false, span, ejects, rate: 800 });
+        play(Row { speaks, fault, all: false, span, ejects, rate: 800, more: "" });
     }
 }
 

@@ -147,6 +147,8 @@ pub(super) struct Row {
     pub(super) ejects: bool,
     /// Requests a second.
     pub(super) rate: u32,
+    /// Further lines of the pool.
+    pub(super) more: &'static str,
 }
 
 impl Row {
@@ -227,7 +229,7 @@ impl Stage {
                 }
             })
             .collect();
-        let (proxy, book) = set_up("", "", &servers, CLIENTS);
+        let (proxy, book) = set_up("", row.more, &servers, CLIENTS);
         Self { servers, proxy, book }
     }
 }
