@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, once: memcached, redis-server, nutcracker, chromium, promtool, valgrind and their
 # friends from Debian, memcached's own tests from its source there in target/memcached-suite, a Python environment with the
-# clients in target/venv, older versions of redis-py and queue systems beside it, and the clients for Node in target/node.
-# Says first what it is going to install, and nothing when all is there.
+# clients in target/venv, older versions of redis-py and queue systems beside it, Django's own tests, and the clients for Node
+# in target/node. Says first what it is going to install, and nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,6 +36,7 @@ command -v python3 >/dev/null || missing+=(python3 python3-dev)
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv python3-dev); fi
 
 stamp=target/venv/requirements.txt
+django=$(sed -n 's/^Django==//p' tests/requirements.txt)
 versions=(5.2.1 7.4.0)
 # With all that they bring along: what is built today is built tomorrow.
 queues="celery[redis]==5.7.0 rq==3.0.0 redis==8.1.0 kombu==5.7.0 billiard==4.3.2 amqp==5.4.2 click==8.5.1 croniter==7.0.0"
@@ -55,6 +56,9 @@ for version in "${versions[@]}"; do
 done
 if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
     plan+=("from PyPI into target/queues: $queues")
+fi
+if [ ! -e "target/django-$django/done" ]; then
+    plan+=("from PyPI into target/django-$django: the source of Django==$django, for its tests")
 fi
 if ! cmp -s tests/node/package-lock.json target/node/installed-lock.json; then
     plan+=("from npm into target/node: $(grep -oE '"[a-z-]+": "[0-9][^"]*"' tests/node/package.json | tr -d '":' | tr '\n' ' ')")
@@ -109,6 +113,17 @@ if [ "$(cat target/queues/done 2>/dev/null)" != "$queues" ]; then
     target/venv/bin/pip install --quiet --disable-pip-version-check --target target/queues $queues \
         >target/setup-queues.log 2>&1 </dev/null || fail "could not install queue systems; see target/setup-queues.log"
     echo "$queues" >target/queues/done
+fi
+
+# What pip installs has no tests in it.
+if [ ! -e "target/django-$django/done" ]; then
+    place=target/django-$django
+    rm -rf "$place"
+    { target/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --no-binary django --dest "$place" \
+        "Django==$django" &&
+        tar -xzf "$place"/*.tar.gz -C "$place" --strip-components=1 --wildcards '*/tests' && rm "$place"/*.tar.gz; } \
+        >target/setup-django.log 2>&1 </dev/null || fail "could not fetch Django's tests; see target/setup-django.log"
+    touch "$place/done"
 fi
 
 if ! cmp -s tests/node/package-lock.json target/node/installed-lock.json; then

@@ -21,6 +21,7 @@ mod degrade;
 mod demo;
 mod differential;
 mod discovery;
+mod django;
 mod drain;
 mod files;
 mod full_server;
