@@ -24,7 +24,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$port" != -1 ] || port=$((20000 + RANDOM % 10000))
+while [ "$port" = -1 ]; do
+    port=$((20000 + RANDOM % 10000))
+    if (: <>"/dev/tcp/$host/$port") 2>/dev/null; then port=-1; fi # somebody listens there
+done
 place=$(mktemp -d)
 if [ -z "${SOFTMISS-}" ]; then
     if [ -n "$socket" ]; then args+=(-s "$socket"); else args+=(-l "$host" -p "$port"); fi
@@ -52,12 +55,13 @@ end() { kill "-$1" $memcached $proxy 2>/dev/null; }
 trap 'end INT' INT
 trap 'end TERM' TERM
 trap '' HUP
+# Who waits for a file reads it as soon as it is there: it is never there without what it says.
+tell() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
 if [ -n "${MEMCACHED_PORT_FILENAME-}" ]; then
     until (: <>"/dev/tcp/$host/$port") 2>/dev/null; do sleep 0.02; done
-    echo "TCP INET: $port" >"$MEMCACHED_PORT_FILENAME.new"
-    mv "$MEMCACHED_PORT_FILENAME.new" "$MEMCACHED_PORT_FILENAME"
+    tell "$MEMCACHED_PORT_FILENAME" "TCP INET: $port"
 fi
-[ -z "$pid_file" ] || echo $$ >"$pid_file"
+[ -z "$pid_file" ] || tell "$pid_file" $$
 wait -n $memcached $proxy
 kill $memcached $proxy 2>/dev/null
 wait $memcached
