@@ -47,7 +47,7 @@ fn suite() -> PathBuf {
 fn of_its_own(program: &str, arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new("timeout");
     command.args(["150", program]).args(arguments).current_dir(suite()).env("SOFTMISS", env!("CARGO_BIN_EXE_softmiss"));
-    let output = command.stdin(Stdio::null()).output().expect("timeout");
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("timeout: {error}"))?;
     let told = String::from_utf8_lossy(&output.stdout);
     let failed: Vec<_> = told.lines().filter(|line| line.starts_with("not ok")).take(10).collect();
     if output.status.success() && failed.is_empty() && told.lines().any(|line| line.starts_with("1..")) {
