@@ -44,6 +44,7 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+    forget(operator, id);
     let live = topology.registry.live(id);
     let timeout = pool.timeout.unwrap_or(TIMEOUT);
     let mut asked = JoinSet::new();
@@ -59,6 +60,7 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
         });
     }
     let mut answers = asked.join_all().await;
+    forget(operator, id);
     answers.sort_by_key(|(of, _)| of.position);
     let told = answers.into_iter().map(|(of, said)| {
         let (flushed, owed, said) = match said {
@@ -73,6 +75,13 @@ pub(super) async fn all(operator: &Operator, id: PoolId, pool: &Pool) -> Vec<Flu
         Flushed { server: of.name, address: of.address.to_string(), flushed, owed, said }
     });
     told.collect()
+}
+
+/// Nothing is given out any more that is kept of a pool.
+fn forget(operator: &Operator, id: PoolId) {
+    if let Some(near) = &operator.observed().topology().pool(id).near {
+        near.all_changed();
+    }
 }
 
 async fn ask(operator: &Operator, address: &Address, is_followed: bool, timeout: Duration) -> io::Result<String> {

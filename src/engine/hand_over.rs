@@ -50,6 +50,7 @@ impl Engine {
     /// Gives a whole response, in two pieces that belong together, to whoever waits for it, and takes the ticket.
     pub(super) fn finish(&mut self, id: LinkId, response: [&[u8]; 2], status: Status, to: &mut Delivery<'_>) -> Step {
         let link = &mut self.servers[id];
+        let (pool, server) = (link.pool(), link.server());
         let found = link.front_found(status, response[0]);
         let Some((ticket, end)) = link.pop() else { return Step::Broken(Violation::Unsolicited) };
         // The request is in the outbox until it is released, for those who want to look at it.
@@ -59,22 +60,6 @@ impl Engine {
         {
             return Step::Used(len);
         }
-        self.pass_on(id, (ticket, end), response, (status, found), to);
-        Step::Used(len)
-    }
-
-    /// Gives a response to whoever waits for it, whose ticket has been taken.
-    #[inline(always)]
-    fn pass_on(
-        &mut self,
-        id: LinkId,
-        (ticket, end): (Ticket, Offset),
-        response: [&[u8]; 2],
-        (status, found): (Status, (u64, u64)),
-        to: &mut Delivery<'_>,
-    ) {
-        let link = &self.servers[id];
-        let (pool, server) = (link.pool(), link.server());
         self.leave_link(id, ticket);
         let mut outcome = outcome_of(ticket.class, status, found.1);
         let mut due = None;
@@ -87,7 +72,7 @@ impl Engine {
                 self.release(id, end);
                 self.own_response(id, (ticket.verb, intent), response[0], status);
                 self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
-                return;
+                return Step::Used(len);
             }
             Asker::Client { id: client, number } => {
                 match self.hand_over(pool, client, (number, ticket.fragment), response, status, outcome) {
@@ -115,6 +100,7 @@ impl Engine {
             // Last of all: the client may have the CPU at once, and what comes after that finds cold caches.
             self.hand_out(client, response, to.outlet);
         }
+        Step::Used(len)
     }
 
     /// Looks at a response that is in the sample, or at each where gets wait for keys. Whether nothing is passed on of it: keys of
@@ -132,13 +118,6 @@ impl Engine {
         self.sample(id, ticket, end, response);
         if self.near.is_on() && !ticket.only_reads() {
             self.near_changed_by(id, ticket, end);
-        }
-        if self.near.is_on()
-            && found.1 > 0
-            && let Some(known) = self.stands_in(id, ticket, end, response[0])
-        {
-            self.pass_on(id, (ticket, end), [&known, b""], (Status::Done, (0, 0)), to);
-            return true;
         }
         let Some((client, number)) = ticket.client().filter(|_| self.stampede.is_on()) else { return false };
         if found.1 == 0 || !self.holds(id, ticket, end, response) {

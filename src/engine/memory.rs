@@ -65,6 +65,12 @@ impl Engine {
         (self.make_memory(held, len), self.memory.held() + 2 * len <= self.memory.limits().share(held + len))
     }
 
+    /// Whether a client can be given so many bytes that are kept here, with nobody else having to pay for it.
+    pub(super) fn has_room_beside(&self, id: SessionId, len: usize) -> bool {
+        len <= super::deliver::SMALL
+            || self.memory.held() + 2 * len <= self.memory.limits().share(self.held_by(id) + len)
+    }
+
     /// Memory is above its limit: whether a client is not to ask for more.
     #[cold]
     #[inline(never)]

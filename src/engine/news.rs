@@ -120,6 +120,9 @@ impl Engine {
                 if before == RoutingState::Left {
                     self.come_back(pool, server);
                 }
+                if routing == RoutingState::Up {
+                    self.near_changes_all(pool); // what was read of it is from before it was away
+                }
                 // What waits for a connection that was to begin with what is pending does not go without that: of one that was
                 // drained before, that was seen to then. And without a `timeout`, whoever takes a dead server away has those
                 // go on who wait for it.

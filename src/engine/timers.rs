@@ -153,6 +153,7 @@ impl Engine {
                     self.arm_link(id, at);
                 }
             }
+            ConnectionState::Up(_) if !waits && self.servers[id].profile().tracks => self.see_if_it_tells(id, now),
             ConnectionState::Up(_) if !waits => self.settle_probe(id, now),
             ConnectionState::Up(_) => {
                 let mut first = self.deadline(pool, silent_since);

@@ -237,7 +237,7 @@ impl Values {
     }
 
     /// Bytes of all blocks.
-    const fn len(&self) -> usize {
+    pub(in crate::engine) const fn len(&self) -> usize {
         self.blocks.len() + self.in_pieces
     }
 

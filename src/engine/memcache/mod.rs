@@ -9,6 +9,7 @@ mod listed;
 mod listing;
 mod merge;
 mod multiget;
+mod near;
 mod requests;
 mod values;
 mod version;

@@ -1,6 +1,6 @@
 //! Gets of several keys: split over servers, sent in parallel, answered in the order of the request.
 
-use super::merge::{Chain, NO_KEY, Values, Wanted};
+use super::merge::{Chain, Values, Wanted};
 use crate::config::model::{PoolId, ServerId};
 use crate::engine::ids::SessionId;
 use crate::engine::memcache;
@@ -11,10 +11,9 @@ use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::Way;
 use crate::engine::{Engine, next_random, work};
 use crate::failure::Failure;
-use crate::near::Name;
 use crate::outcome::{Class, Outcome};
 use crate::proto::memcache::request::{ManyWords, Words};
-use crate::proto::memcache::{LINE_SAFE, Verb, encode};
+use crate::proto::memcache::{LINE_SAFE, encode};
 use crate::time::Instant;
 
 /// What goes on after the keys of one part of a long multi-get.
@@ -29,28 +28,6 @@ impl Engine {
     /// Sends the next `count` keys of `words` as one request of the client.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
     pub(in crate::engine) fn multi_get(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        exptime: Option<i32>,
-        words: Words<'_>,
-        count: usize,
-        continued: Option<Continued>,
-        now: Instant,
-    ) {
-        if self.near.is_on()
-            && asked.request.verb == Verb::Get
-            && self.pool_of(id).is_some_and(|pool| self.may_be_given(pool, id))
-        {
-            return self.multi_get_of::<true>(id, asked, exptime, words, count, continued, now);
-        }
-        self.multi_get_of::<false>(id, asked, exptime, words, count, continued, now);
-    }
-
-    /// As [`Engine::multi_get`]. `NEAR`: the values of keys may be kept here, and are taken from there.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
-    fn multi_get_of<const NEAR: bool>(
         &mut self,
         id: SessionId,
         asked: Asked<'_>,
@@ -75,17 +52,8 @@ impl Engine {
         let mut lost = expired.then_some((None, Failure::TimedOut));
         let (mut index, mut words) = (0, ManyWords::new(words.rest()));
         while !expired && index < count {
-            if NEAR && self.places_near(pool, words.clone().next(), index, values, now) {
-                words.next();
-                index += 1;
-                continue;
-            }
-            let (before, most) = (index, if NEAR { index + 1 } else { count });
             // As far as the keys belong to servers that take part already.
-            let Some((word, server)) = self.take_keys(pool, &mut words, most, &mut index, &mut ways, values) else {
-                if NEAR && index > before {
-                    continue;
-                }
+            let Some((word, server)) = self.take_keys(pool, &mut words, count, &mut index, &mut ways, values) else {
                 break;
             };
             let joined = server.and_then(|server| {
@@ -123,28 +91,6 @@ impl Engine {
         self.work.cost += count * work::KEY + ways.len() * work::PART;
         ways.iter().for_each(|way| encode::line_end(self.servers[way.link].tail()));
         self.send_parts(id, asked.request, Marks::SPLIT, (count, outcome), scattered, ways, now);
-    }
-
-    /// Puts down the value of a key that is kept here.
-    #[cold]
-    fn places_near(
-        &mut self,
-        pool: PoolId,
-        word: Option<&[u8]>,
-        index: usize,
-        values: &mut Values,
-        now: Instant,
-    ) -> bool {
-        let Some(key) = word.map(key_of) else { return false };
-        let Some(value) = self.near_value(pool, Name { database: 0, key }, now) else { return false };
-        let (len, index) = (value.block.len(), u32::try_from(index).unwrap_or(NO_KEY));
-        if !values.fits(len) {
-            return false;
-        }
-        values.place(index, 0, len);
-        values.keep(&value.block, len);
-        self.count_near(pool, &value, now);
-        true
     }
 
     /// Appends keys to the requests of the servers that they belong to, from the key number `index` on, up to the first
@@ -223,7 +169,11 @@ impl Engine {
         let asked = Asked::new(long.verb, started);
         let continued = Continued { unfinished, late: started != long.started };
         self.telemetry.at_hand = Some(Class::Get);
-        self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
+        if self.near.is_on() {
+            self.near_multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
+        } else {
+            self.multi_get(id, asked, long.exptime, words, wanted, Some(continued), now);
+        }
         self.telemetry.at_hand = None;
         self.arm_session(id);
         if !unfinished {

@@ -137,6 +137,10 @@ impl Engine {
                     }
                     return Dispatched::Begun(rest);
                 }
+                if self.near.is_on() {
+                    self.near_multi_get(id, asked, get.exptime, Words::new(get.keys), count, None, now);
+                    return Dispatched::Done;
+                }
                 self.multi_get(id, asked, get.exptime, Words::new(get.keys), count, None, now);
             }
         }

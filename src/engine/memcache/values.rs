@@ -106,12 +106,24 @@ impl Engine {
     #[inline(never)]
     fn end_get(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
         while self.servers[id].queue().front_is_joined() {
-            if let Step::Broken(violation) = self.finish(id, [line, b""], status, to) {
+            if let Step::Broken(violation) = self.finish_missed(id, line, status, to) {
                 return Step::Broken(violation);
             }
         }
         if status == Status::Absent && self.servers[id].dropped().is_some() && !self.front_is_split(id) {
             return self.refuse_response(id, to).using(line.len());
+        }
+        self.finish_missed(id, line, status, to).using(line.len())
+    }
+
+    /// Finishes the front request, of which keys are not there; what is kept of them may stand in for them.
+    #[inline(always)]
+    fn finish_missed(&mut self, id: LinkId, line: &[u8], status: Status, to: &mut Delivery<'_>) -> Step {
+        if self.near.is_on()
+            && status == Status::Absent
+            && let Some(known) = self.stands_in(id, line)
+        {
+            return self.finish(id, [&known, b""], Status::Done, to);
         }
         self.finish(id, [line, b""], status, to)
     }
@@ -127,7 +139,7 @@ impl Engine {
             return Step::Broken(Violation::WrongKey);
         };
         for _ in 0..skipped {
-            if let Step::Broken(violation) = self.finish(id, [memcache::END, b""], Status::Absent, to) {
+            if let Step::Broken(violation) = self.finish_missed(id, memcache::END, Status::Absent, to) {
                 return Step::Broken(violation);
             }
         }

@@ -54,15 +54,18 @@ impl Engine {
 fn changed_by(near: &Near, ticket: Ticket, request: &[u8], spans: &mut Vec<Span>) {
     let is_of_redis = matches!(ticket.verb, Verb::Query | Verb::Command | Verb::Watch | Verb::Subscribe);
     if matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase)
-        || (is_of_redis && (request.len() > LONGEST || may_flush(request)))
+        || (is_of_redis && (request.len() > LONGEST || may_change_all(request)))
     {
         return near.all_changed();
     }
     each_key(request, ticket.verb, ticket.is(Marks::BASE64), spans, &mut |named| near.changed(named.key));
 }
 
-/// Whether a request, or one of a transaction, may be to flush a database. A value that says so has everything asked for anew.
-fn may_flush(request: &[u8]) -> bool {
-    let is_flush = |at: usize| request.get(at..at + 5).is_some_and(|word| word.eq_ignore_ascii_case(b"flush"));
-    memchr::memchr2_iter(b'f', b'F', request).any(is_flush)
+/// Whether a request, or one of a transaction, may be to flush a database, or to swap two. A value that says so has everything
+/// asked for anew.
+fn may_change_all(request: &[u8]) -> bool {
+    let says =
+        |word: &[u8], at: usize| request.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
+    memchr::memchr2_iter(b'f', b'F', request).any(|at| says(b"flush", at))
+        || memchr::memchr2_iter(b'w', b'W', request).any(|at| says(b"wapdb", at))
 }

@@ -14,6 +14,9 @@ use crate::proto::resp::{Version, copy as resp, encode};
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 
+/// How long nothing comes on a connection on which a server tells of changes, until it is asked whether it is there.
+const ASKS: Duration = Duration::from_millis(500);
+
 impl Engine {
     /// Fetches what was found to be wanted, now that the request at hand is on its way.
     #[cold]
@@ -47,6 +50,18 @@ impl Engine {
             self.go(link, value, now, |out| memcache::read(out, Key { bytes: &name, base64: false }));
         }
         self.charge_link(link);
+    }
+
+    /// Nothing is in flight on a connection on which a server tells of changes: one that has gone silent would be taken for one on
+    /// which there is nothing to tell, so it is asked now and then.
+    #[cold]
+    pub(in crate::engine) fn see_if_it_tells(&mut self, id: LinkId, now: Instant) {
+        let due = self.servers[id].silence.since() + ASKS;
+        if now < due {
+            return self.arm_link(id, due);
+        }
+        self.go(id, (Intent::Unheard, Verb::Query, Marks::NONE), now, |out| encode::words(out, &[b"PING"]));
+        self.charge_link(id);
     }
 
     /// A server has told of changes: of these keys, or of all.

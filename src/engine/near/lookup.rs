@@ -47,6 +47,9 @@ impl Engine {
             return false;
         }
         let Some(value) = self.near_value(pool, Name { database: 0, key }, now) else { return false };
+        if !self.has_room_beside(id, value.block.len()) {
+            return false; // it is asked for, and gets its share of memory as all do
+        }
         self.end_request(pool, Outcome::Hit);
         self.count_near(pool, &value, now);
         let Some(session) = self.session(id) else { return true };

@@ -11,7 +11,6 @@ use crate::engine::Engine;
 use crate::engine::ids::LinkId;
 use crate::engine::memcache::asked_keys;
 use crate::engine::redis::Profile;
-use crate::engine::servers::outbox::Offset;
 use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::near::{Name, Value};
 use crate::proto::memcache::reply as memcache;
@@ -23,23 +22,19 @@ use crate::proto::verb::Verb;
 type Missing = Vec<(u32, Box<[u8]>)>;
 
 impl Engine {
-    /// What a client gets in the place of an answer of which keys are missing; `None` where nothing stands in for them, or is
-    /// already among the values of a multi-get.
+    /// What a client gets in the place of the answer to the front request of a connection, of which keys are missing; `None`
+    /// where nothing stands in for them, or is already among the values of a multi-get.
     #[cold]
-    pub(in crate::engine) fn stands_in(
-        &mut self,
-        id: LinkId,
-        ticket: Ticket,
-        end: Offset,
-        response: &[u8],
-    ) -> Option<Vec<u8>> {
+    #[inline(never)]
+    pub(in crate::engine) fn stands_in(&mut self, id: LinkId, response: &[u8]) -> Option<Vec<u8>> {
         let link = &self.servers[id];
+        let ticket = link.queue().front()?;
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let most = self.topology.pools[pool.index()].near_cache.as_ref()?.stale_on_error?;
         if self.pools[pool.index()].all_live || link.dedicated().is_some() {
             return None;
         }
-        let line = link.queue().request(ticket, end);
+        let line = link.queue().front_request(ticket);
         match ticket.verb {
             Verb::Get if ticket.is(Marks::SPLIT) => {
                 let missing = self.missing_of(ticket, Words::new(asked_keys(line, ticket.verb)))?;
@@ -80,8 +75,11 @@ impl Engine {
 
     fn place_known(&mut self, ticket: Ticket, pool: PoolId, server: ServerId, missing: &Missing, most: Duration) {
         for (place, key) in missing {
-            let Some(value) = self.known(pool, server, Name { database: 0, key }, most) else { continue };
             let Some((id, number)) = ticket.client() else { return };
+            let Some(value) = self.known(pool, server, Name { database: 0, key }, most) else { continue };
+            if !self.has_room_beside(id, value.block.len()) {
+                continue;
+            }
             let Some(session) = self.clients.get_mut(id) else { return };
             let Some(slot) = session.slot_mut(number) else { return };
             let Some(values) = slot.open_parts().and_then(|parts| parts.merge_mut().memcache_mut()?.values_mut())
@@ -110,9 +108,15 @@ impl Engine {
         let args = request::args(line, &mut spans);
         let known = |key| self.known(pool, server, Name { database: profile.database, key }, most);
         if args.get(0).eq_ignore_ascii_case(b"get") && args.len() == 2 {
+            if !reply::is_null(response) {
+                return None;
+            }
             return known(args.get(1)).map(|value| value.block.to_vec());
         }
         if !args.get(0).eq_ignore_ascii_case(b"mget") {
+            return None;
+        }
+        if !reply::items(response)?.any(reply::is_null) {
             return None;
         }
         let mut body = Vec::with_capacity(response.len());

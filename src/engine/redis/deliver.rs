@@ -9,6 +9,7 @@ use crate::engine::servers::ticket::{Marks, Ticket};
 use crate::failure::Failure;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::proto::resp::reply::{self, Scan, Scanned, Trouble};
+use crate::proto::verb::Verb;
 
 /// What a server's own trouble is called here.
 const fn failure_of(trouble: Trouble) -> Failure {
@@ -86,6 +87,12 @@ impl Engine {
         }
         if status == Status::Error && response.starts_with(b"-NOSCRIPT") && self.load_script(id, ticket, response) {
             return Step::Used(len);
+        }
+        if self.near.is_on()
+            && ticket.verb == Verb::Query
+            && let Some(known) = self.stands_in(id, response)
+        {
+            return self.finish(id, [&known, b""], Status::Done, to).using(len);
         }
         let strays = ticket.replies > 1 && self.strays(id, ticket, response);
         let step = self.finish(id, [response, b""], status, to);

@@ -13,7 +13,7 @@ use crate::time::Instant;
 
 /// Most keys of a request that is answered from here, and most bytes of their values.
 const MOST: usize = 1024;
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 256 << 10;
 
 impl Engine {
     /// Answers a `GET`, or an `MGET`, if all of its values can be given out.
@@ -34,7 +34,7 @@ impl Engine {
         for key in args.iter().skip(1) {
             match self.near_value(call.pool, Name { database, key }, now) {
                 Some(value) => {
-                    if is_whole && body.len() + value.block.len() <= MOST_BYTES {
+                    if is_whole && (is_get || body.len() + value.block.len() <= MOST_BYTES) {
                         body.extend_from_slice(&value.block);
                         given.push(value);
                     } else {
@@ -44,7 +44,7 @@ impl Engine {
                 None => is_whole = false,
             }
         }
-        if !is_whole {
+        if !is_whole || !self.has_room_beside(id, body.len()) {
             return false;
         }
         given.iter().for_each(|value| self.count_near(call.pool, value, now));
@@ -77,7 +77,10 @@ impl Engine {
         if !self.near.keeps(call.pool) {
             return;
         }
-        if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush)) || call.raw.len() > WEIGHED {
+        if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush))
+            || call.command.name == "swapdb"
+            || call.raw.len() > WEIGHED
+        {
             self.near_changes_all(call.pool);
         } else {
             self.near_changes(call.pool, self.keys_of(call).into_iter());

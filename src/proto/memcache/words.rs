@@ -67,7 +67,7 @@ impl<'a> Iterator for Words<'a> {
 
 /// The words of a line that has many of them, each with the blank that stands before it, if one does. Eight bytes are
 /// looked at together, and once, however many words are in them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ManyWords<'a> {
     line: &'a [u8],
     /// Where the next word starts, or a blank before it.

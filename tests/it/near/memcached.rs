@@ -2,7 +2,8 @@
 
 use std::thread::sleep;
 
-use super::{Duration, Fleet, LONG, ask, wait_until};
+use super::super::support::scattered_key;
+use super::{Client, Duration, Fleet, LONG, Process, Proxy, ask, free_port, wait_until};
 
 const MISS: &[u8] = b"END\r\n";
 
@@ -166,7 +167,7 @@ fn what_is_kept_stands_in_for_a_server_that_is_out() {
         let mut fleet = Fleet::of_memcached(2, 1, &more);
         fleet.proxies = fleet.proxies.into_iter().map(|proxy| proxy.expect_log("server ejected")).collect();
         let mut client = fleet.client(0);
-        let keys: Vec<String> = (0..16).map(|number| format!("key:{number}")).collect();
+        let keys: Vec<String> = (0..16).map(scattered_key).collect();
         for key in &keys {
             ask(&mut client, &set(key, key), b"STORED\r\n");
             fleet.warm(&mut client, &format!("get {key}\r\n"), &value(key, key));
@@ -193,6 +194,55 @@ fn what_is_kept_stands_in_for_a_server_that_is_out() {
             assert_eq!(client.read_through(MISS), MISS, "{policy}: what was deleted is not given any more");
         }
     }
+}
+
+#[test]
+fn a_flush_by_the_operator_leaves_nothing() {
+    let (server, port, admin) = (Process::memcached(), free_port(), free_port());
+    let address = server.address;
+    let pool = format!("listen: 127.0.0.1:{port}\n  timeout: 2000\n  {LONG}\n  servers: ['{address}:1']\n");
+    let text = format!("softmiss:\n  admin: 127.0.0.1:{admin}\npool:\n  {pool}");
+    let proxy = Proxy::with_file(&text, port).expect_log("servers flushed by the operator");
+    let fleet = Fleet { servers: vec![server], proxies: vec![proxy] };
+    let mut client = fleet.client(0);
+    ask(&mut client, &set("k", "v"), b"STORED\r\n");
+    fleet.warm(&mut client, "get k\r\n", &value("k", "v"));
+    let mut operator = Client::connect(format!("127.0.0.1:{admin}").parse().expect("an address"));
+    operator.send("POST /flush_all?pool=pool HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    assert!(operator.line().contains("200"));
+    ask(&mut client, "get k\r\n", MISS);
+}
+
+#[test]
+fn who_does_not_read_what_is_kept_pays_for_it_alone() {
+    let (server, port) =
+        (Process::memcached_with(free_port(), &["-I", "2m"], std::process::Stdio::null()), free_port());
+    let address = server.address;
+    let pool =
+        format!("listen: 127.0.0.1:{port}\n  timeout: 1000\n  near_cache: {{ttl: 1h}}\n  servers: ['{address}:1']\n");
+    let text = format!("softmiss:\n  memory_limit: 64mb\npool:\n  {pool}");
+    let proxy = Proxy::with_file(&text, port).expect_log("memory").expect_log("server fails, and stays in the ring");
+    let fleet = Fleet { servers: vec![server], proxies: vec![proxy] };
+    let mut client = fleet.client(0);
+    let large = "x".repeat(1 << 20);
+    ask(&mut client, &set("large", &large), b"STORED\r\n");
+    ask(&mut client, &set("small", "v"), b"STORED\r\n");
+    fleet.warm(&mut client, "get large\r\n", &value("large", &large));
+    let hogs: Vec<_> = (0..20)
+        .map(|_| {
+            let mut hog = fleet.client(0);
+            hog.send(format!("get{}\r\n", " large".repeat(40)));
+            hog
+        })
+        .collect();
+    for _ in 0..10 {
+        client.send("gets small\r\n");
+        client.read_through(b"END\r\n"); // the value or a miss, in time: it would be waited for no longer than ten seconds
+        sleep(Duration::from_millis(50));
+    }
+    let resident = fleet.proxies[0].resident();
+    assert!(resident < (64 + 32 + 4) << 20, "{} MB", resident >> 20);
+    drop(hogs);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Pools of Redis, whose servers tell of changes.
 
-use super::{Client, Duration, Fleet, LONG, ask, wait_until};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Client, Duration, Fleet, LONG, Process, Proxy, ask, free_port, wait_until};
 
 const MISS: &[u8] = b"$-1\r\n";
 const OK: &[u8] = b"+OK\r\n";
@@ -122,6 +127,66 @@ fn every_client_reads_what_another_one_has_written() {
         }
     }
     assert!(fleet.count("near_hits") > 0, "some were kept in between");
+}
+
+#[test]
+fn databases_that_are_swapped_are_read_as_they_are() {
+    let fleet = Fleet::of_redis(1, 1, &[LONG]);
+    let (mut zero, mut one) = (fleet.client(0), fleet.client(0));
+    ask(&mut one, "SELECT 1\r\nSET k 1\r\n", &OK.repeat(2));
+    ask(&mut zero, "SET k 0\r\n", OK);
+    let swaps = ["SWAPDB 0 1\r\n", "MULTI\r\nSWAPDB 0 1\r\nEXEC\r\n"];
+    let answers = [OK, b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"];
+    for round in 0..6 {
+        let (here, there) = if round % 2 == 0 { ("0", "1") } else { ("1", "0") };
+        fleet.warm(&mut zero, "GET k\r\n", &value(here));
+        fleet.warm(&mut one, "GET k\r\n", &value(there));
+        ask(&mut zero, swaps[round % 2], answers[round % 2]);
+        ask(&mut zero, "GET k\r\n", &value(there));
+        ask(&mut one, "GET k\r\n", &value(here));
+    }
+}
+
+#[test]
+fn a_connection_that_falls_silent_is_noticed() {
+    let server = Process::redis();
+    let relay = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = relay.local_addr().expect("an address");
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let (drops, home) = (Arc::clone(&is_silent), server.address);
+    std::thread::spawn(move || {
+        for near_end in relay.incoming().map_while(Result::ok) {
+            let far_end = TcpStream::connect(home).expect("the server");
+            let tracks = Arc::new(AtomicBool::new(false));
+            for (mut from, mut to) in
+                [(near_end.try_clone().expect("a copy"), far_end.try_clone().expect("a copy")), (far_end, near_end)]
+            {
+                let (drops, tracks) = (Arc::clone(&drops), Arc::clone(&tracks));
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(count @ 1..) = from.read(&mut buffer) {
+                        if memchr::memmem::find(&buffer[..count], b"TRACKING").is_some() {
+                            tracks.store(true, Ordering::SeqCst);
+                        }
+                        // Those on which nothing is told go on.
+                        if !(drops.load(Ordering::SeqCst) && tracks.load(Ordering::SeqCst)) {
+                            to.write_all(&buffer[..count]).ok();
+                        }
+                    }
+                });
+            }
+        }
+    });
+    let port = free_port();
+    let pool = format!("listen: 127.0.0.1:{port}\n  redis: true\n  timeout: 400\n  {LONG}\n  servers: ['{at}:1']\n");
+    let proxy = Proxy::with_file(&format!("pool:\n  {pool}"), port).expect_log("server fails, and stays in the ring");
+    let fleet = Fleet { servers: vec![server], proxies: vec![proxy] };
+    let mut client = fleet.client(0);
+    ask(&mut client, "SET k 1\r\n", OK);
+    fleet.warm(&mut client, "GET k\r\n", &value("1"));
+    is_silent.store(true, Ordering::SeqCst);
+    assert_eq!(fleet.servers[0].client().ask("SET k 2\r\n"), "+OK");
+    becomes(&mut client, "GET k\r\n", &value("2"));
 }
 
 #[test]

@@ -407,7 +407,7 @@ impl World {
         let is_known = |node: &Node, at: u64, state: &Option<Vec<u8>>| match state {
             None => !node.losses.contains(&at),
             Some(value) => match self.ledger.written(value, pool, database, key) {
-                Ok(serial) => self.ledger.writes[serial].told.is_some_and(|(told, _)| told < pending.tick),
+                Ok(serial) => self.ledger.writes[serial].told.is_some_and(|(told, done)| done && told < pending.tick),
                 Err(_) => true,
             },
         };
