@@ -117,23 +117,8 @@ fn one_killed_where_keys_are_waited_for() {
 }
 
 #[test]
-fn one_stopped_where_keys_are_waited_for() {
-    one_with(CALM, Fault::Stopped, LONG, true);
-}
-
-#[test]
-fn one_killed_where_values_are_kept() {
-    one_with(NEAR, Fault::Killed, SHORT, true);
-}
-
-#[test]
 fn one_stopped_where_values_are_kept() {
     one_with(NEAR, Fault::Stopped, LONG, true);
-}
-
-#[test]
-fn one_resets_within_a_response_with_both() {
-    one_with(BOTH, Fault::Wire(Trouble::Resets), SHORT, true);
 }
 
 #[test]

@@ -157,6 +157,11 @@ impl Row {
         if self.all { SERVERS } else { 1 }
     }
 
+    /// How long a get waits for others, at the most.
+    fn waits(self) -> Duration {
+        if self.more.contains("stampede: {wait: 100ms") { Duration::from_millis(100) } else { Duration::ZERO }
+    }
+
     /// These, as bits.
     fn victims(self) -> u8 {
         (0..self.stricken()).fold(0, |bits, server| bits | 1 << server)
@@ -201,10 +206,12 @@ pub(super) fn play_on(row: Row, stage: Stage) {
             continue;
         }
         figures.check(row);
-        if row.all || figures.p99_during() <= figures.p99_allowed() {
+        // Who asks for a key that another client has missed, and never stores, waits for it.
+        let allowed = figures.p99_allowed() + row.waits();
+        if row.all || figures.p99_during() <= allowed {
             break;
         }
-        let (during, allowed) = (figures.p99_during(), figures.p99_allowed());
+        let during = figures.p99_during();
         assert!(attempt < 3, "{row:?}: healthy shards take {during:?} during the fault, {allowed:?} allowed");
     }
 }
