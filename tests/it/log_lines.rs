@@ -139,6 +139,7 @@ fn everything_that_happens_in_an_outage_is_said_in_lines_that_can_be_read() {
     let broken = line(&proxy, "server broke the protocol, connection closed");
     assert_eq!(broken.get("violation"), Some("a line that answers no such request"));
     line(&proxy, "server refuses what a connection needs");
+    line(&proxy, "configuration read again, nothing has changed"); // a process that ends refuses to
     proxy.signal("TERM");
     assert!(proxy.wait(SOON).success());
     line(&proxy, "signal 15 (SIGTERM) received, draining");
