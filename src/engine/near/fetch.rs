@@ -38,7 +38,8 @@ impl Engine {
         let Some(link) = self.link_for(pool, profile, server, now) else { return };
         let telling = tells.then(|| self.near.telling(link));
         let (name, seen) = (key.clone(), near.seen(&key));
-        let number = self.near.begin(Fetch { pool, database, key, server, seen, asked: now, telling, block: None });
+        let number =
+            self.near.begin(Fetch { pool, near, database, key, server, seen, asked: now, telling, block: None });
         self.counters.pool(pool).near_fetches.add(1);
         if is_redis {
             let value = (Intent::Near(number), Verb::Query, Marks::NONE);
@@ -120,10 +121,9 @@ impl Engine {
     /// A value has been fetched, with how long it has still to live at the least, or there is none that could be kept.
     fn keep(&mut self, number: u32, found: Option<(Box<[u8]>, Option<Duration>)>, now: Instant) {
         let Some(fetch) = self.near.end(number) else { return };
-        let Fetch { pool, database, key, server, seen, asked, telling, .. } = fetch;
+        let Fetch { pool, near, database, key, server, seen, asked, telling, .. } = fetch;
         let name = Name { database, key: &key };
         let Some(ttl) = self.topology.pools[pool.index()].near_cache.as_ref().map(|option| option.ttl) else { return };
-        let Some(near) = self.near.of(pool) else { return };
         // Its time begins when it was asked for: the server may have read it right then.
         let until = |life: Option<Duration>| asked + life.map_or(ttl, |life| life.min(ttl));
         let is_kept = found.is_some_and(|(block, life)| {

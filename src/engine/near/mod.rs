@@ -18,5 +18,7 @@ mod fetch;
 mod lookup;
 mod stand_in;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub(super) use state::Nears;

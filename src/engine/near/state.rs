@@ -45,6 +45,8 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) pool: PoolId,
+    /// Where it is kept. What was known of its changes was known there, and says nothing elsewhere.
+    pub(super) near: Arc<Near>,
     pub(super) database: u32,
     pub(super) key: Box<[u8]>,
     pub(super) server: ServerId,
