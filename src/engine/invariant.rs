@@ -1,7 +1,10 @@
 //! What must hold between any two calls. Simulations and fuzzing check it after every step.
 
+use std::collections::BTreeSet;
+
 use super::Engine;
 use super::fault::down_is_empty;
+use super::servers::ticket::{Intent, Ticket};
 
 impl Engine {
     /// Checks everything that must hold between two calls.
@@ -10,6 +13,22 @@ impl Engine {
     ///
     /// Says which rule is broken, and where.
     pub fn check_invariants(&self) -> Result<(), String> {
+        let intents = self.servers.iter().flat_map(|(_, link)| link.queue().tickets()).filter_map(Ticket::intent);
+        let asked: BTreeSet<u32> = intents
+            .filter_map(|intent| match intent {
+                Intent::Near(number) | Intent::NearLife(number) => Some(number),
+                Intent::Plain
+                | Intent::Name
+                | Intent::End(_)
+                | Intent::Copy(_)
+                | Intent::Lease(_)
+                | Intent::Look(_)
+                | Intent::Unheard => None,
+            })
+            .collect();
+        if let Some(number) = self.near.fetched().find(|number| !asked.contains(number)) {
+            return Err(format!("value {number} is being fetched, and nobody is asked for it"));
+        }
         let mut awaited = std::collections::BTreeMap::new();
         for (_, link) in self.servers.iter() {
             for client in link.queue().tickets().filter_map(|ticket| ticket.client()) {

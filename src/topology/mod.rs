@@ -63,17 +63,17 @@ impl Pool {
     fn new(roster: Roster) -> Self {
         let mut circle = Circle::new(&roster.pool);
         let home = circle.ring(&roster.pool, &vec![true; roster.places.len()]);
-        let near = roster.pool.near_cache.as_ref().map(|option| Arc::new(Near::new(option.size)));
-        Self { roster, home, circle, warming: None, near }
+        Self { roster, home, circle, warming: None, near: None }
     }
 
     /// One that takes the place of another, if there was one.
     fn following(roster: Roster, before: Option<&Self>, now: Instant) -> Self {
         let warming = before.and_then(|before| Warming::of(before, &roster.pool, roster.places.len(), now));
+        // What is kept goes on where the option is as it was.
         let kept = before.filter(|before| before.near_cache == roster.pool.near_cache);
-        let near = kept.and_then(|before| before.near.clone());
-        let next = Self::new(roster);
-        Self { warming, near: near.or(next.near), ..next }
+        let fresh = || roster.pool.near_cache.as_ref().map(|option| Arc::new(Near::new(option.size)));
+        let near = kept.and_then(|before| before.near.clone()).or_else(fresh);
+        Self { warming, near, ..Self::new(roster) }
     }
 
     /// Whether it is served. Otherwise it ends when its last client has left.
@@ -150,7 +150,7 @@ impl Published {
         config.pools = rosters.iter().map(|roster| roster.pool.clone()).collect();
         let registry = Arc::new(Registry::new(&config, seed));
         let counters = (0..config.settings.workers).map(|_| Arc::new(Counters::new(&config))).collect();
-        let pools = rosters.into_iter().map(Pool::new).collect();
+        let pools = rosters.into_iter().map(|roster| Pool::following(roster, None, Instant::ZERO)).collect();
         let digest = config::version(&config).into();
         let first = Topology { version: 0, config, digest, pools, registry, counters };
         Self { version: AtomicU64::new(0), current: Mutex::new(Arc::new(first)) }

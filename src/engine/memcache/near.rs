@@ -1,5 +1,8 @@
 //! Gets of several keys where values are kept here ([`near`](crate::engine::near)): those are taken from here, and the rest
 //! is asked for.
+//!
+//! It does beside that what [`Engine::multi_get`] does, in words of its own: each question more in that one's loop is paid for by every
+//! key of every pool that keeps nothing.
 
 use super::merge::{Chain, Merge, NO_KEY, Values, Wanted};
 use super::multiget::Continued;
@@ -114,7 +117,7 @@ impl Engine {
         }
         values.place(index, 0, len);
         values.keep(&value.block, len);
-        self.count_near(pool, &value, now);
+        self.count_near(pool, key, &value, now);
         true
     }
 }

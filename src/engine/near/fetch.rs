@@ -93,8 +93,8 @@ impl Engine {
         let Some(fetch) = self.near.fetches.get(&number) else { return };
         if self.pools[fetch.pool.index()].redis {
             // What it is worth is known when it is known how long it lives.
-            let near = self.near.of(fetch.pool);
-            let is_kept = resp::value(answer).is_some() && near.is_some_and(|near| near.takes(answer.len()));
+            let has_room = fetch.near.takes(answer.len()) && self.near.has_room_for(answer.len());
+            let is_kept = has_room && resp::value(answer).is_some();
             let block = is_kept.then(|| answer.into());
             if let Some(fetch) = self.near.fetches.get_mut(&number) {
                 fetch.block = block;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::PoolId;
-use crate::engine::Engine;
 use crate::engine::clients::session::Session;
 use crate::engine::dispatched::Dispatched;
 use crate::engine::ids::SessionId;
 use crate::engine::request::{Answer, Asked, Slot};
 use crate::engine::servers::ticket::Marks;
+use crate::engine::{Engine, server_id};
 use crate::near::{Name, Value};
 use crate::outcome::Outcome;
 use crate::proto::memcache::{Verb, reply};
@@ -51,7 +51,7 @@ impl Engine {
             return false; // it is asked for, and gets its share of memory as all do
         }
         self.end_request(pool, Outcome::Hit);
-        self.count_near(pool, &value, now);
+        self.count_near(pool, key, &value, now);
         let Some(session) = self.session(id) else { return true };
         if session.requests.is_empty() {
             session.output.append(&value.block);
@@ -96,11 +96,10 @@ impl Engine {
         let server = state.ring.route(name.key, 0);
         let is_there = server.is_some_and(|server| state.live[server.index()]);
         match server.and_then(|server| Some((server, near.fresh(name, server.index(), now)?))) {
-            Some((server, value)) => {
+            Some((_, value)) => {
                 if is_due(&value, ttl, now) {
                     self.near.want(pool, name, ttl, now);
                 }
-                self.sample_lost(pool, server, name.key, now); // its server does not see how often it is asked for
                 Some(value)
             }
             None => {
@@ -114,10 +113,11 @@ impl Engine {
         }
     }
 
-    /// A value that is kept has been given to a client.
-    pub(in crate::engine) fn count_near(&self, pool: PoolId, value: &Value, now: Instant) {
+    /// A value that is kept has been given to a client. Its server does not see how often the key is asked for.
+    pub(in crate::engine) fn count_near(&mut self, pool: PoolId, key: &[u8], value: &Value, now: Instant) {
         let counters = self.counters.pool(pool);
         if now < value.until { &counters.near_hits } else { &counters.near_stale }.add(1);
+        self.sample_lost(pool, server_id(value.server), key, now);
     }
 }
 

@@ -12,8 +12,9 @@ use crate::time::Instant;
 /// Keys that are remembered to have been asked for of late, of each pool.
 const SIGHTS: usize = 4 << 10;
 
-/// Most values that are being fetched by a worker.
+/// Most values that are being fetched by a worker, and most bytes of those of which it is not known yet how long they live.
 const MOST: usize = 256;
+const MOST_BYTES: usize = 4 << 20;
 
 /// A value is asked for anew no more often than so many times within its `ttl`, and no less often than this allows, however
 /// often it changes.
@@ -171,6 +172,17 @@ impl Nears {
         self.names.insert((fetch.pool, fetch.database, fetch.key.clone()));
         self.fetches.insert(self.last, fetch);
         self.last
+    }
+
+    /// Whether there is room for so many bytes more of values until it is known how long they live.
+    pub(super) fn has_room_for(&self, more: usize) -> bool {
+        let held = self.fetches.values().filter_map(|fetch| fetch.block.as_ref()).map(|block| block.len());
+        held.sum::<usize>() + more <= MOST_BYTES
+    }
+
+    /// The numbers of those that are being fetched. For the checks.
+    pub(in crate::engine) fn fetched(&self) -> impl Iterator<Item = u32> {
+        self.fetches.keys().copied()
     }
 
     /// It is not any more.

@@ -47,7 +47,7 @@ impl Engine {
         if !is_whole || !self.has_room_beside(id, body.len()) {
             return false;
         }
-        given.iter().for_each(|value| self.count_near(call.pool, value, now));
+        args.iter().skip(1).zip(&given).for_each(|(key, value)| self.count_near(call.pool, key, value, now));
         self.end_request(call.pool, Outcome::Hit);
         self.say(id, &body);
         self.charge_session(id);

@@ -157,6 +157,11 @@ impl Ticket {
         matches!(self.asker, Asker::Proxy(_))
     }
 
+    /// What the proxy has asked it for, if it is its own.
+    pub(crate) const fn intent(&self) -> Option<Intent> {
+        if let Asker::Proxy(intent) = self.asker { Some(intent) } else { None }
+    }
+
     /// The client that has sent it, be it for an answer or not.
     #[inline]
     pub(crate) const fn session(&self) -> Option<SessionId> {
