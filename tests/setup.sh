@@ -80,9 +80,12 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 if [ "$(cat target/memcached-suite/done 2>/dev/null)" != "$suite" ]; then
-    rm -rf target/memcached-suite
-    mkdir -p target/memcached-suite
-    bash tests/it/suites/fetch.sh target/memcached-suite >target/setup-suite.log 2>&1 </dev/null ||
+    fetch() {
+        rm -rf target/memcached-suite
+        mkdir -p target/memcached-suite
+        bash tests/it/suites/fetch.sh target/memcached-suite
+    }
+    { fetch || { as_root apt-get update -qq && fetch; }; } >target/setup-suite.log 2>&1 </dev/null ||
         fail "could not fetch memcached's own tests; see target/setup-suite.log"
     echo "$suite" >target/memcached-suite/done
 fi
