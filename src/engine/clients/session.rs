@@ -130,13 +130,13 @@ impl Session {
         self.holding.is_hoarder() && !self.closing
     }
 
-    /// The number that the next request gets.
-    #[inline]
     /// Whether it is a client of Redis that watches keys, or queues a transaction.
     pub(crate) fn watches(&self) -> bool {
         self.redis().is_some_and(|client| client.watch.is_some() || client.queue.is_some())
     }
 
+    /// The number that the next request gets.
+    #[inline]
     pub(crate) fn next_number(&self) -> u32 {
         self.requests.next_number()
     }
