@@ -52,7 +52,10 @@ impl Engine {
 }
 
 fn changed_by(near: &Near, ticket: Ticket, request: &[u8], spans: &mut Vec<Span>) {
-    let is_of_redis = matches!(ticket.verb, Verb::Query | Verb::Command | Verb::Watch | Verb::Subscribe);
+    if ticket.verb == Verb::Watch {
+        return;
+    }
+    let is_of_redis = matches!(ticket.verb, Verb::Query | Verb::Command | Verb::Subscribe);
     if matches!(ticket.verb, Verb::FlushAll | Verb::FlushDatabase)
         || (is_of_redis && (request.len() > LONGEST || may_change_all(request)))
     {

@@ -59,8 +59,9 @@ impl Engine {
 
     /// A request is being sent on that may change what is kept.
     pub(super) fn note_changes_of(&self, id: SessionId, call: Call<'_>) {
-        if call.plan.class != CommandClass::Transaction(Transaction::Exec) {
-            return self.note_changes_of_one(call);
+        let CommandClass::Transaction(transaction) = call.plan.class else { return self.note_changes_of_one(call) };
+        if transaction != Transaction::Exec {
+            return; // a WATCH changes nothing
         }
         let Some(queue) = self.client(id).and_then(|client| client.queue.as_ref()) else { return };
         if queue.bytes > WEIGHED {
