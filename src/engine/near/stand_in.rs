@@ -29,9 +29,12 @@ impl Engine {
     pub(in crate::engine) fn stands_in(&mut self, id: LinkId, response: &[u8]) -> Option<Vec<u8>> {
         let link = &self.servers[id];
         let ticket = link.queue().front()?;
+        // What the proxy asks for itself is to be what the server has.
+        let (client, _) = ticket.client()?;
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let most = self.topology.pools[pool.index()].near_cache.as_ref()?.stale_on_error?;
-        if self.pools[pool.index()].all_live || link.dedicated().is_some() {
+        // Who watches is about to change what they read, and nothing guards that once it is older than their watch.
+        if self.pools[pool.index()].all_live || link.dedicated().is_some() || self.session_ref(client)?.watches() {
             return None;
         }
         let line = link.queue().front_request(ticket);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Client, Duration, Fleet, LONG, Process, Proxy, ask, free_port, wait_until};
+use crate::support::scattered_key;
 
 const MISS: &[u8] = b"$-1\r\n";
 const OK: &[u8] = b"+OK\r\n";
@@ -206,6 +207,53 @@ fn who_watches_a_key_reads_what_they_watch() {
         assert_eq!(here.line(), "+OK");
         assert_eq!(read, 2 * round + 1, "an old value was changed, and no guard saw it");
     }
+}
+
+#[test]
+fn who_watches_a_key_whose_server_is_out_reads_what_they_watch() {
+    let option = "near_cache: {ttl: 1m, stale_on_error: 5m}";
+    let eject =
+        ["auto_eject_hosts: true", "server_failure_limit: 1", "server_retry_timeout: 60000", "on_failure: miss"];
+    let mut fleet = Fleet::of_redis(2, 1, &[&[option][..], &eject].concat());
+    fleet.proxies = fleet.proxies.into_iter().map(|proxy| proxy.expect_log("server ejected")).collect();
+    let (mut watcher, mut reader) = (fleet.client(0), fleet.client(0));
+    let mut homes = [fleet.servers[0].client(), fleet.servers[1].client()];
+    let keys = (0..).map(scattered_key);
+    let keys: Vec<String> = keys
+        .filter(|key| {
+            ask(&mut reader, &format!("SET {key} old\r\n"), OK);
+            homes[0].ask(&format!("EXISTS {key}\r\n")) == ":1"
+        })
+        .take(2)
+        .collect();
+    for key in &keys {
+        fleet.warm(&mut reader, &format!("GET {key}\r\n"), &value("old"));
+    }
+    fleet.servers[0].kill();
+    wait_until("out of the ring", Duration::from_secs(10), || {
+        reader.send(format!("STRLEN {}\r\n", keys[0])); // which is always asked of the server
+        reader.line();
+        fleet.proxies[0].log().iter().any(|line| line.contains("server ejected"))
+    });
+    for key in &keys {
+        ask(&mut reader, &format!("GET {key}\r\n"), &value("old"));
+        ask(&mut watcher, &format!("WATCH {key}\r\nGET {key}\r\n"), &[OK, MISS].concat());
+        ask(&mut watcher, &format!("MULTI\r\nSET {key} new\r\nEXEC\r\n"), b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+    }
+}
+
+#[test]
+fn a_watch_leaves_what_is_kept() {
+    let fleet = Fleet::of_redis(1, 1, &[LONG]);
+    let (mut watcher, mut reader) = (fleet.client(0), fleet.client(0));
+    ask(&mut watcher, "SET k v\r\n", OK);
+    fleet.warm(&mut reader, "GET k\r\n", &value("v"));
+    let hits = fleet.count("near_hits");
+    for _ in 0..10 {
+        ask(&mut watcher, "WATCH k\r\nUNWATCH\r\n", b"+OK\r\n+OK\r\n");
+        ask(&mut reader, "GET k\r\n", &value("v"));
+    }
+    assert_eq!(fleet.count("near_hits"), hits + 10);
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
         flushes: false,
         waits: None,
         near: None,
+        stale: false,
     }
 }
 

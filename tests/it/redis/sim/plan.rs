@@ -49,6 +49,8 @@ pub(super) struct PoolPlan {
     pub(super) waits: Option<Duration>,
     /// Values are kept, for so long.
     pub(super) near: Option<Duration>,
+    /// And given in the place of a miss when their server is out.
+    pub(super) stale: bool,
 }
 
 impl PoolPlan {
@@ -119,6 +121,7 @@ impl Plan {
             flushes: false,
             waits: None,
             near: None,
+            stale: false,
         };
         let mut pools = vec![pool(random, true, 3)];
         if random.one_in(2) {
@@ -157,6 +160,7 @@ impl Plan {
             pool.waits = random.one_in(3).then_some(wait);
             let ttl = Duration::from_millis(one_of(&mut random, &[50, 1_000, 60_000]));
             pool.near = random.one_in(2).then_some(ttl);
+            pool.stale = random.one_in(2);
         }
         plan
     }
@@ -193,7 +197,10 @@ impl Plan {
                 rejoin: plan.rejoin,
                 flap_limit: None, // everybody is to be back when faults have stopped
                 stall: plan.stall.then_some(Stall { least: STALL, most: TIMEOUT }),
-                near_cache: plan.near.map(|ttl| NearCache { ttl, ..NearCache::default() }),
+                near_cache: plan.near.map(|ttl| {
+                    let stale_on_error = plan.stale.then_some(Duration::from_secs(300));
+                    NearCache { ttl, stale_on_error, ..NearCache::default() }
+                }),
                 stampede: plan.waits.map(|wait| Stampede { wait, ..Stampede::default() }),
                 ..Pool::new(&format!("pool{index}"), listen, servers)
             };
