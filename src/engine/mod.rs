@@ -106,6 +106,7 @@ use crate::stats::counters::Counters;
 use crate::time::Instant;
 use crate::topology::{Published, Topology};
 pub use buffers::Room;
+pub(crate) use clients::EXPECTED_CLIENTS;
 use clients::session::Session;
 use deadline::{Timer, Timers};
 pub use effect::{Effect, Notice};

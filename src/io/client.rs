@@ -15,7 +15,7 @@ use super::turn::BULKY;
 use super::worker::Worker;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
-use crate::engine::{Carried, Engine, Outlet, Peer, Room};
+use crate::engine::{self, Carried, Engine, Outlet, Peer, Room};
 use crate::proto::memcache::binary::Unexpected;
 use crate::time::Instant;
 
@@ -36,7 +36,7 @@ pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(5);
 const COPIED: usize = 2 << 10;
 
 /// The connections of a worker's clients, each at the place of its session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     places: Vec<Option<Client>>,
     /// Where two pieces become one, and what is asked in another protocol becomes text.
@@ -77,6 +77,13 @@ struct Leaving {
     at: Instant,
     /// How far its requests had come.
     progress: usize,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        let places = Vec::with_capacity(engine::EXPECTED_CLIENTS);
+        Self { places, whole: Vec::new(), leaving: VecDeque::new(), remembered: None }
+    }
 }
 
 impl Clients {

@@ -18,10 +18,16 @@ use super::redis::Client;
 use crate::config::model::PoolId;
 use session::Session;
 
+/// Clients that there is room for from the beginning. Memory is taken when somebody comes; but when there is no room, all who
+/// are there are copied, and the memory in which they were stays with the process for a while.
+pub(crate) const EXPECTED_CLIENTS: usize = 4096;
+
 /// All clients of a worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
     places: Slab<Session>,
+    /// How many places have been taken at some time.
+    used: usize,
     /// The generation of the client that came last.
     generation: u32,
     /// Those whose input may be carried out further.
@@ -32,12 +38,19 @@ fn id_of(index: usize, session: &Session) -> SessionId {
     SessionId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: session.generation }
 }
 
+impl Default for Clients {
+    fn default() -> Self {
+        Self { places: Slab::with_capacity(EXPECTED_CLIENTS), used: 0, generation: 0, resumable: Vec::new() }
+    }
+}
+
 impl Clients {
     /// A client of a pool has come, that of a Redis pool with what it has set up, and no more requests of it are carried out
     /// while `output_limit` bytes of responses wait for it. Its id is no other's, whoever else had its place.
     pub(super) fn insert(&mut self, pool: PoolId, output_limit: usize, redis: Option<Box<Client>>) -> SessionId {
         self.generation = self.generation.wrapping_add(1);
         let index = self.places.insert(Session::new(pool, self.generation, output_limit, redis));
+        self.used = self.used.max(index + 1);
         id_of(index, &self.places[index])
     }
 
@@ -69,9 +82,9 @@ impl Clients {
         self.places.iter().map(|(index, session)| (id_of(index, session), session))
     }
 
-    /// How many places there are, taken or not; whoever goes through the clients in portions counts places.
+    /// How many places there are that were taken at some time; whoever goes through the clients in portions counts places.
     pub(super) fn places(&self) -> usize {
-        self.places.capacity()
+        self.used
     }
 
     /// Who is at a place.
