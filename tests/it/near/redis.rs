@@ -222,7 +222,7 @@ fn who_watches_a_key_whose_server_is_out_reads_what_they_watch() {
     let keys: Vec<String> = keys
         .filter(|key| {
             ask(&mut reader, &format!("SET {key} old\r\n"), OK);
-            homes[0].ask(&format!("EXISTS {key}\r\n")) == ":1"
+            homes[0].ask(format!("EXISTS {key}\r\n")) == ":1"
         })
         .take(2)
         .collect();
