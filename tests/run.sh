@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests: installs what they need (tests/setup.sh), then runs them all. Arguments go to the test runner.
+# The tests: installs what they need (tests/setup.sh), then runs them, but for those that `.config/nextest.toml` leaves out:
+# `--profile whole` runs these too. Arguments go to the test runner.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin"
@@ -16,6 +17,10 @@ cp -p "$program" "$program.copy"
 find "$(dirname "$program")/deps" -samefile "$program" -exec cp -p "$program.copy" {}.copy \; -exec mv {}.copy {} \; -exec ln -f {} "$program" \;
 rm "$program.copy"
 if cargo nextest --version >/dev/null 2>&1; then
+    if [[ " $* " != *" --profile whole "* ]]; then
+        echo "Left out, as they take five minutes more: most rows of Redis's faults, memcached's own tests, Django's with some of"
+        echo "its backends. tests/run.sh --profile whole runs them too."
+    fi
     cargo nextest run --no-fail-fast "$@"
 else
     # One at a time: tests that measure time would measure each other.
