@@ -99,6 +99,9 @@ impl World {
             return Ok(());
         }
         let index = self.random.index(self.connections.len());
+        if self.rests(index) {
+            return Ok(());
+        }
         let most = if self.random.one_in(self.plan.pieces) { 1 } else { 64 };
         self.serve_on(index, most)
     }
@@ -205,8 +208,21 @@ impl World {
     pub(super) fn hear(&mut self) {
         if !self.connections.is_empty() {
             let index = self.random.index(self.connections.len());
-            self.hear_from(index);
+            if !self.rests(index) {
+                self.hear_from(index);
+            }
         }
+    }
+
+    /// Whether nothing moves on a connection for now. Where keys are brought along, what was read on one of them must not be
+    /// stored behind what another one has changed since.
+    fn rests(&mut self, index: usize) -> bool {
+        let (now, connection) = (self.ledger.tick, &mut self.connections[index]);
+        let is_idle = connection.to_server.is_empty() && connection.to_proxy.is_empty();
+        if self.plan.grows && !is_idle && now >= connection.rests_until && self.random.one_in(16) {
+            connection.rests_until = now + 20 + self.random.below(400);
+        }
+        now < connection.rests_until
     }
 
     pub(super) fn hear_from(&mut self, index: usize) {

@@ -105,7 +105,7 @@ impl Plan {
         Self {
             warmup: Some(Duration::from_secs(3600)),
             grows: true,
-            shift_every: [100, 400, 900][(seed % 3) as usize],
+            shift_every: [50, 150, 400][(seed % 3) as usize],
             step_us: [20, 100, 500][(seed / 3 % 3) as usize],
             // What is under way is waited for, however long it takes.
             timeout_percent: None,

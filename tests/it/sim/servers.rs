@@ -61,6 +61,8 @@ pub(super) struct Connection {
     pub(super) waiting_since: Option<u64>,
     /// The key whose lease was given by what the server carried out last.
     pub(super) given: Option<String>,
+    /// Nothing moves on it before this tick: others overtake it.
+    pub(super) rests_until: u64,
 }
 
 impl Connection {
@@ -75,6 +77,7 @@ impl Connection {
             poisoned: false,
             waiting_since: None,
             given: None,
+            rests_until: 0,
         }
     }
 }
