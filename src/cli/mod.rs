@@ -6,6 +6,7 @@ mod check;
 pub mod daemon;
 mod flags;
 mod health;
+mod manual;
 mod port;
 mod reload;
 mod route;
@@ -38,8 +39,11 @@ Examples:
                                    which server a key belongs to, and why
   softmiss route -c conf/example.yml --dead cache-a user:42
                                    where it would go if cache-a were gone
+  softmiss man                     the manual page: softmiss man | man -l -
+  softmiss completions bash        what bash completes, for
+                                   /etc/bash_completion.d/softmiss
 
-Every option of the file is explained in conf/example.yml. SIGTERM and SIGINT
+Every option of the file is in the manual page, and in conf/example.yml. SIGTERM and SIGINT
 answer what has been read and end; SIGHUP takes up a changed file and reopens
 the log file; SIGUSR1 reopens the log file only; SIGUSR2 has a new process take
 over; SIGTTIN and SIGTTOU make the log louder and quieter.";
@@ -73,14 +77,12 @@ enum Command {
     Top(top::Arguments),
     /// Show the proxy at work: nodes, load and faults inside this one process
     Demo(crate::demo::Options),
-    /// Print a completion script for a shell
-    #[command(hide = true)]
+    /// Print what a shell completes: bash, zsh, fish, elvish, powershell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(hide = true)]
+    /// Print the manual page, with every option of the file
     Man,
 }
 
@@ -123,7 +125,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Man) => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            manual::write(Cli::command(), EXAMPLES, &mut std::io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
         None if flags.version => {

@@ -90,11 +90,16 @@ fn every_flag_and_every_command_is_told_of_where_it_is_looked_for() {
     let commands: BTreeSet<String> = listed(&main, "Commands").into_iter().filter(|name| name != "help").collect();
     assert_eq!(
         commands,
-        ["check", "demo", "health", "reload", "route", "top", "upgrade"].map(str::to_owned).into(),
+        ["check", "completions", "demo", "health", "man", "reload", "route", "top", "upgrade"]
+            .map(str::to_owned)
+            .into(),
         "{main}"
     );
     let all: String = [
         "README.md",
+        "docs/quick-start.md",
+        "docs/install.md",
+        "docs/faq.md",
         "docs/configuration.md",
         "docs/failure-modes.md",
         "docs/runbook.md",
@@ -128,6 +133,37 @@ fn every_flag_and_every_command_is_told_of_where_it_is_looked_for() {
                 assert!(known.contains(flag), "softmiss {command} {}: there is no {flag}", words.1);
             }
         }
+    }
+}
+
+/// The page is made of the definitions of the flags and of the tables of options, so what it has not is not there.
+#[test]
+fn the_manual_has_every_flag_every_command_and_every_option() {
+    // What is bold there begins with this, and a `-` is written so.
+    let page = help(&["man"]).replace("\\-", "-");
+    let bold: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("\\fB")?.split("\\fR").next()).collect();
+    let there = |name: &str| bold.iter().any(|words| words.split(", ").any(|word| word == name));
+    for option in softmiss::config::options::all() {
+        assert!(there(option.name), "{} is not in {bold:?}", option.name);
+        // It says what the option is when the file does not.
+        if let softmiss::config::options::Default::Is(text) = option.default {
+            assert!(page.contains(&format!("default: {text}")), "{}: {text}", option.name);
+        }
+    }
+    let main = help(&["-h"]);
+    for flag in listed(&main, "Options") {
+        assert!(there(&flag) || page.contains(&format!("\\fB{flag}\\fR")), "{flag}");
+    }
+    for command in listed(&main, "Commands").into_iter().filter(|name| name != "help") {
+        assert!(page.contains(&format!(".SS \"softmiss {command}")), "{command}");
+        for flag in listed(&help(&[&command, "-h"]), "Options").into_iter().filter(|flag| flag.starts_with("--")) {
+            let known = ["--help", "--conf-file"].contains(&&*flag);
+            assert!(known || there(&flag), "softmiss {command} {flag}");
+        }
+    }
+    for signal in ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"] {
+        assert!(there(signal), "{signal}");
     }
 }
 

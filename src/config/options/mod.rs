@@ -171,6 +171,24 @@ impl Only {
     }
 }
 
+impl Limits {
+    /// As the pages say it.
+    pub fn in_words(self) -> String {
+        let size = |bytes: usize| match bytes.trailing_zeros() {
+            30.. => format!("{}gb", bytes >> 30),
+            20.. => format!("{}mb", bytes >> 20),
+            _ => format!("{}kb", bytes >> 10),
+        };
+        match self {
+            Self::Any => String::new(),
+            Self::Numbers(least, most) if most == u64::from(u32::MAX) => format!("from {least}"),
+            Self::Numbers(least, most) => format!("{least} to {most}"),
+            Self::Sizes(least, most) => format!("{} to {}", size(least), size(most)),
+            Self::Told(words) => words.to_owned(),
+        }
+    }
+}
+
 impl About {
     /// Whether it is called so.
     pub(super) fn has_name(&self, name: &str) -> bool {
@@ -270,9 +288,19 @@ pub(super) fn is_of_process(name: &str) -> bool {
     PROCESS.iter().any(|option| option.about.has_name(name))
 }
 
+/// What is known of every option of a pool.
+pub fn of_a_pool() -> impl Iterator<Item = &'static About> {
+    POOL.iter().map(|option| &option.about)
+}
+
+/// What is known of every option of the process.
+pub fn of_the_process() -> impl Iterator<Item = &'static About> {
+    PROCESS.iter().map(|option| &option.about)
+}
+
 /// What is known of every option of a pool, and of the process.
 pub fn all() -> impl Iterator<Item = &'static About> {
-    POOL.iter().map(|option| &option.about).chain(PROCESS.iter().map(|option| &option.about))
+    of_a_pool().chain(of_the_process())
 }
 
 #[cfg(test)]

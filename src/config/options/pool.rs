@@ -92,8 +92,8 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .example("2000")
         .what("then probe it in the background after this; 30000 by default"),
     new("on_failure", pool!(on_failure)).default("miss").what(
-        "what the client is told: miss (\"not there\"), error (twemproxy's error lines), or\n\
-         absorb (as miss, but a plain set is told STORED)",
+        "what the client is told: miss (\"not there\"), error (twemproxy's error lines; the default\n\
+         of Redis pools), or absorb (as miss, but a plain set is told STORED)",
     ),
     new("absorb_add", pool!(absorb_add))
         .default("false")

@@ -20,18 +20,8 @@ fn row(about: &About) -> String {
         Default::Is(text) => format!("`{text}`"),
         Default::Told(words) => words.to_owned(),
     };
-    let size = |bytes: usize| match bytes.trailing_zeros() {
-        30.. => format!("{}gb", bytes >> 30),
-        20.. => format!("{}mb", bytes >> 20),
-        _ => format!("{}kb", bytes >> 10),
-    };
-    let limits = match about.limits {
-        Limits::Any => String::new(),
-        Limits::Numbers(least, most) if most == u64::from(u32::MAX) => format!("from {least} "),
-        Limits::Numbers(least, most) => format!("{least} to {most} "),
-        Limits::Sizes(least, most) => format!("{} to {} ", size(least), size(most)),
-        Limits::Told(words) => format!("{words} "),
-    };
+    let limits = Some(about.limits.in_words()).filter(|words| !words.is_empty());
+    let limits = limits.map(|words| words + " ").unwrap_or_default();
     format!("| `{}` | {default} | {limits}| ", about.name)
 }
 
