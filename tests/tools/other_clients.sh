@@ -6,7 +6,8 @@ set -euo pipefail
 program=$(realpath "${1:-target/release/softmiss}")
 cd "$(dirname "$0")/other_clients"
 packages=(php-cli php-memcached ruby ruby-dalli libcache-memcached-perl libcache-memcached-fast-perl golang-go
-    golang-github-bradfitz-gomemcache-dev default-jdk-headless libspymemcached-java nginx-light curl memcached)
+    golang-github-bradfitz-gomemcache-dev default-jdk-headless libspymemcached-java nginx-light curl memcached
+    ruby-activesupport php-illuminate-cache)
 missing=()
 for package in "${packages[@]}"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
@@ -74,7 +75,7 @@ sleep 1
 for what in text binary sessions; do
     row "php-memcached, $what" "$(version php-memcached)" timeout 60 php use.php 127.0.0.1 PORT $what
 done
-for what in meta binary; do row "dalli, $what" "$(version ruby-dalli)" timeout 60 ruby use.rb 127.0.0.1 PORT $what; done
+row "dalli, binary" "$(version ruby-dalli)" timeout 60 ruby use.rb 127.0.0.1 PORT
 row "Cache::Memcached" "$(version libcache-memcached-perl)" timeout 60 perl use.pl 127.0.0.1 PORT Cache::Memcached
 row "Cache::Memcached::Fast" "$(version libcache-memcached-fast-perl)" timeout 60 perl use.pl 127.0.0.1 PORT Cache::Memcached::Fast
 row "gomemcache" "$(version golang-github-bradfitz-gomemcache-dev)" timeout 60 "$place/use" 127.0.0.1:PORT

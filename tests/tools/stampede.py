@@ -230,7 +230,7 @@ def picture(loads, seconds, workers):
     end = len(loads) * (height + gap) + 18
     parts.append(f'<text x="{left}" y="{end - 2}">0 s</text><text x="{width}" y="{end - 2}" text-anchor="end">{seconds:.0f} s</text>')
     style = 'font-family="sans-serif" font-size="12" fill="#888"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {end}" width="{width}" {style}>{"".join(parts)}</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {end}" width="{width}" role="img" aria-label="How many workers compute at the same time, in each way" {style}><rect width="{width}" height="{end}" fill="#fff"/>{"".join(parts)}</svg>\n'
 
 
 def main():

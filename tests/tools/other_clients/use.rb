@@ -1,10 +1,9 @@
-# Ordinary use of dalli. Arguments: host port, then meta or binary.
+# Ordinary use of dalli, whose version in Debian speaks the binary protocol alone. Arguments: host port.
 require "dalli"
-host, port, what = ARGV
+host, port = ARGV
 $checked = 0
 def check(is, what) = (is ? $checked += 1 : abort("not so: #{what}"))
-options = Dalli::VERSION >= "3" ? { protocol: what.to_sym } : {}
-client = Dalli::Client.new("#{host}:#{port}", options.merge(socket_timeout: 5))
+client = Dalli::Client.new("#{host}:#{port}", socket_timeout: 5)
 client.flush
 check(client.set("a", { "b" => [1, 2] }) && client.get("a") == { "b" => [1, 2] }, "set and get")
 check(client.get("never").nil?, "a miss")
