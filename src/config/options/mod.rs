@@ -238,7 +238,21 @@ fn below<M>(options: &[Opt<M>], model: &M) -> Vec<String> {
 
 /// Lines below a key in one line.
 fn as_words(lines: &[String]) -> String {
-    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(", ")
+    let (mut text, mut in_list) = (String::new(), false);
+    for line in lines.iter().map(|line| line.trim()) {
+        let item = line.strip_prefix("- ");
+        if in_list && item.is_none() {
+            text.push(']');
+        }
+        text += match (item, in_list) {
+            (Some(_), false) => " [",
+            _ if text.is_empty() => "",
+            _ => ", ",
+        };
+        in_list = item.is_some();
+        text += item.unwrap_or(line);
+    }
+    text + if in_list { "]" } else { "" }
 }
 
 /// An option that two configurations do not agree on.

@@ -78,6 +78,13 @@ fn every_option_is_in_the_example() {
     }
 }
 
+#[test]
+fn what_stands_in_lines_below_a_key_is_told_in_one() {
+    let lines = ["  wait: 2s", "  keys:", "    - \"page:\"", "    - \"flag:\"", "  lease: 5s"].map(str::to_owned);
+    assert_eq!(as_words(&lines), "wait: 2s, keys: [\"page:\", \"flag:\"], lease: 5s");
+    assert_eq!(as_words(&lines[1..4]), "keys: [\"page:\", \"flag:\"]");
+}
+
 /// A file with a line more for the process, or for the pool of a protocol; what it says, or what is wrong.
 fn with(about: &About, value: Option<&str>) -> Result<String, String> {
     let line = value.map(|value| format!("  {}: {value}\n", about.name)).unwrap_or_default();
