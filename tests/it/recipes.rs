@@ -1,6 +1,7 @@
 //! What the pages give to be typed: each command, request, file and link in them is tried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -110,7 +111,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// A proxy before three servers, with the file that the README has a newcomer write.
+/// A proxy before three servers, with the file that the book has a newcomer write.
 struct Stage {
     proxy: Proxy,
     admin: SocketAddr,
@@ -122,7 +123,8 @@ impl Stage {
     fn set() -> Self {
         let (port, admin) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let servers: Vec<_> = (0..3).map(|_| Process::memcached()).collect();
-        let blocks = page("README.md").blocks().into_iter().find(|(kind, _)| *kind == "yaml").map(|(_, text)| text);
+        let blocks =
+            page("docs/quick-start.md").blocks().into_iter().find(|(kind, _)| *kind == "yaml").map(|(_, text)| text);
         let mut text = blocks.expect("a file").replace("listen: 127.0.0.1:11211", &format!("listen: 127.0.0.1:{port}"));
         for (number, server) in servers.iter().enumerate() {
             text = text.replace(&format!("10.0.0.1{}:11211", number + 1), &server.address.to_string());
@@ -148,7 +150,7 @@ impl Stage {
     /// A word of a command, with what is really there in the place of what stands for it.
     fn filled(&self, word: &str) -> String {
         match word {
-            "FILE" => "softmiss.yml".to_owned(),
+            "FILE" | "OLD" | "NEW" => "softmiss.yml".to_owned(),
             "/etc/nutcracker/nutcracker.yml" => "nutcracker.yml".to_owned(),
             "/etc/softmiss/softmiss.yml" => "softmiss.yml".to_owned(),
             "NAME" => "cache-a".to_owned(),
@@ -168,6 +170,8 @@ impl Drop for Stage {
 fn arguments(line: &str) -> Option<&str> {
     let starts = ["softmiss ", "target/release/softmiss ", "cargo run --release -- "];
     let rest = starts.iter().find_map(|start| line.strip_prefix(start))?;
+    // What comes of it may go on elsewhere.
+    let rest = rest.split(" | ").next().unwrap_or_default();
     // It begins what is printed and logged as well.
     (!rest.starts_with(env!("CARGO_PKG_VERSION"))).then_some(rest)
 }
@@ -194,7 +198,7 @@ fn every_command_of_the_pages_runs() {
         let mut given: Vec<_> = words(rest).iter().map(|word| stage.filled(word)).collect();
         // What would go on until it is ended says only whether it would start.
         match given.first().map_or("", String::as_str) {
-            "check" | "route" | "reload" | "health" | "man" | "completions" => {}
+            "check" | "route" | "reload" | "health" | "man" | "completions" | "--help" => {}
             "top" => given.push("--once".to_owned()),
             "demo" | "upgrade" => given.push("--help".to_owned()),
             _ => given.push("-t".to_owned()),
@@ -332,13 +336,15 @@ fn every_configuration_of_the_pages_can_be_used_as_it_is() {
     for page in pages() {
         for (_, text) in page.blocks().into_iter().filter(|(kind, _)| *kind == "yaml") {
             // Prometheus has files of this kind, too.
-            if !["listen:", "softmiss:\n"].iter().any(|key| text.contains(key)) {
+            if text.trim_start().starts_with("rule_files:") {
                 continue;
             }
             let servers = "  timeout: 400\n  servers: ['10.0.0.11:11211:1']\n";
             let whole = match (text.contains("servers:"), text.contains("listen:")) {
                 (true, _) => text,
                 (false, true) => text + servers,
+                // Options of a pool, or those of the process.
+                (false, false) if text.starts_with("  ") => format!("p:\n  listen: 127.0.0.1:11211\n{servers}{text}"),
                 (false, false) => format!("{text}p:\n  listen: 127.0.0.1:11211\n{servers}"),
             };
             check(&page.name, &whole);
@@ -364,6 +370,92 @@ fn every_configuration_of_the_pages_can_be_used_as_it_is() {
     let all: String = lines.collect();
     check("conf/example.yml", &all);
     assert!(uncommented >= 7, "{uncommented}: {all}");
+}
+
+#[test]
+fn what_the_pages_have_typed_into_files_and_shells_can_be_read_there() {
+    // The words behind a fence, and who says whether what follows can be read.
+    let readers: [(&str, &[&str]); 4] = [
+        ("python", &["python3", "-c", "import sys; compile(sys.stdin.read(), 'page', 'exec')"]),
+        ("js", &["node", "--check", "-"]),
+        ("json", &["python3", "-c", "import json, sys; json.load(sys.stdin)"]),
+        ("sh", &["bash", "-n"]),
+    ];
+    let mut tried = BTreeMap::new();
+    for page in pages() {
+        for (kind, text) in page.blocks() {
+            let Some((_, reader)) = readers.iter().find(|(name, _)| *name == kind) else { continue };
+            let mut command = Command::new(reader[0]);
+            let command = command.args(&reader[1..]).stdin(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect(reader[0]);
+            child.stdin.take().expect("an input").write_all(text.as_bytes()).expect("write");
+            let output = child.wait_with_output().expect(reader[0]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{}: {text}{said}", page.name);
+            *tried.entry(kind.to_owned()).or_insert(0) += 1;
+        }
+    }
+    assert!(tried.len() == readers.len() && tried.values().sum::<i32>() >= 20, "{tried:?}");
+}
+
+/// The table of contents names every page once, and nothing else. Decisions and the example site count.
+#[test]
+fn every_page_is_in_the_book() {
+    let summary = page("docs/SUMMARY.md");
+    let links = summary.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let mut named: Vec<String> = links.map(|link| format!("docs/{link}")).collect();
+    named.sort();
+    let is_page = |name: &String| {
+        name.starts_with("docs/")
+            && Path::new(name).extension().is_some_and(|end| end == "md")
+            && name != "docs/SUMMARY.md"
+    };
+    let there: Vec<String> = tree().into_iter().filter(is_page).collect();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn the_readme_fits_on_a_screen_and_has_the_two_commands() {
+    let readme = page("README.md");
+    let commands: Vec<String> = readme.blocks().iter().flat_map(|(_, text)| text.lines()).map(str::to_owned).collect();
+    assert_eq!(commands, ["cargo run --release -- demo", "tests/run.sh"]);
+    assert!(readme.text.lines().count() <= 70, "{}", readme.text.lines().count());
+    // A picture is read out to whoever cannot see it, and has a ground of its own, as it is shown on dark pages, too.
+    let mut tried = 0;
+    for name in tree().iter().filter(|name| name.starts_with("docs/") && name.ends_with(".svg")) {
+        let text = std::fs::read_to_string(root().join(name)).expect(name);
+        assert!(text.contains("fill=\"#fff\"") && text.contains("aria-label="), "{name}");
+        tried += 1;
+    }
+    assert!(tried >= 5, "{tried}");
+}
+
+/// docs/faq.md says that keys which differ in their last characters alone stay together.
+#[test]
+fn keys_that_end_in_numbers_are_on_one_server_as_the_page_says() {
+    let servers: Vec<String> =
+        (1..4).map(|n| format!("'10.0.0.1{n}:11211:1 cache-{}'", ["a", "b", "c"][n - 1])).collect();
+    let folder = scratch_dir();
+    let most = |hash: &str, behind: &str| {
+        let file = folder.join(format!("{hash}.yml"));
+        let pool = format!(
+            "c:\n  listen: 127.0.0.1:11211\n  hash: {hash}\n  timeout: 400\n  servers: [{}]\n",
+            servers.join(", ")
+        );
+        std::fs::write(&file, pool).expect("a file");
+        let keys = (100..200).map(|n| format!("user:{n}{behind}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_softmiss"));
+        let output = command.args(["route", "--json", "-c"]).arg(&file).args(keys).output().expect("softmiss");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let on = |name: &str| said.matches(&format!("\"server\":\"{name}\"")).count();
+        let counts = ["cache-a", "cache-b", "cache-c"].map(on);
+        assert_eq!(counts.iter().sum::<usize>(), 100, "{said}");
+        counts.into_iter().max()
+    };
+    assert_eq!(most("fnv1a_64", ""), Some(100));
+    assert!(most("fnv1a_64", ":profile") < Some(50));
+    assert!(most("md5", "") < Some(50) && most("murmur", "") < Some(50));
+    std::fs::remove_dir_all(folder).expect("remove");
 }
 
 /// What a heading is called in an address.

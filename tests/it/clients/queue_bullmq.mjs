@@ -1,4 +1,4 @@
-// BullMQ as docs/redis.md has it: jobs are done, fail and wait as they should. Arguments: host port modules.
+// BullMQ as docs/queues.md has it: jobs are done, fail and wait as they should. Arguments: host port modules.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 

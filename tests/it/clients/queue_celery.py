@@ -1,4 +1,4 @@
-"""celery as docs/redis.md has it: tasks and a group are run by a worker, their results are got. Arguments: host port."""
+"""celery as docs/queues.md has it: tasks and a group are run by a worker, their results are got. Arguments: host port."""
 import sys
 
 from celery import Celery, group

@@ -1,4 +1,4 @@
-"""RQ as docs/redis.md has it: jobs are enqueued, a worker does them, `rq info` tells of them. Arguments: host port."""
+"""RQ as docs/queues.md has it: jobs are enqueued, a worker does them, `rq info` tells of them. Arguments: host port."""
 import os
 import subprocess
 import sys
