@@ -8,12 +8,12 @@
 //! whatever order the server has carried the two out in.
 
 use std::fmt;
-use std::hash::Hasher as _;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use fnv::FnvHasher;
+use foldhash::fast::FixedState;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
@@ -133,6 +133,12 @@ impl Near {
         }
     }
 
+    /// The number of a key's group. Databases are not told apart: a server that tells of changes does not either.
+    fn group_of(&self, key: &[u8]) -> &AtomicU32 {
+        let hash = usize::try_from(FixedState::with_seed(0).hash_one(key)).unwrap_or(usize::MAX);
+        &self.groups[hash % GROUPS]
+    }
+
     /// Bytes that its values take, about, and how many they are.
     #[must_use]
     pub fn held(&self) -> (u64, usize) {
@@ -148,12 +154,12 @@ impl Near {
     /// What is known of a key's changes. It is asked for before its server is asked for the value.
     #[must_use]
     pub fn seen(&self, key: &[u8]) -> Seen {
-        Seen { group: self.groups[group_of(key)].load(Ordering::Acquire), all: self.all.load(Ordering::Acquire) }
+        Seen { group: self.group_of(key).load(Ordering::Acquire), all: self.all.load(Ordering::Acquire) }
     }
 
     /// A key changes, or may have changed just now.
     pub fn changed(&self, key: &[u8]) {
-        self.groups[group_of(key)].fetch_add(1, Ordering::AcqRel);
+        self.group_of(key).fetch_add(1, Ordering::AcqRel);
     }
 
     /// All keys do, or nobody knows which.
@@ -185,13 +191,6 @@ impl Near {
         let value = self.values.get(&name)?;
         (now - value.asked < most && value.seen == self.seen(name.key)).then_some(value)
     }
-}
-
-/// The group of a key. Databases are not told apart: a server that tells of changes does not either.
-fn group_of(key: &[u8]) -> usize {
-    let mut hasher = FnvHasher::default();
-    hasher.write(key);
-    usize::try_from(hasher.finish()).unwrap_or(usize::MAX) % GROUPS
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! It does beside that what [`Engine::multi_get`] does, in words of its own: each question more in that one's loop is paid for by every
 //! key of every pool that keeps nothing.
 
+use std::cmp::Ordering;
+use std::sync::Arc;
+
 use super::merge::{Chain, Merge, NO_KEY, Values, Wanted};
 use super::multiget::Continued;
 use crate::config::model::PoolId;
@@ -15,10 +18,10 @@ use crate::engine::servers::ticket::Marks;
 use crate::engine::ways::Way;
 use crate::engine::work;
 use crate::failure::Failure;
-use crate::near::Name;
+use crate::near::{Name, Value};
 use crate::outcome::Outcome;
 use crate::proto::memcache::request::Words;
-use crate::proto::memcache::{Verb, encode};
+use crate::proto::memcache::{Verb, encode, reply};
 use crate::time::Instant;
 
 /// Most bytes of values that are kept here and given out in one answer.
@@ -44,6 +47,13 @@ impl Engine {
         if asked.request.verb != Verb::Get || exptime.is_some() || is_late || !self.may_be_given(pool, id) {
             return self.multi_get(id, asked, exptime, words, count, continued, now);
         }
+        let mut front = std::mem::take(&mut self.memcache.near_front);
+        self.find_front(pool, words.clone().take(count), &mut front, now);
+        if front.len() == count && continued.is_none() && self.says_all(id, pool, words.clone(), &front, now) {
+            front.clear();
+            self.memcache.near_front = front;
+            return;
+        }
         let (unfinished, late) = continued.map_or((false, false), |part| (part.unfinished, part.late));
         let fresh = scattered::Merge::Memcache(Merge::new(Wanted::Values(Values::EMPTY)));
         let mut scattered = Box::new(Scattered::new(fresh, 0));
@@ -52,7 +62,14 @@ impl Engine {
         let mut ways = std::mem::take(&mut self.ways);
         let mut lost = None;
         for (index, key) in words.take(count).enumerate() {
-            if self.places_near((pool, id), key, index, values, now) {
+            let found = match index.cmp(&front.len()) {
+                Ordering::Less => Some(Arc::clone(&front[index])),
+                Ordering::Equal => None, // it has been looked for
+                Ordering::Greater => self.near_value(pool, Name { database: 0, key }, now),
+            };
+            if let Some(value) = found
+                && self.places_near((pool, id), key, index, values, &value, now)
+            {
                 continue;
             }
             let server = self.pools[pool.index()].ring.route(key, 0).ok_or(Failure::Ejected);
@@ -88,6 +105,8 @@ impl Engine {
                 }
             }
         }
+        front.clear();
+        self.memcache.near_front = front;
         let mut outcome = Outcome::Hit;
         if let Some((server, failure)) = lost {
             self.count_degraded(id, server, failure);
@@ -100,6 +119,45 @@ impl Engine {
         self.charge_session(id);
     }
 
+    /// Finds the values of keys that are kept here, up to the first of which there is none, or that is too much.
+    fn find_front<'k>(
+        &mut self,
+        pool: PoolId,
+        keys: impl Iterator<Item = &'k [u8]>,
+        front: &mut Vec<Arc<Value>>,
+        now: Instant,
+    ) {
+        let mut bytes = 0;
+        for key in keys {
+            let Some(value) = self.near_value(pool, Name { database: 0, key }, now) else { return };
+            bytes += value.block.len();
+            if bytes > MOST {
+                return;
+            }
+            front.push(value);
+        }
+    }
+
+    /// Answers a get of which all values are kept here, unless something that was asked before has not been answered: as it
+    /// waits for nobody, nothing need be put down of it.
+    fn says_all(&mut self, id: SessionId, pool: PoolId, keys: Words<'_>, values: &[Arc<Value>], now: Instant) -> bool {
+        let len = values.iter().map(|value| value.block.len()).sum::<usize>() + reply::END.len();
+        if !self.has_room_beside(id, len) {
+            return false;
+        }
+        let Some(session) = self.session(id).filter(|session| session.requests.is_empty()) else { return false };
+        session.output.append_with(len, |out| {
+            values.iter().for_each(|value| out.extend_from_slice(&value.block));
+            out.extend_from_slice(reply::END);
+        });
+        self.end_request(pool, Outcome::Hit);
+        keys.zip(values).for_each(|(key, value)| self.count_near(pool, key, value, now));
+        self.work.cost += values.len() * work::KEY + len;
+        self.touch_session(id);
+        self.charge_session(id);
+        true
+    }
+
     /// Puts down the value of a key that is kept here.
     fn places_near(
         &mut self,
@@ -107,9 +165,9 @@ impl Engine {
         key: &[u8],
         index: usize,
         values: &mut Values,
+        value: &Value,
         now: Instant,
     ) -> bool {
-        let Some(value) = self.near_value(pool, Name { database: 0, key }, now) else { return false };
         let (len, index) = (value.block.len(), u32::try_from(index).unwrap_or(NO_KEY));
         let placed = values.len() + len;
         if placed > MOST || !self.has_room_beside(id, placed) {
@@ -117,7 +175,7 @@ impl Engine {
         }
         values.place(index, 0, len);
         values.keep(&value.block, len);
-        self.count_near(pool, key, &value, now);
+        self.count_near(pool, key, value, now);
         true
     }
 }
