@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::diagnostic::{Diagnostic, Report};
 use super::findings::Findings;
+use super::line;
 use super::model::{COUNT_LIMIT, Server};
+use super::reading::{read_at_once, text_with};
 use super::servers::Lines;
-use super::{line, read_at_once, text_with};
 
 /// Problems that are told of one file. Behind so many it is not read on: it is hardly a list of servers.
 const MOST_PROBLEMS: usize = 50;
