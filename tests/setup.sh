@@ -32,6 +32,7 @@ need prove perl
 need xz xz-utils
 [ -e /usr/include/libmemcached/memcached.h ] || missing+=(libmemcached-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
+compgen -G '/usr/lib/*/sasl2/libplain.so' >/dev/null || missing+=(libsasl2-modules)
 command -v python3 >/dev/null || missing+=(python3 python3-dev)
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv python3-dev); fi
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 pub(crate) use super::nearest::nearest;
-use super::secret::without_secrets;
+use super::secret::without_secrets_at;
 
 /// A place in the text of the file, in bytes.
 pub type Span = Range<usize>;
@@ -97,8 +97,9 @@ impl Report {
     #[must_use]
     pub(super) fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         for one in &mut diagnostics {
-            one.message = without_secrets(&one.message).into_owned();
-            one.help = one.help.take().map(|help| without_secrets(&help).into_owned());
+            let at = one.span.as_ref().map_or(0, |span| span.end);
+            one.message = without_secrets_at(&one.message, text, at).into_owned();
+            one.help = one.help.take().map(|help| without_secrets_at(&help, text, at).into_owned());
         }
         diagnostics.sort_by_key(|one| (one.span.as_ref().map_or(0, |span| span.start), one.severity));
         diagnostics.dedup();

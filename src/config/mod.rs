@@ -22,6 +22,7 @@ mod raw;
 mod reading;
 mod resolve;
 pub mod roster;
+mod sasl;
 mod secret;
 mod servers;
 mod settings;
@@ -29,6 +30,7 @@ mod slips;
 mod stampede;
 mod text;
 mod together;
+mod users;
 mod value;
 mod written;
 

@@ -15,6 +15,7 @@ pub use super::choices::{
 pub use super::discovery::Discovery;
 pub use super::hashing::ketama_groups;
 pub use super::process::{LogSettings, Port, Settings, StatsdSettings};
+pub use super::users::Users;
 
 /// The name that is not a pool's.
 pub(super) const SETTINGS_NAME: &str = "softmiss";
@@ -86,6 +87,8 @@ pub struct Pool {
     pub stampede: Option<Stampede>,
     /// Values that are asked for often are kept here for a moment; `None` when none are.
     pub near_cache: Option<NearCache>,
+    /// Who may come in, where not everybody may. memcached pools only.
+    pub sasl: Option<Users>,
     /// Most servers that may be out of the ring, in percent of all.
     pub max_ejected_percent: u32,
     /// Good probes in a row that bring a server back, at least 1.
@@ -140,6 +143,7 @@ impl Pool {
             warmup: None,
             stampede: None,
             near_cache: None,
+            sasl: None,
             max_ejected_percent: 100,
             rise: 1,
             flap_limit: Some(6),

@@ -15,7 +15,7 @@ use super::options::{Draft, Only, POOL};
 use super::raw::{Content, Node};
 use super::text::visible;
 use super::together::Found;
-use super::{near_cache, servers, slips, stampede};
+use super::{near_cache, sasl, servers, slips, stampede};
 
 /// Keys that have a meaning in the plan of this program and none in this version.
 const LATER: [&str; 2] = ["tls", "server_tls"];
@@ -75,6 +75,7 @@ pub(super) fn resolve(key: &Node, name: &str, node: &Node, findings: &mut Findin
     pool.stall = stall;
     pool.stampede = keys.find("stampede").and_then(|(_, node)| stampede::resolve(node, findings));
     pool.near_cache = keys.find("near_cache").and_then(|(_, node)| near_cache::resolve(node, findings));
+    pool.sasl = keys.find("sasl").and_then(|(key, node)| sasl::resolve(key, node, findings));
     if pool.protocol == Protocol::Redis && !said.contains(&"on_failure") {
         pool.on_failure = OnFailure::Error;
     }

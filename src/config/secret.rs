@@ -35,6 +35,33 @@ pub(super) fn without_secrets(words: &str) -> Cow<'_, str> {
     Cow::Owned(words.split('\n').map(without_secret).collect::<Vec<_>>().join("\n"))
 }
 
+/// The same of words about this place of a text, which may be one that stands below the key of a secret.
+pub(super) fn without_secrets_at<'w>(words: &'w str, text: &str, at: usize) -> Cow<'w, str> {
+    if !is_below_secret(&text[..text.floor_char_boundary(at)]) {
+        return without_secrets(words);
+    }
+    // What is in backticks is as it stands there, and so is an example of what to write.
+    let untold = |(place, part)| if place % 2 == 1 && !is_secret(part) { UNTOLD } else { part };
+    let words = words.split("\n\n").next().unwrap_or_default();
+    Cow::Owned(words.split('`').enumerate().map(untold).collect::<Vec<_>>().join("`"))
+}
+
+/// Whether the last line of a text stands below the key of a secret: it is indented further than that, or one of a list.
+fn is_below_secret(text: &str) -> bool {
+    let indentation = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    let mut lines = text.lines().rev();
+    // Those of one list may be indented as somebody has happened to.
+    let Some(mut depth) = lines.next().map(indentation) else { return false };
+    for line in lines {
+        if line.trim_start().starts_with('-') {
+            depth = depth.max(1);
+        } else if indentation(line) < depth {
+            return names_secret(line);
+        }
+    }
+    false
+}
+
 fn without_secret(line: &str) -> Cow<'_, str> {
     let mut at = 0;
     while let Some(place) = secret(&line[at..]) {

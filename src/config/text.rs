@@ -26,9 +26,9 @@ fn look(node: &Node, key: Option<&str>, findings: &mut Findings) {
         }
         Content::List(items) => items.iter().for_each(|item| look(item, key, findings)),
         Content::Mapping(pairs) => {
-            for (key, value) in pairs {
-                look(key, None, findings);
-                look(value, key.scalar(), findings);
+            for (name, value) in pairs {
+                look(name, None, findings);
+                look(value, key.filter(|key| is_secret(key)).or_else(|| name.scalar()), findings);
             }
         }
     }

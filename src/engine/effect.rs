@@ -185,6 +185,15 @@ pub enum Notice {
         /// Such clients, or requests, since it was last told.
         suppressed: u32,
     },
+    /// A client has not said who it is, or not said it right.
+    NotAdmitted {
+        /// The pool that it connected to.
+        pool: PoolId,
+        /// The client.
+        session: super::ids::SessionId,
+        /// Times that it happened since it was last told.
+        suppressed: u32,
+    },
     /// A client was cut off because it held most of what memory there is.
     CutOff {
         /// Its pool.

@@ -36,6 +36,7 @@
 //! [`Engine::check_invariants`] says what else must hold between two calls.
 
 mod account;
+mod admission;
 mod buffers;
 mod chore;
 mod chores;

@@ -51,6 +51,8 @@ pub(super) struct PoolState {
     pub(super) follows: bool,
     /// When the operator was last told of a client that speaks something else: of each [`Language`].
     pub(super) strangers: [RateLimit; Language::COUNT],
+    /// When the operator was last told of a client that has not said who it is.
+    pub(super) denied: RateLimit,
     /// When the operator was last told that memory, or a server's queue, is full, or that there are no more connections for
     /// single clients, and what was counted then.
     pub(super) limits: [(Option<Instant>, u64); TOLD.len()],
@@ -81,6 +83,7 @@ impl PoolState {
             moves: false,
             follows: false,
             strangers: [RateLimit::default(); Language::COUNT],
+            denied: RateLimit::default(),
             limits: [(None, 0); TOLD.len()],
             cut_off: (None, 0),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::departing::Departing;
-use super::dialect::{self, Binary};
+use super::dialect::{self, Admission, Dialect};
 use super::poller::{Announced, Poller, Seat, Token};
 use super::stream::Stream;
 use super::turn::BULKY;
@@ -52,8 +52,10 @@ pub(crate) struct Clients {
 struct Client {
     id: SessionId,
     stream: Stream,
-    /// Its translation, if it does not speak what the engine does.
-    binary: Option<Box<Binary>>,
+    /// Its translation, if it does not speak what the engine does, or may not speak to it yet.
+    dialect: Option<Box<Dialect>>,
+    /// Whether it has to say who it is.
+    admission: Admission,
     /// What it speaks is known.
     has_spoken: bool,
     /// It has had its turn, though there is more to read of it.
@@ -88,14 +90,15 @@ impl Default for Clients {
 
 impl Clients {
     /// A client has come.
-    fn insert(&mut self, id: SessionId, stream: Stream, has_spoken: bool) {
+    fn insert(&mut self, id: SessionId, stream: Stream, has_spoken: bool, admission: Admission) {
         if self.places.len() <= id.index() {
             self.places.resize_with(id.index() + 1, || None);
         }
         self.places[id.index()] = Some(Client {
             id,
             stream,
-            binary: None,
+            dialect: None,
+            admission,
             has_spoken,
             had_turn: false,
             sated: false,
@@ -129,8 +132,16 @@ impl Clients {
 
     /// Whether a client has got all that was said to it, as far as that is known here; `None` if there is half a request of it.
     pub(crate) fn is_told_all(&mut self, id: SessionId) -> Option<bool> {
-        let Some(binary) = self.get(id).and_then(|client| client.binary.as_ref()) else { return Some(true) };
-        (!binary.has_begun()).then(|| binary.is_idle())
+        let Some(dialect) = self.get(id).and_then(|client| client.dialect.as_ref()) else { return Some(true) };
+        (!dialect.has_begun()).then(|| dialect.is_idle())
+    }
+
+    /// Whether a client has said who it is, if it has to.
+    pub(crate) fn is_admitted(&mut self, id: SessionId) -> bool {
+        self.get(id).is_none_or(|client| match &client.dialect {
+            Some(dialect) => dialect.is_admitted(),
+            None => client.admission != Admission::Asked,
+        })
     }
 
     /// Takes note of what has happened to a client's connection. Whose it is, and whether it is to wait for its turn.
@@ -210,8 +221,8 @@ impl Outlet for Clients {
     fn offer(&mut self, client: SessionId, pieces: [&[u8]; 2]) -> usize {
         let Self { places, whole, .. } = self;
         let place = places.get_mut(client.index()).and_then(Option::as_mut);
-        let Some(Client { stream, moved, binary, .. }) = place.filter(|place| place.id == client) else { return 0 };
-        if binary.is_some() {
+        let Some(Client { stream, moved, dialect, .. }) = place.filter(|place| place.id == client) else { return 0 };
+        if dialect.is_some() {
             return 0; // it is put into other words first
         }
         *moved = true;
@@ -249,12 +260,12 @@ enum Became {
 impl Worker {
     /// Starts to serve a client.
     pub(crate) fn welcome(&mut self, pool: PoolId, socket: OwnedFd) {
-        self.serve(Departing { pool, carried: Carried::default(), socket, stays: false });
+        self.serve(Departing { pool, carried: Carried::default(), socket, unadmitted: None, stays: false });
     }
 
     /// As [`Worker::welcome`], of a client that comes from another process.
     pub(crate) fn serve(&mut self, client: Departing) {
-        let Departing { pool, carried, socket, stays } = client;
+        let Departing { pool, carried, socket, unadmitted, stays } = client;
         // In the middle of a request nothing can be told by the first byte.
         let has_spoken = !carried.input.is_empty();
         let id = self.engine.client_arrived(pool, carried, self.clock.now());
@@ -264,7 +275,12 @@ impl Worker {
         if self.engine.tells_of_clients(pool) {
             self.engine.client_is_at(id, peer_of(&socket), self.clock.now());
         }
-        self.clients.insert(id, Stream::new(socket), has_spoken);
+        let admission = match unadmitted {
+            _ if !self.engine.asks_who(id) => Admission::Free,
+            Some(false) => Admission::Admitted,
+            Some(true) | None => Admission::Asked,
+        };
+        self.clients.insert(id, Stream::new(socket), has_spoken, admission);
         self.is_to_leave_too(id);
         // Most have asked something by now, so that is read before the kernel is asked to announce it.
         self.serve_client(id);
@@ -320,17 +336,18 @@ impl Worker {
         let Self { engine, clients, scratch, poller, slack, most_read, handled, .. } = self;
         let Clients { places, whole, .. } = clients;
         let client = places.get_mut(id.index()).and_then(Option::as_mut).filter(|client| client.id == id);
-        let Some(Client { stream, binary, has_spoken, had_turn, sated, bulky, ended, moved, .. }) = client else {
+        let Some(client) = client else {
             return Became::Quiet;
         };
+        let Client { stream, dialect, admission, has_spoken, had_turn, sated, bulky, ended, moved, .. } = client;
         let most = READ_BUDGET.min(*most_read);
         let mut budget = most;
         let mut room = if *sated { 0 } else { WRITE_BUDGET };
         loop {
             loop {
-                let output = match binary {
+                let output = match dialect {
                     None => engine.client_output(id),
-                    Some(binary) => match translated(engine, id, binary, now) {
+                    Some(dialect) => match translated(engine, id, dialect, now) {
                         Ok(output) => output,
                         Err(Unexpected) => return Became::Broken,
                     },
@@ -348,7 +365,7 @@ impl Worker {
                     Poll::Ready(Ok(0) | Err(_)) => return Became::Broken,
                     Poll::Ready(Ok(count)) => {
                         *moved = true;
-                        let done = binary.as_mut().map_or(count, |binary| binary.wrote(count));
+                        let done = dialect.as_mut().map_or(count, |dialect| dialect.wrote(count));
                         let made = if done > 0 { engine.client_wrote(id, done, now) } else { 0 };
                         room = (room - count).saturating_sub(made);
                     }
@@ -358,11 +375,14 @@ impl Worker {
                     Poll::Pending => break,
                 }
             }
+            if dialect.as_ref().is_some_and(|dialect| dialect.is_over()) {
+                (*dialect, *admission) = (None, Admission::Admitted);
+            }
             let status = engine.client_status(id);
             if status.finished {
                 return Became::Finished;
             }
-            let reads = status.reads && binary.as_ref().is_none_or(|binary| !binary.is_full());
+            let reads = status.reads && dialect.as_ref().is_none_or(|dialect| !dialect.is_full());
             if !reads || *had_turn || !stream.is_readable() {
                 return if stream.is_over() && !status.reads { Became::Leaving } else { Became::Quiet };
             }
@@ -372,7 +392,7 @@ impl Worker {
             }
             let (read, is_large) = match engine.client_room(id) {
                 Room::Nowhere => return Became::Quiet,
-                Room::Here(message) if binary.is_none() => (stream.append(message, budget), true),
+                Room::Here(message) if dialect.is_none() => (stream.append(message, budget), true),
                 Room::Here(_) => (stream.read(&mut scratch[..READ_LIMIT]), false),
                 Room::Anywhere(most) => (stream.read(&mut scratch[..most.min(READ_LIMIT)]), false),
             };
@@ -393,17 +413,22 @@ impl Worker {
                         slack.heed(engine.memory(), count);
                     } else {
                         if !std::mem::replace(has_spoken, true) {
-                            *binary = dialect::told_by(scratch[0], engine.client_is_of_memcached(id));
+                            *dialect = dialect::told_by(scratch[0], engine.client_is_of_memcached(id), *admission);
                         }
-                        match binary {
+                        match dialect {
                             None => engine.client_data(id, &scratch[..count], now),
-                            Some(binary) => {
-                                binary.ask(&scratch[..count], whole);
+                            Some(dialect) => {
+                                if dialect.is_guarded() {
+                                    ask_guarded(engine, id, dialect, (&scratch[..count], whole), now);
+                                } else {
+                                    dialect.ask(&scratch[..count], whole);
+                                }
                                 engine.client_data(id, whole, now);
                             }
                         }
                     }
-                    if !stream.is_readable() && !engine.client_is_marked(id) {
+                    let has_answers = dialect.as_ref().is_some_and(|dialect| !dialect.output().is_empty());
+                    if !stream.is_readable() && !engine.client_is_marked(id) && !has_answers {
                         return Became::Quiet;
                     }
                 }
@@ -426,15 +451,32 @@ impl Worker {
 fn translated<'a>(
     engine: &mut Engine,
     id: SessionId,
-    binary: &'a mut Binary,
+    dialect: &'a mut Dialect,
     now: Instant,
 ) -> Result<&'a [u8], Unexpected> {
     loop {
-        let silent = binary.make_ready(engine.client_output(id))?;
+        let silent = dialect.make_ready(engine.client_output(id))?;
         if silent == 0 {
-            return Ok(binary.output());
+            return Ok(dialect.output());
         }
         engine.client_wrote(id, silent, now);
+    }
+}
+
+/// What a client has sent that may have to say who it is.
+#[cold]
+fn ask_guarded(
+    engine: &mut Engine,
+    id: SessionId,
+    dialect: &mut Dialect,
+    (sent, text): (&[u8], &mut Vec<u8>),
+    now: Instant,
+) {
+    let admits = |user: &[u8], password: &[u8]| engine.admits(id, user, password);
+    dialect.ask_guarded(sent, text, engine.asks_who(id).then_some(&admits));
+    let denied = dialect.take_denied();
+    if denied > 0 {
+        engine.client_denied(id, denied, now);
     }
 }
 
@@ -452,7 +494,7 @@ mod tests {
         for index in 0..2 {
             let (near, far) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
-            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()), false);
+            clients.insert(SessionId { index, generation: 0 }, Stream::new(near.into()), false, Admission::Free);
             ends.push(far);
         }
         assert_eq!(clients.offer(SessionId { index: 0, generation: 1 }, [b"of another in its place", b""]), 0);

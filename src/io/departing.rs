@@ -14,6 +14,8 @@ pub(crate) struct Departing {
     pub(crate) pool: PoolId,
     pub(crate) carried: Carried,
     pub(crate) socket: OwnedFd,
+    /// It comes from another process, where it may have said who it is: whether it has still to.
+    pub(crate) unadmitted: Option<bool>,
     /// It is to stay where it is.
     pub(crate) stays: bool,
 }

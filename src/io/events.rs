@@ -133,6 +133,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Stranger { pool, language, .. } => {
             (*pool, None, false, format!("a client speaks {}, which is not spoken here", language.name()))
         }
+        Notice::NotAdmitted { pool, .. } => {
+            (*pool, None, true, "a client has said no user and password that are right".to_owned())
+        }
         Notice::CutOff { pool, held, .. } => {
             (*pool, None, true, format!("client cut off, it held too much memory ({} KB)", held >> 10))
         }

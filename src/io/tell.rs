@@ -94,6 +94,13 @@ pub(super) fn notice(topology: &Topology, notice: &Notice, peer: impl FnOnce(Ses
             let (pool, address) = (pool.name.as_str(), peer(*session));
             info!(pool, address, speaks, spoken, suppressed, "client speaks what is not spoken here");
         }
+        Notice::NotAdmitted { pool, session, suppressed } => {
+            let (pool, address) = (topology.pools[pool.index()].name.as_str(), peer(*session));
+            warn!(
+                pool,
+                address, suppressed, "client has said no user and password that are right, nothing is done for it"
+            );
+        }
         Notice::CutOff { pool, held, most, clients } => {
             let pool = topology.pools[pool.index()].name.as_str();
             warn!(pool, held, limit = most, clients, "client cut off, it held too much memory");

@@ -74,6 +74,8 @@ pub struct PoolCells {
     pub client_rejected: Cell,
     /// Servers put out of the ring.
     pub server_ejects: Cell,
+    /// Requests, and passwords, of clients that were refused because they have not said who they are.
+    pub auth_failures: Cell,
     /// Clients cut off because they held too much memory.
     pub clients_cut_off: Cell,
     /// Error lines told to clients because a server failed.

@@ -91,6 +91,7 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     stampede_unleased Counter "requests told a miss without a lease: they had waited for long enough, or could not wait (stampede)"
     fragments Counter "parts into which requests for several servers were split"
     clients_cut_off Counter "clients cut off because they held most of what memory_limit allows, or did not read what they subscribed to"
+    auth_failures Counter "passwords of clients that were wrong, and requests of clients that had given none (sasl)"
     client_rejected Counter "clients turned away because client_connections was reached"
     requests Counter "requests read from clients"
     refused_requests Counter "requests refused as malformed"

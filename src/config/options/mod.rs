@@ -101,6 +101,13 @@ pub(super) enum Form<D: 'static, M: 'static> {
         /// These lines; nothing where the key is to be left out.
         write: fn(&M) -> Option<Vec<String>>,
     },
+    /// As lines with secrets in them; what has it, reads it.
+    Secrets {
+        /// These lines without what is secret, or the one value behind the key; nothing where the key is to be left out.
+        write: fn(&M) -> Option<Vec<String>>,
+        /// What tells it from another one, secrets included, if that is known; nothing where there is none.
+        compare: fn(&M) -> Option<Option<String>>,
+    },
 }
 
 /// An option that twemproxy has as well.
@@ -202,6 +209,7 @@ impl<D, M> Opt<D, M> {
         let text = |model: &M| match self.form {
             Form::Single { write, .. } => write(model),
             Form::Lines { write } => write(model).map(|lines| as_words(&lines)),
+            Form::Secrets { compare, .. } => compare(model).map(|known| known.unwrap_or_else(|| SECRET.to_owned())),
         };
         let (before, after) = (text(before), text(after));
         let About { name, is_secret, is_fixed, .. } = self.about;
@@ -224,7 +232,12 @@ impl<D, M> Opt<D, M> {
                 let shown = |value: String| if self.about.is_secret { SECRET.to_owned() } else { value };
                 write(model).map(|value| format!("{name}: {}", shown(value))).into_iter().collect()
             }
-            Form::Lines { write } => {
+            Form::Secrets { write, .. }
+                if write(model).is_some_and(|lines| lines.iter().all(|line| !line.starts_with(' '))) =>
+            {
+                write(model).into_iter().map(|lines| format!("{name}: {}", lines.concat())).collect()
+            }
+            Form::Lines { write } | Form::Secrets { write, .. } => {
                 write(model).map(|lines| [vec![format!("{name}: ")], lines].concat()).unwrap_or_default()
             }
         }

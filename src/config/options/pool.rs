@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Form, Opt, below, new, quoted, twemproxys};
 use crate::config::discovery::Endpoint;
-use crate::config::model::{Address, Listen, NearCache, Pool, Server, Stampede};
+use crate::config::model::{Address, Listen, NearCache, Pool, Server, Stampede, Users};
 use crate::config::value;
 
 /// A pool while it is read.
@@ -195,6 +195,20 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         .default("64mb")
         .sizes(1 << 10, 1 << 30)
         .what("larger values are refused as memcached refuses them: 1kb to 1gb"),
+    new(
+        "sasl",
+        Form::Secrets {
+            write: |pool: &Pool| pool.sasl.as_ref().map(Users::told),
+            compare: |pool: &Pool| pool.sasl.as_ref().map(Users::compared),
+        },
+    )
+    .memcached("clients of a redis pool give the password of `redis_auth`")
+    .secret()
+    .limits("`user:password`, a list of them, the whole path of a file")
+    .example("[\"app:secret\"]")
+    .rare()
+    .what("clients must say who they are: users and passwords, or a file with a line\n\
+           `user:password` for each; by default everybody may come in"),
     twemproxys("redis_auth", pool!(redis.auth))
         .redis()
         .secret()

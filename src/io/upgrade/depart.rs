@@ -178,7 +178,8 @@ impl Operator {
             self.send_missed(socket, told)?;
             for departing in &*here {
                 let pool = self.observed.topology().pools[departing.pool.index()].name.clone();
-                let client = Client { pool, redis: departing.carried.redis.clone() };
+                let unadmitted = departing.unadmitted == Some(true);
+                let client = Client { pool, redis: departing.carried.redis.clone(), unadmitted };
                 let input = &departing.carried.input;
                 wire::send(socket, Kind::Client, Some(&client), input, Some(departing.socket.as_fd()))?;
             }

@@ -133,12 +133,13 @@ impl Operator {
     /// Takes a client, if there is a pool for it. Whether there is.
     fn receive_client(&self, socket: &UnixStream, frame: Frame, names: &Names) -> io::Result<bool> {
         let topology = self.observed.topology();
-        let Some((pool, carried)) = frame.json_and_rest::<Client>().ok().and_then(|(client, input)| {
+        let Some((pool, carried, unadmitted)) = frame.json_and_rest::<Client>().ok().and_then(|(client, input)| {
             let pool = topology.config.pools.iter().find(|pool| pool.name == names.now(&client.pool))?;
             let is_redis = pool.protocol == crate::config::model::Protocol::Redis;
             let has_database = client.redis.as_ref().is_none_or(|redis| redis.database < pool.redis.databases);
             let is_understood = client.redis.is_some() == is_redis && has_database;
-            is_understood.then(|| (pool.id, Carried { input: input.to_vec(), redis: client.redis }))
+            let carried = Carried { input: input.to_vec(), redis: client.redis };
+            is_understood.then_some((pool.id, carried, Some(client.unadmitted)))
         }) else {
             wire::send_bare(socket, Kind::Left, b"", None)?;
             return Ok(false);
@@ -149,7 +150,7 @@ impl Operator {
         };
         // First, so that nobody else reads of it once it is read here.
         wire::send_bare(socket, Kind::Taken, b"", None)?;
-        let departing = Departing { pool, carried, socket: descriptor, stays: false };
+        let departing = Departing { pool, carried, socket: descriptor, unadmitted, stays: false };
         self.workers[0].tell(Message::Arrive(Box::new(departing)));
         Ok(true)
     }

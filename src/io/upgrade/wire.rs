@@ -117,6 +117,9 @@ pub(super) struct Client {
     /// Redis: what it has set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) redis: Option<crate::engine::CarriedRedis>,
+    /// memcached: it has still to say who it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unadmitted: bool,
 }
 
 /// One frame.
@@ -246,7 +249,7 @@ mod tests {
     fn frames_come_as_they_were_sent_with_their_descriptors() {
         let (near, far) = UnixStream::pair().unwrap();
         let (one, mut other) = UnixStream::pair().unwrap();
-        let client = Client { pool: "p".to_owned(), redis: None };
+        let client = Client { pool: "p".to_owned(), redis: None, unadmitted: false };
         send(&near, Kind::Client, Some(&client), b"{\"get \0\xff", Some(one.as_fd())).unwrap();
         send_bare(&near, Kind::End, b"", None).unwrap();
         drop((near, one));

@@ -86,9 +86,10 @@ impl Worker {
         }
         let Some(carried) = self.engine.client_departs(id) else { return };
         let pool = self.engine.client_pool(id);
+        let unadmitted = Some(!self.clients.is_admitted(id));
         let Some((pool, socket)) = pool.zip(self.clients.part_with(id, &self.poller)) else { return };
         // Whoever counts those that are here finds it among those that have left.
-        let _ = departures.way.send(Departing { pool, carried, socket, stays: false });
+        let _ = departures.way.send(Departing { pool, carried, socket, unadmitted, stays: false });
         self.engine.client_gone(id, false);
         self.has_left();
     }

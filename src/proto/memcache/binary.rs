@@ -13,6 +13,7 @@ mod ask;
 mod expected;
 mod opcode;
 mod packet;
+mod sasl;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -58,7 +58,13 @@ async function memcached() {
 // The binary protocol.
 async function memjs() {
   const { Client } = require("memjs");
-  const client = Client.create(`${host}:${port}`, { timeout: 5, conntimeout: 5, retries: 1 });
+  const client = Client.create(`${host}:${port}`, {
+    timeout: 5,
+    conntimeout: 5,
+    retries: 1,
+    username: process.env.SOFTMISS_USER,
+    password: process.env.SOFTMISS_PASSWORD,
+  });
   const get = async (key) => (await client.get(key)).value?.toString() ?? null;
   await client.flush();
   assert.equal(await client.set("a", "1", { expires: 100 }), true);

@@ -1,6 +1,7 @@
 """Ordinary use of every memcached client, through the proxy. Arguments: host port, or unix:PATH 0; then what to run."""
 
 import asyncio
+import os
 import sys
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
@@ -52,7 +53,9 @@ def pymemcache():
 def pylibmc(binary=False):
     import pylibmc
 
-    client = pylibmc.Client([WHERE], binary=binary, behaviors={"cas": True, "tcp_nodelay": True})
+    user, password = os.environ.get("SOFTMISS_USER"), os.environ.get("SOFTMISS_PASSWORD")
+    who = {"username": user, "password": password} if user else {}
+    client = pylibmc.Client([WHERE], binary=binary, behaviors={"cas": True, "tcp_nodelay": True}, **who)
     assert client.set("a", 1)
     assert client.get("a") == 1
     assert client.set_multi({f"m{n}": n for n in range(100)}) == []

@@ -9,6 +9,7 @@ use softmiss::config::model::{Address, Config, Listen, OnFailure, Pool, PoolId, 
 use softmiss::engine::{Effect, Engine, Setup};
 use softmiss::failure::Failure;
 use softmiss::proto::memcache::binary::Translator;
+use softmiss::proto::memcache::door::Door;
 use softmiss::proto::memcache::request::{Parsed, Request, Words, is_key, parse};
 use softmiss::proto::memcache::response::{self, MetaAsked, Piece, Response};
 use softmiss::proto::memcache::{Verb, encode, stats};
@@ -49,9 +50,12 @@ pub(crate) fn request(data: &[u8]) {
 /// What a client of the binary protocol sends, cut anywhere, becomes requests of text, and what it is told of their answers does
 /// not depend on where it was cut.
 pub(crate) fn binary(data: &[u8]) {
-    let whole = told(&mut [data].into_iter());
     let size = 1 + data.first().map_or(0, |byte| usize::from(*byte) % 40);
-    assert_eq!(whole, told(&mut data.chunks(size)), "cut into pieces of {size}");
+    for new in [Translator::new, || Translator::guarded(false), || Translator::guarded(true)] {
+        let whole = told(new(), &mut [data].into_iter());
+        assert_eq!(whole, told(new(), &mut data.chunks(size)), "cut into pieces of {size}");
+    }
+    shut(data, size);
     // Whatever a server says is an answer or is none.
     let (mut translator, mut text, mut out) = (Translator::new(), Vec::new(), Vec::new());
     let (asked, said) = data.split_at(data.len() / 2);
@@ -60,11 +64,13 @@ pub(crate) fn binary(data: &[u8]) {
 }
 
 /// What is told to a client that sends these pieces, by servers that have nothing and do everything.
-fn told(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<u8> {
-    let (mut translator, mut text, mut out) = (Translator::new(), Vec::new(), Vec::new());
+fn told(mut translator: Translator, pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<u8> {
+    let (mut text, mut out) = (Vec::new(), Vec::new());
     let mut is_over = false;
     for piece in pieces {
-        translator.ask(piece, &mut text);
+        // Whoever has a user with a short name and password may come in.
+        let admits = |user: &[u8], password: &[u8]| user.len() + password.len() < 4;
+        translator.ask_guarded(piece, &mut text, Some(&admits));
         let mut at = 0;
         while at < text.len() && !is_over {
             let (len, answer): (_, &[u8]) = match parse(&text[at..], usize::MAX) {
@@ -89,6 +95,31 @@ fn told(pieces: &mut dyn Iterator<Item = &[u8]>) -> Vec<u8> {
         assert!(text.is_empty() || translator.has_begun() || is_over, "something is never answered");
     }
     out
+}
+
+/// Who has not said who it is asks nobody anything, in either protocol, and is told the same wherever it is cut.
+fn shut(data: &[u8], size: usize) {
+    let nobody = |_: &[u8], _: &[u8]| false;
+    let (mut translator, mut text) = (Translator::guarded(false), Vec::new());
+    data.chunks(size).for_each(|piece| translator.ask_guarded(piece, &mut text, Some(&nobody)));
+    let harmless: [&[u8]; 3] = [b"mn", b"version", b"quit"];
+    assert!(text.split(|byte| *byte == b'\n').all(|line| line.is_empty() || harmless.contains(&line.trim_ascii_end())));
+    assert!(!translator.is_admitted());
+    let everybody = |_: &[u8], _: &[u8]| true;
+    for guard in [&nobody as &dyn Fn(&[u8], &[u8]) -> bool, &everybody] {
+        let told = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let (mut door, mut out, mut passed) = (Door::default(), Vec::new(), Vec::new());
+            for piece in pieces {
+                let taken = if door.is_open() { 0 } else { door.ask(piece, Some(guard), &mut out) };
+                passed.extend_from_slice(&piece[taken..]);
+                assert!(passed.is_empty() || door.is_open());
+            }
+            (out, passed, door.is_open())
+        };
+        let (whole, parts) = (told(&mut [data].into_iter()), told(&mut data.chunks(size)));
+        assert_eq!(whole, parts, "cut into pieces of {size}");
+        assert!(!whole.2 || whole.0.ends_with(b"STORED\r\n"));
+    }
 }
 
 /// An answer to a request of text.

@@ -327,6 +327,7 @@ impl World {
                 Effect::Notice(Notice::Silent { .. }) => self.tally.add(Thing::Stalled),
                 Effect::Notice(
                     Notice::Stranger { .. }
+                    | Notice::NotAdmitted { .. }
                     | Notice::Violation { .. }
                     | Notice::HeldBack { .. }
                     | Notice::Unflushed { .. }

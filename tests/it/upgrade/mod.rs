@@ -20,31 +20,31 @@ use super::support::wait_until;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A proxy, and whoever has taken over from it, which ends with it.
-struct Succeeded {
-    reloaded: Reloaded,
+pub(crate) struct Succeeded {
+    pub(crate) reloaded: Reloaded,
     pid: u32,
 }
 
 impl Succeeded {
-    fn of(reloaded: Reloaded) -> Self {
+    pub(crate) fn of(reloaded: Reloaded) -> Self {
         let pid = reloaded.proxy.id();
         Self { reloaded, pid }
     }
 
     /// Another process takes over; when this returns, the one before it has ended.
-    fn upgrade(&mut self) {
+    pub(crate) fn upgrade(&mut self) {
         let answer = post(self.reloaded.admin, "/upgrade");
         assert_eq!(answer.status, 200, "{answer:?}");
         self.is_succeeded_by(answer.json()["pid"].as_u64().expect("a number") as u32);
     }
 
-    fn is_succeeded_by(&mut self, pid: u32) {
+    pub(crate) fn is_succeeded_by(&mut self, pid: u32) {
         let before = std::mem::replace(&mut self.pid, pid);
         assert_ne!(before, pid);
         wait_until("the end of the process before", SOON, || !is_there(before));
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.reloaded.proxy.client()
     }
 }

@@ -4,9 +4,11 @@
 //! others are meta commands, which say what a binary answer has to: `cas`, flags, and what a counter has come to.
 
 use super::super::KEY_LIMIT;
+use super::super::guard::Guard;
 use super::expected::{Answer, Expected, Queue};
 use super::opcode::{Verb, verb};
 use super::packet::{Asked, HEADER, Header, Status};
+use super::sasl::{self, Sasl, Verdict};
 use super::text::{Request, base64_len, is_text, push};
 
 /// Most keys of one line.
@@ -32,6 +34,8 @@ pub(super) struct State {
     line: u32,
     /// What follows is not looked at: it is no request, or stands behind a quit.
     is_over: bool,
+    /// How far the client has come with saying who it is, where it has to.
+    sasl: Option<Sasl>,
 }
 
 impl State {
@@ -40,9 +44,33 @@ impl State {
         !self.head.is_empty() || self.value != Value::None
     }
 
+    /// Of a client that has to say who it is, unless it is known to have.
+    pub(super) fn guarded(is_admitted: bool) -> Self {
+        Self { sasl: Some(Sasl::new(is_admitted)), ..Self::default() }
+    }
+
+    /// Who it is may not be asked for any more.
+    pub(super) fn heed(&mut self, guard: Guard<'_>) {
+        if guard.is_none() {
+            self.sasl = None;
+        }
+    }
+
+    pub(super) const fn is_guarded(&self) -> bool {
+        self.sasl.is_some()
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.sasl.is_none_or(|sasl| sasl.is_admitted)
+    }
+
+    pub(super) fn take_denied(&mut self) -> u64 {
+        self.sasl.as_mut().map_or(0, |sasl| std::mem::take(&mut sasl.denied))
+    }
+
     /// Takes what a client has sent, and appends what that asks in text.
-    pub(super) fn ask(&mut self, sent: &[u8], text: &mut Vec<u8>, expected: &mut Queue) {
-        Asking { state: self, text, expected }.ask(sent);
+    pub(super) fn ask(&mut self, sent: &[u8], text: &mut Vec<u8>, expected: &mut Queue, guard: Guard<'_>) {
+        Asking { state: self, text, expected, guard }.ask(sent);
     }
 }
 
@@ -62,6 +90,7 @@ struct Asking<'t> {
     state: &'t mut State,
     text: &'t mut Vec<u8>,
     expected: &'t mut Queue,
+    guard: Guard<'t>,
 }
 
 impl Asking<'_> {
@@ -119,6 +148,11 @@ impl Asking<'_> {
             self.end(); // memcached says nothing either
             return None;
         };
+        if let Some(sasl) = &self.state.sasl
+            && sasl.heeds(header.opcode)
+        {
+            return self.ask_who(*sasl, &header, bytes);
+        }
         let known = verb(header.opcode);
         let Some((verb, is_quiet)) = known.filter(|_| header.extras + header.key <= header.body) else {
             self.refuse(&header, Status::UnknownCommand);
@@ -138,6 +172,32 @@ impl Asking<'_> {
         let (extras, key) = bytes.get(HEADER..len)?.split_at(header.extras);
         self.ask_for(verb, is_quiet, &Request { header, extras, key });
         Some(len)
+    }
+
+    /// Takes a request by which a client says who it is, or would before it has.
+    #[cold]
+    fn ask_who(&mut self, mut sasl: Sasl, header: &Header, bytes: &[u8]) -> Option<usize> {
+        let (answer, taken, passed) = match sasl.judge(header) {
+            Verdict::End(status) => (Err(status), None, 0),
+            Verdict::Answer(answer) => (Ok(answer), Some(HEADER), header.body),
+            Verdict::Whole => {
+                let len = HEADER + header.body;
+                let (way, said) = bytes.get(HEADER..len)?.split_at(header.key);
+                (Ok(sasl.hear(header.opcode, way, said, self.guard)), Some(len), 0)
+            }
+        };
+        self.state.sasl = Some(sasl);
+        match answer {
+            Ok(answer) => {
+                self.tell(header, answer);
+                self.pass_over(passed);
+            }
+            Err(status) => {
+                self.refuse(header, status);
+                self.end();
+            }
+        }
+        taken
     }
 
     fn ask_for(&mut self, verb: Verb, is_quiet: bool, request: &Request<'_>) {
@@ -197,9 +257,13 @@ impl Asking<'_> {
 
     /// A request is refused: that is told in its turn.
     fn refuse(&mut self, header: &Header, status: Status) {
+        self.tell(header, Answer::Known(status));
+    }
+
+    /// A request asks nobody: what it is told is told in its turn.
+    fn tell(&mut self, header: &Header, answer: Answer) {
         self.end_line();
         let asked = Asked { opcode: header.opcode, opaque: header.opaque };
-        let answer = Answer::Known(status);
         self.expected.push(Expected { asked, verb: None, is_quiet: false, answer, key: 0 }, b"");
         self.text.extend_from_slice(b"mn\r\n");
     }
@@ -235,7 +299,7 @@ impl Asking<'_> {
 /// How many bytes there have to be of what begins like this before it can be looked at again.
 fn needed(head: &[u8]) -> usize {
     let header = head.first_chunk::<HEADER>().and_then(Header::read);
-    header.map_or(HEADER, |header| HEADER + header.extras + header.key)
+    header.map_or(HEADER, |header| HEADER + sasl::needed(&header).unwrap_or(header.extras + header.key))
 }
 
 /// Whether a request has the parts that it must have, and no others.

@@ -17,6 +17,8 @@ pub(super) enum Answer {
     Said,
     /// This, whatever is said: the request was refused, or asks for nothing.
     Known(Status),
+    /// Success with these words, whatever is said.
+    Words(&'static str),
 }
 
 /// A request that is not answered.

@@ -18,6 +18,10 @@ pub(super) enum Status {
     Invalid,
     NotStored,
     NotNumeric,
+    /// Who asks has not said who it is, or not said it right.
+    NotAdmitted,
+    /// More has to be said before that is known.
+    Continue,
     UnknownCommand,
     OutOfMemory,
     /// No server could be asked, or it said something that has no status of its own.
@@ -34,6 +38,8 @@ impl Status {
             Self::Invalid => 0x04,
             Self::NotStored => 0x05,
             Self::NotNumeric => 0x06,
+            Self::NotAdmitted => 0x20,
+            Self::Continue => 0x21,
             Self::UnknownCommand => 0x81,
             Self::OutOfMemory => 0x82,
             Self::Unavailable => 0x86,
@@ -43,13 +49,14 @@ impl Status {
     /// What memcached says of it.
     const fn text(self) -> &'static str {
         match self {
-            Self::Success => "",
+            Self::Success | Self::Continue => "",
             Self::NotFound => "Not found",
             Self::Exists => "Data exists for key.",
             Self::TooLarge => "Too large.",
             Self::Invalid => "Invalid arguments",
             Self::NotStored => "Not stored.",
             Self::NotNumeric => "Non-numeric server-side value for incr or decr",
+            Self::NotAdmitted => "Auth failure.",
             Self::UnknownCommand => "Unknown command",
             Self::OutOfMemory => "Out of memory",
             Self::Unavailable => "Temporary failure",
