@@ -33,8 +33,10 @@ impl Engine {
         let (client, _) = ticket.client()?;
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let most = self.topology.pools[pool.index()].near_cache.as_ref()?.stale_on_error?;
-        // Who watches is about to change what they read, and nothing guards that once it is older than their watch.
-        if self.pools[pool.index()].all_live || link.dedicated().is_some() || self.session_ref(client)?.watches() {
+        // Who watches is about to change what they read, and nothing guards that once it is older than their watch; and who has
+        // asked for a change behind this is not told what comes of it before.
+        let is_calm = link.dedicated().is_none() && self.may_be_given(pool, client);
+        if self.pools[pool.index()].all_live || !is_calm {
             return None;
         }
         let line = link.queue().front_request(ticket);

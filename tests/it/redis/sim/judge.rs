@@ -416,7 +416,12 @@ impl World {
             keeps && of.was_kept(key.as_bytes(), (floor, pending.tick), state, |at, other| is_known(node, at, other))
         };
         let may_be = |place: &usize| was(&self.nodes[*place], pending.tick) || was_kept(&self.nodes[*place], 0);
-        if !candidates.iter().any(may_be) {
+        // While a key's server is out, what is kept stands in for it, though the key may have had another one then.
+        let stands_in = || {
+            let is_out = self.nodes[self.home(pool, key)].was_out(pending.tick);
+            self.plan.pools[pool].stale && is_out && self.nodes.iter().any(|node| was_kept(node, 0))
+        };
+        if !candidates.iter().any(may_be) && !stands_in() {
             let states =
                 candidates.iter().map(|place| brief(self.nodes[*place].databases[database].get(key.as_bytes())));
             let states: Vec<_> = states.collect();
