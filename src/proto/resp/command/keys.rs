@@ -188,7 +188,9 @@ fn keyword(word: &str, from: i32, args: Args<'_>) -> Option<i64> {
 
 /// `SORT key ... [STORE destination]`: the last `STORE` counts.
 fn sort(args: Args<'_>, found: &mut KeyList) -> Result<(), NoKeys> {
-    found.push(1);
+    if args.len() > 1 {
+        found.push(1);
+    }
     let mut destination = None;
     let mut place = 2;
     while place < args.len() {
@@ -317,6 +319,8 @@ mod tests {
     fn keys_are_found_where_they_stand() {
         for (line, expected) in [
             ("GET a", "a"),
+            ("SORT", ""),
+            ("SORT a", "a"),
             ("mget a b c d e f", "a b c d e f"),
             ("MSET a 1 b 2", "a b"),
             ("EVAL script 2 a b c", "a b"),
