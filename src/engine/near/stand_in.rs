@@ -17,9 +17,22 @@ use crate::proto::memcache::reply as memcache;
 use crate::proto::memcache::request::Words;
 use crate::proto::resp::{encode, reply, request};
 use crate::proto::verb::Verb;
+use crate::time::Instant;
 
 /// The keys of a part of a multi-get that were not there, with their places among all of its keys.
 type Missing = Vec<(u32, Box<[u8]>)>;
+
+/// A request of a client that a server in the place of another one has missed.
+#[derive(Clone, Copy)]
+struct Missed {
+    pool: PoolId,
+    /// Who was asked.
+    server: ServerId,
+    /// When its time began.
+    started: Instant,
+    /// How old a value may be.
+    most: Duration,
+}
 
 impl Engine {
     /// What a client gets in the place of the answer to the front request of a connection, of which keys are missing; `None`
@@ -30,43 +43,45 @@ impl Engine {
         let link = &self.servers[id];
         let ticket = link.queue().front()?;
         // What the proxy asks for itself is to be what the server has.
-        let (client, _) = ticket.client()?;
+        let (client, number) = ticket.client()?;
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let most = self.topology.pools[pool.index()].near_cache.as_ref()?.stale_on_error?;
-        // Who watches is about to change what they read, and nothing guards that once it is older than their watch; and who has
-        // asked for a change behind this is not told what comes of it before.
-        let is_calm = link.dedicated().is_none() && self.may_be_given(pool, client);
-        if self.pools[pool.index()].all_live || !is_calm {
+        // Who watches is about to change what they read, and nothing guards that once it is older than their watch.
+        let session = self.session_ref(client)?;
+        if self.pools[pool.index()].all_live || link.dedicated().is_some() || session.watches() {
             return None;
         }
+        let missed = Missed { pool, server, started: session.slot(number)?.started(), most };
         let line = link.queue().front_request(ticket);
         match ticket.verb {
             Verb::Get if ticket.is(Marks::SPLIT) => {
                 let missing = self.missing_of(ticket, Words::new(asked_keys(line, ticket.verb)))?;
-                self.place_known(ticket, pool, server, &missing, most);
+                self.place_known(ticket, missed, &missing);
                 None
             }
             Verb::Get => {
                 let key = asked_keys(line, ticket.verb).strip_prefix(b" ")?;
-                let value = self.known(pool, server, Name { database: 0, key }, most)?;
+                let value = self.known(missed, Name { database: 0, key })?;
                 Some([&value.block, memcache::END].concat())
             }
             Verb::Query if ticket.replies == 1 => {
                 let line = line.to_vec();
-                self.known_in_place(pool, server, profile, &line, response, most)
+                self.known_in_place(missed, profile, &line, response)
             }
             _ => None,
         }
     }
 
     /// What is kept of a key whose home is another server than this one, which is out therefore.
-    fn known(&self, pool: PoolId, server: ServerId, name: Name<'_>, most: Duration) -> Option<Arc<Value>> {
+    fn known(&self, missed: Missed, name: Name<'_>) -> Option<Arc<Value>> {
+        let Missed { pool, server, started, most } = missed;
         let config = self.topology.pool(pool);
         let is_meant = config.near_cache.as_ref().is_some_and(|option| option.is_for(name.key));
         if !is_meant || config.home.route(name.key, 0) == Some(server) {
             return None;
         }
-        let value = self.near.of(pool)?.last_known(name, most, self.now)?;
+        // What was asked for later may have in it what the client has changed behind this request.
+        let value = self.near.of(pool)?.last_known(name, most, self.now).filter(|value| value.asked < started)?;
         self.counters.pool(pool).near_stale.add(1);
         Some(value)
     }
@@ -78,10 +93,10 @@ impl Engine {
         Some(places.into_iter().zip(keys.into_iter().map(Box::from)).collect())
     }
 
-    fn place_known(&mut self, ticket: Ticket, pool: PoolId, server: ServerId, missing: &Missing, most: Duration) {
+    fn place_known(&mut self, ticket: Ticket, missed: Missed, missing: &Missing) {
         for (place, key) in missing {
             let Some((id, number)) = ticket.client() else { return };
-            let Some(value) = self.known(pool, server, Name { database: 0, key }, most) else { continue };
+            let Some(value) = self.known(missed, Name { database: 0, key }) else { continue };
             if !self.has_room_beside(id, value.block.len()) {
                 continue;
             }
@@ -100,18 +115,10 @@ impl Engine {
     }
 
     /// A `GET` or an `MGET`: its answer, with what is known in the places of nulls.
-    fn known_in_place(
-        &self,
-        pool: PoolId,
-        server: ServerId,
-        profile: Profile,
-        line: &[u8],
-        response: &[u8],
-        most: Duration,
-    ) -> Option<Vec<u8>> {
+    fn known_in_place(&self, missed: Missed, profile: Profile, line: &[u8], response: &[u8]) -> Option<Vec<u8>> {
         let mut spans = Vec::new();
         let args = request::args(line, &mut spans);
-        let known = |key| self.known(pool, server, Name { database: profile.database, key }, most);
+        let known = |key| self.known(missed, Name { database: profile.database, key });
         if args.get(0).eq_ignore_ascii_case(b"get") && args.len() == 2 {
             if !reply::is_null(response) {
                 return None;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, model::Config, model::PoolId};
-use crate::engine::ids::LinkId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::{Effect, Engine, Scripts, Setup};
+use crate::failure::Failure;
 use crate::time::Instant;
 use crate::topology::Published;
 
@@ -63,4 +64,124 @@ fn what_was_asked_for_under_other_options_is_not_given_out_under_these() {
     turn(&mut engine, &mut links, at(7));
     engine.client_data(reader, b"get k\r\n", at(8));
     assert!(turn(&mut engine, &mut links, at(8)).contains(&"get k\r\n".to_owned()), "it is asked for");
+}
+
+/// An engine, and servers that answer what they are told to.
+struct Rig {
+    engine: Engine,
+    links: Vec<(LinkId, u32)>,
+    /// Nobody gets through to these.
+    dead: Vec<usize>,
+    now: Instant,
+}
+
+impl Rig {
+    fn new(options: &str) -> Self {
+        let file = format!("pool:\n  listen: 127.0.0.1:1\n  {options}\n");
+        let config = config::parse("file", &file).expect("a good file").config;
+        let published = Arc::new(Published::new(config, 1));
+        let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+        let engine = Engine::new(Setup { published, worker: 0, seed: 1, started_at, scripts });
+        Self { engine, links: Vec::new(), dead: Vec::new(), now: at(1) }
+    }
+
+    fn server_of(&self, link: LinkId) -> usize {
+        self.engine.link_server(link).1.index()
+    }
+
+    fn links_to(&self, server: usize) -> Vec<(LinkId, u32)> {
+        self.links.iter().copied().filter(|(link, _)| self.server_of(*link) == server).collect()
+    }
+
+    /// Lets time pass, in which connections come and go.
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis {
+            self.now = self.now + Duration::from_millis(1);
+            self.engine.handle_timeout(self.now);
+            while let Some(effect) = self.engine.poll_effect() {
+                if let Effect::Connect { link, epoch } = effect {
+                    if self.dead.contains(&self.server_of(link)) {
+                        self.engine.link_failed(link, epoch, Failure::Refused, self.now);
+                    } else {
+                        self.engine.link_connected(link, epoch, self.now);
+                        self.links.push((link, epoch));
+                    }
+                } else if let Effect::Disconnect { link, .. } = effect {
+                    self.links.retain(|(known, _)| *known != link);
+                }
+            }
+        }
+        self.engine.check_invariants().expect("all is in order");
+    }
+
+    /// A server is gone, with all connections to it.
+    fn dies(&mut self, server: usize) {
+        self.dead.push(server);
+        for (link, epoch) in self.links_to(server) {
+            self.links.retain(|(known, _)| *known != link);
+            self.engine.link_failed(link, epoch, Failure::Closed, self.now);
+        }
+    }
+
+    /// A server is asked this, and answers that.
+    fn answers(&mut self, server: usize, asked: &str, answer: &str) {
+        self.pass(1);
+        let mut heard = String::new();
+        for (link, epoch) in self.links_to(server) {
+            let output = self.engine.link_output(link, epoch).to_vec();
+            if !output.is_empty() {
+                self.engine.link_wrote(link, epoch, output.len(), self.now);
+                heard.push_str(&String::from_utf8(output).expect("text"));
+                self.engine.link_data(link, epoch, answer.as_bytes(), self.now, &mut ());
+            }
+        }
+        assert_eq!(heard, asked);
+    }
+
+    /// What a client is told.
+    fn told(&mut self, client: SessionId) -> String {
+        self.pass(1);
+        let output = self.engine.client_output(client).to_vec();
+        self.engine.client_wrote(client, output.len(), self.now);
+        String::from_utf8(output).expect("text")
+    }
+
+    fn asks(&mut self, client: SessionId, request: &str) {
+        self.engine.client_data(client, request.as_bytes(), self.now);
+    }
+}
+
+#[test]
+fn what_a_client_stores_does_not_stand_in_for_what_it_asked_before() {
+    let mut rig = Rig::new(
+        "timeout: 400\n  auto_eject_hosts: true\n  server_failure_limit: 1\n  server_retry_timeout: 100\n  rejoin: keep\n  \
+         near_cache: {ttl: 1m, stale_on_error: 5m}\n  servers: ['10.0.0.1:1:1', '10.0.0.2:1:1', '10.0.0.3:1:1']",
+    );
+    let pool = rig.engine.topology().pool(PoolId(0));
+    let key_of = |server: usize, end: char| {
+        let mut names = (0..100).map(|number| format!("{number}{end}"));
+        names.find(|name| pool.home.route(name.as_bytes(), 0).expect("a server").index() == server).expect("a key")
+    };
+    let (key, others) = (key_of(0, 'k'), [(2, key_of(2, 'x')), (0, key_of(0, 'x'))]);
+    let (client, another) = (rig.engine.client_connected(PoolId(0)), rig.engine.client_connected(PoolId(0)));
+    // The third server stays out, so that something may stand in; the first one comes back.
+    for (server, other) in others {
+        rig.dies(server);
+        rig.asks(another, &format!("get {other}\r\n"));
+        assert_eq!(rig.told(another), "END\r\n");
+    }
+    // The second one is slow.
+    rig.asks(client, &format!("get {key}\r\n"));
+    rig.pass(1);
+    rig.dead.retain(|server| *server != 0);
+    rig.pass(150);
+    rig.answers(0, "version\r\n", "VERSION 1.6.0\r\n");
+    rig.asks(client, &format!("set {key} 0 0 3\r\nnew\r\n"));
+    rig.answers(0, &format!("set {key} 0 0 3\r\nnew\r\n"), "STORED\r\n");
+    let (value, kept) = (format!("VALUE {key} 0 3\r\nnew\r\nEND\r\n"), format!("VA 3 k{key} f0 t-1\r\nnew\r\n"));
+    rig.asks(another, &format!("get {key}\r\n"));
+    rig.answers(0, &format!("get {key}\r\nmg {key} k v f t\r\n"), &(value + &kept));
+    assert_eq!(rig.told(client), "", "what it has asked first is not answered");
+    rig.answers(1, &format!("get {key}\r\n"), "END\r\n");
+    assert_eq!(rig.told(client), "END\r\nSTORED\r\n");
 }

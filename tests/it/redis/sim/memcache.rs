@@ -102,6 +102,7 @@ impl World {
                 "flush_all" => {
                     let tick = self.ledger.tick;
                     self.nodes[server].databases[0].clear(tick);
+                    self.loses(server); // no client flushes a pool of memcached
                     out.extend_from_slice(b"OK\r\n");
                 }
                 _ => panic!("a memcached server is told {line:?}"),

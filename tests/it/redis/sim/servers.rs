@@ -390,7 +390,15 @@ impl World {
         let asked = self.ledger.flushes.iter().any(|flush| flush.pool == node.pool && flush.database == database);
         let rejoins = self.plan.pools[node.pool].flushes && database.is_none() && node.may_rejoin;
         assert!(asked || rejoins, "server {server}: nobody has flushed {database:?}");
+        if !asked {
+            self.loses(server);
+        }
         self.count("flushed");
+    }
+
+    /// A server is flushed as it returns. To clients that is as if it had lost everything: nobody has been told of it.
+    pub(super) fn loses(&mut self, server: usize) {
+        self.nodes[server].losses.insert(self.ledger.tick);
     }
 
     /// Gives jobs to those who wait for them.
