@@ -7,6 +7,7 @@
 mod again;
 mod alarm;
 mod client;
+mod clients;
 pub mod clock;
 mod connect;
 mod departing;

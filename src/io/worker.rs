@@ -12,7 +12,7 @@ use std::sync::mpsc::Receiver;
 use anyhow::Context as _;
 
 use super::alarm::Alarm;
-use super::client::Clients;
+use super::clients::Clients;
 use super::clock::Clock;
 use super::connect::Connector;
 use super::departing::Departures;
