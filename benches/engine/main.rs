@@ -11,6 +11,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark owns its clock")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report is its purpose")]
 
+#[path = "../shared/flags.rs"]
+mod flags;
 mod rig;
 mod scenario;
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
+use flags::Flags;
 use rig::Rig;
 use scenario::{SCENARIOS, Scenario};
 
@@ -44,18 +47,8 @@ struct Options {
     /// Make this many turns of the first scenario and say nothing; what callgrind runs.
     #[arg(long, hide = true)]
     turns: Option<u32>,
-    /// Cargo adds it.
-    #[arg(long, hide = true)]
-    bench: bool,
-    /// Test runners ask for a list of tests; there are none.
-    #[arg(long, hide = true)]
-    list: bool,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    format: Option<String>,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    ignored: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 fn main() -> ExitCode {
@@ -69,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    if options.list {
+    if options.flags.list {
         return Ok(());
     }
     let wanted: Vec<&Scenario> = (SCENARIOS.iter())

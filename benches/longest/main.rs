@@ -10,6 +10,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report is its purpose")]
 
 mod cases;
+#[path = "../shared/flags.rs"]
+mod flags;
 mod rig;
 
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use cases::{CASES, Case};
 use clap::Parser;
+use flags::Flags;
 use rig::{Longest, Reads, Rig};
 
 /// As the program has it: what large buffers cost is the allocator's.
@@ -35,18 +38,8 @@ struct Options {
     /// Fail if an event takes longer than so many microseconds.
     #[arg(long)]
     limit: Option<u64>,
-    /// Cargo adds it.
-    #[arg(long, hide = true)]
-    bench: bool,
-    /// Test runners ask for a list of tests; there are none.
-    #[arg(long, hide = true)]
-    list: bool,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    format: Option<String>,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    ignored: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 fn main() -> ExitCode {
@@ -60,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    if options.list {
+    if options.flags.list {
         return Ok(());
     }
     let is_wanted =

@@ -37,7 +37,7 @@ use crate::options::{Options, Part};
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if options.list {
+    if options.flags.list {
         return ExitCode::SUCCESS;
     }
     match run(options) {

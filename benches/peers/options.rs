@@ -1,8 +1,12 @@
 //! The command line.
 
+#[path = "../shared/flags.rs"]
+mod flags;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use flags::Flags;
 
 use crate::process::Placement;
 use crate::task::LoadOptions;
@@ -65,18 +69,8 @@ pub(crate) struct Options {
     /// Write the tables to this file as docs/performance.md shows them.
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
-    /// Cargo adds it.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
-    /// Test runners ask for a list of tests; there are none.
-    #[arg(long, hide = true)]
-    pub(crate) list: bool,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    pub(crate) format: Option<String>,
-    /// Goes with `--list`.
-    #[arg(long, hide = true)]
-    pub(crate) ignored: bool,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
     #[command(subcommand)]
     pub(crate) part: Option<Part>,
 }
