@@ -61,8 +61,10 @@ impl Door {
     }
 
     fn take_line(&mut self, sent: &[u8], out: &mut Vec<u8>) -> usize {
-        let Some(end) = memchr::memchr(b'\n', sent) else {
-            self.begun.extend_from_slice(&sent[..sent.len().min(LINE_LIMIT + 1)]);
+        // Of a line that is too long no more is looked at, wherever it is cut.
+        let front = &sent[..sent.len().min(LINE_LIMIT + 1 - self.begun.len())];
+        let Some(end) = memchr::memchr(b'\n', front) else {
+            self.begun.extend_from_slice(front);
             if self.begun.len() > LINE_LIMIT {
                 self.state = State::Over; // memcached says nothing either
             }
@@ -148,4 +150,22 @@ fn is_right(said: &[u8], guard: Guard<'_>) -> Option<bool> {
     let mut words = said.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
     let (user, password) = (words.next()?, words.next()?);
     Some(guard.is_some_and(|admits| admits(user, password)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_too_long_however_it_comes() {
+        let nobody = |_: &[u8], _: &[u8]| false;
+        for (len, told) in [(LINE_LIMIT, UNADMITTED), (LINE_LIMIT + 1, b"")] {
+            let line = [vec![b'x'; len], b"\n".to_vec()].concat();
+            for size in [1, 9, 1000, LINE_LIMIT, LINE_LIMIT + 1, line.len()] {
+                let (mut door, mut out) = (Door::default(), Vec::new());
+                line.chunks(size).for_each(|piece| _ = door.ask(piece, Some(&nobody), &mut out));
+                assert_eq!((&*out, door.is_over()), (told, told.is_empty()), "{len} bytes in pieces of {size}");
+            }
+        }
+    }
 }
