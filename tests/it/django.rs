@@ -180,8 +180,8 @@ impl Drop for Stage {
     }
 }
 
-/// One killed, one hung, all killed, and each brought back: every page is there, and whose session it shows is the visitor's
-/// own.
+/// One killed, one hung, the first killed again, all killed, and each brought back: every page is there, and the session that
+/// it shows is the visitor's own, as it was left, and not as it was during an earlier fault.
 fn nobody_notices(site: Site) {
     let mut stage = Stage::set(site);
     stage.pages(100);
@@ -189,6 +189,8 @@ fn nobody_notices(site: Site) {
     stage.start(&[0]);
     stage.hang(1);
     stage.go_on(1);
+    stage.kill(&[0]);
+    stage.start(&[0]);
     stage.kill(&[0, 1, 2]);
     stage.start(&[0, 1, 2]);
     let (report, errors) = stage.end();
