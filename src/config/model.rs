@@ -187,7 +187,7 @@ pub struct Stampede {
     pub wait: Duration,
     /// How long who was told the miss first has for that, before the next one is.
     pub lease: Duration,
-    /// How much longer values live at the server than their clients have said.
+    /// For how long after its end a value is given to who would have to wait for the next one.
     pub stale: Option<Duration>,
     /// What keys begin with that are meant; all are if there is nothing.
     pub keys: Vec<String>,

@@ -9,7 +9,7 @@ use super::model::Stampede;
 use super::options::{KEYS, STAMPEDE};
 use super::raw::{Content, Node};
 
-const EXAMPLE: &str = "write `stampede: true`, or `stampede: {wait: 2s, lease: 5s, keys: [\"page:\"]}`";
+const EXAMPLE: &str = "write `stampede: true`, or `stampede: {wait: 2s, lease: 5s, stale: 30s, keys: [\"page:\"]}`";
 
 /// `None` when something is wrong with it, or it is `false`.
 pub(super) fn resolve(node: &Node, findings: &mut Findings) -> Option<Stampede> {
@@ -18,7 +18,8 @@ pub(super) fn resolve(node: &Node, findings: &mut Findings) -> Option<Stampede> 
         Content::Scalar(text) if text == "true" => return Some(Stampede::default()),
         Content::Scalar(text) if text == "false" => return None,
         other => {
-            let message = format!("`stampede` takes `true`, or `wait`, `lease` and `keys`, not {}", other.kind());
+            let message =
+                format!("`stampede` takes `true`, or `wait`, `lease`, `stale` and `keys`, not {}", other.kind());
             findings.push(Diagnostic::error(Some(node.span.clone()), message).help(EXAMPLE));
             return None;
         }
@@ -63,12 +64,12 @@ mod tests {
     #[test]
     fn what_it_cannot_be_is_refused_with_the_reason() {
         for (lines, told) in [
-            ("stampede: yes", "takes `true`, or `wait`, `lease` and `keys`"),
+            ("stampede: yes", "takes `true`, or `wait`, `lease`, `stale` and `keys`"),
             ("stampede: [page]", "not a list"),
             ("stampede: {wait: 2m}", "no time to wait"),
             ("stampede: {wait: 0}", "no time to wait"),
             ("stampede: {lease: 10ms}", "no time to compute"),
-            ("stampede: {stale: 30s}", "not given yet"),
+            ("stampede: {stale: 25h}", "longer than a day"),
             ("stampede: {keys: page}", "is a list of what keys begin with"),
             ("stampede: {keys: []}", "no key would be meant"),
             ("stampede: {keys: ['']}", "no text that a key could begin with"),

@@ -298,12 +298,9 @@ pub(super) fn stampede_lease(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-/// How much longer values live than was said.
+/// For how long after its end a value is given to who would have to wait.
 pub(super) fn stampede_stale(text: &str) -> Result<Option<Duration>, Wrong> {
-    match duration(text)? {
-        None => Ok(None),
-        Some(_) => wrong("values that are over are not given yet: this version has `wait` and `lease`", "leave it out"),
-    }
+    duration(text)
 }
 
 /// Most bytes that are kept of a pool's values.

@@ -119,6 +119,9 @@ impl Engine {
         if self.near.is_on() && !ticket.only_reads() {
             self.near_changed_by(id, ticket, end);
         }
+        if self.stampede.copies() && !ticket.only_reads() && !ticket.is_own() {
+            self.copies_behind(id, ticket, end, status);
+        }
         let Some((client, number)) = ticket.client().filter(|_| self.stampede.is_on()) else { return false };
         if found.1 == 0 || !self.holds(id, ticket, end, response) {
             self.passes_on(client, (number, ticket.fragment));
@@ -130,6 +133,15 @@ impl Engine {
         self.release(id, end);
         self.wait_for_keys(client, self.now);
         true
+    }
+
+    /// Copies go with what has been changed.
+    fn copies_behind(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
+        if self.is_redis(id) {
+            self.copy_behind_call(id, ticket, end, status, self.now);
+        } else {
+            self.copy_behind(id, ticket, end, status, self.now);
+        }
     }
 
     /// Counts a response that is not passed on yet, but for how its request has ended.
@@ -154,6 +166,9 @@ impl Engine {
         link.scripts().drop_doubt(ticket);
         if self.near.is_on() && !ticket.only_reads() {
             self.near_changed_by(id, ticket, end);
+        }
+        if self.stampede.copies() && !ticket.only_reads() && !ticket.is_own() {
+            self.copies_behind(id, ticket, end, Status::Error);
         }
         self.leave_link(id, ticket);
         to.succeeded = true;

@@ -122,6 +122,9 @@ impl Engine {
             self.ask(id, Verb::FlushDatabase, Marks::NONE, now, |out| resp::encode::words(out, &[b"FLUSHDB"]));
         }
         for StaleKey { key, base64, .. } in &keys {
+            if self.stampede.copies() {
+                self.forget_copy(id, key, *base64, now);
+            }
             if is_redis {
                 self.ask(id, Verb::Delete, Marks::NONE, now, |out| resp::encode::words(out, &[b"DEL", key]));
                 continue;
@@ -389,7 +392,7 @@ impl Engine {
     /// What the proxy asked for itself was lost. What is pending stays so.
     pub(super) fn unheard(&mut self, intent: Intent) {
         match intent {
-            Intent::Plain | Intent::Name | Intent::Lease(_) | Intent::Unheard => {}
+            Intent::Plain | Intent::Name | Intent::Lease(_) | Intent::Former(_) | Intent::See | Intent::Unheard => {}
             Intent::End(of) => self.unheard_of_waiting(of),
             Intent::Copy(number) => self.copy_lost(number),
             Intent::Look(number) => self.look_lost(number),

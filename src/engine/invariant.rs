@@ -23,6 +23,8 @@ impl Engine {
                 | Intent::Copy(_)
                 | Intent::Lease(_)
                 | Intent::Look(_)
+                | Intent::Former(_)
+                | Intent::See
                 | Intent::Unheard => None,
             })
             .collect();

@@ -102,10 +102,11 @@ impl Engine {
     /// A large `set` that is all that a client has sent goes out in the buffer that it came in, if nothing else is on its
     /// way to its server. Otherwise it is left to be carried out like any other request.
     fn hand_on(&mut self, id: SessionId, now: Instant) {
+        let looks_first = self.looks_first;
         let Some(session) = self.session(id) else { return };
         let is_next = session.input.is_one_message() && session.has_room() && !session.is_closing();
         let pool = session.pool();
-        if !is_next || session.redis().is_some() {
+        if !is_next || session.redis().is_some() || looks_first {
             return;
         }
         let mut buffer = session.input.take();

@@ -48,7 +48,7 @@ impl Engine {
     /// Gives each pool and server that has none a place, and its connections.
     pub(super) fn add_servers(&mut self) {
         let topology = Arc::clone(&self.topology);
-        self.stampede.switch(topology.pools.iter().any(|pool| pool.stampede.is_some()));
+        self.stampede.switch(topology.pools.iter().filter_map(|pool| pool.stampede.as_ref()));
         self.near.switch(topology.pools.iter().map(|pool| pool.near.as_ref()));
         self.telemetry.hot.meet_all(self.stampede.is_on() || self.near.is_on());
         self.look_first();

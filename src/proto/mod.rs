@@ -9,4 +9,5 @@ pub mod lease;
 pub mod memcache;
 pub(crate) mod names;
 pub mod resp;
+pub mod stale;
 pub mod verb;

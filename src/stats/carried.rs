@@ -115,7 +115,7 @@ fn each_of_pool(of: &PoolCells, visit: &mut dyn FnMut(String, &Cell)) {
     each!(of, visit: client_eof client_err client_rejected server_ejects clients_cut_off forward_error fragments);
     each!(of, visit: warmup_asked warmup_brought warmup_failed requests refused_requests server_errors slow_requests);
     each!(of, visit: auth_failures near_hits near_fetches near_stale near_told);
-    each!(of, visit: stampede_leases stampede_waits stampede_wait_microseconds stampede_unleased);
+    each!(of, visit: stampede_leases stampede_waits stampede_wait_microseconds stampede_unleased stampede_stale);
     each_failure(&of.degraded, visit);
     for (class, outcomes) in Class::ALL.iter().zip(&of.outcomes) {
         each_outcome(class.name(), &Outcome::OF_REQUESTS, outcomes, visit);

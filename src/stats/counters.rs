@@ -104,6 +104,8 @@ pub struct PoolCells {
     pub stampede_wait_microseconds: Cell,
     /// Requests that were told a miss without the lease.
     pub stampede_unleased: Cell,
+    /// Former values given while somebody computed the next one.
+    pub stampede_stale: Cell,
     /// Requests of clients that were carried out.
     pub requests: Cell,
     /// Requests refused as malformed.

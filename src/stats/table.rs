@@ -89,6 +89,7 @@ pub const POOL: &[Metric<PoolCounters>] = metrics! { PoolCounters:
     stampede_waits Counter "requests that waited for a value which somebody else computed (stampede)"
     stampede_wait_microseconds Counter "how long they did, in microseconds"
     stampede_unleased Counter "requests told a miss without a lease: they had waited for long enough, or could not wait (stampede)"
+    stampede_stale Counter "values given that were over, while somebody computed the next one (stampede, `stale`)"
     fragments Counter "parts into which requests for several servers were split"
     clients_cut_off Counter "clients cut off because they held most of what memory_limit allows, or did not read what they subscribed to"
     auth_failures Counter "passwords of clients that were wrong, and requests of clients that had given none (sasl)"

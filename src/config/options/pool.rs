@@ -284,7 +284,7 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
 pub(in crate::config) static STAMPEDE: &[Opt<Stampede>] = &[
     new("wait", field!(one: Stampede => one.wait, value::stampede_wait; one.wait)).default("2s").limits("up to 1m"),
     new("lease", field!(one: Stampede => one.lease, value::stampede_lease; one.lease)).default("5s").limits("1s to 1h"),
-    new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale)).default("0").limits("0"),
+    new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale)).default("0").limits("up to 24h"),
     new(KEYS, Form::Lines { write: |one: &Stampede| Some(begins(&one.keys)).filter(|lines| !lines.is_empty()) }),
 ];
 

@@ -39,6 +39,9 @@ impl Engine {
             }
             self.note_changes(id, &request);
         }
+        if self.stampede.copies() {
+            self.copy_ahead(id, &request, now);
+        }
         self.looks_first = false;
         let sent = self.perform(id, request, started, now);
         self.look_first();

@@ -1,5 +1,6 @@
 //! What is memcached's alone: gets of several keys, requests to all servers, and what comes back for them.
 
+mod copies;
 mod crawl;
 mod fanout;
 mod kept;

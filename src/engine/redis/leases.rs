@@ -61,6 +61,9 @@ impl Engine {
         } else if self.near.is_on() && self.says_near(id, call, now) {
             return Performed::Done;
         }
+        if changes && self.stampede.copies() {
+            self.copy_ahead_of_call(id, call, &keys, now);
+        }
         self.looks_first = false;
         let performed = self.redis_perform(id, call, now);
         self.look_first();

@@ -13,6 +13,7 @@ mod asked_scripts;
 mod call;
 mod carried;
 mod client;
+mod copies;
 mod dedicated;
 mod deliver;
 mod describe;

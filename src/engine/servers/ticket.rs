@@ -40,6 +40,10 @@ pub(crate) enum Intent {
     Lease(u32),
     /// Whether that is there.
     Look(u32),
+    /// The value that it had before.
+    Former(u32),
+    /// The version of the copy of a value, in front of a request that stores the next one if none is there.
+    See,
     /// A value that is to be kept: which of those.
     Near(u32),
     /// Redis: how long that has still to live.

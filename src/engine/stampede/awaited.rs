@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use fnv::FnvHasher;
 
@@ -25,6 +26,9 @@ pub(super) enum Lease {
     Unknown,
 }
 
+/// A value that a key had before, as its server has answered.
+pub(super) type Former = Arc<[u8]>;
+
 /// A key that is waited for.
 #[derive(Debug)]
 pub(super) struct Awaited {
@@ -38,6 +42,8 @@ pub(super) struct Awaited {
     pub(super) waiting: VecDeque<SessionId>,
     /// It is being looked at; what has been said of the lease.
     pub(super) looks: Option<Option<Lease>>,
+    /// The answer of its server to what its value was before, if that is known.
+    pub(super) former: Option<Former>,
     /// Something has been stored or removed since that began.
     pub(super) is_stale: bool,
     /// Somebody has the lease, as far as is known.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::awaited::{Awaited, hash, name, profile_of};
+use super::former::response_of;
 use super::held::{Held, Key};
 use crate::config::model::PoolId;
 use crate::engine::Engine;
@@ -62,6 +63,7 @@ impl Engine {
                 is_meta,
                 waiting: VecDeque::new(),
                 looks: None,
+                former: None,
                 is_stale: false,
                 is_leased: false,
                 next: None,
@@ -96,7 +98,7 @@ impl Engine {
     }
 
     /// A client waits no longer: that is counted, and what it has asked besides, or asks next, has its own time.
-    fn end_wait(&mut self, id: SessionId, now: Instant) {
+    pub(super) fn end_wait(&mut self, id: SessionId, now: Instant) {
         let Some(pool) = self.pool_of(id) else { return };
         self.wake_session(id, now); // its timer may be as far off as it might have waited
         let fair = self.memory.limits().fair;
@@ -119,7 +121,8 @@ impl Engine {
             wait.at = None;
         }
         let misses = |held: &Held| held.missing.iter().any(|missed| missed.routed == key.routed);
-        for held in self.stampede.take(id, pool, |held| whole.contains(&held.number) && misses(held)) {
+        for mut held in self.stampede.take(id, pool, |held| whole.contains(&held.number) && misses(held)) {
+            held.given.clear(); // they are asked for once more as well
             if self.send_once_more(id, pool, &held, now) {
                 self.stampede.ask_again(id, pool, held);
             } else {
@@ -230,28 +233,33 @@ impl Engine {
         true
     }
 
-    /// A client is given the response that was not passed on when it came.
-    fn tell_miss(&mut self, id: SessionId, pool: PoolId, held: &Held) {
+    /// A client is given the response that was not passed on when it came, with the former values that it was given meanwhile.
+    pub(super) fn tell_miss(&mut self, id: SessionId, pool: PoolId, held: &Held) {
         let is_awaited = self.put_miss(id, held).is_some();
-        self.count_held(pool, held, if is_awaited { Outcome::Miss } else { Outcome::Late });
+        self.count_held(pool, held, if is_awaited { held.outcome() } else { Outcome::Late });
         self.advance_if_answered(id);
     }
 
     /// Puts it into its slot. `None` when nobody waits for it any more.
     fn put_miss(&mut self, id: SessionId, held: &Held) -> Option<()> {
+        if !held.places.is_empty() && !held.given.is_empty() {
+            self.place_former(id, held);
+        }
         let session = self.session(id)?;
         let slot = session.slot_mut(held.number).filter(|slot| slot.waiting() > 0)?;
         match &mut slot.answer {
             Answer::Ready(_) | Answer::Crawled => return None,
             Answer::Of { request, .. } => {
-                let is_hidden = request.may_be_hidden() && request.hides(&held.response);
-                let body = if is_hidden { Vec::new() } else { held.response.to_vec() };
-                session.requests.settle(held.number, body, Outcome::Miss);
+                let response = response_of(held);
+                let is_hidden = request.may_be_hidden() && request.hides(&response);
+                let body = if is_hidden { Vec::new() } else { response };
+                session.requests.settle(held.number, body, held.outcome());
             }
             Answer::Merged { scattered, .. } => {
                 scattered.settle(held.fragment)?;
-                let grown = scattered.merge_mut().missed(held.fragment, &held.response);
-                slot.note(Outcome::Miss);
+                let response = if held.places.is_empty() { response_of(held) } else { held.response.to_vec() };
+                let grown = scattered.merge_mut().missed(held.fragment, &response);
+                slot.note(held.outcome());
                 session.requests.hold(grown);
             }
         }
@@ -331,7 +339,7 @@ impl Engine {
     }
 
     /// What is held of a client counts as memory of its own.
-    fn charge_wait(&mut self, id: SessionId) {
+    pub(super) fn charge_wait(&mut self, id: SessionId) {
         let bytes = self.stampede.bytes_of(id);
         if self.session(id).is_some_and(|session| session.holding.wait_with(bytes)) {
             self.recharge_session(id);

@@ -1,5 +1,6 @@
 //! What is not answered yet: requests, and parts of them, that have missed keys.
 
+use super::awaited::Former;
 use crate::config::model::ServerId;
 use crate::engine::redis::Profile;
 use crate::engine::servers::ticket::{Marks, Ticket};
@@ -48,6 +49,8 @@ pub(super) struct Held {
     pub(super) response: Box<[u8]>,
     /// The keys that are waited for, the first in their order in front.
     pub(super) missing: Vec<Key>,
+    /// Those that it missed and has been given former values of.
+    pub(super) given: Vec<(Box<[u8]>, Former)>,
     /// For a part of a multi-get: the places of all keys of it that were missed.
     pub(super) places: Vec<u32>,
     /// What it had taken of its time.
@@ -69,10 +72,17 @@ impl Held {
         self.number == number && self.fragment == fragment
     }
 
+    /// Whether it misses a key.
+    pub(super) fn misses(&self, key: &[u8]) -> bool {
+        self.missing.iter().any(|missing| &*missing.routed == key)
+    }
+
     /// Memory that it takes, about.
     pub(super) fn footprint(&self) -> usize {
         let keys: usize = self.missing.iter().map(Key::footprint).sum();
-        size_of::<Self>() + self.request.len() + self.response.len() + keys + self.places.len() * size_of::<u32>()
+        let given: usize = self.given.iter().map(|(key, former)| key.len() + former.len()).sum();
+        let places = self.places.len() * size_of::<u32>();
+        size_of::<Self>() + self.request.len() + self.response.len() + keys + given + places
     }
 
     /// As it goes out once more.

@@ -91,6 +91,7 @@ impl Engine {
             request: missed.request.into(),
             response: response.concat().into(),
             missing: missed.keys,
+            given: Vec::new(),
             places: missed.places,
             spent: now - began.unwrap_or(now),
             is_counted: is_again,

@@ -16,6 +16,7 @@
 
 mod awaited;
 mod flow;
+mod former;
 mod held;
 mod hold;
 mod lease;

@@ -9,6 +9,7 @@ use crate::proto::memcache::copy::{self as memcache, Key as Wire};
 use crate::proto::memcache::encode as memcache_encode;
 use crate::proto::memcache::response::Status;
 use crate::proto::resp::{copy as resp, encode};
+use crate::proto::stale;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
 use std::time::Duration;
@@ -51,17 +52,27 @@ impl Engine {
         let Some(awaited) = self.stampede.awaited.get_mut(&number) else { return };
         let pool = awaited.pool;
         (awaited.looks, awaited.is_stale) = (Some(None), false);
-        let time = self.topology.pools[pool.index()].stampede.as_ref().map_or(Duration::from_secs(1), |one| one.lease);
+        let option = self.topology.pools[pool.index()].stampede.as_ref();
+        let time = option.map_or(Duration::from_secs(1), |one| one.lease);
+        let former = option.is_some_and(|one| one.stale.is_some()).then(|| stale::name(&awaited.key.routed));
         let (key, is_redis, is_meta) = (awaited.key.clone(), awaited.profile.is_some(), awaited.is_meta);
         let name = lease::name(&key.routed);
         if is_redis {
             let lease = (Intent::Lease(number), Verb::Command, Marks::NONE);
             self.go(link, lease, now, |out| lease::resp::take(out, &name, time));
+            if let Some(name) = former {
+                let before = (Intent::Former(number), Verb::Query, Marks::NONE);
+                self.go(link, before, now, |out| stale::resp::read(out, &name));
+            }
             let look = (Intent::Look(number), Verb::Query, Marks::NONE);
             self.go(link, look, now, |out| encode::words(out, &[b"EXISTS", &key.routed]));
         } else {
             let lease = (Intent::Lease(number), Verb::Add, Marks::NONE);
             self.go(link, lease, now, |out| lease::memcache::take(out, &name, time));
+            if let Some(name) = former {
+                let before = (Intent::Former(number), Verb::MetaGet, Marks::NONE);
+                self.go(link, before, now, |out| stale::memcache::read(out, &name));
+            }
             let base64 = key.base64.is_some();
             if is_meta {
                 let look = (Intent::Look(number), Verb::MetaGet, Marks::BASE64.when(base64));
@@ -112,7 +123,7 @@ impl Engine {
     fn looked(&mut self, number: u32, lease: Lease, is_there: Option<bool>, now: Instant) {
         let Some(awaited) = self.stampede.awaited.get_mut(&number) else { return };
         awaited.looks = None;
-        let is_stale = std::mem::take(&mut awaited.is_stale);
+        let (is_stale, former) = (std::mem::take(&mut awaited.is_stale), awaited.former.take());
         match (is_there, lease) {
             (Some(true), _) => {
                 let Some(awaited) = self.stampede.end_await(number) else { return };
@@ -127,6 +138,7 @@ impl Engine {
                     Some(id) => {
                         self.counters.pool(pool).stampede_leases.add(1);
                         self.compute(id, &key, now);
+                        self.give_former(number, former, now);
                         self.wait_on(number, is_stale, now);
                     }
                     None => {
@@ -135,7 +147,10 @@ impl Engine {
                     }
                 }
             }
-            (Some(false), Lease::Refused) => self.wait_on(number, is_stale, now),
+            (Some(false), Lease::Refused) => {
+                self.give_former(number, former, now);
+                self.wait_on(number, is_stale, now);
+            }
             (None, _) | (_, Lease::Unknown) => {
                 let Some(awaited) = self.stampede.end_await(number) else { return };
                 awaited.waiting.iter().for_each(|id| self.tell_misses(*id, now));

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::awaited::{Awaited, Name};
 use super::held::{Held, Wait};
-use crate::config::model::{PoolId, ServerId};
+use crate::config::model::{PoolId, ServerId, Stampede as Options};
 use crate::engine::deadline::Alarm;
-use crate::engine::ids::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::time::Instant;
 
 /// Most requests that are held for a pool, and most bytes of all of them and of one client's.
@@ -23,6 +23,10 @@ const AWAITED_COST: usize = 1024;
 pub(in crate::engine) struct Stampede {
     /// A pool has the option, or had it and somebody waits there.
     is_on: bool,
+    /// A pool has values copied.
+    copies: bool,
+    /// The versions of the copies that were seen, each in front of a request on that connection.
+    pub(super) seen: BTreeMap<LinkId, Box<[u8]>>,
     /// Clients of which something is held, or was of late.
     pub(super) waits: BTreeMap<SessionId, Wait>,
     /// Keys that are waited for, by their numbers, and their numbers by their names.
@@ -48,9 +52,15 @@ impl Stampede {
         self.is_on
     }
 
-    /// Whether a pool has the option.
-    pub(in crate::engine) fn switch(&mut self, is_on: bool) {
-        self.is_on = is_on || !self.waits.is_empty();
+    /// Whether values may be copied.
+    pub(in crate::engine) const fn copies(&self) -> bool {
+        self.copies
+    }
+
+    /// What the pools that have the option say of it.
+    pub(in crate::engine) fn switch<'o>(&mut self, options: impl Iterator<Item = &'o Options> + Clone) {
+        self.is_on = options.clone().next().is_some() || !self.waits.is_empty();
+        self.copies = options.into_iter().any(|option| option.stale.is_some());
     }
 
     /// A client has sent something that may change something: its next request has this number.
@@ -117,6 +127,16 @@ impl Stampede {
         if wait.held.is_empty() && wait.again.is_empty() {
             (wait.since, wait.until, wait.is_refused) = (now, until, false);
         }
+        self.ends.insert((wait.until, id));
+        wait.held.push(held);
+    }
+
+    /// What was taken of a client is held as before.
+    pub(super) fn put_back(&mut self, id: SessionId, pool: PoolId, held: Held) {
+        let Some(wait) = self.waits.get_mut(&id) else { return };
+        *self.held.entry(pool).or_default() += 1;
+        self.bytes += held.footprint();
+        wait.bytes += held.footprint();
         self.ends.insert((wait.until, id));
         wait.held.push(held);
     }

@@ -154,6 +154,7 @@ impl World {
         let total = self.sums();
         self.tally.more(Thing::LateReply, total.late);
         self.tally.more(Thing::Waited, self.pool_sum(|pool| pool.stampede_waits.value()));
+        self.tally.more(Thing::Stale, self.pool_sum(|pool| pool.stampede_stale.value()));
         self.tally.more(Thing::Computes, self.pool_sum(|pool| pool.stampede_leases.value()));
         self.tally.more(Thing::Joined, total.joined);
         self.tally.more(Thing::Degraded, total.degraded);

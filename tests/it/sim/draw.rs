@@ -17,6 +17,8 @@ pub(super) struct Style {
     pub(super) loud: bool,
     /// One server for each request.
     pub(super) plain: bool,
+    /// What is stored lives for some time, and not for ever.
+    pub(super) lives: bool,
     /// Many large values.
     pub(super) big: bool,
     pub(super) value_limit: usize,
@@ -75,6 +77,8 @@ impl Client {
         self.tokens += 1;
         let token = self.tokens;
         let (mut write, mut change, mut class) = (None, None, Class::Server);
+        let life = if style.lives { 1000 } else { 0 };
+        let meta_life = if style.lives { " T1000" } else { "" };
         let keep = |ask: Ask| (!silent).then_some(ask);
         let ask = match random.below(20) {
             0..5 => {
@@ -106,7 +110,7 @@ impl Client {
                 let verb = random.pick(&["set", "set", "set", "add", "replace", "append", "prepend"]);
                 let verb = if key.is_counter() && verb.ends_with("pend") { "set" } else { verb };
                 let id = self.write(key, verb, random, style, ledger, tally, |out, len| {
-                    write!(out, "{verb} {key} {} 0 {len}{noreply}\r\n", len % 1000).unwrap();
+                    write!(out, "{verb} {key} {} {life} {len}{noreply}\r\n", len % 1000).unwrap();
                 });
                 write = Some(id);
                 keep(Ask::Store(id))
@@ -155,7 +159,7 @@ impl Client {
                 tally.add(Thing::MetaStore);
                 let flags = ["", " ME", " k MR", " q"][random.index(if style.loud { 3 } else { 4 })];
                 let id = self.write(key, "ms", random, style, ledger, tally, |out, len| {
-                    write!(out, "ms {key} {len}{flags} O{token}\r\n").unwrap();
+                    write!(out, "ms {key} {len}{flags}{meta_life} O{token}\r\n").unwrap();
                 });
                 write = Some(id);
                 Some(Ask::MetaStore { id, named: flags.contains('k'), quiet: flags.contains('q'), token })

@@ -6,6 +6,7 @@ use softmiss::failure::Failure;
 use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
 use super::servers::Lie;
+use super::store::Key;
 use super::tally::Thing;
 use super::world::World;
 
@@ -40,6 +41,8 @@ impl World {
             Thing::HalfClose,
             Thing::Hold,
             Thing::Drain,
+            Thing::Evict,
+            Thing::Evict,
         ]);
         self.note(|| format!("fault {thing:?} of server {index}"));
         self.tally.more(thing, u64::from(!matches!(thing, Thing::Twice | Thing::Trickle | Thing::ResetMidResponse)));
@@ -47,6 +50,7 @@ impl World {
         match thing {
             Thing::Hang => server.hangs = true,
             Thing::Kill => self.kill(index),
+            Thing::Evict => return self.evict(index),
             Thing::Unreachable => server.unreachable = true,
             Thing::NoRoute => server.no_route = true,
             Thing::Trickle => server.trickles = true,
@@ -90,6 +94,15 @@ impl World {
             self.engines[worker].link_ended(pool, id);
         }
         self.reset(index, false);
+    }
+
+    /// A server loses some items, as when they are over, and nothing else is wrong with it.
+    fn evict(&mut self, index: usize) {
+        for _ in 0..16 {
+            self.ledger.tick += 1;
+            let key = Key::any(&mut self.random);
+            self.servers[index].store.evict(key, self.ledger.tick);
+        }
     }
 
     /// The operator takes a server out.

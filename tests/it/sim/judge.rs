@@ -25,7 +25,7 @@
 //! of the same key, since nothing in the protocol tells them apart. While such a connection lives, reads that its server
 //! may have answered must still tell some state that the key once had.
 
-use super::ledger::{Ledger, Moment, WriteId};
+use super::ledger::{Ledger, Moment, Write, WriteId};
 use super::servers::SimServer;
 use super::store::{Key, Outcome, State};
 use super::tally::{Tally, Thing};
@@ -57,6 +57,35 @@ pub(super) enum Seen<'a> {
     Miss,
 }
 
+impl Seen<'_> {
+    /// It, whatever its unique value: a copy has one of its own.
+    const fn of_any_version(self) -> Self {
+        match self {
+            Self::Value { flags, value, .. } => Self::Value { flags, unique: None, value },
+            Self::There { flags, size, .. } => Self::There { flags, unique: None, size },
+            Self::Unknown | Self::Miss => self,
+        }
+    }
+}
+
+/// Whether what was seen is what was there.
+fn fits(seen: Seen<'_>, state: &State) -> bool {
+    match (seen, state) {
+        (Seen::Miss, None) => true,
+        (Seen::Value { flags, unique, value }, Some(item)) => {
+            item.value == value
+                && flags.is_none_or(|flags| flags == item.flags)
+                && unique.is_none_or(|unique| unique == item.unique)
+        }
+        (Seen::There { flags, unique, size }, Some(item)) => {
+            size.is_none_or(|size| size == item.value.len())
+                && flags.is_none_or(|flags| flags == item.flags)
+                && unique.is_none_or(|unique| unique == item.unique)
+        }
+        _ => false,
+    }
+}
+
 /// Everything that the rules ask for.
 pub(super) struct Judge<'a> {
     /// The name of the client that reads.
@@ -73,6 +102,8 @@ pub(super) struct Judge<'a> {
     pub(super) thrifty: bool,
     /// Values are kept in the proxy.
     pub(super) keeps: bool,
+    /// Values are copied, and the copies outlive them.
+    pub(super) copies: bool,
     /// When somebody had last been waiting for long.
     pub(super) slow: Option<u64>,
 }
@@ -130,25 +161,26 @@ impl Judge<'_> {
         self.keeps && self.candidates(key, tick).any(|server| server.store.lost_before(key, tick).is_some_and(&fits))
     }
 
+    /// Whether what was seen may be the copy of what the key had when its server lost it: of its last value, or of one that
+    /// somebody stored while that was being stored. It may also be of one of which nobody knows whether it was stored.
+    fn was_copied(&self, key: Key, tick: u64, seen: Seen<'_>) -> bool {
+        let is_concurrent = |last: &State| {
+            let (Seen::Value { value, .. }, Some(item)) = (seen, last) else { return false };
+            let since =
+                self.ledger.writes_in(key, &item.value).filter_map(|write| write.sent).map(|sent| sent.tick).max();
+            let seen_at = |write: &Write| write.executed.is_none_or(|(at, ..)| since.is_some_and(|since| at >= since));
+            self.ledger.writes_in(key, value).any(seen_at)
+        };
+        let may_be = |last: &State| fits(seen.of_any_version(), last) || is_concurrent(last);
+        self.copies && self.candidates(key, tick).any(|server| server.store.lost_before(key, tick).is_some_and(may_be))
+    }
+
     /// A client was told `seen` of a key. `own` is the last write of that key that it sent before.
     pub(super) fn read(&mut self, key: Key, sent: Moment, own: Option<WriteId>, seen: Seen<'_>) -> Result<(), String> {
         if matches!(seen, Seen::Unknown) {
             return Ok(());
         }
-        let fits = |state: &State| match (seen, state) {
-            (Seen::Miss, None) => true,
-            (Seen::Value { flags, unique, value }, Some(item)) => {
-                item.value == value
-                    && flags.is_none_or(|flags| flags == item.flags)
-                    && unique.is_none_or(|unique| unique == item.unique)
-            }
-            (Seen::There { flags, unique, size }, Some(item)) => {
-                size.is_none_or(|size| size == item.value.len())
-                    && flags.is_none_or(|flags| flags == item.flags)
-                    && unique.is_none_or(|unique| unique == item.unique)
-            }
-            _ => false,
-        };
+        let fits = |state: &State| fits(seen, state);
         let missed = matches!(seen, Seen::Miss);
         if self.poisoned(key, sent.tick) {
             let ever = missed || self.servers.iter().any(|server| server.store.since(key, 0).any(|(_, s)| fits(s)));
@@ -164,7 +196,10 @@ impl Judge<'_> {
         if missed && self.miss_mode && !exact {
             return Ok(());
         }
-        if !self.was(key, sent.tick, |_, state| fits(state)) && !self.was_kept(key, sent.tick, fits) {
+        if !self.was(key, sent.tick, |_, state| fits(state))
+            && !self.was_kept(key, sent.tick, fits)
+            && !self.was_copied(key, sent.tick, seen)
+        {
             return Err(self.untrue(key, sent, exact));
         }
         let Some(own) = own.filter(|_| exact) else { return Ok(()) };

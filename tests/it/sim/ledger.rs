@@ -96,14 +96,13 @@ impl Ledger {
 
     /// The latest writing of a client that is in a value, or, of a counter, that it was counted on from.
     pub(super) fn latest_of(&self, client: usize, key: Key, value: &[u8]) -> Option<WriteId> {
-        let text = std::str::from_utf8(value).ok()?;
-        let ids: Vec<WriteId> = if key.is_counter() {
-            let number = text.trim_end().parse::<u64>().ok()?;
-            vec![WriteId::try_from((number >> NUMBER_SHIFT).checked_sub(1)?).ok()?]
-        } else {
-            text.split('[').filter_map(|mark| mark.split('|').nth(1)?.parse().ok()).collect()
-        };
-        ids.into_iter().filter(|id| self.writes.get(*id as usize).is_some_and(|write| write.client == client)).max()
+        let is_own = |id: &WriteId| self.writes.get(*id as usize).is_some_and(|write| write.client == client);
+        ids_in(key, value).into_iter().filter(is_own).max()
+    }
+
+    /// The writings that are in a value.
+    pub(super) fn writes_in(&self, key: Key, value: &[u8]) -> impl Iterator<Item = &Write> {
+        ids_in(key, value).into_iter().filter_map(|id| self.writes.get(id as usize))
     }
 
     fn find(&self, deed: &Deed<'_>) -> Result<WriteId, String> {
@@ -152,4 +151,14 @@ impl Ledger {
         }
         Ok(Some(id))
     }
+}
+
+fn ids_in(key: Key, value: &[u8]) -> Vec<WriteId> {
+    let Ok(text) = std::str::from_utf8(value) else { return Vec::new() };
+    if !key.is_counter() {
+        return text.split('[').filter_map(|mark| mark.split('|').nth(1)?.parse().ok()).collect();
+    }
+    let number = text.trim_end().parse::<u64>().ok();
+    let id = number.and_then(|number| WriteId::try_from((number >> NUMBER_SHIFT).checked_sub(1)?).ok());
+    id.into_iter().collect()
 }

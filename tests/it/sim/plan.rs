@@ -90,9 +90,14 @@ impl Plan {
             wait: Duration::from_millis(random.pick(&[1, 10, 60, 300])),
             lease: Duration::from_secs(random.pick(&[1, 2, 60])),
             keys: random.pick(&[&[][..], &["k"], &["k1", "n"]]).iter().map(|begin| (*begin).to_owned()).collect(),
-            ..Stampede::default()
+            stale: random.one_in(2).then(|| Duration::from_secs(30)),
         };
         Self { stampede: Some(stampede), ..self }
+    }
+
+    /// Values are copied that live for some time.
+    pub(super) fn copies(&self) -> bool {
+        self.stampede.as_ref().is_some_and(|stampede| stampede.stale.is_some())
     }
 
     /// How long a request may wait for others besides its own time.

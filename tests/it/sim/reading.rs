@@ -93,6 +93,7 @@ impl World {
             value_limit: self.plan.value_limit,
             thrifty: self.plan.memory_limit.is_some(),
             keeps: self.plan.keeps,
+            copies: self.plan.copies(),
             slow: self.slow,
         };
         client.understand(&mut judge).map_err(|what| format!("client {index} {what}"))?;

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::rc::Rc;
 
+use super::random::Random;
+
 /// A key of the simulation: `k7` holds marks, `n7` a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u16);
@@ -25,6 +27,10 @@ impl Key {
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..KEYS as u16).map(Self)
+    }
+
+    pub(super) fn any(random: &mut Random) -> Self {
+        Self(random.index(KEYS) as u16)
     }
 
     pub(super) fn is_counter(self) -> bool {
@@ -95,6 +101,9 @@ pub(super) struct Deed<'a> {
 /// What the verb is called of a value that the proxy brings along.
 pub(super) const COPY: &str = "copy";
 
+/// What the names of copies begin with that outlive their values.
+const STALE: &str = "softmiss:stale:";
+
 /// What the names of leases begin with.
 pub(super) const LEASE: &str = "softmiss:lease:";
 
@@ -117,6 +126,8 @@ pub(super) struct Store {
     leases: BTreeMap<String, u64>,
     /// How many were given.
     pub(super) given: u64,
+    /// Copies of values, by their names.
+    copies: BTreeMap<String, Item>,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -140,6 +151,7 @@ impl Store {
             signs: BTreeMap::new(),
             leases: BTreeMap::new(),
             given: 0,
+            copies: BTreeMap::new(),
             unique: 0,
             process: 0,
             uptime: 0,
@@ -155,6 +167,7 @@ impl Store {
 
     pub(super) fn clear(&mut self, tick: u64) {
         self.leases.clear();
+        self.copies.clear();
         for log in self.logs.iter_mut().filter(|log| log.last().is_some_and(|(_, state)| state.is_some())) {
             log.push((tick, None));
         }
@@ -178,6 +191,15 @@ impl Store {
         let mut earlier = log[..before].iter().rev().peekable();
         earlier.peek().filter(|last| is_lost(last))?;
         earlier.find(|entry| !is_lost(entry)).map(|(_, state)| state)
+    }
+
+    /// The item of a key is lost: it was over, or its memory was needed.
+    pub(super) fn evict(&mut self, key: Key, tick: u64) -> bool {
+        let known = self.remove(key, tick);
+        if known {
+            self.losses.insert(tick);
+        }
+        known
     }
 
     /// All is lost.
@@ -232,6 +254,9 @@ impl Store {
         let start = out.len();
         let (key, outcome) = if words[1..].first().is_some_and(|name| name.starts_with(LEASE)) {
             self.lease(&words, out);
+            (None, Outcome::Told)
+        } else if words[1..].first().is_some_and(|name| name.starts_with(STALE)) {
+            self.copy(&words, block, out);
             (None, Outcome::Told)
         } else if words[0].len() == 2 {
             self.meta(&words, block, tick, out)
@@ -372,6 +397,34 @@ impl Store {
             "delete" => b"NOT_FOUND\r\n",
             other => panic!("nobody asks to {other} a lease"),
         });
+    }
+
+    /// A copy is stored or asked for.
+    fn copy(&mut self, words: &[&str], block: &[u8], out: &mut Vec<u8>) {
+        let (verb, name) = (words[0], words[1]);
+        let there = self.copies.get(name);
+        if verb == "mg" {
+            let Some(item) = there else { return write!(out, "EN\r\n").unwrap() };
+            if !words.contains(&"v") {
+                return write!(out, "HD k{name} c{}\r\n", item.unique).unwrap();
+            }
+            write!(out, "VA {} k{name} f{} c{}\r\n", item.value.len(), item.flags, item.unique).unwrap();
+            out.extend_from_slice(&item.value);
+            return out.extend_from_slice(b"\r\n");
+        }
+        let said = match (verb, there) {
+            ("add", Some(_)) => "NOT_STORED",
+            ("cas", None) => "NOT_FOUND",
+            ("cas", Some(item)) if words[5] != item.unique.to_string() => "EXISTS",
+            ("set", _) | ("add", None) | ("cas", Some(_)) => {
+                self.unique += 1;
+                let flags = words[2].parse().unwrap();
+                self.copies.insert(name.to_owned(), Item { flags, value: block.to_vec(), unique: self.unique });
+                "STORED"
+            }
+            _ => panic!("nobody is to {verb} a copy"),
+        };
+        write!(out, "{said}\r\n").unwrap();
     }
 
     /// What is said, or asked, of those who copy a key.

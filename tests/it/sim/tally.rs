@@ -57,6 +57,7 @@ things! {
     Truncate = "fault: truncated response",
     Twice = "fault: response said twice",
     OutOfMemory = "fault: server out of memory",
+    Evict = "fault: server loses items",
     Hold = "fault: the operator ejects a server",
     Drain = "fault: the operator drains a server",
     Added = "shift: server added",
@@ -79,6 +80,7 @@ things! {
     Exact = "answer checked exactly",
     OwnWrite = "read checked against an own write",
     Waited = "request that waited for a key that somebody computes",
+    Stale = "value before the next one, given while that is computed",
     Computes = "miss told with the lease for a key",
 }
 

@@ -8,6 +8,7 @@ mod bounds;
 mod changes;
 mod memcached;
 mod redis;
+mod stale;
 
 use super::support::client::Client;
 use super::support::process::{Process, Proxy};
