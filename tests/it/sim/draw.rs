@@ -80,12 +80,15 @@ impl Client {
         let life = if style.lives { 1000 } else { 0 };
         let meta_life = if style.lives { " T1000" } else { "" };
         let keep = |ask: Ask| (!silent).then_some(ask);
-        let ask = match random.below(20) {
+        // Copies go with every change: more is read where there are some, and stored.
+        let reads = style.lives && !style.private && random.one_in(2);
+        let stores = style.lives && !reads && random.one_in(2);
+        let ask = match if stores { 8 } else { random.below(if reads { 8 } else { 20 }) } {
             0..5 => {
                 tally.add(Thing::Get);
                 let verb = random.pick(&["get", "get", "gets", "gat 0", "gats 100"]);
                 // Unique values count the writes of all clients of a server: a client cannot foretell them.
-                let verb = if style.private { "get" } else { verb };
+                let verb = if style.private || reads { "get" } else { verb };
                 write!(self.outgoing.tail(), "{verb} {key}\r\n").unwrap();
                 Some(Ask::Get { keys: vec![(key, self.own[key.index()])], unique: verb.contains("ts") })
             }
@@ -95,7 +98,7 @@ impl Client {
                 let count = if many { 300 } else { 2 + random.index(8) };
                 let keys: Vec<_> = (0..count).map(|_| self.key(random, style.private)).collect();
                 let verb = random.pick(&["get", "gets", "gat 100", "gats 0"]);
-                let verb = if style.private { "get" } else { verb };
+                let verb = if style.private || reads { "get" } else { verb };
                 let out = self.outgoing.tail();
                 out.extend_from_slice(verb.as_bytes());
                 for key in &keys {
@@ -108,6 +111,7 @@ impl Client {
             5..12 => {
                 tally.add(Thing::Store);
                 let verb = random.pick(&["set", "set", "set", "add", "replace", "append", "prepend"]);
+                let verb = if stores && !random.one_in(4) { "set" } else { verb };
                 let verb = if key.is_counter() && verb.ends_with("pend") { "set" } else { verb };
                 let id = self.write(key, verb, random, style, ledger, tally, |out, len| {
                     write!(out, "{verb} {key} {} {life} {len}{noreply}\r\n", len % 1000).unwrap();

@@ -41,8 +41,6 @@ impl World {
             Thing::HalfClose,
             Thing::Hold,
             Thing::Drain,
-            Thing::Evict,
-            Thing::Evict,
         ]);
         self.note(|| format!("fault {thing:?} of server {index}"));
         self.tally.more(thing, u64::from(!matches!(thing, Thing::Twice | Thing::Trickle | Thing::ResetMidResponse)));
@@ -50,7 +48,6 @@ impl World {
         match thing {
             Thing::Hang => server.hangs = true,
             Thing::Kill => self.kill(index),
-            Thing::Evict => return self.evict(index),
             Thing::Unreachable => server.unreachable = true,
             Thing::NoRoute => server.no_route = true,
             Thing::Trickle => server.trickles = true,
@@ -97,10 +94,12 @@ impl World {
     }
 
     /// A server loses some items, as when they are over, and nothing else is wrong with it.
-    fn evict(&mut self, index: usize) {
-        for _ in 0..16 {
+    pub(super) fn evict(&mut self) {
+        self.tally.add(Thing::Evict);
+        let index = self.random.index(self.servers.len());
+        for number in 0..8 {
             self.ledger.tick += 1;
-            let key = Key::any(&mut self.random);
+            let key = Key::marked(number);
             self.servers[index].store.evict(key, self.ledger.tick);
         }
     }

@@ -168,11 +168,17 @@ impl Judge<'_> {
             let (Seen::Value { value, .. }, Some(item)) = (seen, last) else { return false };
             let since =
                 self.ledger.writes_in(key, &item.value).filter_map(|write| write.sent).map(|sent| sent.tick).max();
-            let seen_at = |write: &Write| write.executed.is_none_or(|(at, ..)| since.is_some_and(|since| at >= since));
+            let seen_at = |write: &Write| write.executed.is_some_and(|(at, ..)| since.is_some_and(|since| at >= since));
             self.ledger.writes_in(key, value).any(seen_at)
         };
+        let is_unknown = matches!(seen, Seen::Value { value, .. }
+            if self.ledger.writes_in(key, value).any(|write| write.executed.is_none()));
         let may_be = |last: &State| fits(seen.of_any_version(), last) || is_concurrent(last);
-        self.copies && self.candidates(key, tick).any(|server| server.store.lost_before(key, tick).is_some_and(may_be))
+        let was_so = |server: &SimServer| {
+            server.store.lost_before(key, tick).is_some_and(may_be)
+                || server.store.since(key, tick).any(|(_, state)| may_be(state))
+        };
+        self.copies && (is_unknown || self.candidates(key, tick).any(was_so))
     }
 
     /// A client was told `seen` of a key. `own` is the last write of that key that it sent before.
@@ -219,7 +225,9 @@ impl Judge<'_> {
                 "{key}: the client's own write, sent at {write_sent:?}, is not carried out: {write:?}"
             ));
         };
-        if self.was(key, done.max(sent.tick), |_, state| fits(state)) {
+        // Where values outlive their items, one that its server has lost is as good.
+        let is_lost = || self.was_kept(key, sent.tick, fits) || self.was_copied(key, sent.tick, seen);
+        if self.was(key, done.max(sent.tick), |_, state| fits(state)) || is_lost() {
             return Ok(());
         }
         Err(format!("{key}: the client's own write came earlier and is not seen: {write:?}"))

@@ -174,7 +174,7 @@ fn a_hundred_million_requests() {
             let seed = seed.fetch_add(1, Ordering::Relaxed);
             let plan = match seed % 6 {
                 0 => Plan::growing(seed),
-                1 => Plan::faulty(seed).calm(),
+                1 | 5 => Plan::faulty(seed).calm(),
                 3 => Plan::shifting(seed),
                 _ => Plan::faulty(seed),
             };

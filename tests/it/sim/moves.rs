@@ -9,7 +9,7 @@ use super::judge::PATIENCE;
 use super::random::Random;
 use super::servers::{Connection, Lie, SimServer};
 use super::short;
-use super::store::{COPY, LEASE, Outcome};
+use super::store::{COPY, LEASE, Outcome, STALE};
 use super::tally::{Tally, Thing};
 use super::world::World;
 
@@ -146,8 +146,11 @@ impl World {
             let line = String::from_utf8_lossy(&said);
             let key = line.split([' ', '\r']).nth(1).unwrap_or_default();
             let looks = line.starts_with("get ") || line.starts_with("mg ");
-            self.given += u64::from(connection.given.take().is_some_and(|given| looks && given == key));
-            connection.given = is_given.then(|| key[LEASE.len()..].to_owned());
+            // And, between these, what it was before.
+            if !key.starts_with(STALE) {
+                self.given += u64::from(connection.given.take().is_some_and(|given| looks && given == key));
+                connection.given = is_given.then(|| key[LEASE.len()..].to_owned());
+            }
             let (worker, link, _) = connection.id;
             let server = connection.server;
             self.note(|| format!("server {server} executes {:?} for worker {worker}: {link:?}", short(&said)));

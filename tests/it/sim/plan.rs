@@ -92,7 +92,9 @@ impl Plan {
             keys: random.pick(&[&[][..], &["k"], &["k1", "n"]]).iter().map(|begin| (*begin).to_owned()).collect(),
             stale: random.one_in(2).then(|| Duration::from_secs(30)),
         };
-        Self { stampede: Some(stampede), ..self }
+        // Who has sent something behind a get that may change something does not wait.
+        let burst = if stampede.stale.is_some() { 1 } else { self.burst };
+        Self { stampede: Some(stampede), burst, ..self }
     }
 
     /// Values are copied that live for some time.

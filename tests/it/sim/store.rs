@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::rc::Rc;
 
-use super::random::Random;
-
 /// A key of the simulation: `k7` holds marks, `n7` a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u16);
@@ -27,10 +25,6 @@ impl Key {
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..KEYS as u16).map(Self)
-    }
-
-    pub(super) fn any(random: &mut Random) -> Self {
-        Self(random.index(KEYS) as u16)
     }
 
     pub(super) fn is_counter(self) -> bool {
@@ -102,7 +96,7 @@ pub(super) struct Deed<'a> {
 pub(super) const COPY: &str = "copy";
 
 /// What the names of copies begin with that outlive their values.
-const STALE: &str = "softmiss:stale:";
+pub(super) const STALE: &str = "softmiss:stale:";
 
 /// What the names of leases begin with.
 pub(super) const LEASE: &str = "softmiss:lease:";

@@ -190,6 +190,9 @@ impl World {
         if self.plan.shift_every > 0 && self.random.one_in(self.plan.shift_every) {
             self.shift();
         }
+        if self.plan.copies() && self.plan.faults && self.random.one_in(60) {
+            self.evict();
+        }
         if self.plan.fault_every > 0 && self.random.one_in(self.plan.fault_every) {
             self.fault();
         }

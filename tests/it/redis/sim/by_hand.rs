@@ -30,6 +30,7 @@ fn pool(server_connections: usize, auto_eject: bool) -> PoolPlan {
         distribution: Distribution::Ketama,
         flushes: false,
         waits: None,
+        copies: false,
         near: None,
         stale: false,
     }

@@ -7,7 +7,7 @@ use super::plan::{DATABASES, MOVES};
 use super::store::{Flush, Guard, Serial, Write};
 use super::world::World;
 
-const KEYS: u64 = 12;
+pub(super) const KEYS: u64 = 12;
 pub(super) const CHANNELS: u64 = 8;
 
 /// The text of the script that stores a value, and its name.
@@ -126,7 +126,9 @@ impl World {
 
     pub(super) fn draw_set(&mut self, at: usize, draft: &mut Draft, key: &str) {
         let (serial, value) = self.value(at, key, Vec::new());
-        draft.words(&["SET", key, &value]);
+        let words = ["SET", key, &value, "PX", "1000000"];
+        let lives = self.plan.pools[self.customers[at].pool].copies;
+        draft.words(if lives { &words } else { &words[..3] });
         self.expect(at, draft, Asked::Set(serial));
     }
 
@@ -288,7 +290,9 @@ impl World {
         }
         let (serial, value) = self.value(at, &name, Vec::new());
         if self.random.one_in(2) {
-            draft.words(&["SET", &name, &value, "NX"]);
+            let words = ["SET", &name, &value, "NX", "PX", "1000000"];
+            let lives = self.plan.pools[self.customers[at].pool].copies;
+            draft.words(if lives { &words } else { &words[..4] });
             self.expect(at, draft, Asked::SetNx(serial));
         } else {
             draft.words(&["SETNX", &name, &value]);

@@ -2,6 +2,8 @@
 
 use softmiss::health::maintenance::{Maintenance, MaintenanceOutcome};
 
+use super::draw::KEYS;
+use super::plan::DATABASES;
 use super::world::World;
 
 impl World {
@@ -26,6 +28,8 @@ impl World {
                 self.count("junk");
                 self.connections[at].back = b"!what is this\r\n".to_vec();
             }
+            // Only where that is what takes values away; what is kept of them here is judged by who was told of it.
+            6 if self.plan.pools[self.nodes[server].pool].copies => self.evict(server),
             5 => {
                 self.count("closed");
                 self.end_connections(|one| one.server == server);
@@ -35,6 +39,23 @@ impl World {
                 let id = self.connections[at].id;
                 self.count("closed");
                 self.end_connections(|one| one.id == id);
+            }
+        }
+    }
+
+    /// A server loses some keys, as when they are over, and nothing else is wrong with it.
+    fn evict(&mut self, server: usize) {
+        self.count("evictions");
+        for database in 0..DATABASES {
+            for key in 0..KEYS {
+                if self.random.one_in(3) {
+                    self.ledger.tick += 1;
+                    let (tick, key) = (self.ledger.tick, format!("key{key}").into_bytes());
+                    self.nodes[server].losses.insert(tick);
+                    if self.nodes[server].databases[database].put(&key, tick, None) {
+                        self.touch(server, database, &key);
+                    }
+                }
             }
         }
     }
@@ -49,6 +70,7 @@ impl World {
         node.databases.iter_mut().for_each(|database| _ = database.clear(tick));
         node.losses.insert(tick);
         node.queues.clear();
+        node.copies.clear();
         node.scripts.clear();
         node.dead = true;
         self.end_lingering(|one| one.server == server);

@@ -407,7 +407,12 @@ impl World {
         let is_known = |node: &Node, at: u64, state: &Option<Vec<u8>>| match state {
             None => !node.losses.contains(&at),
             Some(value) => match self.ledger.written(value, pool, database, key) {
-                Ok(serial) => self.ledger.writes[serial].told.is_some_and(|(told, done)| done && told < pending.tick),
+                // What was answered in the place of its server may be on its way still.
+                Ok(serial) => {
+                    let (write, key) = (&self.ledger.writes[serial], (pool, database, key.to_owned()));
+                    let in_place = self.ledger.in_place.get(&key).is_some_and(|known| known.contains(&serial));
+                    write.told.is_some_and(|(told, done)| done && told < pending.tick) && !in_place
+                }
                 Err(_) => true,
             },
         };
@@ -415,7 +420,26 @@ impl World {
             let of = &node.databases[database];
             keeps && of.was_kept(key.as_bytes(), (floor, pending.tick), state, |at, other| is_known(node, at, other))
         };
-        let may_be = |place: &usize| was(&self.nodes[*place], pending.tick) || was_kept(&self.nodes[*place], 0);
+        // A copy is of what was there when it was lost, or of what was stored while that was on its way. It may also be of what
+        // never came.
+        let drawn = |value: &Vec<u8>| {
+            let serial = self.ledger.written(value, pool, database, key);
+            serial.map_or(u64::MAX, |serial| self.ledger.writes[serial].drawn)
+        };
+        let was_copied = |node: &Node| {
+            let mut left = node.databases[database].left(key.as_bytes(), pending.tick, &node.losses);
+            let is_copied =
+                |last: &Vec<u8>| last == value || write.stored.is_some_and(|(stored, _)| stored > drawn(last));
+            let is_left_alone = || {
+                let told = write.told.map_or(u64::MAX, |(told, _)| told);
+                !node.databases[database].has_changed(key.as_bytes(), (told, pending.tick), &node.losses)
+            };
+            self.plan.pools[pool].copies && (left.any(is_copied) || write.stored.is_none() && is_left_alone())
+        };
+        let may_be = |place: &usize| {
+            let node = &self.nodes[*place];
+            was(node, pending.tick) || was_kept(node, 0) || was_copied(node)
+        };
         // While a key's server is out, what is kept stands in for it, though the key may have had another one then.
         let stands_in = || {
             let is_out = self.nodes[self.home(pool, key)].was_out(pending.tick);
@@ -430,7 +454,11 @@ impl World {
                 show(value)
             ));
         }
-        let Some((stored, place)) = write.stored else { return Err(format!("nobody has stored {write:?}")) };
+        let Some((stored, place)) = write.stored else {
+            // With copies that may be so.
+            let says = format!("nobody has stored {write:?}");
+            return if self.plan.pools[pool].copies { Ok(()) } else { Err(says) };
+        };
         let covers = |of: &Option<usize>| of.is_none_or(|of| of == database);
         for flush in self.ledger.flushes.iter().filter(|flush| flush.pool == pool && covers(&flush.database)) {
             let Some(done) = flush.done.filter(|done| *done < pending.tick) else { continue };
@@ -457,6 +485,7 @@ impl World {
             && !home.was_out(own.drawn)
             && !was(home, stored.max(pending.tick))
             && !was_kept(home, stored)
+            && !was_copied(home)
         {
             return Err(format!("{key} is as it was before the client's own {own:?}"));
         }

@@ -47,6 +47,8 @@ pub(super) struct PoolPlan {
     pub(super) flushes: bool,
     /// Who misses a key waits for who computes it, for so long.
     pub(super) waits: Option<Duration>,
+    /// Values are copied that live for some time.
+    pub(super) copies: bool,
     /// Values are kept, for so long.
     pub(super) near: Option<Duration>,
     /// And given in the place of a miss when their server is out.
@@ -120,6 +122,7 @@ impl Plan {
             distribution: Distribution::Ketama,
             flushes: false,
             waits: None,
+            copies: false,
             near: None,
             stale: false,
         };
@@ -161,6 +164,7 @@ impl Plan {
             let ttl = Duration::from_millis(one_of(&mut random, &[50, 1_000, 60_000]));
             pool.near = random.one_in(2).then_some(ttl);
             pool.stale = random.one_in(2);
+            pool.copies = pool.redis && pool.waits.is_some() && random.one_in(2);
         }
         plan
     }
@@ -201,7 +205,10 @@ impl Plan {
                     let stale_on_error = plan.stale.then_some(Duration::from_secs(300));
                     NearCache { ttl, stale_on_error, ..NearCache::default() }
                 }),
-                stampede: plan.waits.map(|wait| Stampede { wait, ..Stampede::default() }),
+                stampede: plan.waits.map(|wait| {
+                    let stale = plan.copies.then_some(Duration::from_secs(30));
+                    Stampede { wait, stale, ..Stampede::default() }
+                }),
                 ..Pool::new(&format!("pool{index}"), listen, servers)
             };
             pool.redis.dedicated_connections = self.dedicated;

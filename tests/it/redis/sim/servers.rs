@@ -16,6 +16,9 @@ pub(super) type Id = (LinkId, u32);
 /// What the names of leases begin with.
 pub(super) const LEASE: &[u8] = b"softmiss:lease:";
 
+/// What the names of copies begin with that outlive their values.
+const STALE: &[u8] = b"softmiss:stale:";
+
 /// A connection between the engine and a pretend server.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -226,6 +229,34 @@ impl World {
         is_free
     }
 
+    /// Copies are stored, asked for or forgotten.
+    fn copy(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
+        let (server, database) = (self.connections[at].server, self.connections[at].database);
+        let node = &mut self.nodes[server];
+        let name = |word: &Vec<u8>| (database, word.clone());
+        match words[0].as_slice() {
+            b"SET" => {
+                node.copies.insert(name(&words[1]), words[2].clone());
+                encode::simple(out, b"OK");
+            }
+            b"DEL" => {
+                let count = words[1..].iter().filter(|word| node.copies.remove(&name(word)).is_some()).count();
+                encode::integer(out, count as i64);
+            }
+            b"EVAL" => {
+                if node.databases[database].get(&words[3]) == Some(&words[5]) {
+                    node.copies.insert(name(&words[4]), words[5].clone());
+                }
+                encode::integer(out, 1);
+            }
+            b"GET" => match node.copies.get(&name(&words[1])) {
+                Some(value) => encode::bulk(out, value),
+                None => self.null(at, out),
+            },
+            _ => panic!("nobody asks for that of a copy: {}", super::show(&words.concat())),
+        }
+    }
+
     fn perform(&mut self, at: usize, words: &[Vec<u8>], out: &mut Vec<u8>) {
         let (server, database) = (self.connections[at].server, self.connections[at].database);
         let tick = self.ledger.tick;
@@ -237,6 +268,9 @@ impl World {
                 Some(_) if is_so => encode::simple(out, b"OK"),
                 Some(_) => self.null(at, out),
             };
+        }
+        if words.iter().any(|word| word.starts_with(STALE)) {
+            return self.copy(at, words, out);
         }
         match words[0].to_ascii_uppercase().as_slice() {
             b"PING" => encode::simple(out, b"PONG"),
@@ -250,7 +284,10 @@ impl World {
                 encode::array(out, words.len() - 1);
                 words[1..].iter().for_each(|name| self.value_or_null(at, name, out));
             }
-            b"SET" if words.len() > 3 && self.nodes[server].databases[database].get(&words[1]).is_some() => {
+            b"SET"
+                if words.iter().any(|word| word == b"NX")
+                    && self.nodes[server].databases[database].get(&words[1]).is_some() =>
+            {
                 self.null(at, out);
             }
             b"SET" => {
@@ -294,6 +331,7 @@ impl World {
                 for of in (0..self.nodes[server].databases.len()).filter(|of| all || *of == database) {
                     self.newest.flushed(server, of);
                     self.nodes[server].leases.retain(|(database, _), _| *database != of);
+                    self.nodes[server].copies.retain(|(database, _), _| *database != of);
                     for key in self.nodes[server].databases[of].clear(tick) {
                         self.touch(server, of, &key);
                     }

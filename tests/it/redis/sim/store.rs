@@ -51,6 +51,23 @@ impl Database {
         first_is_absent || known[current.unwrap_or(0)..].iter().any(|(_, known)| known.as_deref() == state)
     }
 
+    /// Whether something has become of a key behind one tick and before another, but that it was lost.
+    pub(super) fn has_changed(&self, key: &[u8], (since, until): (u64, u64), losses: &BTreeSet<u64>) -> bool {
+        let known = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let is_loss = |(at, state): &(u64, State)| state.is_none() && losses.contains(at);
+        known.iter().any(|entry| entry.0 > since && entry.0 < until && !is_loss(entry))
+    }
+
+    /// The values that a key had at some time since `tick`, or when it was lost before, if only losses have become of it since.
+    pub(super) fn left(&self, key: &[u8], tick: u64, losses: &BTreeSet<u64>) -> impl Iterator<Item = &Vec<u8>> {
+        let known = self.keys.get(key).map_or(&[][..], Vec::as_slice);
+        let mut from = known.partition_point(|(at, _)| *at <= tick).saturating_sub(1);
+        while from > 0 && known[from].1.is_none() && losses.contains(&known[from].0) {
+            from -= 1;
+        }
+        known[from.min(known.len())..].iter().filter_map(|(_, state)| state.as_ref())
+    }
+
     /// The same where values are kept in the proxy: what took the place of it by then may be something that nobody is known to
     /// have been told of, after `floor`.
     pub(super) fn was_kept(
@@ -106,6 +123,8 @@ pub(super) struct Node {
     pub(super) leases: BTreeMap<(usize, Vec<u8>), u64>,
     /// How many were given.
     pub(super) given: u64,
+    /// Copies of values, by their databases and names.
+    pub(super) copies: BTreeMap<(usize, Vec<u8>), Vec<u8>>,
     pub(super) scripts: BTreeSet<Vec<u8>>,
     /// Who copies keys, by databases and what says so.
     pub(super) copying: BTreeMap<(usize, Vec<u8>), Copying>,
@@ -137,6 +156,7 @@ impl Default for Node {
             queues: BTreeMap::new(),
             leases: BTreeMap::new(),
             given: 0,
+            copies: BTreeMap::new(),
             scripts: BTreeSet::new(),
             copying: BTreeMap::new(),
             hung: false,
