@@ -70,6 +70,8 @@ struct StampedeView {
     waited_ms: u64,
     /// Misses told without the lease.
     unleased: u64,
+    /// Values given that were over.
+    stale: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -308,6 +310,7 @@ fn pool_view(
         waits: sum(|pool| pool.stampede_waits.value()),
         waited_ms: sum(|pool| pool.stampede_wait_microseconds.value()) / 1000,
         unleased: sum(|pool| pool.stampede_unleased.value()),
+        stale: sum(|pool| pool.stampede_stale.value()),
     });
     let near_cache = pool.near_cache.as_ref().map(|_| NearView {
         hits: sum(|pool| pool.near_hits.value()),

@@ -4,15 +4,16 @@
     stampede.py [--redis] PROGRAM [SECONDS [WORKERS]]
 
 PROGRAM is softmiss; memcached and the Python package pymemcache must be there, or redis-server and redis. WORKERS (40), half of them on each of
-two proxies before three servers, ask for one key all the time, for SECONDS (12). It lives 2 s and takes 0.5 s to compute. Four ways:
+two proxies before three servers, ask for one key all the time, for SECONDS (12). It lives 2 s and takes 0.5 s to compute. Five ways:
 
     plain     whoever misses the key computes it
     mint      as MintCache: values live longer than they are good for; who finds one that is over stores it again for a while, and computes
     herd      as HerdClient: the same, but who may compute is decided by `add`
     stampede  plain, through a pool with `stampede: {wait: 2s, lease: 5s}`
+    stale     plain, through a pool with `stampede: {wait: 2s, lease: 5s, stale: 30s}`
 
-For each: how often the cold key was computed, how often in the whole time, how many did so at the same time, how long the slowest get took
-after the first of each worker and that of the 99th percent, and how old the oldest value was that anybody was given. With
+For each: how often the cold key was computed, how often in the whole time, how many did so at the same time, how long the slowest took
+of those who did not compute it themselves, after the first of each worker, and that of the 99th percent, and how old the oldest value was that anybody was given. With
 `--picture FILE`, how many computed at each tenth of a second is drawn there, as SVG.
 
 At the end, what becomes of WORKERS with `stampede: {wait: 10s, lease: 3s}` of which the first that computes is killed: after how long the next one was
@@ -103,9 +104,11 @@ class Database:
     """What takes long, and how many ask it at the same time."""
 
     def __init__(self):
+        self.by = threading.local()
         self.lock, self.begun, self.now, self.most, self.log = threading.Lock(), 0, 0, 0, []
 
     def compute(self):
+        self.by.mine = True
         with self.lock:
             self.begun += 1
             self.now += 1
@@ -153,7 +156,8 @@ def herd(client, database):
 
 def run(kind, program, way, seconds, workers):
     with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(kind, program, folder, "{wait: 2s, lease: 5s}" if way == "stampede" else "")
+        options = {"stampede": "{wait: 2s, lease: 5s}", "stale": "{wait: 2s, lease: 5s, stale: 30s}"}
+        stage = Stage(kind, program, folder, options.get(way, ""))
         database, ages, times = Database(), [], []
         ask = {"mint": mint, "herd": herd}.get(way, plain)
         together = threading.Barrier(workers + 1)
@@ -165,10 +169,11 @@ def run(kind, program, way, seconds, workers):
             is_first = True
             while time.monotonic() < until[0]:
                 start = time.monotonic()
+                database.by.mine = False
                 made = ask(client, database)
                 took = time.monotonic() - start
                 ages.append(time.monotonic() - made)
-                if not is_first:
+                if not is_first and not database.by.mine:
                     times.append(took)
                 is_first = False
                 time.sleep(0.02)
@@ -249,7 +254,7 @@ def main():
     seconds, workers = float(args[1]) if len(args) > 1 else 12, int(args[2]) if len(args) > 2 else 40
     print("way        cold  computed  together  slowest get     p99  oldest value")
     loads = {}
-    for way in ["plain", "mint", "herd", "stampede"]:
+    for way in ["plain", "mint", "herd", "stampede", "stale"]:
         cold, computed, most, slowest, p99, oldest, loads[way] = run(kind, program, way, seconds, workers)
         print(f"{way:9} {cold:5} {computed:9} {most:9} {1000 * slowest:9.0f} ms {1000 * p99:4.0f} ms {oldest:11.2f} s", flush=True)
     times, last = killed(kind, program, workers)

@@ -256,10 +256,10 @@ class PoolView {
       ? `${lately}; since the start ${about(pool.forward_errors)} for a failed server, ${about(pool.server_errors)} servers’ own` : 'none since the start',
       forwardErrors > 0 ? 'bad' : serverErrors > 0 ? 'warn' : 'quiet');
     if (tiles.calm && pool.stampede) {
-      const { leases, waits, waited_ms, unleased } = pool.stampede;
-      const all = leases + waits;
-      tiles.calm.show(percent(all ? waits / all : null), all
-        ? `since the start ${about(leases)} computed, ${about(waits)} waited${waits ? `, ${latency(1000 * waited_ms / waits)} each` : ''}, ${about(unleased)} told a miss without a lease`
+      const { leases, waits, waited_ms, unleased, stale } = pool.stampede;
+      const all = leases + waits + stale;
+      tiles.calm.show(percent(all ? (waits + stale) / all : null), all
+        ? `since the start ${about(leases)} computed, ${about(waits)} waited${waits ? `, ${latency(1000 * waited_ms / waits)} each` : ''}, ${stale ? `${about(stale)} given the value before, ` : ''}${about(unleased)} told a miss without a lease`
         : 'nothing was missed so far');
     }
     this.rows.forEach((row, index) => row.show(pool.servers[index], pool));

@@ -123,10 +123,10 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
         ),
     new("stampede", Form::Lines { write: |pool: &Pool| pool.stampede.as_ref().map(|stampede| below(STAMPEDE, stampede)) })
         .default("false")
-        .limits("`wait` (`2s`, up to `1m`), `lease` (`5s`, `1s` to `1h`), `keys` (all), `true` for these")
-        .example("{wait: 2s, lease: 5s, keys: [\"page:\"]}")
+        .limits("`wait` (`2s`, up to `1m`), `lease` (`5s`, `1s` to `1h`), `stale` (`0`, up to a day), `keys` (all), `true` for these")
+        .example("{wait: 2s, lease: 5s, stale: 30s, keys: [\"page:\"]}")
         .rare()
-        .what("who misses a key first computes it, and the others wait for the value; off by default"),
+        .what("who misses a key first computes it, and the others wait for the value, or get the one before for `stale` after its end; off by default"),
     new(
         "near_cache",
         Form::Lines { write: |pool: &Pool| pool.near_cache.as_ref().map(|near_cache| below(NEAR_CACHE, near_cache)) },
@@ -284,7 +284,9 @@ pub(in crate::config) static POOL: &[Opt<Draft, Pool>] = &[
 pub(in crate::config) static STAMPEDE: &[Opt<Stampede>] = &[
     new("wait", field!(one: Stampede => one.wait, value::stampede_wait; one.wait)).default("2s").limits("up to 1m"),
     new("lease", field!(one: Stampede => one.lease, value::stampede_lease; one.lease)).default("5s").limits("1s to 1h"),
-    new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale)).default("0").limits("up to 24h"),
+    new("stale", field!(one: Stampede => one.stale, value::stampede_stale; one.stale))
+        .default("0")
+        .limits("up to a day"),
     new(KEYS, Form::Lines { write: |one: &Stampede| Some(begins(&one.keys)).filter(|lines| !lines.is_empty()) }),
 ];
 

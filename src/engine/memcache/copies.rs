@@ -105,13 +105,15 @@ impl Engine {
         let Some(first) = keys.first() else { return };
         let mut command = (Vec::new(), Verb::Set);
         match stored {
-            // It went in front, or is kept if nobody has changed it meanwhile.
+            // It went in front, or is kept if nobody has changed it meanwhile. Where that is not known, there is to be none.
             Some(stored) if stored.is_added => {
-                if status == Status::Done
-                    && let Some(stale) = self.copies_for(pool, first)
-                    && let Some(seen) = seen.as_deref().and_then(stale::memcache::seen)
-                {
-                    command = self.keep_if_same(stored, &stale::name(first), seen, stale, now);
+                let seen = seen.as_deref().and_then(stale::memcache::seen);
+                match (status, seen, self.copies_for(pool, first)) {
+                    (Status::Done, Some(seen), Some(stale)) => {
+                        command = self.keep_if_same(stored, &stale::name(first), seen, stale, now);
+                    }
+                    (Status::Done, ..) => stale::memcache::forget(&mut command.0, &stale::name(first)),
+                    _ => {}
                 }
             }
             Some(_) if status == Status::Done => {}
@@ -139,11 +141,12 @@ impl Engine {
         let wall = (self.started_at + (now - Instant::ZERO)).as_secs();
         let (over, verb) = seen.map_or((Over::Nothing, Verb::Add), |version| (Over::Version(version), Verb::Cas));
         let mut out = Vec::new();
-        match stored.lives(stale, wall) {
-            Some(lives) => stored.keep(&mut out, name, lives, over),
-            None => return (out, verb),
+        if let Some(lives) = stored.lives(stale, wall) {
+            stored.keep(&mut out, name, lives, over);
+            return (out, verb);
         }
-        (out, verb)
+        stale::memcache::forget(&mut out, name);
+        (out, Verb::Set)
     }
 }
 

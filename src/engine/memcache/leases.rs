@@ -45,6 +45,7 @@ impl Engine {
         self.looks_first = false;
         let sent = self.perform(id, request, started, now);
         self.look_first();
+        self.has_gone_out(id);
         if self.near.wants_some() {
             self.fetch_wanted(now);
         }

@@ -35,7 +35,9 @@ impl Engine {
     fn copy_string_ahead(&mut self, id: SessionId, call: Call<'_>, copied: Copied<'_>, now: Instant) {
         let Some(stale) = self.copies_for(call.pool, copied.key) else { return };
         let Some(link) = self.link_ahead(id, copied.key, now) else { return };
-        if self.may_copy_on(link) {
+        // Who watches has a connection of its own, on which nothing goes in front.
+        let watches = self.session_ref(id).is_some_and(|session| session.watches());
+        if self.may_copy_on(link) && !watches {
             let name = stale::name(copied.key);
             let keep = (Intent::Unheard, Verb::Command, Marks::NONE);
             self.go(link, keep, now, |out| copied.keep(out, &name, stale));
@@ -58,34 +60,39 @@ impl Engine {
         let link = &self.servers[id];
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let request = link.queue().request(ticket, end);
-        let (mut spans, mut out, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut spans, mut keep, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let is_shared = link.dedicated().is_none();
         match Copied::of(request::args(request, &mut spans)) {
             Some(copied) if copied.is_added => {
                 if status == Status::Done
-                    && self.may_copy(pool)
                     && let Some(stale) = self.copies_for(pool, copied.key)
                 {
-                    copied.keep_if_there(&mut out, &stale::name(copied.key), stale);
+                    // The one that may be there is of an earlier value.
+                    names.push(stale::name(copied.key));
+                    if self.may_copy(pool) {
+                        copied.keep_if_there(&mut keep, &names[0], stale);
+                    }
                 }
             }
-            Some(_) if status == Status::Done => {} // it went in front
+            Some(_) if status == Status::Done && is_shared => {} // it went in front
             _ => {
                 each_key(request, ticket.verb, false, &mut Vec::new(), &mut |named| {
                     if self.copies_for(pool, named.key).is_some() {
                         names.push(stale::name(named.key));
                     }
                 });
-                if !names.is_empty() {
-                    stale::resp::forget(&mut out, &names);
-                }
             }
         }
-        // Where it was a client's own, that may leave with it.
-        let is_shared = self.servers[id].dedicated().is_none();
+        // A client's own may leave with it.
         let link = if is_shared { Some(id) } else { self.link_for(pool, Some(profile), server, now) };
-        if let Some(link) = link.filter(|_| !out.is_empty()) {
-            self.go(link, (Intent::Unheard, Verb::Command, Marks::NONE), now, |buffer| buffer.append(&mut out));
-            self.charge_link(link);
+        let Some(link) = link else { return };
+        if !names.is_empty() {
+            let forget = (Intent::Unheard, Verb::Command, Marks::NONE);
+            self.go(link, forget, now, |out| stale::resp::forget(out, &names));
         }
+        if !keep.is_empty() {
+            self.go(link, (Intent::Unheard, Verb::Command, Marks::NONE), now, |out| out.append(&mut keep));
+        }
+        self.charge_link(link);
     }
 }

@@ -67,6 +67,7 @@ impl Engine {
         self.looks_first = false;
         let performed = self.redis_perform(id, call, now);
         self.look_first();
+        self.has_gone_out(id);
         if self.near.wants_some() {
             self.fetch_wanted(now);
         }

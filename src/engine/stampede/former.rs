@@ -72,11 +72,27 @@ impl Engine {
         self.may_copy(self.servers[link].pool()) && self.servers[link].queue().unwritten() <= QUEUE_LIMIT / 2
     }
 
-    /// The connection on which a client's request for a key goes out next, if it goes out now.
+    /// The connection on which a client's request for a key goes out next, if it goes out now. It is that one until
+    /// [`Engine::has_gone_out`].
     pub(in crate::engine) fn link_ahead(&mut self, id: SessionId, key: &[u8], now: Instant) -> Option<LinkId> {
         let pool = self.pool_of(id)?;
         let server = self.pools[pool.index()].ring.route(key, 0)?;
-        self.link_to(pool, id, server, now).ok().filter(|link| self.servers[*link].queue().unwritten() <= QUEUE_LIMIT)
+        let link = self.link_to(pool, id, server, now).ok()?;
+        if self.servers[link].queue().unwritten() > QUEUE_LIMIT {
+            return None;
+        }
+        self.session(id)?.routes.enter(link);
+        self.stampede.ahead.push(link);
+        Some(link)
+    }
+
+    /// The request has been sent that something went out in front of, or is put off.
+    pub(in crate::engine) fn has_gone_out(&mut self, id: SessionId) {
+        while let Some(link) = self.stampede.ahead.pop() {
+            if let Some(session) = self.session(id) {
+                session.routes.leave(link);
+            }
+        }
     }
 
     /// The copy of a key is forgotten, in front of the key.

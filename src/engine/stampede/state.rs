@@ -25,6 +25,8 @@ pub(in crate::engine) struct Stampede {
     is_on: bool,
     /// A pool has values copied.
     copies: bool,
+    /// Connections on which something went out in front of the request at hand.
+    pub(super) ahead: Vec<LinkId>,
     /// The versions of the copies that were seen, each in front of a request on that connection.
     pub(super) seen: BTreeMap<LinkId, Box<[u8]>>,
     /// Clients of which something is held, or was of late.

@@ -162,7 +162,7 @@ impl Judge<'_> {
     }
 
     /// Whether what was seen may be the copy of what the key had when its server lost it: of its last value, or of one that
-    /// somebody stored while that was being stored. It may also be of one of which nobody knows whether it was stored.
+    /// somebody stored while that was being stored.
     fn was_copied(&self, key: Key, tick: u64, seen: Seen<'_>) -> bool {
         let is_concurrent = |last: &State| {
             let (Seen::Value { value, .. }, Some(item)) = (seen, last) else { return false };
@@ -171,14 +171,19 @@ impl Judge<'_> {
             let seen_at = |write: &Write| write.executed.is_some_and(|(at, ..)| since.is_some_and(|since| at >= since));
             self.ledger.writes_in(key, value).any(seen_at)
         };
-        let is_unknown = matches!(seen, Seen::Value { value, .. }
-            if self.ledger.writes_in(key, value).any(|write| write.executed.is_none()));
         let may_be = |last: &State| fits(seen.of_any_version(), last) || is_concurrent(last);
         let was_so = |server: &SimServer| {
             server.store.lost_before(key, tick).is_some_and(may_be)
                 || server.store.since(key, tick).any(|(_, state)| may_be(state))
         };
-        self.copies && (is_unknown || self.candidates(key, tick).any(was_so))
+        // Or of what was stored elsewhere, or of which nobody knows whether it was.
+        let is_seen = |copy: &[u8]| match seen {
+            Seen::Value { value, .. } => copy == value,
+            Seen::There { size, .. } => size.is_none_or(|size| size == copy.len()),
+            Seen::Unknown | Seen::Miss => false,
+        };
+        let is_left = |server: &SimServer| server.store.was_left(key, tick, is_seen);
+        self.copies && self.candidates(key, tick).any(|server| was_so(server) || is_left(server))
     }
 
     /// A client was told `seen` of a key. `own` is the last write of that key that it sent before.

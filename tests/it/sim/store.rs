@@ -122,6 +122,8 @@ pub(super) struct Store {
     pub(super) given: u64,
     /// Copies of values, by their names.
     copies: BTreeMap<String, Item>,
+    /// For each key all copies of its values, and when they were stored.
+    copied: Vec<Vec<(u64, Vec<u8>)>>,
     unique: u64,
     /// How often it was started anew, and how long ago, in seconds.
     pub(super) process: u64,
@@ -146,6 +148,7 @@ impl Store {
             leases: BTreeMap::new(),
             given: 0,
             copies: BTreeMap::new(),
+            copied: vec![Vec::new(); keys],
             unique: 0,
             process: 0,
             uptime: 0,
@@ -185,6 +188,20 @@ impl Store {
         let mut earlier = log[..before].iter().rev().peekable();
         earlier.peek().filter(|last| is_lost(last))?;
         earlier.find(|entry| !is_lost(entry)).map(|(_, state)| state)
+    }
+
+    /// Whether there was a copy of a value that `fits`, behind which nothing else has become of the key until `tick` but that it
+    /// was lost.
+    pub(super) fn was_left(&self, key: Key, tick: u64, fits: impl Fn(&[u8]) -> bool) -> bool {
+        let is_left = |(copied, copy): &&(u64, Vec<u8>)| {
+            let behind = self.logs[key.index()].iter().filter(|(at, _)| (copied + 1..=tick).contains(at));
+            let mut others = behind.filter(|(at, state)| match state {
+                Some(item) => item.value != *copy,
+                None => !self.losses.contains(at),
+            });
+            others.next().is_none()
+        };
+        self.copied[key.index()].iter().filter(|(_, copy)| fits(copy)).any(|copy| is_left(&copy))
     }
 
     /// The item of a key is lost: it was over, or its memory was needed.
@@ -250,7 +267,7 @@ impl Store {
             self.lease(&words, out);
             (None, Outcome::Told)
         } else if words[1..].first().is_some_and(|name| name.starts_with(STALE)) {
-            self.copy(&words, block, out);
+            self.copy(&words, block, tick, out);
             (None, Outcome::Told)
         } else if words[0].len() == 2 {
             self.meta(&words, block, tick, out)
@@ -394,7 +411,7 @@ impl Store {
     }
 
     /// A copy is stored or asked for.
-    fn copy(&mut self, words: &[&str], block: &[u8], out: &mut Vec<u8>) {
+    fn copy(&mut self, words: &[&str], block: &[u8], tick: u64, out: &mut Vec<u8>) {
         let (verb, name) = (words[0], words[1]);
         let there = self.copies.get(name);
         if verb == "mg" {
@@ -413,6 +430,8 @@ impl Store {
             ("set", _) | ("add", None) | ("cas", Some(_)) => {
                 self.unique += 1;
                 let flags = words[2].parse().unwrap();
+                let key = self.key(&name[STALE.len()..]);
+                self.copied[key.index()].push((tick, block.to_vec()));
                 self.copies.insert(name.to_owned(), Item { flags, value: block.to_vec(), unique: self.unique });
                 "STORED"
             }

@@ -421,7 +421,7 @@ impl World {
             keeps && of.was_kept(key.as_bytes(), (floor, pending.tick), state, |at, other| is_known(node, at, other))
         };
         // A copy is of what was there when it was lost, or of what was stored while that was on its way. It may also be of what
-        // never came.
+        // never came, or came to another server.
         let drawn = |value: &Vec<u8>| {
             let serial = self.ledger.written(value, pool, database, key);
             serial.map_or(u64::MAX, |serial| self.ledger.writes[serial].drawn)
@@ -430,11 +430,13 @@ impl World {
             let mut left = node.databases[database].left(key.as_bytes(), pending.tick, &node.losses);
             let is_copied =
                 |last: &Vec<u8>| last == value || write.stored.is_some_and(|(stored, _)| stored > drawn(last));
+            let is_at =
+                |node: &Node| write.stored.is_some_and(|(_, place)| std::ptr::eq(node, &raw const self.nodes[place]));
             let is_left_alone = || {
                 let told = write.told.map_or(u64::MAX, |(told, _)| told);
                 !node.databases[database].has_changed(key.as_bytes(), (told, pending.tick), &node.losses)
             };
-            self.plan.pools[pool].copies && (left.any(is_copied) || write.stored.is_none() && is_left_alone())
+            self.plan.pools[pool].copies && (left.any(is_copied) || !is_at(node) && is_left_alone())
         };
         let may_be = |place: &usize| {
             let node = &self.nodes[*place];
