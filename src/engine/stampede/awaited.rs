@@ -8,7 +8,7 @@ use fnv::FnvHasher;
 
 use super::held::Key;
 use crate::config::model::PoolId;
-use crate::engine::ids::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::redis::Profile;
 use crate::time::Instant;
 
@@ -42,8 +42,8 @@ pub(super) struct Awaited {
     pub(super) waiting: VecDeque<SessionId>,
     /// It is being looked at; what has been said of the lease.
     pub(super) looks: Option<Option<Lease>>,
-    /// The answer of its server to what its value was before, if that is known.
-    pub(super) former: Option<Former>,
+    /// The answer of its server to what its value was before, if that is known, and the connection on which it came.
+    pub(super) former: Option<(LinkId, Former)>,
     /// Something has been stored or removed since that began.
     pub(super) is_stale: bool,
     /// Somebody has the lease, as far as is known.

@@ -34,11 +34,11 @@ const MOST_SEEN: usize = 1024;
 
 impl Stampede {
     /// A server has told the value before of a key that is waited for.
-    pub(in crate::engine) fn former_answered(&mut self, number: u32, answer: &[u8], status: Status) {
+    pub(in crate::engine) fn former_answered(&mut self, number: u32, link: LinkId, answer: &[u8], status: Status) {
         if let Some(awaited) = self.awaited.get_mut(&number) {
             let is_value =
                 awaited.profile.map_or_else(|| memcache::found(answer).is_some(), |_| resp::value(answer).is_some());
-            awaited.former = (status == Status::Done && is_value).then(|| Former::from(answer));
+            awaited.former = (status == Status::Done && is_value).then(|| (link, Former::from(answer)));
         }
     }
 
@@ -111,9 +111,14 @@ impl Engine {
     }
 
     /// Who waits for a key is given the value before, if there is one. The others go on waiting.
-    pub(super) fn give_former(&mut self, number: u32, former: Option<Former>, now: Instant) {
-        let (Some(former), Some(awaited)) = (former, self.stampede.awaited.get(&number)) else { return };
+    pub(super) fn give_former(&mut self, number: u32, former: Option<(LinkId, Former)>, now: Instant) {
+        let (Some((link, former)), Some(awaited)) = (former, self.stampede.awaited.get(&number)) else { return };
         let (pool, key) = (awaited.pool, awaited.key.clone());
+        // Who asked since the key has moved is not given what was there before.
+        let Some(link) = self.servers.get(link) else { return };
+        if link.is_retired() || self.pools[pool.index()].ring.route(&key.routed, 0) != Some(link.server()) {
+            return;
+        }
         let takes = |id: &&SessionId| self.takes_former(**id, &key, &former);
         let takers: Vec<SessionId> = awaited.waiting.iter().filter(takes).copied().collect();
         if let Some(awaited) = self.stampede.awaited.get_mut(&number) {

@@ -158,7 +158,14 @@ impl Judge<'_> {
 
     /// Whether the key was in a state that `fits` when its server lost it: where values are kept, that does not concern them.
     fn was_kept(&self, key: Key, tick: u64, fits: impl Fn(&State) -> bool) -> bool {
-        self.keeps && self.candidates(key, tick).any(|server| server.store.lost_before(key, tick).is_some_and(&fits))
+        // While its server is out, what is kept may be of where the key was before.
+        let is_out = self.servers[self.home(key)].was_out(tick);
+        let had = |server: &SimServer| {
+            server.store.lost_before(key, tick).is_some_and(&fits)
+                || is_out && server.store.since(key, tick).any(|(_, state)| fits(state))
+        };
+        let elsewhere = self.servers.iter().filter(|_| is_out);
+        self.keeps && self.candidates(key, tick).chain(elsewhere).any(had)
     }
 
     /// Whether what was seen may be the copy of what the key had when its server lost it: of its last value, or of one that
