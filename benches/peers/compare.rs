@@ -30,7 +30,7 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         options.workloads.iter().map(find).collect::<Result<_>>()?
     };
     let memcached = (options.memcached.clone()).or_else(|| find_program("memcached")).context("no memcached here")?;
-    let targets = targets(options, &memcached)?;
+    let targets = targets(options, &memcached, &workloads)?;
     let circumstances = Circumstances::new(options, &targets, &workloads);
     println!("{}", circumstances.lines().join("\n"));
 
@@ -81,8 +81,7 @@ fn flaws_of(options: &Options, stage: &Stage, block: &Block, target: &Target) ->
 
 fn run_workload(options: &Options, stage: &Stage, targets: &[Target]) -> Result<Block> {
     let workload = &stage.workload;
-    let (targets, left_out): (Vec<&Target>, Vec<&Target>) =
-        targets.iter().partition(|target| target.kind.speaks(workload));
+    let (targets, left_out): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(|target| target.takes(workload));
     let mut runs: BTreeMap<String, Vec<LoadResult>> = BTreeMap::new();
     let mut calls = BTreeMap::new();
     let mut broken = Vec::new();
@@ -129,7 +128,7 @@ fn run_workload(options: &Options, stage: &Stage, targets: &[Target]) -> Result<
         placement: stage.placement.name().to_owned(),
         placement_words: stage.placement.words().to_owned(),
         targets: labels(&targets),
-        left_out: labels(&left_out),
+        left_out: labels(&left_out.into_iter().filter(|target| !target.text).collect::<Vec<_>>()),
         runs,
         calls,
         broken,

@@ -4,6 +4,7 @@
 //! remembering what it wrote: a value read under key *n* is right or wrong whoever stored it. What is the same in all
 //! requests is put together once, because the generator shares the CPU with what it measures.
 
+use crate::binary;
 use crate::workload::Workload;
 
 /// Bytes in each key: all keys of a workload are equally long, so that a reply can be checked at fixed offsets.
@@ -24,6 +25,7 @@ pub(crate) struct Content {
     /// Times [`STRIDE`] it is 1, modulo the number of keys.
     inverse: u64,
     redis: bool,
+    binary: bool,
     words: Words,
 }
 
@@ -78,7 +80,8 @@ impl Content {
         };
         let keys = u64::from(workload.keys);
         let inverse = (1..keys).find(|inverse| inverse * u64::from(STRIDE) % keys == 1).unwrap_or(1);
-        Self { block, value_bytes: workload.value_bytes, keys: workload.keys, inverse, redis: workload.redis, words }
+        let Workload { value_bytes, keys, redis, binary, .. } = *workload;
+        Self { block, value_bytes, keys, inverse, redis, binary, words }
     }
 
     /// How many keys there are; they are numbered from 0.
@@ -102,7 +105,7 @@ impl Content {
     }
 
     /// The text of key `number`.
-    fn key(number: u32) -> [u8; KEY_BYTES] {
+    pub(crate) fn key(number: u32) -> [u8; KEY_BYTES] {
         let mut key = *b"peers:key:000000";
         let mut rest = number;
         for digit in key[KEY_START.len()..].iter_mut().rev() {
@@ -129,6 +132,9 @@ impl Content {
 
     /// Appends a set of key `number`.
     pub(crate) fn push_set(&self, out: &mut Vec<u8>, number: u32) {
+        if self.binary {
+            return binary::push_set(out, self, number);
+        }
         out.extend_from_slice(&self.words.set);
         out.extend_from_slice(&Self::key(number));
         out.extend_from_slice(&self.words.set_value);
@@ -138,6 +144,9 @@ impl Content {
 
     /// Appends a get of `count` keys that starts with key `first`; as many as the workload says.
     pub(crate) fn push_get(&self, out: &mut Vec<u8>, first: u32, count: u32) {
+        if self.binary {
+            return binary::push_get(out, self, first, count);
+        }
         let before = self.words.before_key;
         out.reserve(self.words.get.len() + (before.len() + KEY_BYTES) * count as usize + 2);
         out.extend_from_slice(&self.words.get);
@@ -148,7 +157,7 @@ impl Content {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What the answer to a set is.
+    /// What the answer to a set is, where it is a line.
     pub(crate) fn stored(&self) -> &'static [u8] {
         if self.redis { b"+OK\r\n" } else { b"STORED\r\n" }
     }
@@ -156,6 +165,11 @@ impl Content {
     /// Whether requests are Redis's.
     pub(crate) fn is_redis(&self) -> bool {
         self.redis
+    }
+
+    /// Whether requests are of memcached's binary protocol.
+    pub(crate) fn is_binary(&self) -> bool {
+        self.binary
     }
 
     /// What follows the key in a `VALUE` line, its line end included; of Redis, what stands before a value.

@@ -46,6 +46,9 @@ impl Load {
         }
         command.args(["--seconds", &seconds.to_string(), "--warm-up-seconds", &warm_up.to_string()]);
         command.args(["--phase", if phase == Phase::Fill { "fill" } else { "run" }]);
+        if target.text {
+            command.arg("--text");
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting the load")?;
         let output = child.stdout.take().context("the load has no output")?;
         Ok(Self { child, output: BufReader::new(output) })

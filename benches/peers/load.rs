@@ -13,7 +13,7 @@ use crate::content::Content;
 use crate::generator::Generator;
 use crate::memory;
 use crate::task::{Address, LoadOptions, Phase, parse_address};
-use crate::workload::{Pace, by_name};
+use crate::workload::{Pace, Workload, by_name};
 
 /// Values that are stored with one write when the caches are filled.
 const FILL_BYTES: usize = 256 << 10;
@@ -21,10 +21,12 @@ const FILL_BYTES: usize = 256 << 10;
 /// Runs one load process: prints `ready`, waits for a line on standard input, loads, prints the result.
 pub(crate) fn main(options: &LoadOptions) -> Result<()> {
     let workload = by_name(&options.workload).with_context(|| format!("no workload {:?}", options.workload))?;
-    let content = Content::new(&workload);
+    let workload = Workload { binary: workload.binary && !options.text, ..workload };
     if options.phase == Phase::Fill {
-        return fill(&options.address, &content);
+        // Values are the same whoever asks for them.
+        return fill(&options.address, &Content::new(&Workload { binary: false, ..workload }));
     }
+    let content = Content::new(&workload);
     let mut generator = Generator::new(&options.address, workload, content)?;
     let result = match workload.pace {
         Pace::Idle => {

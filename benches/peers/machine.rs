@@ -22,7 +22,7 @@ impl Circumstances {
     /// Asks the kernel and every program.
     pub(crate) fn new(options: &Options, targets: &[Target], workloads: &[Workload]) -> Self {
         let mut programs: Vec<String> = Vec::new();
-        for target in targets.iter().filter(|target| workloads.iter().any(|workload| target.kind.speaks(workload))) {
+        for target in targets.iter().filter(|target| workloads.iter().any(|workload| target.takes(workload))) {
             let name = if target.label == "direct" { "memcached" } else { &target.label };
             programs.push(format!("{name} {}", target.version()));
         }

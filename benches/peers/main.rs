@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a load generator is a shell: it owns clocks and may wait")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its report is its purpose")]
 
+mod binary;
 mod compare;
 mod connection;
 mod content;

@@ -5,6 +5,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::binary::{self, Head};
 use crate::content::{Content, KEY_BYTES};
 
 /// No line of a reply is longer; an error text may be some hundred bytes.
@@ -31,7 +32,7 @@ pub(crate) struct Outcome {
 /// What has come so far of the reply to the oldest request.
 #[derive(Default)]
 pub(crate) struct Reply {
-    /// A line without its end.
+    /// A line without its end; of the binary protocol, the beginning of what stands before a value.
     line: Vec<u8>,
     value: Option<Value>,
     /// A bit for each place of a get whose value has come.
@@ -48,6 +49,7 @@ pub(crate) struct Reply {
 struct Value {
     number: u32,
     at: usize,
+    end: &'static [u8],
 }
 
 impl Reply {
@@ -72,14 +74,20 @@ impl Reply {
                 }
                 continue;
             }
-            let Some(end) = memchr::memchr(b'\n', &input[taken..]) else {
-                self.line.extend_from_slice(&input[taken..]);
+            let more = &input[taken..];
+            let end = if content.is_binary() {
+                binary::head_end(&self.line, more)
+            } else {
+                memchr::memchr(b'\n', more).map(|end| end + 1)
+            };
+            let Some(end) = end else {
+                self.line.extend_from_slice(more);
                 if self.line.len() > LONGEST_LINE {
                     bail!("a line that does not end: {:?}", start(&self.line));
                 }
                 return Ok((input.len(), None));
             };
-            let rest = &input[taken..=taken + end];
+            let rest = &more[..end];
             taken += rest.len();
             let outcome = if self.line.is_empty() {
                 self.take_line(kind, rest, content)?
@@ -100,6 +108,7 @@ impl Reply {
 
     fn take_line(&mut self, kind: Kind, line: &[u8], content: &Content) -> Result<Option<Outcome>> {
         match kind {
+            _ if content.is_binary() => self.take_head(kind, line, content),
             Kind::Set => {
                 let error = line != content.stored();
                 if error && !is_refusal(line) {
@@ -133,8 +142,36 @@ impl Reply {
             bail!("a wrong VALUE line: {:?}", start(line));
         }
         self.seen |= 1 << place;
-        self.value = Some(Value { number, at: 0 });
+        self.value = Some(Value { number, at: 0, end: b"\r\n" });
         Ok(None)
+    }
+
+    /// An answer of the binary protocol, up to its value.
+    fn take_head(&mut self, kind: Kind, head: &[u8], content: &Content) -> Result<Option<Outcome>> {
+        match (kind, binary::head(head, content)) {
+            (Kind::Set, Head::Stored) => Ok(Some(Outcome::default())),
+            (Kind::Set, Head::Failed) => Ok(Some(Outcome { misses: 0, error: true })),
+            (Kind::Get { count: 1, .. }, Head::Missed) => Ok(Some(self.complete(1, false))),
+            (Kind::Get { count: 1, .. }, Head::Failed) => Ok(Some(self.complete(0, true))),
+            (Kind::Get { .. }, Head::Failed) => {
+                self.error = true;
+                Ok(None)
+            }
+            (Kind::Get { count: 2.., first: _ }, Head::NoOp) if self.error => Ok(Some(self.complete(0, true))),
+            (Kind::Get { count: count @ 2.., first: _ }, Head::NoOp) => {
+                Ok(Some(self.complete(count - self.seen.count_ones(), false)))
+            }
+            (Kind::Get { first, count }, Head::Value(number)) => {
+                let place = content.place_of(first, number);
+                if place >= count || self.seen & (1 << place) != 0 {
+                    bail!("a value that was not asked for: {:?}", start(head));
+                }
+                self.seen |= 1 << place;
+                self.value = Some(Value { number, at: 0, end: b"" });
+                Ok(None)
+            }
+            _ => bail!("a request was answered with {:?}", start(head)),
+        }
     }
 
     /// A line of the reply to `GET` or `MGET`: the values stand in the order of the keys.
@@ -150,7 +187,7 @@ impl Reply {
             return Ok(None);
         }
         if line == content.value_header() {
-            self.value = Some(Value { number: content.key_at(first, self.bulks), at: 0 });
+            self.value = Some(Value { number: content.key_at(first, self.bulks), at: 0, end: b"\r\n" });
             return Ok(None);
         }
         // An array may keep the values of servers that are well beside the error of one that is not.
@@ -167,7 +204,8 @@ impl Reply {
     fn value_came(&mut self, kind: Kind, content: &Content) -> Option<Outcome> {
         match kind {
             Kind::Get { count, .. } if content.is_redis() => self.bulk_came(count),
-            // A line follows: the next value's, or the end.
+            Kind::Get { count: 1, .. } if content.is_binary() => Some(self.complete(0, false)),
+            // Something follows: the next value, or the end.
             Kind::Get { .. } | Kind::Set => None,
         }
     }
@@ -188,7 +226,7 @@ impl Value {
         let value = content.value(self.number);
         let body = &value[self.at.min(value.len())..];
         let body = &body[..body.len().min(input.len())];
-        let end = &b"\r\n"[(self.at + body.len()).saturating_sub(value.len())..];
+        let end = &self.end[(self.at + body.len()).saturating_sub(value.len())..];
         // While the body lacks bytes, no input is left for its end.
         let end = &end[..end.len().min(input.len() - body.len())];
         let taken = body.len() + end.len();
@@ -200,7 +238,7 @@ impl Value {
     }
 
     fn is_complete(&self, content: &Content) -> bool {
-        self.at == content.value(self.number).len() + b"\r\n".len()
+        self.at == content.value(self.number).len() + self.end.len()
     }
 }
 

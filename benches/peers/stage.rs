@@ -18,6 +18,8 @@ const LARGE_VALUE: usize = 1_000_000;
 pub(crate) struct Running {
     /// The target's label.
     pub(crate) label: String,
+    /// Its clients speak text, whatever the workload says.
+    pub(crate) text: bool,
     /// Where clients connect: `host:port`, or a path.
     pub(crate) address: String,
     /// The servers behind it.
@@ -76,7 +78,7 @@ impl Stage {
         let process = self.spawn(&target.label, command, &listen)?;
         let behind = servers.processes.iter().filter(|_| target.kind != TargetKind::Direct);
         let server_pids = behind.map(Process::pid).collect();
-        Ok(Running { label: target.label.clone(), address: listen.address(), server_pids, process })
+        Ok(Running { label: target.label.clone(), text: target.text, address: listen.address(), server_pids, process })
     }
 
     /// The end of what a target has written to its log.

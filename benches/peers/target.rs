@@ -9,6 +9,9 @@ use crate::options::Options;
 use crate::process::find_program;
 use crate::workload::Workload;
 
+/// How the label of a target ends whose clients speak text in workloads of the binary protocol.
+const TEXT: &str = "-text";
+
 /// A program to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -18,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) kind: TargetKind,
     /// The binary.
     pub(crate) program: PathBuf,
+    /// Its clients speak text where those of the others speak the binary protocol, which is compared with that.
+    pub(crate) text: bool,
 }
 
 /// What kind of program a target is, which decides its configuration.
@@ -44,10 +49,11 @@ impl TargetKind {
     }
 
     /// Whether it understands the clients of `workload`.
-    pub(crate) fn speaks(self, workload: &Workload) -> bool {
+    fn speaks(self, workload: &Workload) -> bool {
         match self {
-            Self::Direct | Self::Nutcracker | Self::Softmiss { .. } => true,
-            Self::MemcachedProxy => !workload.redis,
+            Self::Direct | Self::Softmiss { .. } => true,
+            Self::Nutcracker => !workload.binary,
+            Self::MemcachedProxy => !workload.redis && !workload.binary,
             Self::Predixy | Self::Envoy => workload.redis,
         }
     }
@@ -61,6 +67,11 @@ impl TargetKind {
 }
 
 impl Target {
+    /// Whether it has a part in `workload`.
+    pub(crate) fn takes(&self, workload: &Workload) -> bool {
+        if self.text { workload.binary } else { self.kind.speaks(workload) }
+    }
+
     /// What the program says of its version.
     pub(crate) fn version(&self) -> String {
         version(&self.program, self.kind.version_flag())
@@ -79,13 +90,14 @@ pub(crate) fn version(program: &Path, flag: &str) -> String {
 }
 
 /// What can be compared here. The direct row and nutcracker come first, ours after them, other peers last.
-pub(crate) fn targets(options: &Options, memcached: &Path) -> Result<Vec<Target>> {
+pub(crate) fn targets(options: &Options, memcached: &Path, workloads: &[Workload]) -> Result<Vec<Target>> {
     let mut targets = Vec::new();
     let mut add = |label: String, kind, program| {
         if targets.iter().any(|target: &Target| target.label == label) {
             bail!("two targets are called {label:?}; write --softmiss LABEL=PATH");
         }
-        targets.push(Target { label, kind, program });
+        let text = label.ends_with(TEXT);
+        targets.push(Target { label, kind, program, text });
         Ok(())
     };
     add("direct".to_owned(), TargetKind::Direct, memcached.to_owned())?;
@@ -97,7 +109,10 @@ pub(crate) fn targets(options: &Options, memcached: &Path) -> Result<Vec<Target>
         let (label, path) = build.split_once('=').unwrap_or(("softmiss", &build));
         for &workers in &options.workers {
             let label = if workers == 1 { label.to_owned() } else { format!("{label}-{workers}w") };
-            add(label, TargetKind::Softmiss { workers }, PathBuf::from(path))?;
+            add(label.clone(), TargetKind::Softmiss { workers }, PathBuf::from(path))?;
+            if workloads.iter().any(|workload| workload.binary) {
+                add(label + TEXT, TargetKind::Softmiss { workers }, PathBuf::from(path))?;
+            }
         }
     }
     let peers = [

@@ -28,6 +28,9 @@ pub(crate) struct LoadOptions {
     /// Load before the window, not counted.
     #[arg(long)]
     pub(crate) warm_up_seconds: f64,
+    /// Speak text where the workload is of the binary protocol.
+    #[arg(long)]
+    pub(crate) text: bool,
     /// Fill the caches, or measure.
     #[arg(long)]
     pub(crate) phase: Phase,

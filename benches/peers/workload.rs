@@ -53,6 +53,8 @@ pub(crate) struct Workload {
     pub(crate) unix: bool,
     /// Clients and servers speak Redis's protocol, not memcached's.
     pub(crate) redis: bool,
+    /// Clients speak memcached's binary protocol, servers as ever.
+    pub(crate) binary: bool,
     /// A line of the pool that only softmiss is given; nothing for none.
     pub(crate) option: &'static str,
     /// What ours is held to.
@@ -90,6 +92,7 @@ const W1: Workload = Workload {
     keys: 10_000,
     unix: false,
     redis: false,
+    binary: false,
     option: "",
     limit: None,
 };
@@ -157,7 +160,7 @@ const IDLE_BYTES: Option<Limit> = Some(Limit { row: "bytes/client", most: 1_024.
 const LEFT_BEHIND: Option<Limit> = Some(Limit { row: "left behind kB", most: 16_384.0 });
 
 /// Every workload, in the order of the report.
-pub(crate) const ALL: [Workload; 34] = [
+pub(crate) const ALL: [Workload; 36] = [
     Workload { limit: BUSY_CALLS, ..W1 },
     W2,
     Workload { name: "w2b", about: "50 connections, batches of 16, else as w1", pace: Pace::Batch, ..W2 },
@@ -172,6 +175,8 @@ pub(crate) const ALL: [Workload; 34] = [
     Workload { name: "w2u", about: "as w2, softmiss through a unix socket", unix: true, ..W2 },
     Workload { name: "w3u", about: "as w3, softmiss through a unix socket", unix: true, ..W3 },
     Workload { name: "w4u", about: "as w4, softmiss through a unix socket", unix: true, ..W4 },
+    Workload { name: "b1", about: "as w1 in the binary protocol", binary: true, ..W1 },
+    Workload { name: "b4", about: "as w4 in the binary protocol: 20 quiet gets and a no-op", binary: true, ..W4 },
     Workload { limit: BUSY_CALLS, ..R1 },
     Workload { name: "r2", about: "as r1 with 16 in flight (sliding)", in_flight: 16, ..R1 },
     Workload { name: "r3", about: "as r1 with 1 connection", connections: 1, limit: LONE_CALLS, ..R1 },
