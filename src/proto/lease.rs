@@ -17,18 +17,18 @@ const LONGEST: usize = 250;
 /// key's place.
 #[must_use]
 pub fn name(key: &[u8]) -> Vec<u8> {
-    beside(BEGIN, key)
-}
-
-/// The name of an item of the proxy's own that stands beside a key's, and begins with this.
-pub(super) fn beside(begin: &[u8], key: &[u8]) -> Vec<u8> {
-    if begin.len() + key.len() <= LONGEST && key.iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
-        return [begin, key].concat();
+    if is_plain(BEGIN, key) {
+        return [BEGIN, key].concat();
     }
     let (mut one, mut other) = (FnvHasher::default(), FnvHasher::with_key(0x9e37_79b9_7f4a_7c15));
     one.write(key);
     other.write(key);
-    [begin, format!("#{:016x}{:016x}", one.finish(), other.finish()).as_bytes()].concat()
+    [BEGIN, format!("#{:016x}{:016x}", one.finish(), other.finish()).as_bytes()].concat()
+}
+
+/// Whether this in front of a key is a name that can be written everywhere.
+pub(super) fn is_plain(begin: &[u8], key: &[u8]) -> bool {
+    begin.len() + key.len() <= LONGEST && key.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 
 /// The commands of memcached. All of them are older than its meta commands.

@@ -1,7 +1,7 @@
 //! Copies of values that outlive them: who finds that a value is over, while somebody else computes the next one, is given the
 //! copy. It stands beside the key's item on its server, under a name of its own, so that the item itself ends when it should.
 
-use super::lease::beside;
+use super::lease::is_plain;
 
 /// What the names of copies begin with.
 const BEGIN: &[u8] = b"softmiss:stale:";
@@ -9,15 +9,15 @@ const BEGIN: &[u8] = b"softmiss:stale:";
 /// The largest value of which there is a copy. memcached takes none that is larger, as it comes.
 pub const LARGEST: usize = 1 << 20;
 
-/// The name of the copy of a key's value.
+/// The name of the copy of a key's value. It holds the whole key: with a hash in its place, one key could be given the value of another.
 #[must_use]
 pub fn name(key: &[u8]) -> Vec<u8> {
-    beside(BEGIN, key)
+    [BEGIN, key].concat()
 }
 
 /// The commands of memcached.
 pub mod memcache {
-    use super::LARGEST;
+    use super::{BEGIN, LARGEST, is_plain};
     use crate::proto::memcache::lifetime::RELATIVE_LIMIT;
     use crate::proto::memcache::request::{Store, Words};
     use crate::proto::memcache::{number, reply};
@@ -25,6 +25,12 @@ pub mod memcache {
 
     /// How long it is known that there is to be no copy, in seconds: longer than what stores one takes.
     const REMEMBERED: &[u8] = b"60";
+
+    /// Whether the copy of a key's value has a name that memcached takes. With another one, the value would be taken for commands.
+    #[must_use]
+    pub fn has_name(key: &[u8]) -> bool {
+        is_plain(BEGIN, key)
+    }
 
     /// What is stored of a value, and for how long.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +79,8 @@ pub mod memcache {
             if self.block.len() <= 2 || self.block.len() > LARGEST {
                 return None; // an empty one says that there is none
             }
+            // A classic command with flags that are no number has its value taken for commands; a meta command has not.
+            u32::try_from(number::digits_only(self.flags)?).ok()?;
             let lifetime = match number::signed(self.lifetime)? {
                 ..=0 => return None,
                 relative if relative <= RELATIVE_LIMIT => relative,
@@ -161,7 +169,10 @@ pub mod memcache {
         let mut words = Words::new(answer.trim_ascii_end());
         match words.next()? {
             b"EN" => Some(None), // newer ones say the key as well
-            b"HD" => words.find_map(|word| word.strip_prefix(b"c")).map(Some),
+            // As it goes into a command, it has to be a number.
+            b"HD" => {
+                words.find_map(|word| word.strip_prefix(b"c")).filter(|it| number::digits_only(it).is_some()).map(Some)
+            }
             _ => None,
         }
     }
@@ -375,6 +386,12 @@ mod tests {
             assert_eq!(lives(lifetime, block), None, "{lifetime}");
         }
         assert_eq!(lives("60", &vec![b'v'; LARGEST + 1]), None);
+        for flags in [&b"x"[..], b"", b"-1", b"4294967296", b"1\t2"] {
+            let copied = memcache::Copied { flags, lifetime: b"60", block: b"flush_all\r\n", is_added: false };
+            assert_eq!(copied.lives(STALE, 0), None, "{}", flags.escape_ascii());
+        }
+        assert_eq!(memcache::seen(b"HD kn cx\r\n"), None);
+        assert!(memcache::has_name(&[b'x'; 235]) && !memcache::has_name(&[b'x'; 236]) && !memcache::has_name(b"b c"));
     }
 
     #[test]

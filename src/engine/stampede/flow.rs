@@ -127,7 +127,7 @@ impl Engine {
                 self.stampede.ask_again(id, pool, held);
             } else {
                 self.counters.pool(pool).stampede_unleased.add(1);
-                self.tell_miss(id, pool, &held);
+                self.tell_held(id, pool, &held);
             }
         }
         self.wait_for_keys(id, now);
@@ -176,7 +176,7 @@ impl Engine {
         for other in held.iter().flat_map(|held| &held.missing).filter(|other| *other != key) {
             self.take_lease(id, pool, other, lease, now);
         }
-        held.iter().for_each(|held| self.tell_miss(id, pool, held));
+        held.iter().for_each(|held| self.tell_held(id, pool, held));
         self.charge_wait(id);
     }
 
@@ -188,7 +188,7 @@ impl Engine {
         self.stampede.leave(id);
         let held = self.stampede.take(id, pool, |_| true);
         self.counters.pool(pool).stampede_unleased.add(held.len() as u64);
-        held.iter().for_each(|held| self.tell_miss(id, pool, held));
+        held.iter().for_each(|held| self.tell_held(id, pool, held));
         self.charge_wait(id);
     }
 
@@ -228,20 +228,20 @@ impl Engine {
         let Some(pool) = self.pool_of(id) else { return false };
         let Some(held) = self.stampede.asked_again(id, pool, part) else { return false };
         self.counters.pool(pool).stampede_unleased.add(1);
-        self.tell_miss(id, pool, &held);
+        self.tell_held(id, pool, &held);
         self.charge_wait(id);
         true
     }
 
     /// A client is given the response that was not passed on when it came, with the former values that it was given meanwhile.
-    pub(super) fn tell_miss(&mut self, id: SessionId, pool: PoolId, held: &Held) {
-        let is_awaited = self.put_miss(id, held).is_some();
+    pub(super) fn tell_held(&mut self, id: SessionId, pool: PoolId, held: &Held) {
+        let is_awaited = self.put_held(id, held).is_some();
         self.count_held(pool, held, if is_awaited { held.outcome() } else { Outcome::Late });
         self.advance_if_answered(id);
     }
 
     /// Puts it into its slot. `None` when nobody waits for it any more.
-    fn put_miss(&mut self, id: SessionId, held: &Held) -> Option<()> {
+    fn put_held(&mut self, id: SessionId, held: &Held) -> Option<()> {
         if !held.places.is_empty() && !held.given.is_empty() {
             self.place_former(id, held);
         }

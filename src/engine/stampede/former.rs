@@ -43,7 +43,7 @@ impl Stampede {
     }
 
     /// A server has told the version of a copy, in front of a request that stores a value where none is.
-    pub(in crate::engine) fn seen(&mut self, link: LinkId, answer: &[u8]) {
+    pub(in crate::engine) fn note_seen(&mut self, link: LinkId, answer: &[u8]) {
         if self.seen.len() >= MOST_SEEN {
             self.seen.clear();
         }
@@ -59,7 +59,8 @@ impl Stampede {
 impl Engine {
     /// How long the copies live of a pool's values under this key, after these.
     pub(in crate::engine) fn copies_for(&self, pool: PoolId, key: &[u8]) -> Option<Duration> {
-        self.topology.pools[pool.index()].stampede.as_ref().filter(|option| option.is_for(key))?.stale
+        let stale = self.topology.pools[pool.index()].stampede.as_ref().filter(|option| option.is_for(key))?.stale?;
+        (self.pools[pool.index()].redis || memcache::has_name(key)).then_some(stale)
     }
 
     /// Whether values are copied that are stored now: all keys are at home.
@@ -119,10 +120,11 @@ impl Engine {
         if link.is_retired() || self.pools[pool.index()].ring.route(&key.routed, 0) != Some(link.server()) {
             return;
         }
-        let takes = |id: &&SessionId| self.takes_former(**id, &key, &former);
-        let takers: Vec<SessionId> = awaited.waiting.iter().filter(takes).copied().collect();
+        let waiting = self.stampede.awaited.get_mut(&number).map(|awaited| std::mem::take(&mut awaited.waiting));
+        let (takers, others): (Vec<SessionId>, _) =
+            waiting.unwrap_or_default().into_iter().partition(|id| self.takes_former(*id, &key, &former));
         if let Some(awaited) = self.stampede.awaited.get_mut(&number) {
-            awaited.waiting.retain(|id| !takers.contains(id));
+            awaited.waiting = others.into();
         }
         for id in takers {
             if let Some(wait) = self.stampede.waits.get_mut(&id) {
@@ -142,10 +144,10 @@ impl Engine {
         let is_meant = |held: &Held| held.misses(&key.routed) && may_be_given(held, former);
         for mut held in self.stampede.take(id, pool, is_meant) {
             held.missing.retain(|missing| missing.routed != key.routed);
-            held.given.push((key.routed.clone(), Arc::clone(former)));
+            held.given.insert(key.routed.clone(), Arc::clone(former));
             self.counters.pool(pool).stampede_stale.add(1);
             if held.missing.is_empty() {
-                self.tell_miss(id, pool, &held);
+                self.tell_held(id, pool, &held);
             } else {
                 self.stampede.put_back(id, pool, held);
             }
@@ -163,8 +165,7 @@ impl Engine {
         let with_version = held.ticket.verb == Verb::Gets;
         let Some(session) = self.clients.get_mut(id) else { return };
         for (place, key) in held.places.iter().zip(Words::new(asked_keys(&held.request, held.ticket.verb))) {
-            let former = held.given.iter().find(|(given, _)| **given == *key);
-            let Some(found) = former.and_then(|(_, former)| memcache::found(former)) else { continue };
+            let Some(found) = held.given.get(key).and_then(|former| memcache::found(former)) else { continue };
             let block = found.block_of(key, with_version);
             let Some(slot) = session.slot_mut(held.number) else { return };
             let Some(values) = slot.open_parts().and_then(|parts| parts.merge_mut().memcache_mut()?.values_mut())
@@ -192,7 +193,7 @@ fn meta_response(line: &[u8], ticket: Ticket, found: &memcache::Found<'_>) -> Op
 
 /// What a request is answered that missed keys, with the former values that it has been given.
 pub(super) fn response_of(held: &Held) -> Vec<u8> {
-    let Some((key, former)) = held.given.first() else { return held.response.to_vec() };
+    let Some((key, former)) = held.given.first_key_value() else { return held.response.to_vec() };
     let verb = held.ticket.verb;
     if verb == Verb::Query {
         return in_place(held);
@@ -209,7 +210,7 @@ pub(super) fn response_of(held: &Held) -> Vec<u8> {
 fn in_place(held: &Held) -> Vec<u8> {
     let mut spans = Vec::new();
     let args = request::args(&held.request, &mut spans);
-    let given = |key: &[u8]| held.given.iter().find(|(given, _)| **given == *key).map(|(_, former)| &**former);
+    let given = |key: &[u8]| held.given.get(key).map(|former| &**former);
     if args.get(0).eq_ignore_ascii_case(b"get") {
         return given(args.get(1)).unwrap_or(&held.response).to_vec();
     }
@@ -224,7 +225,7 @@ fn in_place(held: &Held) -> Vec<u8> {
 
 impl Held {
     /// How it has ended when it is told what is known.
-    pub(super) const fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         if self.missing.is_empty() && !self.given.is_empty() { Outcome::Hit } else { Outcome::Miss }
     }
 }

@@ -1,5 +1,7 @@
 //! What is not answered yet: requests, and parts of them, that have missed keys.
 
+use std::collections::BTreeMap;
+
 use super::awaited::Former;
 use crate::config::model::ServerId;
 use crate::engine::redis::Profile;
@@ -50,7 +52,7 @@ pub(super) struct Held {
     /// The keys that are waited for, the first in their order in front.
     pub(super) missing: Vec<Key>,
     /// Those that it missed and has been given former values of.
-    pub(super) given: Vec<(Box<[u8]>, Former)>,
+    pub(super) given: BTreeMap<Box<[u8]>, Former>,
     /// For a part of a multi-get: the places of all keys of it that were missed.
     pub(super) places: Vec<u32>,
     /// What it had taken of its time.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the requests that may wait are named, all others may not")]
 
+use std::collections::BTreeMap;
+
 use super::awaited::hash;
 use super::held::{Held, Key};
 use crate::config::model::PoolId;
@@ -91,7 +93,7 @@ impl Engine {
             request: missed.request.into(),
             response: response.concat().into(),
             missing: missed.keys,
-            given: Vec::new(),
+            given: BTreeMap::new(),
             places: missed.places,
             spent: now - began.unwrap_or(now),
             is_counted: is_again,

@@ -54,9 +54,9 @@ impl Engine {
         (awaited.looks, awaited.is_stale) = (Some(None), false);
         let option = self.topology.pools[pool.index()].stampede.as_ref();
         let time = option.map_or(Duration::from_secs(1), |one| one.lease);
-        let former = option.is_some_and(|one| one.stale.is_some()).then(|| stale::name(&awaited.key.routed));
         let (key, is_redis, is_meta) = (awaited.key.clone(), awaited.profile.is_some(), awaited.is_meta);
         let name = lease::name(&key.routed);
+        let former = self.copies_for(pool, &key.routed).map(|_| stale::name(&key.routed));
         if is_redis {
             let lease = (Intent::Lease(number), Verb::Command, Marks::NONE);
             self.go(link, lease, now, |out| lease::resp::take(out, &name, time));
