@@ -3,7 +3,7 @@
 use super::chore::Chore;
 use super::servers::ticket::Marks;
 use super::{Effect, Engine, Notice, pool_id, server_id};
-use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
+use crate::config::model::{OnEject, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::Verdict;
 use crate::health::maintenance::RoutingState;
@@ -33,9 +33,6 @@ impl Engine {
         } else if let Verdict::Ejected { failures } = verdict {
             self.counters.pool(pool).server_ejects.add(1);
             self.counters.server(pool, server).ejections.add(1);
-            if self.topology.pools[pool.index()].rejoin == Rejoin::Flush {
-                self.registry.invalidate_all(pool, server, at);
-            }
             self.outputs.tell(Notice::Ejected { pool, server, failure, failures });
             self.outputs.push(Effect::News);
         }

@@ -20,7 +20,7 @@ impl Registry {
         self.add_flush(self.entry(pool, server), older, now);
     }
 
-    fn add_flush(&self, entry: &Entry, older: &[OlderWrites], now: Instant) {
+    pub(super) fn add_flush(&self, entry: &Entry, older: &[OlderWrites], now: Instant) {
         self.add_pending(entry, |pending| pending.add_flush_behind(older, now));
         self.pass_on(entry, &|pending| pending.add_flush(now));
     }

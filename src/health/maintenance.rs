@@ -82,6 +82,7 @@ impl Registry {
             *ejected += usize::from(is_member);
             entry.restarted.store(false, Ordering::Relaxed);
         }
+        self.owe_flush(entry, &tracker, now);
         entry.failures.store(0, Ordering::Relaxed);
         self.shared.version.fetch_add(1, Ordering::Release);
         MaintenanceOutcome::Done

@@ -374,10 +374,19 @@ impl Registry {
                 *ejected += 1;
                 entry.failures.store(0, Ordering::Relaxed);
                 entry.restarted.store(false, Ordering::Relaxed);
+                self.owe_flush(entry, &tracker, at);
                 self.shared.version.fetch_add(1, Ordering::Release);
             }
         }
         verdict
+    }
+
+    /// A server leaves the ring. It lives by its pool's newest rules, which whoever found out may not have heard of: those are
+    /// set under the lock of the tracker.
+    fn owe_flush(&self, entry: &Entry, tracker: &Tracker, now: Instant) {
+        if tracker.flushes() {
+            self.add_flush(entry, &[], now);
+        }
     }
 
     /// Failures of the server in a row so far.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::Pool;
+use crate::config::model::{Pool, Rejoin};
 
 /// The settings that a [`Tracker`](super::tracker::Tracker) goes by.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub struct Rules {
     pub rise: u32,
     /// `flap_limit`: most changes of the ring in a minute.
     pub flap_limit: Option<u32>,
+    /// `rejoin: flush`: whoever leaves the ring is flushed before it is back.
+    pub flushes: bool,
 }
 
 impl Rules {
@@ -32,6 +34,7 @@ impl Rules {
             timeout: pool.timeout,
             rise: pool.rise,
             flap_limit: pool.flap_limit,
+            flushes: matches!(pool.rejoin, Rejoin::Flush),
         }
     }
 }

@@ -76,3 +76,30 @@ fn what_is_pending_for_all_servers_is_bounded_by_flushing_those_that_missed_most
     }
     assert_eq!(registry.kept(), 0);
 }
+
+/// The worker that finds out has not heard that the pool's servers are to be flushed.
+#[test]
+fn who_leaves_lives_by_the_newest_rules_of_its_pool() {
+    for (before, after, flushes) in [("keep", "flush", true), ("flush", "keep", false)] {
+        let config = |rejoin: &str| {
+            let file = format!(
+                "p: {{listen: /p.sock, auto_eject_hosts: true, server_failure_limit: 1, rejoin: {rejoin}, \
+                 servers: ['h:1:1', 'h:2:1', 'h:3:1']}}\n"
+            );
+            config::parse("file", &file).unwrap().config
+        };
+        let (old, new) = (config(before), config(after));
+        let rosters = Roster::follow(&[], &old).expect("few");
+        let registry = Registry::new(&old, 1);
+        let rosters = Roster::follow(&rosters, &new).expect("few");
+        let next = registry.follow(&rosters, &new.settings, Instant::ZERO);
+        let [one, other] = [ServerId(0), ServerId(1)];
+        let verdict = registry.failed(PoolId(0), one, 0, Failure::Refused, Instant::ZERO);
+        assert_eq!(verdict, Verdict::Ejected { failures: 1 });
+        let kind = maintenance::Maintenance::Eject;
+        let _ = registry.begin_maintenance(PoolId(0), other, kind, false, Instant::ZERO);
+        for server in [one, other] {
+            assert_eq!(next.entry(PoolId(0), server).pending().all().flush, flushes, "{before}, {after}");
+        }
+    }
+}

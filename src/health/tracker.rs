@@ -231,6 +231,11 @@ impl Tracker {
         self.state = State::Ejected { since: now, failure: Some(Failure::Ejected), probe_at: now };
     }
 
+    /// Whether it is to be flushed before it is back, if it leaves the ring now.
+    pub(super) const fn flushes(&self) -> bool {
+        self.rules.flushes
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn state(&self) -> State {

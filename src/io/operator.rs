@@ -17,7 +17,7 @@ use super::proxy::Observed;
 use super::reload::Source;
 use super::state::Keeper;
 use super::upgrade::Upgrade;
-use crate::config::model::{Address, LogLevel, PoolId, Rejoin, ServerId};
+use crate::config::model::{Address, LogLevel, PoolId, ServerId};
 use crate::failure::Failure;
 use crate::health::maintenance::{Maintenance, MaintenanceOutcome};
 
@@ -63,9 +63,6 @@ impl Operator {
         let (of, named) = (topology.pool(pool), topology.pool(pool).server(server));
         let said = topology.registry.begin_maintenance(pool, server, kind, even_last, now);
         if said == MaintenanceOutcome::Done {
-            if of.rejoin == Rejoin::Flush {
-                topology.registry.invalidate_all(pool, server, now);
-            }
             self.wake();
             let (name, address) = (&named.name, &named.address);
             let text = match kind {

@@ -10,6 +10,7 @@ fn tracker(ejects: bool) -> Tracker {
         timeout: Some(Duration::from_millis(400)),
         rise: 1,
         flap_limit: Some(6),
+        flushes: false,
     };
     Tracker::new(rules, 7)
 }

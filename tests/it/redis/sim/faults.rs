@@ -86,6 +86,7 @@ impl World {
         }
         let how = if self.random.one_in(2) { Maintenance::Eject } else { Maintenance::Drain };
         if self.registry.begin_maintenance(pool, id, how, false, self.at()) == MaintenanceOutcome::Done {
+            self.leaves_ring((pool, id));
             self.count("held");
             self.note(|| format!("server {server} is held: {how:?}"));
             self.engine.handle_timeout(self.at());

@@ -464,9 +464,11 @@ impl World {
         let covers = |of: &Option<usize>| of.is_none_or(|of| of == database);
         for flush in self.ledger.flushes.iter().filter(|flush| flush.pool == pool && covers(&flush.database)) {
             let Some(done) = flush.done.filter(|done| *done < pending.tick) else { continue };
+            let node = &self.nodes[place];
             let was_away =
                 |(left, back): &(u64, Option<u64>)| *left <= done && back.is_none_or(|back| back >= flush.drawn);
-            if stored < flush.drawn && !self.nodes[place].aways.iter().any(was_away) {
+            let is_owed = !node.aways.iter().any(was_away) && node.named_elsewhere < flush.drawn;
+            if stored < flush.drawn && is_owed {
                 return Err(format!("a flush is undone: {flush:?} and yet {write:?}"));
             }
         }

@@ -115,6 +115,8 @@ pub(super) struct Node {
     pub(super) left_at: Option<u64>,
     /// When it left, each time, and when it was back.
     pub(super) aways: Vec<(u64, Option<u64>)>,
+    /// When another process last got its name: that one was told what this one was to forget.
+    pub(super) named_elsewhere: u64,
     pub(super) databases: [Database; DATABASES],
     /// When it lost all that it had.
     pub(super) losses: BTreeSet<u64>,
@@ -151,6 +153,7 @@ impl Default for Node {
             known: (PoolId(0), ServerId(0)),
             left_at: None,
             aways: Vec::new(),
+            named_elsewhere: 0,
             databases: Default::default(),
             losses: BTreeSet::new(),
             queues: BTreeMap::new(),

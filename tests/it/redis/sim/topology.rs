@@ -80,6 +80,7 @@ impl World {
                 let name = self.nodes[one].name.clone();
                 self.let_go(one);
                 self.nodes.push(Node { pool, name, ..Node::default() });
+                self.take_name(self.nodes.len() - 1);
                 "servers moved"
             }
             9..12 if !gone.is_empty() => {
@@ -157,7 +158,17 @@ impl World {
         node.aways.push((tick, None));
     }
 
+    /// It is the server of its name from now on.
+    fn take_name(&mut self, one: usize) {
+        let (pool, name) = (self.nodes[one].pool, self.nodes[one].name.clone());
+        let others = self.nodes.iter_mut().enumerate().filter(|(at, node)| *at != one && node.pool == pool);
+        for (_, node) in others.filter(|(_, node)| node.name == name) {
+            node.named_elsewhere = self.ledger.tick;
+        }
+    }
+
     fn let_back(&mut self, one: usize) {
+        self.take_name(one);
         let (tick, node) = (self.ledger.tick, &mut self.nodes[one]);
         node.left_at = None;
         if let Some(last) = node.absences.last_mut() {

@@ -175,13 +175,7 @@ impl World {
                     self.connecting.retain(|((known, _), _)| *known != link);
                 }
                 Effect::Notice(Notice::Ejected { pool, server, .. }) => {
-                    let place = self.server_of((pool, server));
-                    let (tick, node) = (self.ledger.tick, &mut self.nodes[place]);
-                    node.may_rejoin = true;
-                    if node.known == (pool, server) {
-                        let flushes = self.plan.pools[node.pool].rejoin == Rejoin::Flush;
-                        node.absences.push(Absence { out: tick, back: None, flushes });
-                    }
+                    self.leaves_ring((pool, server));
                     self.count("ejected");
                 }
                 Effect::Notice(Notice::Restored { pool, server, .. }) => {
@@ -207,6 +201,17 @@ impl World {
         while self.engine.poll_client().is_some() {}
         while self.engine.poll_link().is_some() {}
         self.watch_board();
+    }
+
+    /// A server is out of the ring from now on.
+    pub(super) fn leaves_ring(&mut self, known: (PoolId, ServerId)) {
+        let place = self.server_of(known);
+        let (tick, node) = (self.ledger.tick, &mut self.nodes[place]);
+        node.may_rejoin = true;
+        if node.known == known {
+            let flushes = self.plan.pools[node.pool].rejoin == Rejoin::Flush;
+            node.absences.push(Absence { out: tick, back: None, flushes });
+        }
     }
 
     /// Notes which servers are out of the ring.
