@@ -131,6 +131,15 @@ pub enum Notice {
         /// Times that it happened since it was last told.
         suppressed: u32,
     },
+    /// A server of memcached is older than 1.6 and knows no `mg`: it gives no copies of values (`stale` of `stampede`).
+    Copyless {
+        /// Its pool.
+        pool: PoolId,
+        /// The server.
+        server: ServerId,
+        /// Times that it happened since it was last told.
+        suppressed: u32,
+    },
     /// A server answers, and has not come to the end of connections that were given up: what it was asked on them it may
     /// carry out late.
     Unfinished {

@@ -77,7 +77,7 @@ impl Engine {
             Intent::Unheard => return,
             Intent::Lease(number) => return self.lease_answered(number, status),
             Intent::Look(number) => return self.look_answered(number, response, status, now),
-            Intent::Former(number) => return self.stampede.former_answered(number, id, response, status),
+            Intent::Former(number) => return self.former_answered(number, id, response, status, now),
             Intent::See => return self.stampede.note_seen(id, response),
             Intent::Name => return self.heard_name(id, response),
             Intent::End(of) => return self.heard_of_waiting(of, response),

@@ -27,11 +27,12 @@ pub(super) enum Frequent {
     Silence,
     Violation,
     Unflushed,
+    Copyless,
     Denied,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 5;
 }
 
 /// When something was last told, and how often it has happened since.

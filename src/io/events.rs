@@ -118,6 +118,9 @@ fn sentence(notice: &Notice) -> (PoolId, Option<ServerId>, bool, String) {
         Notice::Unflushed { pool, server, .. } => {
             (*pool, Some(*server), true, "refuses to be flushed, may hold what it should have forgotten".to_owned())
         }
+        Notice::Copyless { pool, server, .. } => {
+            (*pool, Some(*server), true, "knows no mg (it is older than memcached 1.6): stale has no effect".to_owned())
+        }
         Notice::Unfinished { pool, server, connections } => {
             (*pool, Some(*server), true, format!("back, and keeps {connections} dead connections open, reset"))
         }

@@ -74,6 +74,17 @@ pub(super) fn notice(topology: &Topology, notice: &Notice, peer: impl FnOnce(Ses
                 server, address, suppressed, "server refuses flush_all, and may hold what it was told to forget"
             );
         }
+        Notice::Copyless { pool, server, suppressed } => {
+            let (pool, server, address) = name(*pool, *server);
+            warn!(
+                pool,
+                server,
+                address,
+                suppressed,
+                "server knows no mg, it is older than memcached 1.6: stale has no effect there, whoever misses a key that is \
+                 being computed waits"
+            );
+        }
         Notice::HeldBack { pool, server, wait } => {
             let (pool, server, address) = name(*pool, *server);
             warn!(pool, server, address, wait_ms = millis(*wait), "server is well but flapping, kept out of the ring");

@@ -23,6 +23,9 @@ pub mod memcache {
     use crate::proto::memcache::{number, reply};
     use std::time::Duration;
 
+    /// What a server says to a command that it does not know.
+    pub const UNKNOWN: &[u8] = b"ERROR\r\n";
+
     /// How long it is known that there is to be no copy, in seconds: longer than what stores one takes.
     const REMEMBERED: &[u8] = b"60";
 

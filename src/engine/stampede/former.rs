@@ -13,11 +13,12 @@ use super::awaited::Former;
 use super::held::{Held, Key};
 use super::state::Stampede;
 use crate::config::model::PoolId;
-use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::memcache::asked_keys;
+use crate::engine::rate_limit::Frequent;
 use crate::engine::servers::QUEUE_LIMIT;
 use crate::engine::servers::ticket::{Intent, Marks, Ticket};
+use crate::engine::{Engine, Notice};
 use crate::outcome::Outcome;
 use crate::proto::memcache::meta::decode_key;
 use crate::proto::memcache::request::Words;
@@ -33,15 +34,6 @@ use std::time::Duration;
 const MOST_SEEN: usize = 1024;
 
 impl Stampede {
-    /// A server has told the value before of a key that is waited for.
-    pub(in crate::engine) fn former_answered(&mut self, number: u32, link: LinkId, answer: &[u8], status: Status) {
-        if let Some(awaited) = self.awaited.get_mut(&number) {
-            let is_value =
-                awaited.profile.map_or_else(|| memcache::found(answer).is_some(), |_| resp::value(answer).is_some());
-            awaited.former = (status == Status::Done && is_value).then(|| (link, Former::from(answer)));
-        }
-    }
-
     /// A server has told the version of a copy, in front of a request that stores a value where none is.
     pub(in crate::engine) fn note_seen(&mut self, link: LinkId, answer: &[u8]) {
         if self.seen.len() >= MOST_SEEN {
@@ -109,6 +101,30 @@ impl Engine {
         self.go(link, (Intent::Unheard, verb, Marks::NONE), now, |out| {
             if is_redis { stale::resp::forget(out, &[name]) } else { memcache::forget(out, &name) }
         });
+    }
+
+    /// A server has told the value before of a key that is waited for.
+    pub(in crate::engine) fn former_answered(
+        &mut self,
+        number: u32,
+        link: LinkId,
+        answer: &[u8],
+        status: Status,
+        now: Instant,
+    ) {
+        if let Some(awaited) = self.stampede.awaited.get_mut(&number) {
+            let is_value =
+                awaited.profile.map_or_else(|| memcache::found(answer).is_some(), |_| resp::value(answer).is_some());
+            awaited.former = (status == Status::Done && is_value).then(|| (link, Former::from(answer)));
+        }
+        if answer == memcache::UNKNOWN {
+            let (pool, server) = self.link_server(link);
+            self.notify_rate_limited(Frequent::Copyless, (pool, server), now, |suppressed| Notice::Copyless {
+                pool,
+                server,
+                suppressed,
+            });
+        }
     }
 
     /// Who waits for a key is given the value before, if there is one. The others go on waiting.

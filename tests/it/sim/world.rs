@@ -334,6 +334,7 @@ impl World {
                     | Notice::Violation { .. }
                     | Notice::HeldBack { .. }
                     | Notice::Unflushed { .. }
+                    | Notice::Copyless { .. }
                     | Notice::Unfinished { .. }
                     | Notice::Denied { .. }
                     | Notice::CutOff { .. }

@@ -1,8 +1,10 @@
 //! Values that are over, given while somebody computes the next ones.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 
-use super::{Client, Duration, Fleet, ask, expect, is_held};
+use super::super::support::bad::Scripted;
+use super::{Client, Duration, Fleet, Proxy, ask, expect, is_held};
 
 const OPTION: &str = "stampede: {wait: 30s, lease: 60s, stale: 30s}";
 
@@ -222,10 +224,10 @@ fn redis_gives_nothing_that_was_removed_or_changed() {
     ask(&mut first, "SET added 1 NX PX 100\r\n", STORED);
     ask(&mut other, "DEL added\r\n", b":1\r\n");
     // Among so many that they are looked through in portions.
-    ask(&mut first, "SET many 1 PX 100\r\n", STORED);
+    ask(&mut first, "SET many 1 PX 1000\r\n", STORED);
     let names: String = (0..30_000).map(|number| format!("$12\r\nfiller:{number:05}\r\n")).collect();
     ask(&mut other, &format!("*30002\r\n$3\r\nDEL\r\n$4\r\nmany\r\n{names}"), b":1\r\n");
-    sleep(Duration::from_millis(150));
+    sleep(Duration::from_millis(1050));
     for key in changes.iter().map(|(key, ..)| *key).chain(["x", "y", "z", "w", "added", "many"]) {
         ask(&mut first, &format!("GET {key}\r\n"), NULL);
         other.send(format!("GET {key}\r\n"));
@@ -234,4 +236,33 @@ fn redis_gives_nothing_that_was_removed_or_changed() {
         expect(&mut other, b"$4\r\nnext\r\n");
     }
     assert_eq!(fleet.count("stampede_stale"), 0);
+}
+
+#[test]
+fn an_old_memcached_is_named_and_whoever_misses_waits() {
+    // As memcached 1.4, with a lease in it, and later `next`.
+    let (leases, stored) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let old = Scripted::answering(move |line| match line.trim_ascii_end() {
+        verb if verb.starts_with(b"mg ") => b"ERROR\r\n".to_vec(),
+        verb if verb.starts_with(b"get ") && stored.load(Ordering::Relaxed) => {
+            [block("key", "next").as_bytes(), MISS].concat()
+        }
+        verb if verb.starts_with(b"get ") => MISS.to_vec(),
+        verb if verb.starts_with(b"delete ") => b"DELETED\r\n".to_vec(),
+        verb if verb.starts_with(b"add ") || verb.starts_with(b"set ") => Vec::new(),
+        b"next" => {
+            stored.store(true, Ordering::Relaxed);
+            b"STORED\r\n".to_vec()
+        }
+        _ if leases.fetch_add(1, Ordering::Relaxed) > 0 => b"NOT_STORED\r\n".to_vec(),
+        _ => b"STORED\r\n".to_vec(),
+    });
+    let proxy = Proxy::start(&[old.address], &[OPTION, "timeout: 2000"]).expect_log("server knows no mg");
+    let (mut first, mut other) = (proxy.client(), proxy.client());
+    ask(&mut first, "get key\r\n", MISS);
+    other.send("get key\r\n");
+    is_held(&mut other);
+    proxy.wait_for_log("server knows no mg, it is older than memcached 1.6", Duration::from_secs(5));
+    stores(&mut first, "set", "key", 100, "next", "STORED");
+    expect(&mut other, &[block("key", "next").as_bytes(), MISS].concat());
 }
