@@ -18,7 +18,7 @@ find "$(dirname "$program")/deps" -samefile "$program" -exec cp -p "$program.cop
 rm "$program.copy"
 if cargo nextest --version >/dev/null 2>&1; then
     if [[ " $* " != *" --profile whole "* ]]; then
-        echo "Left out, as they take five minutes more: most rows of Redis's faults, memcached's own tests, Django's with some of"
+        echo "Left out, as they take six minutes more: most rows of Redis's faults, memcached's own tests, Django's with some of"
         echo "its backends. tests/run.sh --profile whole runs them too."
     fi
     cargo nextest run --no-fail-fast "$@"
