@@ -81,6 +81,9 @@ impl Noted {
         *samples += 1;
         *requests = requests.saturating_add(touch.requests);
         *bytes = bytes.saturating_add(touch.bytes);
+        if touch.key.len() > LONGEST {
+            return;
+        }
         let hash = hash(touch.key);
         by_requests.touch(hash, touch, touch.requests);
         if touch.bytes > 0 {
@@ -89,6 +92,9 @@ impl Noted {
         }
     }
 }
+
+/// A key that is longer has no place among the hot ones: to hash it would take long.
+const LONGEST: usize = 64 << 10;
 
 /// What a worker notes of a pool, for others to look at.
 #[derive(Debug, Default)]
