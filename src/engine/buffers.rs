@@ -14,6 +14,10 @@ pub(super) const BEHIND: usize = 4 << 10;
 /// copied, so it is no more than [`BEHIND`].
 pub(super) const HUGE: usize = 128 << 10;
 
+/// Of a message of which so much has come, the rest is believed to come: there is room for it at once, where that is a small
+/// part of what there is.
+const MEANT: usize = 1 << 20;
+
 /// The sizes of buffers that are kept for later.
 pub(super) const STOCKED: std::ops::RangeInclusive<usize> = 64 << 10..=2 << 20;
 
@@ -155,8 +159,9 @@ impl BufferPool {
     pub(super) fn make_room(&mut self, message: &mut Vec<u8>, missing: usize, space: Space) {
         let wanted = missing + BEHIND;
         if message.capacity() - message.len() < missing.min(LARGE) {
-            let mut grown = wanted.min(message.len().max(LARGE));
             let whole = message.len() + wanted;
+            let is_meant = message.len() >= MEANT && whole <= space.moving / 8;
+            let mut grown = if is_meant { wanted } else { wanted.min(message.len().max(LARGE)) };
             if whole <= space.at_rest && message.len() + grown + whole > space.moving {
                 grown = wanted;
             }
@@ -206,9 +211,10 @@ mod tests {
             let missing = (60 << 20) - message.len();
             buffers.make_room(&mut message, missing, PLENTY);
             let room = message.capacity() - message.len();
-            assert!(room > 0 && room <= message.len().max(LARGE));
+            assert!(room > 0 && (room <= message.len().max(LARGE) || message.len() >= MEANT));
             message.resize(message.len() + room.min(70_000), 0);
         }
+        assert_eq!(message.capacity(), (60 << 20) + BEHIND, "moved no more when much of it has come");
     }
 
     #[test]

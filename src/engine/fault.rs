@@ -130,7 +130,7 @@ impl Engine {
             let repeatable = unsent || (ticket.only_reads() && !overtaken[index] && !(index == 0 && responding));
             if may_resend && repeatable && !ticket.is(Marks::RESENT) && self.is_awaited(ticket) {
                 let link = &mut self.servers[id];
-                let start = link.append_again(ticket, request);
+                let start = link.append_again(ticket, request, queue.whole(ticket));
                 let again = Ticket { start, marks: ticket.marks.without(Marks::JOINED) | Marks::RESENT, ..ticket };
                 link.push(again, joins, now);
                 self.counters.server(pool, server).resends.add(1);

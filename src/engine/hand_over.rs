@@ -193,8 +193,7 @@ impl Engine {
     #[inline]
     pub(super) fn release(&mut self, id: LinkId, end: Offset) {
         let Some(link) = self.servers.get_mut(id) else { return }; // its client is gone
-        link.release(end);
-        if link.queue().has_spent() {
+        if link.release(end) {
             self.restock_spent(id);
         }
     }

@@ -8,11 +8,13 @@ use super::memcache::{FRUGAL_VALUE_LIMIT, class_of};
 use super::memory;
 use super::redis::Turn;
 use super::request::Slot;
+use super::shared::Shared;
 use super::{Engine, Timer, work};
 use crate::config::model::PoolId;
 use crate::outcome;
 use crate::proto::memcache::request::{self, Parsed, Refusal, Skip};
 use crate::time::Instant;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time that is left to requests which could not be carried out when they were read.
@@ -68,7 +70,12 @@ impl Engine {
     pub(super) fn parse_partial(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
         let buffer = session.input.take();
-        let used = self.parse(id, &buffer, now);
+        let (buffer, used) = if buffer.len() > memory::WEIGHED {
+            self.parse_large(id, buffer, now)
+        } else {
+            let used = self.parse(id, &buffer, now);
+            (buffer, used)
+        };
         if let Some(session) = self.session(id) {
             session.input.put_back(buffer, used);
             if used > 0 {
@@ -78,6 +85,25 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// As [`Engine::parse`], of a buffer that may go on to a server. Returns what is left, and how much of that is used.
+    #[cold]
+    #[inline(never)]
+    fn parse_large(&mut self, id: SessionId, mut buffer: Vec<u8>, now: Instant) -> (Vec<u8>, usize) {
+        if buffer.capacity() - buffer.len() > buffer.len() / 8 {
+            buffer.shrink_to_fit(); // it is kept until it is answered
+        }
+        let buffer = Arc::new(buffer);
+        self.memory.asked = Some(Arc::clone(&buffer));
+        let used = self.parse(id, &buffer, now);
+        self.memory.asked = None;
+        Arc::try_unwrap(buffer).map_or_else(|buffer| (buffer[used..].to_vec(), 0), |buffer| (buffer, used))
+    }
+
+    /// The request at hand, to be sent on in the large buffer that it came in, if it did in one.
+    pub(super) fn whole_request(&self, raw: &[u8]) -> Option<Shared> {
+        if raw.len() > memory::WEIGHED { Shared::of(raw, self.memory.asked.as_ref()?) } else { None }
     }
 
     /// Carries out the requests at the front of `input`; returns the number of bytes used.

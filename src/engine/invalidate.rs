@@ -74,7 +74,7 @@ impl Engine {
         let mut lost = 0;
         for (old, request) in waiting.requests() {
             if is_behind || old.is_own() {
-                self.servers[id].put_behind(old, request);
+                self.servers[id].put_behind(old, request, waiting.whole(old));
             } else {
                 lost += 1;
                 self.invalidate_lost(id, old, request, !old.is(Marks::RESENT), now);

@@ -12,6 +12,7 @@ use super::ids::{LinkId, SessionId};
 use super::memory;
 use super::request::Asked;
 use super::servers::ticket::{Marks, Ticket};
+use super::shared::Shared;
 use super::{Engine, Outlet};
 use crate::outcome::{self, Class};
 use crate::proto::memcache::request::{self, Parsed, Request};
@@ -99,8 +100,9 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A large `set` that is all that a client has sent goes out in the buffer that it came in, if nothing else is on its
-    /// way to its server. Otherwise it is left to be carried out like any other request.
+    /// A large `set` that is all that a client has sent goes out in the buffer that it came in: a very large one always, any
+    /// other if nothing else is on its way to its server. What is not such a `set` is left to be carried out like any other
+    /// request.
     fn hand_on(&mut self, id: SessionId, now: Instant) {
         let looks_first = self.looks_first;
         let Some(session) = self.session(id) else { return };
@@ -129,14 +131,26 @@ impl Engine {
         self.begin_request(Class::Set);
         let asked = Asked::of_key(Verb::Set, &key, false, now);
         let (number, len) = (self.next_number(id), buffer.len());
-        let outcome = self.send_one(id, asked, Marks::NONE, &key, now, |out, cap| {
-            if out.is_empty() && cap.is_none() {
-                std::mem::swap(out, &mut buffer);
-            } else if let Parsed::Complete { request: Request::Store(store), .. } = request::parse(&buffer, value_limit)
-            {
-                encode::store(out, &store, cap);
+        let outcome = match self.place(id, asked, Marks::NONE, &key, now) {
+            Ok((link, None)) if len > memory::WEIGHED => {
+                let whole = Shared::all(std::mem::take(&mut buffer));
+                self.enqueue_on(id, asked, Marks::NONE, link, now, |link| link.append_whole(whole));
+                Dispatched::Done
             }
-        });
+            Ok((link, cap)) => {
+                self.enqueue(id, asked, Marks::NONE, link, now, |out| {
+                    if out.is_empty() && cap.is_none() {
+                        std::mem::swap(out, &mut buffer);
+                    } else if let Parsed::Complete { request: Request::Store(store), .. } =
+                        request::parse(&buffer, value_limit)
+                    {
+                        encode::store(out, &store, cap);
+                    }
+                });
+                Dispatched::Done
+            }
+            Err(outcome) => outcome,
+        };
         if outcome == Dispatched::Backpressured {
             self.put_off_request();
             return self.put_back(id, buffer);

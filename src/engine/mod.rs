@@ -83,6 +83,7 @@ mod server_io;
 mod servers;
 mod settings;
 mod setup;
+mod shared;
 mod slow;
 mod slow_log;
 mod stall;

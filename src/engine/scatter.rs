@@ -4,12 +4,32 @@ use super::ids::SessionId;
 use super::request::{Asked, Request, Slot};
 use super::scattered::{Merge, Scattered};
 use super::servers::ticket::{Asker, Marks, Ticket};
+use super::shared::Shared;
 use super::ways::{To, Way};
 use super::{Engine, work};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::{Class, Outcome};
 use crate::time::Instant;
+
+/// The parts of a request, as their servers get them.
+pub(super) trait Parts {
+    /// Appends the part of a number; says how many replies answer it.
+    fn write(&mut self, out: &mut Vec<u8>, part: usize) -> u32;
+
+    /// Takes that part, if it is large and ready, in place of writing it.
+    fn take_whole(&mut self, part: usize) -> Option<(Shared, u32)> {
+        let _ = part;
+        None
+    }
+}
+
+impl<T: FnMut(&mut Vec<u8>, usize) -> u32> Parts for T {
+    #[inline(always)]
+    fn write(&mut self, out: &mut Vec<u8>, part: usize) -> u32 {
+        self(out, part)
+    }
+}
 
 impl Engine {
     /// To a server, unless it is out of the ring.
@@ -23,8 +43,7 @@ impl Engine {
         self.topology.pool(pool).members().map(|server| self.to(pool, server)).collect()
     }
 
-    /// Sends each part of a request to where it is to go, and has `merge` wait for the answers. `write` appends the part of
-    /// a number as its server gets it, and says how many replies answer it.
+    /// Sends each part of a request to where it is to go, and has `merge` wait for the answers.
     pub(super) fn scatter(
         &mut self,
         id: SessionId,
@@ -32,7 +51,7 @@ impl Engine {
         marks: Marks,
         (merge, whom): (Merge, &[To]),
         now: Instant,
-        mut write: impl FnMut(&mut Vec<u8>, usize) -> u32,
+        mut parts: impl Parts,
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, request, keys) = (session.pool(), asked.request, merge.window());
@@ -49,15 +68,22 @@ impl Engine {
             };
             match way {
                 Ok((server, link)) => {
-                    let (start, out) = self.servers[link].append();
-                    let replies = write(out, part.into());
+                    let connection = &mut self.servers[link];
+                    let start = connection.queue().end();
+                    let replies = match parts.take_whole(part.into()) {
+                        None => parts.write(connection.tail(), part.into()),
+                        Some((whole, replies)) => {
+                            connection.append_whole(whole);
+                            replies
+                        }
+                    };
                     ways.push(Way { part, server, link, start, replies, keys: 0 });
                 }
                 Err((server, failure)) => {
                     failed = Some(self.failed_outcome(pool));
                     scattered.merge_mut().failed(part, failure, self.policy(pool).tells());
                     self.unsent(id, asked, marks, (server, failure), scattered.merge(), now, &mut |out| {
-                        write(out, part.into());
+                        parts.write(out, part.into());
                     });
                 }
             }

@@ -5,8 +5,8 @@ use super::dispatch::Aside;
 use super::dispatched::Dispatched;
 use super::ids::{LinkId, SessionId};
 use super::request::{Asked, Slot};
-use super::servers::QUEUE_LIMIT;
 use super::servers::ticket::{Asker, Marks, Ticket};
+use super::servers::{Connection, QUEUE_LIMIT};
 use crate::config::model::ServerId;
 use crate::failure::Failure;
 use crate::outcome::{self, Class};
@@ -110,28 +110,6 @@ impl Engine {
         self.answer_unsent(id, asked, (key, None), Failure::TimedOut, now);
     }
 
-    /// Sends a request to a server that does not depend on a key.
-    pub(super) fn send_to(
-        &mut self,
-        id: SessionId,
-        asked: Asked<'_>,
-        marks: Marks,
-        server: ServerId,
-        now: Instant,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> Dispatched {
-        let Some(pool) = self.pool_of(id) else { return Dispatched::Done };
-        match self.link_to(pool, id, server, now) {
-            Ok(link) => self.enqueue(id, asked, marks, link, now, write),
-            Err(Failure::QueueFull) if self.deadline(pool, asked.request.started) > now => {
-                self.hold_back_from(id, pool, server, now);
-                return Dispatched::Backpressured;
-            }
-            Err(failure) => self.answer_degraded(id, asked, Some(server), failure),
-        }
-        Dispatched::Done
-    }
-
     /// Appends a request to a link and gives it a ticket and a slot.
     pub(super) fn enqueue(
         &mut self,
@@ -142,6 +120,20 @@ impl Engine {
         now: Instant,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
+        self.enqueue_on(id, asked, marks, link_id, now, |link| write(link.tail()));
+    }
+
+    /// As [`Engine::enqueue`], of what a connection is given in a way of its own.
+    #[inline(always)]
+    pub(super) fn enqueue_on(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: Marks,
+        link_id: LinkId,
+        now: Instant,
+        give: impl FnOnce(&mut Connection),
+    ) {
         let class = self.telemetry.at_hand.unwrap_or(Class::Other);
         if asked.request.noreply {
             self.end_request(self.servers[link_id].pool(), outcome::Outcome::Unheard);
@@ -151,7 +143,7 @@ impl Engine {
         let start = link.queue().end();
         let asker = Asker::client(id, session.next_number(), asked.request.has_slot());
         let ticket = Ticket { marks, ..Ticket::of(asker, start, asked.request.verb, class) };
-        write(link.tail());
+        give(link);
         if asked.request.has_slot() {
             session.requests.push_sent(Slot::of(&asked, link.server(), self.telemetry.at_hand.take()));
         }

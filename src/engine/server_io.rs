@@ -105,7 +105,8 @@ impl Engine {
         }
     }
 
-    /// What is to be written to a server. Asking clears the link's mark for [`Engine::poll_link`].
+    /// What is to be written to a server next: as much as stands in one place, so whoever has written it asks for more until
+    /// nothing is left. Asking clears the link's mark for [`Engine::poll_link`].
     #[must_use]
     #[inline(always)]
     pub fn link_output(&mut self, id: LinkId, epoch: u32) -> &[u8] {

@@ -65,10 +65,17 @@ impl Engine {
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let whom = self.to_all(session.pool());
-        self.scatter(id, asked, marks, (Merge::Memcache(memcache::Merge::new(wanted)), &whom), now, |out, _| {
-            write(out);
-            1
-        });
+        self.scatter(
+            id,
+            asked,
+            marks,
+            (Merge::Memcache(memcache::Merge::new(wanted)), &whom),
+            now,
+            |out: &mut Vec<u8>, _: usize| {
+                write(out);
+                1
+            },
+        );
     }
 
     pub(in crate::engine) fn stats(&mut self, id: SessionId, of: StatsOf<'_>, started: Instant, now: Instant) {

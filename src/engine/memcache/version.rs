@@ -27,10 +27,17 @@ impl Engine {
         };
         let whom: Vec<To> = (0..state.members.len()).filter(is_unknown).map(|id| To::Server(server_id(id))).collect();
         let merge = Merge::Memcache(memcache::Merge::new(Wanted::Version(self.lowest_version(pool))));
-        self.scatter(id, Asked::new(Verb::Version, started), Marks::NONE, (merge, &whom), now, |out, _| {
-            encode::version(out);
-            1
-        });
+        self.scatter(
+            id,
+            Asked::new(Verb::Version, started),
+            Marks::NONE,
+            (merge, &whom),
+            now,
+            |out: &mut Vec<u8>, _: usize| {
+                encode::version(out);
+                1
+            },
+        );
     }
 
     /// The lowest version that servers of a pool said last, whether they are there or not.

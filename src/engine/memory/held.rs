@@ -86,6 +86,8 @@ pub(in crate::engine) struct Memory {
     pub(in crate::engine) buffers: BufferPool,
     /// The buffer of which the response at hand is all, if who waits for it may share it.
     pub(in crate::engine) whole: Option<Arc<Vec<u8>>>,
+    /// The buffer that the request at hand came in, if that is large: who sends it on may share it.
+    pub(in crate::engine) asked: Option<Arc<Vec<u8>>>,
     /// The request at hand is to be answered as if its server had failed.
     pub(in crate::engine) refuses: bool,
     /// The hoarders; some may have given up what they held, or left.
@@ -113,6 +115,7 @@ impl Memory {
             counters,
             buffers: BufferPool::new(limits.all),
             whole: None,
+            asked: None,
             refuses: false,
             hoarders: Vec::new(),
             starved: VecDeque::new(),

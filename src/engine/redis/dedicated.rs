@@ -120,11 +120,8 @@ impl Engine {
         asked.request.started = patience.start(now);
         match server.ok_or(Failure::Ejected).and_then(|server| self.dedicate(id, pool, server, Use::Ask, now)) {
             Ok(link) => {
-                let raw = call.raw;
                 self.learn_name(link, now);
-                self.enqueue(id, asked, marks | Marks::ONCE | Marks::WAITS, link, now, |out| {
-                    out.extend_from_slice(raw);
-                });
+                self.enqueue_raw(id, asked, marks | Marks::ONCE | Marks::WAITS, link, call.raw, now);
                 self.wait_alone(id);
             }
             Err(Failure::NoDedicated) => self.refuse_connection(id),

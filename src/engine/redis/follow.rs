@@ -176,7 +176,7 @@ impl Engine {
         let end = link.queue().front_end();
         let request = link.queue().front_request(ticket).to_vec();
         link.pop();
-        link.release(end);
+        self.release(id, end);
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(pool, server).outcomes[Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);

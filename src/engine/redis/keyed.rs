@@ -3,7 +3,7 @@
 use super::call::{Call, Performed};
 use super::{InPlace, Replies};
 use crate::config::model::{PoolId, ServerId};
-use crate::engine::ids::SessionId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::memory;
 use crate::engine::policy::Policy;
 use crate::engine::request::{Asked, Request};
@@ -120,7 +120,10 @@ impl Engine {
             return self.send_script(id, asked, marks, call, now);
         }
         let raw = call.raw;
-        self.send_one(id, asked, marks, key, now, |out, _| memory::grow(out, raw)).into()
+        if raw.len() > memory::WEIGHED {
+            return self.send_raw(id, asked, marks, key, now);
+        }
+        self.send_one(id, asked, marks, key, now, |out, _| out.extend_from_slice(raw)).into()
     }
 
     /// As [`Engine::send_keyed`], of a call of a script.
@@ -139,6 +142,41 @@ impl Engine {
         }
     }
 
+    /// Sends a large request to the server of a key, in the buffer that it came in.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn send_raw(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: Marks,
+        key: &[u8],
+        now: Instant,
+    ) -> Performed {
+        match self.place(id, asked, marks, key, now) {
+            Ok((link, _)) => self.enqueue_raw(id, asked, marks, link, asked.raw, now),
+            Err(outcome) => outcome.into(),
+        }
+    }
+
+    /// Puts a request on a connection as it came: a large one in the buffer that it came in.
+    #[inline(never)]
+    pub(super) fn enqueue_raw(
+        &mut self,
+        id: SessionId,
+        asked: Asked<'_>,
+        marks: Marks,
+        link: LinkId,
+        raw: &[u8],
+        now: Instant,
+    ) -> Performed {
+        match self.whole_request(raw) {
+            Some(whole) => self.enqueue_on(id, asked, marks, link, now, |link| link.append_whole(whole)),
+            None => self.enqueue(id, asked, marks, link, now, |out| memory::grow(out, raw)),
+        }
+        Performed::Done
+    }
+
     /// Whether a server of the pool owns all of some keys.
     pub(super) fn same_server<'k>(&self, pool: PoolId, key: &[u8], others: impl Iterator<Item = &'k [u8]>) -> bool {
         if self.is_of_one(pool) {
@@ -155,8 +193,11 @@ impl Engine {
         let (asked, marks) = self.asked(id, call);
         let pool = call.pool;
         match self.any_server(pool) {
-            Some(server) if call.plan.class == CommandClass::Script => match self.link_to(pool, id, server, now) {
-                Ok(link) => self.enqueue_script(id, asked, marks, link, call, now),
+            Some(server) => match self.link_to(pool, id, server, now) {
+                Ok(link) if call.plan.class == CommandClass::Script => {
+                    self.enqueue_script(id, asked, marks, link, call, now)
+                }
+                Ok(link) => self.enqueue_raw(id, asked, marks, link, call.raw, now),
                 Err(Failure::QueueFull) if self.deadline(pool, asked.request.started) > now => {
                     self.hold_back_from(id, pool, server, now);
                     Performed::Backpressured
@@ -166,10 +207,6 @@ impl Engine {
                     Performed::Done
                 }
             },
-            Some(server) => {
-                let raw = call.raw;
-                self.send_to(id, asked, marks, server, now, |out| out.extend_from_slice(raw)).into()
-            }
             None if self.describe_commands(id, call) => Performed::Done,
             None => {
                 self.answer_degraded(id, asked, None, Failure::Ejected);

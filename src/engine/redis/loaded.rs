@@ -31,8 +31,7 @@ impl Engine {
         if call.command.name.starts_with("evalsha") {
             self.load_first(link, call.args.get(1), now);
         }
-        self.enqueue(id, asked, marks, link, now, |out| out.extend_from_slice(call.raw));
-        Performed::Done
+        self.enqueue_raw(id, asked, marks, link, call.raw, now)
     }
 
     fn load_first(&mut self, id: LinkId, name: &[u8], now: Instant) {

@@ -5,13 +5,12 @@
 //! input, a turn at a time, and nothing is sent. When it is ready, what goes to the servers is handed over: nobody can tell
 //! it from one that was looked at in one go, a little later.
 
-use super::portions::{Compared, Long, Pieces, Sorted, end_of, hand_over};
-use std::cell::Cell;
+use super::portions::{Compared, Long, Pieces, Sorted, end_of};
 
 use super::Client;
 use super::call::{Call, Performed, Turn, find};
 use super::gather::How;
-use super::piece::Share;
+use super::piece::{Piece, Share};
 use crate::config::model::{PoolId, Transactions};
 use crate::engine::ids::SessionId;
 use crate::engine::{Engine, memory, work};
@@ -111,6 +110,9 @@ impl Engine {
         let mut list = KeyList::default();
         if compared.is_over || !goes_to_one || self.is_of_one(pool) || keys::keys(command, args, &mut list).is_err() {
             return true;
+        }
+        if list.iter().nth(1).is_none() {
+            return true; // it is looked up when it is sent
         }
         let ring = &self.pools[pool.index()].ring;
         let Some(server) = list.iter().next().map(|place| ring.route(args.get(place), 0)) else { return true };
@@ -271,15 +273,9 @@ impl Engine {
     ) -> Performed {
         let pool = call.pool;
         let (mut asked, marks) = self.asked(id, call);
-        let ready: Vec<Cell<Vec<u8>>> = sorted.pieces.0.drain(..).map(Cell::new).collect();
-        let take = |piece: usize| ready.get(piece).map(Cell::take).unwrap_or_default();
-        let outcome = if sorted.shares.len() <= 1 {
+        if sorted.shares.len() <= 1 {
             asked.key = call.args.get(1);
-            let write = |out: &mut Vec<u8>, _| match take(0) {
-                piece if piece.is_empty() => memory::grow(out, call.raw),
-                piece => hand_over(out, piece),
-            };
-            self.send_one(id, asked, marks, asked.key, now, write).into()
+            self.send_raw(id, asked, marks, asked.key, now)
         } else {
             let reads = call.command.flags.has(Flags::READONLY);
             let servers = sorted.shares.iter().filter_map(|share| share.server);
@@ -291,21 +287,28 @@ impl Engine {
                     Split::Pairs => How::Word,
                     Split::Count => How::Sum,
                 };
-                self.gather_with(id, asked, marks, how, sorted.shares.iter().map(Share::to), now, |out, piece| {
-                    match take(piece) {
-                        ready if ready.is_empty() => {
+                let ready = std::mem::take(&mut sorted.pieces.0);
+                if ready.len() == sorted.shares.len() {
+                    let piece = |(share, request): (&Share, _)| Piece { to: share.to(), request, replies: 1 };
+                    let pieces = sorted.shares.iter().zip(ready).map(piece).collect();
+                    self.gather(id, asked, marks, how, pieces, now);
+                } else {
+                    // It is refused, and goes nowhere.
+                    self.gather_with(
+                        id,
+                        asked,
+                        marks,
+                        how,
+                        sorted.shares.iter().map(Share::to),
+                        now,
+                        |out: &mut Vec<u8>, piece: usize| {
                             sorted.shares[piece].write(out, call.args, split.stride(), &sorted.chain);
-                        }
-                        ready => hand_over(out, ready),
-                    }
-                    1
-                });
+                            1
+                        },
+                    );
+                }
                 Performed::Done
             }
-        };
-        if outcome == Performed::Backpressured {
-            sorted.pieces = Pieces(ready.into_iter().map(Cell::into_inner).collect());
         }
-        outcome
     }
 }

@@ -2,9 +2,11 @@
 
 use super::exec::{Kind, Planned};
 use super::piece::Piece;
-use super::portions::{ARGUMENT_COST, Long};
+use super::portions::{ARGUMENT_COST, COPIED_AT_ONCE, Long};
+use crate::engine::buffers::enlarge;
 use crate::engine::memory::grow::grow;
 use crate::engine::ways::To;
+use crate::engine::work::{self, Work};
 use crate::proto::resp::encode;
 
 /// Bytes that what is common to all pieces of a transaction takes in each.
@@ -27,6 +29,8 @@ pub(crate) struct Planning {
     pub(super) forgets: Vec<usize>,
     /// Answers of servers to what is planned.
     pub(super) asked: usize,
+    /// So many bytes of the command that is planned next are in its server's piece.
+    copied: usize,
     /// The command that is planned next, if it is a long one, as far as it is ready.
     pub(super) long: Option<Box<Long>>,
     /// Bytes that a server is likely to get. What grows is moved.
@@ -47,6 +51,7 @@ impl Planning {
             selects: Vec::new(),
             forgets: Vec::new(),
             asked: 0,
+            copied: 0,
             long: None,
             likely: (share + share / 4).min(bytes) + FRAME,
         }
@@ -82,5 +87,27 @@ impl Planning {
         grow(&mut piece.request, request);
         piece.replies += 1;
         place
+    }
+
+    /// As [`Planning::append`], of a large command, as far as the turn reaches; then `None`.
+    pub(super) fn append_on(&mut self, to: To, request: &[u8], work: &mut Work) -> Option<u16> {
+        let place = self.piece_of(to);
+        let piece = &mut self.pieces[usize::from(place)];
+        if self.copied == 0 {
+            enlarge(&mut piece.request, request.len() + FRAME); // it is not moved while it grows
+        }
+        while self.copied < request.len() {
+            if work.is_over() {
+                return None;
+            }
+            let rest = &request[self.copied..];
+            let next = &rest[..rest.len().min(COPIED_AT_ONCE)];
+            piece.request.extend_from_slice(next);
+            self.copied += next.len();
+            work.cost += next.len() / work::COPIED;
+        }
+        self.copied = 0;
+        piece.replies += 1;
+        Some(place)
     }
 }

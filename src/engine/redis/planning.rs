@@ -96,9 +96,17 @@ impl Engine {
         now: Instant,
     ) -> bool {
         let CommandClass::Split(split) = call.plan.class else {
-            let planned = self.plan_command(id, call, planning, now);
+            let planned =
+                if matches!(call.plan.class, CommandClass::Keyed | CommandClass::Script | CommandClass::Publish) {
+                    let to = self.home_of(call);
+                    let Some(place) = planning.append_on(to, call.raw, &mut self.work) else { return false };
+                    planning.asked += 1;
+                    self.planned_whole(id, call, place)
+                } else {
+                    self.work.cost += call.raw.len() / work::COPIED;
+                    self.plan_command(id, call, planning, now)
+                };
             planning.push(planned);
-            self.work.cost += call.raw.len() / work::COPIED;
             return true;
         };
         let (pool, stride) = (call.pool, split.stride());
@@ -148,9 +156,19 @@ impl Engine {
             let parts = pieces.iter().map(|piece| planning.append(piece.to, &piece.request)).collect();
             return self.planned_split(id, call, split, parts, order);
         }
-        let key = self.first_key_of(call);
-        let server = self.pools[call.pool.index()].ring.route(key, 0);
-        let place = planning.append(server.map_or(To::Nowhere(None, Failure::Ejected), To::Server), call.raw);
+        let place = planning.append(self.home_of(call), call.raw);
+        Planned { in_place, ..self.planned_whole(id, call, place) }
+    }
+
+    /// Where a command goes that is one server's.
+    fn home_of(&self, call: Call<'_>) -> To {
+        let server = self.pools[call.pool.index()].ring.route(self.first_key_of(call), 0);
+        server.map_or(To::Nowhere(None, Failure::Ejected), To::Server)
+    }
+
+    /// What is one server's.
+    fn planned_whole(&self, id: SessionId, call: Call<'_>, place: u16) -> Planned {
+        let in_place = self.in_place(id, call);
         Planned { order: Vec::new(), parts: Parts::One(place), kind: Kind::Whole, in_place }
     }
 

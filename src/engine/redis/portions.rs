@@ -13,7 +13,7 @@ pub(super) const SPANS: usize = 512;
 /// What an argument of a request takes besides its bytes when the request is carried out.
 pub(super) const ARGUMENT_COST: usize = 24;
 
-const COPIED_AT_ONCE: usize = 64 << 10;
+pub(super) const COPIED_AT_ONCE: usize = 64 << 10;
 
 /// A long request at the front of a client's input, as far as it is ready.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Sorted {
     /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
     pub(super) fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut Work) -> bool {
         if self.shares.len() <= 1 {
-            return self.pieces.copy_for(1, call.raw, work);
+            return true; // it goes on as it came
         }
         let (args, Pieces(pieces)) = (call.args, &mut self.pieces);
         while !work.is_over() {

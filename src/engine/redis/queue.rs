@@ -1,6 +1,7 @@
 //! What a client has queued since `MULTI`.
 
 use super::planned::Planning;
+use crate::engine::shared::Shared;
 use crate::proto::resp::command::Command;
 
 /// Bytes that a client may queue.
@@ -30,13 +31,22 @@ pub(crate) struct Queue {
     pub(super) planning: Option<Box<Planning>>,
 }
 
-/// Where the bytes of a request are.
 #[derive(Debug)]
 struct Queued {
-    place: usize,
-    start: usize,
-    len: usize,
+    bytes: Bytes,
     command: &'static Command,
+}
+
+/// Where the bytes of a request are.
+#[derive(Debug)]
+enum Bytes {
+    Here {
+        place: usize,
+        start: usize,
+        len: usize,
+    },
+    /// In the large buffer that it came in.
+    Whole(Shared),
 }
 
 impl Queue {
@@ -50,22 +60,30 @@ impl Queue {
         self.requests.len()
     }
 
-    /// Adds a request behind the others.
-    pub(super) fn push(&mut self, raw: &[u8], command: &'static Command) {
+    /// Adds a request behind the others, and a large one with the buffer that it came in.
+    pub(super) fn push(&mut self, raw: &[u8], whole: Option<Shared>, command: &'static Command) {
+        self.bytes += raw.len();
+        if let Some(whole) = whole {
+            return self.requests.push(Queued { bytes: Bytes::Whole(whole), command });
+        }
         if self.places.last().is_none_or(|last| last.capacity() - last.len() < raw.len()) {
             self.places.push(Vec::with_capacity(raw.len().max(self.bytes.clamp(ROOM.0, ROOM.1))));
         }
         let place = self.places.len() - 1;
         let bytes = &mut self.places[place];
-        self.requests.push(Queued { place, start: bytes.len(), len: raw.len(), command });
+        let at = Bytes::Here { place, start: bytes.len(), len: raw.len() };
+        self.requests.push(Queued { bytes: at, command });
         bytes.extend_from_slice(raw);
-        self.bytes += raw.len();
     }
 
     /// A request, and its command.
     pub(super) fn get(&self, number: usize) -> Option<(&[u8], &'static Command)> {
         let request = self.requests.get(number)?;
-        Some((&self.places[request.place][request.start..request.start + request.len], request.command))
+        let bytes = match &request.bytes {
+            Bytes::Here { place, start, len } => &self.places[*place][*start..start + len],
+            Bytes::Whole(whole) => whole,
+        };
+        Some((bytes, request.command))
     }
 
     /// All requests, in their order.

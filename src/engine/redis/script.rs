@@ -133,7 +133,8 @@ impl Engine {
         let link = &mut self.servers[id];
         let (now, end) = (link.silence.since(), link.queue().front_end());
         link.pop();
-        link.release(end);
+        self.release(id, end);
+        let link = &self.servers[id];
         // What it said is for this program alone; the request goes on as another one.
         self.counters.server(link.pool(), link.server()).outcomes[outcome::Outcome::Own as usize].add(1);
         self.leave_link(id, ticket);

@@ -8,8 +8,10 @@ use super::portions::hand_over;
 use crate::config::model::PoolId;
 use crate::engine::ids::SessionId;
 use crate::engine::request::Asked;
+use crate::engine::scatter::Parts;
 use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
+use crate::engine::shared::Shared;
 use crate::engine::ways::To;
 use crate::engine::{Engine, memory, work};
 use crate::failure::Failure;
@@ -25,6 +27,21 @@ impl Split {
             Self::Pairs => 2,
             Self::Values | Self::Count => 1,
         }
+    }
+}
+
+/// The parts of a request, each as it goes out.
+struct Ready(Vec<Piece>);
+
+impl Parts for Ready {
+    fn write(&mut self, out: &mut Vec<u8>, part: usize) -> u32 {
+        hand_over(out, std::mem::take(&mut self.0[part].request));
+        self.0[part].replies
+    }
+
+    fn take_whole(&mut self, part: usize) -> Option<(Shared, u32)> {
+        let piece = self.0.get_mut(part).filter(|piece| piece.request.len() > memory::WEIGHED)?;
+        Some((Shared::all(std::mem::take(&mut piece.request)), piece.replies))
     }
 }
 
@@ -67,10 +84,18 @@ impl Engine {
                 Split::Count => How::Sum,
             };
             let (asked, marks) = self.asked(id, call);
-            self.gather_with(id, asked, marks, how, shares.iter().map(Share::to), now, |out, piece| {
-                shares[piece].write(out, args, stride, &chain);
-                1
-            });
+            self.gather_with(
+                id,
+                asked,
+                marks,
+                how,
+                shares.iter().map(Share::to),
+                now,
+                |out: &mut Vec<u8>, piece: usize| {
+                    shares[piece].write(out, args, stride, &chain);
+                    1
+                },
+            );
             Performed::Done
         };
         (self.redis.shares, self.redis.order, self.redis.chain) = (shares, order, chain);
@@ -126,18 +151,14 @@ impl Engine {
         asked: Asked<'_>,
         marks: Marks,
         how: How,
-        mut pieces: Vec<Piece>,
+        pieces: Vec<Piece>,
         now: Instant,
     ) {
         let whom: Vec<To> = pieces.iter().map(|piece| piece.to).collect();
-        self.gather_with(id, asked, marks, how, whom.into_iter(), now, |out, piece| {
-            hand_over(out, std::mem::take(&mut pieces[piece].request));
-            pieces[piece].replies
-        });
+        self.gather_with(id, asked, marks, how, whom.into_iter(), now, Ready(pieces));
     }
 
-    /// As [`Engine::gather`], of pieces that are to go there; `write` appends the request of the piece of a number, and says
-    /// how many replies answer it.
+    /// As [`Engine::gather`], of parts that are to go there.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, used in one place each")]
     pub(super) fn gather_with(
         &mut self,
@@ -147,7 +168,7 @@ impl Engine {
         how: How,
         pieces: impl Iterator<Item = To>,
         now: Instant,
-        write: impl FnMut(&mut Vec<u8>, usize) -> u32,
+        parts: impl Parts,
     ) {
         let Some(session) = self.session_ref(id) else { return };
         let (pool, database) = (session.pool(), session.profile().database);
@@ -160,7 +181,7 @@ impl Engine {
             To::Server(_) | To::Link(..) | To::Nowhere(..) => to,
         }));
         let merge = Merge::Redis(Gather::new(how, in_place, database, whom.len()));
-        self.scatter(id, asked, marks | Marks::PART, (merge, &whom), now, write);
+        self.scatter(id, asked, marks | Marks::PART, (merge, &whom), now, parts);
         whom.clear();
         self.redis.whom = whom;
     }

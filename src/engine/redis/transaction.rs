@@ -68,7 +68,7 @@ impl Engine {
             Err(text) => return self.refuse_request(id, &text),
         };
         let ring_version = self.pools[call.pool.index()].ring_version;
-        let held = self.held_by(id);
+        let (held, whole) = (self.held_by(id), self.whole_request(call.raw));
         let has_memory = self.make_memory_to_queue(held, 2 * call.raw.len() + REQUEST_COST);
         let Some(queue) = self.redis(id).and_then(|client| client.queue.as_deref_mut()) else { return };
         if queue.bytes + call.raw.len() > QUEUE_LIMIT {
@@ -87,7 +87,7 @@ impl Engine {
         if let Some(first) = first {
             queue.first_key.get_or_insert_with(|| first.into());
         }
-        queue.push(call.raw, call.command);
+        queue.push(call.raw, whole, call.command);
         self.say(id, b"+QUEUED\r\n");
         self.charge_session(id);
     }

@@ -7,6 +7,7 @@ use super::sent::SentBatch;
 use super::ticket::Ticket;
 use crate::engine::ids::SessionId;
 use crate::engine::redis::Loaded;
+use crate::engine::shared::Shared;
 use crate::health::pending::Invalidated;
 
 impl Connection {
@@ -28,17 +29,26 @@ impl Connection {
         self.queue.outbox.tail()
     }
 
+    /// Appends a large request, in the buffer that it came in.
+    pub(crate) fn append_whole(&mut self, request: Shared) {
+        self.queue.outbox.push_whole(request);
+    }
+
     /// Appends once more a request that was on its way; returns where it begins.
-    pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8]) -> Offset {
+    pub(crate) fn append_again(&mut self, ticket: Ticket, request: &[u8], whole: Option<&Shared>) -> Offset {
         let start = self.queue.end();
-        self.queue.append_again(ticket, request);
+        match whole {
+            Some(whole) => self.append_whole(whole.clone()),
+            None => self.queue.append_again(ticket, request),
+        }
         start
     }
 
-    /// Everything before that has been answered, and is not looked at any more.
+    /// Everything before that has been answered, and is not looked at any more. Whether there is a large buffer
+    /// [to take](Connection::take_spent).
     #[inline]
-    pub(crate) fn release(&mut self, end: Offset) {
-        self.queue.outbox.release(end);
+    pub(crate) fn release(&mut self, end: Offset) -> bool {
+        self.queue.outbox.release(end)
     }
 
     /// A large buffer that it does not need any more.
@@ -76,13 +86,16 @@ impl Connection {
     /// taken.
     pub(crate) fn make_room_behind(&mut self, waiting: &mut Queue) {
         self.queue.unconfirmed.append(std::mem::take(&mut waiting.unconfirmed));
-        self.queue.outbox.tail().reserve_exact(waiting.unwritten());
+        self.queue.outbox.tail().reserve_exact(waiting.unwritten_small());
     }
 
     /// A request of what was set aside goes there.
-    pub(crate) fn put_behind(&mut self, ticket: Ticket, request: &[u8]) {
+    pub(crate) fn put_behind(&mut self, ticket: Ticket, request: &[u8], whole: Option<&Shared>) {
         let start = self.queue.end();
-        self.queue.outbox.tail().extend_from_slice(request);
+        match whole {
+            Some(whole) => self.append_whole(whole.clone()),
+            None => self.queue.outbox.tail().extend_from_slice(request),
+        }
         self.queue.in_flight.push_back(Ticket { start, ..ticket });
     }
 

@@ -307,9 +307,7 @@ impl Connection {
             }
             ConnectionState::Connecting | ConnectionState::Down { .. } => return false,
         };
-        self.queue.outbox.wrote(count);
-        self.queue.outbox.note_write(now);
-        if self.queue.outbox.unwritten().is_empty() {
+        if self.queue.outbox.wrote(count, now) {
             self.queue.queued = 0;
             if std::mem::take(&mut stream.blocked) {
                 self.silence.begin(now); // its time to answer starts with the end of what was too much at a time

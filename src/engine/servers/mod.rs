@@ -3,6 +3,7 @@
 //! A *link* is a place: it outlives its connections, of which there is one at a time. The places of links that belong to
 //! one client are used again, and the generation in a [`LinkId`] tells a link from those before it.
 
+mod ahead;
 mod asking;
 mod connection;
 pub(crate) mod outbox;

@@ -7,6 +7,7 @@ use super::sent::SentBatches;
 use super::ticket::{Marks, Ticket};
 use crate::engine::ids::SessionId;
 use crate::engine::redis::Loaded;
+use crate::engine::shared::Shared;
 use crate::health::pending::Invalidated;
 
 /// What is on its way to a server, as the statistics have it.
@@ -119,9 +120,20 @@ impl Queue {
         self.outbox.waiting()
     }
 
+    /// Those of them that are not of large requests in buffers of their own.
+    pub(super) fn unwritten_small(&self) -> usize {
+        let large = |ticket: &Ticket| self.outbox.whole(ticket.start).map_or(0, |request| request.len());
+        self.unwritten().saturating_sub(self.in_flight.iter().map(large).sum())
+    }
+
+    /// The request of a ticket, if it is a large one in the buffer that it came in.
+    pub(crate) fn whole(&self, ticket: Ticket) -> Option<&Shared> {
+        self.outbox.whole(ticket.start)
+    }
+
     /// Unwritten bytes behind the request that is being written.
     pub(crate) fn behind_first(&self) -> usize {
-        let rest = |ticket: &Ticket| self.outbox.from(ticket.start).len();
+        let rest = |ticket: &Ticket| self.end().since(ticket.start);
         // Behind the one that has begun to leave; if none has, behind the next.
         let next = self.in_flight.partition_point(|ticket| rest(ticket) >= self.unwritten());
         self.in_flight.get(next).map_or(0, rest)
@@ -145,7 +157,7 @@ impl Queue {
         self.request(ticket, self.front_end())
     }
 
-    /// The request of a ticket, and all behind it.
+    /// The request of a ticket, and what stands behind it in one place with it.
     #[inline]
     pub(crate) fn request_on(&self, ticket: Ticket) -> &[u8] {
         self.outbox.from(ticket.start)
@@ -159,12 +171,6 @@ impl Queue {
     /// When the request that ends there was written.
     pub(crate) fn written(&self, end: Offset) -> Written {
         self.outbox.written(end)
-    }
-
-    /// Whether it has a large buffer that it does not need any more.
-    #[inline]
-    pub(crate) const fn has_spent(&self) -> bool {
-        self.outbox.has_spent()
     }
 
     // --- Invalidations -------------------------------------------------------------------------------------------

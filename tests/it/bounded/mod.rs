@@ -12,6 +12,7 @@ mod long;
 mod prepared;
 pub(crate) mod rig;
 mod turns;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::process::Command;

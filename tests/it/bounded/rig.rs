@@ -89,11 +89,16 @@ impl Rig {
                 }
             } else if let Some(link) = self.engine.poll_link() {
                 let epoch = self.links.get(&link).copied().unwrap_or_default();
-                let output = self.engine.link_output(link, epoch);
-                let count = output.len();
-                show(link, output);
-                taken += count;
-                self.engine.link_wrote(link, epoch, count, self.now);
+                loop {
+                    let output = self.engine.link_output(link, epoch);
+                    let count = output.len();
+                    if count == 0 {
+                        break;
+                    }
+                    show(link, output);
+                    taken += count;
+                    self.engine.link_wrote(link, epoch, count, self.now);
+                }
             } else if self.engine.poll_client().is_none() {
                 return taken;
             }

@@ -41,7 +41,15 @@ fn world_of(pool: PoolPlan) -> World {
 }
 
 fn plan_of(pool: PoolPlan) -> Plan {
-    Plan { pools: vec![pool], clients: 1, flushed: vec![1], memory_limit: None, fault_every: 0, ..Plan::draw(0) }
+    Plan {
+        pools: vec![pool],
+        clients: 1,
+        flushed: vec![1],
+        memory_limit: None,
+        fault_every: 0,
+        large: false,
+        ..Plan::draw(0)
+    }
 }
 
 impl World {

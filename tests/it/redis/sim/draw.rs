@@ -116,6 +116,9 @@ impl World {
             let padding = self.random.below(4_000) as usize;
             value.extend(std::iter::repeat_n('x', padding));
         }
+        if self.plan.large && self.random.one_in(8) {
+            value.extend(std::iter::repeat_n('x', 300_000));
+        }
         (serial, value)
     }
 

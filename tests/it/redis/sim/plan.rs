@@ -97,6 +97,8 @@ pub(super) struct Plan {
     pub(super) shift_every: u64,
     /// Servers are added, and nothing else.
     pub(super) grows: bool,
+    /// Some values are so large that requests stay in the buffers that they came in.
+    pub(super) large: bool,
 }
 
 fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
@@ -150,6 +152,7 @@ impl Plan {
             guard_every: if MOVES.guards { one_of(random, &[2, 6, 20]) } else { u64::MAX },
             shift_every: 0,
             grows: false,
+            large: false,
             pools,
         };
         let stall = random.one_in(2);
@@ -166,6 +169,7 @@ impl Plan {
             pool.stale = random.one_in(2);
             pool.copies = pool.redis && pool.waits.is_some() && random.one_in(2);
         }
+        plan.large = plan.memory_limit.is_none() && Random(seed ^ 0x1a46e).one_in(5);
         plan
     }
 
