@@ -289,6 +289,12 @@ pub mod resp {
     const SCRIPT: &[u8] =
         b"if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('SET',KEYS[2],ARGV[1],'PX',ARGV[2]) end return 1";
 
+    /// Forgets copies in a database, for which the script alone selects it.
+    const FORGET_IN: &[u8] = b"redis.call('SELECT',ARGV[1]) return redis.call('DEL',unpack(KEYS))";
+
+    /// Most names of a [`forget_in`]: a script has no room for very many at a time.
+    pub const MOST_NAMES: usize = 1000;
+
     /// What a request stores.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Copied<'a> {
@@ -359,6 +365,15 @@ pub mod resp {
     pub fn forget(out: &mut Vec<u8>, names: &[Vec<u8>]) {
         let mut words: Vec<&[u8]> = vec![b"DEL"];
         words.extend(names.iter().map(Vec::as_slice));
+        encode::words(out, &words);
+    }
+
+    /// Appends what has no copies of these names be there, [`MOST_NAMES`] at most, in another database than the connection's.
+    pub fn forget_in(out: &mut Vec<u8>, database: u32, names: &[Vec<u8>]) {
+        let (count, database) = (names.len().to_string(), database.to_string());
+        let mut words: Vec<&[u8]> = vec![b"EVAL", FORGET_IN, count.as_bytes()];
+        words.extend(names.iter().map(Vec::as_slice));
+        words.push(database.as_bytes());
         encode::words(out, &words);
     }
 

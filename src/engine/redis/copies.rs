@@ -1,9 +1,12 @@
 //! What requests of Redis do to the copies of values ([`stampede::former`](crate::engine::stampede)).
 
 use super::call::Call;
+use super::named::each_key_elsewhere;
+use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::keys::each_key;
+use crate::engine::memory::WEIGHED;
 use crate::engine::servers::outbox::Offset;
 use crate::engine::servers::ticket::{Intent, Marks, Ticket};
 use crate::proto::memcache::response::Status;
@@ -12,6 +15,7 @@ use crate::proto::stale;
 use crate::proto::stale::resp::Copied;
 use crate::proto::verb::Verb;
 use crate::time::Instant;
+use std::collections::BTreeMap;
 
 impl Engine {
     /// Sends in front of a request what becomes of the copy of its keys, of which these are stored or removed.
@@ -22,6 +26,7 @@ impl Engine {
             }
             return;
         }
+        self.forget_elsewhere_ahead(id, call, now);
         for key in keys {
             if self.copies_for(call.pool, key).is_some()
                 && let Some(link) = self.link_ahead(id, key, now)
@@ -29,6 +34,46 @@ impl Engine {
                 self.forget_copy(link, key, false, now);
                 self.charge_link(link);
             }
+        }
+    }
+
+    /// The same of what a request changes in other databases than its connection's.
+    fn forget_elsewhere_ahead(&mut self, id: SessionId, call: Call<'_>, now: Instant) {
+        let elsewhere = match call.command.name {
+            "copy" | "move" => self.copies_elsewhere(call.pool, call.raw),
+            "exec" => {
+                let queue = self.client(id).and_then(|client| client.queue.as_ref());
+                let queue = queue.filter(|queue| queue.bytes <= WEIGHED);
+                let requests: Vec<&[u8]> = queue.iter().flat_map(|queue| queue.iter()).map(|(raw, _)| raw).collect();
+                self.copies_elsewhere(call.pool, &requests.concat())
+            }
+            _ => return,
+        };
+        for (database, keys) in elsewhere {
+            for key in keys {
+                if let Some(link) = self.link_ahead(id, &key, now) {
+                    self.forget_in(link, database, &[stale::name(&key)], now);
+                    self.charge_link(link);
+                }
+            }
+        }
+    }
+
+    /// The keys that a request may change in other databases than its connection's, and of which there are copies.
+    fn copies_elsewhere(&self, pool: PoolId, request: &[u8]) -> BTreeMap<u32, Vec<Box<[u8]>>> {
+        let mut elsewhere = BTreeMap::<u32, Vec<Box<[u8]>>>::new();
+        each_key_elsewhere(request, &mut |database, key| {
+            if self.copies_for(pool, key).is_some() {
+                elsewhere.entry(database).or_default().push(key.into());
+            }
+        });
+        elsewhere
+    }
+
+    fn forget_in(&mut self, link: LinkId, database: u32, names: &[Vec<u8>], now: Instant) {
+        for names in names.chunks(stale::resp::MOST_NAMES) {
+            let forget = (Intent::Unheard, Verb::Command, Marks::NONE);
+            self.go(link, forget, now, |out| stale::resp::forget_in(out, database, names));
         }
     }
 
@@ -61,6 +106,7 @@ impl Engine {
         let (pool, server, profile) = (link.pool(), link.server(), link.profile());
         let request = link.queue().request(ticket, end);
         let (mut spans, mut keep, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let mut elsewhere = BTreeMap::new();
         let is_shared = link.dedicated().is_none();
         match Copied::of(request::args(request, &mut spans)) {
             Some(copied) if copied.is_added => {
@@ -81,6 +127,7 @@ impl Engine {
                         names.push(stale::name(named.key));
                     }
                 });
+                elsewhere = self.copies_elsewhere(pool, request);
             }
         }
         // A client's own may leave with it.
@@ -89,6 +136,10 @@ impl Engine {
         if !names.is_empty() {
             let forget = (Intent::Unheard, Verb::Command, Marks::NONE);
             self.go(link, forget, now, |out| stale::resp::forget(out, &names));
+        }
+        for (database, keys) in elsewhere {
+            let names: Vec<_> = keys.iter().map(|key| stale::name(key)).collect();
+            self.forget_in(link, database, &names, now);
         }
         if !keep.is_empty() {
             self.go(link, (Intent::Unheard, Verb::Command, Marks::NONE), now, |out| out.append(&mut keep));

@@ -89,3 +89,64 @@ pub(in crate::engine) fn each_key(
     spans.clear();
     name.unwrap_or_default()
 }
+
+/// Shows every key that a request may change in another database than its connection's, and in which: `MOVE`, `COPY`, and what
+/// stands behind a `SELECT` in a transaction.
+pub(in crate::engine) fn each_key_elsewhere(request: &[u8], visit: &mut dyn FnMut(u32, &[u8])) {
+    let (mut rest, mut spans, mut selected) = (request, Vec::new(), None);
+    let limits = Limits { value: usize::MAX, trusted: true };
+    let number = |text: &[u8]| request::integer(text).and_then(|number| u32::try_from(number).ok());
+    while !rest.is_empty()
+        && let Parsed::Complete { len } = request::parse(rest, &mut Progress::default(), limits, &mut spans)
+    {
+        let args = Args::new(&rest[..len], &spans);
+        let (command, _) = find(args).unwrap_or_else(|_| plan::unknown());
+        let option = (3..args.len()).find(|place| args.get(*place).eq_ignore_ascii_case(b"db"));
+        match (command.name, option) {
+            ("select", _) => selected = number(args.get(1)),
+            ("move", _) => {
+                number(args.get(2)).into_iter().for_each(|database| visit(database, args.get(1)));
+            }
+            ("copy", Some(option)) => {
+                number(args.get(option + 1)).into_iter().for_each(|database| visit(database, args.get(2)));
+            }
+            _ => {}
+        }
+        let mut list = KeyList::default();
+        if let Some(database) = selected
+            && keys::keys(command, args, &mut list).is_ok()
+        {
+            list.iter().for_each(|place| visit(database, args.get(place)));
+        }
+        rest = &rest[len..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_other_databases_are_found() {
+        for (lines, found) in [
+            ("SET a 1", ""),
+            ("MOVE a 3", "3 a"),
+            ("COPY a b", ""),
+            ("copy a b replace db 2", "2 b"),
+            ("COPY a b DB x", ""),
+            ("COPY a b DB", ""),
+            ("MULTI\nSET a 1\nSELECT 2\nDEL a b\nGET c\nSELECT 0\nMOVE d 5\nEXEC\nSELECT 1", "2 a,2 b,2 c,5 d,0 d"),
+        ] {
+            let mut request = Vec::new();
+            for line in lines.split('\n') {
+                let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+                crate::proto::resp::encode::words(&mut request, &words);
+            }
+            let mut all = Vec::new();
+            each_key_elsewhere(&request, &mut |database, key| {
+                all.push(format!("{database} {}", String::from_utf8_lossy(key)));
+            });
+            assert_eq!(all.join(","), found, "{lines}");
+        }
+    }
+}

@@ -266,3 +266,39 @@ fn an_old_memcached_is_named_and_whoever_misses_waits() {
     stores(&mut first, "set", "key", 100, "next", "STORED");
     expect(&mut other, &[block("key", "next").as_bytes(), MISS].concat());
 }
+
+#[test]
+fn redis_forgets_what_was_changed_in_another_database() {
+    let fleet = Fleet::of_redis(1, 2, OPTION);
+    let (mut first, mut other, mut elsewhere) = (fleet.client(0), fleet.client(1), fleet.client(1));
+    ask(&mut first, "SELECT 2\r\n", STORED);
+    ask(&mut other, "SELECT 2\r\n", STORED);
+    ask(&mut first, "SET moved old PX 50\r\n", STORED);
+    for key in ["copied", "replaced", "deleted", "stored", "untouched"] {
+        ask(&mut first, &format!("SET {key} old PX 1000\r\n"), STORED);
+    }
+    sleep(Duration::from_millis(60));
+    for key in ["copied", "source", "moved"] {
+        ask(&mut elsewhere, &format!("SET {key} new PX 1000\r\n"), STORED);
+    }
+    ask(&mut elsewhere, "COPY copied copied DB 2 REPLACE\r\n", b":1\r\n");
+    ask(&mut elsewhere, "MULTI\r\nCOPY source replaced REPLACE DB 2\r\nEXEC\r\n", b"+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    ask(&mut elsewhere, "MOVE moved 2\r\n", b":1\r\n");
+    let deletes = "MULTI\r\nSELECT 2\r\nDEL deleted\r\nEXEC\r\n";
+    ask(&mut elsewhere, deletes, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n");
+    ask(&mut elsewhere, "SELECT 0\r\n", STORED);
+    let stores = "MULTI\r\nSELECT 2\r\nSET stored new\r\nPEXPIRE stored 50\r\nEXEC\r\n";
+    ask(&mut elsewhere, stores, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+OK\r\n:1\r\n");
+    sleep(Duration::from_millis(1050));
+    for key in ["copied", "replaced", "moved", "deleted", "stored"] {
+        ask(&mut first, &format!("GET {key}\r\n"), NULL);
+        other.send(format!("GET {key}\r\n"));
+        is_held(&mut other);
+        ask(&mut first, &format!("SET {key} next\r\n"), STORED);
+        expect(&mut other, b"$4\r\nnext\r\n");
+    }
+    // What nobody has touched is there.
+    ask(&mut first, "GET untouched\r\n", NULL);
+    ask(&mut other, "GET untouched\r\n", b"$3\r\nold\r\n");
+    assert_eq!(fleet.count("stampede_stale"), 1);
+}
