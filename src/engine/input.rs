@@ -69,8 +69,9 @@ impl Engine {
 
     pub(super) fn parse_partial(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.session(id) else { return };
+        let is_redis = session.redis().is_some();
         let buffer = session.input.take();
-        let (buffer, used) = if buffer.len() > memory::WEIGHED {
+        let (buffer, used) = if is_redis && buffer.len() > memory::WEIGHED {
             self.parse_large(id, buffer, now)
         } else {
             let used = self.parse(id, &buffer, now);
@@ -90,10 +91,8 @@ impl Engine {
     /// As [`Engine::parse`], of a buffer that may go on to a server. Returns what is left, and how much of that is used.
     #[cold]
     #[inline(never)]
-    fn parse_large(&mut self, id: SessionId, mut buffer: Vec<u8>, now: Instant) -> (Vec<u8>, usize) {
-        if buffer.capacity() - buffer.len() > buffer.len() / 8 {
-            buffer.shrink_to_fit(); // it is kept until it is answered
-        }
+    fn parse_large(&mut self, id: SessionId, buffer: Vec<u8>, now: Instant) -> (Vec<u8>, usize) {
+        // Its room stays as it is: what is not whole yet is looked at once for each of its words.
         let buffer = Arc::new(buffer);
         self.memory.asked = Some(Arc::clone(&buffer));
         let used = self.parse(id, &buffer, now);

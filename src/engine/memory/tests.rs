@@ -56,6 +56,37 @@ fn a_message_gets_room_to_double_but_no_more_than_it_may_have() {
     }
 }
 
+/// Where room is made anew, all that has come is copied: done for each word, that takes a time which grows with the square of
+/// what a client sends.
+#[test]
+fn room_for_a_request_of_very_many_words_is_made_a_few_times() {
+    let words: String = (0..150_000).map(|number| format!("$7\r\n{number:07}\r\n")).collect();
+    let lines: String = (0..150_000).map(|number| format!("key:{number:07} ")).collect();
+    for (line, request) in [
+        ("redis: true", format!("*150002\r\n$4\r\nSADD\r\n$1\r\nk\r\n{words}")),
+        ("redis: true", format!("*150001\r\n$4\r\nMGET\r\n{words}")),
+        ("hash: md5", format!("get {lines}\r\n")),
+        ("hash: md5", format!("set k 0 0 2000000\r\n{}\r\n", "x".repeat(2_000_000))),
+    ] {
+        for piece in [100, 8 << 10] {
+            let mut engine = engine_with(64, line);
+            let client = engine.client_connected(PoolId(0));
+            let (mut now, mut changes, mut room) = (Instant::from_nanos(1_000_000_000), 0, 0);
+            for piece in request.as_bytes()[..request.len() - 10].chunks(piece) {
+                engine.client_data(client, piece, now);
+                // Until its turns are over.
+                while let Some(at) = engine.next_timeout().filter(|at| *at <= now + Duration::from_micros(1)) {
+                    now = now.max(at);
+                    engine.handle_timeout(now);
+                }
+                let held = engine.session(client).expect("a client").input.capacity();
+                changes += usize::from(std::mem::replace(&mut room, held) != held);
+            }
+            assert!(changes < 100, "room is made {changes} times: {line}, {}", &request[..20]);
+        }
+    }
+}
+
 #[test]
 fn a_large_argument_without_memory_is_answered_by_policy_and_dropped() {
     let value = "x".repeat(60_000);

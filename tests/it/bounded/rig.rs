@@ -9,7 +9,7 @@ use softmiss::config;
 use softmiss::config::model::{PoolId, ServerId};
 use softmiss::engine::ids::LinkId;
 use softmiss::engine::ids::SessionId;
-use softmiss::engine::{Effect, Engine, Setup};
+use softmiss::engine::{Effect, Engine, Room, Setup};
 use softmiss::failure::Failure;
 use softmiss::health::Registry;
 use softmiss::health::maintenance::MaintenanceOutcome;
@@ -17,6 +17,9 @@ use softmiss::time::Instant;
 use softmiss::topology::Published;
 
 pub(crate) const POOL: PoolId = PoolId(0);
+
+/// Bytes that the shell reads at a time.
+const READ: usize = 64 << 10;
 
 /// Moments in which something is due, one after the other, beyond which that will never end.
 const MOST_MOMENTS: usize = 1_000_000;
@@ -140,6 +143,27 @@ impl Rig {
     /// A client sends bytes, so many at a time.
     pub(crate) fn send(&mut self, client: SessionId, bytes: &[u8], piece: usize) {
         bytes.chunks(piece).for_each(|piece| self.engine.client_data(client, piece, self.now));
+    }
+
+    /// A client sends bytes, which are read as the shell reads them: what is large to where the engine wants it.
+    pub(crate) fn send_as_the_shell(&mut self, client: SessionId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let count = match self.engine.client_room(client) {
+                Room::Here(message) => {
+                    let count = bytes.len().min(message.capacity() - message.len());
+                    message.extend_from_slice(&bytes[..count]);
+                    self.engine.client_filled(client, self.now);
+                    count
+                }
+                Room::Anywhere(most) => {
+                    let count = bytes.len().min(most).min(READ);
+                    self.engine.client_data(client, &bytes[..count], self.now);
+                    count
+                }
+                Room::Nowhere => unreachable!("clients are read"),
+            };
+            bytes = &bytes[count..];
+        }
     }
 
     /// Takes what is to be written to a client.
