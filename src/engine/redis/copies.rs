@@ -127,7 +127,9 @@ impl Engine {
                         names.push(stale::name(named.key));
                     }
                 });
-                elsewhere = self.copies_elsewhere(pool, request);
+                if may_reach_elsewhere(request::args(request, &mut spans).get(0)) {
+                    elsewhere = self.copies_elsewhere(pool, request);
+                }
             }
         }
         // A client's own may leave with it.
@@ -146,4 +148,9 @@ impl Engine {
         }
         self.charge_link(link);
     }
+}
+
+/// Whether a request that begins with this word may change keys in another database than its connection's.
+fn may_reach_elsewhere(word: &[u8]) -> bool {
+    [&b"copy"[..], b"move", b"multi"].iter().any(|name| word.eq_ignore_ascii_case(name))
 }

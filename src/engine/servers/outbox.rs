@@ -128,7 +128,7 @@ impl Outbox {
     /// The bytes of a request.
     pub(crate) fn between(&self, start: Offset, end: Offset) -> &[u8] {
         if self.ahead.is_some() {
-            return &self.stands_ahead(start)[..end.since(start)];
+            return self.stands_ahead(start).get(..end.since(start)).unwrap_or_default();
         }
         &self.bytes[self.index(start)..self.index(end)]
     }
