@@ -42,6 +42,8 @@ pub(super) struct Awaited {
     pub(super) waiting: VecDeque<SessionId>,
     /// It is being looked at; what has been said of the lease.
     pub(super) looks: Option<Option<Lease>>,
+    /// When it was looked at last.
+    pub(super) looked_at: Instant,
     /// The answer of its server to what its value was before, if that is known, and the connection on which it came.
     pub(super) former: Option<(LinkId, Former)>,
     /// Something has been stored or removed since that began.

@@ -63,6 +63,7 @@ impl Engine {
                 is_meta,
                 waiting: VecDeque::new(),
                 looks: None,
+                looked_at: now,
                 former: None,
                 is_stale: false,
                 is_leased: false,

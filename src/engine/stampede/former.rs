@@ -13,6 +13,7 @@ use super::awaited::Former;
 use super::held::{Held, Key};
 use super::state::Stampede;
 use crate::config::model::PoolId;
+use crate::engine::clients::session::Session;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::memcache::asked_keys;
 use crate::engine::rate_limit::Frequent;
@@ -127,18 +128,20 @@ impl Engine {
         }
     }
 
-    /// Who waits for a key is given the value before, if there is one. The others go on waiting.
-    pub(super) fn give_former(&mut self, number: u32, former: Option<(LinkId, Former)>, now: Instant) {
-        let (Some((link, former)), Some(awaited)) = (former, self.stampede.awaited.get(&number)) else { return };
-        let (pool, key) = (awaited.pool, awaited.key.clone());
+    /// Who waits for a key is given the value before, if there is one. The others go on waiting. Returns whether one of them has
+    /// asked since it was read: it may have been removed in between, and whoever did that was told.
+    pub(super) fn give_former(&mut self, number: u32, former: Option<(LinkId, Former)>, now: Instant) -> bool {
+        let (Some((link, former)), Some(awaited)) = (former, self.stampede.awaited.get(&number)) else { return false };
+        let (pool, key, read_at) = (awaited.pool, awaited.key.clone(), awaited.looked_at);
         // Who asked since the key has moved is not given what was there before.
-        let Some(link) = self.servers.get(link) else { return };
+        let Some(link) = self.servers.get(link) else { return false };
         if link.is_retired() || self.pools[pool.index()].ring.route(&key.routed, 0) != Some(link.server()) {
-            return;
+            return false;
         }
         let waiting = self.stampede.awaited.get_mut(&number).map(|awaited| std::mem::take(&mut awaited.waiting));
         let (takers, others): (Vec<SessionId>, _) =
-            waiting.unwrap_or_default().into_iter().partition(|id| self.takes_former(*id, &key, &former));
+            waiting.unwrap_or_default().into_iter().partition(|id| self.takes_former(*id, &key, &former, read_at));
+        let asked_since = others.iter().any(|id| self.has_asked_since(*id, &key, read_at));
         if let Some(awaited) = self.stampede.awaited.get_mut(&number) {
             awaited.waiting = others.into();
         }
@@ -146,18 +149,35 @@ impl Engine {
             if let Some(wait) = self.stampede.waits.get_mut(&id) {
                 wait.at = None;
             }
-            self.give_former_to(id, pool, &key, &former, now);
+            self.give_former_to(id, pool, (&key, &former, read_at), now);
         }
+        asked_since
     }
 
-    fn takes_former(&self, id: SessionId, key: &Key, former: &Former) -> bool {
+    fn takes_former(&self, id: SessionId, key: &Key, former: &Former, read_at: Instant) -> bool {
+        let Some(session) = self.clients.get(id) else { return false };
         let mut held = self.stampede.waits.get(&id).into_iter().flat_map(|wait| &wait.held);
         self.has_room_beside(id, 2 * former.len())
-            && held.any(|held| held.misses(&key.routed) && may_be_given(held, former))
+            && held
+                .any(|held| held.misses(&key.routed) && held.is_older(session, read_at) && may_be_given(held, former))
     }
 
-    fn give_former_to(&mut self, id: SessionId, pool: PoolId, key: &Key, former: &Former, now: Instant) {
-        let is_meant = |held: &Held| held.misses(&key.routed) && may_be_given(held, former);
+    fn has_asked_since(&self, id: SessionId, key: &Key, read_at: Instant) -> bool {
+        let Some(session) = self.clients.get(id) else { return false };
+        let mut held = self.stampede.waits.get(&id).into_iter().flat_map(|wait| &wait.held);
+        held.any(|held| held.misses(&key.routed) && !held.is_older(session, read_at))
+    }
+
+    fn give_former_to(
+        &mut self,
+        id: SessionId,
+        pool: PoolId,
+        (key, former, read_at): (&Key, &Former, Instant),
+        now: Instant,
+    ) {
+        let Some(session) = self.clients.get(id) else { return };
+        let is_meant =
+            |held: &Held| held.misses(&key.routed) && held.is_older(session, read_at) && may_be_given(held, former);
         for mut held in self.stampede.take(id, pool, is_meant) {
             held.missing.retain(|missing| missing.routed != key.routed);
             held.given.insert(key.routed.clone(), Arc::clone(former));
@@ -240,6 +260,11 @@ fn in_place(held: &Held) -> Vec<u8> {
 }
 
 impl Held {
+    /// Whether it was asked for before something was read on another connection, perhaps: the two are in no order.
+    fn is_older(&self, session: &Session, read_at: Instant) -> bool {
+        session.slot(self.number).is_some_and(|slot| slot.started() < read_at)
+    }
+
     /// How it has ended when it is told what is known.
     pub(super) fn outcome(&self) -> Outcome {
         if self.missing.is_empty() && !self.given.is_empty() { Outcome::Hit } else { Outcome::Miss }

@@ -51,7 +51,7 @@ impl Engine {
     fn look_for_key_on(&mut self, number: u32, link: LinkId, now: Instant) {
         let Some(awaited) = self.stampede.awaited.get_mut(&number) else { return };
         let pool = awaited.pool;
-        (awaited.looks, awaited.is_stale) = (Some(None), false);
+        (awaited.looks, awaited.is_stale, awaited.looked_at) = (Some(None), false, now);
         let option = self.topology.pools[pool.index()].stampede.as_ref();
         let time = option.map_or(Duration::from_secs(1), |one| one.lease);
         let (key, is_redis, is_meta) = (awaited.key.clone(), awaited.profile.is_some(), awaited.is_meta);
@@ -138,8 +138,8 @@ impl Engine {
                     Some(id) => {
                         self.counters.pool(pool).stampede_leases.add(1);
                         self.compute(id, &key, now);
-                        self.give_former(number, former, now);
-                        self.wait_on(number, is_stale, now);
+                        let asked_since = self.give_former(number, former, now);
+                        self.wait_on(number, is_stale || asked_since, now);
                     }
                     None => {
                         self.end_lease(pool, profile, &key, now);
@@ -148,8 +148,8 @@ impl Engine {
                 }
             }
             (Some(false), Lease::Refused) => {
-                self.give_former(number, former, now);
-                self.wait_on(number, is_stale, now);
+                let asked_since = self.give_former(number, former, now);
+                self.wait_on(number, is_stale || asked_since, now);
             }
             (None, _) | (_, Lease::Unknown) => {
                 let Some(awaited) = self.stampede.end_await(number) else { return };
@@ -158,7 +158,8 @@ impl Engine {
         }
     }
 
-    /// Somebody computes a key: those who wait for it go on waiting, if there are any.
+    /// Somebody computes a key: those who wait for it go on waiting, if there are any. It is looked at soon where what was seen
+    /// is no answer to all of them any more.
     fn wait_on(&mut self, number: u32, is_stale: bool, now: Instant) {
         let Some(awaited) = self.stampede.awaited.get_mut(&number) else { return };
         if awaited.waiting.is_empty() {

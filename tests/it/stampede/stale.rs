@@ -1,10 +1,11 @@
 //! Values that are over, given while somebody computes the next ones.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 
 use super::super::support::bad::Scripted;
-use super::{Client, Duration, Fleet, Proxy, ask, expect, is_held};
+use super::{Client, Duration, Fleet, Proxy, ask, expect, is_held, wait_until};
 
 const OPTION: &str = "stampede: {wait: 30s, lease: 60s, stale: 30s}";
 
@@ -301,4 +302,37 @@ fn redis_forgets_what_was_changed_in_another_database() {
     ask(&mut first, "GET untouched\r\n", NULL);
     ask(&mut other, "GET untouched\r\n", b"$3\r\nold\r\n");
     assert_eq!(fleet.count("stampede_stale"), 1);
+}
+
+/// On another connection the copy may have been read before somebody removed it, was told so, and the next one asked.
+#[test]
+fn who_asks_after_a_copy_was_read_is_not_given_it() {
+    // The key has been removed since its copy was read for the one that asks first: that answer comes late.
+    let (gets, leases) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let asked = Arc::clone(&gets);
+    let server = Scripted::answering(move |line| match line.trim_ascii_end() {
+        b"get key" => {
+            asked.fetch_add(1, Ordering::SeqCst);
+            MISS.to_vec()
+        }
+        verb if verb.starts_with(b"mg ") && leases.load(Ordering::SeqCst) == 1 => {
+            b"VA 3 ksoftmiss:stale:key f5 c1\r\nold\r\n".to_vec()
+        }
+        verb if verb.starts_with(b"mg ") => b"EN\r\n".to_vec(),
+        verb if verb.starts_with(b"add ") || verb.starts_with(b"delete ") => Vec::new(),
+        _ if leases.fetch_add(1, Ordering::SeqCst) == 0 => {
+            wait_until("both have asked", Duration::from_secs(10), || asked.load(Ordering::SeqCst) == 2);
+            sleep(Duration::from_millis(300)); // and the other one waits for the key
+            b"NOT_STORED\r\n".to_vec()
+        }
+        _ => b"STORED\r\n".to_vec(),
+    });
+    let proxy = Proxy::start(&[server.address], &[OPTION, "timeout: 5000", "server_connections: 2"]);
+    let (mut first, mut other) = (proxy.client(), proxy.client());
+    first.send("get key\r\n");
+    wait_until("the first has asked", Duration::from_secs(10), || gets.load(Ordering::SeqCst) == 1);
+    sleep(Duration::from_millis(100)); // the copy is read for it
+    other.send("get key\r\n");
+    expect(&mut first, &[block("key", "old").as_bytes(), MISS].concat());
+    expect(&mut other, MISS);
 }
