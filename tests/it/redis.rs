@@ -13,6 +13,7 @@ mod fallback;
 mod guards;
 mod invalidations;
 mod keyspace;
+mod large;
 mod malformed;
 mod moved;
 mod neighbours;

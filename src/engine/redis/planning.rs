@@ -111,7 +111,17 @@ impl Engine {
         };
         let (pool, stride) = (call.pool, split.stride());
         let sorted = long.sorted_in(planning.ring_version, call.args.len().saturating_sub(1) / stride);
-        if !self.sort_on(pool, call.args, stride, sorted) || !sorted.write_on(call, stride, &mut self.work) {
+        if !self.sort_on(pool, call.args, stride, sorted) {
+            return false;
+        }
+        if let [share] = &sorted.shares[..] {
+            // It goes on as it came.
+            let Some(place) = planning.append_on(share.to(), call.raw, &mut self.work) else { return false };
+            planning.asked += 1;
+            planning.push(self.planned_whole(id, call, place));
+            return true;
+        }
+        if !sorted.write_on(call, stride, &mut self.work) {
             return false;
         }
         let pieces = sorted.shares.iter().zip(&sorted.pieces.0);

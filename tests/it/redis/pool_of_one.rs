@@ -9,7 +9,7 @@ use super::{reply_of, whole_reply};
 
 /// Commands that are refused by the proxy whatever pool it has: they would take the server from everybody else, or are
 /// about a connection that the client does not have.
-const REFUSED: [&str; 14] = [
+pub(super) const REFUSED: [&str; 14] = [
     "sync",
     "psync",
     "replconf",
@@ -27,7 +27,7 @@ const REFUSED: [&str; 14] = [
 ];
 
 /// Commands whose answers are about a process, a connection or a moment, or come without an end.
-const OWN: [&str; 28] = [
+pub(super) const OWN: [&str; 28] = [
     "client|id",
     "client|info",
     "client|list",
@@ -136,7 +136,7 @@ const REQUESTS: &[(&str, &str)] = &[
 ];
 
 /// Every command of a server and subcommand, in the order of its name, with how many words it takes at least.
-fn commands(client: &mut Client) -> BTreeMap<String, usize> {
+pub(super) fn commands(client: &mut Client) -> BTreeMap<String, usize> {
     client.send("COMMAND LIST\r\n");
     let names = whole_reply(client);
     let names = String::from_utf8(names).unwrap();
@@ -153,7 +153,7 @@ fn commands(client: &mut Client) -> BTreeMap<String, usize> {
 }
 
 /// A request of a command.
-fn request(name: &str, words: usize) -> String {
+pub(super) fn request(name: &str, words: usize) -> String {
     match REQUESTS.iter().find(|(known, _)| *known == name) {
         Some((_, request)) => (*request).to_owned(),
         None => {
@@ -175,7 +175,7 @@ fn in_transaction(client: &mut Client, request: &str) -> Vec<String> {
 
 /// What is left out inside of transactions: the proxy answers it by itself, or the server will not queue it for a reason that
 /// only it knows, which `EXEC` tells.
-fn is_own(name: &str) -> bool {
+pub(super) fn is_own(name: &str) -> bool {
     let here = ["client|", "hello", "auth", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe"];
     let more = [
         "sunsubscribe",
