@@ -9,7 +9,7 @@ use crate::config::model::PoolId;
 use crate::time::Instant;
 
 /// Bytes that are read of a client while what it asked before waits for as long as it likes.
-const LISTEN_LIMIT: usize = 64 << 10;
+const LISTEN_LIMIT: usize = 1 << 20;
 
 impl Engine {
     /// A client has connected.
@@ -43,6 +43,16 @@ impl Engine {
             self.hear_no_more(id);
         }
         self.settle(now);
+    }
+
+    /// A client that is not read sends no more behind what it has sent: one that waits on and on does so for nobody, as if all
+    /// of that had been read. Says whether it has ended so.
+    pub fn client_stops(&mut self, id: SessionId, now: Instant) -> bool {
+        let waits = self.session_ref(id).is_some_and(|session| session.requests.is_alone());
+        if waits {
+            self.client_ended(id, now);
+        }
+        waits
     }
 
     /// A client sends no more.

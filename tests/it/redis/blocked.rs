@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::support::bad::reset;
 use super::super::support::client::Client;
 use super::super::support::http::post;
 use super::super::support::process::{Process, Proxy, free_port};
@@ -472,5 +473,36 @@ fn who_waits_on_a_server_that_an_operator_takes_out_is_told() {
             assert_eq!(client.line(), "*-1");
         }
         ring.wait_for_blocked(0, 0);
+    }
+}
+
+/// Also if what it has sent behind is more than is read of one that waits, so that its end is not what is read next.
+#[test]
+fn who_leaves_with_much_behind_what_it_waits_for_waits_no_longer() {
+    let ring = Ring::of_two(&[]);
+    let key = ring.key_of(0);
+    for (requests, is_reset) in [(300, false), (300, true), (1_060, false), (1_200, true)] {
+        let behind = format!("SET {key}-behind {}\r\n", "x".repeat(1000)).repeat(requests);
+        let waiting: Vec<Client> = (0..3)
+            .map(|_| {
+                let mut client = ring.proxy.client();
+                client.send(format!("BLPOP {key} 0\r\n"));
+                client.send(&behind);
+                client
+            })
+            .collect();
+        ring.wait_for_blocked(0, 3);
+        std::thread::sleep(Duration::from_millis(200)); // as much is read of them as is read at all
+        for client in waiting {
+            if is_reset {
+                reset(&client.stream);
+            }
+        }
+        ring.wait_for_blocked(0, 0);
+        let mut client = ring.proxy.client();
+        assert_eq!(client.ask(format!("RPUSH {key} job\r\n")), ":1");
+        assert_eq!(client.ask(format!("LLEN {key}\r\n")), ":1", "nobody has taken it");
+        assert_eq!(client.ask(format!("DEL {key}\r\n")), ":1");
+        assert_eq!(client.ask(format!("EXISTS {key}-behind\r\n")), ":0", "Redis carries out nothing behind it either");
     }
 }
