@@ -11,7 +11,7 @@ const PORTION: usize = 16 << 10;
 const FULL: usize = 64 << 10;
 
 /// Capacity that is kept for answers.
-const KEPT: usize = 1 << 10;
+const KEPT: usize = 4 << 10;
 
 /// What a client has said of who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::super::number;
 use super::expected::{Answer, Expected, Queue};
 use super::opcode::{Mode, Verb};
-use super::packet::{Asked, Status, push, push_status};
+use super::packet::{Asked, Status, push, push_status, push_value};
 
 /// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
 const LINE: usize = 16 << 10;
@@ -145,12 +145,7 @@ impl Answering<'_> {
     /// found out, which its end tells.
     fn answer_gets(&mut self, line: &[u8]) -> Result<(), Unexpected> {
         let Some(value) = line.strip_prefix(b"VALUE ") else { return self.end_gets(line) };
-        let mut words = value.split(|byte| *byte == b' ');
-        let mut next = || words.next().ok_or(Unexpected);
-        let name = next()?;
-        let flags = number::unsigned(next()?).and_then(|flags| u32::try_from(flags).ok()).ok_or(Unexpected)?;
-        let len = number::unsigned(next()?).ok_or(Unexpected)?;
-        let cas = number::unsigned(next()?).ok_or(Unexpected)?;
+        let (name, flags, len, cas) = parts_of(value).ok_or(Unexpected)?;
         loop {
             if self.state.is_behind_values {
                 return Err(Unexpected);
@@ -304,6 +299,16 @@ impl Answering<'_> {
     }
 }
 
+/// The key, flags, length and version in a line that a value follows.
+#[inline]
+fn parts_of(value: &[u8]) -> Option<(&[u8], u32, u64, u64)> {
+    let end = memchr::memchr(b' ', value)?;
+    let (flags, behind) = number::behind_blank(value, end)?;
+    let (len, behind) = number::behind_blank(value, behind)?;
+    let cas = number::unsigned(value.get(behind..)?.strip_prefix(b" ")?)?;
+    Some((&value[..end], u32::try_from(flags).ok()?, len, cas))
+}
+
 /// What is read of a value of so many bytes.
 fn passed(len: u64) -> Result<Value, Unexpected> {
     let len = usize::try_from(len).map_err(|_| Unexpected)?;
@@ -315,7 +320,7 @@ fn push_hit(out: &mut Vec<u8>, (to, key): (Expected, &[u8]), (flags, cas): (u32,
     let with_key = matches!(to.verb, Some(Verb::Get { with_key: true } | Verb::GetAndTouch { with_key: true }));
     let key = if with_key { key } else { b"" };
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    push(out, to.asked, (Status::Success, cas), [&flags.to_be_bytes(), key, b""], len);
+    push_value(out, to.asked, (flags, cas), key, len);
 }
 
 /// Appends that a key is not there, unless that goes without saying.

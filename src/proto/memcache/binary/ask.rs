@@ -217,8 +217,10 @@ impl Asking<'_> {
             if !is_quiet {
                 self.end_line(); // that it is not there is told in its place, so that has to be known there
             }
-            let is_first = self.state.line == 0;
-            self.text.extend_from_slice(if is_first { b"gets " } else { b" " });
+            if self.state.line == 0 {
+                self.text.extend_from_slice(b"gets");
+            }
+            self.text.push(b' ');
             self.text.extend_from_slice(key);
             self.expected.push(expected(Answer::Value { last: false }), kept);
             self.state.line += 1;

@@ -88,14 +88,14 @@ impl Header {
             extras: bytes[4].into(),
             body: number(&bytes[8..12]) as usize,
             opaque: number(&bytes[12..16]),
-            cas: u64::from(number(&bytes[16..20])) << 32 | u64::from(number(&bytes[20..24])),
+            cas: bytes.last_chunk().map_or(0, |cas| u64::from_be_bytes(*cas)),
         })
     }
 }
 
 /// The number in the first four bytes.
 pub(super) fn number(bytes: &[u8]) -> u32 {
-    bytes.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
+    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 /// What an answer repeats of its request.
@@ -108,14 +108,35 @@ pub(super) struct Asked {
 /// Appends an answer: all of it, but for as many bytes of a value as follow by themselves.
 pub(super) fn push(out: &mut Vec<u8>, asked: Asked, (status, cas): (Status, u64), parts: [&[u8]; 3], value: usize) {
     let [extras, key, body] = parts;
-    let len = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
-    let (extras_len, key_len) = (len(extras.len()), len(key.len()));
-    out.extend_from_slice(&[RESPONSE_MAGIC, asked.opcode, key_len[2], key_len[3], extras_len[3], 0]);
-    out.extend_from_slice(&status.code().to_be_bytes());
-    out.extend_from_slice(&len(extras.len() + key.len() + body.len() + value));
-    out.extend_from_slice(&asked.opaque.to_be_bytes());
-    out.extend_from_slice(&cas.to_be_bytes());
+    let lens = (extras.len(), key.len(), extras.len() + key.len() + body.len() + value);
+    out.extend_from_slice(&header(asked, (status, cas), lens));
     parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends the beginning of a value that was asked for, of so many bytes, which follow by themselves.
+#[inline]
+pub(super) fn push_value(out: &mut Vec<u8>, asked: Asked, (flags, cas): (u32, u64), key: &[u8], value: usize) {
+    const EXTRAS: usize = size_of::<u32>();
+    let mut front = [0; HEADER + EXTRAS];
+    let header = header(asked, (Status::Success, cas), (EXTRAS, key.len(), EXTRAS + key.len() + value));
+    front[..HEADER].copy_from_slice(&header);
+    front[HEADER..].copy_from_slice(&flags.to_be_bytes());
+    out.extend_from_slice(&front);
+    out.extend_from_slice(key);
+}
+
+/// The header of an answer with extras, a key and a body of so many bytes.
+#[inline]
+fn header(asked: Asked, (status, cas): (Status, u64), lens: (usize, usize, usize)) -> [u8; HEADER] {
+    let len = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let (extras, key) = (len(lens.0), len(lens.1));
+    let mut header = [0; HEADER];
+    header[..6].copy_from_slice(&[RESPONSE_MAGIC, asked.opcode, key[2], key[3], extras[3], 0]);
+    header[6..8].copy_from_slice(&status.code().to_be_bytes());
+    header[8..12].copy_from_slice(&len(lens.2));
+    header[12..16].copy_from_slice(&asked.opaque.to_be_bytes());
+    header[16..].copy_from_slice(&cas.to_be_bytes());
+    header
 }
 
 /// Appends an answer that has nothing to give: what became of the request, in words where that is no success.

@@ -149,5 +149,6 @@ fn push_base64(text: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Whether a key may stand in a line of text as it is.
 pub(super) fn is_text(key: &[u8]) -> bool {
-    key.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
+    // Without an early end: so all bytes of a short key are looked at at once.
+    key.iter().fold(true, |is_text, byte| is_text & (*byte > b' ') & (*byte != 0x7f))
 }
