@@ -5,7 +5,6 @@ use super::clients::session::Session;
 use super::dispatched::Dispatched;
 use super::ids::SessionId;
 use super::memcache::{FRUGAL_VALUE_LIMIT, class_of};
-use super::memory;
 use super::redis::Turn;
 use super::request::Slot;
 use super::shared::Shared;
@@ -71,7 +70,7 @@ impl Engine {
         let Some(session) = self.session(id) else { return };
         let is_redis = session.redis().is_some();
         let buffer = session.input.take();
-        let (buffer, used) = if is_redis && buffer.len() > memory::WEIGHED {
+        let (buffer, used) = if is_redis && buffer.len() > self.memory.large {
             self.parse_large(id, buffer, now)
         } else {
             let used = self.parse(id, &buffer, now);
@@ -102,7 +101,7 @@ impl Engine {
 
     /// The request at hand, to be sent on in the large buffer that it came in, if it did in one.
     pub(super) fn whole_request(&self, raw: &[u8]) -> Option<Shared> {
-        if raw.len() > memory::WEIGHED { Shared::of(raw, self.memory.asked.as_ref()?) } else { None }
+        if raw.len() > self.memory.large { Shared::of(raw, self.memory.asked.as_ref()?) } else { None }
     }
 
     /// Carries out the requests at the front of `input`; returns the number of bytes used.
@@ -203,13 +202,13 @@ impl Engine {
                 }
                 Parsed::Complete { len, request } => {
                     asked = true;
-                    if len > memory::WEIGHED && !self.weigh(id, len, started, now) {
+                    if len > self.memory.large && !self.weigh(id, len, started, now) {
                         self.session(id).map(pause);
                         self.time_session(id, started);
                         break;
                     }
                     self.begin_request(class_of(&request));
-                    let number = (len > memory::WEIGHED).then(|| self.next_number(id));
+                    let number = (len > self.memory.large).then(|| self.next_number(id));
                     let outcome = self.perform(id, request, started, now);
                     self.memory.refuses = false;
                     if let Some(number) = number {

@@ -132,7 +132,7 @@ impl Engine {
         let asked = Asked::of_key(Verb::Set, &key, false, now);
         let (number, len) = (self.next_number(id), buffer.len());
         let outcome = match self.place(id, asked, Marks::NONE, &key, now) {
-            Ok((link, None)) if len > memory::WEIGHED => {
+            Ok((link, None)) if len > self.memory.large => {
                 let whole = Shared::all(std::mem::take(&mut buffer));
                 self.enqueue_on(id, asked, Marks::NONE, link, now, |link| link.append_whole(whole));
                 Dispatched::Done

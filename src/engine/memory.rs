@@ -39,9 +39,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a large value waits for memory before it is refused, where the pool has no shorter `timeout`.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A request of more bytes is carried out only when there is memory for another copy of it.
-pub(super) const WEIGHED: usize = 256 << 10;
-
 /// Fair shares that a client may fill with a transaction before it counts as a hoarder's.
 const QUEUED_SHARES: usize = 4;
 

@@ -17,9 +17,9 @@ pub(super) trait Parts {
     /// Appends the part of a number; says how many replies answer it.
     fn write(&mut self, out: &mut Vec<u8>, part: usize) -> u32;
 
-    /// Takes that part, if it is large and ready, in place of writing it.
-    fn take_whole(&mut self, part: usize) -> Option<(Shared, u32)> {
-        let _ = part;
+    /// Takes that part, if it is ready and has more than so many bytes, in place of writing it.
+    fn take_whole(&mut self, part: usize, large: usize) -> Option<(Shared, u32)> {
+        let _ = (part, large);
         None
     }
 }
@@ -70,7 +70,7 @@ impl Engine {
                 Ok((server, link)) => {
                     let connection = &mut self.servers[link];
                     let start = connection.queue().end();
-                    let replies = match parts.take_whole(part.into()) {
+                    let replies = match parts.take_whole(part.into(), self.memory.large) {
                         None => parts.write(connection.tail(), part.into()),
                         Some((whole, replies)) => {
                             connection.append_whole(whole);

@@ -73,6 +73,14 @@ impl Engine {
         engine
     }
 
+    /// Takes requests of more bytes for large ones, and ends turns that cost so much: for tests, which would take too long with
+    /// what is large.
+    #[doc(hidden)]
+    pub fn make_small(&mut self, large: usize, turn: usize) {
+        self.memory.large = large;
+        self.work = work::Work::with_turns_of(turn);
+    }
+
     /// Opens a connection to each server of the pools that ask for it (`preconnect`).
     pub fn preconnect(&mut self, now: Instant) {
         for pool in 0..self.pools.len() {

@@ -5,7 +5,6 @@
 use super::Engine;
 use super::clients::session::Session;
 use super::ids::{LinkId, SessionId};
-use super::memory::WEIGHED;
 use crate::time::Instant;
 
 impl Engine {
@@ -17,7 +16,7 @@ impl Engine {
     /// A client's request of so many bytes has been carried out, with this number if it waits for an answer.
     #[inline]
     pub(super) fn note_large(&mut self, id: SessionId, number: u32, len: usize) {
-        if len > WEIGHED
+        if len > self.memory.large
             && let Some(session) = self.session(id)
         {
             session.note_large(number, len);

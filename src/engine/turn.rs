@@ -5,12 +5,12 @@
 //! paused. What it has sent stays where it is, and goes on as a [chore](super::chores).
 //!
 //! Others may have to wait for one of its turns when they ask, and for one more when their answer comes. So who has come to
-//! the end of a turn has [shorter](SHORT) ones for a while. Who asks for less than that at a time never notices.
+//! the end of a turn has [shorter](Work::short) ones for a while. Who asks for less than that at a time never notices.
 
 use super::Engine;
 use super::chore::{Chore, PORTION};
 use super::ids::SessionId;
-use super::work::{NOT_LONG, SHORT, Work};
+use super::work::{NOT_LONG, Work};
 use crate::time::Instant;
 
 impl Engine {
@@ -27,8 +27,8 @@ impl Engine {
     pub(super) fn next_turn(&mut self, id: SessionId, now: Instant) -> usize {
         let Some(session) = self.session(id) else { return 0 };
         session.input.begin_turn();
-        self.work = Work::default();
+        self.work = Work::with_turns_of(self.work.most);
         self.resume(id, now);
-        self.work.cost * PORTION / SHORT
+        self.work.cost * PORTION / self.work.short()
     }
 }

@@ -8,9 +8,7 @@ use crate::time::Instant;
 /// What a turn may cost. The unit is a byte of an answer made here. A window of requests for servers costs less.
 pub(super) const LIMIT: usize = 72 << 10;
 
-/// The same, of a client that has come to the end of a turn not long ago, and how long that is.
-pub(super) const SHORT: usize = LIMIT / 8;
-
+/// How long it is not long ago that a client has come to the end of a turn.
 pub(super) const NOT_LONG: Duration = Duration::from_millis(100);
 
 /// What a request costs besides: about a microsecond.
@@ -37,15 +35,27 @@ pub(super) struct Work {
     pub(super) cost: usize,
     /// What it may cost.
     limit: usize,
+    /// What one may cost.
+    pub(super) most: usize,
 }
 
 impl Default for Work {
     fn default() -> Self {
-        Self { of: None, cost: 0, limit: LIMIT }
+        Self::with_turns_of(LIMIT)
     }
 }
 
 impl Work {
+    /// Nobody's turn, where one may cost so much.
+    pub(super) const fn with_turns_of(most: usize) -> Self {
+        Self { of: None, cost: 0, limit: most, most }
+    }
+
+    /// What the turn of a client may cost that has come to the end of one not long ago.
+    pub(super) const fn short(&self) -> usize {
+        self.most / 8
+    }
+
     /// Whether the rest of what is being done is left for the next turn.
     pub(super) const fn is_over(&self) -> bool {
         self.cost >= self.limit
@@ -55,8 +65,8 @@ impl Work {
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant, is_short_until: Instant) {
         if self.of != Some((id, now)) {
-            let limit = if now < is_short_until { SHORT } else { LIMIT };
-            *self = Self { of: Some((id, now)), cost: 0, limit };
+            let limit = if now < is_short_until { self.short() } else { self.most };
+            *self = Self { of: Some((id, now)), cost: 0, limit, ..*self };
         }
     }
 }

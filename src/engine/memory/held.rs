@@ -88,6 +88,9 @@ pub(in crate::engine) struct Memory {
     pub(in crate::engine) whole: Option<Arc<Vec<u8>>>,
     /// The buffer that the request at hand came in, if that is large: who sends it on may share it.
     pub(in crate::engine) asked: Option<Arc<Vec<u8>>>,
+    /// A request of more bytes is large: it is carried out only when there is memory for another copy of it, made ready in
+    /// portions, and sent on in the buffer that it came in.
+    pub(in crate::engine) large: usize,
     /// The request at hand is to be answered as if its server had failed.
     pub(in crate::engine) refuses: bool,
     /// The hoarders; some may have given up what they held, or left.
@@ -101,6 +104,9 @@ pub(in crate::engine) struct Memory {
     /// A timer is set.
     pub(super) timed: bool,
 }
+
+/// The usual [`Memory::large`].
+const LARGE: usize = 256 << 10;
 
 impl Memory {
     /// Nobody holds anything. `limit` is for all of so many workers together.
@@ -116,6 +122,7 @@ impl Memory {
             buffers: BufferPool::new(limits.all),
             whole: None,
             asked: None,
+            large: LARGE,
             refuses: false,
             hoarders: Vec::new(),
             starved: VecDeque::new(),

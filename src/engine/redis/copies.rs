@@ -6,7 +6,6 @@ use crate::config::model::PoolId;
 use crate::engine::Engine;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::keys::each_key;
-use crate::engine::memory::WEIGHED;
 use crate::engine::servers::outbox::Offset;
 use crate::engine::servers::ticket::{Intent, Marks, Ticket};
 use crate::proto::memcache::response::Status;
@@ -43,7 +42,7 @@ impl Engine {
             "copy" | "move" => self.copies_elsewhere(call.pool, call.raw),
             "exec" => {
                 let queue = self.client(id).and_then(|client| client.queue.as_ref());
-                let queue = queue.filter(|queue| queue.bytes <= WEIGHED);
+                let queue = queue.filter(|queue| queue.bytes <= self.memory.large);
                 let requests: Vec<&[u8]> = queue.iter().flat_map(|queue| queue.iter()).map(|(raw, _)| raw).collect();
                 self.copies_elsewhere(call.pool, &requests.concat())
             }

@@ -5,7 +5,7 @@ use super::gather::How;
 use super::info;
 use super::piece::Piece;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, memory, next_random, server_id};
+use crate::engine::{Engine, next_random, server_id};
 use crate::proto::resp::args::Args;
 use crate::proto::resp::plan::Everywhere;
 use crate::proto::resp::{encode, request};
@@ -56,7 +56,7 @@ impl Engine {
 
     /// A piece for each server of the pool.
     fn pieces_to_all(&mut self, id: SessionId, call: Call<'_>) -> Vec<Piece> {
-        let mut copies = if call.raw.len() > memory::WEIGHED { self.take_copies(id) } else { Vec::new() };
+        let mut copies = if call.raw.len() > self.memory.large { self.take_copies(id) } else { Vec::new() };
         let mut request = || copies.pop().unwrap_or_else(|| call.raw.to_vec());
         self.to_all(call.pool).into_iter().map(|to| Piece { to, request: request(), replies: 1 }).collect()
     }

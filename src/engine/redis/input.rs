@@ -2,8 +2,8 @@
 
 use super::call::{Call, Performed, Turn, Unfound};
 use super::{Client, Replies};
+use crate::engine::Engine;
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, memory};
 use crate::outcome;
 use crate::proto::http;
 use crate::proto::resp::args::Args;
@@ -62,7 +62,7 @@ impl Engine {
         let mut spans = std::mem::take(spans);
         let parsed = request::parse(input, &mut client.progress, limits, &mut spans);
         let turn = match parsed {
-            Parsed::Complete { len } if len > memory::WEIGHED => {
+            Parsed::Complete { len } if len > self.memory.large => {
                 self.long_turn(id, &input[..len], &mut spans, started, now)
             }
             Parsed::Long { len } => self.long_turn(id, &input[..len], &mut spans, started, now),
@@ -256,7 +256,7 @@ impl Engine {
             CommandClass::Keyed => return self.keyed(id, call, now),
             CommandClass::Split(split) => return self.split(id, call, split, now),
             CommandClass::Everywhere(everywhere)
-                if call.raw.len() > memory::WEIGHED && everywhere.is_copied() && !self.copies_are_ready(id, call) =>
+                if call.raw.len() > self.memory.large && everywhere.is_copied() && !self.copies_are_ready(id, call) =>
             {
                 return Performed::Unready;
             }

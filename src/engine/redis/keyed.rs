@@ -120,7 +120,7 @@ impl Engine {
             return self.send_script(id, asked, marks, call, now);
         }
         let raw = call.raw;
-        if raw.len() > memory::WEIGHED {
+        if raw.len() > self.memory.large {
             return self.send_raw(id, asked, marks, key, now);
         }
         self.send_one(id, asked, marks, key, now, |out, _| out.extend_from_slice(raw)).into()

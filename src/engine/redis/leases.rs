@@ -4,7 +4,6 @@
 use super::call::{Call, Performed};
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
-use crate::engine::memory::WEIGHED;
 use crate::proto::resp::command::{Command, Flags};
 use crate::proto::resp::plan::{self, CommandClass, Transaction};
 use crate::proto::resp::request;
@@ -80,7 +79,7 @@ impl Engine {
 
     /// The keys that a request stores or removes.
     fn keys_that_change(&mut self, id: SessionId, call: Call<'_>) -> Vec<Vec<u8>> {
-        if call.raw.len() > WEIGHED {
+        if call.raw.len() > self.memory.large {
             return Vec::new();
         }
         if call.plan.class != CommandClass::Transaction(Transaction::Exec) {
@@ -88,7 +87,7 @@ impl Engine {
         }
         let Some(queue) = self.redis(id).and_then(|client| client.queue.take()) else { return Vec::new() };
         let (mut keys, mut spans) = (Vec::new(), Vec::new());
-        for (raw, command) in queue.iter().take(if queue.bytes > WEIGHED { 0 } else { MOST }) {
+        for (raw, command) in queue.iter().take(if queue.bytes > self.memory.large { 0 } else { MOST }) {
             let plan = plan::of(command);
             if keys.len() < MOST && ends_leases(command, plan.class) {
                 let args = request::args(raw, &mut spans);

@@ -13,7 +13,7 @@ use super::gather::How;
 use super::piece::{Piece, Share};
 use crate::config::model::{PoolId, Transactions};
 use crate::engine::ids::SessionId;
-use crate::engine::{Engine, memory, work};
+use crate::engine::{Engine, work};
 use crate::proto::resp::args::{Args, Span};
 use crate::proto::resp::command::Flags;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -57,7 +57,7 @@ impl Engine {
             return Turn::Unready;
         }
         if !long.weighed {
-            if raw.len() > memory::WEIGHED && !self.weigh(id, raw.len(), started, now) {
+            if raw.len() > self.memory.large && !self.weigh(id, raw.len(), started, now) {
                 self.keep_long(id, raw, long);
                 return Turn::Backpressured;
             }

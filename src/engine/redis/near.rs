@@ -3,7 +3,6 @@
 use super::call::Call;
 use crate::engine::Engine;
 use crate::engine::ids::SessionId;
-use crate::engine::memory::WEIGHED;
 use crate::near::Name;
 use crate::outcome::Outcome;
 use crate::proto::resp::encode;
@@ -64,7 +63,7 @@ impl Engine {
             return; // a WATCH changes nothing
         }
         let Some(queue) = self.client(id).and_then(|client| client.queue.as_ref()) else { return };
-        if queue.bytes > WEIGHED {
+        if queue.bytes > self.memory.large {
             return self.near_changes_all(call.pool);
         }
         let mut spans = Vec::new();
@@ -80,7 +79,7 @@ impl Engine {
         }
         if matches!(call.plan.class, CommandClass::Everywhere(Everywhere::Flush))
             || call.command.name == "swapdb"
-            || call.raw.len() > WEIGHED
+            || call.raw.len() > self.memory.large
         {
             self.near_changes_all(call.pool);
         } else {

@@ -14,7 +14,7 @@ use super::portions::Long;
 use super::queue::Queue;
 use crate::engine::ids::SessionId;
 use crate::engine::ways::To;
-use crate::engine::{Engine, memory, work};
+use crate::engine::{Engine, work};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::keys::{self, KeyList};
@@ -64,7 +64,7 @@ impl Engine {
                 planning.judged = planning.commands.len() + 1;
                 self.work.cost += COMMAND + raw.len() / work::COPIED;
             }
-            if raw.len() > memory::WEIGHED {
+            if raw.len() > self.memory.large {
                 let mut long = planning.long.take().unwrap_or_default();
                 let is_planned = long.find_on(raw, &mut self.work) && {
                     let spans = std::mem::take(&mut long.spans);

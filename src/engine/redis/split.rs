@@ -13,7 +13,7 @@ use crate::engine::scattered::Merge;
 use crate::engine::servers::ticket::Marks;
 use crate::engine::shared::Shared;
 use crate::engine::ways::To;
-use crate::engine::{Engine, memory, work};
+use crate::engine::{Engine, work};
 use crate::failure::Failure;
 use crate::proto::resp::args::Args;
 use crate::proto::resp::command::{Flags, errors};
@@ -39,8 +39,8 @@ impl Parts for Ready {
         self.0[part].replies
     }
 
-    fn take_whole(&mut self, part: usize) -> Option<(Shared, u32)> {
-        let piece = self.0.get_mut(part).filter(|piece| piece.request.len() > memory::WEIGHED)?;
+    fn take_whole(&mut self, part: usize, large: usize) -> Option<(Shared, u32)> {
+        let piece = self.0.get_mut(part).filter(|piece| piece.request.len() > large)?;
         Some((Shared::all(std::mem::take(&mut piece.request)), piece.replies))
     }
 }
@@ -54,7 +54,7 @@ impl Engine {
             return Performed::Done;
         }
         if args.len() > 1 + stride
-            && call.raw.len() > memory::WEIGHED
+            && call.raw.len() > self.memory.large
             && let Some(outcome) = self.split_long(id, call, split, now)
         {
             return outcome;

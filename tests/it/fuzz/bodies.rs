@@ -376,6 +376,9 @@ fn drive(data: &[u8], pool: Pool) {
         started_at: Duration::ZERO,
         scripts: softmiss::engine::Scripts::default(),
     });
+    if data.len() % 2 == 1 {
+        engine.make_small(32, 200); // inputs are short
+    }
     let clients = [engine.client_connected(PoolId(0)), engine.client_connected(PoolId(0))];
     let mut links = Vec::new();
     let mut now = 0u64;

@@ -190,7 +190,7 @@ impl World {
         if self.plan.shift_every > 0 && self.random.one_in(self.plan.shift_every) {
             self.shift();
         }
-        if self.plan.copies() && self.plan.faults && self.random.one_in(60) {
+        if self.plan.copies() && self.plan.faults && self.random.one_in(10) {
             self.evict();
         }
         if self.plan.fault_every > 0 && self.random.one_in(self.plan.fault_every) {

@@ -266,9 +266,14 @@ impl World {
         for _ in 0..self.random.below(4) {
             let name = self.key();
             let mut part = Draft::default();
-            match self.random.below(3) {
+            match self.random.below(4) {
                 0 => self.draw_get(at, &mut part, &name),
                 1 => self.draw_set(at, &mut part, &name),
+                2 => {
+                    let (serial, value) = self.value(at, &name, Vec::new());
+                    part.words(&["MSET", &name, &value]);
+                    self.expect(at, &mut part, Asked::Set(serial));
+                }
                 _ => {
                     let names: Vec<_> = (0..3).map(|_| self.key()).collect();
                     part.words(&["MGET", &names[0], &names[1], &names[2]]);

@@ -348,7 +348,7 @@ impl World {
         for connection in connections {
             let (link, epoch) = connection.id;
             let output = self.engine.link_output(link, epoch);
-            if self.plan.large && !output.is_empty() {
+            if (self.plan.large || self.plan.small.is_some()) && !output.is_empty() {
                 return true; // nobody sees what stands behind a large request
             }
             let on_its_way = [&connection.there[..], output].concat();

@@ -99,6 +99,8 @@ pub(super) struct Plan {
     pub(super) grows: bool,
     /// Some values are so large that requests stay in the buffers that they came in.
     pub(super) large: bool,
+    /// What is large instead, and what a turn may cost.
+    pub(super) small: Option<(usize, usize)>,
 }
 
 fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
@@ -153,6 +155,7 @@ impl Plan {
             shift_every: 0,
             grows: false,
             large: false,
+            small: None,
             pools,
         };
         let stall = random.one_in(2);
@@ -169,7 +172,11 @@ impl Plan {
             pool.stale = random.one_in(2);
             pool.copies = pool.redis && pool.waits.is_some() && random.one_in(2);
         }
-        plan.large = plan.memory_limit.is_none() && Random(seed ^ 0x1a46e).one_in(5);
+        let mut random = Random(seed ^ 0x1a46e);
+        plan.large = plan.memory_limit.is_none() && random.one_in(5);
+        let random = &mut random;
+        plan.small = (!plan.large && random.one_in(3))
+            .then(|| (one_of(random, &[40, 80, 200]), one_of(random, &[100, 300, 3_000])));
         plan
     }
 

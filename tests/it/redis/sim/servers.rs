@@ -298,6 +298,10 @@ impl World {
                 }
                 encode::simple(out, b"OK");
             }
+            b"MSET" => {
+                self.put(at, &words[1], words[2].clone());
+                encode::simple(out, b"OK");
+            }
             b"SETNX" => {
                 let free = self.nodes[server].databases[database].get(&words[1]).is_none();
                 if free {

@@ -81,13 +81,16 @@ impl World {
         let nodes: Vec<_> = nodes.collect();
         let published = Arc::new(Published::new(super::topology::config(&plan, &nodes), seed));
         let topology = published.current();
-        let engine = Engine::new(Setup {
+        let mut engine = Engine::new(Setup {
             published: Arc::clone(&published),
             worker: 0,
             seed,
             started_at: Duration::ZERO,
             scripts: Scripts::default(),
         });
+        if let Some((large, turn)) = plan.small {
+            engine.make_small(large, turn);
+        }
         let pools = plan.pools.len();
         let mut world = Self {
             engine,
