@@ -75,6 +75,7 @@ impl Answering<'_> {
         while !text.is_empty() {
             match self.state.value {
                 Value::None => {
+                    text = &text[self.answer_values(text)..];
                     let Some(end) = memchr::memchr(b'\n', text) else {
                         self.state.line.extend_from_slice(text);
                         return if self.state.line.len() > LINE { Err(Unexpected) } else { Ok(()) };
@@ -139,6 +140,27 @@ impl Answering<'_> {
             Answer::Known(_) | Answer::Words(_) => Err(Unexpected),
             Answer::Said => self.answer_one(front, line),
         }
+    }
+
+    /// Takes the values at the front of `text` that have come whole, and are each the next one that is expected, which most are.
+    /// Says how many bytes they take.
+    fn answer_values(&mut self, text: &[u8]) -> usize {
+        let mut taken = 0;
+        if !self.state.line.is_empty() {
+            return taken;
+        }
+        while !self.state.is_behind_values
+            && let Some((front, key)) = self.expected.front()
+            && let Answer::Value { last } = front.answer
+            && let Some((value, flags, cas, len)) = whole_value(&text[taken..], key)
+        {
+            push_hit(self.out, (front, key), (flags, cas), value.len() as u64);
+            self.out.extend_from_slice(value);
+            (self.state.is_behind_values, self.state.is_in_values) = (last, true);
+            self.expected.pop();
+            taken += len;
+        }
+        taken
     }
 
     /// A line of the answer to a line of gets. Values stand in the order of the keys; what is left out is not there, or was not
@@ -297,6 +319,19 @@ impl Answering<'_> {
         self.expected.pop();
         Ok(())
     }
+}
+
+/// The value of a key that stands whole at the front of `text`, its flags and version, and how many bytes all of that takes.
+#[inline]
+fn whole_value<'a>(text: &'a [u8], key: &[u8]) -> Option<(&'a [u8], u32, u64, usize)> {
+    let line = text.strip_prefix(b"VALUE ")?.strip_prefix(key)?;
+    let (flags, at) = number::behind_blank(line, 0)?;
+    let (len, at) = number::behind_blank(line, at)?;
+    let (cas, at) = number::behind_blank(line, at)?;
+    let block = line[at..].strip_prefix(b"\r\n")?;
+    let len = usize::try_from(len).ok()?;
+    let behind = block.get(len..)?.get(2..)?;
+    Some((&block[..len], u32::try_from(flags).ok()?, cas, text.len() - behind.len()))
 }
 
 /// The key, flags, length and version in a line that a value follows.

@@ -97,7 +97,12 @@ impl Asking<'_> {
     fn ask(&mut self, mut sent: &[u8]) {
         while !sent.is_empty() && !self.state.is_over {
             match self.state.value {
-                Value::None => sent = self.ask_next(sent),
+                Value::None => {
+                    sent = &sent[self.ask_quiet_gets(sent)..];
+                    if !sent.is_empty() {
+                        sent = self.ask_next(sent);
+                    }
+                }
                 Value::Passed(left) => {
                     let (value, rest) = sent.split_at(left.min(sent.len()));
                     self.text.extend_from_slice(value);
@@ -114,6 +119,46 @@ impl Asking<'_> {
         }
         // Nobody waits for what may come behind.
         self.end_line();
+    }
+
+    /// Takes the quiet gets at the front of `sent` that have come whole: most come many at a time. Says how many bytes they take.
+    fn ask_quiet_gets(&mut self, sent: &[u8]) -> usize {
+        let mut taken = 0;
+        if !self.state.head.is_empty() || self.state.sasl.is_some() {
+            return taken;
+        }
+        while let Some(header) = sent[taken..].first_chunk::<HEADER>().and_then(Header::read)
+            && let Some((verb @ Verb::Get { .. }, true)) = verb(header.opcode)
+            && header.extras == 0
+            && header.key == header.body
+            && (1..=KEY_LIMIT).contains(&header.key)
+            && let Some(key) = sent.get(taken + HEADER..taken + HEADER + header.key)
+            && is_text(key)
+        {
+            self.ask_get(verb, true, &header, key);
+            taken += HEADER + header.key;
+        }
+        taken
+    }
+
+    /// Adds a get to the line of gets.
+    #[inline]
+    fn ask_get(&mut self, verb: Verb, is_quiet: bool, header: &Header, key: &[u8]) {
+        if !is_quiet {
+            self.end_line(); // that it is not there is told in its place, so that has to be known there
+        }
+        if self.state.line == 0 {
+            self.text.extend_from_slice(b"gets");
+        }
+        self.text.push(b' ');
+        self.text.extend_from_slice(key);
+        let asked = Asked { opcode: header.opcode, opaque: header.opaque };
+        let answer = Answer::Value { last: false };
+        self.expected.push(Expected { asked, verb: Some(verb), is_quiet, answer, key: 0 }, key);
+        self.state.line += 1;
+        if !is_quiet || self.state.line == LINE_KEYS {
+            self.end_line();
+        }
     }
 
     /// Takes the next request up to its value, if that much of it is there; returns what follows.
@@ -214,20 +259,7 @@ impl Asking<'_> {
             key: 0,
         };
         if matches!(verb, Verb::Get { .. }) && is_text(key) {
-            if !is_quiet {
-                self.end_line(); // that it is not there is told in its place, so that has to be known there
-            }
-            if self.state.line == 0 {
-                self.text.extend_from_slice(b"gets");
-            }
-            self.text.push(b' ');
-            self.text.extend_from_slice(key);
-            self.expected.push(expected(Answer::Value { last: false }), kept);
-            self.state.line += 1;
-            if !is_quiet || self.state.line == LINE_KEYS {
-                self.end_line();
-            }
-            return;
+            return self.ask_get(verb, is_quiet, &header, key);
         }
         self.end_line();
         if request.value() > LONGEST_VALUE {
