@@ -162,10 +162,20 @@ impl Judge<'_> {
         let is_out = self.servers[self.home(key)].was_out(tick);
         let had = |server: &SimServer| {
             server.store.lost_before(key, tick).is_some_and(&fits)
+                || server.store.before(key, tick, |at, state| self.is_untold(key, tick, at, state)).any(&fits)
                 || is_out && server.store.since(key, tick).any(|(_, state)| fits(state))
         };
         let elsewhere = self.servers.iter().filter(|_| is_out);
         self.keeps && self.candidates(key, tick).chain(elsewhere).any(had)
+    }
+
+    /// Whether what became of a key was a writing of which nobody knew by `tick` that it was done: what is kept may be older.
+    fn is_untold(&self, key: Key, tick: u64, at: u64, state: &State) -> bool {
+        let is_untold = |write: &Write| {
+            write.executed.is_some_and(|(executed, ..)| executed == at)
+                && write.told.get().is_none_or(|told| told > tick)
+        };
+        state.as_ref().is_some_and(|item| self.ledger.writes_in(key, &item.value).any(is_untold))
     }
 
     /// Whether what was seen may be the copy of what the key had when its server lost it: of its last value, or of one that
@@ -265,6 +275,9 @@ impl Judge<'_> {
         let positive = matches!(told, Outcome::Done | Outcome::Exists);
         if !positive && self.miss_mode && !self.is_exact(key, sent) {
             return Ok(());
+        }
+        if told == Outcome::Done {
+            self.ledger.write(id).told.set(Some(self.ledger.tick));
         }
         if done == Some(told) {
             return Ok(());

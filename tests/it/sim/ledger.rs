@@ -1,5 +1,6 @@
 //! Who wrote what: every value carries the number of its writing, and the ledger knows the rest.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
@@ -28,6 +29,8 @@ pub(super) struct Write {
     pub(super) sent: Option<Moment>,
     /// When, where and to what end a server carried it out.
     pub(super) executed: Option<(u64, usize, Outcome)>,
+    /// When its client was told that it was done.
+    pub(super) told: Cell<Option<u64>>,
 }
 
 /// A value's number is this far left in a counter, so that some increments leave it.
@@ -62,7 +65,7 @@ impl Ledger {
 
     /// A new writing, not sent yet.
     pub(super) fn begin(&mut self, client: usize, key: Key, verb: &'static str, padding: usize) -> WriteId {
-        self.writes.push(Write { client, key, verb, padding, sent: None, executed: None });
+        self.writes.push(Write { client, key, verb, padding, sent: None, executed: None, told: Cell::default() });
         self.writes.len() as WriteId - 1
     }
 

@@ -180,6 +180,24 @@ impl Store {
         })
     }
 
+    /// What a key had at `tick`, and before that as long as what became of it is passed over.
+    pub(super) fn before(
+        &self,
+        key: Key,
+        tick: u64,
+        is_passed_over: impl Fn(u64, &State) -> bool,
+    ) -> impl Iterator<Item = &State> {
+        let log = &self.logs[key.index()];
+        let mut over = false;
+        log[..log.partition_point(|(at, _)| *at <= tick)]
+            .iter()
+            .rev()
+            .take_while(move |(at, state)| {
+                !std::mem::replace(&mut over, !(self.losses.contains(at) || is_passed_over(*at, state)))
+            })
+            .map(|(_, state)| state)
+    }
+
     /// What a key had when it was lost, if nothing but losses has become of it since, before `tick`.
     pub(super) fn lost_before(&self, key: Key, tick: u64) -> Option<&State> {
         let log = &self.logs[key.index()];
