@@ -352,7 +352,8 @@ impl World {
                 return true; // nobody sees what stands behind a large request
             }
             let on_its_way = [&connection.there[..], output].concat();
-            if has(&on_its_way) {
+            // Or with the server, in a transaction that has not been executed.
+            if has(&on_its_way) || connection.queued.iter().flatten().flatten().any(|word| has(word)) {
                 return true;
             }
         }

@@ -179,6 +179,13 @@ impl Node {
         self.is_out || self.out_at.is_some_and(|at| at >= tick)
     }
 
+    /// It is in the ring again, however often it has been taken out meanwhile.
+    pub(super) fn come_back(&mut self, tick: u64) {
+        for absence in &mut self.absences {
+            absence.back.get_or_insert(tick);
+        }
+    }
+
     /// Whether nothing that was asked since `tick` may reach it.
     pub(super) fn had_left(&self, tick: u64) -> bool {
         self.left_at.is_some_and(|left| left < tick)

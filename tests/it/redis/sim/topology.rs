@@ -171,9 +171,7 @@ impl World {
         self.take_name(one);
         let (tick, node) = (self.ledger.tick, &mut self.nodes[one]);
         node.left_at = None;
-        if let Some(last) = node.absences.last_mut() {
-            last.back.get_or_insert(tick);
-        }
+        node.come_back(tick);
         if let Some((_, back)) = node.aways.last_mut() {
             *back = Some(tick);
         }

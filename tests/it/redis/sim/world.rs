@@ -184,10 +184,8 @@ impl World {
                 Effect::Notice(Notice::Restored { pool, server, .. }) => {
                     let place = self.server_of((pool, server));
                     let (tick, node) = (self.ledger.tick, &mut self.nodes[place]);
-                    if node.known == (pool, server)
-                        && let Some(last) = node.absences.last_mut()
-                    {
-                        last.back.get_or_insert(tick);
+                    if node.known == (pool, server) {
+                        node.come_back(tick);
                     }
                     self.count("restored");
                 }
