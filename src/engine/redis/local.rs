@@ -28,11 +28,7 @@ impl Engine {
         let args = call.args;
         match local {
             Local::Ping => self.ping(id, args),
-            Local::Echo => {
-                let mut body = Vec::new();
-                encode::bulk(&mut body, args.get(1));
-                self.say(id, &body);
-            }
+            Local::Echo => self.say_again(id, args.get(1)),
             Local::Hello => self.hello(id, call, now),
             Local::Auth => self.auth(id, args),
             Local::Select => self.select(id, call, now),
@@ -79,7 +75,7 @@ impl Engine {
             encode::bulk(&mut body, b"pong");
             encode::bulk(&mut body, message);
         } else if args.len() == 2 {
-            encode::bulk(&mut body, message);
+            return self.say_again(id, message);
         } else {
             encode::simple(&mut body, b"PONG");
         }

@@ -17,6 +17,7 @@ mod copies;
 mod dedicated;
 mod deliver;
 mod describe;
+mod echo;
 mod end_wait;
 mod everywhere;
 mod exec;

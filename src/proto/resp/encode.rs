@@ -67,9 +67,14 @@ pub fn verbatim_head(out: &mut Vec<u8>, len: usize, version: Version) {
     }
 }
 
+/// Appends what stands in front of the text of a bulk string of so many bytes.
+pub fn bulk_head(out: &mut Vec<u8>, len: usize) {
+    counted(out, b'$', len);
+}
+
 /// Appends a bulk string.
 pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    counted(out, b'$', bytes.len());
+    bulk_head(out, bytes.len());
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
 }

@@ -211,3 +211,22 @@ fn pieces_that_are_large_stand_in_buffers_of_their_own() {
         rig.engine.check_invariants().unwrap();
     }
 }
+
+#[test]
+fn a_large_word_is_told_again_out_of_the_buffer_that_it_came_in() {
+    let mut rig = redis(1);
+    let client = rig.client();
+    let bulk = |word: &str| format!("${}\r\n{word}\r\n", word.len());
+    for _ in 0..2 {
+        let said = [large(&["ECHO"], &[]), words(&["PING"]), words(&["ECHO", "word"]), large(&["PING"], &[])];
+        let told = [bulk(&large_word()), "+PONG\r\n".to_owned(), bulk("word"), bulk(&large_word())].concat();
+        let before = rig.engine.memory();
+        rig.send_as_the_shell(client, &said[0]);
+        let held = rig.engine.memory() - before;
+        assert!(held < LARGE + LARGE / 2, "{held} bytes are held of {LARGE}");
+        rig.send_as_the_shell(client, &said[1..].concat());
+        rig.settle();
+        assert!(rig.read(client) == told.as_bytes(), "something else is told");
+    }
+    rig.engine.check_invariants().unwrap();
+}
