@@ -65,8 +65,15 @@ impl Work {
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant, is_short_until: Instant) {
         if self.of != Some((id, now)) {
-            let limit = if now < is_short_until { self.short() } else { self.most };
-            *self = Self { of: Some((id, now)), cost: 0, limit, ..*self };
+            (self.of, self.cost, self.limit) = (Some((id, now)), 0, self.most);
+            if now < is_short_until {
+                self.shorten();
+            }
         }
+    }
+
+    #[cold]
+    const fn shorten(&mut self) {
+        self.limit = self.short();
     }
 }
