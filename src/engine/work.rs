@@ -30,8 +30,8 @@ pub(super) const COPIED: usize = 32;
 /// What the turn at hand has cost.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Whose turn it is, and when it has begun. In one moment nobody has two.
-    of: Option<(SessionId, Instant)>,
+    /// Whose turn it is, and when it has begun. In one moment nobody has two; nobody's has never begun.
+    of: (SessionId, Instant),
     pub(super) cost: usize,
     /// What it may cost.
     limit: usize,
@@ -48,7 +48,8 @@ impl Default for Work {
 impl Work {
     /// Nobody's turn, where one may cost so much.
     pub(super) const fn with_turns_of(most: usize) -> Self {
-        Self { of: None, cost: 0, limit: most, most }
+        let nobody = SessionId { index: u32::MAX, generation: u32::MAX };
+        Self { of: (nobody, Instant::NEVER), cost: 0, limit: most, most }
     }
 
     /// What the turn of a client may cost that has come to the end of one not long ago.
@@ -64,8 +65,8 @@ impl Work {
     /// Requests of a client are looked at, whose turns are short until then.
     #[inline]
     pub(super) fn begin(&mut self, id: SessionId, now: Instant, is_short_until: Instant) {
-        if self.of != Some((id, now)) {
-            (self.of, self.cost, self.limit) = (Some((id, now)), 0, self.most);
+        if self.of != (id, now) {
+            (self.of, self.cost, self.limit) = ((id, now), 0, self.most);
             if now < is_short_until {
                 self.shorten();
             }
