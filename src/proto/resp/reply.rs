@@ -123,6 +123,9 @@ impl Scan {
                 }
                 continue;
             }
+            if self.at > 0 && input.get(self.at) == Some(&b'>') {
+                return Scanned::Broken; // a message that is no reply comes in front of one, and never within what answers a request
+            }
             match value(&input[self.at..], self.searched.saturating_sub(self.at)) {
                 Value::Whole { len, within, counts } => {
                     self.nulls = self.nulls.wrapping_add(u32::from(is_null(&input[self.at..])));
@@ -204,10 +207,13 @@ fn value(input: &[u8], searched: usize) -> Value {
     let limit = if matches!(mark, b'+' | b'-' | b'(') { TEXT_LIMIT } else { LINE_LIMIT };
     let line = &input[..input.len().min(limit)];
     let searched = searched.min(line.len());
-    let Some(end) = memchr::memchr(b'\r', &line[searched..]) else {
+    let Some(end) = memchr::memchr2(b'\r', b'\n', &line[searched..]) else {
         return if line.len() < limit { Value::NeedsLine } else { Value::Broken };
     };
     let end = searched + end;
+    if input[end] == b'\n' {
+        return Value::Broken; // with what another reply may begin, in the same line
+    }
     match input.get(end + 1) {
         None => return Value::Needs(end + 2),
         Some(b'\n') => {}
@@ -221,13 +227,22 @@ fn value(input: &[u8], searched: usize) -> Value {
         number => number.and_then(|count| u64::try_from(count).ok()?.checked_mul(times)).filter(|n| *n <= VALUES_LIMIT),
     };
     match mark {
-        b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => whole(0),
+        b'+' | b'-' => whole(0),
+        b':' | b'_' | b'#' | b',' | b'(' => {
+            if is_scalar(*mark, &input[1..end]) {
+                whole(0)
+            } else {
+                Value::Broken
+            }
+        }
         b'$' | b'!' | b'=' => match number() {
             Some(-1) => whole(0),
             Some(length @ 0..=BULK_LIMIT) => {
                 let len = line + usize::try_from(length).unwrap_or(usize::MAX) + 2;
                 match input.get(len - 2..len) {
                     None => Value::Needs(len),
+                    // In front of a text stands what it is: three bytes and a colon.
+                    Some(b"\r\n") if *mark == b'=' && input[line..len].get(3) != Some(&b':') => Value::Broken,
                     Some(b"\r\n") => Value::Whole { len, within: 0, counts: true },
                     Some(_) => Value::Broken,
                 }
@@ -238,6 +253,21 @@ fn value(input: &[u8], searched: usize) -> Value {
         b'%' => count(2).map_or(Value::Broken, whole),
         b'|' => count(2).map_or(Value::Broken, |within| Value::Whole { len: line, within, counts: false }),
         _ => Value::Broken,
+    }
+}
+
+/// Whether this can stand behind the mark of an integer, a null, a boolean, a double, or a big number.
+fn is_scalar(mark: u8, text: &[u8]) -> bool {
+    let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    match mark {
+        b'_' => text.is_empty(),
+        b'#' => matches!(text, b"t" | b"f"),
+        b',' => {
+            let is_number = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
+            let is_named = [&b"inf"[..], b"nan"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
+            is_named || unsigned.first().is_some_and(u8::is_ascii_digit) && unsigned.iter().all(is_number)
+        }
+        _ => !unsigned.is_empty() && unsigned.iter().all(u8::is_ascii_digit),
     }
 }
 

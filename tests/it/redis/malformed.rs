@@ -42,7 +42,10 @@ fn a_malformed_part_is_one_error_and_shifts_nothing() {
 fn an_exec_with_answers_too_few_or_too_many_is_one_error() {
     let queued =
         "*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1\r\n$4\r\nEXEC\r\n";
-    for answer in ["*1\r\n$1\r\na\r\n", "*3\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n", "*0\r\n", "+OK\r\n", ":2\r\n"] {
+    let message = ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n*2\r\n$1\r\nx\r\n$1\r\ny\r\n";
+    for answer in
+        ["*1\r\n$1\r\na\r\n", "*3\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n", "*0\r\n", "+OK\r\n", ":2\r\n", message]
+    {
         let mut server = Mock::start();
         let settings = ["redis: true", "timeout: 20000", "auto_eject_hosts: false"];
         let proxy = Proxy::start(&[server.address()], &settings).expect_log("server broke the protocol");
@@ -76,5 +79,28 @@ fn a_share_of_a_multi_get_has_a_value_for_each_of_its_keys() {
         let expected = "*4\r\n$-1\r\n$1\r\nx\r\n$-1\r\n$1\r\ny\r\n";
         let found = client.read(expected.len());
         assert_eq!(String::from_utf8_lossy(&found), expected, "{answer:?}");
+    }
+}
+
+/// Of two that share a connection, the second is never given what answers the first, or the other way round.
+#[test]
+fn a_line_that_does_not_end_as_it_must_ends_the_connection() {
+    for answer in
+        [":1\n", ":1", ":1x\r\n", "+OK\n", "-ERR x\n", ",1.5\n", "#t\n", "(12\n", "_\n", "_x\r\n", "=2\r\nab\r\n"]
+    {
+        let mut server = Mock::start();
+        let settings = ["redis: true", "timeout: 20000", "auto_eject_hosts: false"];
+        let proxy = Proxy::start(&[server.address()], &settings).expect_log("server broke the protocol");
+        let (mut first, mut second) = (proxy.client(), proxy.client());
+        first.send("INCR a\r\n");
+        server.receive("*2\r\n$4\r\nINCR\r\n$1\r\na\r\n");
+        second.send("INCR b\r\n");
+        server.receive("*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n");
+        server.answer(format!("{answer}:100\r\n"));
+        server.wait_for_close();
+        for client in [&mut first, &mut second] {
+            let told = client.line();
+            assert!(told.starts_with("-ERR"), "{answer:?} became {told}");
+        }
     }
 }

@@ -117,6 +117,49 @@ fn what_is_no_reply_is_told() {
     {
         assert_eq!(Scan::new(1).advance(bytes), Scanned::Broken, "{bytes:?}");
     }
+    // A line that has no end, or not what its mark says: with it begins what another reply says.
+    for bytes in [
+        &b":1\n:100\r\n"[..],
+        b"+OK\n:1\r\n",
+        b"-ERR x\n:1\r\n",
+        b"_\n:1\r\n",
+        b":1:100\r\n",
+        b":1x\r\n",
+        b":\r\n",
+        b":-\r\n",
+        b"_x\r\n",
+        b"#x\r\n",
+        b"#\r\n",
+        b",abc\r\n",
+        b",\r\n",
+        b"(1x\r\n",
+        b"(\r\n",
+        b"=2\r\nab\r\n",
+        b"=5\r\ntxtab\r\n",
+        b"*2\r\n:1\r\n>1\r\n+a\r\n",
+    ] {
+        assert_eq!(Scan::new(1).advance(bytes), Scanned::Broken, "{bytes:?}");
+    }
+    let message = b"+OK\r\n+QUEUED\r\n>2\r\n+invalidate\r\n*1\r\n+a\r\n";
+    assert_eq!(Scan::new(3).advance(message), Scanned::Broken, "in front of the last of several");
+    for bytes in [
+        &b":-1\r\n"[..],
+        b":+1\r\n",
+        b"_\r\n",
+        b"#t\r\n",
+        b"#f\r\n",
+        b",1.5e-7\r\n",
+        b",-inf\r\n",
+        b",nan\r\n",
+        b",10\r\n",
+        b"(-3492890328409238509324850943850943825024385\r\n",
+        b"=4\r\ntxt:\r\n",
+        b">1\r\n+a\r\n",
+        b"+\r\n",
+        b"-\r\n",
+    ] {
+        assert_eq!(Scan::new(1).advance(bytes), Scanned::Complete { len: bytes.len() }, "{bytes:?}");
+    }
     let deep = b"*1\r\n".repeat(100_000);
     assert!(matches!(Scan::new(1).advance(&deep), Scanned::Incomplete { .. }), "however deep");
 }
