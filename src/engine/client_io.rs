@@ -48,7 +48,8 @@ impl Engine {
     /// A client that is not read sends no more behind what it has sent: one that waits on and on does so for nobody, as if all
     /// of that had been read. Says whether it has ended so.
     pub fn client_stops(&mut self, id: SessionId, now: Instant) -> bool {
-        let waits = self.session_ref(id).is_some_and(|session| session.requests.is_alone());
+        let waits =
+            self.session_ref(id).is_some_and(|session| session.requests.is_alone() && !session.input.has_ended());
         if waits {
             self.client_ended(id, now);
         }

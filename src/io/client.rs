@@ -110,7 +110,7 @@ impl Worker {
     fn is_leaving(&mut self, id: SessionId, now: Instant) {
         let Self { engine, clients, .. } = self;
         let Some(client) = clients.get(id) else { return };
-        client.ended |= engine.client_stops(id, now);
+        client.ended = client.ended || engine.client_stops(id, now);
         if client.ended && client.stream.is_dead() && !engine.client_has_more(id) {
             self.dismiss(id, true);
         } else if !client.leaves && engine.client_waits_for_ever(id) {
