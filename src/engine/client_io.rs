@@ -45,15 +45,15 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A client that is not read sends no more behind what it has sent: one that waits on and on does so for nobody, as if all
-    /// of that had been read. Says whether it has ended so.
+    /// A client that is not read sends no more behind what it has sent: one that waits for what may never happen does so for
+    /// nobody, as if all of that had been read. Says whether it has ended so.
     pub fn client_stops(&mut self, id: SessionId, now: Instant) -> bool {
-        let waits =
-            self.session_ref(id).is_some_and(|session| session.requests.is_alone() && !session.input.has_ended());
-        if waits {
+        let stops =
+            self.session_ref(id).is_some_and(|session| may_wait_for_ever(session) && !session.input.has_ended());
+        if stops {
             self.client_ended(id, now);
         }
-        waits
+        stops
     }
 
     /// A client sends no more.
@@ -79,10 +79,7 @@ impl Engine {
 
     /// One that sends no more does not wait for what may never happen, whatever of it has come first.
     fn stop_waiting(&mut self, id: SessionId) {
-        let waits = |session: &Session| {
-            let waits = session.input.has_ended() && session.requests.is_alone();
-            waits && session.crawl().is_none() // that comes to its end
-        };
+        let waits = |session: &Session| session.input.has_ended() && may_wait_for_ever(session);
         if self.session_ref(id).is_some_and(waits) {
             self.give_up_waiting(id);
         }
@@ -240,4 +237,9 @@ impl Engine {
     pub fn poll_client(&mut self) -> Option<SessionId> {
         self.outputs.next_client()
     }
+}
+
+/// Whether what a client has asked last is alone in flight, and may never happen.
+fn may_wait_for_ever(session: &Session) -> bool {
+    session.requests.is_alone() && session.crawl().is_none() // a list comes to its end
 }

@@ -274,3 +274,23 @@ fn a_long_list_that_is_not_read_holds_nobody_up_and_is_not_collected() {
         client.read_through(b"MN\r\n").starts_with(b"key=")
     });
 }
+
+/// Also of what has not been read while the list was told.
+#[test]
+fn what_stands_behind_a_list_is_carried_out_for_who_sends_no_more() {
+    const BEHIND: usize = 1_100;
+    let servers = memcacheds(1);
+    let proxy = Proxy::start(&addresses(&servers), &["timeout: 60000", "stall_detection: false"]);
+    fill(&mut proxy.client(), &"x".repeat(150), 60_000);
+    let mut half = TcpStream::connect(proxy.address).unwrap();
+    let behind = format!("set behind 0 0 1000\r\n{}\r\n", "x".repeat(1000)).repeat(BEHIND);
+    half.write_all(format!("lru_crawler metadump hash\r\n{behind}").as_bytes()).unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(500)); // as much is read of it as is read at all, and its end has come
+    let mut client = Client::of(half);
+    client.read_through(b"END\r\n");
+    for number in 0..BEHIND {
+        assert_eq!(client.line(), "STORED", "{number}");
+    }
+    assert!(client.is_closed());
+}
