@@ -183,7 +183,8 @@ impl Engine {
         let sorted = long.sorted.take().filter(|sorted| sorted.ring_version == ring_version);
         let mut sorted = sorted.unwrap_or_else(|| Sorted::new(ring_version, keys));
         let is_ready = self.sort_on(pool, call.args, stride, &mut sorted)
-            && (long.refused || sorted.write_on(call, stride, &mut self.work));
+            // What one server gets goes on as it came.
+            && (long.refused || sorted.shares.len() <= 1 || sorted.write_on(call, stride, &mut self.work));
         let outcome = if is_ready && self.warmup.is_on() && !self.is_warm_call(id, call, now) {
             Performed::Backpressured
         } else if is_ready {

@@ -107,9 +107,6 @@ impl Sorted {
 
     /// Goes on with writing what the servers get; `false` when something is left, as the turn is over.
     pub(super) fn write_on(&mut self, call: Call<'_>, stride: usize, work: &mut Work) -> bool {
-        if self.shares.len() <= 1 {
-            return true; // it goes on as it came
-        }
         let (args, Pieces(pieces)) = (call.args, &mut self.pieces);
         while !work.is_over() {
             let key = match self.written {
