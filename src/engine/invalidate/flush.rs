@@ -33,6 +33,9 @@ impl Engine {
             return self.time_flush(pool, server, due);
         }
         self.invalidate_by_flush(pool, server, verb, database, now);
+        if matches!(verb, Verb::FlushAll | Verb::FlushDatabase) {
+            self.near_changes_all(pool); // its client is told that it is done: what was read since it was sent is from before
+        }
     }
 
     /// When a flush takes effect that was asked for with `delay`: `None` if that is at once. As memcached reads it, more
