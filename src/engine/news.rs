@@ -163,10 +163,13 @@ impl Engine {
                     continue; // its client has been cut off meanwhile
                 }
                 let connection = &self.servers[link];
-                let server = connection.server();
                 let stays = connection.queue().front().is_some_and(|ticket| ticket.is(Marks::STAYS));
-                let is_held = self.pools[index].routing[server.index()] == RoutingState::Maintenance;
-                if stays || (is_held && self.can_end(link)) {
+                let comes_to_its_end = match self.pools[index].routing[connection.server().index()] {
+                    RoutingState::Maintenance => self.can_end(link),
+                    RoutingState::Left => self.may_finish(link),
+                    RoutingState::Up | RoutingState::Draining | RoutingState::Out => false,
+                };
+                if stays || comes_to_its_end {
                     continue;
                 }
                 self.fail_link(link, Failure::Ejected, now);

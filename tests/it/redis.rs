@@ -14,6 +14,7 @@ mod guards;
 mod invalidations;
 mod keyspace;
 mod large;
+mod left;
 mod malformed;
 mod moved;
 mod neighbours;

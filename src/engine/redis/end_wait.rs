@@ -74,7 +74,10 @@ impl Engine {
         let Some(own) = link.dedicated_mut() else { return };
         let live = self.pools[pool.index()].live[server.index()];
         if own.waiting.name == Name::Withheld {
-            if self.pools[pool.index()].routing[server.index()] == RoutingState::Maintenance {
+            if matches!(
+                self.pools[pool.index()].routing[server.index()],
+                RoutingState::Maintenance | RoutingState::Left
+            ) {
                 self.fail_link(id, Failure::Ejected, now);
             }
             return;

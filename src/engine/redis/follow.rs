@@ -121,12 +121,24 @@ impl Engine {
         waiting_request(link).is_some() && (is_asked || matches!(name, Name::Told(_)))
     }
 
+    /// The server of a client's own connection has left. Whether what is in flight there is answered all the same: the
+    /// connection is closed behind that. What waits is ended first.
+    pub(in crate::engine) fn may_finish(&mut self, id: LinkId) -> bool {
+        let link = &self.servers[id];
+        let is_asked = link.is_up() && !link.queue().is_empty() && !link.listens();
+        let finishes = is_asked && (waiting_request(link).is_none() || self.can_end(id));
+        if finishes {
+            self.servers[id].retire();
+        }
+        finishes
+    }
+
     /// Whether what waits on a connection, if anything does, belongs to another server.
     fn whereabouts(&self, id: LinkId) -> Whereabouts {
         let link = &self.servers[id];
         let Some(request) = waiting_request(link) else { return Whereabouts::Home };
         let routing = self.pools[link.pool().index()].routing[link.server().index()];
-        if is_unblocked(link) || routing == RoutingState::Maintenance {
+        if is_unblocked(link) || matches!(routing, RoutingState::Maintenance | RoutingState::Left) {
             return Whereabouts::Away; // nothing is to wait there, be there another place for it or not
         }
         match self.home_of_waiting(link.pool(), request) {

@@ -34,10 +34,11 @@ impl Engine {
             self.say_error(id, b"ERR WATCH inside MULTI is not allowed");
             return Performed::Done;
         }
-        let known =
-            client.watch.as_ref().map(|watch| watch.link.filter(|(link, _)| self.own_link(id, *link).is_some()));
-        let server = self.pools[pool.index()].ring.route(call.args.get(1), 0);
         let ring_version = self.pools[pool.index()].ring_version;
+        // Since the servers have changed, what is watched may be another's: it is broken, wherever these keys belong.
+        let is_known = |watch: &Watch, link| watch.ring_version == ring_version && self.own_link(id, link).is_some();
+        let known = client.watch.as_ref().map(|watch| watch.link.filter(|(link, _)| is_known(watch, *link)));
+        let server = self.pools[pool.index()].ring.route(call.args.get(1), 0);
         let together = self.are_of_one_server(id, call, call.args.get(1), keys.skip(1));
         if !together || known.flatten().is_some_and(|(_, watched)| Some(watched) != server) {
             self.break_watch(id, true);
