@@ -93,6 +93,9 @@ impl Engine {
             if self.servers.crowded() == 0 || !self.is_taking(pool, server, now) {
                 self.report(pool, server, Failure::TimedOut, deadline);
             }
+            if self.near.is_on() && !verb.is_repeatable() {
+                self.near_unanswered((id, number), fragment, server);
+            }
             self.fail_part(id, server, number, fragment, Failure::TimedOut);
         }
         // What still waits on a connection of the client's own is not wanted any more.

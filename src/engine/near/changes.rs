@@ -1,8 +1,8 @@
 //! What may change values that are kept.
 
-use crate::config::model::PoolId;
+use crate::config::model::{PoolId, ServerId};
 use crate::engine::Engine;
-use crate::engine::ids::LinkId;
+use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::keys::each_key;
 use crate::engine::servers::outbox::Offset;
 use crate::engine::servers::queue::Queue;
@@ -37,6 +37,30 @@ impl Engine {
         let link = &servers[id];
         if let Some(near) = near.of(link.pool()) {
             changed_by(near, ticket, link.queue().request(ticket, end), &mut redis.spans);
+        }
+    }
+
+    /// A part of a request is answered in its server's place, as its time is up. Its client may take it to be done.
+    #[cold]
+    pub(in crate::engine) fn near_unanswered(
+        &mut self,
+        (id, number): (SessionId, u32),
+        fragment: u16,
+        server: ServerId,
+    ) {
+        let Self { near, servers, clients, pools, redis, .. } = self;
+        let Some(session) = clients.get(id) else { return };
+        let Some(near) = near.of(session.pool()) else { return };
+        let shared = pools[session.pool().index()].members[server.index()].links();
+        let own = session.redis().map_or(&[][..], |client| &client.dedicated);
+        let is_its = |ticket: &Ticket| ticket.client() == Some((id, number)) && ticket.fragment == fragment;
+        for queue in shared.iter().chain(own).map(|link| servers[*link].queue()) {
+            if queue.tickets().any(is_its)
+                && let Some((ticket, request)) = queue.requests().find(|(ticket, _)| is_its(ticket))
+                && !ticket.only_reads()
+            {
+                return changed_by(near, ticket, request, &mut redis.spans);
+            }
         }
     }
 

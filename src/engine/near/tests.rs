@@ -185,3 +185,39 @@ fn what_a_client_stores_does_not_stand_in_for_what_it_asked_before() {
     rig.answers(1, &format!("get {key}\r\n"), "END\r\n");
     assert_eq!(rig.told(client), "END\r\nSTORED\r\n");
 }
+
+#[test]
+fn what_was_read_while_a_change_was_on_its_way_is_not_given_when_that_is_told_to_be_done() {
+    for (change, told) in [("flush_all", "OK"), ("delete k", "NOT_FOUND"), ("gat 1 k", "END")] {
+        is_not_given_behind(change, told);
+    }
+}
+
+/// A change is answered in the server's place, as its time is up.
+fn is_not_given_behind(change: &str, told: &str) {
+    let change = format!("{change}\r\n");
+    let mut rig =
+        Rig::new("timeout: 400\n  server_connections: 2\n  near_cache: {ttl: 1m}\n  servers: ['10.0.0.1:1:1']");
+    let (client, another) = (rig.engine.client_connected(PoolId(0)), rig.engine.client_connected(PoolId(0)));
+    let value = "VALUE k 0 3\r\nold\r\nEND\r\n";
+    rig.asks(another, "get k\r\n");
+    rig.answers(0, "get k\r\n", value);
+    assert_eq!(rig.told(another), value);
+    // The connection on which values are fetched is busy, so another one is opened, and the server takes its time there.
+    rig.asks(another, &"delete x\r\n".repeat(3));
+    rig.answers(0, &"delete x\r\n".repeat(3), "");
+    rig.asks(client, &change);
+    rig.answers(0, &change, "");
+    let (link, epoch) = rig.links[0];
+    rig.engine.link_data(link, epoch, "NOT_FOUND\r\n".repeat(3).as_bytes(), rig.now, &mut ());
+    assert_eq!(rig.told(another), "NOT_FOUND\r\n".repeat(3));
+    rig.asks(another, "get k\r\n");
+    rig.answers(0, "get k\r\nmg k k v f t\r\n", &(value.to_owned() + "VA 3 kk f0 t-1\r\nold\r\n"));
+    assert_eq!(rig.told(another), value);
+    rig.asks(another, "get k\r\n");
+    assert_eq!(rig.told(another), value, "it is kept");
+    rig.pass(400);
+    assert_eq!(rig.told(client), format!("{told}\r\n"), "in the place of the server");
+    rig.asks(another, "get k\r\n");
+    assert_eq!(rig.told(another), "", "it is asked for");
+}
