@@ -280,16 +280,20 @@ impl Engine {
         self.session_ref(id).is_some_and(|session| !session.holding.is_starved())
     }
 
+    /// Whether a client has to wait for memory that has sent so many bytes of a message, and is about to hold `growth` more.
+    const fn is_large(&self, sent: usize, growth: usize) -> bool {
+        sent + growth > self.memory.limits().fair || (self.memory.is_full() && sent > super::deliver::SMALL)
+    }
+
     /// Has a client that sends much wait for memory before more of it is read, unless it is its turn.
     #[cold]
     #[inline(never)]
     pub(super) fn starve(&mut self, id: SessionId, growth: usize, now: Instant) {
         let is_favoured =
             self.memory.favoured == Some(id) && self.memory.held() + growth <= self.memory.limits().most_input;
-        let (fair, full) = (self.memory.limits().fair, self.memory.held() > self.memory.limits().last);
+        let sent = self.session_ref(id).map_or(0, |session| session.input.len());
+        let is_large = self.is_large(sent, growth);
         let Some(session) = self.session(id) else { return };
-        let sent = session.input.len();
-        let is_large = sent + growth > fair || (full && sent > super::deliver::SMALL);
         if session.holding.is_starved() || session.input.is_empty() || !is_large || is_favoured {
             return;
         }
@@ -313,12 +317,16 @@ impl Engine {
                 continue;
             };
             let (pool, growth) = (session.pool(), session.input.next_growth(input));
-            let is_small = session.input.len() <= super::deliver::SMALL;
+            let (sent, charged) = (session.input.len(), session.holding.charged());
             let is_late =
                 now - since >= self.timeout(pool).map_or(LONGEST_WAIT, |timeout| (timeout / 2).min(LONGEST_WAIT));
             let is_favoured =
                 self.memory.favoured.is_none() && self.memory.held() + growth <= self.memory.limits().most_input;
-            if is_small {
+            // Who sends little pays for nobody: where even that has no room, the largest hoarder goes for it.
+            if is_late && self.memory.is_full() && charged <= self.memory.limits().fair {
+                self.cut_off_largest();
+            }
+            if !self.is_large(sent, growth) {
                 self.let_read(id);
             } else if self.memory.held() + growth <= self.memory.limits().input || is_favoured {
                 if self.memory.held() + growth > self.memory.limits().input {
@@ -333,6 +341,15 @@ impl Engine {
         }
         starved.append(&mut self.memory.starved); // who has come to starve meanwhile
         self.memory.starved = starved;
+    }
+
+    fn cut_off_largest(&mut self) {
+        self.have_slack_given_back();
+        if self.memory.is_full()
+            && let Some((victim, _)) = self.largest(|_| true)
+        {
+            self.cut_off_client(victim);
+        }
     }
 
     fn let_read(&mut self, id: SessionId) {

@@ -176,6 +176,12 @@ impl Memory {
         self.unassigned / self.workers
     }
 
+    /// Whether even those are held back who hold no more than their fair share.
+    #[inline]
+    pub(super) const fn is_full(&self) -> bool {
+        self.held > self.limits.last
+    }
+
     /// Whether somebody who holds `held` bytes may hold `more`.
     #[inline]
     pub(in crate::engine) const fn has(&self, held: usize, more: usize) -> bool {

@@ -167,6 +167,42 @@ fn hoarders(engine: &mut Engine, count: usize, bytes: usize) -> Vec<SessionId> {
     clients
 }
 
+/// Clients of which each has sent a part of a small value, while others hold `bytes` each that they do not read.
+fn senders(engine: &mut Engine, count: usize, bytes: usize, now: Instant) -> (Vec<SessionId>, Vec<SessionId>) {
+    let hoarders = hoarders(engine, count, bytes);
+    let senders: Vec<_> = (0..2).map(|_| engine.client_connected(PoolId(0))).collect();
+    for id in &senders {
+        engine.client_data(*id, format!("set k 0 0 4000\r\n{}", "v".repeat(3000)).as_bytes(), now);
+        assert!(!engine.client_status(*id).reads, "memory is full");
+    }
+    (hoarders, senders)
+}
+
+#[test]
+fn who_sends_little_goes_on_when_memory_is_not_full_any_more() {
+    let mut engine = engine(16);
+    let now = Instant::from_nanos(1_000_000_000);
+    let (hoarders, senders) = senders(&mut engine, 7, 3 << 20, now);
+    hoarders[..2].iter().for_each(|id| engine.client_gone(*id, false));
+    assert!(engine.memory.held() > engine.memory.limits().input && !engine.memory.is_full());
+    engine.handle_timeout(now + TICK);
+    assert!(senders.iter().all(|id| engine.client_status(*id).reads));
+    assert!(hoarders[2..].iter().all(|id| !engine.session_ref(*id).expect("a client").is_closing()));
+}
+
+#[test]
+fn who_sends_little_does_not_wait_for_longer_than_its_time() {
+    let mut engine = engine(16);
+    let now = Instant::from_nanos(1_000_000_000);
+    let (hoarders, senders) = senders(&mut engine, 7, 3 << 20, now);
+    engine.handle_timeout(now + TICK);
+    assert!(!engine.client_status(senders[0]).reads, "it may still be given back");
+    engine.handle_timeout(now + 2 * TICK);
+    assert!(senders.iter().all(|id| engine.client_status(*id).reads));
+    let gone = hoarders.iter().filter(|id| engine.session_ref(**id).expect("a client").is_closing()).count();
+    assert_eq!(gone, 1, "one is enough");
+}
+
 #[test]
 fn nobody_goes_for_the_subscriptions_of_who_would_hold_more() {
     let mut engine = engine_with(16, "redis: true");
