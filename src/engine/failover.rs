@@ -15,7 +15,6 @@ use crate::config::model::{OnEject, PoolId, Rejoin, ServerId};
 use crate::failure::Failure;
 use crate::health::pending::{OlderWrites, StaleKey};
 use crate::proto::memcache::lifetime::Cap;
-use crate::proto::memcache::response::Status;
 use crate::proto::resp::unmade;
 use crate::proto::verb::Verb;
 use crate::ring::Returns;
@@ -233,21 +232,27 @@ impl Engine {
         self.remind_of(pool, server, self.link_database(link), now);
     }
 
-    /// Notes that a Redis server has refused a write because it cannot take any for now, if its client was told something
-    /// in its place. One that takes no writes at all, or none of this user, refuses invalidations as well.
+    /// Notes that a Redis server has refused a write for a reason of its own: its client is told something in its place, or
+    /// knows of an error that is not for ever.
     #[cold]
     #[inline(never)]
-    pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, status: Status) {
+    pub(super) fn invalidate_refused(&mut self, id: LinkId, ticket: Ticket, end: Offset, failure: Failure) {
         let (pool, server) = self.link_server(id);
-        let passes = matches!(status, Status::Unwilling(Failure::Unready | Failure::ServerMemory));
-        if passes && self.servers[id].is_traffic() && self.invalidates_missed(pool, server) {
-            let link = &self.servers[id];
-            let (request, database) = (link.queue().request(ticket, end).to_vec(), link.profile().database);
-            let now = link.silence.since();
+        let passes = matches!(failure, Failure::Unready | Failure::ServerMemory);
+        if !(passes || self.forgives(pool)) || !self.servers[id].is_traffic() || !self.invalidates_missed(pool, server)
+        {
+            return;
+        }
+        let link = &self.servers[id];
+        let (request, database) = (link.queue().request(ticket, end).to_vec(), link.profile().database);
+        let now = link.silence.since();
+        if ticket.verb == Verb::Command {
             self.invalidate_requests(id, database, &request, now);
-            if self.registry.has_pending(pool, server) {
-                self.invalidate_soon(id, now);
-            }
+        } else {
+            self.undelivered(pool, server, ticket.verb, database, None, now);
+        }
+        if self.registry.has_pending(pool, server) {
+            self.invalidate_soon(id, now);
         }
     }
 

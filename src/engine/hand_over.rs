@@ -17,7 +17,6 @@ use super::{Course, Engine, Outlet};
 use crate::config::model::{PoolId, ServerId};
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::proto::memcache::Verb;
 use crate::proto::memcache::response::{Status, Violation};
 use crate::time::Instant;
 use std::time::Duration;
@@ -91,8 +90,10 @@ impl Engine {
                 }
             }
         }
-        if matches!(status, Status::Unwilling(_)) && ticket.verb == Verb::Command {
-            self.invalidate_refused(id, ticket, end, status);
+        if let Status::Unwilling(failure) = status
+            && !ticket.only_reads()
+        {
+            self.invalidate_refused(id, ticket, end, failure);
         }
         self.counters.server(pool, server).outcomes[outcome as usize].add(1);
         self.release(id, end);

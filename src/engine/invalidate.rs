@@ -303,12 +303,13 @@ impl Engine {
     pub(super) fn invalidation_answered(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
         let is_flush = matches!(verb, Verb::FlushAll | Verb::FlushDatabase);
+        let is_own = self.servers[id].dedicated().is_some();
         match status {
-            // What is behind it must not be answered.
-            Status::Unwilling(failure @ Failure::Unready) if is_flush => return self.fail_link(id, failure, now),
-            Status::Unwilling(failure @ Failure::Unready) => self.put_off_invalidations(id, failure, now),
-            // Its administrator may have forbidden it (`-F`). There is nothing else that could be done.
-            Status::Error | Status::Unwilling(_) if is_flush || self.is_redis(id) => {
+            // What is behind it must not be answered, and nothing given to nobody on a client's own connection.
+            Status::Unwilling(failure) if is_flush || is_own => return self.fail_link(id, failure, now),
+            Status::Unwilling(failure) => self.put_off_invalidations(id, failure, now),
+            // Its administrator may have forbidden it (`-F`, a user's rights). There is nothing else that could be done.
+            Status::Error if is_flush || self.is_redis(id) => {
                 self.notify_rate_limited(Frequent::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
                     pool,
                     server,
@@ -346,9 +347,6 @@ impl Engine {
     #[cold]
     fn put_off_invalidations(&mut self, id: LinkId, failure: Failure, now: Instant) {
         let link = &mut self.servers[id];
-        if link.dedicated().is_some() {
-            return self.fail_link(id, failure, now); // what waits there must not be given anything for nobody
-        }
         if !link.put_off_invalidations() {
             return; // another key of the same batch was refused already
         }

@@ -126,7 +126,7 @@ impl Connection {
 
     /// What has been sent and not confirmed does not count, and is sent once more. `false` when that was so already.
     pub(crate) fn put_off_invalidations(&mut self) -> bool {
-        let counted = self.queue.unconfirmed.put_off();
+        let counted = self.queue.unconfirmed.refused();
         if counted {
             self.queue.invalidated = Invalidated::default();
         }

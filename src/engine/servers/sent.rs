@@ -51,10 +51,18 @@ impl SentBatches {
         Some(batch)
     }
 
-    /// None of them counts. `false` when the first one did not anyway.
-    pub(super) fn put_off(&mut self) -> bool {
-        let counts = self.queue.front().is_some_and(|batch| batch.range.up_to > 0);
+    /// None of them counts.
+    pub(super) fn put_off(&mut self) {
         self.queue.iter_mut().for_each(|batch| batch.range.up_to = 0);
+    }
+
+    /// The server has refused one of the first batch: none of them counts. `false` when the first one did not anyway: what has
+    /// been sent behind it since then is judged by the answers to that.
+    pub(super) fn refused(&mut self) -> bool {
+        let counts = self.queue.front().is_some_and(|batch| batch.range.up_to > 0);
+        if counts {
+            self.put_off();
+        }
         counts
     }
 }

@@ -356,6 +356,44 @@ fn what_a_server_refused_to_replace_is_forgotten() {
     assert_eq!(ask(&mut client, &["GET", "lock"]), "old");
 }
 
+/// One that takes no writes at all, for now, does not forget either: until it does, nothing is read there that somebody was told to
+/// be gone.
+#[test]
+fn what_a_server_was_to_forget_that_takes_no_writes_is_not_read_there() {
+    for (policy, stored) in [("miss", "$-1"), ("absorb", "+OK")] {
+        let server = Process::redis();
+        let policy = format!("on_failure: {policy}");
+        let proxy = pool(&[&server], &["timeout: 2000", &policy]).expect_log("server fails");
+        let (mut client, mut direct) = (proxy.client(), server.client());
+        let takes_writes = |client: &mut Client, are: bool| {
+            let replicas = if are { "0" } else { "1" };
+            assert_eq!(ask(client, &["CONFIG", "SET", "min-replicas-to-write", replicas]), "+OK");
+        };
+        fill(&mut client);
+        takes_writes(&mut direct, false);
+        assert_eq!(ask(&mut client, &["DEL", "a"]), ":0");
+        assert_eq!(ask(&mut client, &["SET", "b", "new"]), stored);
+        for key in ["a", "b"] {
+            assert_eq!(ask(&mut direct, &["GET", key]), "old");
+            assert_eq!(ask(&mut client, &["GET", key]), "$-1");
+            assert_eq!(ask(&mut proxy.client(), &["GET", key]), "$-1");
+        }
+        takes_writes(&mut direct, true);
+        for key in ["a", "b"] {
+            assert_eq!(ask(&mut client, &["GET", key]), "$-1");
+        }
+        assert_eq!(ask(&mut client, &["GET", "lock"]), "old", "what nobody has touched");
+        takes_writes(&mut direct, false);
+        assert_eq!(ask(&mut client, &["FLUSHDB"]), "+OK");
+        assert_eq!(ask(&mut client, &["GET", "lock"]), "$-1");
+        takes_writes(&mut direct, true);
+        wait_until("the server has been flushed", Duration::from_secs(10), || {
+            assert_eq!(ask(&mut client, &["GET", "lock"]), "$-1");
+            ask(&mut direct, &["DBSIZE"]) == ":0"
+        });
+    }
+}
+
 /// Where not even a key can be forgotten for now, nothing of what it was is read before it can.
 #[test]
 fn a_server_that_cannot_forget_for_now_is_told_again() {

@@ -6,6 +6,18 @@ use super::draw::KEYS;
 use super::plan::DATABASES;
 use super::world::World;
 
+/// What a Redis server says that takes no changes.
+const REFUSALS: [&[u8]; 8] = [
+    b"READONLY You can't write against a read only replica.",
+    b"NOREPLICAS Not enough good replicas to write.",
+    b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    b"OOM command not allowed when used memory > 'maxmemory'.",
+    b"LOADING Redis is loading the dataset in memory",
+    b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    b"NOAUTH Authentication required.",
+];
+
 impl World {
     /// Something breaks, or is mended.
     pub(super) fn trouble(&mut self) {
@@ -13,7 +25,7 @@ impl World {
         if self.random.one_in(2) {
             return self.mend(server);
         }
-        match self.random.below(10) {
+        match self.random.below(11) {
             0 | 1 => {
                 self.count("hung");
                 self.note(|| format!("server {server} hangs"));
@@ -27,6 +39,12 @@ impl World {
                 // Within a value nobody could tell it from one.
                 self.count("junk");
                 self.connections[at].back = b"!what is this\r\n".to_vec();
+            }
+            7 if self.plan.pools[self.nodes[server].pool].redis => {
+                self.count("takes no changes");
+                let reason = REFUSALS[self.random.below(REFUSALS.len() as u64) as usize];
+                self.note(|| format!("server {server} takes no changes: {}", String::from_utf8_lossy(reason)));
+                self.nodes[server].refuses = Some(reason);
             }
             // Only where that is what takes values away; what is kept of them here is judged by who was told of it.
             6 if self.plan.pools[self.nodes[server].pool].copies => self.evict(server),
@@ -96,7 +114,7 @@ impl World {
 
     pub(super) fn mend(&mut self, server: usize) {
         let node = &mut self.nodes[server];
-        (node.hung, node.dead) = (false, false);
+        (node.hung, node.dead, node.refuses) = (false, false, None);
         let (pool, id) = node.known;
         let is_there = node.left_at.is_none();
         self.note(|| format!("server {server} is mended"));

@@ -19,6 +19,22 @@ pub(super) const LEASE: &[u8] = b"softmiss:lease:";
 /// What the names of copies begin with that outlive their values.
 const STALE: &[u8] = b"softmiss:stale:";
 
+/// What a server refuses that takes no changes.
+const CHANGES: [&[u8]; 12] = [
+    b"SET",
+    b"MSET",
+    b"SETNX",
+    b"DEL",
+    b"FLUSHDB",
+    b"FLUSHALL",
+    b"EVAL",
+    b"EVALSHA",
+    b"RPUSH",
+    b"BLPOP",
+    b"SADD",
+    b"EXPIRE",
+];
+
 /// A connection between the engine and a pretend server.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -35,6 +51,8 @@ pub(super) struct Connection {
     pub(super) watched: Vec<(usize, Vec<u8>)>,
     /// Something that is watched was changed.
     pub(super) dirty: bool,
+    /// Something of what is queued was refused.
+    pub(super) spoiled: bool,
     pub(super) channels: BTreeSet<Vec<u8>>,
     /// The keys that were read on it, if it is to be told when they change.
     pub(super) tracked: Option<BTreeSet<Vec<u8>>>,
@@ -61,6 +79,7 @@ impl Connection {
             queued: None,
             watched: Vec::new(),
             dirty: false,
+            spoiled: false,
             channels: BTreeSet::new(),
             tracked: None,
             whole: true,
@@ -105,10 +124,20 @@ impl World {
         let connection = &mut self.connections[at];
         let name = words[0].to_ascii_uppercase();
         let mut out = Vec::new();
+        if let Some(reason) = self.nodes[connection.server].refuses.filter(|_| CHANGES.contains(&name.as_slice())) {
+            connection.spoiled = connection.queued.is_some();
+            encode::error(&mut connection.back, reason);
+            return self.count("refused");
+        }
         match (name.as_slice(), &mut connection.queued) {
             (b"MULTI", _) => {
                 connection.queued = Some(Vec::new());
                 encode::simple(&mut out, b"OK");
+            }
+            (b"EXEC", Some(_)) if std::mem::take(&mut connection.spoiled) => {
+                (connection.queued, connection.dirty) = (None, false);
+                connection.watched.clear();
+                encode::error(&mut out, b"EXECABORT Transaction discarded because of previous errors.");
             }
             (b"EXEC", Some(_)) => {
                 let queued = connection.queued.take().unwrap_or_default();
@@ -124,7 +153,7 @@ impl World {
                 }
             }
             (b"DISCARD", Some(_)) => {
-                (connection.queued, connection.dirty) = (None, false);
+                (connection.queued, connection.dirty, connection.spoiled) = (None, false, false);
                 connection.watched.clear();
                 encode::simple(&mut out, b"OK");
             }

@@ -132,6 +132,8 @@ pub(super) struct Node {
     pub(super) copying: BTreeMap<(usize, Vec<u8>), Copying>,
     pub(super) hung: bool,
     pub(super) dead: bool,
+    /// It takes no changes for now, and says this.
+    pub(super) refuses: Option<&'static [u8]>,
     /// It is not in the ring.
     pub(super) is_out: bool,
     /// When it was last out.
@@ -163,6 +165,7 @@ impl Default for Node {
             scripts: BTreeSet::new(),
             copying: BTreeMap::new(),
             hung: false,
+            refuses: None,
             dead: false,
             is_out: false,
             out_at: None,
