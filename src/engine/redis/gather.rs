@@ -6,6 +6,7 @@ use super::exec::ExecPlan;
 use super::in_place::InPlace;
 use super::info;
 use super::piecemeal::Progress;
+use super::subscriptions::Kind;
 use crate::engine::buffers::Kept;
 use crate::engine::clients::output::{Output, PORTION};
 use crate::failure::Failure;
@@ -23,6 +24,12 @@ const PIECEMEAL: usize = 16 << 10;
 
 /// Parts of an answer that are taken apart without an allocation.
 const FEW: usize = 8;
+
+/// Names that were added to what a client is subscribed to.
+pub(super) type Added = Vec<(Kind, Box<[u8]>)>;
+
+/// What such a name takes beside its bytes.
+const ADDED_COST: usize = size_of::<(Kind, Box<[u8]>)>();
 
 /// The answers that a request waits for, and what is made of them.
 #[derive(Debug)]
@@ -93,8 +100,8 @@ pub(crate) enum How {
     Pairs(Vec<u8>),
     /// Any answer that is not null, looked for from this part on.
     Any(usize),
-    /// What has been prepared, once all servers have agreed.
-    Fixed(Vec<u8>),
+    /// What has been prepared, once all servers have agreed; if one refuses, its client is not subscribed to these names.
+    Subscribed(Vec<u8>, Added),
     /// What has been prepared, whatever the servers say.
     Anyhow(Vec<u8>),
     /// The listing of `INFO`, and what this program adds to it.
@@ -124,7 +131,10 @@ impl Gather {
     pub(crate) fn new(how: How, in_place: InPlace, database: u32, parts: usize) -> Self {
         let plan = match &how {
             How::Pick(order) => size_of_val(order.as_slice()),
-            How::Fixed(body) | How::Pairs(body) => body.len(),
+            How::Subscribed(body, added) => {
+                body.len() + added.iter().map(|(_, name)| name.len() + ADDED_COST).sum::<usize>()
+            }
+            How::Pairs(body) => body.len(),
             How::Exec(plan) => plan.footprint(),
             _ => 0,
         };
@@ -174,6 +184,14 @@ impl Gather {
         match &self.how {
             How::Exec(plan) => plan.selected(&self.parts),
             _ => None,
+        }
+    }
+
+    /// The names that its client is not to be subscribed to after all.
+    pub(super) fn take_added(&mut self) -> Added {
+        match &mut self.how {
+            How::Subscribed(_, added) => std::mem::take(added),
+            _ => Added::new(),
         }
     }
 
@@ -232,7 +250,7 @@ impl Gather {
                 None => self.pick(order, |bytes| out.extend_from_slice(bytes)),
             },
             How::Exec(plan) => plan.put(out, &self.parts, self.in_place),
-            How::Fixed(body) => match self.parts.iter().find_map(refusal) {
+            How::Subscribed(body, _) => match self.parts.iter().find_map(refusal) {
                 Some(error) => out.extend_from_slice(error),
                 None => out.extend_from_slice(body),
             },

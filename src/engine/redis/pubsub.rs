@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::call::{Call, Performed};
 use super::dedicated::Use;
-use super::gather::How;
+use super::gather::{Added, How};
 use super::piece::Piece;
 use super::subscriptions::{Kind, NAME_COST, Rest, Subscriptions};
 use crate::config::model::ServerId;
@@ -154,7 +154,7 @@ impl Engine {
         now: Instant,
     ) -> (Option<usize>, usize) {
         let version = self.version(id);
-        let (mut body, mut to, mut steps) = (Vec::new(), Names::new(), 0);
+        let (mut body, mut to, mut added, mut steps) = (Vec::new(), Names::new(), Added::new(), 0);
         let portion = place..call.args.len().min(place.saturating_add(budget));
         if self.lacks_hearing(id, kind, portion.map(|place| call.args.get(place))) {
             self.refuse_connection(id);
@@ -172,6 +172,7 @@ impl Engine {
             steps += 1;
             if subscriptions.add(kind, name) {
                 steps += homes.len();
+                added.push((kind, name.into()));
                 homes.into_iter().for_each(|server| to.entry(server).or_default().push(name.into()));
             }
             encode::push(&mut body, 3, version);
@@ -182,7 +183,7 @@ impl Engine {
         }
         let pieces =
             to.into_iter().filter_map(|(server, names)| self.subscription(id, kind, server, &names, now)).collect();
-        self.confirm(id, call, body, pieces, now);
+        self.confirm(id, call, (body, added), pieces, now);
         ((place < call.args.len()).then_some(place), steps)
     }
 
@@ -261,14 +262,21 @@ impl Engine {
     }
 
     /// Tells a client what has become of its subscriptions, when the servers have confirmed it.
-    fn confirm(&mut self, id: SessionId, call: Call<'_>, body: Vec<u8>, pieces: Vec<Piece>, now: Instant) {
+    fn confirm(
+        &mut self,
+        id: SessionId,
+        call: Call<'_>,
+        (body, added): (Vec<u8>, Added),
+        pieces: Vec<Piece>,
+        now: Instant,
+    ) {
         if pieces.is_empty() {
             return self.answer(id, &body);
         }
         let (mut asked, _) = self.asked(id, call);
         asked.request.verb = Verb::Subscribe;
         asked.request.noreply = false; // it is told as a message is, whatever replies are wanted
-        self.gather(id, asked, Marks::ONCE, How::Fixed(body), pieces, now);
+        self.gather(id, asked, Marks::ONCE, How::Subscribed(body, added), pieces, now);
         if let Some(session) = self.session(id) {
             session.requests.bar_next(); // what is published next must be heard
         }
@@ -320,7 +328,7 @@ impl Engine {
                 pieces.push(Piece { to: To::Link(server, link), request, replies });
             }
         }
-        self.confirm(id, call, body, pieces, now);
+        self.confirm(id, call, (body, Added::new()), pieces, now);
         (next, steps)
     }
 
@@ -406,8 +414,11 @@ impl Engine {
                 return Step::Used(len);
             }
         }
-        let status = if message.first() == Some(&b'-') { Status::Error } else { Status::Done };
-        self.finish(id, [message, b""], status, to)
+        if message.first() != Some(&b'-') {
+            return self.finish(id, [message, b""], Status::Done, to);
+        }
+        self.hearing_refused(id, ticket, self.now);
+        self.finish(id, [message, b""], Status::Error, to)
     }
 
     /// Whether a client is subscribed to what a message is for. A server that is slow to end a subscription sends

@@ -90,16 +90,12 @@ impl Engine {
                 self.ask_many(link, piece.replies, now, &piece.request);
             }
         }
-        for ((kind, server), names) in remove {
-            let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { break };
-            names.iter().for_each(|name| subscriptions.unnote(kind, name, server));
-            if let Some(link) = subscriptions.link(server)
-                && self.own_link(id, link).is_some_and(|link| link.is_up())
-            {
-                let (request, replies) = pubsub::request(kind.unsubscribe(), &names);
-                self.ask_many(link, replies, now, &request);
+        if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
+            for ((kind, server), names) in &remove {
+                names.iter().for_each(|name| subscriptions.unnote(*kind, name, *server));
             }
         }
+        self.unsubscribe(id, remove, now);
         if !is_over {
             if let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) {
                 subscriptions.walk = Some(walk);
@@ -109,6 +105,44 @@ impl Engine {
             self.resubscribe_later(id, now);
         }
         steps
+    }
+
+    /// A server refuses to let a client hear it, which is told so: it is subscribed to nothing that it has asked for with that, on
+    /// whatever server, as if one had been asked for all of it.
+    #[cold]
+    pub(super) fn hearing_refused(&mut self, refusing: LinkId, ticket: Ticket, now: Instant) {
+        let Some((id, number)) = ticket.client() else { return };
+        let Some(session) = self.session(id) else { return };
+        let gather = session.slot_mut(number).and_then(|slot| slot.open_parts()?.merge_mut().redis_mut());
+        let added = gather.map(|gather| gather.take_added()).unwrap_or_default();
+        let Some(client) = self.redis(id) else { return };
+        let Some(subscriptions) = client.subscriptions.as_mut() else {
+            client.monitors = false; // then that is what it has asked for
+            return;
+        };
+        let (mut remove, adds_nothing) = (Names::new(), added.is_empty());
+        for (kind, name) in added {
+            for server in subscriptions.remove(kind, &name) {
+                if subscriptions.link(server) != Some(refusing) {
+                    remove.entry((kind, server)).or_default().push(name.clone());
+                }
+            }
+        }
+        if !adds_nothing && subscriptions.rest.take().is_some() {
+            self.clients.resume_soon(id); // what came behind that may go on
+        }
+        self.unsubscribe(id, remove, now);
+    }
+
+    /// Has servers end subscriptions of which its client is not told.
+    fn unsubscribe(&mut self, id: SessionId, names: Names, now: Instant) {
+        for ((kind, server), names) in names {
+            let link = self.redis(id).and_then(|client| client.subscriptions.as_ref()?.link(server));
+            if let Some(link) = link.filter(|link| self.own_link(id, *link).is_some_and(|link| !link.is_down())) {
+                let (request, replies) = pubsub::request(kind.unsubscribe(), &names);
+                self.ask_many(link, replies, now, &request);
+            }
+        }
     }
 
     /// Subscribes anew to everything, on fresh connections: the client speaks another version now.

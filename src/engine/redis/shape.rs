@@ -58,7 +58,7 @@ fn fits(how: &How, fragment: u16, request: &[u8], raw: &[u8]) -> bool {
         How::Info(_) => matches!(reply::read(raw), Reply::Bulk(_)),
         How::Scan { .. } => fits_scan(raw),
         // One answer is taken as it is, or none at all.
-        How::First | How::Loaded | How::Kill | How::Any(_) | How::Anyhow(_) | How::Fixed(_) => true,
+        How::First | How::Loaded | How::Kill | How::Any(_) | How::Anyhow(_) | How::Subscribed(..) => true,
     }
 }
 

@@ -178,3 +178,44 @@ fn who_subscribes_to_more_than_there_is_memory_for_goes_alone() {
     neighbour.send("PING\r\n");
     expect(&mut neighbour, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", "the neighbour, at the end");
 }
+
+/// Whoever may not hear one of several names hears none of them, on whatever servers they are, and is no subscriber.
+#[test]
+fn who_is_refused_one_of_several_names_is_subscribed_to_none_of_them() {
+    let servers = [Process::redis(), Process::redis(), Process::redis()];
+    for server in &servers {
+        assert_eq!(server.client().ask("ACL SETUSER app on >apps ~* &ok* +@all\r\n"), "+OK");
+    }
+    let proxy =
+        redis_pool(&[&servers[0], &servers[1], &servers[2]], &["redis_auth: apps", "redis_user: app", "timeout: 2000"]);
+    let many: Vec<String> = (0..30).map(|number| format!("ok{number}")).chain(["bad".to_owned()]).collect();
+    let requests: [&[&str]; 5] = [
+        &["SUBSCRIBE", "bad"],
+        &["PSUBSCRIBE", "ok*", "*"],
+        &["SSUBSCRIBE", "bad"],
+        &["SUBSCRIBE", "ok0", "bad", "ok1"],
+        &std::iter::once("SUBSCRIBE").chain(many.iter().map(String::as_str)).collect::<Vec<_>>(),
+    ];
+    for request in requests {
+        let mut client = proxy.client();
+        assert_eq!(client.ask("AUTH app apps\r\n"), "+OK");
+        client.send(command(&["SUBSCRIBE", "ok0"]));
+        expect(&mut client, &confirmations("subscribe", [(&"ok0".to_owned(), 1)].into_iter()), "what it may hear");
+        assert!(client.ask(command(request)).starts_with("-NOPERM"), "{request:?}");
+        assert_eq!(client.ask(command(&["SUBSCRIBE", "ok1"])), "*3", "it goes on");
+        client.send(command(&["UNSUBSCRIBE", "ok0", "ok1"]));
+        let name = |name: &str| format!("${}\r\n{name}\r\n", name.len());
+        let unsubscribed =
+            |channel, count| format!("*3\r\n{}{}:{count}\r\n", name("unsubscribe"), name(channel)).into_bytes();
+        let rest = format!("{}{}:2\r\n", name("subscribe"), name("ok1")).into_bytes();
+        expect(&mut client, &[rest, unsubscribed("ok0", 1), unsubscribed("ok1", 0)].concat(), "nothing else is heard");
+        assert_eq!(client.ask("GET nothing\r\n"), "$-1", "{request:?}: it is no subscriber any more");
+        wait_until("no server tells anybody anything", Duration::from_secs(5), || {
+            servers.iter().all(|server| {
+                let mut direct = server.client();
+                direct.send("PUBSUB CHANNELS\r\nPUBSUB NUMPAT\r\nPUBSUB SHARDCHANNELS\r\nPING\r\n");
+                direct.read_through(b"+PONG\r\n") == b"*0\r\n:0\r\n*0\r\n+PONG\r\n"
+            })
+        });
+    }
+}
