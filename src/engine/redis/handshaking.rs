@@ -2,7 +2,7 @@
 
 use super::Profile;
 use crate::config::model::RedisSettings;
-use crate::proto::resp::reply::{Scan, Scanned, end};
+use crate::proto::resp::reply::{self, Reply, Scan, Scanned, end};
 use crate::proto::resp::{Version, encode};
 
 /// What a server is asked to agree on.
@@ -27,6 +27,23 @@ impl Term {
             Self::Protocol => "protocol",
             Self::Database => "database",
             Self::Tracking => "tracking",
+        }
+    }
+}
+
+impl Term {
+    /// Whether a server agrees that answers this, and not to something else.
+    fn is_agreed(self, answer: &[u8]) -> bool {
+        match self {
+            Self::Protocol => {
+                let said = reply::items(answer).map(|items| items.map(reply::read).collect::<Vec<_>>());
+                let version = |pair: &[Reply<'_>]| match pair {
+                    [Reply::Bulk(b"proto"), Reply::Integer(version)] => Some(*version),
+                    _ => None,
+                };
+                said.is_some_and(|said| said.chunks(2).find_map(version).is_none_or(|version| version == 3))
+            }
+            Self::Password | Self::Database | Self::Tracking => answer == b"+OK\r\n",
         }
     }
 }
@@ -85,7 +102,9 @@ impl Handshake {
         self.answer.extend_from_slice(data);
         while let Some(term) = self.terms.first().copied() {
             match Scan::new(1).advance(&self.answer) {
-                Scanned::Complete { len } if self.answer[0] != b'-' => {
+                // A message: it is nobody's yet.
+                Scanned::Complete { len } if self.answer[0] == b'>' => drop(self.answer.drain(..len)),
+                Scanned::Complete { len } if term.is_agreed(&self.answer[..len]) => {
                     self.answer.drain(..len);
                     self.terms.remove(0);
                 }
@@ -98,5 +117,53 @@ impl Handshake {
         }
         // Nothing else was asked yet.
         if self.answer.is_empty() { Ok(true) } else { Err((Term::Protocol, std::mem::take(&mut self.answer))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n";
+
+    /// What comes of a handshake that agrees on all there is, when a server says this in pieces of so many bytes.
+    fn heard(said: &str, piece: usize) -> Result<bool, Term> {
+        let settings = RedisSettings { auth: Some("secret".into()), ..RedisSettings::default() };
+        let profile = Profile { version: Version::Resp3, database: 3, tracks: true };
+        let mut handshake = Handshake::new(&settings, profile).expect("there is something to agree on");
+        let mut agreed = Ok(false);
+        for piece in said.as_bytes().chunks(piece) {
+            assert_eq!(agreed, Ok(false), "nothing more is heard: {said:?}");
+            agreed = handshake.hear(piece).map_err(|(term, _)| term);
+        }
+        agreed
+    }
+
+    #[test]
+    fn a_server_agrees_that_says_what_it_was_asked_for() {
+        for piece in [1, 7, 1000] {
+            assert_eq!(heard(&format!("+OK\r\n{MAP}+OK\r\n+OK\r\n"), piece), Ok(true));
+            let array = MAP.replacen("%2", "*4", 1);
+            assert_eq!(heard(&format!("+OK\r\n{array}+OK\r\n+OK\r\n"), piece), Ok(true));
+            let message = ">2\r\n+hello\r\n+x\r\n";
+            assert_eq!(heard(&format!("{message}+OK\r\n{message}{MAP}+OK\r\n{message}+OK\r\n"), piece), Ok(true));
+            assert_eq!(heard(&format!("+OK\r\n{MAP}+OK\r\n"), piece), Ok(false), "there is more to come");
+        }
+    }
+
+    #[test]
+    fn whatever_else_it_says_it_does_not_agree() {
+        for (said, term) in [
+            ("-WRONGPASS no\r\n".to_owned(), Term::Password),
+            ("+QUEUED\r\n".to_owned(), Term::Password),
+            ("+OK\r\n+OK\r\n".to_owned(), Term::Protocol),
+            (format!("+OK\r\n{}", MAP.replace(":3", ":2")), Term::Protocol),
+            (format!("+OK\r\n{MAP}+QUEUED\r\n"), Term::Database),
+            (format!("+OK\r\n{MAP}:1\r\n"), Term::Database),
+            (format!("+OK\r\n{MAP}+OK\r\n$2\r\nOK\r\n"), Term::Tracking),
+            (format!("+OK\r\n{MAP}+OK\r\n+OK\r\n+OK\r\n"), Term::Protocol), // nobody has asked for more
+        ] {
+            assert_eq!(heard(&said, 1000), Err(term), "{said:?}");
+        }
     }
 }

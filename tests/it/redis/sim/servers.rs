@@ -173,7 +173,9 @@ impl World {
             }
             (b"HELLO", _) => {
                 connection.resp3 = words.get(1).is_some_and(|version| version == b"3");
-                encode::simple(&mut out, b"welcome");
+                out.extend_from_slice(if connection.resp3 { b"%1\r\n" } else { b"*2\r\n" });
+                encode::bulk(&mut out, b"proto");
+                encode::integer(&mut out, if connection.resp3 { 3 } else { 2 });
             }
             (b"SELECT", _) => {
                 connection.database = String::from_utf8_lossy(&words[1]).parse().expect("a database");
