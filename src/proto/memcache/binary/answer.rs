@@ -3,7 +3,7 @@
 use super::super::number;
 use super::expected::{Answer, Expected, Queue};
 use super::opcode::{Mode, Verb};
-use super::packet::{Asked, Status, push, push_status, push_value};
+use super::packet::{Asked, Status, client_flags, push, push_status, push_value};
 
 /// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
 const LINE: usize = 16 << 10;
@@ -285,7 +285,7 @@ impl Answering<'_> {
                     self.state.count.clear();
                     self.state.value = Value::Count { left, to: front, cas };
                 } else if is_get {
-                    let flags = flag(b'f').and_then(|flags| u32::try_from(flags).ok()).unwrap_or_default();
+                    let flags = flag(b'f').map(client_flags).unwrap_or_default();
                     let key = self.expected.front().map_or(&b""[..], |(_, key)| key);
                     push_hit(self.out, (front, key), (flags, cas), len);
                     self.state.value = passed(len)?;
@@ -294,7 +294,7 @@ impl Answering<'_> {
                 }
             }
             b"HD" if verb == Verb::Touch => {
-                let flags = flag(b'f').and_then(|flags| u32::try_from(flags).ok()).unwrap_or_default();
+                let flags = flag(b'f').map(client_flags).unwrap_or_default();
                 push(self.out, front.asked, (Status::Success, cas), [&flags.to_be_bytes(), b"", b""], 0);
             }
             b"HD" if !is_get && !is_counter => push_success(self.out, front, cas),
@@ -331,7 +331,7 @@ fn whole_value<'a>(text: &'a [u8], key: &[u8]) -> Option<(&'a [u8], u32, u64, us
     let block = line[at..].strip_prefix(b"\r\n")?;
     let len = usize::try_from(len).ok()?;
     let behind = block.get(len..)?.get(2..)?;
-    Some((&block[..len], u32::try_from(flags).ok()?, cas, text.len() - behind.len()))
+    Some((&block[..len], client_flags(flags), cas, text.len() - behind.len()))
 }
 
 /// The key, flags, length and version in a line that a value follows.
@@ -341,7 +341,7 @@ fn parts_of(value: &[u8]) -> Option<(&[u8], u32, u64, u64)> {
     let (flags, behind) = number::behind_blank(value, end)?;
     let (len, behind) = number::behind_blank(value, behind)?;
     let cas = number::unsigned(value.get(behind..)?.strip_prefix(b" ")?)?;
-    Some((&value[..end], u32::try_from(flags).ok()?, len, cas))
+    Some((&value[..end], client_flags(flags), len, cas))
 }
 
 /// What is read of a value of so many bytes.

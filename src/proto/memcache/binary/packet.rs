@@ -113,6 +113,12 @@ pub(super) fn push(out: &mut Vec<u8>, asked: Asked, (status, cas): (Status, u64)
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
+/// What a packet has room for of the flags of an item: some servers take longer ones (`--enable-large-client-flags`), and tell
+/// their last 32 bits in this protocol.
+pub(super) fn client_flags(flags: u64) -> u32 {
+    u32::try_from(flags & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 /// Appends the beginning of a value that was asked for, of so many bytes, which follow by themselves.
 #[inline]
 pub(super) fn push_value(out: &mut Vec<u8>, asked: Asked, (flags, cas): (u32, u64), key: &[u8], value: usize) {

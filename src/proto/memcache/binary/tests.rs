@@ -88,3 +88,24 @@ fn a_value_that_is_longer_than_text_counts_is_never_passed_on() {
         assert_eq!(told(&out)[0].1, 3);
     }
 }
+
+/// A memcached that takes flags of 64 bits tells as many of them as there is room for in this protocol.
+#[test]
+fn of_flags_that_are_too_long_the_last_bits_are_told() {
+    let flags = 0x17_4876_e7ff_u64;
+    let bits = b"\x48\x76\xe7\xff".to_vec();
+    for (sent, said) in [
+        (asked(0, b"a", b"", b"", 1), format!("VALUE a {flags} 1 7\r\nx\r\nEND\r\n")),
+        (asked(0x0d, b"a", b"", b"", 1), format!("VALUE a {flags} 1 7\r\nx\r\nEND\r\n")),
+        (asked(0x1d, b"a", &[0; 4], b"", 1), format!("VA 1 f{flags} c7\r\nx\r\n")),
+    ] {
+        for piece in [1, 1000] {
+            let mut translator = Translator::new();
+            let (mut text, mut out) = (Vec::new(), Vec::new());
+            translator.ask(&sent, &mut text);
+            said.as_bytes().chunks(piece).for_each(|said| translator.answer(said, &mut out).unwrap());
+            let told = told(&out);
+            assert_eq!((told[0].1, &told[0].3[..4]), (0, &bits[..]), "{said:?}");
+        }
+    }
+}
