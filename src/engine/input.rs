@@ -291,6 +291,11 @@ impl Engine {
         }
     }
 
+    /// Whether the request at hand has to wait until those of its client have been carried out that want no answer.
+    pub(super) fn waits_for_unheard(&mut self, id: SessionId, now: Instant) -> bool {
+        self.session(id).is_some_and(|session| session.requests.wait_for_all_unheard(now))
+    }
+
     /// When requests count as started that were read at `since` and could not be carried out before `now`.
     ///
     /// Their time runs from when they were read. A little of it is left to them even so, once, so that those for servers

@@ -60,6 +60,8 @@ pub(crate) struct Requests {
     estimate: usize,
     /// Requests in flight that want no answer, and have no slots.
     unheard: u32,
+    /// How few of them are to be in flight before what follows goes on.
+    goes_on_at: u32,
     /// Some of them were not waited for any longer: the number says nothing of those.
     gave_up_unheard: bool,
     /// Since when what follows waits until fewer of those are in flight.
@@ -82,6 +84,7 @@ impl Requests {
             held: 0,
             estimate: FIRST_ESTIMATE,
             unheard: 0,
+            goes_on_at: 0,
             gave_up_unheard: false,
             waits_since: None,
         }

@@ -58,6 +58,10 @@ impl Engine {
                     .send_one(id, asked, Marks::NONE, change.key, now, |out, cap| encode::change(out, &change, cap));
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
+            // Whoever asks for that behind what it wants no answer to has it say that all of that is done.
+            Request::MetaNoop | Request::Version if self.waits_for_unheard(id, now) => {
+                return Dispatched::Backpressured;
+            }
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }
                 if self.servers.crowded() > 0 && self.holds_back_all(id, started, now) =>
             {

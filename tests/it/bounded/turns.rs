@@ -117,6 +117,26 @@ fn memcached_requests_that_want_no_answer() {
     rig.engine.check_invariants().unwrap();
 }
 
+/// memcached carries out what a client sends in its order, so whoever is told `MN` or a version takes all before it to be done.
+#[test]
+fn what_says_that_all_before_it_is_done_is_not_said_before() {
+    for (barrier, told) in [("mn", "MN\r\n"), ("version", "VERSION ")] {
+        let mut rig = Rig::new(1, &["timeout: 400"]);
+        let (client, other) = (rig.client(), rig.client());
+        rig.send(client, format!("set a 0 0 1 noreply\r\nx\r\ndelete b noreply\r\n{barrier}\r\n").as_bytes(), 100);
+        rig.send(other, b"mn\r\n", 100);
+        rig.turn();
+        assert_eq!(rig.read(other), b"MN\r\n", "of what others have asked nothing is said");
+        rig.say(b"STORED\r\n", 100);
+        assert_eq!(rig.read(client), b"", "{barrier}");
+        rig.say(b"DELETED\r\n", 100);
+        rig.turn();
+        rig.say(b"VERSION 1.6.0\r\n", 100);
+        assert!(rig.read(client).starts_with(told.as_bytes()), "{barrier}");
+        rig.engine.check_invariants().unwrap();
+    }
+}
+
 /// A server that says nothing is waited for no longer than for an answer.
 #[test]
 fn requests_that_want_no_answer_do_not_wait_for_a_silent_server_for_ever() {

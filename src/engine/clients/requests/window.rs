@@ -57,7 +57,7 @@ impl Requests {
     /// Whether so much room is enough to parse on. Half a window at a time: to parse on after every single response would
     /// move the rest of the input each time.
     pub(in crate::engine::clients) fn is_room_again(&self, room: usize) -> bool {
-        room * 2 >= self.window() && (self.waits_since.is_none() || self.unheard <= UNHEARD_LIMIT / 2)
+        room * 2 >= self.window() && (self.waits_since.is_none() || self.unheard <= self.goes_on_at)
     }
 
     // --- Those that want no answer -------------------------------------------------------------------------------
@@ -78,12 +78,22 @@ impl Requests {
     #[inline]
     pub(in crate::engine) fn leave_unheard(&mut self) -> bool {
         self.unheard = self.unheard.saturating_sub(1); // of those that are not waited for any more it is not known
-        self.waits_since.is_some() && self.unheard == UNHEARD_LIMIT / 2
+        self.waits_since.is_some() && self.unheard == self.goes_on_at
     }
 
     /// What follows waits until fewer of them are in flight, from now on.
     pub(in crate::engine) fn wait_for_unheard(&mut self, now: Instant) {
         self.waits_since.get_or_insert(now);
+        self.goes_on_at = UNHEARD_LIMIT / 2;
+    }
+
+    /// What follows waits until all of them have been carried out, as far as is known. `false` if they have.
+    pub(in crate::engine) fn wait_for_all_unheard(&mut self, now: Instant) -> bool {
+        if self.unheard > 0 {
+            self.waits_since.get_or_insert(now);
+            self.goes_on_at = 0;
+        }
+        self.unheard > 0
     }
 
     /// Since when it does.
