@@ -328,7 +328,15 @@ impl World {
         let lost = candidates.iter().copied().find(|serial| {
             let write = &writes[*serial];
             let before = write.told.is_some_and(|(told, _)| told < pending.tick) && stored < write.drawn;
-            before && write.stored.is_none() && place == home && !node.was_out(write.drawn) && node.ended < write.drawn
+            // One whose time was over before its server refused it may be carried out still, as far as anybody knows.
+            let is_known =
+                self.ledger.refused.get(serial).is_none_or(|heard| heard.is_some_and(|at| at < pending.tick));
+            before
+                && is_known
+                && write.stored.is_none()
+                && place == home
+                && !node.was_out(write.drawn)
+                && node.ended < write.drawn
         });
         let Some(serial) = lost else { return Ok(()) };
         self.count("replaced and read");

@@ -88,6 +88,13 @@ impl World {
         if count > 0 {
             connection.whole = connection.back.is_empty();
         }
+        connection.heard += count;
+        while let Some((end, serial)) = connection.refusals.front().copied()
+            && end <= connection.heard
+        {
+            connection.refusals.pop_front();
+            self.ledger.refused.insert(serial, Some(self.ledger.tick));
+        }
         let ((link, epoch), gone) = (connection.id, connection.gone);
         if count > 0 {
             self.note(|| format!("{link:?}.{epoch} < {}", super::show(&bytes)));

@@ -1,6 +1,6 @@
 //! The pretend Redis servers: connections, and how commands are carried out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use softmiss::config::model::{PoolId, ServerId};
 use softmiss::engine::ids::LinkId;
@@ -9,6 +9,7 @@ use softmiss::proto::resp::encode;
 use softmiss::proto::resp::request::{self, Limits, Parsed, Progress};
 
 use super::draw::SCRIPTS;
+use super::store::{Serial, serial_of};
 use super::world::{MS, World};
 
 pub(super) type Id = (LinkId, u32);
@@ -58,6 +59,9 @@ pub(super) struct Connection {
     pub(super) tracked: Option<BTreeSet<Vec<u8>>>,
     /// What the engine has heard last was the end of a reply.
     pub(super) whole: bool,
+    /// How many bytes it has heard, and where refusals of writings end that it is to hear.
+    pub(super) heard: usize,
+    pub(super) refusals: VecDeque<(usize, Serial)>,
     /// The queue that its client waits for.
     pub(super) blocked: Option<Vec<u8>>,
     /// The engine has done with it; the server has not.
@@ -83,6 +87,8 @@ impl Connection {
             channels: BTreeSet::new(),
             tracked: None,
             whole: true,
+            heard: 0,
+            refusals: VecDeque::new(),
             blocked: None,
             gone: false,
             lingers: false,
@@ -127,6 +133,10 @@ impl World {
         if let Some(reason) = self.nodes[connection.server].refuses.filter(|_| CHANGES.contains(&name.as_slice())) {
             connection.spoiled = connection.queued.is_some();
             encode::error(&mut connection.back, reason);
+            let end = connection.heard + connection.back.len();
+            let serials: Vec<Serial> = words.iter().filter_map(|word| serial_of(word)).collect();
+            connection.refusals.extend(serials.iter().map(|serial| (end, *serial)));
+            self.ledger.refused.extend(serials.iter().map(|serial| (*serial, None)));
             return self.count("refused");
         }
         match (name.as_slice(), &mut connection.queued) {

@@ -247,8 +247,18 @@ pub(super) struct Ledger {
     /// For each pool, database and key: writings without conditions that their clients were told something of in a server's
     /// place, while no server had stored them.
     pub(super) in_place: BTreeMap<(usize, usize, String), Vec<Serial>>,
+    /// Writings that servers have refused, and when the engine has heard of that.
+    pub(super) refused: BTreeMap<Serial, Option<u64>>,
     /// For each client, server, database and key: the latest writing that was stored.
     latest: BTreeMap<(u64, usize, usize, String), Serial>,
+}
+
+/// The number of the writing that a value is of, if it is one.
+pub(super) fn serial_of(value: &[u8]) -> Option<Serial> {
+    let text = String::from_utf8_lossy(&value[..value.len().min(80)]).into_owned();
+    let mut parts = text.split('|');
+    let is_value = parts.next().is_some_and(|place| place.matches('/').count() == 2);
+    parts.next().filter(|_| is_value)?.parse().ok()
 }
 
 impl Ledger {
