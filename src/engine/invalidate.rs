@@ -18,7 +18,7 @@
 use super::ids::LinkId;
 use super::rate_limit::Frequent;
 use super::redis::Profile;
-use super::servers::ticket::{Intent, Marks, Ticket};
+use super::servers::ticket::{Asker, Intent, Marks, Ticket};
 use super::servers::{ProbeStep, SentBatch, Servers};
 use super::{Engine, Notice};
 use crate::config::model::{PoolId, ServerId};
@@ -303,10 +303,13 @@ impl Engine {
     pub(super) fn invalidation_answered(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
         let is_flush = matches!(verb, Verb::FlushAll | Verb::FlushDatabase);
-        let is_own = self.servers[id].dedicated().is_some();
+        let link = &self.servers[id];
+        // What is brought to another server must not be what this one was to forget.
+        let brings = |ticket: &Ticket| matches!(ticket.asker, Asker::Proxy(Intent::Copy(_)));
+        let ends = is_flush || link.dedicated().is_some() || link.queue().tickets().any(brings);
         match status {
             // What is behind it must not be answered, and nothing given to nobody on a client's own connection.
-            Status::Unwilling(failure) if is_flush || is_own => return self.fail_link(id, failure, now),
+            Status::Unwilling(failure) if ends => return self.fail_link(id, failure, now),
             Status::Unwilling(failure) => self.put_off_invalidations(id, failure, now),
             // Its administrator may have forbidden it (`-F`, a user's rights). There is nothing else that could be done.
             Status::Error if is_flush || self.is_redis(id) => {
@@ -351,10 +354,17 @@ impl Engine {
             return; // another key of the same batch was refused already
         }
         let (pool, server, database) = (link.pool(), link.server(), link.profile().database);
-        let behind: Vec<_> = link.queue().tickets().copied().filter(|ticket| !ticket.is_own()).collect();
+        let behind: Vec<_> = link.queue().tickets().copied().collect();
         for ticket in behind {
-            if ticket.client().is_some() && self.is_awaited(ticket) {
-                self.fail_ticket((pool, server, database), ticket, b"", failure, now);
+            match ticket.asker {
+                // What is read there now is from before, and is not to be given to anybody.
+                Asker::Proxy(intent @ (Intent::Near(_) | Intent::NearLife(_) | Intent::Look(_))) => {
+                    self.unheard(intent)
+                }
+                Asker::Client { .. } if self.is_awaited(ticket) => {
+                    self.fail_ticket((pool, server, database), ticket, b"", failure, now);
+                }
+                Asker::Proxy(_) | Asker::Unheard(_) | Asker::Client { .. } => {}
             }
         }
         self.remind(pool, server, now);
