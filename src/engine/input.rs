@@ -291,9 +291,10 @@ impl Engine {
         }
     }
 
-    /// Whether the request at hand has to wait until those of its client have been carried out that want no answer.
-    pub(super) fn waits_for_unheard(&mut self, id: SessionId, now: Instant) -> bool {
-        self.session(id).is_some_and(|session| session.requests.wait_for_all_unheard(now))
+    /// Whether the request at hand has to wait until those of its client have been carried out that want no answer. It does so
+    /// until its own time is over.
+    pub(super) fn waits_for_unheard(&mut self, id: SessionId, started: Instant) -> bool {
+        self.session(id).is_some_and(|session| session.requests.wait_for_all_unheard(started))
     }
 
     /// When requests count as started that were read at `since` and could not be carried out before `now`.

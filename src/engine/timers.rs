@@ -61,8 +61,9 @@ impl Engine {
                 self.time_session(id, since);
             } else if let Some(session) = self.session(id) {
                 // One that has much to read goes on when it has read that, and is not waited for with a timer.
-                session.requests.give_up_unheard();
-                session.input.restart(now);
+                if session.requests.give_up_unheard() {
+                    session.input.restart(now);
+                }
                 self.clients.resume_soon(id);
             }
         }

@@ -59,7 +59,7 @@ impl Engine {
             }
             Request::Meta(meta) => return self.meta(id, &meta, started, now),
             // Whoever asks for that behind what it wants no answer to has it say that all of that is done.
-            Request::MetaNoop | Request::Version if self.waits_for_unheard(id, now) => {
+            Request::MetaNoop | Request::Version if self.waits_for_unheard(id, started) => {
                 return Dispatched::Backpressured;
             }
             Request::FlushAll { .. } | Request::Stats(_) | Request::Verbosity { .. }

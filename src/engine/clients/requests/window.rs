@@ -87,10 +87,10 @@ impl Requests {
         self.goes_on_at = UNHEARD_LIMIT / 2;
     }
 
-    /// What follows waits until all of them have been carried out, as far as is known. `false` if they have.
-    pub(in crate::engine) fn wait_for_all_unheard(&mut self, now: Instant) -> bool {
+    /// What follows, which was read then, waits until all of them have been carried out, as far as is known. `false` if they have.
+    pub(in crate::engine) fn wait_for_all_unheard(&mut self, read: Instant) -> bool {
         if self.unheard > 0 {
-            self.waits_since.get_or_insert(now);
+            self.waits_since.get_or_insert(read);
             self.goes_on_at = 0;
         }
         self.unheard > 0
@@ -101,16 +101,17 @@ impl Requests {
         self.waits_since
     }
 
-    /// What follows goes on; says whether it had to wait.
+    /// What follows goes on. Says whether it had to wait for room: that is not taken from its time.
     #[inline]
     pub(in crate::engine) fn end_wait_for_unheard(&mut self) -> bool {
-        self.waits_since.take().is_some()
+        self.waits_since.take().is_some() && self.goes_on_at > 0
     }
 
-    /// Those in flight are not waited for any longer.
-    pub(in crate::engine) fn give_up_unheard(&mut self) {
+    /// Those in flight are not waited for any longer. Says what [`Requests::end_wait_for_unheard`] says.
+    pub(in crate::engine) fn give_up_unheard(&mut self) -> bool {
         self.gave_up_unheard |= self.unheard > 0;
-        (self.unheard, self.waits_since) = (0, None);
+        self.unheard = 0;
+        self.end_wait_for_unheard()
     }
 
     /// Whether one may be in flight.
