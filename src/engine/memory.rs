@@ -343,6 +343,7 @@ impl Engine {
         self.memory.starved = starved;
     }
 
+    /// The largest hoarder goes, unless it is enough to take back what nobody has use for.
     fn cut_off_largest(&mut self) {
         self.have_slack_given_back();
         if self.memory.is_full()
