@@ -177,11 +177,12 @@ impl Merge {
 
     /// Redis's, if it is one.
     #[inline]
-    pub(crate) const fn redis_mut(&mut self) -> Option<&mut Gather> {
+    pub(crate) const fn redis(&self) -> Option<&Gather> {
         if let Self::Redis(gather) = self { Some(gather) } else { None }
     }
 
-    pub(crate) const fn redis(&self) -> Option<&Gather> {
+    /// As [`Merge::redis`].
+    pub(crate) const fn redis_mut(&mut self) -> Option<&mut Gather> {
         if let Self::Redis(gather) = self { Some(gather) } else { None }
     }
 

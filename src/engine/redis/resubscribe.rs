@@ -114,13 +114,9 @@ impl Engine {
         let Some((id, number)) = ticket.client() else { return };
         let Some(session) = self.session(id) else { return };
         let gather = session.slot_mut(number).and_then(|slot| slot.open_parts()?.merge_mut().redis_mut());
-        let added = gather.map(|gather| gather.take_added()).unwrap_or_default();
-        let Some(client) = self.redis(id) else { return };
-        let Some(subscriptions) = client.subscriptions.as_mut() else {
-            client.monitors = false; // then that is what it has asked for
-            return;
-        };
-        let (mut remove, adds_nothing) = (Names::new(), added.is_empty());
+        let Some(added) = gather.map(|gather| gather.take_added()).filter(|added| !added.is_empty()) else { return };
+        let Some(subscriptions) = self.redis(id).and_then(|client| client.subscriptions.as_mut()) else { return };
+        let mut remove = Names::new();
         for (kind, name) in added {
             for server in subscriptions.remove(kind, &name) {
                 if subscriptions.link(server) != Some(refusing) {
@@ -128,7 +124,7 @@ impl Engine {
                 }
             }
         }
-        if !adds_nothing && subscriptions.rest.take().is_some() {
+        if subscriptions.rest.take().is_some() {
             self.clients.resume_soon(id); // what came behind that may go on
         }
         self.unsubscribe(id, remove, now);
