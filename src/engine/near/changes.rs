@@ -14,6 +14,9 @@ use crate::proto::verb::Verb;
 /// A request of Redis that is longer than this is not looked through: it may have changed anything.
 const LONGEST: usize = 64 << 10;
 
+/// Among more requests in flight to a server one is not looked for: it may have changed anything.
+const MOST: usize = 1024;
+
 impl Engine {
     /// A request that may change keys is being sent on.
     pub(in crate::engine) fn near_changes<'k>(&self, pool: PoolId, keys: impl Iterator<Item = &'k [u8]>) {
@@ -53,8 +56,12 @@ impl Engine {
         let Some(near) = near.of(session.pool()) else { return };
         let shared = pools[session.pool().index()].members[server.index()].links();
         let own = session.redis().map_or(&[][..], |client| &client.dedicated);
+        let queues = || shared.iter().chain(own).map(|link| servers[*link].queue());
+        if queues().map(|queue| queue.len()).sum::<usize>() > MOST {
+            return near.all_changed();
+        }
         let is_its = |ticket: &Ticket| ticket.client() == Some((id, number)) && ticket.fragment == fragment;
-        for queue in shared.iter().chain(own).map(|link| servers[*link].queue()) {
+        for queue in queues() {
             if queue.tickets().any(is_its)
                 && let Some((ticket, request)) = queue.requests().find(|(ticket, _)| is_its(ticket))
                 && !ticket.only_reads()
