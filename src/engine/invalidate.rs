@@ -105,6 +105,15 @@ impl Engine {
         if !link.is_probe() && !self.pools[pool.index()].live[server.index()] {
             return false;
         }
+        let most = match self.member(pool, server).unwilling_until.filter(|_| !link.is_probe()) {
+            Some(until) if now < until => {
+                self.arm_link(id, until);
+                return false;
+            }
+            Some(_) if link.queue().unconfirmed() > 0 => return true,
+            Some(_) => 1,
+            None => most,
+        };
         let concern = (self.link_database(id), self.connection_name(id));
         let InvalidationBatch { flush, database, keys, range, fence, .. } =
             self.registry.next_batch(pool, server, link.queue().invalidated(), concern, most);
@@ -309,10 +318,17 @@ impl Engine {
         let ends = is_flush || link.dedicated().is_some() || link.queue().tickets().any(brings);
         match status {
             // What is behind it must not be answered, and nothing given to nobody on a client's own connection.
-            Status::Unwilling(failure) if ends => return self.fail_link(id, failure, now),
-            Status::Unwilling(failure) => self.put_off_invalidations(id, failure, now),
+            Status::Unwilling(failure) => {
+                // Whoever asks it meanwhile must not have all that is pending sent to it each time.
+                self.member_mut(pool, server).unwilling_until = Some(now + REMINDER);
+                if ends {
+                    return self.fail_link(id, failure, now);
+                }
+                self.put_off_invalidations(id, failure, now);
+            }
             // Its administrator may have forbidden it (`-F`, a user's rights). There is nothing else that could be done.
             Status::Error if is_flush || self.is_redis(id) => {
+                self.member_mut(pool, server).unwilling_until = None;
                 self.notify_rate_limited(Frequent::Unflushed, (pool, server), now, |suppressed| Notice::Unflushed {
                     pool,
                     server,
@@ -321,7 +337,7 @@ impl Engine {
             }
             // It would not forget one thing, so it must forget all.
             Status::Error | Status::OutOfMemory => self.registry.invalidate_all(pool, server, now),
-            _ => {}
+            _ => self.member_mut(pool, server).unwilling_until = None,
         }
         let name = self.connection_name(id);
         let link = &mut self.servers[id];
@@ -343,6 +359,12 @@ impl Engine {
         {
             self.probe_invalidated(id, now);
         }
+    }
+
+    /// Whether a server has just refused to forget something, and is not asked again yet.
+    pub(super) fn refuses_to_forget(&self, (pool, server): (PoolId, ServerId), now: Instant) -> bool {
+        let until = self.member(pool, server).unwilling_until;
+        until.is_some_and(|until| now < until) && self.registry.has_pending(pool, server)
     }
 
     /// A server cannot forget a key for now: the key is sent once more, in front of what is asked next. What has been asked

@@ -125,6 +125,8 @@ pub(super) struct Member {
     pub(super) spares: VecDeque<LinkId>,
     /// The connection on which it was last told to end what waits there, while it was out of the ring.
     pub(super) errand: Option<LinkId>,
+    /// It has refused to forget something: it is asked for that again then, and for no more until it has done it.
+    pub(super) unwilling_until: Option<Instant>,
     /// What it calls its version.
     pub(super) version: Known,
     /// When the operator was last told of what may happen often: of each [`Frequent`].
@@ -141,6 +143,7 @@ impl Member {
             flush_timer: Alarm::default(),
             spares: VecDeque::new(),
             errand: None,
+            unwilling_until: None,
             version: Known::default(),
             rate_limits: [RateLimit::default(); Frequent::COUNT],
         }

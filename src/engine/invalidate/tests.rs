@@ -296,3 +296,41 @@ fn a_delayed_flush_that_nobody_known_missed_is_sent_to_who_is_found_when_it_is_d
     engine.handle_timeout(due + REMINDER);
     assert_eq!(written(&mut engine, link), "flush_all\r\n");
 }
+
+/// What a server refuses it is asked for again now and then, however much is pending and however often somebody asks.
+#[test]
+fn a_server_that_refuses_to_forget_is_asked_for_one_thing_at_a_time() {
+    let mut engine = engine("redis: true");
+    let link = links(&engine)[0];
+    open(&mut engine, link);
+    for number in 0..100 {
+        let key = StaleKey { database: Some(0), key: format!("k{number}").into_bytes().into(), base64: false };
+        engine.invalidate_key((POOL, SERVER), key, None, NOW);
+    }
+    engine.send_invalidations(link, BATCH, NOW);
+    let sent = |engine: &mut Engine| {
+        let text = written(engine, link);
+        let epoch = engine.servers[link].epoch();
+        engine.link_wrote(link, epoch, text.len(), NOW);
+        text.matches("DEL").count()
+    };
+    assert_eq!(sent(&mut engine), 100);
+    let refusal = b"-READONLY You can't write against a read only replica.\r\n";
+    answer(&mut engine, link, &refusal.repeat(100), NOW);
+    let client = engine.client_connected(POOL);
+    for _ in 0..100 {
+        engine.client_data(client, b"*2\r\n$3\r\nGET\r\n$2\r\nk1\r\n", NOW);
+    }
+    assert_eq!((sent(&mut engine), engine.client_output(client)), (0, &b"$-1\r\n".repeat(100)[..]));
+    let later = NOW + REMINDER;
+    engine.handle_timeout(later);
+    assert_eq!(sent(&mut engine), 1);
+    answer(&mut engine, link, refusal, later);
+    let last = later + REMINDER;
+    engine.handle_timeout(last);
+    assert_eq!(sent(&mut engine), 1);
+    answer(&mut engine, link, b":1\r\n", last);
+    assert_eq!(sent(&mut engine), 99, "it forgets again");
+    answer(&mut engine, link, &b":1\r\n".repeat(99), last);
+    assert!(!engine.registry.has_pending(POOL, SERVER));
+}

@@ -151,8 +151,10 @@ impl Engine {
             return Err(Failure::Ejected);
         }
         let Some(profile) = self.session_ref(id).map(|session| session.profile()) else { return Err(Failure::Closed) };
-        if wanted == Use::Ask && self.registry.awaits_flush(pool, server, Some(profile.database)) {
-            return Err(Failure::Stalled); // it could show what somebody was told that it has forgotten
+        // It could show what somebody was told that it has forgotten.
+        let awaits_flush = || self.registry.awaits_flush(pool, server, Some(profile.database));
+        if wanted == Use::Ask && (awaits_flush() || self.refuses_to_forget((pool, server), now)) {
+            return Err(Failure::Stalled);
         }
         let link = self.dedicate_as(id, (pool, server), profile, wanted, now)?;
         if wanted == Use::Ask
