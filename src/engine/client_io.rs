@@ -166,9 +166,8 @@ impl Engine {
     #[inline(never)]
     fn wrote_to_paused(&mut self, id: SessionId, choked: bool, now: Instant) {
         let Some(session) = self.session(id) else { return };
-        if choked {
-            session.input.restart(now);
-        }
+        let is_unread = session.pending_output() > 0;
+        session.input.was_written(choked, is_unread, now);
         self.clients.resume_soon(id);
         self.settle(now);
     }

@@ -114,7 +114,10 @@ impl Engine {
         let pool = session.pool();
         let paused = session.input.resume();
         let started = paused.map_or(now, |since| self.restarted(id, since, now));
-        let pause = |session: &mut Session| session.input.pause(paused.unwrap_or(now));
+        let pause = |session: &mut Session| {
+            let unread_since = (session.pending_output() > 0).then_some(now);
+            session.input.pause(paused.unwrap_or(now), unread_since);
+        };
         self.work.begin(id, now, is_short_until);
         while let Some(session) = self.session(id) {
             session.input.begin_message();
@@ -274,7 +277,7 @@ impl Engine {
     #[inline(never)]
     fn wait_for_room(&mut self, id: SessionId, since: Instant, started: Instant) {
         let Some(session) = self.session(id) else { return };
-        session.input.pause(since);
+        session.input.pause(since, None);
         self.put_off_request();
         // Once only: when it has fired, the request is carried out or failed, and never waits again.
         self.time_session(id, started);

@@ -26,6 +26,8 @@ struct Pause {
     since: Instant,
     /// It waits for the client's next turn, whatever else happens.
     until_turn: bool,
+    /// Since when there is something that the client has not read.
+    unread_since: Option<Instant>,
 }
 
 /// The unparsed input of one client.
@@ -268,9 +270,9 @@ impl Input {
 
     // --- What it waits for -----------------------------------------------------------------------------------------
 
-    /// Parsing stops short of what was read at `since`.
-    pub(in crate::engine) fn pause(&mut self, since: Instant) {
-        self.pause = Some(Pause { since, until_turn: false });
+    /// Parsing stops short of what was read at `since`. The client has had something to read since `unread_since`.
+    pub(in crate::engine) fn pause(&mut self, since: Instant, unread_since: Option<Instant>) {
+        self.pause = Some(Pause { since, until_turn: false, unread_since });
     }
 
     /// Whether it has.
@@ -293,9 +295,23 @@ impl Input {
         self.restart_long_get(now);
     }
 
+    /// The client has read something, and `is_unread` says whether there is more for it. Where it `was_choked`, the time that it
+    /// took to read is its own: none of it counts for what parsing has stopped short of.
+    pub(in crate::engine) fn was_written(&mut self, was_choked: bool, is_unread: bool, now: Instant) {
+        let Some(pause) = &mut self.pause else { return };
+        let unread_since = std::mem::replace(&mut pause.unread_since, is_unread.then_some(now));
+        if was_choked && let Some(unread_since) = unread_since {
+            let own = now.since(unread_since);
+            pause.since = pause.since + own;
+            if let Some(long) = &mut self.long_get {
+                long.started = long.started + own;
+            }
+        }
+    }
+
     /// The client has had its turn: what was read at `since` goes on in the next, and turns are short ones for a while.
     pub(in crate::engine) fn end_turn(&mut self, since: Instant, short_until: Instant) {
-        self.pause = Some(Pause { since, until_turn: true });
+        self.pause = Some(Pause { since, until_turn: true, unread_since: None });
         self.short_turns_until = short_until;
     }
 

@@ -7,6 +7,7 @@ use crate::config::{
     self,
     model::{PoolId, ServerId},
 };
+use crate::engine::ids::SessionId;
 use crate::engine::{Effect, Scripts, Setup};
 use crate::health::pending::{ConnectionName, Invalidated};
 use crate::topology::Published;
@@ -277,4 +278,76 @@ fn who_does_not_read_goes_on_when_it_has_whatever_became_of_what_wants_no_answer
     engine.client_wrote(client, answer.len(), late + Duration::from_millis(1));
     assert_eq!(engine.link_output(link, epoch), b"get behind\r\n");
     assert_eq!(engine.check_invariants(), Ok(()));
+}
+
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+const ALMOST: Duration = Duration::from_millis(390);
+
+/// A client of two servers. One of them has been asked for something at `now`; the other's answer, of 100 KB, waits behind
+/// that, and `behind` is asked for half a `TIMEOUT` later. The first answers at the very end of its time.
+fn who_asks_behind_a_large_answer_that_waited(now: Instant) -> (Engine, SessionId) {
+    let pool = "pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n  stall_detection: false\n  servers:\n";
+    let file = format!("softmiss:\n  memory_limit: 16mb\n{pool}  - 10.0.0.1:1:1\n  - 10.0.0.2:1:1\n");
+    let published = Arc::new(Published::new(config::parse("file", &file).expect("a good file").config, 1));
+    let scripts = Scripts::default();
+    let mut engine = Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts });
+    let client = engine.client_connected(PoolId(0));
+    let mut connections = Vec::new();
+    for key in 0.. {
+        engine.client_data(client, format!("get key:{key}\r\n").as_bytes(), now);
+        while let Some(effect) = engine.poll_effect() {
+            let Effect::Connect { link, epoch } = effect else { continue };
+            engine.link_connected(link, epoch, now);
+            connections.push((key, link, epoch));
+        }
+        if connections.len() == 2 {
+            break;
+        }
+    }
+    let [(_, first, first_epoch), (key, other, epoch)] = connections[..] else { unreachable!("two of them") };
+    for (link, epoch) in [(first, first_epoch), (other, epoch)] {
+        let written = engine.link_output(link, epoch).len();
+        engine.link_wrote(link, epoch, written, now);
+    }
+    let answer = format!("VALUE key:{key} 0 100000\r\n{}\r\nEND\r\n", "v".repeat(100_000));
+    engine.link_data(other, epoch, answer.as_bytes(), now, &mut ());
+    assert!(engine.session_ref(client).expect("a client").is_choked());
+    engine.client_data(client, b"get behind\r\n", now + TIMEOUT / 2);
+    let misses = b"END\r\n".repeat(key);
+    engine.link_data(first, first_epoch, &misses, now + ALMOST, &mut ());
+    assert!(engine.session_ref(client).expect("a client").is_choked(), "by what it has to read");
+    (engine, client)
+}
+
+/// What is asked behind large answers that wait for one that is missing has no more time for that.
+#[test]
+fn the_time_of_what_is_held_back_goes_on_while_others_are_waited_for() {
+    let now = Instant::from_nanos(1_000_000_000);
+    let (mut engine, client) = who_asks_behind_a_large_answer_that_waited(now);
+    let told = now + ALMOST;
+    while !engine.client_output(client).is_empty() {
+        let count = engine.client_output(client).len();
+        engine.client_wrote(client, count, told);
+    }
+    engine.handle_timeout(now + TIMEOUT + TIMEOUT / 2);
+    assert_eq!(engine.client_output(client), b"END\r\n", "its time is over");
+}
+
+/// The time in which a client reads what it asked for before is its own.
+#[test]
+fn the_time_of_what_is_held_back_stands_still_while_its_client_reads() {
+    let now = Instant::from_nanos(1_000_000_000);
+    let (mut engine, client) = who_asks_behind_a_large_answer_that_waited(now);
+    let mut told = now + ALMOST;
+    engine.client_wrote(client, 10, told);
+    told = told + TIMEOUT * 3;
+    while !engine.client_output(client).is_empty() {
+        let count = engine.client_output(client).len();
+        engine.client_wrote(client, count, told);
+    }
+    engine.handle_timeout(told + TIMEOUT / 4);
+    assert_eq!(engine.client_output(client), b"", "it has time yet");
+    engine.handle_timeout(told + TIMEOUT);
+    assert_eq!(engine.client_output(client), b"END\r\n", "its time is over");
 }
