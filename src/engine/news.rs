@@ -65,6 +65,7 @@ impl Engine {
     pub(super) fn apply_news(&mut self, now: Instant) {
         self.version = self.registry.version();
         let is_new = self.published.version() != self.topology.version;
+        let known = self.pools.len();
         let changed = if is_new { self.apply_topology(now) } else { Vec::new() };
         for index in 0..self.pools.len() {
             let pool = pool_id(index);
@@ -97,7 +98,7 @@ impl Engine {
                 }
             }
             waiting.iter().for_each(|server| self.arm_invalidators(pool, *server, now));
-            if turned.is_empty() && !is_changed {
+            if turned.is_empty() && !is_changed && index < known {
                 continue;
             }
             let live: Vec<bool> = routing.iter().map(|routing| *routing == RoutingState::Up).collect();

@@ -17,6 +17,8 @@ pub(super) struct Style {
     pub(super) loud: bool,
     /// One server for each request.
     pub(super) plain: bool,
+    /// Two keys only.
+    pub(super) crowded: bool,
     /// What is stored lives for some time, and not for ever.
     pub(super) lives: bool,
     /// Many large values.
@@ -26,8 +28,9 @@ pub(super) struct Style {
 
 impl Client {
     /// A key: of its own in healthy runs, shared with the others in faulty ones.
-    fn key(&self, random: &mut Random, private: bool) -> Key {
+    fn key(&self, random: &mut Random, private: bool, crowded: bool) -> Key {
         match random.below(8) {
+            number if crowded && !private => Key::marked(number as usize % 2),
             0 if private => Key::counter(self.name * 6),
             0 => Key::counter(random.index(2)),
             number if private => Key::marked(self.name * 6 + number as usize % 6),
@@ -70,7 +73,7 @@ impl Client {
 
     /// Draws a request and sends it; returns its bytes.
     pub(super) fn draw(&mut self, random: &mut Random, style: Style, ledger: &mut Ledger, tally: &mut Tally) -> &[u8] {
-        let key = self.key(random, style.private);
+        let key = self.key(random, style.private, style.crowded);
         let before = self.outgoing.len();
         let silent = random.one_in(5);
         let noreply = if silent { " noreply" } else { "" };
@@ -96,7 +99,7 @@ impl Client {
                 let many = random.one_in(100);
                 tally.add(if many { Thing::LongGet } else { Thing::MultiGet });
                 let count = if many { 300 } else { 2 + random.index(8) };
-                let keys: Vec<_> = (0..count).map(|_| self.key(random, style.private)).collect();
+                let keys: Vec<_> = (0..count).map(|_| self.key(random, style.private, style.crowded)).collect();
                 let verb = random.pick(&["get", "gets", "gat 100", "gats 0"]);
                 let verb = if style.private || reads { "get" } else { verb };
                 let out = self.outgoing.tail();

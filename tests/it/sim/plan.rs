@@ -43,6 +43,8 @@ pub(super) struct Plan {
     pub(super) near: Option<NearCache>,
     /// Values are kept, or were.
     pub(super) keeps: bool,
+    /// All ask for the same two keys, over two connections to each server: what one changes another asks for meanwhile.
+    pub(super) crowded: bool,
     /// Servers are added, and nothing else happens: what is brought along must be what was written last.
     pub(super) grows: bool,
     pub(super) rise: u32,
@@ -158,6 +160,7 @@ impl Plan {
             stampede: None,
             near: None,
             keeps: false,
+            crowded: false,
             grows: false,
             rise: random.pick(&[1, 1, 3]),
             stalls: random.one_in(2),
@@ -183,6 +186,10 @@ impl Plan {
         };
         plan.near = random.one_in(2).then_some(near);
         plan.keeps = plan.near.is_some();
+        plan.crowded = plan.keeps && random.one_in(3);
+        if plan.crowded {
+            plan.server_connections = 2;
+        }
         plan
     }
 

@@ -431,6 +431,7 @@ impl World {
             private: !self.plan.faults,
             loud: self.plan.faults && self.plan.on_failure == OnFailure::Error,
             plain: self.plan.plain,
+            crowded: self.plan.crowded,
             lives: self.plan.copies(),
             big: self.plan.big,
             value_limit: self.plan.value_limit,

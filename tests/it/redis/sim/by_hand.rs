@@ -48,6 +48,7 @@ fn plan_of(pool: PoolPlan) -> Plan {
         memory_limit: None,
         fault_every: 0,
         large: false,
+        crowded: false,
         small: None,
         ..Plan::draw(0)
     }

@@ -8,6 +8,9 @@ use super::store::{Flush, Guard, Serial, Write};
 use super::world::World;
 
 pub(super) const KEYS: u64 = 12;
+
+/// As many of them are asked for where all ask for the same ones.
+const CROWDED: u64 = 2;
 pub(super) const CHANNELS: u64 = 8;
 
 /// The text of the script that stores a value, and its name.
@@ -87,7 +90,8 @@ impl World {
     }
 
     fn key(&mut self) -> String {
-        format!("key{}", self.random.below(KEYS))
+        let keys = if self.plan.crowded { CROWDED } else { KEYS };
+        format!("key{}", self.random.below(keys))
     }
 
     /// Says that a client has asked this.

@@ -99,6 +99,8 @@ pub(super) struct Plan {
     pub(super) grows: bool,
     /// Some values are so large that requests stay in the buffers that they came in.
     pub(super) large: bool,
+    /// All ask for the same few keys, over two connections to each server: what one changes another asks for meanwhile.
+    pub(super) crowded: bool,
     /// What is large instead, and what a turn may cost.
     pub(super) small: Option<(usize, usize)>,
 }
@@ -155,6 +157,7 @@ impl Plan {
             shift_every: 0,
             grows: false,
             large: false,
+            crowded: false,
             small: None,
             pools,
         };
@@ -171,6 +174,10 @@ impl Plan {
             pool.near = random.one_in(2).then_some(ttl);
             pool.stale = random.one_in(2);
             pool.copies = pool.redis && pool.waits.is_some() && random.one_in(2);
+        }
+        plan.crowded = random.one_in(6);
+        if plan.crowded {
+            plan.pools.iter_mut().for_each(|pool| pool.server_connections = 2);
         }
         let mut random = Random(seed ^ 0x1a46e);
         plan.large = plan.memory_limit.is_none() && random.one_in(5);
