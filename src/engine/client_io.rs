@@ -20,6 +20,11 @@ impl Engine {
         self.counters.total_connections.add(1);
         self.counters.current_connections.add(1);
         self.counters.pool(pool).client_connections.add(1);
+        if self.now < self.pools[pool.index()].large_until
+            && let Some(session) = self.session(id)
+        {
+            session.requests.expect_large();
+        }
         if !self.topology.pool(pool).is_served() {
             self.hear_no_more(id); // it was on its way when the pool ended
         }

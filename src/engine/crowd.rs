@@ -5,14 +5,19 @@
 //! the pool's policy at its deadline. Others, and servers with room, are not concerned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
 use super::chore::Chore;
+use super::clients::requests::USUAL;
 use super::ids::{LinkId, SessionId};
 use super::servers::{Connection, IN_FLIGHT_LIMIT, QUEUE_HARD_LIMIT, QUEUE_LIMIT};
 use crate::config::model::{PoolId, ServerId};
 use crate::proto::memcache::request::Words;
 use crate::time::Instant;
+
+/// How long clients that come are taken to ask for what is large, as others have.
+const LARGE_FOR: Duration = Duration::from_secs(60);
 
 /// Clients that go on in one event when a queue has drained; the others do in the next ones.
 const RELIEVED: usize = 200;
@@ -131,6 +136,26 @@ impl Engine {
             link.is_traffic()
                 && link.stream().is_some_and(|stream| stream.is_blocked())
                 && now - link.silence.since() < timeout / 2
+        })
+    }
+
+    /// So many bytes came of a large response.
+    pub(super) fn note_bulk(&mut self, id: LinkId, count: usize, now: Instant) {
+        let Some(stream) = self.servers.stream(id) else { return };
+        stream.note_bulk(count, now);
+        if stream.need() > USUAL {
+            self.pools[self.servers[id].pool().index()].large_until = now + LARGE_FOR;
+        }
+    }
+
+    /// Whether large responses of a server come without a pause: what waits behind them on the same connection says nothing
+    /// against the server.
+    #[cold]
+    pub(super) fn is_taken_up(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
+        let Some(timeout) = self.timeout(pool) else { return false };
+        let mut links = self.member(pool, server).links().iter().map(|link| &self.servers[*link]);
+        links.any(|link| {
+            link.is_traffic() && link.stream().is_some_and(|stream| stream.is_taken_up(now, timeout / 2))
         })
     }
 

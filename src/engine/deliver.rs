@@ -53,7 +53,11 @@ impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.hear(id, data.len(), now);
-        let is_partial = self.servers[id].stream().is_some_and(|stream| stream.has_partial());
+        let (is_partial, is_large) =
+            self.servers[id].stream().map_or((false, false), |stream| (stream.has_partial(), stream.is_within(LARGE)));
+        if is_large {
+            self.note_bulk(id, data.len(), now);
+        }
         let used = if is_partial { self.consume_partial(id, data, outlet) } else { Ok(0) };
         let outcome = used.and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.

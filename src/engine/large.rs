@@ -222,6 +222,7 @@ impl Engine {
         self.refresh(now);
         if self.link_is_current(id, epoch) && self.servers[id].is_up() {
             self.hear(id, count, now);
+            self.note_bulk(id, count, now);
             if self.servers[id].stream().is_some_and(|stream| stream.missing() == 0) {
                 let outcome = self.deliver_large(id, outlet);
                 self.judge(id, outcome, now);

@@ -58,6 +58,8 @@ pub(super) struct PoolState {
     pub(super) limits: [(Option<Instant>, u64); TOLD.len()],
     /// The same of clients that were cut off because they held too much memory.
     pub(super) cut_off: (Option<Instant>, u64),
+    /// Until when clients that come are taken to ask for what is large, as others have of late.
+    pub(super) large_until: Instant,
 }
 
 impl PoolState {
@@ -86,6 +88,7 @@ impl PoolState {
             denied: RateLimit::default(),
             limits: [(None, 0); TOLD.len()],
             cut_off: (None, 0),
+            large_until: Instant::ZERO,
         }
     }
 

@@ -207,6 +207,58 @@ mod tests {
         effects.filter_map(|effect| if let Effect::Notice(notice) = effect { Some(notice) } else { None }).collect()
     }
 
+    /// A client asks for `count` values of 1 MB, and another one then for something small, again and again. The server sends so
+    /// many bytes every 5 ms. Whether it is ejected for that within 3 s.
+    fn is_ejected_while_it_sends(count: usize, bytes: usize, large: usize) -> bool {
+        let more = "  join_gets: false\n  auto_eject_hosts: true\n  server_failure_limit: 1\n";
+        let file = format!("pool:\n  listen: 127.0.0.1:1\n  timeout: 400\n{more}  servers: ['10.0.0.1:1:1']\n");
+        let published = Arc::new(Published::new(config::parse("file", &file).expect("a good file").config, 1));
+        let scripts = Scripts::default();
+        let registry = Arc::clone(&published.current().registry);
+        let mut engine = Engine::new(Setup { published, worker: 0, seed: 1, started_at: Duration::ZERO, scripts });
+        let (greedy, modest) = (engine.client_connected(POOL), engine.client_connected(POOL));
+        let mut now = at(1);
+        engine.client_data(greedy, "get large\r\n".repeat(count).as_bytes(), now);
+        let value = format!("VALUE large 0 {large}\r\n{}\r\nEND\r\n", "v".repeat(large));
+        let all = value.repeat(count);
+        let (mut link, mut sent) = (None, 0);
+        while now < at(4) && registry.live(POOL)[0] {
+            if engine.client_status(modest).reads {
+                engine.client_data(modest, b"get small\r\n", now);
+            }
+            while let Some(effect) = engine.poll_effect() {
+                if let Effect::Connect { link: id, epoch } = effect {
+                    engine.link_connected(id, epoch, now);
+                    (link, sent) = (Some((id, epoch)), 0);
+                }
+            }
+            let Some((id, epoch)) = link else { continue };
+            while !engine.link_output(id, epoch).is_empty() {
+                let len = engine.link_output(id, epoch).len();
+                engine.link_wrote(id, epoch, len, now);
+            }
+            let piece = &all.as_bytes()[sent..all.len().min(sent + bytes)];
+            engine.link_data(id, epoch, piece, now, &mut ());
+            sent += piece.len();
+            for client in [greedy, modest] {
+                while !engine.client_output(client).is_empty() {
+                    let len = engine.client_output(client).len();
+                    engine.client_wrote(client, len, now);
+                }
+            }
+            now = now + Duration::from_millis(5);
+            engine.handle_timeout(now);
+        }
+        !registry.live(POOL)[0]
+    }
+
+    #[test]
+    fn a_server_that_sends_what_is_large_is_not_late() {
+        assert!(!is_ejected_while_it_sends(100, 100_000, 1_000_000), "20 MB a second");
+        assert!(is_ejected_while_it_sends(100, 5_000, 1_000_000), "1 MB a second");
+        assert!(is_ejected_while_it_sends(100, 10_000, 10_000), "what is not large is late");
+    }
+
     #[test]
     fn what_happens_often_is_told_seldom_with_how_often() {
         let mut engine = engine();

@@ -91,7 +91,8 @@ impl Engine {
         for (fragment, server) in late {
             self.undelivered(pool, server, verb, database, due, now);
             self.counters.server(pool, server).server_timedout.add(1);
-            if self.servers.crowded() == 0 || !self.is_taking(pool, server, now) {
+            let is_busy_taking = || self.servers.crowded() > 0 && self.is_taking(pool, server, now);
+            if !is_busy_taking() && !self.is_taken_up(pool, server, now) {
                 self.report(pool, server, Failure::TimedOut, deadline);
             }
             if self.near.is_on() && !verb.is_repeatable() {

@@ -7,7 +7,7 @@ mod holding;
 pub(super) mod input;
 pub(super) mod large_requests;
 pub(super) mod output;
-mod requests;
+pub(super) mod requests;
 pub(super) mod routes;
 pub(super) mod session;
 

@@ -5,6 +5,8 @@
 
 mod window;
 
+pub(in crate::engine) use window::USUAL;
+
 use std::collections::VecDeque;
 
 use crate::engine::deadline::Alarm;

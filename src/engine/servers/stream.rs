@@ -3,6 +3,14 @@
 use crate::failure::Failure;
 use crate::proto::resp::reply::Scan;
 use crate::time::Instant;
+use std::time::Duration;
+
+/// Bytes a second of large responses that take up a connection, and how many have to have come.
+const BULK_RATE: u128 = 4 << 20;
+const BULK: usize = 1 << 20;
+
+/// What comes later than that behind the last of them is another row of large responses.
+const BULK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a server sends on a connection, as far as it has come, and what has been seen of the server there.
 #[derive(Debug, Default)]
@@ -23,6 +31,15 @@ pub(crate) struct Stream {
     /// It is given up as soon as its timer fires: what the server may still answer on it is not to be believed.
     condemned: bool,
     settling: Settling,
+    bulk: Bulk,
+}
+
+/// Large responses that come one behind the other.
+#[derive(Debug, Default)]
+struct Bulk {
+    since: Instant,
+    last: Instant,
+    bytes: usize,
 }
 
 impl Stream {
@@ -121,6 +138,29 @@ impl Stream {
     #[inline]
     pub(crate) const fn is_huge(&self) -> bool {
         self.huge
+    }
+
+    /// So many bytes came of a large response.
+    pub(crate) fn note_bulk(&mut self, count: usize, now: Instant) {
+        if now - self.bulk.last > BULK_PAUSE {
+            self.bulk = Bulk { since: now, last: now, bytes: 0 };
+        }
+        self.bulk.last = now;
+        self.bulk.bytes += count;
+    }
+
+    /// Whether large responses take up all of the connection, as far as it has been heard of within `span`: what comes behind
+    /// them is late, and that is no fault of the server.
+    pub(crate) fn is_taken_up(&self, now: Instant, span: Duration) -> bool {
+        let Bulk { since, last, bytes } = self.bulk;
+        let is_fast = bytes as u128 * 1_000_000_000 >= BULK_RATE * (last - since).as_nanos();
+        bytes >= BULK && is_fast && now - last < span
+    }
+
+    /// Whether what comes is of a large response, which begins with more than `large` bytes.
+    #[inline]
+    pub(crate) const fn is_within(&self, large: usize) -> bool {
+        self.unwanted > 0 || self.has_partial() && self.need > large
     }
 
     // --- What is known of its server --------------------------------------------------------------------------------

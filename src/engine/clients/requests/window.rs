@@ -6,8 +6,12 @@ use crate::time::Instant;
 /// Most keys that a client may have in flight.
 const WINDOW_LIMIT: usize = 1024;
 
-/// Fewest keys that a client may have in flight, however large its values are.
-const WINDOW_FLOOR: usize = 16;
+/// Fewest keys that a client may have in flight, however large its values are: others wait behind them.
+const WINDOW_FLOOR: usize = 2;
+
+/// As many keys may be in flight where responses are no larger than this.
+const USUAL_WINDOW: usize = 16;
+pub(in crate::engine) const USUAL: usize = WINDOW_BYTES / USUAL_WINDOW;
 
 /// Requests that want no answer and that a client may have in flight, over all servers: others' wait behind them in a
 /// server's queue.
@@ -34,6 +38,11 @@ impl Requests {
         self.estimate = len.max(self.estimate - self.estimate / 8);
     }
 
+    /// Responses may be large, as those of others are.
+    pub(in crate::engine) fn expect_large(&mut self) {
+        self.estimate = self.estimate.max(USUAL);
+    }
+
     fn window(&self) -> usize {
         (WINDOW_BYTES / self.estimate.max(1)).clamp(WINDOW_FLOOR, WINDOW_LIMIT)
     }
@@ -45,8 +54,9 @@ impl Requests {
     /// Whether one more key may be in flight.
     #[inline]
     pub(in crate::engine::clients) fn has_room(&self) -> bool {
-        // The window is a division, and most clients have fewer in flight than the smallest.
-        !self.is_barred() && !self.is_full_of_unheard() && (self.keys < WINDOW_FLOOR || self.keys < self.window())
+        // The window is a division, and most clients have fewer in flight than is usual.
+        let is_usual = || self.keys < USUAL_WINDOW && self.estimate <= USUAL;
+        !self.is_barred() && !self.is_full_of_unheard() && (is_usual() || self.keys < self.window())
     }
 
     /// How many more keys may be in flight.
