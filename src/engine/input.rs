@@ -246,7 +246,14 @@ impl Engine {
                         session.input.skip_on(skip);
                     }
                 }
+                Parsed::Refused { len, refusal: Refusal::TooLarge, .. }
+                    if !self.forget_refused(id, &rest[..len], started, now) =>
+                {
+                    self.wait_for_room(id, paused.unwrap_or(now), started);
+                    break;
+                }
                 Parsed::Refused { len, refusal, silent, skip } => {
+                    carried_out = refusal == Refusal::TooLarge; // it may have had to wait
                     if refusal == Refusal::Unknown {
                         self.look_for_stranger(id, rest, now);
                     }

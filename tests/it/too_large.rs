@@ -150,3 +150,35 @@ fn is_unharmed(proxy: &Proxy, server: &Process) {
         assert_eq!(figures[counter], 0, "{counter}: {figures}");
     }
 }
+
+/// As with memcached: who goes on after the error must not read what was there before.
+#[test]
+fn a_value_above_value_limit_leaves_nothing_of_what_it_was_to_replace() {
+    let server = server();
+    for policy in ["miss", "error"] {
+        let proxy = pool(&server, policy);
+        let mut client = proxy.client();
+        let huge = "x".repeat(HUGE);
+        let refusal = "SERVER_ERROR object too large for cache";
+        for (ask, is_left) in [
+            (format!("set k 0 0 {HUGE}\r\n{huge}\r\n"), false),
+            (format!("ms k {HUGE} T0 c\r\n{huge}\r\n"), false),
+            (format!("ms k {HUGE} MS\r\n{huge}\r\n"), false),
+            (format!("add k 0 0 {HUGE}\r\n{huge}\r\n"), true),
+            (format!("replace k 0 0 {HUGE}\r\n{huge}\r\n"), true),
+            (format!("append k 0 0 {HUGE}\r\n{huge}\r\n"), true),
+            (format!("ms k {HUGE} ME\r\n{huge}\r\n"), true),
+        ] {
+            assert_eq!(client.ask("set k 0 0 3\r\nold\r\n"), "STORED");
+            let head = ask.lines().next().expect("a line").to_owned();
+            assert_eq!(client.ask(ask), refusal, "{head}");
+            let found = if is_left { "VALUE k 0 3\r\nold\r\nEND\r\n" } else { "END\r\n" };
+            assert_eq!(show(&client.exchange(b"get k\r\n")), show(found.as_bytes()), "{policy}: {head}");
+        }
+        // Without an answer as well.
+        client.ask("set k 0 0 3\r\nold\r\n");
+        client.send(format!("set k 0 0 {HUGE} noreply\r\n{huge}\r\n"));
+        assert_eq!(client.ask("get k\r\n"), "END", "{policy}");
+        is_blameless(&proxy, &server);
+    }
+}

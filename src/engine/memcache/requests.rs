@@ -197,4 +197,28 @@ impl Engine {
         self.end_request(pool, outcome::Outcome::Local);
         true
     }
+
+    /// A value is refused that is larger than is taken, before it has come. As with memcached, what it was to replace does not
+    /// outlive that: who goes on after the error would read it. Returns whether that is done; otherwise it has to wait.
+    #[cold]
+    pub(in crate::engine) fn forget_refused(&mut self, id: SessionId, line: &[u8], started: Instant, now: Instant) -> bool {
+        let mut words = Words::new(line.trim_ascii_end());
+        let (Some(verb), Some(key)) = (words.next(), words.next()) else { return true };
+        let replaces = match verb {
+            b"set" => true,
+            // Of a key in base64 there is no order to remove it that goes without an answer.
+            b"ms" => words.skip(1).all(|flag| match flag[0] {
+                b'T' | b'F' | b'O' | b'E' | b'c' | b'k' | b'q' | b's' => true,
+                b'M' => flag[1..].eq_ignore_ascii_case(b"s"),
+                _ => false,
+            }),
+            _ => false,
+        };
+        if !replaces {
+            return true;
+        }
+        let order = [b"delete ", key, b" noreply\r\n"].concat();
+        let Parsed::Complete { request, .. } = request::parse(&order, FRUGAL_VALUE_LIMIT) else { return true };
+        !matches!(self.perform(id, request, started, now), Dispatched::Backpressured)
+    }
 }
