@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::io::program::program_path;
+
 /// Set in the environment of the process that runs in the background.
 const MARK: &str = "SOFTMISS_IN_BACKGROUND";
 
@@ -27,7 +29,7 @@ const READY: &[u8] = b"ready";
 ///
 /// When it cannot be started.
 pub fn spawn() -> anyhow::Result<Result<u32, String>> {
-    let program = std::env::current_exe().context("cannot find out the path of this program")?;
+    let program = program_path().context("cannot find out the path of this program")?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")

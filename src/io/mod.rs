@@ -23,6 +23,7 @@ pub mod log;
 mod mailbox;
 mod operator;
 mod poller;
+pub mod program;
 pub mod proxy;
 pub(crate) mod readers;
 pub mod reload;

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::health::saved::Told;
+use crate::io::program::program_path;
 use crate::stats::carried::Counted;
 
 /// Set in the environment of a successor.
@@ -96,7 +97,7 @@ impl Upgrade {
     /// found out now. It takes over from the process with this id, or from none (0).
     pub(in crate::io) fn new(can_be_started: bool, predecessor: u32) -> Self {
         let program = |path| Program { path, arguments: std::env::args_os().skip(1).collect() };
-        let program = can_be_started.then(own_path).and_then(Result::ok).map(program);
+        let program = can_be_started.then(program_path).and_then(Result::ok).map(program);
         Self {
             program,
             stage: Mutex::default(),
@@ -207,13 +208,6 @@ impl Upgrade {
         }
         is_first
     }
-}
-
-/// Where the program of this process is, or is again: it may have been replaced since the process was started.
-fn own_path() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let of_replaced = path.to_str().and_then(|text| text.strip_suffix(" (deleted)"));
-    Ok(of_replaced.filter(|_| !path.exists()).map_or_else(|| path.clone(), PathBuf::from))
 }
 
 impl Program {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    FALSE_SUCCESSOR, SOON, Succeeded, is_served, memcached_pool, of_replaceable, redis_pool, replace, started_last,
+    FALSE_SUCCESSOR, SOON, Succeeded, is_served, memcached_pool, of_program, of_replaceable, redis_pool, replace,
+    started_last,
 };
 use crate::reload::{Reloaded, loopback, pool, whole, works};
 use crate::support::client::Client;
@@ -115,6 +116,28 @@ fn a_successor_that_ends_on_the_way_takes_nobody_with_it_that_it_did_not_have() 
         proxy.upgrade();
         let there = clients.iter_mut().filter_map(|client| is_served(client).then(|| works(client, "k")));
         assert_eq!(there.filter(|works| *works).count(), 5 - lost, "{far}");
+    }
+}
+
+/// Who installs a new version beside the one before leads a link to it.
+#[test]
+fn the_successor_is_what_the_link_leads_to_that_the_process_was_started_by() {
+    let memcached = Process::memcached();
+    let (folder, port) = (scratch_dir(), free_port());
+    let (link, next) = (folder.join("program"), folder.join("next"));
+    let versions = ["1", "2"].map(|version| folder.join(version));
+    for version in &versions {
+        std::fs::copy(env!("CARGO_BIN_EXE_softmiss"), version).expect("a copy");
+    }
+    std::os::unix::fs::symlink(&versions[0], &link).expect("a link");
+    let mut proxy = Succeeded::of(of_program(&link, port, &[], &memcached_pool(port, &[&memcached], &[])));
+    let runs = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).expect("a process");
+    assert_eq!(runs(proxy.reloaded.proxy.id()), versions[0]);
+    for version in [&versions[1], &versions[0]] {
+        std::os::unix::fs::symlink(version, &next).expect("a link");
+        std::fs::rename(&next, &link).expect("another link");
+        proxy.upgrade();
+        assert_eq!(runs(started_last(&proxy)), *version);
     }
 }
 

@@ -135,8 +135,12 @@ const LATE_SUCCESSOR: &str = "#!/bin/sh\nuntil [ -e 'GO' ]; do sleep 0.01; done\
 
 /// A proxy of a program that can be replaced, and what replaces it.
 fn of_replaceable(program: &Path, port: u16, arguments: &[&str], pools: &str) -> Reloaded {
-    let admin = loopback(free_port());
     std::fs::copy(env!("CARGO_BIN_EXE_softmiss"), program).expect("a copy");
+    of_program(program, port, arguments, pools)
+}
+
+fn of_program(program: &Path, port: u16, arguments: &[&str], pools: &str) -> Reloaded {
+    let admin = loopback(free_port());
     let proxy = {
         let mut command = Command::new(program);
         command.args(arguments);
