@@ -49,6 +49,8 @@ impl Signals {
         let user2 = signal(SignalKind::user_defined2())?;
         let louder = signal(SignalKind::from_raw(21))?; // SIGTTIN
         let quieter = signal(SignalKind::from_raw(22))?; // SIGTTOU
+        // SIGXFSZ: a file has become as large as it may be. The process lives on, and whoever writes to it is told.
+        let _caught = signal(SignalKind::from_raw(25))?;
         drop(entered);
         catch_fatal()?;
         Ok(Self { runtime, terminate, interrupt, hang_up, user1, user2, louder, quieter })

@@ -205,7 +205,12 @@ pub(super) fn left(topology: &Topology) -> Option<(Kept, Vec<Saved>)> {
 fn left_in(folder: &Path) -> Option<(Kept, Vec<Saved>)> {
     let path = folder.join(NAME);
     let mut record = Vec::new();
-    match File::open(&path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut record)) {
+    let read = fs::metadata(&path).and_then(|found| match found.is_file() {
+        true if found.len() <= LIMIT => File::open(&path)?.take(LIMIT).read_to_end(&mut record),
+        true => Ok(0), // it says nothing
+        false => Err(io::Error::other("it is not a file")),
+    });
+    match read {
         Ok(_) => {
             let left = saved::decode(&record);
             if left.is_none() {

@@ -221,3 +221,31 @@ fn a_server_that_had_left_when_the_proxy_ended_is_flushed_when_it_is_back() {
         assert!(old.is_empty(), "{} keys that were removed are there, {signal}", old.len());
     }
 }
+
+/// Whatever stands in the place of the file, or is in its way: clients are served, and the operator is told.
+#[test]
+fn what_is_no_record_of_what_servers_missed_keeps_nobody_from_being_served() {
+    let scene = Scene::new(true, &["rejoin: safe"]);
+    let folder = scene.state.join("new");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("missed");
+    let remove = || drop(std::fs::remove_file(&file));
+    let is_served = |proxy: &Proxy, told: &str| {
+        assert_eq!(set(&mut proxy.client(), "k", "new"), "STORED");
+        proxy.wait_for_log(told, Duration::from_secs(5));
+    };
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo").success());
+    is_served(&scene.proxy().expect_log("cannot read what servers missed"), "it is not a file");
+    remove();
+    std::os::unix::fs::symlink("/dev/zero", &file).expect("a link");
+    is_served(&scene.proxy().expect_log("cannot read what servers missed"), "it is not a file");
+    remove();
+    std::fs::File::create(&file).and_then(|file| file.set_len(1 << 40)).expect("a file");
+    is_served(&scene.proxy().expect_log("it is not used"), "or damaged: it is not used");
+    // No file may have any bytes.
+    remove();
+    let mut command = std::process::Command::new("prlimit");
+    command.arg("--fsize=0").arg(env!("CARGO_BIN_EXE_softmiss"));
+    let proxy = Proxy::started_by(command, &scene.file, scene.port);
+    is_served(&proxy.expect_log("cannot keep what servers miss"), "cannot keep what servers miss");
+}
