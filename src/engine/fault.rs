@@ -136,7 +136,9 @@ impl Engine {
                 self.counters.server(pool, server).resends.add(1);
             } else {
                 self.invalidate_lost(id, ticket, request, unsent, now);
-                lost.push((ticket, request));
+                // Who is told of a refusal takes it that nothing was sent.
+                let failure = if failure == Failure::Ejected && !unsent { Failure::Closed } else { failure };
+                lost.push((ticket, request, failure));
             }
         }
         let resent = !self.servers[id].queue().is_empty();
@@ -158,7 +160,7 @@ impl Engine {
             self.hold_back(id, failure, now);
         }
         self.count_lost(pool, server, lost.len());
-        for (ticket, request) in lost {
+        for (ticket, request, failure) in lost {
             self.leave_link(id, ticket);
             self.fail_ticket((pool, server, database), ticket, request, failure, now);
         }

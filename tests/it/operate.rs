@@ -206,6 +206,26 @@ fn ejecting_answers_what_is_in_flight_in_the_servers_place() {
     assert_eq!(client.line(), "END");
 }
 
+/// A refusal would say that it was not sent, and may be sent once more.
+#[test]
+fn who_is_told_of_a_failure_is_not_told_that_what_was_sent_is_refused() {
+    let silent = Scripted::silent();
+    for (more, ask, right) in [
+        (&["redis: true"][..], "LPUSH k v\r\n", "-ERR Connection closed by server"),
+        (&[], "delete k\r\n", "SERVER_ERROR Connection closed by server"),
+    ] {
+        let settings = [more, &["timeout: 30000", "stall_detection: false", "on_failure: error"]].concat();
+        let operated = Operated::start(&[silent.address], "", &settings);
+        let mut client = operated.proxy.client();
+        client.send(ask);
+        wait_until("the request in flight", SOON, || operated.server(0)["in_flight"] == 1);
+        operated.does("/servers/eject?server=node-0&force=1");
+        assert_eq!(client.line(), right, "{ask}");
+        client.send(ask);
+        assert!(client.line().ends_with("Connection refused"), "{ask}: it is not sent");
+    }
+}
+
 #[test]
 fn a_held_server_that_does_not_answer_does_not_come_back() {
     let (mut servers, operated) = Operated::before(2, &[]);

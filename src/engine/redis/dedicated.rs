@@ -353,7 +353,11 @@ impl Engine {
                 Some((waits, request)) if waits.asker == ticket.asker => {
                     self.ask_at_home((pool, server), *waits, request, now);
                 }
-                _ => self.fail_ticket((pool, server, database), *ticket, b"", failure, now),
+                _ => {
+                    let is_asked = failure == Failure::Ejected && !lost.is_unwritten(*ticket);
+                    let failure = if is_asked { Failure::Closed } else { failure };
+                    self.fail_ticket((pool, server, database), *ticket, b"", failure, now);
+                }
             }
         }
         self.crawl_lost(owner, id, failure, now);
