@@ -140,6 +140,8 @@ impl Engine {
     }
 
     /// So many bytes came of a large response.
+    #[cold]
+    #[inline(never)]
     pub(super) fn note_bulk(&mut self, id: LinkId, count: usize, now: Instant) {
         let Some(stream) = self.servers.stream(id) else { return };
         stream.note_bulk(count, now);

@@ -53,11 +53,7 @@ impl Engine {
     /// Takes bytes from a server and passes on the responses in them.
     pub(super) fn deliver(&mut self, id: LinkId, data: &[u8], now: Instant, outlet: &mut dyn Outlet) {
         self.hear(id, data.len(), now);
-        let (is_partial, is_large) =
-            self.servers[id].stream().map_or((false, false), |stream| (stream.has_partial(), stream.is_within(LARGE)));
-        if is_large {
-            self.note_bulk(id, data.len(), now);
-        }
+        let is_partial = self.servers[id].stream().is_some_and(|stream| stream.has_partial());
         let used = if is_partial { self.consume_partial(id, data, outlet) } else { Ok(0) };
         let outcome = used.and_then(|used| {
             // The usual case: whole responses are passed on from where they were read.
@@ -118,6 +114,9 @@ impl Engine {
     /// `data` that was. When something is still kept afterwards, all of `data` has been used.
     #[inline(never)]
     fn consume_partial(&mut self, id: LinkId, data: &[u8], outlet: &mut dyn Outlet) -> Result<usize, Violation> {
+        if self.servers[id].stream().is_some_and(|stream| stream.need() > LARGE) {
+            self.note_bulk(id, data.len(), self.now);
+        }
         let mut used = 0;
         loop {
             let Some(stream) = self.servers.stream(id).filter(|stream| stream.has_partial()) else {
@@ -164,6 +163,9 @@ impl Engine {
             return Err(Violation::Full);
         }
         let mut at = stream.take_unwanted(input.len());
+        if at > 0 {
+            self.note_bulk(id, at, self.now);
+        }
         let mut to = Delivery { succeeded: false, outlet };
         let mut outcome = Ok(());
         while at < input.len() {

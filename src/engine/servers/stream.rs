@@ -157,12 +157,6 @@ impl Stream {
         bytes >= BULK && is_fast && now - last < span
     }
 
-    /// Whether what comes is of a large response, which begins with more than `large` bytes.
-    #[inline]
-    pub(crate) const fn is_within(&self, large: usize) -> bool {
-        self.unwanted > 0 || self.has_partial() && self.need > large
-    }
-
     // --- What is known of its server --------------------------------------------------------------------------------
 
     /// Whether invalidations may be sent.

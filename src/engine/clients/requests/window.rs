@@ -56,7 +56,8 @@ impl Requests {
     pub(in crate::engine::clients) fn has_room(&self) -> bool {
         // The window is a division, and most clients have fewer in flight than is usual.
         let is_usual = || self.keys < USUAL_WINDOW && self.estimate <= USUAL;
-        !self.is_barred() && !self.is_full_of_unheard() && (is_usual() || self.keys < self.window())
+        let has_room = || self.keys < WINDOW_FLOOR || is_usual() || self.keys < self.window();
+        !self.is_barred() && !self.is_full_of_unheard() && has_room()
     }
 
     /// How many more keys may be in flight.
