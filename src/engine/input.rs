@@ -246,23 +246,30 @@ impl Engine {
                         session.input.skip_on(skip);
                     }
                 }
-                Parsed::Refused { len, refusal: Refusal::TooLarge, .. }
-                    if !self.forget_refused(id, &rest[..len], started, now) =>
-                {
-                    self.wait_for_room(id, paused.unwrap_or(now), started);
-                    break;
+                Parsed::Refused { len, refusal: Refusal::TooLarge, silent, skip } => {
+                    match self.forget_refused(id, &rest[..len], started, now) {
+                        Some(Dispatched::Backpressured) => {
+                            self.wait_for_room(id, paused.unwrap_or(now), started);
+                            break;
+                        }
+                        Some(Dispatched::Done | Dispatched::Begun(_)) => carried_out = true,
+                        None => self.count_refused(id),
+                    }
+                    at += len;
+                    self.refuse(id, Refusal::TooLarge.line(), silent, skip);
                 }
                 Parsed::Refused { len, refusal, silent, skip } => {
-                    carried_out = refusal == Refusal::TooLarge; // it may have had to wait
                     if refusal == Refusal::Unknown {
                         self.look_for_stranger(id, rest, now);
                     }
                     at += len;
+                    self.count_refused(id);
                     self.refuse(id, refusal.line(), silent, skip);
                 }
                 Parsed::Http => self.hang_up(id, now),
                 Parsed::Foreign => {
                     self.look_for_stranger(id, rest, now);
+                    self.count_refused(id);
                     self.refuse(id, Refusal::Unknown.line(), false, Skip::NONE);
                     if let Some(session) = self.session(id) {
                         session.close();
@@ -346,11 +353,15 @@ impl Engine {
         self.touch_session(id);
     }
 
+    fn count_refused(&self, id: SessionId) {
+        if let Some(session) = self.session_ref(id) {
+            self.counters.pool(session.pool()).refused_requests.add(1);
+        }
+    }
+
     fn refuse(&mut self, id: SessionId, line: &[u8], silent: bool, skip: Skip) {
         if let Some(session) = self.session(id) {
             session.input.skip_on(skip);
-            let pool = session.pool();
-            self.counters.pool(pool).refused_requests.add(1);
         }
         if !silent {
             self.answer(id, line);

@@ -199,11 +199,19 @@ impl Engine {
     }
 
     /// A value is refused that is larger than is taken, before it has come. As with memcached, what it was to replace does not
-    /// outlive that: who goes on after the error would read it. Returns whether that is done; otherwise it has to wait.
+    /// outlive that: who goes on after the error would read it. Says what became of the request to remove that, for which it is
+    /// counted then; `None` where there is none.
     #[cold]
-    pub(in crate::engine) fn forget_refused(&mut self, id: SessionId, line: &[u8], started: Instant, now: Instant) -> bool {
+    pub(in crate::engine) fn forget_refused(
+        &mut self,
+        id: SessionId,
+        line: &[u8],
+        started: Instant,
+        now: Instant,
+    ) -> Option<Dispatched> {
+        let pool = self.pool_of(id)?;
         let mut words = Words::new(line.trim_ascii_end());
-        let (Some(verb), Some(key)) = (words.next(), words.next()) else { return true };
+        let (verb, key) = (words.next()?, words.next()?);
         let replaces = match verb {
             b"set" => true,
             // Of a key in base64 there is no order to remove it that goes without an answer.
@@ -215,10 +223,16 @@ impl Engine {
             _ => false,
         };
         if !replaces {
-            return true;
+            return None;
         }
         let order = [b"delete ", key, b" noreply\r\n"].concat();
-        let Parsed::Complete { request, .. } = request::parse(&order, FRUGAL_VALUE_LIMIT) else { return true };
-        !matches!(self.perform(id, request, started, now), Dispatched::Backpressured)
+        let Parsed::Complete { request, .. } = request::parse(&order, FRUGAL_VALUE_LIMIT) else { return None };
+        self.begin_request(class_of(&request));
+        let outcome = self.perform(id, request, started, now);
+        if !matches!(outcome, Dispatched::Backpressured) {
+            self.count_request(pool);
+            self.end_request(pool, outcome::Outcome::Local);
+        }
+        Some(outcome)
     }
 }

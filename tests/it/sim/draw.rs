@@ -204,7 +204,8 @@ impl Client {
                 }
                 3 if !style.private => {
                     tally.add(Thing::TooLarge);
-                    class = Class::Refused;
+                    // What it was to replace is removed as soon as its first line is there.
+                    ledger.asked("delete", key);
                     let len = style.value_limit + 1 + random.index(100);
                     let out = self.outgoing.tail();
                     write!(out, "set {key} 0 0 {len}\r\n").unwrap();
