@@ -78,9 +78,9 @@ impl Engine {
                 self.note_hoard(id);
             }
         }
-        if end < self.clients.places() {
+        if end < self.clients.places() || !self.cut_off_to_fit() {
             self.put_off(Chore::Weigh(end), now);
         }
-        end.saturating_sub(from)
+        end.saturating_sub(from).max(1)
     }
 }

@@ -46,6 +46,20 @@ impl Engine {
         open.map(|(id, session)| (id, session.holding.charged())).max_by_key(|(_, charged)| *charged)
     }
 
+    /// Memory is less than it was: those go who hold most, some at a time, until the others have room. Whether that is so, or nobody
+    /// is left who holds much.
+    #[cold]
+    pub(in crate::engine) fn cut_off_to_fit(&mut self) -> bool {
+        for _ in 0..CUTS {
+            if self.memory.held() <= self.memory.limits().common {
+                return true;
+            }
+            let Some((largest, _)) = self.largest(|session| !session.is_closing()) else { return true };
+            self.cut_off_client(largest);
+        }
+        false
+    }
+
     /// Ends a client's connection for what it holds.
     #[cold]
     pub(in crate::engine) fn cut_off_client(&mut self, id: SessionId) {

@@ -6,11 +6,11 @@ use crate::time::Instant;
 use std::time::Duration;
 
 /// Bytes a second of large responses that take up a connection, and how many have to have come.
-const BULK_RATE: u128 = 4 << 20;
-const BULK: usize = 1 << 20;
+const BULK_RATE: u128 = 2 << 20;
+const BULK: usize = 512 << 10;
 
 /// What comes later than that behind the last of them is another row of large responses.
-const BULK_PAUSE: Duration = Duration::from_millis(100);
+const BULK_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a server sends on a connection, as far as it has come, and what has been seen of the server there.
 #[derive(Debug, Default)]

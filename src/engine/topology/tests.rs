@@ -474,6 +474,35 @@ fn whoever_holds_much_is_judged_by_a_lower_limit() {
     assert!(is_hoarder(&engine), "100 KB are more than its share of 16 MB");
 }
 
+/// The others would find no room until each has had its time.
+#[test]
+fn whoever_holds_most_goes_where_a_lower_limit_has_no_room_for_it() {
+    let limit = |mb: usize| {
+        let mut config = single("  timeout: 400\n", "'10.0.0.1:1:1'");
+        config.settings.memory_limit = mb << 20;
+        config
+    };
+    let published = Arc::new(Published::new(limit(512), 1));
+    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let clients: Vec<_> = (1..=40)
+        .map(|number| {
+            let client = engine.client_connected(PoolId(0));
+            let value = [b"set k 0 0 3000000\r\n".as_slice(), &vec![b'v'; number * 50_000]].concat();
+            engine.client_data(client, &value, NOW);
+            client
+        })
+        .collect();
+    assert!(engine.memory() > 30 << 20);
+    published.publish(&limit(16), NOW).expect("there are ids");
+    engine.refresh(NOW);
+    turn(&mut engine, NOW + Duration::from_millis(1));
+    assert!(engine.memory() <= 16 << 20, "{}", engine.memory());
+    let is_there = |client: &SessionId| !engine.session_ref(*client).expect("a client").is_closing();
+    assert!(clients[..20].iter().all(is_there), "who holds less stays");
+    assert!(!clients[39..].iter().any(is_there));
+}
+
 /// Each change sets the timer of a client anew that waits, and the one that it had sets no other when it fires.
 #[test]
 fn a_client_has_one_timer_however_often_its_timeout_changes() {
