@@ -156,9 +156,7 @@ impl Engine {
     pub(super) fn is_taken_up(&self, pool: PoolId, server: ServerId, now: Instant) -> bool {
         let Some(timeout) = self.timeout(pool) else { return false };
         let mut links = self.member(pool, server).links().iter().map(|link| &self.servers[*link]);
-        links.any(|link| {
-            link.is_traffic() && link.stream().is_some_and(|stream| stream.is_taken_up(now, timeout / 2))
-        })
+        links.any(|link| link.is_traffic() && link.stream().is_some_and(|stream| stream.is_taken_up(now, timeout / 2)))
     }
 
     /// Lets clients go on, in the order in which they came, as far as a link's queue has drained.

@@ -314,8 +314,7 @@ fn nobody_is_probed_of_a_pool_that_came_and_went_unnoticed() {
 fn what_a_server_has_to_forget_is_sent_when_its_pool_is_another_one() {
     let published = Arc::new(Published::new(config(&[1]), 1));
     let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
-    let mut engine =
-        Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
+    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
     let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     published.current().registry.invalidate_all(PoolId(0), ServerId(0), at(1));
     published.publish(&without_pools(), at(2)).expect("there are ids");
