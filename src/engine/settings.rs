@@ -81,6 +81,9 @@ impl Engine {
         if end < self.clients.places() || !self.cut_off_to_fit() {
             self.put_off(Chore::Weigh(end), now);
         }
-        end.saturating_sub(from).max(1)
+        end.saturating_sub(from).max(1) // to look who has to go is a step as well
     }
 }
+
+#[cfg(test)]
+mod tests;

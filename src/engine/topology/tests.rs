@@ -452,56 +452,6 @@ fn a_name_that_only_the_ring_sees_differently_is_another_ring() {
     assert!(keys.into_iter().all(|key| ring.route(key.as_bytes(), 0) == home.route(key.as_bytes(), 0)));
 }
 
-#[test]
-fn whoever_holds_much_is_judged_by_a_lower_limit() {
-    let limit = |mb: usize| {
-        let mut config = single("  timeout: 400\n", "'10.0.0.1:1:1'");
-        config.settings.memory_limit = mb << 20;
-        config
-    };
-    let published = Arc::new(Published::new(limit(512), 1));
-    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
-    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
-    let client = engine.client_connected(PoolId(0));
-    let value = [b"set k 0 0 300000\r\n".as_slice(), &[b'v'; 100_000]].concat();
-    engine.client_data(client, &value, NOW);
-    let is_hoarder = |engine: &Engine| engine.session_ref(client).expect("a client").holding.is_hoarder();
-    assert!(!is_hoarder(&engine));
-    published.publish(&limit(16), NOW).expect("there are ids");
-    engine.refresh(NOW);
-    turn(&mut engine, NOW + Duration::from_millis(1));
-    assert!(is_hoarder(&engine), "100 KB are more than its share of 16 MB");
-}
-
-/// The others would find no room until each has had its time.
-#[test]
-fn whoever_holds_most_goes_where_a_lower_limit_has_no_room_for_it() {
-    let limit = |mb: usize| {
-        let mut config = single("  timeout: 400\n", "'10.0.0.1:1:1'");
-        config.settings.memory_limit = mb << 20;
-        config
-    };
-    let published = Arc::new(Published::new(limit(512), 1));
-    let (scripts, started_at) = (Scripts::default(), Duration::ZERO);
-    let mut engine = Engine::new(Setup { published: Arc::clone(&published), worker: 0, seed: 1, started_at, scripts });
-    let clients: Vec<_> = (1..=40)
-        .map(|number| {
-            let client = engine.client_connected(PoolId(0));
-            let value = [b"set k 0 0 3000000\r\n".as_slice(), &vec![b'v'; number * 50_000]].concat();
-            engine.client_data(client, &value, NOW);
-            client
-        })
-        .collect();
-    assert!(engine.memory() > 30 << 20);
-    published.publish(&limit(16), NOW).expect("there are ids");
-    engine.refresh(NOW);
-    turn(&mut engine, NOW + Duration::from_millis(1));
-    assert!(engine.memory() <= 16 << 20, "{}", engine.memory());
-    let is_there = |client: &SessionId| !engine.session_ref(*client).expect("a client").is_closing();
-    assert!(clients[..20].iter().all(is_there), "who holds less stays");
-    assert!(!clients[39..].iter().any(is_there));
-}
-
 /// Each change sets the timer of a client anew that waits, and the one that it had sets no other when it fires.
 #[test]
 fn a_client_has_one_timer_however_often_its_timeout_changes() {
