@@ -23,6 +23,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Time in which a server that refuses connects is to be found out.
 const DETECTION_TIME: Duration = Duration::from_millis(80);
 
+/// The failure that is told of a request on a connection that has ended: who is told of a refusal takes it that nothing was sent.
+pub(super) fn told_of(failure: Failure, unsent: bool) -> Failure {
+    if failure == Failure::Ejected && !unsent { Failure::Closed } else { failure }
+}
+
 impl Engine {
     /// Opens a link's connection, unless too many were opened to its server of late. Returns whether there will be one.
     pub(super) fn start_connect(&mut self, id: LinkId, now: Instant) -> bool {
@@ -136,9 +141,7 @@ impl Engine {
                 self.counters.server(pool, server).resends.add(1);
             } else {
                 self.invalidate_lost(id, ticket, request, unsent, now);
-                // Who is told of a refusal takes it that nothing was sent.
-                let failure = if failure == Failure::Ejected && !unsent { Failure::Closed } else { failure };
-                lost.push((ticket, request, failure));
+                lost.push((ticket, request, told_of(failure, unsent)));
             }
         }
         let resent = !self.servers[id].queue().is_empty();

@@ -9,6 +9,7 @@ use super::Profile;
 use super::call::{Call, Performed};
 use super::keyed::CROSS_SLOT;
 use crate::config::model::{PoolId, ServerId};
+use crate::engine::fault::told_of;
 use crate::engine::ids::{LinkId, SessionId};
 use crate::engine::servers::Connection;
 use crate::engine::servers::queue::Queue;
@@ -354,8 +355,7 @@ impl Engine {
                     self.ask_at_home((pool, server), *waits, request, now);
                 }
                 _ => {
-                    let is_asked = failure == Failure::Ejected && !lost.is_unwritten(*ticket);
-                    let failure = if is_asked { Failure::Closed } else { failure };
+                    let failure = told_of(failure, lost.is_unwritten(*ticket));
                     self.fail_ticket((pool, server, database), *ticket, b"", failure, now);
                 }
             }
