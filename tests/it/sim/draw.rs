@@ -85,6 +85,8 @@ impl Client {
         let keep = |ask: Ask| (!silent).then_some(ask);
         // Copies go with every change: more is read where there are some, and stored.
         let reads = style.lives && !style.private && random.one_in(2);
+        // What changes while it is fetched is read again and again.
+        let reads = reads || style.crowded && !style.private && !random.one_in(4);
         let stores = style.lives && !reads && random.one_in(2);
         let ask = match if stores { 8 } else { random.below(if reads { 8 } else { 20 }) } {
             0..5 => {

@@ -234,6 +234,7 @@ impl World {
                 self.ledger.tick += 1;
                 let server = &mut self.servers[index];
                 let Some(executed) = server.store.execute(rest, self.ledger.tick, &mut Vec::new()) else { break };
+                server.store.is_late(self.ledger.tick);
                 if executed.deed.verb == "flush_all" {
                     server.flushed.push(self.ledger.tick);
                 }

@@ -114,6 +114,8 @@ pub(super) struct Store {
     logs: Vec<Vec<(u64, State)>>,
     /// When it lost all that it had.
     losses: BTreeSet<u64>,
+    /// When it carried out what it had received on connections that are gone: nobody was told of that.
+    late: BTreeSet<u64>,
     /// How many copy a key to this server, by the names of the items that say so, and since when, in seconds.
     signs: BTreeMap<String, (Vec<u8>, u64)>,
     /// Until when leases hold, by their names, in seconds.
@@ -144,6 +146,7 @@ impl Store {
         Self {
             logs: vec![vec![(0, None)]; keys],
             losses: BTreeSet::new(),
+            late: BTreeSet::new(),
             signs: BTreeMap::new(),
             leases: BTreeMap::new(),
             given: 0,
@@ -180,7 +183,12 @@ impl Store {
         })
     }
 
-    /// What a key had at `tick`, and before that as long as what became of it is passed over.
+    /// Something is carried out of which nobody will be told.
+    pub(super) fn is_late(&mut self, tick: u64) {
+        self.late.insert(tick);
+    }
+
+    /// What a key had at `tick`, and before that as long as nobody was told what became of it, or it is passed over.
     pub(super) fn before(
         &self,
         key: Key,
@@ -193,7 +201,8 @@ impl Store {
             .iter()
             .rev()
             .take_while(move |(at, state)| {
-                !std::mem::replace(&mut over, !(self.losses.contains(at) || is_passed_over(*at, state)))
+                let is_known = !self.losses.contains(at) && !self.late.contains(at) && !is_passed_over(*at, state);
+                !std::mem::replace(&mut over, is_known)
             })
             .map(|(_, state)| state)
     }

@@ -13,6 +13,9 @@ pub(super) const KEYS: u64 = 12;
 const CROWDED: u64 = 2;
 pub(super) const CHANNELS: u64 = 8;
 
+/// The draw that is a read of one key.
+const READS: u64 = 43;
+
 /// The text of the script that stores a value, and its name.
 pub(super) const SCRIPTS: [(&str, &str); 2] = [
     ("return redis.call('SET',KEYS[1],ARGV[1])", "cf63a54c34e159e75e5a3fe4794bb2ea636ee005"),
@@ -170,7 +173,9 @@ impl World {
         let customer = &self.customers[at];
         let subscribed = !customer.channels.is_empty() || !customer.hears.is_empty();
         let quiet = subscribed && !customer.resp3;
-        match self.random.below(if quiet { 3 } else { 44 }) {
+        // What changes while it is fetched is read again and again.
+        let reads = self.plan.crowded && !quiet && !self.random.one_in(3);
+        match if reads { READS } else { self.random.below(if quiet { 3 } else { 44 }) } {
             0 => {
                 let channel = format!("{}channel{}", self.customers[at].pool, self.random.below(CHANNELS));
                 self.draw_subscribe(at, draft, &channel);
