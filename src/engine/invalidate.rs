@@ -289,25 +289,6 @@ impl Engine {
         }
     }
 
-    /// Queues a request of the proxy's own.
-    pub(super) fn ask(&mut self, id: LinkId, verb: Verb, marks: Marks, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
-        self.go(id, (Intent::Plain, verb, marks), now, write);
-    }
-
-    /// As [`Engine::ask`], with an intent.
-    pub(super) fn go(
-        &mut self,
-        id: LinkId,
-        (intent, verb, marks): (Intent, Verb, Marks),
-        now: Instant,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let (start, out) = self.servers[id].append();
-        write(out);
-        let ticket = Ticket { marks, ..Ticket::own(intent, start, verb) };
-        self.push_ticket(id, ticket, now);
-    }
-
     /// A server has answered an invalidation: confirmed it, or refused it.
     pub(super) fn invalidation_answered(&mut self, id: LinkId, verb: Verb, status: Status, now: Instant) {
         let (pool, server) = self.link_server(id);
@@ -416,17 +397,6 @@ impl Engine {
             if !self.send_invalidations(id, BATCH, now) {
                 self.probe_invalidated(id, now);
             }
-        }
-    }
-
-    /// What the proxy asked for itself was lost. What is pending stays so.
-    pub(super) fn unheard(&mut self, intent: Intent) {
-        match intent {
-            Intent::Plain | Intent::Name | Intent::Lease(_) | Intent::Former(_) | Intent::See | Intent::Unheard => {}
-            Intent::End(of) => self.unheard_of_waiting(of),
-            Intent::Copy(number) => self.copy_lost(number),
-            Intent::Look(number) => self.look_lost(number),
-            Intent::Near(number) | Intent::NearLife(number) => self.near_lost(number),
         }
     }
 

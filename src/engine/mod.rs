@@ -68,6 +68,7 @@ mod named_key;
 mod near;
 mod news;
 mod outputs;
+mod own;
 mod policy;
 mod pool;
 mod probe;

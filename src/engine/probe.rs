@@ -14,7 +14,7 @@ use super::deadline::Timer;
 use super::ids::LinkId;
 use super::invalidate::BATCH;
 use super::servers::queue::Queue;
-use super::servers::ticket::{Intent, Marks, Ticket};
+use super::servers::ticket::{Marks, Ticket};
 use super::servers::{Probe, ProbeStep, Settling};
 use super::{Course, Effect, Engine, Notice};
 use crate::config::model::{PoolId, Rejoin, ServerId};
@@ -67,44 +67,20 @@ impl Engine {
         }
     }
 
-    /// The response to a request of the proxy's own.
-    #[cold]
-    pub(super) fn own_response(&mut self, id: LinkId, (verb, intent): (Verb, Intent), response: &[u8], status: Status) {
+    /// A server has told its version: it is heard, or a probe goes on.
+    pub(super) fn version_answered(&mut self, id: LinkId, status: Status, now: Instant) {
         let link = &self.servers[id];
-        let now = link.silence.since();
-        match intent {
-            Intent::Plain => {}
-            Intent::Unheard => return,
-            Intent::Lease(number) => return self.lease_answered(number, status),
-            Intent::Look(number) => return self.look_answered(number, response, status, now),
-            Intent::Former(number) => return self.former_answered(number, id, response, status, now),
-            Intent::See => return self.stampede.note_seen(id, response),
-            Intent::Name => return self.heard_name(id, response),
-            Intent::End(of) => return self.heard_of_waiting(of, response),
-            Intent::Copy(number) => return self.copy_answered(number, response, status, now),
-            Intent::Near(number) => return self.near_answered(number, response, now),
-            Intent::NearLife(number) => return self.near_life_answered(number, response, now),
-        }
-        match verb {
-            Verb::FlushAll | Verb::FlushDatabase | Verb::Delete | Verb::MetaDelete => {
-                self.invalidation_answered(id, verb, status, now)
+        if link.stream().is_some_and(|stream| stream.settling() == Settling::Asked) {
+            if let Some(stream) = self.servers[id].stream_mut() {
+                stream.settle(Settling::Heard(now));
             }
-            Verb::Stats => self.identified(id, response, now),
-            Verb::Version if link.stream().is_some_and(|stream| stream.settling() == Settling::Asked) => {
-                if let Some(stream) = self.servers[id].stream_mut() {
-                    stream.settle(Settling::Heard(now));
-                }
-                self.arm_link(id, now + LOOK);
+            self.arm_link(id, now + LOOK);
+        } else if link.is_probe() && link.is_up() {
+            if status == Status::Done {
+                self.probe_invalidated(id, now);
+            } else {
+                self.fail_link(id, Failure::Protocol, now);
             }
-            Verb::Version if link.is_probe() && link.is_up() => {
-                if status == Status::Done {
-                    self.probe_invalidated(id, now);
-                } else {
-                    self.fail_link(id, Failure::Protocol, now);
-                }
-            }
-            Verb::Query => self.passed_fence(id, now),
-            _ => {}
         }
     }
 
