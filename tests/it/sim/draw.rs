@@ -19,6 +19,8 @@ pub(super) struct Style {
     pub(super) plain: bool,
     /// Two keys only.
     pub(super) crowded: bool,
+    /// Mostly reads of these.
+    pub(super) rereads: bool,
     /// What is stored lives for some time, and not for ever.
     pub(super) lives: bool,
     /// Many large values.
@@ -86,7 +88,7 @@ impl Client {
         // Copies go with every change: more is read where there are some, and stored.
         let reads = style.lives && !style.private && random.one_in(2);
         // What changes while it is fetched is read again and again.
-        let reads = reads || style.crowded && !style.private && !random.one_in(4);
+        let reads = reads || style.rereads && !random.one_in(4);
         let stores = style.lives && !reads && random.one_in(2);
         let ask = match if stores { 8 } else { random.below(if reads { 8 } else { 20 }) } {
             0..5 => {

@@ -432,6 +432,8 @@ impl World {
             loud: self.plan.faults && self.plan.on_failure == OnFailure::Error,
             plain: self.plan.plain,
             crowded: self.plan.crowded,
+            // Where keys move, what writes them meanwhile is what is looked for.
+            rereads: self.plan.crowded && self.plan.faults && !self.plan.grows,
             lives: self.plan.copies(),
             big: self.plan.big,
             value_limit: self.plan.value_limit,

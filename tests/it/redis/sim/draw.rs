@@ -174,7 +174,7 @@ impl World {
         let subscribed = !customer.channels.is_empty() || !customer.hears.is_empty();
         let quiet = subscribed && !customer.resp3;
         // What changes while it is fetched is read again and again.
-        let reads = self.plan.crowded && !quiet && !self.random.one_in(3);
+        let reads = self.plan.crowded && !self.plan.grows && !quiet && !self.random.one_in(3);
         match if reads { READS } else { self.random.below(if quiet { 3 } else { 44 }) } {
             0 => {
                 let channel = format!("{}channel{}", self.customers[at].pool, self.random.below(CHANNELS));
