@@ -203,11 +203,15 @@ impl Outlet for Clients {
         let Self { places, whole, .. } = self;
         let place = places.get_mut(client.index()).and_then(Option::as_mut);
         let Some(Client { stream, moved, dialect, .. }) = place.filter(|place| place.id == client) else { return 0 };
-        if dialect.is_some() {
-            return 0; // it is put into other words first
+        let [first, second] = pieces;
+        if let Some(dialect) = dialect {
+            let write = |answer: &[u8]| {
+                *moved = true;
+                written_of(stream.write([answer, b""]))
+            };
+            return if dialect.offer(pieces, write) { first.len() + second.len() } else { 0 };
         }
         *moved = true;
-        let [first, second] = pieces;
         let written = if second.is_empty() || first.len() + second.len() > COPIED {
             stream.write(pieces)
         } else {
@@ -216,11 +220,13 @@ impl Outlet for Clients {
             whole.extend_from_slice(second);
             stream.write([whole, b""])
         };
-        match written {
-            Poll::Ready(Ok(count)) => count,
-            Poll::Ready(Err(_)) | Poll::Pending => 0, // an error shows at the next write
-        }
+        written_of(written)
     }
+}
+
+/// Bytes that were written. An error shows at the next write.
+fn written_of(outcome: Poll<std::io::Result<usize>>) -> usize {
+    if let Poll::Ready(Ok(count)) = outcome { count } else { 0 }
 }
 
 #[cfg(test)]

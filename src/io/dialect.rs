@@ -34,7 +34,7 @@ pub(super) fn told_by(first: u8, is_memcached: bool, admission: Admission) -> Op
         Admission::Asked => Speaker::Door(Door::default()),
         Admission::Free | Admission::Admitted => return None,
     };
-    Some(Box::new(Dialect { speaker, answers: Vec::new(), written: 0, source: 0 }))
+    Some(Box::new(Dialect { speaker, answers: Vec::new(), written: 0, source: 0, is_broken: false }))
 }
 
 /// Between the engine and a client that speaks something else, or may not speak to it yet.
@@ -46,10 +46,11 @@ pub(super) struct Dialect {
     written: usize,
     /// Bytes of the engine's answers that they are made of. They stay the engine's until these are written.
     source: usize,
+    /// What was answered is not what was asked for: nothing more may be told.
+    is_broken: bool,
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are few doors, and none for long")]
 enum Speaker {
     /// A client of memcached's binary protocol.
     Binary(Translator),
@@ -114,6 +115,9 @@ impl Dialect {
         if !self.answers.is_empty() {
             return Ok(0);
         }
+        if self.is_broken {
+            return Err(Unexpected);
+        }
         let text = &text[..text.len().min(PORTION)];
         match &mut self.speaker {
             Speaker::Binary(translator) => translator.answer(text, &mut self.answers)?,
@@ -124,6 +128,28 @@ impl Dialect {
         }
         self.source = text.len();
         Ok(0)
+    }
+
+    /// An answer of the engine that is the only one, in pieces, becomes what `write` writes of it. Says whether the engine is
+    /// done with it; otherwise it is to be kept as all others are, behind which nothing has been made ready.
+    pub(super) fn offer(&mut self, pieces: [&[u8]; 2], write: impl FnOnce(&[u8]) -> usize) -> bool {
+        let Speaker::Binary(translator) = &mut self.speaker else { return false };
+        let len = pieces[0].len() + pieces[1].len();
+        if !self.answers.is_empty() || self.is_broken || len > PORTION {
+            return false;
+        }
+        self.is_broken = pieces.iter().any(|piece| translator.answer(piece, &mut self.answers).is_err());
+        if self.is_broken {
+            return false;
+        }
+        let count = if self.answers.is_empty() { 0 } else { write(&self.answers) };
+        let is_done = count == self.answers.len();
+        if is_done {
+            self.forget_answers();
+        } else {
+            (self.written, self.source) = (count, len);
+        }
+        is_done
     }
 
     /// What is to be written to the client.
@@ -137,10 +163,14 @@ impl Dialect {
         if self.written < self.answers.len() {
             return 0;
         }
+        self.forget_answers();
+        std::mem::take(&mut self.source)
+    }
+
+    fn forget_answers(&mut self) {
         self.answers.clear();
         self.answers.shrink_to(KEPT);
         self.written = 0;
-        std::mem::take(&mut self.source)
     }
 
     /// Whether so much is to be answered that no more is to be read.
@@ -166,5 +196,60 @@ impl Dialect {
             Speaker::Binary(translator) => translator.has_begun(),
             Speaker::Door(door) => door.has_begun(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_OP: [u8; 24] = [0x80, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn binary() -> (Box<Dialect>, Vec<u8>) {
+        let mut dialect = told_by(MAGIC, true, Admission::Free).unwrap();
+        let mut text = Vec::new();
+        dialect.ask(&[NO_OP, NO_OP].concat(), &mut text);
+        assert_eq!(text, b"mn\r\nmn\r\n");
+        (dialect, text)
+    }
+
+    #[test]
+    fn what_the_client_does_not_take_at_once_of_an_offer_is_kept_and_not_made_twice() {
+        for taken in [0, 5, 23] {
+            let (mut dialect, _) = binary();
+            let mut written = Vec::new();
+            let is_done = dialect.offer([b"MN", b"\r\n"], |answer| {
+                written.extend_from_slice(&answer[..taken]);
+                taken
+            });
+            assert!(!is_done);
+            assert!(!dialect.offer([b"MN\r\n", b""], |_| unreachable!()), "there is something in front of it");
+            // The engine keeps what it has offered, and more comes behind that.
+            let kept = b"MN\r\nMN\r\n";
+            assert_eq!(dialect.make_ready(kept), Ok(0));
+            written.extend_from_slice(dialect.output());
+            assert_eq!(written.len(), 24);
+            assert_eq!(dialect.wrote(24 - taken), 4, "of the engine's are done with");
+            assert_eq!(dialect.make_ready(&kept[4..]), Ok(0));
+            assert_eq!(dialect.output().len(), 24);
+            assert_eq!(dialect.wrote(24), 4);
+            assert!(dialect.is_idle());
+        }
+    }
+
+    #[test]
+    fn an_offer_that_is_taken_whole_leaves_nothing_behind() {
+        let (mut dialect, _) = binary();
+        assert!(dialect.offer([b"MN\r\n", b""], <[u8]>::len));
+        assert!(dialect.offer([b"M", b"N\r\n"], <[u8]>::len));
+        assert!(dialect.is_idle());
+        assert_eq!(dialect.make_ready(b""), Ok(0));
+    }
+
+    #[test]
+    fn an_offer_that_is_no_answer_ends_the_connection() {
+        let (mut dialect, _) = binary();
+        assert!(!dialect.offer([b"END\r\n", b""], |_| unreachable!()));
+        assert_eq!(dialect.make_ready(b"END\r\n"), Err(Unexpected));
     }
 }

@@ -229,6 +229,10 @@ pub fn parse(input: &[u8], value_limit: usize) -> Parsed<'_> {
         }
         [b's', b'e', b't', words @ ..] if words.first() == Some(&b' ') => plain_set(input, len, words, value_limit)
             .unwrap_or_else(|| store(input, len, Verb::Set, Words::new(words), value_limit)),
+        // What all gets of the binary protocol are asked as.
+        [b'g', b'e', b't', b's', keys @ ..] if keys.first() == Some(&b' ') => {
+            get_keys(len, len - line.len(), Verb::Gets, None, keys)
+        }
         _ => parse_other(input, line, len, value_limit),
     }
 }

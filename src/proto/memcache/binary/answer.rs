@@ -2,7 +2,7 @@
 
 use super::super::number;
 use super::expected::{Answer, Expected, Queue};
-use super::opcode::{Mode, Verb};
+use super::opcode::{Mode, Verb, names_key};
 use super::packet::{Asked, Status, client_flags, push, push_status, push_value};
 
 /// Longest line of an answer: a key, its flags and numbers, or a line of statistics.
@@ -46,7 +46,9 @@ impl State {
 
     /// Takes what answers the text, and appends what the client is told.
     pub(super) fn answer(&mut self, text: &[u8], out: &mut Vec<u8>, expected: &mut Queue) -> Result<(), Unexpected> {
-        Answering { state: self, out, expected }.answer(text)
+        let outcome = Answering { state: self, out, expected }.answer(text);
+        expected.tidy();
+        outcome
     }
 }
 
@@ -104,7 +106,7 @@ impl Answering<'_> {
                     self.state.value = if left > 0 { Value::Count { left, to, cas } } else { Value::End(2) };
                     if left == 0 {
                         let count = number::unsigned(self.state.count.trim_ascii()).ok_or(Unexpected)?;
-                        if !to.is_quiet {
+                        if !to.is_quiet() {
                             push(self.out, to.asked, (Status::Success, cas), [b"", b"", &count.to_be_bytes()], 0);
                         }
                     }
@@ -133,11 +135,11 @@ impl Answering<'_> {
                 Ok(())
             }
             Answer::Words(words) if line == b"MN" => {
-                push(self.out, front.asked, (Status::Success, 0), [b"", b"", words.as_bytes()], 0);
+                push(self.out, front.asked, (Status::Success, 0), [b"", b"", words.text().as_bytes()], 0);
                 self.expected.pop();
                 Ok(())
             }
-            Answer::Known(_) | Answer::Words(_) => Err(Unexpected),
+            Answer::Known(_) | Answer::Words(_) | Answer::Behind => Err(Unexpected),
             Answer::Said => self.answer_one(front, line),
         }
     }
@@ -204,12 +206,16 @@ impl Answering<'_> {
             self.expected.pop();
         }
         (self.state.is_behind_values, self.state.is_in_values) = (false, false);
+        while let Some((front, _)) = self.expected.front().filter(|(front, _)| front.answer == Answer::Behind) {
+            push_success(self.out, front, 0);
+            self.expected.pop();
+        }
         Ok(())
     }
 
     /// The line that answers a request of its own, or begins to.
     fn answer_one(&mut self, front: Expected, line: &[u8]) -> Result<(), Unexpected> {
-        let Some(verb) = front.verb else { return Err(Unexpected) };
+        let Some(verb) = front.verb() else { return Err(Unexpected) };
         if let Some(status) = failure(line) {
             push_failure(self.out, front.asked, status, line);
             self.expected.pop();
@@ -217,7 +223,7 @@ impl Answering<'_> {
             return Ok(());
         }
         match verb {
-            Verb::Stat if front.key > 0 => {
+            Verb::Stat if front.has_key() => {
                 if !self.list(front, line) {
                     return Ok(()); // more follow
                 }
@@ -237,8 +243,8 @@ impl Answering<'_> {
             }
             Verb::Flush if line == b"OK" => push_success(self.out, front, 0),
             Verb::Flush | Verb::NoOp | Verb::Quit => return Err(Unexpected),
-            Verb::Get { .. }
-            | Verb::GetAndTouch { .. }
+            Verb::Get
+            | Verb::GetAndTouch
             | Verb::Touch
             | Verb::Store(_)
             | Verb::Delete
@@ -275,7 +281,7 @@ impl Answering<'_> {
             words.find_map(|word| word.strip_prefix(&[letter])).and_then(number::unsigned)
         };
         let cas = flag(b'c').unwrap_or_default();
-        let is_get = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { .. } | Verb::Touch);
+        let is_get = matches!(verb, Verb::Get | Verb::GetAndTouch | Verb::Touch);
         let is_counter = matches!(verb, Verb::Increment | Verb::Decrement);
         match code {
             b"VA" => {
@@ -352,28 +358,26 @@ fn passed(len: u64) -> Result<Value, Unexpected> {
 
 /// Appends a value's beginning; the value follows.
 fn push_hit(out: &mut Vec<u8>, (to, key): (Expected, &[u8]), (flags, cas): (u32, u64), len: u64) {
-    let with_key = matches!(to.verb, Some(Verb::Get { with_key: true } | Verb::GetAndTouch { with_key: true }));
-    let key = if with_key { key } else { b"" };
+    let key = if names_key(to.asked.opcode) { key } else { b"" };
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     push_value(out, to.asked, (flags, cas), key, len);
 }
 
 /// Appends that a key is not there, unless that goes without saying.
 fn push_miss(out: &mut Vec<u8>, to: Expected, key: &[u8]) {
-    if to.is_quiet {
+    if to.is_quiet() {
         return;
     }
-    match to.verb {
-        Some(Verb::Get { with_key: true } | Verb::GetAndTouch { with_key: true }) => {
-            push(out, to.asked, (Status::NotFound, 0), [b"", key, b""], 0);
-        }
-        _ => push_status(out, to.asked, Status::NotFound, 0),
+    if names_key(to.asked.opcode) {
+        push(out, to.asked, (Status::NotFound, 0), [b"", key, b""], 0);
+    } else {
+        push_status(out, to.asked, Status::NotFound, 0);
     }
 }
 
 /// Appends that something was done, unless that goes without saying.
 fn push_success(out: &mut Vec<u8>, to: Expected, cas: u64) {
-    if !to.is_quiet {
+    if !to.is_quiet() {
         push_status(out, to.asked, Status::Success, cas);
     }
 }

@@ -6,8 +6,8 @@
 use super::super::KEY_LIMIT;
 use super::super::guard::Guard;
 use super::expected::{Answer, Expected, Queue};
-use super::opcode::{Verb, verb};
-use super::packet::{Asked, HEADER, Header, Status};
+use super::opcode::{GETKQ, GETQ, Verb, names_key, verb};
+use super::packet::{Asked, HEADER, Header, MAGIC, Status};
 use super::sasl::{self, Sasl, Verdict};
 use super::text::{Request, base64_len, is_text, push};
 
@@ -127,36 +127,24 @@ impl Asking<'_> {
         if !self.state.head.is_empty() || self.state.sasl.is_some() {
             return taken;
         }
-        while let Some(header) = sent[taken..].first_chunk::<HEADER>().and_then(Header::read)
-            && let Some((verb @ Verb::Get { .. }, true)) = verb(header.opcode)
-            && header.extras == 0
-            && header.key == header.body
-            && (1..=KEY_LIMIT).contains(&header.key)
-            && let Some(key) = sent.get(taken + HEADER..taken + HEADER + header.key)
-            && is_text(key)
-        {
-            self.ask_get(verb, true, &header, key);
-            taken += HEADER + header.key;
+        while let Some((asked, key)) = quiet_get(&sent[taken..]) {
+            self.ask_get(asked, key);
+            taken += HEADER + key.len();
         }
         taken
     }
 
     /// Adds a get to the line of gets.
     #[inline]
-    fn ask_get(&mut self, verb: Verb, is_quiet: bool, header: &Header, key: &[u8]) {
-        if !is_quiet {
-            self.end_line(); // that it is not there is told in its place, so that has to be known there
-        }
+    fn ask_get(&mut self, asked: Asked, key: &[u8]) {
         if self.state.line == 0 {
             self.text.extend_from_slice(b"gets");
         }
         self.text.push(b' ');
         self.text.extend_from_slice(key);
-        let asked = Asked { opcode: header.opcode, opaque: header.opaque };
-        let answer = Answer::Value { last: false };
-        self.expected.push(Expected { asked, verb: Some(verb), is_quiet, answer, key: 0 }, key);
+        self.expected.push(Expected::new(asked, Answer::Value { last: false }), key);
         self.state.line += 1;
-        if !is_quiet || self.state.line == LINE_KEYS {
+        if self.state.line == LINE_KEYS {
             self.end_line();
         }
     }
@@ -249,17 +237,17 @@ impl Asking<'_> {
         let Request { header, key, .. } = *request;
         // Of statistics, those have need of their name that are told otherwise.
         let is_dump = verb == Verb::Stat && key == DETAIL_DUMP;
-        let needs_key = matches!(verb, Verb::Get { .. } | Verb::GetAndTouch { with_key: true }) || is_dump;
+        let needs_key = verb == Verb::Get || names_key(header.opcode) || is_dump;
         let kept = if needs_key { key } else { b"" };
-        let expected = |answer| Expected {
-            asked: Asked { opcode: header.opcode, opaque: header.opaque },
-            verb: Some(verb),
-            is_quiet,
-            answer,
-            key: 0,
-        };
-        if matches!(verb, Verb::Get { .. }) && is_text(key) {
-            return self.ask_get(verb, is_quiet, &header, key);
+        let asked = Asked { opcode: header.opcode, opaque: header.opaque };
+        if matches!(verb, Verb::Get) && is_text(key) {
+            if is_quiet {
+                return self.ask_get(asked, key);
+            }
+            // That it is not there is told in its place, so that has to be known there.
+            self.end_line();
+            self.ask_get(asked, key);
+            return self.end_line();
         }
         self.end_line();
         if request.value() > LONGEST_VALUE {
@@ -277,9 +265,12 @@ impl Asking<'_> {
         if verb == Verb::Quit && is_quiet {
             return self.end();
         }
+        if verb == Verb::NoOp && self.expected.ends_with_gets() {
+            return self.expected.push(Expected::new(asked, Answer::Behind), b"");
+        }
         let is_known = matches!(verb, Verb::NoOp | Verb::Quit);
         let answer = if is_known { Answer::Known(Status::Success) } else { Answer::Said };
-        self.expected.push(expected(answer), kept);
+        self.expected.push(Expected::new(asked, answer), kept);
         push(self.text, verb, request);
         if verb == Verb::Quit {
             self.end();
@@ -298,7 +289,7 @@ impl Asking<'_> {
     fn tell(&mut self, header: &Header, answer: Answer) {
         self.end_line();
         let asked = Asked { opcode: header.opcode, opaque: header.opaque };
-        self.expected.push(Expected { asked, verb: None, is_quiet: false, answer, key: 0 }, b"");
+        self.expected.push(Expected::new(asked, answer), b"");
         self.text.extend_from_slice(b"mn\r\n");
     }
 
@@ -328,6 +319,16 @@ impl Asking<'_> {
             self.expected.end_line();
         }
     }
+}
+
+/// The quiet get at the front of `sent`, if there is one that has come whole, and its key, which may stand in text.
+#[inline]
+fn quiet_get(sent: &[u8]) -> Option<(Asked, &[u8])> {
+    let header = sent.first_chunk::<HEADER>()?;
+    let [MAGIC, opcode @ (GETQ | GETKQ), 0, 1..=u8::MAX, 0, ..] = *header else { return None };
+    let Header { key, body, opaque, .. } = Header::read(header)?;
+    let key = sent.get(HEADER..HEADER + key).filter(|_| key == body && key <= KEY_LIMIT)?;
+    is_text(key).then_some((Asked { opcode, opaque }, key))
 }
 
 /// How many bytes there have to be of what begins like this before it can be looked at again.

@@ -1,15 +1,14 @@
 //! The requests of the binary protocol.
 
+pub(super) const GETQ: u8 = 0x09;
+pub(super) const GETKQ: u8 = 0x0d;
+
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    Get {
-        with_key: bool,
-    },
+    Get,
     /// A get that gives its item another lifetime, or that alone.
-    GetAndTouch {
-        with_key: bool,
-    },
+    GetAndTouch,
     Touch,
     Store(Mode),
     Delete,
@@ -47,15 +46,15 @@ pub(super) struct Shape {
 /// The verb of an opcode, and whether it is quiet: what it is about mostly is not told. `None`: no server knows it.
 pub(super) const fn verb(opcode: u8) -> Option<(Verb, bool)> {
     Some(match opcode {
-        0x00 => (Verb::Get { with_key: false }, false),
-        0x09 => (Verb::Get { with_key: false }, true),
-        0x0c => (Verb::Get { with_key: true }, false),
-        0x0d => (Verb::Get { with_key: true }, true),
+        0x00 => (Verb::Get, false),
+        GETQ => (Verb::Get, true),
+        0x0c => (Verb::Get, false),
+        GETKQ => (Verb::Get, true),
         0x1c => (Verb::Touch, false),
-        0x1d => (Verb::GetAndTouch { with_key: false }, false),
-        0x1e => (Verb::GetAndTouch { with_key: false }, true),
-        0x23 => (Verb::GetAndTouch { with_key: true }, false),
-        0x24 => (Verb::GetAndTouch { with_key: true }, true),
+        0x1d => (Verb::GetAndTouch, false),
+        0x1e => (Verb::GetAndTouch, true),
+        0x23 => (Verb::GetAndTouch, false),
+        0x24 => (Verb::GetAndTouch, true),
         0x01 => (Verb::Store(Mode::Set), false),
         0x11 => (Verb::Store(Mode::Set), true),
         0x02 => (Verb::Store(Mode::Add), false),
@@ -83,11 +82,16 @@ pub(super) const fn verb(opcode: u8) -> Option<(Verb, bool)> {
     })
 }
 
+/// Whether the answer to a get names its key.
+pub(super) const fn names_key(opcode: u8) -> bool {
+    matches!(opcode, 0x0c | GETKQ | 0x23 | 0x24)
+}
+
 impl Verb {
     pub(super) const fn shape(self) -> Shape {
         let (extras, extras_optional, key, value) = match self {
-            Self::Get { .. } | Self::Delete => (0, false, Some(true), false),
-            Self::GetAndTouch { .. } | Self::Touch => (4, false, Some(true), false),
+            Self::Get | Self::Delete => (0, false, Some(true), false),
+            Self::GetAndTouch | Self::Touch => (4, false, Some(true), false),
             Self::Store(Mode::Set | Mode::Add | Mode::Replace) => (8, false, Some(true), true),
             Self::Store(Mode::Append | Mode::Prepend) => (0, false, Some(true), true),
             Self::Increment | Self::Decrement => (20, false, Some(true), false),

@@ -3,7 +3,7 @@
 //! As memcached with `-S`: what is asked before is refused, and ends the connection; whoever begins again, or asks for the ways
 //! there are, has to say it again.
 
-use super::expected::Answer;
+use super::expected::{Answer, Words};
 use super::packet::{Header, Status};
 use crate::proto::memcache::guard::{Guard, LONGEST};
 
@@ -12,15 +12,24 @@ const AUTH: u8 = 0x21;
 const STEP: u8 = 0x22;
 const VERSION: u8 = 0x0b;
 
-/// The one way there is, and what is said when somebody has gone it.
+/// The one way there is.
 const PLAIN: &str = "PLAIN";
-const ADMITTED: &str = "Authenticated";
 
 /// Longest name of a way.
 const LONGEST_NAME: usize = 32;
 
 /// From so many bytes on memcached has no room for what is said.
 const NO_ROOM: usize = 512 << 10;
+
+impl Words {
+    /// What memcached says.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Ways => PLAIN,
+            Self::Admitted => "Authenticated",
+        }
+    }
+}
 
 /// How far a client has come.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +71,7 @@ impl Sasl {
         match opcode {
             LIST if body == 0 => {
                 self.is_admitted = false;
-                Verdict::Answer(Answer::Words(PLAIN))
+                Verdict::Answer(Answer::Words(Words::Ways))
             }
             AUTH | STEP if extras == 0 && (1..=super::super::KEY_LIMIT).contains(&key) => match body - key {
                 _ if key > LONGEST_NAME => Verdict::Answer(Answer::Known(Status::Invalid)),
@@ -95,7 +104,7 @@ impl Sasl {
         self.is_admitted = is_right(said, guard);
         // Who was asked to go on may try again.
         self.has_begun &= !self.is_admitted && !begins;
-        if self.is_admitted { Answer::Words(ADMITTED) } else { Answer::Known(self.deny()) }
+        if self.is_admitted { Answer::Words(Words::Admitted) } else { Answer::Known(self.deny()) }
     }
 
     fn deny(&mut self) -> Status {

@@ -32,11 +32,37 @@ fn quiet_gets_next_to_each_other_are_one_line_and_what_is_left_out_of_its_answer
     ];
     let (mut text, mut out) = (Vec::new(), Vec::new());
     translator.ask(&sent.concat(), &mut text);
-    assert_eq!(String::from_utf8_lossy(&text), "gets a a\r\ngets b\r\nmn\r\n");
-    translator.answer(b"VALUE a 5 1 7\r\nx\r\nEND\r\nEND\r\nMN\r\n", &mut out).unwrap();
+    // That there is nothing to do is told when what stands in front of it has been: nobody has to be asked.
+    assert_eq!(String::from_utf8_lossy(&text), "gets a a\r\ngets b\r\n");
+    translator.answer(b"VALUE a 5 1 7\r\nx\r\nEND\r\nEND\r\n", &mut out).unwrap();
     let hit = (0x0d, 0, 1, b"\0\0\0\x05ax".to_vec());
     assert_eq!(told(&out), [hit, (0x0c, 1, 2, b"b".to_vec()), (0x0a, 0, 4, Vec::new())]);
     assert!(translator.is_idle());
+}
+
+#[test]
+fn a_no_op_behind_gets_is_told_when_all_of_them_have_been() {
+    let get = |number| asked(0x0d, b"a", b"", b"", number);
+    let no_op = |number| asked(0x0a, b"", b"", b"", number);
+    let hit = |number| (0x0d, 0, number, b"\0\0\0\x05ax".to_vec());
+    let done = |number| (0x0a, 0, number, Vec::new());
+    let value = "VALUE a 5 1 7\r\nx\r\n";
+    for (end, status) in [("END\r\n", None), ("SERVER_ERROR timed out\r\n", Some(0x86))] {
+        for piece in [1, 7, 1000] {
+            let mut translator = Translator::new();
+            let (mut text, mut out) = (Vec::new(), Vec::new());
+            let sent = [get(1), get(2), no_op(3), no_op(4), get(5), no_op(6), asked(4, b"a", b"", b"", 7), no_op(8)];
+            translator.ask(&sent.concat(), &mut text);
+            assert_eq!(String::from_utf8_lossy(&text), "gets a a\r\nmn\r\ngets a\r\nmd a\r\nmn\r\n");
+            let said = format!("{value}{end}MN\r\n{value}END\r\nHD\r\nMN\r\n");
+            said.as_bytes().chunks(piece).for_each(|said| translator.answer(said, &mut out).unwrap());
+            let second = status.map(|status| (0x0d, status, 2, b"timed out".to_vec()));
+            let all = [vec![hit(1)], second.into_iter().collect(), vec![done(3), done(4), hit(5), done(6)]].concat();
+            let rest = [(4, 0, 7, Vec::new()), done(8)];
+            assert_eq!(told(&out), [&all[..], &rest].concat());
+            assert!(translator.is_idle());
+        }
+    }
 }
 
 #[test]
