@@ -20,6 +20,7 @@ At the end, what becomes of WORKERS with `stampede: {wait: 10s, lease: 3s}` of w
 told to, how many were, and after how long the last one had the value.
 """
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -250,6 +251,9 @@ def main():
         place = args.index("--picture")
         file = args[place + 1]
         del args[place : place + 2]
+    package = "redis" if kind is Redis else "pymemcache"
+    if importlib.util.find_spec(package) is None:
+        sys.exit(f"stampede.py: {package} is not there; `tests/setup.sh` puts it where target/venv/bin/python3 finds it")
     program = args[0]
     seconds, workers = float(args[1]) if len(args) > 1 else 12, int(args[2]) if len(args) > 2 else 40
     print("way        cold  computed  together  slowest get     p99  oldest value")
