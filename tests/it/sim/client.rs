@@ -40,6 +40,8 @@ pub(super) struct Pending {
     pub(super) sent: Option<Moment>,
     /// The engine could not take it up when it was given.
     pub(super) behind: bool,
+    /// The number of what it removes.
+    pub(super) removal: Option<usize>,
 }
 
 /// A request that has not been given whole to the engine.
@@ -161,14 +163,17 @@ impl Client {
             if let Some(id) = unsent.write {
                 ledger.sent(id, moment);
             }
+            let mut removal = None;
             if let Some((verb, key)) = unsent.change {
                 ledger.asked(verb, key);
+                removal = matches!(verb, "delete" | "md").then(|| ledger.removal(Some(key)));
             }
             // What is refused for its first line may be answered before it is sent whole.
             if let Some(index) = unsent.awaited.and_then(|number| number.checked_sub(self.first))
                 && let Some(pending) = self.pending.get_mut(index as usize)
             {
                 (pending.sent, pending.behind) = (Some(moment), paused);
+                pending.removal = removal.or_else(|| matches!(pending.ask, Ask::Flush).then(|| ledger.removal(None)));
             }
             self.unsent.pop_front();
         }
@@ -196,6 +201,11 @@ impl Client {
                     self.first += 1;
                 }
                 Ok(Answered::With { len }) => {
+                    let said = &self.incoming.as_slice()[..len];
+                    let is_done = ["DELETED", "HD", "OK"].iter().any(|word| said.starts_with(word.as_bytes()));
+                    if let Some(removal) = pending.removal.filter(|_| is_done) {
+                        judge.ledger.removal_told(removal);
+                    }
                     self.incoming.consume(len);
                     self.need = 0;
                     self.answered += 1;

@@ -210,6 +210,7 @@ impl Client {
                     tally.add(Thing::TooLarge);
                     // What it was to replace is removed as soon as its first line is there.
                     ledger.asked("delete", key);
+                    ledger.removal(Some(key));
                     let len = style.value_limit + 1 + random.index(100);
                     let out = self.outgoing.tail();
                     write!(out, "set {key} 0 0 {len}\r\n").unwrap();
@@ -232,7 +233,7 @@ impl Client {
         }
         self.drawn += self.outgoing.len() - before;
         let awaited = ask.map(|ask| {
-            self.pending.push_back(Pending { ask, sent: None, behind: false });
+            self.pending.push_back(Pending { ask, sent: None, behind: false, removal: None });
             self.first + self.pending.len() as u64 - 1
         });
         self.unsent.push_back(Unsent { end: self.drawn, write, change, awaited, class });

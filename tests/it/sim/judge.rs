@@ -169,13 +169,16 @@ impl Judge<'_> {
         self.keeps && self.candidates(key, tick).chain(elsewhere).any(had)
     }
 
-    /// Whether what became of a key was a writing of which nobody knew by `tick` that it was done: what is kept may be older.
+    /// Whether what became of a key was a change of which nobody knew by `tick` that it was done: what is kept may be older.
     fn is_untold(&self, key: Key, tick: u64, at: u64, state: &State) -> bool {
         let is_untold = |write: &Write| {
             write.executed.is_some_and(|(executed, ..)| executed == at)
                 && write.told.get().is_none_or(|told| told > tick)
         };
-        state.as_ref().is_some_and(|item| self.ledger.writes_in(key, &item.value).any(is_untold))
+        match state {
+            Some(item) => self.ledger.writes_in(key, &item.value).any(is_untold),
+            None => self.ledger.is_removal_untold(key, at, tick),
+        }
     }
 
     /// Whether what was seen may be the copy of what the key had when its server lost it: of its last value, or of one that

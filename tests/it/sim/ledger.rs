@@ -36,6 +36,16 @@ pub(super) struct Write {
 /// A value's number is this far left in a counter, so that some increments leave it.
 const NUMBER_SHIFT: u32 = 24;
 
+/// A request that removes a key, or all.
+#[derive(Debug)]
+struct Removal {
+    key: Option<Key>,
+    /// When it was given to the engine.
+    sent: u64,
+    /// When its client was told that it is done.
+    told: Cell<Option<u64>>,
+}
+
 /// Changes without a value of their own. They are counted: what is executed more often than it was asked was repeated.
 const CHANGES: [&str; 5] = ["delete", "touch", "incr", "md", "ma"];
 
@@ -45,6 +55,7 @@ pub(super) struct Ledger {
     /// Clients, by their names, of a pool that is served no longer: to them its servers are what they were, whoever comes and goes.
     pub(super) dismissed: BTreeSet<usize>,
     writes: Vec<Write>,
+    removals: Vec<Removal>,
     /// For each of [`CHANGES`] and each key: how often it was asked, how often executed.
     changes: Vec<[(u64, u64); CHANGES.len()]>,
     forgets: bool,
@@ -82,6 +93,23 @@ impl Ledger {
         if let Some(which) = CHANGES.iter().position(|known| *known == verb) {
             self.changes[key.index()][which].0 += 1;
         }
+    }
+
+    /// A client asks for a key to be removed, or all: returns its number.
+    pub(super) fn removal(&mut self, key: Option<Key>) -> usize {
+        self.removals.push(Removal { key, sent: self.tick, told: Cell::default() });
+        self.removals.len() - 1
+    }
+
+    /// It has been told that it is done.
+    pub(super) fn removal_told(&self, number: usize) {
+        self.removals[number].told.set(Some(self.tick));
+    }
+
+    /// Whether a key that is gone since `at` may have been removed for somebody who had not been told of it by `tick`.
+    pub(super) fn is_removal_untold(&self, key: Key, at: u64, tick: u64) -> bool {
+        let mut removals = self.removals.iter().filter(|removal| removal.key.is_none_or(|of| of == key));
+        removals.any(|removal| removal.sent <= at && removal.told.get().is_none_or(|told| told > tick))
     }
 
     /// The value of a writing.

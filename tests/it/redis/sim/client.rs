@@ -7,7 +7,7 @@ use softmiss::engine::ids::SessionId;
 
 use super::guard::Guarding;
 use super::hog::Hog;
-use super::store::Serial;
+use super::store::{Removal, Serial};
 use super::world::World;
 
 /// What a client waits for.
@@ -114,8 +114,12 @@ impl World {
             customer.removes.clear();
             customer.removal_failed = false;
         }
-        let database = customer.database;
+        let (pool, database) = (customer.pool, customer.database);
         customer.removes.extend(names.iter().map(|name| (database, name.clone())));
+        for name in names {
+            let removals = self.ledger.removals.entry((pool, database, name.clone())).or_default();
+            removals.push(Removal { client: customer.name, drawn: self.ledger.tick, done: None });
+        }
     }
 
     /// A client has heard what came of what it asked to be removed, or counted.
@@ -126,7 +130,13 @@ impl World {
         if !customer.removes() {
             let removed = std::mem::take(&mut customer.removes);
             let is_sure = !std::mem::take(&mut customer.removal_failed);
-            removed.iter().filter(|_| is_sure).for_each(|(of, key)| self.newest.removal_confirmed(*of, key));
+            let (pool, client) = (customer.pool, customer.name);
+            for (database, key) in removed.into_iter().filter(|_| is_sure) {
+                self.newest.removal_confirmed(database, &key);
+                let removals = self.ledger.removals.get_mut(&(pool, database, key));
+                let own = removals.into_iter().flatten().filter(|removal| removal.client == client);
+                own.for_each(|removal| removal.done = removal.done.or(Some(self.ledger.tick)));
+            }
         }
     }
 

@@ -420,7 +420,9 @@ impl World {
         // server has lost it.
         let keeps = self.plan.pools[pool].near.is_some();
         let is_known = |node: &Node, at: u64, state: &Option<Vec<u8>>| match state {
-            None => !node.losses.contains(&at),
+            None => {
+                !node.losses.contains(&at) && !self.ledger.is_removal_untold((pool, database, key), at, pending.tick)
+            }
             Some(value) => match self.ledger.written(value, pool, database, key) {
                 // What was answered in the place of its server may be on its way still.
                 Ok(serial) => {

@@ -235,11 +235,22 @@ pub(super) struct Flush {
     pub(super) done: Option<u64>,
 }
 
+/// A client removes a key.
+#[derive(Debug)]
+pub(super) struct Removal {
+    pub(super) client: u64,
+    pub(super) drawn: u64,
+    /// When it was told that it is done.
+    pub(super) done: Option<u64>,
+}
+
 /// All writings and flushes of a run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) writes: Vec<Write>,
     pub(super) flushes: Vec<Flush>,
+    /// For each pool, database and key who began to remove it when.
+    pub(super) removals: BTreeMap<(usize, usize, String), Vec<Removal>>,
     /// Clients of a pool that is served no longer: to them its servers are what they were, whoever comes and goes.
     pub(super) dismissed: BTreeSet<u64>,
     /// Passes with everything that happens.
@@ -262,6 +273,15 @@ pub(super) fn serial_of(value: &[u8]) -> Option<Serial> {
 }
 
 impl Ledger {
+    /// Whether a key that is gone since `at` may have been removed for somebody who had not been told of it by `tick`.
+    pub(super) fn is_removal_untold(&self, (pool, database, key): (usize, usize, &str), at: u64, tick: u64) -> bool {
+        let is_untold = |drawn: u64, done: Option<u64>| drawn <= at && done.is_none_or(|done| done > tick);
+        let removals = self.removals.get(&(pool, database, key.to_owned()));
+        let of = |flush: &&Flush| flush.pool == pool && flush.database.is_none_or(|of| of == database);
+        removals.is_some_and(|all| all.iter().any(|removal| is_untold(removal.drawn, removal.done)))
+            || self.flushes.iter().filter(of).any(|flush| is_untold(flush.drawn, flush.done))
+    }
+
     /// The writing whose number a value carries, if the value can be of this pool, database and key.
     pub(super) fn written(&self, value: &[u8], pool: usize, database: usize, key: &str) -> Result<Serial, String> {
         let text = String::from_utf8_lossy(&value[..value.len().min(80)]).into_owned();
