@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::diagnostic::{Diagnostic, Span};
 use super::findings::Findings;
-use super::model::{Listen, Pool, Port, Protocol, Settings};
+use super::model::{Listen, Pool, Port, Protocol, Rejoin, Settings};
 use super::place::{self, Place};
 
 /// The ports that the process has of its own, by the option's name, and where they are when nobody says otherwise.
@@ -37,6 +37,7 @@ pub(super) fn check(settings: &Settings, ports: &PortSpans, pools: &[Found], fin
     }
     loops(pools, findings);
     two_protocols(pools, findings);
+    emptied_for_others(pools, findings);
     for found in pools.iter().filter(|found| found.pool.value_limit > settings.memory_limit) {
         let Some(span) = found.value_limit.clone() else { continue };
         let message = format!(
@@ -179,6 +180,37 @@ fn loops(pools: &[Found], findings: &mut Findings) {
                 .also(pools[to].listen.clone(), "it listens here")
                 .help("write the address of the cache server"),
         );
+    }
+}
+
+/// A server of two pools, of which one may have it emptied when it comes back: that takes what the other one keeps there.
+fn emptied_for_others(pools: &[Found], findings: &mut Findings) {
+    for emptying in pools {
+        let (option, when) = match emptying.pool.rejoin {
+            Rejoin::Keep => continue,
+            Rejoin::Flush => ("flush", "when they come back"),
+            Rejoin::Safe => ("safe", "when it does not know what they have missed"),
+        };
+        let others = pools.iter().filter(|other| !std::ptr::eq(*other, emptying));
+        for other in others.filter(|other| other.pool.protocol == emptying.pool.protocol) {
+            let places: Vec<_> = other.pool.servers.iter().map(|server| Place::of_server(&server.address)).collect();
+            let shared = emptying.pool.servers.iter().zip(&emptying.servers).find_map(|(server, span)| {
+                let at = places.iter().position(|place| *place == Place::of_server(&server.address))?;
+                Some((server, span, at))
+            });
+            let Some((server, span, at)) = shared else { continue };
+            let message = format!(
+                "pool `{}` has its servers emptied {when} (`rejoin: {option}`), and so what pool `{}` keeps at {}",
+                emptying.pool.name, other.pool.name, server.address
+            );
+            let databases = if emptying.pool.protocol == Protocol::Redis { ", in every database" } else { "" };
+            findings.push(
+                Diagnostic::warning(Some(span.clone()), message)
+                    .label(format!("emptied{databases}"))
+                    .also(other.servers[at].clone(), format!("and here a server of `{}`", other.pool.name))
+                    .help("give the pools servers of their own, or write `rejoin: keep`"),
+            );
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does the simulation find bugs? Each patch beside this script plants one in a copy of the tree; the simulation must fail
-# on every copy: that of memcached pools, or that of Redis pools, which is run where the first finds nothing. By hand: it
-# builds the tests once for each patch. Names of patches, without `.patch`, are those to plant; without names all are. `SOFTMISS_SIM_SEEDS` sets how many
+# on every copy: that of memcached pools, or that of Redis pools, which is run where the first finds nothing, or that of pools that grow, with
+# more seeds than usual. By hand: it builds the tests once for each patch. Names of patches, without `.patch`, are those to plant; without names all are. `SOFTMISS_SIM_SEEDS` sets how many
 # seeds are tried.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +19,8 @@ export RUST_BACKTRACE=0
 
 simulate() {
     (cd "$copy" && cargo test --quiet --test it sim:: -- --skip redis:: >"$copy/output" 2>&1 &&
-        cargo test --quiet --test it redis::sim:: >"$copy/output" 2>&1)
+        cargo test --quiet --test it redis::sim:: >"$copy/output" 2>&1 &&
+        SOFTMISS_SIM_SEEDS=1200 cargo test --quiet --test it sim::servers_that_are_added >"$copy/output" 2>&1)
 }
 
 (cd "$copy" && cargo test --quiet --test it --no-run)

@@ -102,7 +102,8 @@ pub fn found(answer: &[u8]) -> Option<Found<'_>> {
 /// A lifetime of more than 30 days would be taken for a date. An item loses what it has beyond that.
 const LONGEST: u32 = 60 * 60 * 24 * 30;
 
-/// Appends the request to store an item under a key if nothing is there.
+/// Appends the request to store an item under a key if nothing is there. It lives up to a second longer there than it would
+/// have: servers count whole seconds, each from a beginning of its own, and a lock must not end before its time.
 pub fn store(out: &mut Vec<u8>, key: Key<'_>, item: Found<'_>) {
     begin(out, b"ms ", key);
     out.push(b' ');
@@ -110,7 +111,8 @@ pub fn store(out: &mut Vec<u8>, key: Key<'_>, item: Found<'_>) {
     out.extend_from_slice(b" ME F");
     out.extend_from_slice(item.flags);
     out.extend_from_slice(b" T");
-    number::push(out, item.lifetime.min(LONGEST).into());
+    let lifetime = if item.lifetime == 0 { 0 } else { item.lifetime.saturating_add(1).min(LONGEST) };
+    number::push(out, lifetime.into());
     end(out, b"", key);
     out.extend_from_slice(item.block);
 }
@@ -187,8 +189,11 @@ mod tests {
     #[test]
     fn an_item_is_stored_with_its_flags_and_the_rest_of_its_lifetime() {
         assert_eq!(stored(b"VA 2 kk f7 t-1\r\nab\r\n").unwrap(), "ms k 2 ME F7 T0\r\nab\r\n");
-        assert_eq!(stored(b"VA 4 kk f0 t90\r\n\r\n\r\n\r\n").unwrap(), "ms k 4 ME F0 T90\r\n\r\n\r\n\r\n");
-        assert_eq!(stored(b"VA 0 f0 t99999999\r\n\r\n").unwrap(), "ms k 0 ME F0 T2592000\r\n\r\n");
+        assert_eq!(stored(b"VA 4 kk f0 t90\r\n\r\n\r\n\r\n").unwrap(), "ms k 4 ME F0 T91\r\n\r\n\r\n\r\n");
+        for longest in [2_592_000_u32, u32::MAX] {
+            let answer = format!("VA 0 f0 t{longest}\r\n\r\n");
+            assert_eq!(stored(answer.as_bytes()).unwrap(), "ms k 0 ME F0 T2592000\r\n\r\n");
+        }
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Plan {
             stalls: false,
             memory_limit: None,
             jumps: false,
+            crowded: false,
             ..Self::faulty(seed)
         }
     }
