@@ -191,12 +191,18 @@ fn emptied_for_others(pools: &[Found], findings: &mut Findings) {
             Rejoin::Flush => ("flush", "when they come back"),
             Rejoin::Safe => ("safe", "when it does not know what they have missed"),
         };
+        let places: BTreeMap<_, _> = emptying
+            .pool
+            .servers
+            .iter()
+            .zip(&emptying.servers)
+            .map(|(server, span)| (Place::of_server(&server.address), span))
+            .collect();
         let others = pools.iter().filter(|other| !std::ptr::eq(*other, emptying));
         for other in others.filter(|other| other.pool.protocol == emptying.pool.protocol) {
-            let places: Vec<_> = other.pool.servers.iter().map(|server| Place::of_server(&server.address)).collect();
-            let shared = emptying.pool.servers.iter().zip(&emptying.servers).find_map(|(server, span)| {
-                let at = places.iter().position(|place| *place == Place::of_server(&server.address))?;
-                Some((server, span, at))
+            let mut servers = other.pool.servers.iter().zip(&other.servers);
+            let shared = servers.find_map(|(server, at)| {
+                places.get(&Place::of_server(&server.address)).map(|span| (server, *span, at))
             });
             let Some((server, span, at)) = shared else { continue };
             let message = format!(
@@ -207,7 +213,7 @@ fn emptied_for_others(pools: &[Found], findings: &mut Findings) {
             findings.push(
                 Diagnostic::warning(Some(span.clone()), message)
                     .label(format!("emptied{databases}"))
-                    .also(other.servers[at].clone(), format!("and here a server of `{}`", other.pool.name))
+                    .also(at.clone(), format!("and here a server of `{}`", other.pool.name))
                     .help("give the pools servers of their own, or write `rejoin: keep`"),
             );
         }

@@ -3,8 +3,9 @@
 use super::opcode::{Verb, verb};
 use super::packet::{Asked, Status};
 
-/// Requests for which there is room while there are none.
+/// Requests for which there is room while there are none, and bytes of their keys.
 const KEPT: usize = 32;
+const KEPT_KEYS: usize = 2 << 10;
 
 /// What a request is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Queue {
             self.expected.clear();
             self.expected.shrink_to(KEPT);
             self.keys.clear();
-            self.keys.shrink_to(KEPT * KEPT);
+            self.keys.shrink_to(KEPT_KEYS);
             (self.next, self.from) = (0, 0);
         } else if self.next > self.expected.len() / 2 {
             self.expected.drain(..self.next);
